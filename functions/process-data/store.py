@@ -1,0 +1,80 @@
+"""Storing a batch: records and rejections in one transaction."""
+
+import json
+from dataclasses import asdict, dataclass
+
+from .parse import Parsed
+from .shared.storage.records import Connection
+
+_CREATE = """
+create temp table staged (
+    user_id text collate "C", first_name text, last_name text, birthts bigint, etag text, modified timestamptz
+) on commit drop
+"""
+
+_COPY = "copy staged (user_id, first_name, last_name, birthts, etag, modified) from stdin (format csv)"
+
+# Sorted, so that two runs lock the same users in the same order.
+_UPSERT = """
+with stored as (
+    insert into users as u (user_id, first_name, last_name, birthts, img_path, csv_etag, csv_modified)
+    select user_id, first_name, last_name, birthts, path, etag, modified
+    from staged left join photos using (user_id)
+    order by user_id
+    on conflict (user_id) do update
+    set first_name = excluded.first_name, last_name = excluded.last_name, birthts = excluded.birthts,
+        img_path = excluded.img_path, csv_etag = excluded.csv_etag, csv_modified = excluded.csv_modified,
+        updated_at = now()
+    where excluded.csv_modified >= u.csv_modified -- the newer version wins
+    returning user_id, first_name, last_name, birthts, img_path
+), compared as (
+    select
+        old.user_id is null as added,
+        (old.first_name, old.last_name, old.birthts, old.img_path)
+            is distinct from (stored.first_name, stored.last_name, stored.birthts, stored.img_path) as changed
+    from stored left join users as old using (user_id) -- as they were before this statement
+), marked as (
+    update outputs set changed = changed + 1
+    where object = 'output.csv' and exists (select from compared where changed)
+)
+select
+    count(*) filter (where added), count(*) filter (where changed and not added), count(*) filter (where not changed)
+from compared
+"""
+
+_MENDED = "delete from rejected using staged where object = user_id || '.csv'"
+
+_REFUSE = """
+insert into rejected (object, etag, line, code, message)
+select object, etag, line, code, message
+from json_to_recordset(:rejections) as r (object text, etag text, line int, code text, message text)
+order by object
+on conflict (object) do update
+set etag = excluded.etag, line = excluded.line, code = excluded.code, message = excluded.message, last_seen = now()
+"""
+
+
+@dataclass
+class Stored:
+    """What taking in objects did to users."""
+
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0  # another file with the same content
+
+    def add(self, other: "Stored") -> None:
+        self.added += other.added
+        self.updated += other.updated
+        self.unchanged += other.unchanged
+
+
+def store(records: Connection, batch: Parsed) -> Stored:
+    """Bring a batch into users and rejected, all of it or nothing."""
+    staged = batch.records[["user_id", "first_name", "last_name", "birthts", "etag", "modified"]]
+    with records.transaction():
+        records.run(_CREATE)
+        records.copy_in(_COPY, staged.to_csv(index=False, header=False).encode())
+        added, updated, unchanged = records.run(_UPSERT)[0]
+        records.run(_MENDED)
+        records.run(_REFUSE, rejections=json.dumps([asdict(one) for one in batch.rejections]))
+    return Stored(added, updated, unchanged)

@@ -1,0 +1,74 @@
+"""Age: whole years since the last birthday plus the part of the way to the next one, in days.
+
+Someone born on 29 February has their birthday on 1 March in common years. Ages are IEEE doubles, here and
+in SQL, so what a filter compares with is what an answer shows.
+"""
+
+from datetime import date, timedelta
+
+OLDEST = 200
+"""Years: the greatest age that can be asked for."""
+
+
+def age(birthdate: date, today: date) -> float:
+    """Age in years; below 0 before the birth."""
+    years = today.year - birthdate.year
+    if today < _birthday(birthdate, today.year):
+        years -= 1
+    last, following = (_birthday(birthdate, birthdate.year + n) for n in (years, years + 1))
+    return years + (today - last).days / (following - last).days
+
+
+def _birthday(birthdate: date, year: int) -> date:
+    return date(year, birthdate.month, 1) + timedelta(days=birthdate.day - 1)
+
+
+def latest_birthdate(today: date, *, at_least: float | None = None, over: float | None = None) -> date:
+    """The latest birthdate whose age is `at_least` so many years, or `over` them. Years: 0 to OLDEST."""
+
+    def old_enough(birthdate: date) -> bool:
+        years = age(birthdate, today)
+        return (at_least is None or years >= at_least) and (over is None or years > over)
+
+    # a later birth never means a greater age, so the days can be bisected
+    early, late = date(today.year - OLDEST - 2, 1, 1), today + timedelta(days=1)
+    while (days := (late - early).days) > 1:
+        middle = early + timedelta(days=days // 2)
+        early, late = (middle, late) if old_enough(middle) else (early, middle)
+    return early
+
+
+def with_march_date(people: str) -> str:
+    """The query `people`, which has a column birthdate, with the columns that `age_sql` needs.
+
+    They are its date in a calendar whose year begins on 1 March, numbered from 0. There 29 February is the
+    last day of its year and the day after the last one in common years, 1 March: no case is special.
+    Integers alone, as the date functions would cost three times as much; OFFSET 0 keeps the planner from
+    writing each step out wherever the next one uses it.
+    """
+    return f"""
+select *,
+    100 * century + (4 * rest + 3) / 1461 as march_year,
+    rest - 1461 * ((4 * rest + 3) / 1461) / 4 as march_day
+from (
+    select *,
+        (4 * days + 3) / 146097 as century,
+        days - 146097 * ((4 * days + 3) / 146097) / 4 as rest
+    from (select *, birthdate - date '0001-03-01 BC' as days from ({people}) as people) as counted
+    offset 0
+) as divided
+offset 0
+"""  # noqa: S608 - the caller's SQL
+
+
+def age_sql(today: date) -> str:
+    """`age` as an SQL expression over `with_march_date`."""
+    year = today.year if today.month >= 3 else today.year - 1
+    last, this, following = (date(n, 3, 1) for n in (year - 1, year, year + 1))
+    day = (today - this).days
+    days_this, days_last = (following - this).days, (this - last).days
+    return f"""
+case when march_day <= {day}
+    then {year} - march_year + ({day} - march_day) / {days_this}::float8
+    else {year - 1} - march_year + ({day + days_last} - march_day) / {days_last}::float8
+end"""

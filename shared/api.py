@@ -1,0 +1,112 @@
+"""What both functions' HTTP sides share: JSON answers, JSON errors, log lines."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from traceback import extract_tb
+from typing import Any, Protocol
+
+from flask import Response
+from werkzeug.datastructures import Headers, MultiDict
+
+from .storage.errors import Refused, SchemaMissing, StorageError, Unavailable
+
+RETRY_AFTER = "5"
+"""Seconds a client is asked to wait when a store is away."""
+
+logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # else a line for every request that waits
+
+
+class Event(Protocol):
+    """The request as the python3-http templates hand it over."""
+
+    body: bytes
+    headers: Headers
+    method: str
+    query: MultiDict[str, str]
+    path: str
+
+
+class ApiError(Exception):
+    """An answer other than the one asked for: an HTTP status, a code for machines, a message for people."""
+
+    def __init__(
+        self, status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None, **detail: object
+    ) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message
+        self.headers, self.detail = dict(headers or {}), detail
+
+
+Handle = Callable[[Event, object], Response]
+
+
+def handler(handle: Handle) -> Handle:
+    """Turn whatever `handle` raises into a JSON error that shows no stack trace and no secret."""
+
+    @wraps(handle)
+    def answered(event: Event, context: object) -> Response:
+        try:
+            return handle(event, context)
+        except Exception as error:  # noqa: BLE001 - the outermost frame: what gets past it becomes HTML
+            refusal = _refusal(error)
+            if refusal.status >= 500:
+                _log_failure(event, error, refusal)
+            return _render(refusal)
+
+    return answered
+
+
+def require_method(event: Event, allowed: Iterable[str]) -> None:
+    names = ", ".join(allowed)
+    if event.method not in names.split(", "):
+        raise ApiError(
+            405, "method_not_allowed", f"{event.method} is not allowed here: {names}", headers={"Allow": names}
+        )
+
+
+def json_response(payload: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    body = json.dumps(payload, ensure_ascii=False)
+    return Response(body + "\n", status, headers, content_type="application/json")
+
+
+def log(**fields: object) -> None:
+    """Write one line of JSON to standard error, where the watchdog picks it up."""
+    sys.stderr.write(json.dumps(fields, ensure_ascii=False, default=str) + "\n")
+
+
+def _refusal(error: Exception) -> ApiError:
+    away = {"Retry-After": RETRY_AFTER}
+    match error:
+        case ApiError():
+            return error
+        case Unavailable():
+            return ApiError(503, f"{error.service}_unavailable", str(error), headers=away)
+        case Refused():
+            return ApiError(503, f"{error.service}_refused", str(error), headers=away)
+        case SchemaMissing():
+            message = "the database has no tables yet: run process-data once"
+            return ApiError(503, "schema_missing", message, headers=away)
+        case _:
+            return ApiError(500, "internal_error", "something went wrong here; the function's log says what")
+
+
+def _render(error: ApiError) -> Response:
+    content: dict[str, Any] = {"code": error.code, "message": error.message}
+    if error.detail:
+        content["detail"] = error.detail
+    return json_response({"error": content}, error.status, error.headers)
+
+
+def _log_failure(event: Event, error: Exception, refusal: ApiError) -> None:
+    frames = extract_tb(error.__traceback__)
+    expected = isinstance(error, StorageError | ApiError)
+    log(
+        level="error",
+        code=refusal.code,
+        message=str(error) if expected else f"{type(error).__name__}: {error}",
+        at=f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else None,
+        call_id=event.headers.get("X-Call-Id"),
+    )

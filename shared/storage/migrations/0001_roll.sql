@@ -1,0 +1,50 @@
+-- The roll: everyone ever processed, one row a user.
+create table users (
+    id bigint generated always as identity primary key,
+    user_id text collate "C" not null unique check (user_id ~ '^[0-9]{1,18}$'),
+    first_name text not null,
+    last_name text not null,
+    birthts bigint not null, -- milliseconds since 1970-01-01 UTC
+    birthdate date not null
+        generated always as (date '1970-01-01' + floor(birthts / 86400000.0)::int) stored,
+    img_path text, -- bucket/key of the photo
+    csv_etag text not null, -- of the object that the row was read from
+    csv_modified timestamptz not null,
+    updated_at timestamptz not null default now()
+);
+
+create index users_birthdate on users (birthdate, user_id);
+
+-- Objects that were refused, until they are mended or removed.
+create table rejected (
+    object text collate "C" primary key,
+    etag text not null,
+    line int, -- of the CSV; null when it concerns the object as a whole
+    code text not null,
+    message text not null,
+    first_seen timestamptz not null default now(),
+    last_seen timestamptz not null default now()
+);
+
+create table runs (
+    id bigint generated always as identity primary key,
+    trigger text not null check (trigger in ('cron', 'http', 'event')),
+    call_id text,
+    started_at timestamptz not null default now(),
+    finished_at timestamptz,
+    status text not null default 'running' check (status in ('running', 'done', 'partial', 'failed')),
+    summary jsonb, -- counts and seconds per stage
+    error text
+);
+
+-- What is written to the result bucket. A transaction that changes the data adds to `changed`; an export
+-- sets `written` to the `changed` of its snapshot, so that an export that was lost is made up for.
+create table outputs (
+    object text primary key,
+    changed bigint not null default 1,
+    written bigint not null default 0,
+    rows bigint not null default 0,
+    etag text
+);
+
+insert into outputs (object) values ('output.csv');

@@ -1,0 +1,216 @@
+"""Objects in S3: list, get and put, on any service that speaks it."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from io import BufferedReader, RawIOBase
+from typing import Any
+from urllib.parse import unquote_plus
+from xml.etree import ElementTree
+
+import certifi
+import urllib3
+from minio import Minio
+from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
+
+from .errors import ObjectMissing, ObjectTooLarge, Refused, SettingError, StorageError, Unavailable
+from .settings import ObjectsSettings
+
+MEBIBYTE = 1024 * 1024
+PART = 8 * MEBIBYTE  # S3 allows 10,000 parts of at least 5 MiB: up to 78 GiB an object
+
+_RETRIES = urllib3.Retry(
+    total=2, backoff_factor=0.1, status_forcelist=(500, 502, 503, 504), raise_on_status=False
+)  # urllib3 repeats idempotent methods alone
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One line of a listing. `modified` is a timestamp as S3 writes it (ISO 8601, UTC); `size` is in bytes."""
+
+    key: str
+    etag: str
+    modified: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Up to 1,000 objects in order of their keys, and how many folders ("a/") were folded away."""
+
+    objects: list[Listed]
+    folders: int
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """What one GET answered: the body with the ETag and Last-Modified that belong to it."""
+
+    body: bytes
+    etag: str
+    modified: datetime
+
+
+class Objects:
+    """A client of one S3 service. Threads may share it; it keeps `connections` of them alive."""
+
+    def __init__(self, settings: ObjectsSettings, *, connections: int = 4) -> None:
+        pool = urllib3.PoolManager(
+            maxsize=connections,
+            timeout=urllib3.Timeout(connect=min(3, settings.s3_timeout), read=settings.s3_timeout),
+            retries=_RETRIES,
+            ca_certs=certifi.where(),
+        )
+        try:
+            self._client = _Client(
+                endpoint=settings.s3_endpoint,
+                access_key=settings.s3_access_key,
+                secret_key=settings.s3_secret_key,
+                secure=settings.s3_secure,
+                region=settings.s3_region,
+                http_client=pool,
+            )
+        except ValueError as error:
+            raise SettingError(f"s3_endpoint={settings.s3_endpoint!r} is not allowed: {error}") from error
+        self._endpoint = settings.s3_endpoint
+
+    def pages(self, bucket: str, prefix: str = "") -> Iterator[Page]:
+        """The top-level objects whose keys begin with `prefix`, a page at a time."""
+        token: str | None = None
+        while True:
+            with self._translated(bucket):
+                page, token = _parse_page(self._client.list_page(bucket, prefix, token))
+            yield page
+            if token is None:
+                return
+
+    def get(self, bucket: str, key: str, *, limit: int) -> Object:
+        """The object; ObjectMissing when there is none, ObjectTooLarge when it has more than `limit` bytes."""
+        with self._translated(bucket, key):
+            response = self._client.get_object(bucket_name=bucket, object_name=key)
+            try:
+                etag = response.headers["ETag"].strip('"')
+                size = int(response.headers["Content-Length"])
+                if size > limit:
+                    response.close()
+                    raise ObjectTooLarge(key, size, etag)
+                body = response.read()
+                return Object(body, etag, parsedate_to_datetime(response.headers["Last-Modified"]))
+            finally:
+                response.close()
+                response.release_conn()
+
+    def put(self, bucket: str, key: str, chunks: Iterable[bytes], *, content_type: str) -> str:
+        """Replace the object by what `chunks` yield, all or nothing; returns its ETag."""
+        with self._translated(bucket, key):
+            data = BufferedReader(_Chunks(chunks))
+            written = self._client.put_object(
+                bucket_name=bucket,
+                object_name=key,
+                data=data,
+                length=-1,
+                part_size=PART,
+                num_parallel_uploads=1,
+                content_type=content_type,
+            )
+        return str(written.etag).strip('"')
+
+    def etag(self, bucket: str, key: str) -> str | None:
+        """The object's ETag, None when there is no such object."""
+        try:
+            with self._translated(bucket, key):
+                return str(self._client.stat_object(bucket_name=bucket, object_name=key).etag).strip('"')
+        except ObjectMissing:
+            return None
+
+    @contextmanager
+    def _translated(self, bucket: str, key: str = "") -> Iterator[None]:
+        """Turn the libraries' exceptions into ours."""
+        try:
+            yield
+        except (S3Error, ServerError, InvalidResponseError) as error:
+            raise self._declined(error, bucket, key) from error
+        except MinioException as error:
+            raise StorageError(f"S3 at {self._endpoint}: {error}") from error
+        except (urllib3.exceptions.HTTPError, OSError, ElementTree.ParseError) as error:
+            raise Unavailable("s3", f"S3 at {self._endpoint} can't be reached: {_reason(error)}") from error
+
+    def _declined(self, error: S3Error | ServerError | InvalidResponseError, bucket: str, key: str) -> StorageError:
+        status, code = _status(error), getattr(error, "code", None)
+        if code == "NoSuchKey":
+            return ObjectMissing(key)
+        where = f"{bucket}/{key}" if key else f"bucket {bucket}"
+        message = f"S3 at {self._endpoint} answered {status} {code or ''} for {where}".replace("  ", " ")
+        if status >= 500 or status in (408, 429):
+            return Unavailable("s3", message)
+        return Refused("s3", message)
+
+
+class _Client(Minio):
+    """Minio, and one page of a listing as S3 sent it: parsing is most of what list_objects costs."""
+
+    def list_page(self, bucket: str, prefix: str, token: str | None) -> bytes:
+        query = {"list-type": "2", "delimiter": "/", "encoding-type": "url", "prefix": prefix}
+        if token is not None:
+            query["continuation-token"] = token
+        return self._execute("GET", bucket, query_params=dict(query)).data
+
+
+_S3 = "{http://s3.amazonaws.com/doc/2006-03-01/}"
+
+
+def _parse_page(xml: bytes) -> tuple[Page, str | None]:
+    """The page and the token of the next one. The format is ListBucketResult of S3's ListObjectsV2."""
+    root = ElementTree.fromstring(xml)  # noqa: S314 - from the S3 service that holds the data itself
+    objects = []
+    for entry in root.iterfind(f"{_S3}Contents"):
+        values: dict[str, str] = {child.tag: child.text or "" for child in entry}
+        objects.append(
+            Listed(
+                key=unquote_plus(values[f"{_S3}Key"]),
+                etag=values[f"{_S3}ETag"].strip('"'),
+                modified=values[f"{_S3}LastModified"],
+                size=int(values[f"{_S3}Size"]),
+            )
+        )
+    folders = len(root.findall(f"{_S3}CommonPrefixes"))
+    truncated = root.findtext(f"{_S3}IsTruncated") == "true"
+    return Page(objects, folders), root.findtext(f"{_S3}NextContinuationToken") if truncated else None
+
+
+def _status(error: S3Error | ServerError | InvalidResponseError) -> int:
+    if isinstance(error, S3Error):
+        return int(error.response.status)
+    return int(error.status_code if isinstance(error, ServerError) else error._code)
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause in a few words: urllib3 wraps it in the whole history of a request."""
+    cause: Any = error
+    while (inner := getattr(cause, "reason", None)) and isinstance(inner, BaseException):
+        cause = inner
+    return f"{type(cause).__name__}: {str(cause).rsplit(': ', 1)[-1]}"
+
+
+class _Chunks(RawIOBase):
+    """An iterable of bytes as a raw stream."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            try:
+                self._rest = memoryview(next(self._chunks))
+            except StopIteration:
+                return 0
+        taken = self._rest[: len(buffer)]
+        buffer[: len(taken)] = taken
+        self._rest = self._rest[len(taken) :]
+        return len(taken)

@@ -1,0 +1,244 @@
+"""Records in PostgreSQL: connections, transactions, and COPY in both directions."""
+
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from queue import Empty, Queue
+from socket import SHUT_RDWR
+from threading import Lock, Thread
+from typing import Any, Literal
+
+import pg8000.native
+from pg8000.exceptions import DatabaseError, Error, InterfaceError
+
+from .errors import Refused, SchemaMissing, StorageError, Unavailable
+from .settings import RecordsSettings
+
+CHUNK = 64 * 1024
+"""Bytes that `Connection.copy_out` gathers before it hands them over."""
+
+
+class Connection:
+    """One session. Not for two threads at once. After Unavailable it is broken: close it."""
+
+    def __init__(self, settings: RecordsSettings) -> None:
+        self._where = f"PostgreSQL at {settings.postgres_host}:{settings.postgres_port}"
+        self.broken = False
+        with self._translated():
+            self._connection = pg8000.native.Connection(
+                user=settings.postgres_user,
+                password=settings.postgres_password,
+                host=settings.postgres_host,
+                port=settings.postgres_port,
+                database=settings.postgres_database,
+                ssl_context=_tls(settings.postgres_sslmode),
+                timeout=settings.postgres_timeout + 5,  # the server gives up first and says why
+                application_name="rollcall",
+                startup_params={
+                    "statement_timeout": f"{settings.postgres_timeout}s",
+                    "DateStyle": "ISO, YMD",
+                    "TimeZone": "UTC",
+                },
+            )
+
+    def __enter__(self) -> "Connection":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def run(self, sql: str, **parameters: object) -> list[list[Any]]:
+        """Run one statement, its `:name` parameters bound; returns its rows, all of them in memory."""
+        with self._translated():
+            return self._connection.run(sql, **parameters) or []
+
+    @property
+    def row_count(self) -> int:
+        """Rows that the last statement read or wrote, those of a COPY included."""
+        return int(self._connection.row_count)
+
+    def script(self, sql: str) -> None:
+        """Run several statements in one round trip, as one transaction if none is open."""
+        with self._translated():
+            self._connection.run(sql)
+
+    @contextmanager
+    def transaction(self, mode: str = "") -> Iterator[None]:
+        """Commit at the end, roll back on any exception. `mode` as in SQL's BEGIN."""
+        self.run(f"begin {mode}")
+        try:
+            yield
+        except BaseException:
+            if not self.broken:
+                with suppress(Unavailable):
+                    self.run("rollback")
+            raise
+        self.run("commit")
+
+    def copy_in(self, sql: str, data: bytes) -> None:
+        """Run a COPY … FROM STDIN over `data`."""
+        with self._translated():
+            self._connection.run(sql, stream=(data[at : at + CHUNK] for at in range(0, len(data), CHUNK)))
+
+    @contextmanager
+    def copy_out(self, sql: str) -> Iterator[Iterator[bytes]]:
+        """Run a COPY … TO STDOUT: `with … as chunks` gives what it writes, about `CHUNK` at a time, as it comes.
+
+        The reader's pace is the server's: only a few chunks wait. Whoever leaves before the last one stops
+        the COPY, and the connection is broken then.
+        """
+        pipe = _Pipe()
+        writer = Thread(target=self._copy_into, args=(sql, pipe), name="copy_out", daemon=True)
+        writer.start()
+        try:
+            yield pipe.chunks()
+        finally:
+            if not pipe.drained:
+                self.broken = True
+                pipe.abandon()
+                with suppress(OSError):
+                    self._connection._usock.shutdown(SHUT_RDWR)  # the writer may be waiting for the server
+            writer.join()
+
+    def _copy_into(self, sql: str, pipe: "_Pipe") -> None:
+        try:
+            with self._translated():
+                self._connection.run(sql, stream=pipe)
+        except BaseException as error:  # noqa: BLE001 - raised again where the chunks are read
+            pipe.end(error)
+        else:
+            pipe.end(None)
+
+    def close(self) -> None:
+        """End the session; harmless when it has ended already."""
+        self.broken = True
+        with suppress(Error, OSError, AttributeError, ValueError):
+            self._connection.close()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn pg8000's exceptions into ours, and remember whether the session survived."""
+        try:
+            yield
+        except DatabaseError as error:
+            translated = _from_server(error)
+            self.broken = self.broken or isinstance(translated, Unavailable)
+            raise translated from error
+        except (InterfaceError, OSError) as error:
+            self.broken = True
+            reason = error.__cause__ or error
+            raise Unavailable("postgresql", f"{self._where} can't be reached: {reason}") from error
+        except Error as error:
+            self.broken = True
+            raise StorageError(f"{self._where}: {error}") from error
+
+
+class Pool:
+    """Connections that requests borrow and give back. Threads may share it; a broken one is not kept."""
+
+    def __init__(self, settings: RecordsSettings) -> None:
+        self._settings = settings
+        self._idle: list[Connection] = []
+        self._lock = Lock()
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        connection = self._take()
+        try:
+            yield connection
+        finally:
+            if connection.broken:
+                connection.close()
+            else:
+                with self._lock:
+                    self._idle.append(connection)
+
+    def _take(self) -> Connection:
+        """An idle connection that still answers, else a new one."""
+        while True:
+            with self._lock:
+                connection = self._idle.pop() if self._idle else None
+            if connection is None:
+                return Connection(self._settings)
+            try:
+                connection.run("")
+            except StorageError:
+                connection.close()
+            else:
+                return connection
+
+
+class _Abandoned(Exception):
+    """Nobody reads any more."""
+
+
+class _Pipe:
+    """What COPY writes a row at a time in one thread comes out in chunks in another."""
+
+    def __init__(self) -> None:
+        self._queue: Queue[bytes | BaseException | None] = Queue(maxsize=4)
+        self._rows: list[bytes] = []
+        self._size = 0
+        self._abandoned = False
+        self.drained = False
+
+    def write(self, row: bytes) -> None:
+        self._rows.append(row)
+        self._size += len(row)
+        if self._size >= CHUNK:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._abandoned:
+            raise _Abandoned
+        self._queue.put(b"".join(self._rows))
+        self._rows, self._size = [], 0
+
+    def end(self, error: BaseException | None) -> None:
+        """The last word of the writer: all was written, or `error` came instead."""
+        if error is None and self._rows:
+            with suppress(_Abandoned):
+                self._flush()
+        self._queue.put(error)
+
+    def chunks(self) -> Iterator[bytes]:
+        while isinstance(item := self._queue.get(), bytes):
+            yield item
+        self.drained = True
+        if item is not None:
+            raise item
+
+    def abandon(self) -> None:
+        """Let the writer run into _Abandoned: it may be waiting for a place in the queue."""
+        self._abandoned = True
+        with suppress(Empty):
+            while True:
+                self._queue.get_nowait()
+
+
+def _tls(sslmode: str) -> ssl.SSLContext | Literal[False]:
+    if sslmode == "disable":
+        return False
+    context = ssl.create_default_context()
+    if sslmode == "require":
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+# SQLSTATE, https://www.postgresql.org/docs/current/errcodes-appendix.html: by class or by whole code
+_UNAVAILABLE = ("08", "53", "57", "58", "40001", "40P01", "55P03")
+_REFUSED = ("28", "3D", "42501", "25006")
+_SCHEMA_MISSING = ("42P01", "3F000", "42703", "42883")
+
+
+def _from_server(error: DatabaseError) -> StorageError:
+    details = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
+    code, message = details.get("C", ""), details.get("M", str(error))
+    if code.startswith(_UNAVAILABLE):
+        return Unavailable("postgresql", f"PostgreSQL: {message}")
+    if code.startswith(_REFUSED):
+        return Refused("postgresql", f"PostgreSQL: {message}")
+    if code in _SCHEMA_MISSING:
+        return SchemaMissing(f"PostgreSQL: {message}")
+    return StorageError(f"PostgreSQL {code}: {message}")

@@ -1,0 +1,95 @@
+"""Bad input is contained: every fixture in tests/data gives what the file beside it says."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from process_data.fetch import Fetched
+from process_data.parse import parse
+
+from tests.samples import Sample, samples
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+GOOD = samples("good")
+BAD = [sample for sample in samples("bad") if sample.expected["code"] not in ("bad_name", "too_large")]
+
+
+def fetched(key: str, body: bytes) -> Fetched:
+    return Fetched(key, body, "etag", NOW)
+
+
+def records(*items: Fetched) -> list[dict[str, Any]]:
+    parsed = parse(items, NOW)
+    assert parsed.rejections == []
+    return [
+        {name: row[name] for name in ("user_id", "first_name", "last_name", "birthts")}
+        for row in parsed.records.to_dict("records")
+    ]
+
+
+@pytest.mark.parametrize("sample", GOOD, ids=str)
+def test_awkward_but_good_files_are_read(sample: Sample) -> None:
+    assert records(fetched("0042.csv", sample.body)) == [{"user_id": "0042", **sample.expected}]
+
+
+@pytest.mark.parametrize("sample", BAD, ids=str)
+def test_bad_files_are_refused_with_line_and_reason(sample: Sample) -> None:
+    parsed = parse([fetched("7.csv", sample.body)], NOW)
+    assert parsed.records.empty
+    [rejection] = parsed.rejections
+    assert (rejection.object, rejection.line, rejection.code) == (
+        "7.csv",
+        sample.expected["line"],
+        sample.expected["code"],
+    )
+    assert sample.expected["message"] in rejection.message
+    assert len(rejection.message) < 300
+
+
+def test_a_batch_gives_what_its_files_give_alone() -> None:
+    items = [fetched(f"{number}.csv", sample.body) for number, sample in enumerate([*GOOD, *BAD, *GOOD])]
+    together = parse(items, NOW)
+    alone = [parse([item], NOW) for item in items]
+    by_object = {one.object: one for part in alone for one in part.rejections}
+    assert {one.object: one for one in together.rejections} == by_object
+    assert together.records.to_dict("records") == [row for part in alone for row in part.records.to_dict("records")]
+
+
+def test_an_empty_batch_is_no_work() -> None:
+    parsed = parse([], NOW)
+    assert parsed.records.empty
+    assert parsed.rejections == []
+
+
+def test_birth_bounds_are_inclusive() -> None:
+    now = int(NOW.timestamp() * 1000)
+    header = b"first_name,last_name,birthts\n"
+    assert records(fetched("1.csv", header + b"A,B,%d" % now))[0]["birthts"] == now
+    [rejection] = parse([fetched("1.csv", header + b"A,B,%d" % (now + 1))], NOW).rejections
+    assert rejection.code == "in_the_future"
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(body: bytes) -> None:
+    parsed = parse([fetched("1.csv", body)], NOW)
+    assert len(parsed.records) + len(parsed.rejections) == 1
+
+
+NAMES = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=200).filter(
+    lambda name: name == name.strip()
+)
+
+
+def quoted(value: str) -> str:
+    return '"' + value.replace('"', '""') + '"'
+
+
+@given(NAMES, NAMES, st.integers(-3786825600000, 1767225600000), st.sampled_from(["", " ", "\t "]))
+def test_quoted_values_survive_as_they_are(first: str, last: str, birthts: int, space: str) -> None:
+    row = f"{space},{space}".join(quoted(value) for value in (first, last, str(birthts)))
+    body = f"first_name,last_name,birthts\r\n{space}{row}{space}\r\n".encode()
+    assert records(fetched("1.csv", body)) == [
+        {"user_id": "1", "first_name": first, "last_name": last, "birthts": birthts}
+    ]
