@@ -11,12 +11,13 @@ from typing import Any, Protocol
 from flask import Response
 from werkzeug.datastructures import Headers, MultiDict
 
-from .storage.errors import Refused, SchemaMissing, StorageError, Unavailable
+from .storage.errors import Refused, SchemaMissing, SettingError, StorageError, Unavailable
 
 RETRY_AFTER = "5"
 """Seconds a client is asked to wait when a store is away."""
 
-logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # else a line for every request that waits
+for chatty in ("waitress.queue", "urllib3.connectionpool"):  # a line for every request that waits, or is repeated
+    logging.getLogger(chatty).setLevel(logging.ERROR)
 
 
 class Event(Protocol):
@@ -89,6 +90,8 @@ def _refusal(error: Exception) -> ApiError:
         case SchemaMissing():
             message = "the database has no tables yet: run process-data once"
             return ApiError(503, "schema_missing", message, headers=away)
+        case SettingError():
+            return ApiError(500, "bad_setting", str(error))
         case _:
             return ApiError(500, "internal_error", "something went wrong here; the function's log says what")
 

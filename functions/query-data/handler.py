@@ -1,6 +1,7 @@
 """query-data: answers questions about the roll."""
 
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
 
@@ -16,14 +17,29 @@ from .users import check, json_lines
 
 @api.handler
 def handle(event: api.Event, context: object) -> Response:
-    if event.path not in _ROUTES:
-        raise api.ApiError(404, "not_found", f"there is no {event.path} here: {', '.join(_ROUTES)} are")
+    if (route := _ROUTES.get(event.path)) is None:
+        raise api.ApiError(404, "not_found", f"there is no {event.path} here: there are {' and '.join(_ROUTES)}")
     api.require_method(event, ["GET", "HEAD"])
-    return _ROUTES[event.path](event)
+    return route(event)
 
 
 def _users(event: api.Event) -> Response:
     filters = read_filters(event.query)
-    if event.method == "HEAD":
-        return _healthy()
+    if event.method == "HEAD":  # the same errors, without the work
+        return _health(event)
     return json_document(json_lines(_pool(), filters, datetime.now(UTC).date()))
+
+
+def _health(_: api.Event) -> Response:
+    with _pool().connection() as records:
+        check(records)
+    return api.json_response({"status": "ok"})
+
+
+_ROUTES: dict[str, Callable[[api.Event], Response]] = {"/": _users, "/healthz": _health}
+
+
+@cache
+def _pool() -> Pool:
+    """The connections, made by the first request and shared by all threads."""
+    return Pool(load(RecordsSettings, os.environ))

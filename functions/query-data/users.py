@@ -24,8 +24,9 @@ def json_lines(pool: Pool, filters: Filters, today: date) -> Iterator[bytes]:
     answer = f"select {_COLUMNS}, {age_sql(today)} as age from ({with_march_date(people)}) as dated"  # noqa: S608
     # JSON has no control characters, so nothing is quoted and each line stays as it is
     copy = f"copy (select row_to_json(answer) from ({answer}) as answer) to stdout"  # noqa: S608
-    with pool.connection() as records:
-        yield from records.copy_out(rf"{copy} (format csv, delimiter E'\x01', quote E'\x02')")
+    copy += r" (format csv, delimiter E'\x01', quote E'\x02')"
+    with pool.connection() as records, records.copy_out(copy) as chunks:
+        yield from chunks
 
 
 def _where(filters: Filters, today: date) -> str:

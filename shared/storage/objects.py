@@ -21,9 +21,10 @@ from .settings import ObjectsSettings
 MEBIBYTE = 1024 * 1024
 PART = 8 * MEBIBYTE  # S3 allows 10,000 parts of at least 5 MiB: up to 78 GiB an object
 
+# Idempotent methods alone are repeated, and a silent server is asked only twice.
 _RETRIES = urllib3.Retry(
-    total=2, backoff_factor=0.1, status_forcelist=(500, 502, 503, 504), raise_on_status=False
-)  # urllib3 repeats idempotent methods alone
+    total=2, read=1, backoff_factor=0.1, status_forcelist=(500, 502, 503, 504), raise_on_status=False
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +165,13 @@ _S3 = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 def _parse_page(xml: bytes) -> tuple[Page, str | None]:
     """The page and the token of the next one. The format is ListBucketResult of S3's ListObjectsV2."""
     root = ElementTree.fromstring(xml)  # noqa: S314 - from the S3 service that holds the data itself
+    decode = unquote_plus if root.findtext(f"{_S3}EncodingType") == "url" else str  # it is asked for, not promised
     objects = []
     for entry in root.iterfind(f"{_S3}Contents"):
         values: dict[str, str] = {child.tag: child.text or "" for child in entry}
         objects.append(
             Listed(
-                key=unquote_plus(values[f"{_S3}Key"]),
+                key=decode(values[f"{_S3}Key"]),
                 etag=values[f"{_S3}ETag"].strip('"'),
                 modified=values[f"{_S3}LastModified"],
                 size=int(values[f"{_S3}Size"]),

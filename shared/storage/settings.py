@@ -77,7 +77,7 @@ def _cast(one: Field[Any], kind: type, text: str) -> object:
             raise SettingError(f"{one.name}={text!r} is not allowed: true or false")
         return text.lower() == "true"
     if kind is int:
-        if not (text.isascii() and text.isdecimal() and low <= int(text) <= high):
+        if not (re.fullmatch("[0-9]{1,9}", text) and low <= int(text) <= high):
             raise SettingError(f"{one.name}={text!r} is not allowed: a whole number from {low} to {high}")
         return int(text)
     if choices is not None and text not in choices:

@@ -1,0 +1,54 @@
+"""One stack for the whole run, and both functions as importable packages."""
+
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from infra.local.build import assemble
+from tests.stack import ROOT, Stack
+
+PACKAGES = ROOT / ".local/packages"
+
+
+def pytest_configure() -> None:
+    """Make `process_data` and `query_data` importable: the trees that faas-cli would build, as packages."""
+    for package in ("process_data", "query_data"):
+        handler = ROOT / "functions" / package.replace("_", "-")
+        assemble(handler, [ROOT / "shared"], PACKAGES / package)
+    sys.path.insert(0, str(PACKAGES))
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """An empty stack, started once. Its schedule never ticks during a test run."""
+    os.environ["SCHEDULE"] = "0 0 29 2 *"
+    stack = Stack(tmp_path_factory.mktemp("stack") / "state")
+    stack.cli("up", "--detach", "--port", "0", "--no-sample")
+    try:
+        yield stack
+    finally:
+        stack.cli("down")
+
+
+@pytest.fixture
+def roll(stack: Stack) -> Stack:
+    """The stack with nothing in it: empty buckets, and tables as after the first run."""
+    bucket = stack.bucket
+    with ThreadPoolExecutor(8) as executor:
+        list(executor.map(bucket.remove, bucket.keys()))
+    for key in bucket.keys(bucket.result):
+        bucket.remove(key, bucket.result)
+    stack.process()  # makes the tables
+    stack.sql("truncate users, rejected, runs restart identity")
+    stack.sql("update outputs set changed = 1, written = 0, rows = 0, etag = null")
+    bucket.remove("output.csv", bucket.result)
+    return stack
+
+
+@pytest.fixture
+def project() -> Path:
+    return ROOT

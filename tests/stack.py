@@ -1,0 +1,130 @@
+"""The local stack as the tests use it, and hands on its bucket and tables."""
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pg8000.native
+import urllib3
+from minio import Minio
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running stack; `state` is its state directory."""
+
+    state: Path
+
+    def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run `infra/local` with these arguments on this stack's state directory."""
+        command = [sys.executable, "-m", "infra.local", *arguments, "--state", str(self.state)]
+        return subprocess.run(command, cwd=ROOT, check=check, capture_output=True, text=True, timeout=180)
+
+    def env(self, *function: str) -> dict[str, str]:
+        lines = self.cli("env", *function).stdout.splitlines()
+        return dict(line.split("=", 1) for line in lines)
+
+    @cached_property
+    def settings(self) -> dict[str, str]:
+        """The operator's: may do anything to the buckets, and owns the tables."""
+        return self.env()
+
+    @cached_property
+    def process_settings(self) -> dict[str, str]:
+        return self.env("process-data")
+
+    @cached_property
+    def query_settings(self) -> dict[str, str]:
+        return self.env("query-data")
+
+    @property
+    def url(self) -> str:
+        return self.settings["gateway_url"]
+
+    def request(self, method: str, path: str, body: bytes = b"", **headers: str) -> Answer:
+        """A request to the gateway; header names are given with underscores."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        answer = urllib3.request(method, self.url + path, body=body, headers=named, timeout=120, retries=False)
+        return Answer(answer.status, answer.headers, answer.data)
+
+    def process(self, query: str = "") -> dict[str, Any]:
+        """Run process-data and return its summary."""
+        answer = self.request("POST", f"/function/process-data{query}")
+        assert answer.status == 200, answer.body
+        summary: dict[str, Any] = answer.json()
+        return summary
+
+    @cached_property
+    def bucket(self) -> "Bucket":
+        return Bucket(self.settings)
+
+    def sql(self, statement: str, **parameters: object) -> list[list[Any]]:
+        """Run a statement as the role that owns the tables."""
+        settings = self.process_settings
+        with pg8000.native.Connection(
+            user=settings["postgres_user"],
+            password=settings["postgres_password"],
+            host=settings["postgres_host"],
+            port=int(settings["postgres_port"]),
+            database=settings["postgres_database"],
+            ssl_context=False,
+            timeout=60,
+        ) as connection:
+            return connection.run(statement, **parameters) or []
+
+
+class Bucket:
+    """Source and result bucket through the operator's key."""
+
+    def __init__(self, settings: Mapping[str, str]) -> None:
+        self.source, self.result = settings["source_bucket"], settings["result_bucket"]
+        self.client = Minio(
+            endpoint=settings["s3_endpoint"],
+            access_key=settings["s3_access_key"],
+            secret_key=settings["s3_secret_key"],
+            secure=False,
+            region=settings["s3_region"],
+            http_client=urllib3.PoolManager(maxsize=16, timeout=30),
+        )
+
+    def put(self, key: str, body: bytes) -> None:
+        self.client.put_object(
+            bucket_name=self.source, object_name=key, data=io.BytesIO(body), length=len(body)
+        )
+
+    def put_person(self, user_id: str, first: str = "Ada", last: str = "Lovelace", birthts: int = 0) -> None:
+        self.put(f"{user_id}.csv", f"first_name,last_name,birthts\n{first},{last},{birthts}\n".encode())
+
+    def remove(self, key: str, bucket: str | None = None) -> None:
+        self.client.remove_object(bucket_name=bucket or self.source, object_name=key)
+
+    def read(self, key: str) -> bytes:
+        """An object of the result bucket."""
+        response = self.client.get_object(bucket_name=self.result, object_name=key)
+        try:
+            return response.read()
+        finally:
+            response.close()
+            response.release_conn()
+
+    def keys(self, bucket: str | None = None) -> list[str]:
+        found = self.client.list_objects(bucket_name=bucket or self.source, recursive=True)
+        return [str(item.object_name) for item in found]

@@ -1,0 +1,131 @@
+"""The libraries' exceptions never cross shared.storage: each one has its place among ours."""
+
+import inspect
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import minio.error
+import pg8000.exceptions
+import pytest
+import urllib3
+import urllib3.exceptions
+from process_data.shared.storage.errors import Refused, SchemaMissing, StorageError, Unavailable
+from process_data.shared.storage.objects import Objects
+from process_data.shared.storage.records import Connection
+from process_data.shared.storage.settings import ObjectsSettings, RecordsSettings, Secret
+
+
+UNREACHABLE = {
+    urllib3.exceptions.ProxySchemeUnsupported,  # no proxy is ever given
+    minio.error.MinioAdminException,  # the admin client is not used
+}
+
+
+def exceptions(module: ModuleType) -> list[type[Exception]]:
+    return [
+        one
+        for _, one in inspect.getmembers(module, inspect.isclass)
+        if issubclass(one, Exception) and not issubclass(one, Warning) and one.__module__ == module.__name__
+        if one not in UNREACHABLE
+    ]
+
+
+def make(kind: type[Exception]) -> Exception:
+    """An instance, whatever the constructor wants."""
+    if kind is urllib3.exceptions.IncompleteRead:
+        return urllib3.exceptions.IncompleteRead(1, 2)
+    if kind is urllib3.exceptions.InvalidChunkLength:
+        return urllib3.exceptions.InvalidChunkLength(urllib3.HTTPResponse(), b"x")
+    return kind.__new__(kind, "boom")
+
+
+@pytest.fixture
+def objects() -> Objects:
+    settings = ObjectsSettings(s3_endpoint="127.0.0.1:1", s3_access_key=Secret("a"), s3_secret_key=Secret("b"))
+    return Objects(settings)
+
+
+@pytest.fixture
+def connection() -> Connection:
+    connection = Connection.__new__(Connection)  # the mapping alone: no server is needed for it
+    connection._where, connection.broken = "PostgreSQL at nowhere", False
+    return connection
+
+
+@pytest.mark.parametrize("kind", exceptions(urllib3.exceptions) + [TimeoutError, ConnectionResetError, OSError])
+def test_network_errors_of_s3_are_unavailable(objects: Objects, kind: type[Exception]) -> None:
+    with pytest.raises(Unavailable) as raised, objects._translated("src", "1.csv"):
+        raise make(kind)
+    assert raised.value.service == "s3"
+
+
+def minio_errors() -> Iterator[Any]:
+    for kind in exceptions(minio.error):
+        if kind is minio.error.S3Error:
+            for status, code, expected in (
+                (404, "NoSuchBucket", Refused),
+                (403, "AccessDenied", Refused),
+                (503, "SlowDown", Unavailable),
+                (500, "InternalError", Unavailable),
+                (429, "TooManyRequests", Unavailable),
+            ):
+                response = urllib3.HTTPResponse(status=status)
+                error = minio.error.S3Error(response, code, "boom", None, None, None)
+                yield pytest.param(error, expected, id=code)
+        elif kind is minio.error.ServerError:
+            yield pytest.param(kind("boom", 502), Unavailable, id="ServerError")
+        elif kind is minio.error.InvalidResponseError:
+            yield pytest.param(kind(502, "text/html", "<html>"), Unavailable, id="InvalidResponseError")
+        else:
+            yield pytest.param(make(kind), StorageError, id=kind.__name__)
+
+
+@pytest.mark.parametrize(("error", "expected"), list(minio_errors()))
+def test_every_minio_error_is_ours(objects: Objects, error: Exception, expected: type[Exception]) -> None:
+    with pytest.raises(StorageError) as raised, objects._translated("src", "1.csv"):
+        raise error
+    assert type(raised.value) is expected
+
+
+@pytest.mark.parametrize("kind", exceptions(pg8000.exceptions) + [TimeoutError, OSError])
+def test_every_pg8000_error_is_ours(connection: Connection, kind: type[Exception]) -> None:
+    with pytest.raises(StorageError), connection._translated():
+        raise make(kind)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected", "broken"),
+    [
+        ("08006", Unavailable, True),
+        ("53300", Unavailable, True),
+        ("57014", Unavailable, True),
+        ("57P01", Unavailable, True),
+        ("57P03", Unavailable, True),
+        ("40P01", Unavailable, True),
+        ("28P01", Refused, False),
+        ("3D000", Refused, False),
+        ("42501", Refused, False),
+        ("42P01", SchemaMissing, False),
+        ("23505", StorageError, False),
+        ("22021", StorageError, False),
+    ],
+)
+def test_sqlstates_have_their_kind(connection: Connection, code: str, expected: type[Exception], broken: bool) -> None:
+    with pytest.raises(StorageError) as raised, connection._translated():
+        raise pg8000.exceptions.DatabaseError({"C": code, "M": "what it says", "D": "a row's values"})
+    assert type(raised.value) is expected
+    assert "what it says" in str(raised.value)
+    assert "a row's values" not in str(raised.value)
+    assert connection.broken is broken
+
+
+def test_a_server_that_is_not_there_is_unavailable(objects: Objects) -> None:
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1 can't be reached.*refused"):
+        next(objects.pages("src"))
+    settings = RecordsSettings(
+        postgres_host="127.0.0.1", postgres_port=1, postgres_user="u", postgres_password=Secret("hidden")
+    )
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1 can't be reached") as raised:
+        Connection(settings)
+    assert "hidden" not in str(raised.value)

@@ -1,0 +1,93 @@
+"""The dependency rule of the design: handler → the function's modules → shared, one way only."""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.stack import ROOT
+
+FUNCTIONS = sorted((ROOT / "functions").iterdir())
+ALLOWED_AT_THE_TOP = {"README.md", "stack.yml", "functions", "shared", "infra", "tests"}
+
+DISTRIBUTIONS = {"flask": "Flask", "werkzeug": "Flask", "markupsafe": "Flask", "jinja2": "Flask"}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Modules that a file imports: absolute names, and relative ones with their leading dots."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            yield base
+            if node.module is None:
+                yield from (base + name.name for name in node.names)
+
+
+def foreign(path: Path) -> set[str]:
+    """Top-level packages from outside the standard library."""
+    absolute = (name.split(".")[0] for name in imports(path) if not name.startswith("."))
+    return {name for name in absolute if name not in sys.stdlib_module_names}
+
+
+def files(directory: Path) -> list[Path]:
+    return sorted(directory.rglob("*.py"))
+
+
+def test_the_top_level_holds_its_six_entries() -> None:
+    assert {path.name for path in ROOT.iterdir() if not path.name.startswith(".")} - {"build", "template"} == (
+        ALLOWED_AT_THE_TOP
+    )
+
+
+@pytest.mark.parametrize("path", files(ROOT / "shared/storage"), ids=lambda path: path.stem)
+def test_storage_knows_no_http_and_no_function(path: Path) -> None:
+    assert foreign(path) <= {"minio", "urllib3", "certifi", "pg8000"}
+    assert not [name for name in imports(path) if name.startswith("..")]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda path: path.name)
+def test_functions_import_from_themselves_and_shared_alone(function: Path) -> None:
+    own = {path.stem for path in files(function)} | {"shared"}
+    for path in files(function):
+        for name in imports(path):
+            if name.startswith("."):
+                assert not name.startswith(".."), f"{path.name} reaches out of its function: {name}"
+                assert name == "." or name[1:].split(".")[0] in own
+            assert name not in (".handler", "infra", "tests")
+
+
+def test_the_local_stack_imports_no_function() -> None:
+    for path in files(ROOT / "infra/local"):
+        assert not foreign(path) & {"functions", "shared", "process_data", "query_data"}
+
+
+def test_only_storage_touches_the_stores_libraries() -> None:
+    for path in [ROOT / "shared/api.py", *(path for function in FUNCTIONS for path in files(function))]:
+        allowed = {"pg8000"} if "literal" in path.read_text(encoding="utf-8") else set()
+        assert not foreign(path) & {"minio", "urllib3", "pg8000", "certifi"} - allowed, path
+
+
+def pins(path: Path) -> dict[str, str]:
+    lines = (line.split("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return dict(re.fullmatch(r"([\w.-]+)==(\S+)", line).groups() for line in lines if line)  # type: ignore[union-attr,misc]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda path: path.name)
+def test_requirements_cover_what_is_imported(function: Path) -> None:
+    needed = {
+        DISTRIBUTIONS.get(name, name)
+        for path in files(function) + files(ROOT / "shared")
+        for name in foreign(path)
+    }
+    assert needed == set(pins(function / "requirements.txt"))
+
+
+def test_both_functions_pin_the_same_versions() -> None:
+    first, second = (pins(function / "requirements.txt") for function in FUNCTIONS)
+    common = first.keys() & second.keys()
+    assert {name: first[name] for name in common} == {name: second[name] for name in common}

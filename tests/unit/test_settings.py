@@ -1,0 +1,102 @@
+"""Settings: read once, typed, and a bad one says which, what and what is allowed."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from process_data.settings import Settings
+from process_data.shared.storage.errors import SettingError
+from process_data.shared.storage.settings import ObjectsSettings, RecordsSettings, load
+
+REQUIRED = {
+    "s3_endpoint": "s3.example:9000",
+    "s3_access_key": "visible-key",
+    "s3_secret_key": "hidden-key",
+    "postgres_host": "db.example",
+    "postgres_user": "someone",
+    "postgres_password": "hidden-password",
+}
+
+
+def test_defaults_fill_what_is_not_set() -> None:
+    settings = load(Settings, REQUIRED)
+    assert (settings.s3_endpoint, settings.s3_secure, settings.postgres_port) == ("s3.example:9000", True, 5432)
+    assert (settings.postgres_sslmode, settings.source_bucket, settings.fetch_threads) == ("require", "src", 8)
+
+
+def test_values_are_cast_and_stripped() -> None:
+    settings = load(Settings, {**REQUIRED, "s3_secure": " False ", "postgres_port": "6000"})
+    assert (settings.s3_secure, settings.postgres_port) == (False, 6000)
+
+
+def test_settings_cannot_be_changed() -> None:
+    settings = load(RecordsSettings, REQUIRED)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.postgres_host = "other"  # type: ignore[misc]
+
+
+def test_no_secret_shows_in_the_repr() -> None:
+    shown = repr(load(Settings, REQUIRED))
+    assert "hidden" not in shown
+    assert "visible-key" not in shown
+    assert "db.example" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("postgres_port", "http", "a whole number from 1 to 65535"),
+        ("postgres_port", "0", "a whole number from 1 to 65535"),
+        ("postgres_port", "65536", "a whole number from 1 to 65535"),
+        ("postgres_port", "-1", "a whole number from 1 to 65535"),
+        ("postgres_port", "²", "a whole number from 1 to 65535"),
+        ("fetch_threads", "9" * 5000, "a whole number from 1 to 64"),
+        ("s3_secure", "yes", "true or false"),
+        ("postgres_sslmode", "prefer", "one of disable, require, verify-full"),
+        ("s3_endpoint", "https://s3.example", "host:port alone"),
+        ("source_bucket", "Src", "3 to 63 lower-case letters"),
+    ],
+)
+def test_a_bad_value_is_named_with_what_is_allowed(name: str, value: str, allowed: str) -> None:
+    with pytest.raises(SettingError) as raised:
+        load(Settings, {**REQUIRED, name: value})
+    assert str(raised.value).startswith(f"{name}={value[:40]!r}"[:40])
+    assert allowed in str(raised.value)
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+@pytest.mark.parametrize("value", [None, "", "  "])
+def test_a_missing_setting_is_named(name: str, value: str | None) -> None:
+    environ = {**REQUIRED, name: value or ""}
+    if value is None:
+        del environ[name]
+    with pytest.raises(SettingError, match=f"{name} is not set"):
+        load(Settings, environ)
+
+
+def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("from-file\n", encoding="utf-8")
+    environ = {**REQUIRED, "s3_secret_key": "", "s3_secret_key_file": str(file)}
+    assert load(ObjectsSettings, environ).s3_secret_key == "from-file"
+
+
+def test_a_bad_file_is_named_and_its_content_never_shown(tmp_path: Path) -> None:
+    missing = {**REQUIRED, "s3_secret_key": "", "s3_secret_key_file": str(tmp_path / "none")}
+    with pytest.raises(SettingError, match=r"s3_secret_key_file='.*none' can't be read"):
+        load(Settings, missing)
+    (tmp_path / "empty").write_text("\n", encoding="utf-8")
+    with pytest.raises(SettingError, match="is empty"):
+        load(Settings, {**missing, "s3_secret_key_file": str(tmp_path / "empty")})
+    with pytest.raises(SettingError, match="s3_secret_key and s3_secret_key_file are both set") as raised:
+        load(Settings, {**missing, "s3_secret_key": "hidden"})
+    assert "hidden" not in str(raised.value)
+
+
+def test_defaults_obey_their_own_rules() -> None:
+    texts = {
+        one.name: str(one.default).lower() if isinstance(one.default, bool) else str(one.default)
+        for one in dataclasses.fields(Settings)
+        if one.default is not dataclasses.MISSING
+    }
+    assert load(Settings, {**REQUIRED, **texts}) == load(Settings, REQUIRED)
