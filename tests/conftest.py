@@ -18,7 +18,7 @@ def pytest_configure() -> None:
     """Make `process_data` and `query_data` importable: the trees that faas-cli would build, as packages."""
     for package in ("process_data", "query_data"):
         handler = ROOT / "functions" / package.replace("_", "-")
-        assemble(handler, [ROOT / "shared"], PACKAGES / package)
+        assemble(handler, [Path("shared")], PACKAGES / package, ROOT)
     sys.path.insert(0, str(PACKAGES))
 
 

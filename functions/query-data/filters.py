@@ -60,7 +60,7 @@ PARAMETERS = {
 
 def read_filters(query: MultiDict[str, str]) -> Filters:
     """Check the request's query; ApiError names the parameter, its value and what is allowed."""
-    values = {}
+    values: dict[str, Any] = {}
     for name, texts in query.lists():
         if (parameter := PARAMETERS.get(name)) is None:
             raise _refusal(name, f"the parameter {_shown(name)} is not known: {', '.join(PARAMETERS)} are")

@@ -1,12 +1,11 @@
 """The forms that an answer takes."""
 
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Generator, Iterator
 
 from flask import Response
 
 
-def json_document(lines: Iterator[bytes]) -> Response:
+def json_document(lines: Generator[bytes, None, None]) -> Response:
     """`{"result": [ … ], "next": null}`, streamed; `lines` are chunks of whole lines, an object each.
 
     What goes wrong before the first chunk is raised here, while the status can still say so; after that the

@@ -1,6 +1,6 @@
 """The people that a request asks for, as PostgreSQL writes them."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from datetime import date
 
 from .age import age_sql, latest_birthdate, with_march_date
@@ -15,10 +15,10 @@ def check(records: Connection) -> None:
     records.run(f"select {_COLUMNS} from users limit 0")  # noqa: S608 - a constant
 
 
-def json_lines(pool: Pool, filters: Filters, today: date) -> Iterator[bytes]:
+def json_lines(pool: Pool, filters: Filters, today: date) -> Generator[bytes, None, None]:
     """An object a line, ordered by user_id; in chunks of whole lines.
 
-    The connection is borrowed until the iterator ends or is closed.
+    The connection is borrowed until the generator ends or is closed.
     """
     people = f"select {_COLUMNS} from users {_where(filters, today)} order by user_id"  # noqa: S608
     answer = f"select {_COLUMNS}, {age_sql(today)} as age from ({with_march_date(people)}) as dated"  # noqa: S608

@@ -1,10 +1,10 @@
 """Records in PostgreSQL: connections, transactions, and COPY in both directions."""
 
+import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from queue import Empty, Queue
-from socket import SHUT_RDWR
 from threading import Lock, Thread
 from typing import Any, Literal
 
@@ -31,8 +31,8 @@ class Connection:
                 host=settings.postgres_host,
                 port=settings.postgres_port,
                 database=settings.postgres_database,
+                sock=_socket(settings),
                 ssl_context=_tls(settings.postgres_sslmode),
-                timeout=settings.postgres_timeout + 5,  # the server gives up first and says why
                 application_name="rollcall",
                 startup_params={
                     "statement_timeout": f"{settings.postgres_timeout}s",
@@ -97,7 +97,7 @@ class Connection:
                 self.broken = True
                 pipe.abandon()
                 with suppress(OSError):
-                    self._connection._usock.shutdown(SHUT_RDWR)  # the writer may be waiting for the server
+                    self._connection._usock.shutdown(socket.SHUT_RDWR)  # the writer may be waiting for the server
             writer.join()
 
     def _copy_into(self, sql: str, pipe: "_Pipe") -> None:
@@ -214,6 +214,16 @@ class _Pipe:
         with suppress(Empty):
             while True:
                 self._queue.get_nowait()
+
+
+def _socket(settings: RecordsSettings) -> socket.socket:
+    """A connected socket. Its own timeout is the longer one: the server gives up first and says why."""
+    address = (settings.postgres_host, settings.postgres_port)
+    connected = socket.create_connection(address, timeout=min(5, settings.postgres_timeout))
+    connected.settimeout(settings.postgres_timeout + 5)
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else each COPY waits 40 ms for an ACK
+    return connected
 
 
 def _tls(sslmode: str) -> ssl.SSLContext | Literal[False]:

@@ -1,0 +1,83 @@
+"""Connections to PostgreSQL: what a session survives, and that COPY streams."""
+
+from collections.abc import Iterator
+
+import pytest
+from process_data.shared.storage.errors import SchemaMissing, StorageError, Unavailable
+from process_data.shared.storage.records import Connection, Pool
+from process_data.shared.storage.schema import migrate
+from process_data.shared.storage.settings import RecordsSettings, load
+
+from tests.stack import Stack
+
+MILLION = "copy (select generate_series(1, 1000000)) to stdout"
+
+
+@pytest.fixture
+def settings(stack: Stack) -> RecordsSettings:
+    return load(RecordsSettings, {**stack.process_settings, "postgres_timeout": "2"})
+
+
+@pytest.fixture
+def connection(settings: RecordsSettings) -> Iterator[Connection]:
+    with Connection(settings) as connection:
+        yield connection
+
+
+def test_copy_out_yields_everything_in_large_chunks(connection: Connection) -> None:
+    with connection.copy_out(MILLION) as chunks:
+        data = list(chunks)
+    assert b"".join(data).split() == [b"%d" % number for number in range(1, 1_000_001)]
+    assert len(data) < 200
+    assert connection.row_count == 1_000_000
+    assert connection.run("select 1") == [[1]]
+
+
+def test_leaving_a_copy_early_stops_it_and_the_pool_goes_on(settings: RecordsSettings) -> None:
+    pool = Pool(settings)
+    with pool.connection() as connection:
+        with connection.copy_out(MILLION) as chunks:
+            assert next(chunks).startswith(b"1\n2\n")
+        assert connection.broken
+    with pool.connection() as other:
+        assert other is not connection
+        assert other.run("select 1") == [[1]]
+
+
+def test_a_copy_that_fails_raises_our_error_and_the_session_lives(connection: Connection) -> None:
+    with pytest.raises(StorageError, match="division by zero"), connection.copy_out("copy (select 1/0) to stdout") as chunks:
+        list(chunks)
+    assert not connection.broken
+    assert connection.run("select 1") == [[1]]
+
+
+def test_a_statement_that_takes_too_long_is_unavailable(connection: Connection) -> None:
+    with pytest.raises(Unavailable, match="statement timeout"):
+        connection.run("select pg_sleep(10)")
+
+
+def test_a_transaction_is_all_or_nothing(connection: Connection) -> None:
+    connection.run("create temp table t (n int)")
+    with pytest.raises(StorageError), connection.transaction():
+        connection.run("insert into t values (1)")
+        connection.run("insert into t values (1 / 0)")
+    assert connection.run("select count(*) from t") == [[0]]
+
+
+def test_a_session_that_the_server_ended_is_not_lent_again(stack: Stack, settings: RecordsSettings) -> None:
+    pool = Pool(settings)
+    with pool.connection() as connection:
+        [[pid]] = connection.run("select pg_backend_pid()")
+    stack.sql("select pg_terminate_backend(:pid)", pid=pid)
+    with pool.connection() as connection:
+        assert connection.run("select pg_backend_pid()") != [[pid]]
+
+
+def test_missing_tables_are_told_apart(connection: Connection) -> None:
+    with pytest.raises(SchemaMissing):
+        connection.run("select * from nowhere")
+
+
+def test_migrations_are_applied_once(roll: Stack, connection: Connection) -> None:
+    assert migrate(connection) == []
+    assert connection.run("select name from migrations order by name") == [["0001_roll"]]

@@ -1,0 +1,106 @@
+"""Every parameter's good values are understood, and everything else is refused by name, value and rule."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from query_data.filters import PARAMETERS, Filters, read_filters
+from query_data.shared.api import ApiError
+from werkzeug.datastructures import MultiDict
+
+
+def read(*pairs: tuple[str, str]) -> Filters:
+    return read_filters(MultiDict(list(pairs)))
+
+
+def refused(*pairs: tuple[str, str]) -> ApiError:
+    with pytest.raises(ApiError) as caught:
+        read(*pairs)
+    assert (caught.value.status, caught.value.code) == (400, "bad_parameter")
+    return caught.value
+
+
+def test_no_parameter_asks_for_everyone() -> None:
+    assert read() == Filters(is_image_exists=None, min_age=None, max_age=None, user_id=())
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("FALSE", False), ("True", True), ("1", True), ("0", False)])
+def test_is_image_exists_in_any_case(text: str, value: bool) -> None:
+    assert read(("is_image_exists", text)).is_image_exists is value
+
+
+@pytest.mark.parametrize("text", ["0", "200", "200.0", "30.5", "007", "0.0027397260273972603"])
+@pytest.mark.parametrize("name", ["min_age", "max_age"])
+def test_ages_are_decimal_years(name: str, text: str) -> None:
+    assert getattr(read((name, text)), name) == float(text)
+
+
+def test_user_id_is_text_and_may_be_repeated() -> None:
+    assert read(("user_id", "0001"), ("user_id", "1"), ("user_id", "9" * 18)).user_id == ("0001", "1", "9" * 18)
+
+
+def test_a_thousand_user_ids_are_taken() -> None:
+    assert len(read(*(("user_id", str(n)) for n in range(1000))).user_id) == 1000
+
+
+BAD_BOOLEANS = ["", "yes", "2", "tru", "true ", "true\n", "null", "١"]
+BAD_YEARS = [
+    *("", "-1", "+1", "200.1", "201", "1e2", "nan", "inf", "1,5", ".5", "5.", " 30", "30\n", "0x10", "1_0", "٣٠", "３０"),
+    *("1" * 10_000, "0." + "1" * 10_000, "1; drop table users", "1' or '1'='1", "1\0"),
+]
+BAD_IDS = ["", "abc", "-1", "1.0", "1" * 19, "١٢٣", "１", "1\n", " 1", "1}','{2", "1'; drop table users; --", "1\0", "1,2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *(("is_image_exists", text) for text in BAD_BOOLEANS),
+        *(("min_age", text) for text in BAD_YEARS),
+        *(("max_age", text) for text in BAD_YEARS),
+        *(("user_id", text) for text in BAD_IDS),
+    ],
+    ids=lambda text: repr(text)[:30],
+)
+def test_a_bad_value_is_refused_by_name_value_and_rule(name: str, text: str) -> None:
+    error = refused((name, text))
+    assert error.detail == {"parameter": name}
+    assert error.message.startswith(f"{name}={repr(text[:40])[:-1]}")
+    assert error.message.endswith(f"is not allowed: {PARAMETERS[name].allowed}")
+    assert len(error.message) < 250
+
+
+@pytest.mark.parametrize("name", ["", "age", "MIN_AGE", "min_age ", "user_id[]", "limit", "x" * 10_000, "'; drop table users"])
+def test_an_unknown_parameter_is_refused_with_those_there_are(name: str) -> None:
+    error = refused(("min_age", "1"), (name, "1"))
+    assert repr(name[:40])[:-1] in error.message
+    assert all(known in error.message for known in PARAMETERS)
+    assert len(error.message) < 250
+
+
+@pytest.mark.parametrize("name", [name for name, parameter in PARAMETERS.items() if not parameter.repeatable])
+def test_a_repeated_parameter_is_refused(name: str) -> None:
+    error = refused((name, "1"), (name, "1"))
+    assert error.message == f"{name} is given 2 times: once is allowed"
+
+
+def test_one_bad_user_id_among_good_ones_is_refused() -> None:
+    assert "user_id='x'" in refused(("user_id", "1"), ("user_id", "x"), ("user_id", "2")).message
+
+
+def test_min_age_may_equal_max_age_and_not_be_over_it() -> None:
+    assert read(("min_age", "30"), ("max_age", "30.0")) == Filters(min_age=30, max_age=30)
+    error = refused(("min_age", "30.1"), ("max_age", "30"))
+    assert error.message == "min_age=30.1 is over max_age=30: it must not be"
+
+
+@given(st.sampled_from(sorted(PARAMETERS)), st.text())
+def test_no_text_but_digits_gets_through(name: str, text: str) -> None:
+    try:
+        filters = read((name, text))
+    except ApiError as error:
+        assert (error.status, error.detail["parameter"]) == (400, name)
+    else:
+        value = getattr(filters, name)
+        assert value in (True, False) or re.fullmatch(r"[0-9.]+", text)
+        assert not isinstance(value, str)

@@ -1,0 +1,114 @@
+"""The sample shows what it promises: a hundred people of many scripts, photos, and files that are refused."""
+
+import struct
+import unicodedata
+import zlib
+from collections import Counter
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+from process_data.fetch import Fetched
+from process_data.keys import read_key
+from process_data.parse import Parsed, parse
+from process_data.rejection import Rejection
+
+from infra.local.sample import write
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("sample")
+    assert write(directory) == len(list(directory.iterdir()))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def parsed(directory: Path) -> Parsed:
+    paths = [path for path in sorted(directory.glob("*.csv")) if path.stem.isdigit()]
+    batch: list[Fetched | Rejection] = [Fetched(path.name, path.read_bytes(), "etag", NOW) for path in paths]
+    return parse(batch, NOW)
+
+
+def test_a_hundred_people_are_good(parsed: Parsed) -> None:
+    assert len(parsed.records) == 100
+    assert parsed.records["user_id"].is_unique
+
+
+def test_the_bad_files_are_refused_for_different_reasons(directory: Path, parsed: Parsed) -> None:
+    assert {rejection.object: rejection.code for rejection in parsed.rejections} == {
+        "2001.csv": "no_row",
+        "2002.csv": "not_an_integer",
+        "2003.csv": "in_the_future",
+        "2004.csv": "missing_column",
+    }
+    assert [path.name for path in directory.glob("*.csv") if not path.stem.isdigit()] == ["jane.csv"]
+
+
+def test_most_people_have_a_photo_of_their_own_and_one_photo_is_nobodys(directory: Path, parsed: Parsed) -> None:
+    photos = {path.stem: path.read_bytes() for path in directory.glob("*.png")}
+    assert len(photos.keys() & set(parsed.records["user_id"])) == 75
+    assert photos.keys() - set(parsed.records["user_id"]) == {"2005"}
+    assert len(set(photos.values())) == len(photos)
+
+
+def test_every_photo_is_a_valid_png_of_64_by_64(directory: Path) -> None:
+    for path in directory.glob("*.png"):
+        chunks = png_chunks(path.read_bytes())
+        assert struct.unpack(">IIBBBBB", chunks["IHDR"]) == (64, 64, 1, 3, 0, 0, 0)
+        assert len(chunks["PLTE"]) == 6
+        assert len(zlib.decompress(chunks["IDAT"])) == 64 * (1 + 8)
+
+
+def png_chunks(image: bytes) -> dict[str, bytes]:
+    """By type, after checking each one's length and checksum."""
+    assert image.startswith(b"\x89PNG\r\n\x1a\n")
+    chunks, rest = {}, image[8:]
+    while rest:
+        length, kind = struct.unpack(">I4s", rest[:8])
+        data, (checksum,) = rest[8 : 8 + length], struct.unpack(">I", rest[8 + length : 12 + length])
+        assert checksum == zlib.crc32(kind + data)
+        chunks[kind.decode()], rest = data, rest[12 + length :]
+    assert list(chunks) == ["IHDR", "PLTE", "IDAT", "IEND"]
+    return chunks
+
+
+def test_the_names_come_from_many_scripts(parsed: Parsed) -> None:
+    letters = {letter for name in parsed.records["first_name"] + parsed.records["last_name"] for letter in name}
+    scripts = {unicodedata.name(letter).split()[0] for letter in letters if letter.isalpha()}
+    assert scripts >= {
+        *("LATIN", "CYRILLIC", "GREEK", "ARABIC", "HEBREW", "CJK", "HIRAGANA", "KATAKANA", "HANGUL"),
+        *("DEVANAGARI", "BENGALI", "TAMIL", "THAI", "GEORGIAN", "ARMENIAN", "ETHIOPIC", "TIBETAN"),
+    }
+
+
+def test_the_files_are_awkward_in_every_way_that_is_allowed(directory: Path, parsed: Parsed) -> None:
+    bodies = [(directory / f"{user_id}.csv").read_bytes() for user_id in parsed.records["user_id"]]
+    assert any(body.startswith("\ufeff".encode()) for body in bodies)
+    assert any(b"\r\n" in body for body in bodies)
+    assert any(b'""' in body for body in bodies)
+    assert any(body.startswith(b" ") for body in bodies)
+    assert any(body.startswith(b"birthts") for body in bodies)
+    assert any(not body.endswith(b"\n") for body in bodies)
+
+
+def test_births_spread_over_a_century_and_a_leap_day(parsed: Parsed) -> None:
+    births = [datetime.fromtimestamp(birthts / 1000, UTC).date() for birthts in parsed.records["birthts"]]
+    assert min(births) < date(1917, 1, 1)
+    assert max(births) > date(2025, 1, 1)
+    assert len({birth.year // 10 for birth in births}) == 12
+    assert date(1976, 2, 29) in births
+
+
+def test_the_files_are_the_same_each_time(directory: Path, tmp_path: Path) -> None:
+    write(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        path.name: path.read_bytes() for path in directory.iterdir()
+    }
+
+
+def test_every_kind_of_key_is_there(directory: Path) -> None:
+    kinds = Counter(read_key(path.name).kind for path in directory.iterdir())
+    assert kinds == {"csv": 104, "photo": 76, "bad_name": 1, "ignored": 1}
