@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -37,18 +36,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture
 def roll(stack: Stack) -> Stack:
     """The stack with nothing in it: empty buckets, and tables as after the first run."""
-    bucket = stack.bucket
-    with ThreadPoolExecutor(8) as executor:
-        list(executor.map(bucket.remove, bucket.keys()))
-    for key in bucket.keys(bucket.result):
-        bucket.remove(key, bucket.result)
     stack.process()  # makes the tables
+    stack.bucket.clear()
     stack.sql("truncate users, rejected, runs restart identity")
     stack.sql("update outputs set changed = 1, written = 0, rows = 0, etag = null")
-    bucket.remove("output.csv", bucket.result)
     return stack
-
-
-@pytest.fixture
-def project() -> Path:
-    return ROOT

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -125,6 +126,11 @@ class Bucket:
             response.close()
             response.release_conn()
 
-    def keys(self, bucket: str | None = None) -> list[str]:
-        found = self.client.list_objects(bucket_name=bucket or self.source, recursive=True)
-        return [str(item.object_name) for item in found]
+    def clear(self) -> None:
+        """Empty both buckets, of the folders too that SeaweedFS keeps when their last object is gone."""
+        for bucket in (self.source, self.result):
+            for recursive in (True, False):
+                found = self.client.list_objects(bucket_name=bucket, recursive=recursive)
+                keys = [str(item.object_name) for item in found]
+                with ThreadPoolExecutor(8) as executor:
+                    list(executor.map(self.remove, keys, [bucket] * len(keys)))

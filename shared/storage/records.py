@@ -167,6 +167,12 @@ class Pool:
             else:
                 return connection
 
+    def close(self) -> None:
+        """End the idle sessions."""
+        with self._lock:
+            while self._idle:
+                self._idle.pop().close()
+
 
 class _Abandoned(Exception):
     """Nobody reads any more."""

@@ -24,6 +24,13 @@ def connection(settings: RecordsSettings) -> Iterator[Connection]:
         yield connection
 
 
+@pytest.fixture
+def pool(settings: RecordsSettings) -> Iterator[Pool]:
+    pool = Pool(settings)
+    yield pool
+    pool.close()
+
+
 def test_copy_out_yields_everything_in_large_chunks(connection: Connection) -> None:
     with connection.copy_out(MILLION) as chunks:
         data = list(chunks)
@@ -33,8 +40,7 @@ def test_copy_out_yields_everything_in_large_chunks(connection: Connection) -> N
     assert connection.run("select 1") == [[1]]
 
 
-def test_leaving_a_copy_early_stops_it_and_the_pool_goes_on(settings: RecordsSettings) -> None:
-    pool = Pool(settings)
+def test_leaving_a_copy_early_stops_it_and_the_pool_goes_on(pool: Pool) -> None:
     with pool.connection() as connection:
         with connection.copy_out(MILLION) as chunks:
             assert next(chunks).startswith(b"1\n2\n")
@@ -64,8 +70,7 @@ def test_a_transaction_is_all_or_nothing(connection: Connection) -> None:
     assert connection.run("select count(*) from t") == [[0]]
 
 
-def test_a_session_that_the_server_ended_is_not_lent_again(stack: Stack, settings: RecordsSettings) -> None:
-    pool = Pool(settings)
+def test_a_session_that_the_server_ended_is_not_lent_again(stack: Stack, pool: Pool) -> None:
     with pool.connection() as connection:
         [[pid]] = connection.run("select pg_backend_pid()")
     stack.sql("select pg_terminate_backend(:pid)", pid=pid)

@@ -44,6 +44,7 @@ def query(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
         return query_data.handler.handle(Event("GET", path), None)
 
     yield call
+    query_data.handler._pool().close()
     query_data.handler._pool.cache_clear()
 
 

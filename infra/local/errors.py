@@ -1,0 +1,2 @@
+class LocalError(Exception):
+    """What a person can mend: its message names what is wrong and what is allowed."""

@@ -1,0 +1,207 @@
+"""Processes that are started again when they end, and that end with whoever started them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event, Lock, Thread
+
+from .errors import LocalError
+
+PROC = Path("/proc")
+GUARD = Path(__file__).with_name("guard.py")
+STARTING = 60
+"""Seconds a process may take until it is ready."""
+ATTEMPTS = 3
+"""Starts until a process that has never been ready is given up."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A process, told apart from a later one that got the same pid by when it started."""
+
+    pid: int
+    started: str
+
+    @classmethod
+    def of(cls, pid: int) -> "Identity":
+        return cls(pid, _started(pid))
+
+    def alive(self) -> bool:
+        return self.started != "" and _started(self.pid) == self.started
+
+    def kill(self) -> None:
+        if self.alive():
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+
+def _started(pid: int) -> str:
+    """When the process started, in the system's own words; empty when it has ended."""
+    if PROC.exists():
+        try:
+            fields = Path(f"{PROC}/{pid}/stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            return ""
+        return "" if fields[0] == "Z" else fields[19]
+    answer = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True)
+    state, _, started = answer.stdout.strip().partition(" ")
+    return "" if state.startswith("Z") else started.strip()
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to run and how to stop it: `stop_signal`, and SIGKILL after `patience` seconds."""
+
+    words: list[str]
+    environment: dict[str, str]
+    directory: Path
+    user: tuple[int, int] | None = None
+    stop_signal: signal.Signals = signal.SIGTERM
+    patience: float = 5
+
+
+@dataclass
+class Process:
+    """A process under a guard. `command` is asked anew for each start and may choose other ports."""
+
+    name: str
+    log: Path
+    command: Callable[[], Command]
+    is_ready: Callable[[], bool]
+    say: Callable[[str], None]
+    changed: Callable[[], None]
+    ready: Event = field(default_factory=Event)
+    identity: Identity | None = None
+    restarts: int = 0
+    failure: str | None = None
+
+    def __post_init__(self) -> None:
+        self._stopping = Event()
+        self._known = Event()  # ready for the first time, or given up
+        self._lock = Lock()
+        self._guard: subprocess.Popen[str] | None = None
+        self._thread = Thread(target=self._supervise, name=self.name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wait_ready(self) -> None:
+        """Wait until it is ready for the first time; LocalError when it doesn't come up."""
+        self._known.wait()
+        if self.failure:
+            raise LocalError(f"{self.name} does not start: {self.failure}\n{self._last_words()}")
+
+    def stop(self) -> None:
+        """Stop it and wait until it has ended."""
+        self._stopping.set()
+        with self._lock:
+            if self._guard and self._guard.stdin:
+                self._guard.stdin.close()
+        if self._thread.ident:
+            self._thread.join()
+
+    def _supervise(self) -> None:
+        pause, attempts = _FIRST_PAUSE, 0
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            try:
+                ended = self._run()
+            except (LocalError, OSError) as error:
+                ended = str(error)
+            if self._stopping.is_set():
+                break
+            attempts += 1
+            if not self._known.is_set() and attempts == ATTEMPTS:
+                self.failure = ended
+                break
+            if self._known.is_set():
+                self.restarts += 1
+                self.say(f"{self.name} {ended}; it is started again")
+            pause = _FIRST_PAUSE if time.monotonic() - began > _LONGEST_PAUSE else min(pause * 2, _LONGEST_PAUSE)
+            self._stopping.wait(pause)
+        self._known.set()
+
+    def _run(self) -> str:
+        """Run it once, until it ends; returns how it ended."""
+        with self._lock:
+            if self._stopping.is_set():
+                return "was stopped"
+            guard = self._guard = self._start_guard()
+        assert guard.stdout and guard.stdin
+        try:
+            pid = guard.stdout.readline().strip()
+            if not pid:
+                return f"could not be run (see {self.log})"
+            self.identity = Identity.of(int(pid))
+            self.changed()
+            came_up = self._await_ready(guard)
+            if came_up:
+                self._known.set()
+                self.ready.set()
+                self.changed()
+            else:
+                guard.stdin.close()
+            status = guard.wait()
+        finally:
+            self.ready.clear()
+            self._end(guard)
+        if not came_up and guard.stdin.closed:
+            return f"was not ready after {STARTING} s"
+        return f"ended with {_described(status)}"
+
+    def _start_guard(self) -> "subprocess.Popen[str]":
+        command = self.command()
+        options = ["--signal", command.stop_signal.name, "--patience", str(command.patience), "--log", str(self.log)]
+        if command.user:
+            options += ["--user", "{}:{}".format(*command.user)]
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", str(GUARD), *options, "--", *command.words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=command.environment,
+            cwd=command.directory,
+            start_new_session=True,  # Ctrl-C is for the one that supervises
+        )
+
+    def _await_ready(self, guard: "subprocess.Popen[str]") -> bool:
+        deadline = time.monotonic() + STARTING
+        while guard.poll() is None and time.monotonic() < deadline and not self._stopping.is_set():
+            if self.is_ready():
+                return True
+            time.sleep(0.05)
+        return False
+
+    def _end(self, guard: "subprocess.Popen[str]") -> None:
+        """Leave nothing behind, also when the guard itself was killed."""
+        for pipe in (guard.stdin, guard.stdout):
+            if pipe:
+                pipe.close()
+        guard.wait()
+        if self.identity:
+            self.identity.kill()
+            while self.identity.alive():
+                time.sleep(0.02)
+
+    def _last_words(self) -> str:
+        try:
+            lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
+        except FileNotFoundError:
+            return ""
+        return "\n".join("  " + line.split(" ", 2)[-1] for line in lines)
+
+
+def _described(status: int) -> str:
+    if status > 128:
+        with suppress(ValueError):
+            return signal.Signals(status - 128).name
+    return f"status {status}"

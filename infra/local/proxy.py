@@ -1,0 +1,119 @@
+"""Calls to the functions: bytes pass through as they come, and nothing is held whole."""
+
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import IO
+
+import urllib3
+from urllib3.exceptions import HTTPError, NewConnectionError, ReadTimeoutError
+
+from .functions import Function
+
+CHUNK = 64 * 1024
+
+_HOP_BY_HOP = {
+    "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
+    "transfer-encoding", "upgrade",
+}  # fmt: skip
+
+Headers = list[tuple[str, str]]
+
+
+class Refusal(Exception):
+    """An answer of the gateway's own: an HTTP status, a code for machines, a message for people."""
+
+    def __init__(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message, self.headers = status, code, message, headers or {}
+
+
+class Answer:
+    """A function's answer: its status and headers, and its body to iterate over once.
+
+    The iteration raises when the function breaks off or its exec_timeout passes; `close` drops the call.
+    """
+
+    def __init__(self, response: urllib3.BaseHTTPResponse, deadline: float, headers: Headers) -> None:
+        self._response, self._deadline = response, deadline
+        self.status = response.status
+        self.headers = end_to_end(response.headers.items()) + headers
+        self._chunks = response.stream(CHUNK, decode_content=False)
+        self._first = next(self._chunks, b"")  # what fails until here can still be told with a status
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._first
+        for chunk in self._chunks:
+            if time.monotonic() > self._deadline:
+                raise TimeoutError("exec_timeout passed in mid-answer")
+            yield chunk
+        self._response.release_conn()
+
+    def close(self) -> None:
+        self._response.close()
+
+
+class Proxy:
+    def __init__(self) -> None:
+        self._pool = urllib3.PoolManager(num_pools=32, maxsize=32, retries=False)
+
+    def call(
+        self,
+        function: Function,
+        method: str,
+        path: str,
+        headers: Headers,
+        body: IO[bytes] | None,
+        call_id: str | None = None,
+    ) -> Answer:
+        """Call the function; `path` is raw, with the query. Refusal when it gives no answer."""
+        if not function.process.ready.is_set():
+            raise _starting(function)
+        function.count_invocation()
+        marks = [("X-Call-Id", call_id or new_call_id()), ("X-Start-Time", str(time.time_ns()))]
+        deadline = time.monotonic() + function.timeout
+        try:
+            response = self._pool.urlopen(
+                method,
+                function.url + path,
+                headers=_request_headers(headers, marks),
+                body=body,
+                timeout=urllib3.Timeout(connect=5, read=function.timeout),
+                preload_content=False,
+                redirect=False,
+            )
+            return Answer(response, deadline, marks)
+        except ReadTimeoutError as error:
+            message = f"{function.spec.name} gave no answer within its exec_timeout of {function.timeout:g} s"
+            raise Refusal(504, "timeout", message) from error
+        except NewConnectionError as error:
+            raise _starting(function) from error
+        except HTTPError as error:
+            message = f"{function.spec.name} ended without a whole answer; its log may say why"
+            raise Refusal(502, "no_answer", message) from error
+
+
+def new_call_id() -> str:
+    return str(uuid.uuid4())
+
+
+def end_to_end(headers: Iterable[tuple[str, str]]) -> Headers:
+    """The headers that are meant for the other end, not for the next hop."""
+    pairs = list(headers)
+    named = {
+        token.strip().lower() for name, value in pairs if name.lower() == "connection" for token in value.split(",")
+    }
+    return [(name, value) for name, value in pairs if name.lower() not in _HOP_BY_HOP | named]
+
+
+def _request_headers(headers: Headers, marks: Headers) -> dict[str, str]:
+    """WSGI has joined repeated headers already. urllib3 is kept from adding its own."""
+    silent = dict.fromkeys(("accept-encoding", "user-agent"), urllib3.util.SKIP_HEADER)
+    own = {name.lower() for name, _ in marks} | {"host"}
+    passed = {name.lower(): value for name, value in end_to_end(headers) if name.lower() not in own}
+    return silent | passed | dict(marks)
+
+
+def _starting(function: Function) -> Refusal:
+    message = f"{function.spec.name} is not running at the moment; it is being started again"
+    return Refusal(503, "function_unavailable", message, {"Retry-After": "1"})

@@ -1,0 +1,119 @@
+"""The S3 server: SeaweedFS in one process, on loopback, with an identity for each that needs one."""
+
+import json
+import os
+import shutil
+import sysconfig
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import minio
+import minio.error
+import urllib3
+
+from .credentials import Credentials
+from .ports import LOOPBACK, free_ports
+from .processes import Command
+from .state import State
+
+SOURCE_BUCKET, RESULT_BUCKET = "src", "res"
+REGION = "us-east-1"
+IDENTITIES = {
+    "operator": ["Admin"],
+    "rollcall-process": [
+        f"Read:{SOURCE_BUCKET}", f"List:{SOURCE_BUCKET}",
+        f"Read:{RESULT_BUCKET}", f"List:{RESULT_BUCKET}", f"Write:{RESULT_BUCKET}",
+    ],
+    "rollcall-query": [f"Read:{SOURCE_BUCKET}"],
+}  # fmt: skip
+"""Identities and what they may do; their keys are the secrets `<identity>-s3-access-key` and `-secret-key`."""
+
+_LISTENERS = (
+    "s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc",
+    "filer.port", "filer.port.grpc", "admin.port", "admin.port.grpc",
+)  # fmt: skip
+_OPTIONS = {
+    "ip": LOOPBACK,
+    "ip.bind": LOOPBACK,
+    "admin.ui": "false",
+    "webdav": "false",
+    "s3.port.iceberg": "0",
+    "s3.port.lance": "0",
+    "master.telemetry": "false",
+    "volume.preStopSeconds": "0",
+}
+
+
+class SeaweedFS:
+    """The server of one state directory."""
+
+    def __init__(self, state: State, credentials: Credentials) -> None:
+        self._credentials = credentials
+        self._directory = state.directory / "seaweedfs"
+        self._ports: dict[str, int] = {}
+        self._chosen = False
+
+    @property
+    def endpoint(self) -> str:
+        return f"{LOOPBACK}:{self._ports['s3.port']}"
+
+    def prepare(self) -> None:
+        self._directory.mkdir(exist_ok=True)
+        for old in self._directory.glob("m[0-9]*"):  # a master's own state, named by a port it no longer has
+            shutil.rmtree(old)
+        identities = [
+            {"name": name, "actions": actions, "credentials": [self._keys(name)]}
+            for name, actions in IDENTITIES.items()
+        ]
+        self._identities = self._credentials.write("seaweedfs.json", json.dumps({"identities": identities}))
+
+    def command(self) -> Command:
+        if not self._chosen:
+            self._ports = dict(zip(_LISTENERS, free_ports(len(_LISTENERS)), strict=True))
+        self.remove_sockets()
+        options = _OPTIONS | self._ports | {"dir": self._directory, "s3.config": self._identities}
+        weed = Path(sysconfig.get_path("scripts")) / "weed"
+        return Command(
+            [str(weed), "-logtostderr=true", "mini", *(f"-{name}={value}" for name, value in options.items())],
+            environment={"PATH": os.defpath, "HOME": str(self._directory)},
+            directory=self._directory,
+            patience=10,
+        )
+
+    def is_ready(self) -> bool:
+        """It answers on its port before it can serve: only a request that goes all the way counts."""
+        try:
+            client = s3_client(self.endpoint, self._keys("operator"))
+            for bucket in (SOURCE_BUCKET, RESULT_BUCKET):
+                if not client.bucket_exists(bucket_name=bucket):
+                    client.make_bucket(bucket_name=bucket)
+        except (minio.error.MinioException, urllib3.exceptions.HTTPError):
+            return False
+        self._chosen = True
+        return True
+
+    def remove_sockets(self) -> None:
+        """Remove the sockets that it leaves in /tmp, whatever it is told."""
+        for port in self._ports.values():
+            for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 - its own choice
+                with suppress(FileNotFoundError):
+                    socket.unlink()
+
+    def _keys(self, identity: str) -> dict[str, str]:
+        return {
+            "accessKey": self._credentials.get(f"{identity}-s3-access-key"),
+            "secretKey": self._credentials.get(f"{identity}-s3-secret-key"),
+        }
+
+
+def s3_client(endpoint: str, keys: Mapping[str, str], connections: int = 1) -> minio.Minio:
+    """A client with `accessKey` and `secretKey`, for so many threads."""
+    return minio.Minio(
+        endpoint=endpoint,
+        access_key=keys["accessKey"],
+        secret_key=keys["secretKey"],
+        secure=False,
+        region=REGION,
+        http_client=urllib3.PoolManager(retries=False, timeout=30, maxsize=connections),
+    )

@@ -1,0 +1,82 @@
+"""What a newcomer is shown once the stack is up: sample data processed, and a question answered."""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import minio
+import urllib3
+
+from .upload import upload
+
+QUERY = "min_age=30.5&is_image_exists=true"
+
+_ROWS = 5
+_COUNTS = ("listed", "added", "updated", "unchanged", "images_changed", "ignored", "rejected")
+_COLUMNS = ("user_id", "first_name", "last_name", "birthdate", "age", "img_path")
+
+Say = Callable[[str], None]
+
+
+def load_sample(client: minio.Minio, bucket: str, say: Say) -> None:
+    """Upload the sample people, unless the bucket holds something."""
+    if next(iter(client.list_objects(bucket_name=bucket)), None) is not None:
+        return
+    from .sample import write
+
+    with tempfile.TemporaryDirectory() as directory:
+        write(Path(directory))
+        say("\nThe bucket is empty: uploading the sample people …")
+        upload(client, bucket, Path(directory), say)
+
+
+def show_functions(gateway: str, say: Say) -> None:
+    """Invoke process-data, then ask query-data one question."""
+    http = urllib3.PoolManager(retries=False, timeout=120)
+    say("\nInvoking process-data …")
+    if summary := _answer(http, "POST", f"{gateway}/function/process-data", say):
+        _show_summary(summary, say)
+    question = f"{gateway}/function/query-data?{QUERY}"
+    say(f"\nAsking {question}")
+    if found := _answer(http, "GET", question, say):
+        _show_users(found["result"], say)
+
+
+def _answer(http: urllib3.PoolManager, method: str, url: str, say: Say) -> dict[str, Any] | None:
+    response = http.request(method, url)
+    if response.status != 200:
+        say(f"  it answered {response.status}: {response.data.decode(errors='replace').strip()}")
+        return None
+    document: dict[str, Any] = json.loads(response.data)
+    return document
+
+
+def _show_summary(summary: dict[str, Any], say: Say) -> None:
+    counts = ", ".join(f"{summary[name]} {name.replace('_', ' ')}" for name in _COUNTS)
+    output = summary["output"]
+    say(f"  {summary['status']} in {summary['seconds']['total']:.2f} s: {counts}")
+    say(f"  {output['object']}: {output['rows']} rows, {'written' if output['written'] else 'unchanged'}")
+    for rejection in summary["rejections"][:_ROWS]:
+        line = f", line {rejection['line']}" if rejection["line"] else ""
+        say(f"  rejected {rejection['object']}{line}: {rejection['message']}")
+    if (more := summary["rejected"] - _ROWS) > 0:
+        say(f"  … and {more} more")
+
+
+def _show_users(users: list[dict[str, Any]], say: Say) -> None:
+    say(f"  {len(users)} people; the first of them:")
+    rows = [[_cell(user[name]) for name in _COLUMNS] for user in users[:_ROWS]]
+    for line in _table([list(_COLUMNS), *rows]):
+        say(f"  {line}")
+
+
+def _cell(value: object) -> str:
+    return f"{value:.2f}" if isinstance(value, float) else "" if value is None else str(value)
+
+
+def _table(rows: list[list[str]]) -> Iterable[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -1,0 +1,72 @@
+"""Uploads a directory's files to the source bucket."""
+
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+import minio
+import minio.error
+import urllib3
+
+from .errors import LocalError
+
+THREADS = 16
+
+_BAR = 30
+
+
+def upload(client: minio.Minio, bucket: str, directory: Path, say: Callable[[str], None]) -> int:
+    """Upload the files that lie directly in `directory`; returns how many. LocalError says what failed."""
+    files = _files(directory)
+    total, sent, failures = sum(path.stat().st_size for path in files), 0, []
+    began = time.monotonic()
+    progress = _Progress(len(files))
+    with ThreadPoolExecutor(THREADS) as pool:
+        uploads = {pool.submit(_put, client, bucket, path): path for path in files}
+        for done, future in enumerate(as_completed(uploads), 1):
+            try:
+                sent += future.result()
+            except (minio.error.MinioException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+                failures.append(f"  {uploads[future].name}: {error}")
+            progress.show(done)
+    progress.end()
+    if failures:
+        raise LocalError("\n".join([f"{len(failures)} of {len(files)} files could not be uploaded:", *failures[:10]]))
+    took = time.monotonic() - began
+    say(f"Uploaded {len(files)} files ({total / 1e6:.1f} MB) to {bucket} in {took:.1f} s.")
+    return len(files)
+
+
+def _files(directory: Path) -> list[Path]:
+    if not directory.is_dir():
+        what = "is not a directory" if directory.exists() else "does not exist"
+        raise LocalError(f"{directory} {what}: upload takes a directory of .csv files and photos")
+    files = sorted(path for path in directory.iterdir() if path.is_file() and not path.name.startswith("."))
+    if not files:
+        raise LocalError(f"{directory} holds no files: upload takes those that lie directly in it")
+    return files
+
+
+def _put(client: minio.Minio, bucket: str, path: Path) -> int:
+    client.fput_object(bucket_name=bucket, object_name=path.name, file_path=str(path))
+    return path.stat().st_size
+
+
+class _Progress:
+    """A bar on a terminal, nothing elsewhere."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._shown = total, 0.0
+        self._terminal = sys.stderr.isatty()
+
+    def show(self, done: int) -> None:
+        if self._terminal and (done == self._total or time.monotonic() - self._shown > 0.05):
+            self._shown = time.monotonic()
+            bar = "#" * (_BAR * done // self._total)
+            print(f"\r  [{bar:<{_BAR}}] {done}/{self._total}", end="", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        if self._terminal:
+            print(file=sys.stderr)
