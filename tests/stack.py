@@ -107,9 +107,7 @@ class Bucket:
         )
 
     def put(self, key: str, body: bytes) -> None:
-        self.client.put_object(
-            bucket_name=self.source, object_name=key, data=io.BytesIO(body), length=len(body)
-        )
+        self.client.put_object(bucket_name=self.source, object_name=key, data=io.BytesIO(body), length=len(body))
 
     def put_person(self, user_id: str, first: str = "Ada", last: str = "Lovelace", birthts: int = 0) -> None:
         self.put(f"{user_id}.csv", f"first_name,last_name,birthts\n{first},{last},{birthts}\n".encode())

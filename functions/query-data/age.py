@@ -41,10 +41,9 @@ def latest_birthdate(today: date, *, at_least: float | None = None, over: float 
 def with_march_date(people: str) -> str:
     """The query `people`, which has a column birthdate, with the columns that `age_sql` needs.
 
-    They are its date in a calendar whose year begins on 1 March, numbered from 0. There 29 February is the
-    last day of its year and the day after the last one in common years, 1 March: no case is special.
-    Integers alone, as the date functions would cost three times as much; OFFSET 0 keeps the planner from
-    writing each step out wherever the next one uses it.
+    They are its date in a calendar whose year begins on 1 March and whose days count from 0. There 29 February
+    is day 365, which in common years is the next 1 March: no case is special. It is integer arithmetic, as
+    the date functions take twice as long.
     """
     return f"""
 select *,
@@ -55,9 +54,7 @@ from (
         (4 * days + 3) / 146097 as century,
         days - 146097 * ((4 * days + 3) / 146097) / 4 as rest
     from (select *, birthdate - date '0001-03-01 BC' as days from ({people}) as people) as counted
-    offset 0
 ) as divided
-offset 0
 """  # noqa: S608 - the caller's SQL
 
 

@@ -1,5 +1,6 @@
 """`python3 infra/local up`: the command line, inside its own environment."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -8,6 +9,6 @@ if __package__:
 
     sys.exit(main(sys.argv[1:]))
 else:
-    from environment import run
-
-    run([Path(__file__).resolve().parent / "requirements.txt"], ["-P", "-m", "infra.local", *sys.argv[1:]])
+    here = Path(__file__).resolve().parent
+    words = [here / "environment.py", here / "requirements.txt", "--", "-P", "-m", "infra.local", *sys.argv[1:]]
+    os.execv(sys.executable, [sys.executable, *map(str, words)])  # noqa: S606 - no shell is wanted

@@ -1,8 +1,8 @@
 """Requests that are answered later: a short queue in memory, worked off one at a time, as OpenFaaS CE does."""
 
-import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from queue import Full, Queue
@@ -38,8 +38,8 @@ class Later:
 class AsyncQueue:
     """Nothing is retried, and what waits when the stack stops is lost."""
 
-    def __init__(self, proxy: Proxy) -> None:
-        self._proxy = proxy
+    def __init__(self, proxy: Proxy, say: Callable[[str], None]) -> None:
+        self._proxy, self._say = proxy, say
         self._waiting: Queue[Later] = Queue(LENGTH)
         self._callbacks = urllib3.PoolManager(retries=False, timeout=30)
         Thread(target=self._work, name="async", daemon=True).start()
@@ -59,7 +59,7 @@ class AsyncQueue:
             try:
                 self._invoke(later)
             except Exception as error:  # noqa: BLE001 - the next one in the queue must have its turn
-                print(f"async {later.function.spec.name} ({later.call_id}): {error}", file=sys.stderr, flush=True)
+                self._say(f"async {later.function.spec.name} ({later.call_id}): {error}")
 
     def _invoke(self, later: Later) -> None:
         began = time.monotonic()

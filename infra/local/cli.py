@@ -16,6 +16,7 @@ from .credentials import resolved
 from .environment import ROOT
 from .errors import LocalError
 from .logs import read_lines
+from .processes import Identity
 from .seaweedfs import SOURCE_BUCKET, s3_client
 from .state import State
 from .supervisor import Supervisor
@@ -80,8 +81,7 @@ def _up(options: argparse.Namespace, state: State, root: Path) -> int:
             show_functions(url, _say)
         _say(_guide(url, options.state))
 
-    Supervisor(root, state, options.port, _say).run(welcome)
-    return 0
+    return 0 if Supervisor(root, state, options.port, _say).run(welcome) else 1
 
 
 def _detach(options: argparse.Namespace, state: State) -> int:
@@ -122,13 +122,14 @@ def _down(_: argparse.Namespace, state: State, __: Path) -> int:
     if running is None:
         _say(f"Nothing runs in {state.directory}.")
         return 0
-    if "pid" not in running:
+    supervisor = Identity(running.get("pid", 0), running.get("started", ""))
+    if not supervisor.alive():  # the lock is held by one that has not written down its own pid yet
         raise LocalError(f"the stack of {state.directory} is only just starting; try again")
-    os.kill(running["pid"], signal.SIGTERM)  # its lock is held, so the pid is its own
+    os.kill(supervisor.pid, signal.SIGTERM)
     deadline = time.monotonic() + STOPPING
-    while state.running() is not None:
+    while supervisor.alive():
         if time.monotonic() > deadline:
-            raise LocalError(f"the stack (pid {running['pid']}) has not stopped after {STOPPING} s")
+            raise LocalError(f"the stack (pid {supervisor.pid}) has not stopped after {STOPPING} s")
         time.sleep(0.05)
     _say("Stopped.")
     return 0

@@ -38,9 +38,13 @@ class Function:
         self._build = state.build / spec.name
         self._invocations, self._lock = 0, Lock()
         self._pool = urllib3.PoolManager(retries=False, timeout=1)
-        for secret in spec.secrets:
-            credentials.get(secret)
-        assemble(spec.handler, stack.copies, self._build / "function", stack.root)
+        self._credentials = credentials
+        self._stack = stack
+
+    def prepare(self) -> None:
+        for secret in self.spec.secrets:
+            self._credentials.get(secret)
+        assemble(self.spec.handler, self._stack.copies, self._build / "function", self._stack.root)
 
     def command(self) -> Command:
         (self.port,) = free_ports(1)

@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,10 @@ _DEPLOYMENT = ("/system/functions", "/system/secrets", "/system/namespace/<name>
 class Gateway:
     """What the gateway answers from: the functions, and their logs as `logs`/NAME.log."""
 
-    def __init__(self, functions: Mapping[str, Function], logs: Path) -> None:
+    def __init__(self, functions: Mapping[str, Function], logs: Path, say: Callable[[str], None]) -> None:
         self._functions, self._logs = functions, logs
-        self._proxy = Proxy()
-        self._queue = AsyncQueue(self._proxy)
+        self._proxy = Proxy(say)
+        self._queue = AsyncQueue(self._proxy, say)
 
     def application(self) -> Flask:
         app = Flask(__name__, static_folder=None)
@@ -151,5 +151,6 @@ def _failed(error: HTTPException) -> Response:
     codes = {404: "not_found", 405: "method_not_allowed", 500: "internal_error"}
     status = error.code or 500
     headers = {name: value for name, value in error.get_headers() if name == "Allow"}
-    message = f"{request.method} {request.path}: {error.name}"
+    allowed = "".join(f", allowed: {names}" for names in headers.values())
+    message = f"{request.method} {request.path}: {error.name}{allowed}"
     return _refused(Refusal(status, codes.get(status, "bad_request"), message, headers))

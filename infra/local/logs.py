@@ -23,8 +23,6 @@ class Line:
 def read_lines(path: Path, *, since: str = "", last: int = 0, follow: float = 0) -> Iterator[Line]:
     """The lines not older than `since`; only the `last` ones unless that is 0; then new ones for `follow` seconds."""
     until = time.monotonic() + follow
-    if not path.exists():
-        path.touch()
     with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
         present = (line for line in _whole_lines(file) if line.at >= since)
         yield from deque(present, last) if last > 0 else present

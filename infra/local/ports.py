@@ -18,6 +18,15 @@ def free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
+def is_free(port: int) -> bool:
+    with socket.socket() as one:
+        try:
+            one.bind((LOOPBACK, port))
+        except OSError:
+            return False
+        return True
+
+
 def reserve(port: int) -> socket.socket:
     """A socket bound to `port`, or to a free one when it is 0, for a server to listen on later."""
     if not 0 <= port <= 65535:

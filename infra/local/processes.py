@@ -5,11 +5,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Lock, Thread
+from typing import Any, Protocol
 
 from .errors import LocalError
 
@@ -17,7 +18,7 @@ PROC = Path("/proc")
 GUARD = Path(__file__).with_name("guard.py")
 STARTING = 60
 """Seconds a process may take until it is ready."""
-ATTEMPTS = 3
+ATTEMPTS = 5
 """Starts until a process that has never been ready is given up."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
@@ -37,10 +38,22 @@ class Identity:
     def alive(self) -> bool:
         return self.started != "" and _started(self.pid) == self.started
 
-    def kill(self) -> None:
+    def send(self, what: signal.Signals) -> None:
         if self.alive():
             with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+                os.kill(self.pid, what)
+
+
+def end_all(identities: Iterable[Identity], patience: float) -> None:
+    """End these and wait until they have: kindly first, and by SIGKILL after `patience` seconds."""
+    left, deadline = list(identities), time.monotonic() + patience
+    for one in left:
+        one.send(signal.SIGINT)  # a fast shutdown to PostgreSQL, the end to anything else
+    while left := [one for one in left if one.alive()]:
+        if time.monotonic() > deadline:
+            for one in left:
+                one.send(signal.SIGKILL)
+        time.sleep(0.05)
 
 
 def _started(pid: int) -> str:
@@ -68,14 +81,26 @@ class Command:
     patience: float = 5
 
 
+class Part(Protocol):
+    """What a process runs."""
+
+    def prepare(self) -> None:
+        """Make what must be there before the first start."""
+
+    def command(self) -> Command:
+        """What to run; asked anew for each start, it may choose other ports."""
+
+    def is_ready(self) -> bool:
+        """Whether it can serve, found out by asking it."""
+
+
 @dataclass
 class Process:
-    """A process under a guard. `command` is asked anew for each start and may choose other ports."""
+    """A part's process under a guard."""
 
     name: str
+    part: Part
     log: Path
-    command: Callable[[], Command]
-    is_ready: Callable[[], bool]
     say: Callable[[str], None]
     changed: Callable[[], None]
     ready: Event = field(default_factory=Event)
@@ -91,6 +116,7 @@ class Process:
         self._thread = Thread(target=self._supervise, name=self.name, daemon=True)
 
     def start(self) -> None:
+        self.log.touch()
         self._thread.start()
 
     def wait_ready(self) -> None:
@@ -98,6 +124,11 @@ class Process:
         self._known.wait()
         if self.failure:
             raise LocalError(f"{self.name} does not start: {self.failure}\n{self._last_words()}")
+
+    def status(self) -> dict[str, Any]:
+        """For the record; `pid` and `started` are its Identity's."""
+        identity = self.identity or Identity(0, "")
+        return vars(identity) | {"ready": self.ready.is_set(), "restarts": self.restarts}
 
     def stop(self) -> None:
         """Stop it and wait until it has ended."""
@@ -142,23 +173,19 @@ class Process:
                 return f"could not be run (see {self.log})"
             self.identity = Identity.of(int(pid))
             self.changed()
-            came_up = self._await_ready(guard)
-            if came_up:
+            if self._await_ready(guard):
                 self._known.set()
                 self.ready.set()
                 self.changed()
-            else:
-                guard.stdin.close()
-            status = guard.wait()
+            elif guard.poll() is None:
+                return f"was not ready after {STARTING} s"
+            return f"ended with {_described(guard.wait())}"
         finally:
             self.ready.clear()
             self._end(guard)
-        if not came_up and guard.stdin.closed:
-            return f"was not ready after {STARTING} s"
-        return f"ended with {_described(status)}"
 
     def _start_guard(self) -> "subprocess.Popen[str]":
-        command = self.command()
+        command = self.part.command()
         options = ["--signal", command.stop_signal.name, "--patience", str(command.patience), "--log", str(self.log)]
         if command.user:
             options += ["--user", "{}:{}".format(*command.user)]
@@ -176,7 +203,7 @@ class Process:
     def _await_ready(self, guard: "subprocess.Popen[str]") -> bool:
         deadline = time.monotonic() + STARTING
         while guard.poll() is None and time.monotonic() < deadline and not self._stopping.is_set():
-            if self.is_ready():
+            if self.part.is_ready():
                 return True
             time.sleep(0.05)
         return False
@@ -188,9 +215,7 @@ class Process:
                 pipe.close()
         guard.wait()
         if self.identity:
-            self.identity.kill()
-            while self.identity.alive():
-                time.sleep(0.02)
+            end_all([self.identity], patience=0)
 
     def _last_words(self) -> str:
         try:
@@ -201,6 +226,8 @@ class Process:
 
 
 def _described(status: int) -> str:
+    if status < 0:
+        return f"its guard, by {signal.Signals(-status).name}"
     if status > 128:
         with suppress(ValueError):
             return signal.Signals(status - 128).name

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import IO
 
 import urllib3
@@ -31,11 +31,14 @@ class Refusal(Exception):
 class Answer:
     """A function's answer: its status and headers, and its body to iterate over once.
 
-    The iteration raises when the function breaks off or its exec_timeout passes; `close` drops the call.
+    The iteration raises when the function breaks off or its exec_timeout passes, so that what was passed on
+    is cut and not taken for the whole; `close` drops the call.
     """
 
-    def __init__(self, response: urllib3.BaseHTTPResponse, deadline: float, headers: Headers) -> None:
-        self._response, self._deadline = response, deadline
+    def __init__(
+        self, response: urllib3.BaseHTTPResponse, headers: Headers, deadline: float, cut: Callable[[Exception], None]
+    ) -> None:
+        self._response, self._deadline, self._cut = response, deadline, cut
         self.status = response.status
         self.headers = end_to_end(response.headers.items()) + headers
         self._chunks = response.stream(CHUNK, decode_content=False)
@@ -43,10 +46,13 @@ class Answer:
 
     def __iter__(self) -> Iterator[bytes]:
         yield self._first
-        for chunk in self._chunks:
-            if time.monotonic() > self._deadline:
-                raise TimeoutError("exec_timeout passed in mid-answer")
-            yield chunk
+        try:
+            for chunk in self._chunks:
+                _check_deadline(self._deadline)
+                yield chunk
+        except (HTTPError, TimeoutError) as error:
+            self._cut(error)
+            raise
         self._response.release_conn()
 
     def close(self) -> None:
@@ -54,7 +60,8 @@ class Answer:
 
 
 class Proxy:
-    def __init__(self) -> None:
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
         self._pool = urllib3.PoolManager(num_pools=32, maxsize=32, retries=False)
 
     def call(
@@ -82,7 +89,12 @@ class Proxy:
                 preload_content=False,
                 redirect=False,
             )
-            return Answer(response, deadline, marks)
+            return Answer(
+                response,
+                marks,
+                deadline,
+                lambda error: self._say(f"{function.spec.name} was cut in mid-answer: {error}"),
+            )
         except ReadTimeoutError as error:
             message = f"{function.spec.name} gave no answer within its exec_timeout of {function.timeout:g} s"
             raise Refusal(504, "timeout", message) from error
@@ -91,6 +103,11 @@ class Proxy:
         except HTTPError as error:
             message = f"{function.spec.name} ended without a whole answer; its log may say why"
             raise Refusal(502, "no_answer", message) from error
+
+
+def _check_deadline(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise TimeoutError("its exec_timeout has passed")
 
 
 def new_call_id() -> str:

@@ -1,14 +1,13 @@
 """Scheduled invocations: the annotations `topic: cron-function` and `schedule`, as cron-connector takes them."""
 
 import re
-import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from threading import Event, Thread
 
 import urllib3
-from croniter import croniter
+from croniter import CroniterError, croniter
 
 from .errors import LocalError
 from .stack import FunctionSpec, seconds
@@ -38,12 +37,13 @@ class Schedule:
             self._every = seconds(self._fields.removeprefix("@every ").strip(), where)
             if self._every < 1:
                 raise LocalError(f"{where}: {text!r} is not allowed: one second or more")
-        elif self._fields not in _DESCRIPTORS:
-            if problem := _problem(self._fields):
-                allowed = f"five fields (minute hour day month weekday) or {', '.join(_DESCRIPTORS)}, @every 1m30s"
-                raise LocalError(f"{where}: {text!r} is not allowed: {problem}; allowed: {allowed}")
-            if not croniter.is_valid(self._fields):
-                raise LocalError(f"{where}: {text!r} is not allowed: no day is ever like that")
+        elif problem := _problem(self._fields):
+            allowed = f"five fields (minute hour day month weekday), {', '.join(_DESCRIPTORS)}, @every 1m30s"
+            raise LocalError(f"{where}: {text!r} is not allowed: {problem}; allowed: {allowed}")
+        try:
+            self.after(time.time())
+        except CroniterError as error:
+            raise LocalError(f"{where}: {text!r} is not allowed: it is never due ({error})") from error
 
     def after(self, moment: float) -> float:
         """The next time that it is due, in seconds since 1970."""
@@ -64,8 +64,8 @@ def read_schedules(specs: Iterable[FunctionSpec]) -> dict[str, Schedule]:
 class Scheduler:
     """Invokes through the gateway. A function still at work is invoked again all the same."""
 
-    def __init__(self, schedules: dict[str, Schedule], gateway: str) -> None:
-        self._gateway = gateway
+    def __init__(self, schedules: dict[str, Schedule], gateway: str, say: Callable[[str], None]) -> None:
+        self._gateway, self._say = gateway, say
         self._stopping = Event()
         self._pool = urllib3.PoolManager(retries=False, maxsize=8)
         self._threads = [
@@ -93,11 +93,13 @@ class Scheduler:
             outcome = f"answered {answer.status}"
         except urllib3.exceptions.HTTPError as error:
             outcome = f"failed: {error}"
-        print(f"schedule: {name} {outcome}", file=sys.stderr, flush=True)
+        self._say(f"schedule: {name} {outcome}")
 
 
 def _problem(text: str) -> str | None:
     """What is wrong with five fields; None when nothing is."""
+    if text in _DESCRIPTORS:
+        return None
     fields = text.split()
     if len(fields) != len(_FIELDS):
         return f"it has {len(fields)} fields"

@@ -13,7 +13,7 @@ import minio.error
 import urllib3
 
 from .credentials import Credentials
-from .ports import LOOPBACK, free_ports
+from .ports import LOOPBACK, free_ports, is_free
 from .processes import Command
 from .state import State
 
@@ -33,6 +33,7 @@ _LISTENERS = (
     "s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc",
     "filer.port", "filer.port.grpc", "admin.port", "admin.port.grpc",
 )  # fmt: skip
+_ADMIN_DISTANCE = 10_000
 _OPTIONS = {
     "ip": LOOPBACK,
     "ip.bind": LOOPBACK,
@@ -70,7 +71,7 @@ class SeaweedFS:
 
     def command(self) -> Command:
         if not self._chosen:
-            self._ports = dict(zip(_LISTENERS, free_ports(len(_LISTENERS)), strict=True))
+            self._ports = _choose_ports()
         self.remove_sockets()
         options = _OPTIONS | self._ports | {"dir": self._directory, "s3.config": self._identities}
         weed = Path(sysconfig.get_path("scripts")) / "weed"
@@ -105,6 +106,15 @@ class SeaweedFS:
             "accessKey": self._credentials.get(f"{identity}-s3-access-key"),
             "secretKey": self._credentials.get(f"{identity}-s3-secret-key"),
         }
+
+
+def _choose_ports() -> dict[str, int]:
+    """A free port for each listener. Its worker looks for the admin server's gRPC at a fixed distance."""
+    while True:
+        ports = dict(zip(_LISTENERS, free_ports(len(_LISTENERS)), strict=True))
+        ports["admin.port"] = ports["admin.port.grpc"] - _ADMIN_DISTANCE
+        if is_free(ports["admin.port"]):
+            return ports
 
 
 def s3_client(endpoint: str, keys: Mapping[str, str], connections: int = 1) -> minio.Minio:

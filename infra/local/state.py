@@ -77,17 +77,9 @@ class State:
     def clear_record(self) -> None:
         self._record.unlink(missing_ok=True)
 
-    def end_leftovers(self, patience: float = 15) -> None:
-        """See processes of a stack that was killed to their end: their guards are stopping them."""
-        parts = self.read_record().get("parts", {}).values()
-        left = [Identity(one["pid"], one["started"]) for one in parts]
-        deadline = time.monotonic() + patience
-        while left := [one for one in left if one.alive()]:
-            if time.monotonic() > deadline:
-                for one in left:
-                    one.kill()
-            time.sleep(0.1)
-        self.clear_record()
+    def leftovers(self) -> list[Identity]:
+        """Processes of a stack that was killed; none after a clean stop."""
+        return [Identity(one["pid"], one["started"]) for one in self.read_record().get("parts", {}).values()]
 
 
 def _acquire(file: int, kind: int) -> bool:

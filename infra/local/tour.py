@@ -45,7 +45,11 @@ def show_functions(gateway: str, say: Say) -> None:
 
 
 def _answer(http: urllib3.PoolManager, method: str, url: str, say: Say) -> dict[str, Any] | None:
-    response = http.request(method, url)
+    try:
+        response = http.request(method, url)
+    except urllib3.exceptions.HTTPError as error:
+        say(f"  no answer: {error}")
+        return None
     if response.status != 200:
         say(f"  it answered {response.status}: {response.data.decode(errors='replace').strip()}")
         return None

@@ -20,7 +20,7 @@ _BAR = 30
 def upload(client: minio.Minio, bucket: str, directory: Path, say: Callable[[str], None]) -> int:
     """Upload the files that lie directly in `directory`; returns how many. LocalError says what failed."""
     files = _files(directory)
-    total, sent, failures = sum(path.stat().st_size for path in files), 0, []
+    sent, failures = 0, []
     began = time.monotonic()
     progress = _Progress(len(files))
     with ThreadPoolExecutor(THREADS) as pool:
@@ -35,7 +35,7 @@ def upload(client: minio.Minio, bucket: str, directory: Path, say: Callable[[str
     if failures:
         raise LocalError("\n".join([f"{len(failures)} of {len(files)} files could not be uploaded:", *failures[:10]]))
     took = time.monotonic() - began
-    say(f"Uploaded {len(files)} files ({total / 1e6:.1f} MB) to {bucket} in {took:.1f} s.")
+    say(f"Uploaded {len(files)} files ({_size(sent)}) to {bucket} in {took:.1f} s.")
     return len(files)
 
 
@@ -52,6 +52,10 @@ def _files(directory: Path) -> list[Path]:
 def _put(client: minio.Minio, bucket: str, path: Path) -> int:
     client.fput_object(bucket_name=bucket, object_name=path.name, file_path=str(path))
     return path.stat().st_size
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
 
 
 class _Progress:

@@ -112,8 +112,11 @@ class Connection:
     def close(self) -> None:
         """End the session; harmless when it has ended already."""
         self.broken = True
+        stream = self._connection._sock  # pg8000 lets go of it open: an error's frames may keep it, and the session
         with suppress(Error, OSError, AttributeError, ValueError):
             self._connection.close()
+        with suppress(OSError, AttributeError, ValueError):
+            stream.close()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

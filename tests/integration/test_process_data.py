@@ -19,7 +19,8 @@ def output(roll: Stack) -> list[dict[str, str]]:
 
 def users(roll: Stack) -> list[dict[str, str]]:
     rows = roll.sql(f"select {', '.join(COLUMNS)} from users order by user_id")
-    return [{name: "" if value is None else str(value) for name, value in zip(COLUMNS, row, strict=True)} for row in rows]
+    texts = [["" if value is None else str(value) for value in row] for row in rows]
+    return [dict(zip(COLUMNS, row, strict=True)) for row in texts]
 
 
 def counts(summary: dict[str, Any]) -> dict[str, int]:

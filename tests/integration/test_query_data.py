@@ -267,8 +267,7 @@ def call(roll: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
     handler._pool.cache_clear()
     yield call
     if handler._pool.cache_info().currsize:
-        for idle in handler._pool()._idle:
-            idle.close()
+        handler._pool().close()
     handler._pool.cache_clear()
 
 

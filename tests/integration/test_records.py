@@ -51,7 +51,8 @@ def test_leaving_a_copy_early_stops_it_and_the_pool_goes_on(pool: Pool) -> None:
 
 
 def test_a_copy_that_fails_raises_our_error_and_the_session_lives(connection: Connection) -> None:
-    with pytest.raises(StorageError, match="division by zero"), connection.copy_out("copy (select 1/0) to stdout") as chunks:
+    broken = connection.copy_out("copy (select 1/0) to stdout")
+    with pytest.raises(StorageError, match="division by zero"), broken as chunks:
         list(chunks)
     assert not connection.broken
     assert connection.run("select 1") == [[1]]

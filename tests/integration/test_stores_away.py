@@ -102,9 +102,7 @@ def test_a_missing_setting_is_named(process: Callable[..., Response], name: str)
     assert message.startswith(f"{name} is not set")
 
 
-def test_a_run_that_failed_is_recorded_and_the_next_one_goes_on(
-    roll: Stack, process: Callable[..., Response]
-) -> None:
+def test_a_run_that_failed_is_recorded_and_the_next_one_goes_on(roll: Stack, process: Callable[..., Response]) -> None:
     roll.bucket.put_person("1")
     assert process(s3_endpoint="127.0.0.1:1").status_code == 503
     assert roll.sql("select status, error ~ '127.0.0.1:1' from runs") == [["failed", True]]

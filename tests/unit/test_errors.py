@@ -15,7 +15,6 @@ from process_data.shared.storage.objects import Objects
 from process_data.shared.storage.records import Connection
 from process_data.shared.storage.settings import ObjectsSettings, RecordsSettings, Secret
 
-
 UNREACHABLE = {
     urllib3.exceptions.ProxySchemeUnsupported,  # no proxy is ever given
     minio.error.MinioAdminException,  # the admin client is not used
@@ -53,7 +52,7 @@ def connection() -> Connection:
     return connection
 
 
-@pytest.mark.parametrize("kind", exceptions(urllib3.exceptions) + [TimeoutError, ConnectionResetError, OSError])
+@pytest.mark.parametrize("kind", [*exceptions(urllib3.exceptions), TimeoutError, ConnectionResetError, OSError])
 def test_network_errors_of_s3_are_unavailable(objects: Objects, kind: type[Exception]) -> None:
     with pytest.raises(Unavailable) as raised, objects._translated("src", "1.csv"):
         raise make(kind)
@@ -88,7 +87,7 @@ def test_every_minio_error_is_ours(objects: Objects, error: Exception, expected:
     assert type(raised.value) is expected
 
 
-@pytest.mark.parametrize("kind", exceptions(pg8000.exceptions) + [TimeoutError, OSError])
+@pytest.mark.parametrize("kind", [*exceptions(pg8000.exceptions), TimeoutError, OSError])
 def test_every_pg8000_error_is_ours(connection: Connection, kind: type[Exception]) -> None:
     with pytest.raises(StorageError), connection._translated():
         raise make(kind)

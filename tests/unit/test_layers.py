@@ -80,9 +80,7 @@ def pins(path: Path) -> dict[str, str]:
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda path: path.name)
 def test_requirements_cover_what_is_imported(function: Path) -> None:
     needed = {
-        DISTRIBUTIONS.get(name, name)
-        for path in files(function) + files(ROOT / "shared")
-        for name in foreign(path)
+        DISTRIBUTIONS.get(name, name) for path in files(function) + files(ROOT / "shared") for name in foreign(path)
     }
     assert needed == set(pins(function / "requirements.txt"))
 

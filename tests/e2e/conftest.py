@@ -1,0 +1,113 @@
+"""Toy projects: stacks of a single function that does what a test asks it to."""
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.local.processes import Identity
+from infra.local.state import State
+from tests.stack import ROOT, Stack
+
+MAIN = "import sys; from pathlib import Path; from infra.local.cli import main; " + (
+    "sys.exit(main(sys.argv[2:], Path(sys.argv[1])))"
+)
+STACK_YML = """\
+version: 1.0
+provider:
+  name: openfaas
+functions:
+  echo:
+    lang: python3-http-debian
+    handler: ./echo
+    image: docker.io/rollcall/echo:1
+    environment:
+      exec_timeout: 2s
+      greeting: "${GREETING:-hello}"
+      token_file: /var/openfaas/secrets/echo-token
+    secrets: [echo-token]
+    annotations:
+      topic: cron-function
+      schedule: "@every 2s"
+    labels: {kind: toy}
+    limits: {memory: 64Mi, cpu: 500m}
+"""
+
+
+@dataclass(frozen=True)
+class Toy(Stack):
+    """A stack of a project of its own."""
+
+    project: Path
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-c", MAIN, str(self.project), *arguments, "--state", str(self.state)]
+
+    def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments), cwd=ROOT, check=check, capture_output=True, text=True, timeout=180
+        )
+
+    def start(self) -> "subprocess.Popen[str]":
+        """Start it in the foreground, and wait until it is ready."""
+        up = subprocess.Popen(
+            self.command("up", "--port", "0", "--no-sample"),
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        )  # fmt: skip
+        wait_until(lambda: up.poll() is not None or self.record().get("ready") is True, 60)
+        assert up.poll() is None, up.communicate()[0]
+        return up
+
+    def record(self) -> dict[str, Any]:
+        return State(self.state).read_record()
+
+    def identity(self, part: str) -> Identity:
+        found = self.record()["parts"][part]
+        return Identity(found["pid"], found["started"])
+
+    def edit(self, old: str, new: str) -> None:
+        path = self.project / "stack.yml"
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+
+def make_toy(directory: Path) -> Toy:
+    (directory / "echo").mkdir(parents=True)
+    shutil.copy(Path(__file__).with_name("echo.py"), directory / "echo/handler.py")
+    (directory / "stack.yml").write_text(STACK_YML)
+    return Toy(directory / "state", directory)
+
+
+def wait_until(true: Callable[[], object], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"not so after {seconds} s"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Toy]:
+    """A running toy that tests leave as they find it."""
+    toy = make_toy(tmp_path_factory.mktemp("toy"))
+    toy.start()
+    try:
+        yield toy
+    finally:
+        toy.cli("down")
+
+
+@pytest.fixture
+def own_toy(tmp_path: Path) -> Iterator[Toy]:
+    """A toy of the test's own, not running yet."""
+    toy = make_toy(tmp_path / "own")
+    try:
+        yield toy
+    finally:
+        toy.cli("down")

@@ -1,0 +1,57 @@
+"""The handler of the toy function that the gateway is tested with: it does what the query asks for."""
+
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from flask import Response
+
+MEGABYTE = b"x" * 1_000_000
+
+
+def handle(event: Any, context: Any) -> Any:
+    what, number = event.query.get("do", "tell"), float(event.query.get("n", 0))
+    match what:
+        case "stream":
+            return Response(_stream(int(number)), content_type="application/octet-stream")
+        case "die":
+            return Response(_die(), content_type="application/octet-stream")
+        case "sleep":
+            time.sleep(number)
+            return "slept"
+        case "raise":
+            raise RuntimeError("as asked")
+        case "dict":
+            return {"statusCode": 201, "body": {"of": "a dict"}, "headers": {"X-From": "dict"}}
+        case "nothing":
+            return None
+        case "length":
+            return {"body": len(event.body)}
+    print(f"telling {event.headers.get('X-Connector', 'someone')}", flush=True)
+    return {
+        "body": {
+            "method": event.method,
+            "path": event.path,
+            "query": list(event.query.items(multi=True)),
+            "headers": dict(event.headers),
+            "body": event.body.decode(),
+            "hostname": context.hostname,
+            "environment": dict(os.environ),
+        }
+    }
+
+
+def _stream(megabytes: int) -> Iterator[bytes]:
+    try:
+        for _ in range(megabytes):
+            yield MEGABYTE
+    except GeneratorExit:
+        print("the client went away", flush=True)
+        raise
+
+
+def _die() -> Iterator[bytes]:
+    yield MEGABYTE
+    time.sleep(0.2)
+    os._exit(3)
