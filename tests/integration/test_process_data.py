@@ -217,19 +217,19 @@ def test_an_output_that_was_lost_is_written_again(roll: Stack, lost: str) -> Non
     assert output(roll) == users(roll)
 
 
-def test_many_people_are_read_once(roll: Stack) -> None:
+def test_ten_thousand_people_are_read_once(roll: Stack) -> None:
     def put(number: int) -> None:
         roll.bucket.put_person(f"{number:05}", birthts=number)
         if number % 2:
             roll.bucket.put(f"{number:05}.png", b"photo")
 
     with ThreadPoolExecutor(8) as executor:
-        list(executor.map(put, range(2500)))
-    assert counts(roll.process()) == {"listed": 3750, "added": 2500}
+        list(executor.map(put, range(10_000)))
+    assert counts(roll.process()) == {"listed": 15_000, "added": 10_000}
     assert output(roll) == users(roll)
-    assert len(output(roll)) == len({row["user_id"] for row in output(roll)}) == 2500
+    assert len(output(roll)) == len({row["user_id"] for row in output(roll)}) == 10_000
     summary = roll.process()
-    assert counts(summary) == {"listed": 3750, "unchanged": 2500}
+    assert counts(summary) == {"listed": 15_000, "unchanged": 10_000}
     assert not summary["output"]["written"]
 
 

@@ -12,7 +12,12 @@ from tests.stack import ROOT
 COMMANDS = {
     "ruff": ["ruff", "check", "--no-cache", "--output-format", "concise", "."],
     "format": ["ruff", "format", "--no-cache", "--check", "."],
-    "mypy": ["mypy", "--cache-dir", ".local/mypy", *["-p", "infra", "-p", "tests", "-p", "process_data", "-p", "query_data"]],
+    "mypy": [
+        "mypy",
+        "--cache-dir",
+        ".local/mypy",
+        *["-p", "infra", "-p", "tests", "-p", "process_data", "-p", "query_data"],
+    ],
 }
 
 
