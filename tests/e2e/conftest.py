@@ -5,10 +5,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pg8000.native
 import pytest
 
 from infra.local.processes import Identity
@@ -54,15 +56,31 @@ class Toy(Stack):
             self.command(*arguments), cwd=ROOT, check=check, capture_output=True, text=True, timeout=180
         )
 
-    def start(self) -> "subprocess.Popen[str]":
-        """Start it in the foreground, and wait until it is ready."""
-        up = subprocess.Popen(
-            self.command("up", "--port", "0", "--no-sample"),
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        )  # fmt: skip
-        wait_until(lambda: up.poll() is not None or self.record().get("ready") is True, 60)
-        assert up.poll() is None, up.communicate()[0]
-        return up
+    @contextmanager
+    def up(self) -> Iterator["subprocess.Popen[bytes]"]:
+        """Run it in the foreground, as a terminal would, and wait until it is ready."""
+        output = self.project / "up.txt"
+        with output.open("w") as file, subprocess.Popen(
+            self.command("up", "--port", "0", "--no-sample"), cwd=ROOT, stdout=file, stderr=file, process_group=0
+        ) as up:
+            try:
+                wait_until(lambda: up.poll() is not None or self.record().get("ready") is True, 60)
+                assert up.poll() is None, output.read_text()
+                yield up
+            finally:
+                up.terminate()
+
+    def sql_as_owner(self, statement: str) -> list[list[Any]]:
+        settings = self.env()
+        with pg8000.native.Connection(
+            settings["postgres_user"],
+            host=settings["postgres_host"],
+            port=int(settings["postgres_port"]),
+            database=settings["postgres_database"],
+            password=settings["postgres_password"],
+            timeout=30,
+        ) as connection:
+            return connection.run(statement) or []
 
     def record(self) -> dict[str, Any]:
         return State(self.state).read_record()
@@ -96,7 +114,7 @@ def wait_until(true: Callable[[], object], seconds: float = 10) -> None:
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Toy]:
     """A running toy that tests leave as they find it."""
     toy = make_toy(tmp_path_factory.mktemp("toy"))
-    toy.start()
+    toy.cli("up", "--detach", "--port", "0", "--no-sample")
     try:
         yield toy
     finally:
