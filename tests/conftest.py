@@ -8,13 +8,17 @@ from pathlib import Path
 import pytest
 
 from infra.local.build import assemble
-from tests.stack import ROOT, Stack
+from tests.stack import ROOT, Stack, running
 
 PACKAGES = ROOT / ".local/packages"
 
 
 def pytest_configure() -> None:
-    """Make `process_data` and `query_data` importable: the trees that faas-cli would build, as packages."""
+    """Make `process_data` and `query_data` importable: the trees that faas-cli would build, as packages.
+
+    No schedule ticks during a test run but those that tests set themselves.
+    """
+    os.environ["SCHEDULE"] = "0 0 29 2 *"
     for package in ("process_data", "query_data"):
         handler = ROOT / "functions" / package.replace("_", "-")
         assemble(handler, [Path("shared")], PACKAGES / package, ROOT)
@@ -23,14 +27,9 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """An empty stack, started once. Its schedule never ticks during a test run."""
-    os.environ["SCHEDULE"] = "0 0 29 2 *"
-    stack = Stack(tmp_path_factory.mktemp("stack") / "state")
-    stack.cli("up", "--detach", "--port", "0", "--no-sample")
-    try:
+    """An empty stack, started once."""
+    with running(tmp_path_factory.mktemp("stack") / "state") as stack:
         yield stack
-    finally:
-        stack.cli("down")
 
 
 @pytest.fixture

@@ -2,10 +2,12 @@
 
 import io
 import json
+import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +16,8 @@ from typing import Any
 import pg8000.native
 import urllib3
 from minio import Minio
+
+from infra.local.postgres import remove_abandoned_homes
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -90,6 +94,24 @@ class Stack:
             timeout=60,
         ) as connection:
             return connection.run(statement, **parameters) or []
+
+
+    def remove(self) -> None:
+        """Stop it, and leave nothing of it."""
+        self.cli("down", check=False)
+        shutil.rmtree(self.state, ignore_errors=True)
+        remove_abandoned_homes()
+
+
+@contextmanager
+def running(state: Path) -> Iterator[Stack]:
+    """An empty stack of one's own."""
+    stack = Stack(state)
+    try:
+        stack.cli("up", "--detach", "--port", "0", "--no-sample")
+        yield stack
+    finally:
+        stack.remove()
 
 
 class Bucket:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import minio
@@ -25,6 +25,9 @@ from .upload import THREADS, upload
 
 STOPPING = 60
 """Seconds that `down` waits."""
+
+RUN = "import pathlib, sys; from infra.local.cli import main; sys.exit(main(sys.argv[2:], pathlib.Path(sys.argv[1])))"
+"""For `python -c`, followed by a project's root and a command's words."""
 
 DETACHED_LOG = "up.log"
 DEFAULT_STATE = ROOT / ".local"
@@ -73,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _up(options: argparse.Namespace, state: State, root: Path) -> int:
     if options.detach:
-        return _detach(options, state)
+        return _detach(options, state, root)
 
     def welcome(url: str, settings: Mapping[str, str]) -> None:
         if not options.no_sample:
@@ -84,7 +87,7 @@ def _up(options: argparse.Namespace, state: State, root: Path) -> int:
     return 0 if Supervisor(root, state, options.port, _say).run(welcome) else 1
 
 
-def _detach(options: argparse.Namespace, state: State) -> int:
+def _detach(options: argparse.Namespace, state: State, root: Path) -> int:
     """Run `up` in a session of its own, show what it says, and return when it is ready or has ended."""
     state.create()
     with state.locked():  # else another stack runs
@@ -94,7 +97,7 @@ def _detach(options: argparse.Namespace, state: State) -> int:
     log = state.logs / DETACHED_LOG
     with log.open("w") as written, log.open(encoding="utf-8", errors="replace") as shown:
         supervisor = subprocess.Popen(
-            [sys.executable, "-P", "-m", "infra.local", *words],
+            [sys.executable, "-P", "-c", RUN, str(root), *words],
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             stdin=subprocess.DEVNULL,
             stdout=written,
@@ -154,10 +157,14 @@ def _logs(options: argparse.Namespace, state: State, __: Path) -> int:
     if options.name is not None and options.name not in files:
         raise LocalError(f"there is no log of {options.name!r}; there are: {', '.join(files) or 'none'}")
     wanted = files if options.name is None else {options.name: files[options.name]}
-    streams = [((line.at, name, line.text) for line in read_lines(path)) for name, path in wanted.items()]
-    for at, name, text in heapq.merge(*streams):
+    for at, name, text in heapq.merge(*(_named_lines(name, path) for name, path in wanted.items())):
         print(f"{at} {name}: {text}" if options.name is None else f"{at} {text}")
     return 0
+
+
+def _named_lines(name: str, path: Path) -> Iterator[tuple[str, str, str]]:
+    for line in read_lines(path):
+        yield line.at, name, line.text
 
 
 def _upload(options: argparse.Namespace, state: State, __: Path) -> int:

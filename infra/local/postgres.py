@@ -196,11 +196,14 @@ def _copied_binaries(package: Path, home: Path) -> Path:
     if not directory.exists():
         for old in home.glob("binaries-*"):
             shutil.rmtree(old)
-        partial = home / "binaries-partial"
+        partial = home / "partial"
+        shutil.rmtree(partial, ignore_errors=True)
         headers = shutil.ignore_patterns("include", "*.a", "pgxs", "__pycache__")
         for source in package.parent.glob(f"{package.name}*"):
             if source.suffix != ".dist-info":
                 shutil.copytree(source, partial / source.name, symlinks=True, ignore=headers)
-        partial.chmod(0o755)
+        for path in (partial, *partial.rglob("*")):  # root's umask may have kept them to itself
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode | (0o555 if path.is_dir() or os.access(path, os.X_OK) else 0o444))
         partial.rename(directory)
     return directory / package.name

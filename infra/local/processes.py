@@ -64,7 +64,8 @@ def _started(pid: int) -> str:
         except (FileNotFoundError, ProcessLookupError):
             return ""
         return "" if fields[0] == "Z" else fields[19]
-    answer = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True)
+    words = ["ps", "-o", "stat=", "-o", "lstart=", "-p", str(pid)]
+    answer = subprocess.run(words, capture_output=True, text=True, env=os.environ | {"LC_ALL": "C"})
     state, _, started = answer.stdout.strip().partition(" ")
     return "" if state.startswith("Z") else started.strip()
 
@@ -111,6 +112,7 @@ class Process:
     def __post_init__(self) -> None:
         self._stopping = Event()
         self._known = Event()  # ready for the first time, or given up
+        self._was_ready = False
         self._lock = Lock()
         self._guard: subprocess.Popen[str] | None = None
         self._thread = Thread(target=self._supervise, name=self.name, daemon=True)
@@ -142,7 +144,7 @@ class Process:
     def _supervise(self) -> None:
         pause, attempts = _FIRST_PAUSE, 0
         while not self._stopping.is_set():
-            began = time.monotonic()
+            self._was_ready = False
             try:
                 ended = self._run()
             except (LocalError, OSError) as error:
@@ -156,7 +158,7 @@ class Process:
             if self._known.is_set():
                 self.restarts += 1
                 self.say(f"{self.name} {ended}; it is started again")
-            pause = _FIRST_PAUSE if time.monotonic() - began > _LONGEST_PAUSE else min(pause * 2, _LONGEST_PAUSE)
+            pause = _FIRST_PAUSE if self._was_ready else min(pause * 2, _LONGEST_PAUSE)
             self._stopping.wait(pause)
         self._known.set()
 
@@ -174,6 +176,7 @@ class Process:
             self.identity = Identity.of(int(pid))
             self.changed()
             if self._await_ready(guard):
+                self._was_ready = True
                 self._known.set()
                 self.ready.set()
                 self.changed()

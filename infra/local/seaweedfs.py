@@ -52,6 +52,7 @@ class SeaweedFS:
     def __init__(self, state: State, credentials: Credentials) -> None:
         self._credentials = credentials
         self._directory = state.directory / "seaweedfs"
+        self._note = self._directory / "ports.json"
         self._ports: dict[str, int] = {}
         self._chosen = False
 
@@ -70,9 +71,10 @@ class SeaweedFS:
         self._identities = self._credentials.write("seaweedfs.json", json.dumps({"identities": identities}))
 
     def command(self) -> Command:
+        self.remove_sockets()
         if not self._chosen:
             self._ports = _choose_ports()
-        self.remove_sockets()
+            self._note.write_text(json.dumps(self._ports), encoding="utf-8")
         options = _OPTIONS | self._ports | {"dir": self._directory, "s3.config": self._identities}
         weed = Path(sysconfig.get_path("scripts")) / "weed"
         return Command(
@@ -95,8 +97,9 @@ class SeaweedFS:
         return True
 
     def remove_sockets(self) -> None:
-        """Remove the sockets that it leaves in /tmp, whatever it is told."""
-        for port in self._ports.values():
+        """Remove the sockets that it leaves in /tmp, whatever it is told; also those of a run that was killed."""
+        ports = json.loads(self._note.read_text(encoding="utf-8")) if self._note.exists() else {}
+        for port in ports.values():
             for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 - its own choice
                 with suppress(FileNotFoundError):
                     socket.unlink()

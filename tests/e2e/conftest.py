@@ -13,13 +13,12 @@ from typing import Any
 import pg8000.native
 import pytest
 
+from infra.local.cli import RUN
+from infra.local.postgres import remove_abandoned_homes
 from infra.local.processes import Identity
 from infra.local.state import State
 from tests.stack import ROOT, Stack
 
-MAIN = "import sys; from pathlib import Path; from infra.local.cli import main; " + (
-    "sys.exit(main(sys.argv[2:], Path(sys.argv[1])))"
-)
 STACK_YML = """\
 version: 1.0
 provider:
@@ -49,7 +48,7 @@ class Toy(Stack):
     project: Path
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-c", MAIN, str(self.project), *arguments, "--state", str(self.state)]
+        return [sys.executable, "-c", RUN, str(self.project), *arguments, "--state", str(self.state)]
 
     def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -60,11 +59,14 @@ class Toy(Stack):
     def up(self) -> Iterator["subprocess.Popen[bytes]"]:
         """Run it in the foreground, as a terminal would, and wait until it is ready."""
         output = self.project / "up.txt"
-        with output.open("w") as file, subprocess.Popen(
-            self.command("up", "--port", "0", "--no-sample"), cwd=ROOT, stdout=file, stderr=file, process_group=0
-        ) as up:
+        with (
+            output.open("w") as file,
+            subprocess.Popen(
+                self.command("up", "--port", "0", "--no-sample"), cwd=ROOT, stdout=file, stderr=file, process_group=0
+            ) as up,
+        ):
             try:
-                wait_until(lambda: up.poll() is not None or self.record().get("ready") is True, 60)
+                wait_until(lambda: up.poll() is not None or self.ready_pid() == up.pid, 60)
                 assert up.poll() is None, output.read_text()
                 yield up
             finally:
@@ -81,6 +83,20 @@ class Toy(Stack):
             timeout=30,
         ) as connection:
             return connection.run(statement) or []
+
+    def discard(self) -> None:
+        self.cli("down")
+        shutil.rmtree(self.state, ignore_errors=True)
+        remove_abandoned_homes()
+
+    def ready_pid(self) -> int | None:
+        record = self.record()
+        return record["pid"] if record.get("ready") else None
+
+    def keys(self) -> list[str]:
+        """Of the source bucket."""
+        found = self.bucket.client.list_objects(bucket_name=self.bucket.source)
+        return [str(one.object_name) for one in found]
 
     def record(self) -> dict[str, Any]:
         return State(self.state).read_record()
@@ -118,7 +134,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Toy]:
     try:
         yield toy
     finally:
-        toy.cli("down")
+        toy.discard()
 
 
 @pytest.fixture
@@ -128,4 +144,4 @@ def own_toy(tmp_path: Path) -> Iterator[Toy]:
     try:
         yield toy
     finally:
-        toy.cli("down")
+        toy.discard()

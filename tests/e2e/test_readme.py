@@ -35,7 +35,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     directory = tmp_path_factory.mktemp("checkout")
     (directory / "infra").symlink_to(ROOT / "infra")
     yield directory
-    Stack(directory / "state").cli("down")
+    Stack(directory / "state").remove()
 
 
 def test_the_readme_has_examples_of_everything() -> None:

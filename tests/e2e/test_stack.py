@@ -1,0 +1,285 @@
+"""The stack starts what it names, keeps it up, keeps it to itself, and leaves nothing behind."""
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import minio
+import pg8000.exceptions
+import pg8000.native
+import pytest
+
+from infra.local.processes import Identity
+from infra.local.seaweedfs import s3_client
+from tests.e2e.conftest import Toy, make_toy, wait_until
+from tests.stack import Stack
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="processes and sockets are read from /proc")
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="about running as root")
+
+PARTS = ("postgres", "seaweedfs", "echo")
+
+
+def family(pid: int) -> list[int]:
+    """The process and all that descend from it."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        children.setdefault(int(fields[1]), []).append(int(path.parent.name))
+    found = [pid]
+    for one in found:
+        found += children.get(one, [])
+    return found
+
+
+def listeners(pids: list[int]) -> set[str]:
+    """Local addresses, in the kernel's hexadecimal, that the processes listen on."""
+    inodes = set()
+    for pid in pids:
+        for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
+            try:
+                inodes.add(str(descriptor.readlink()))
+            except FileNotFoundError:
+                continue
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
+                found.add(fields[1].split(":")[0])
+    return found
+
+
+def ports(toy: Toy) -> list[int]:
+    settings = toy.env()
+    urls = (settings["gateway_url"], settings["s3_endpoint"], f":{settings['postgres_port']}")
+    return [int(url.rpartition(":")[2]) for url in urls]
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def nothing_left(toy: Toy) -> Iterator[None]:
+    """Whatever runs at the start has ended soon after the end, and its ports are closed."""
+    supervisor = toy.record()["pid"]
+    parts = [toy.identity(part) for part in PARTS]
+    everyone = [Identity.of(pid) for pid in family(supervisor)] if sys.platform == "linux" else []
+    used = ports(toy)
+    assert all(answers(port) for port in used)
+    yield
+    wait_until(lambda: not any(one.alive() for one in [*parts, *everyone] if one.pid != supervisor), 30)
+    assert not any(answers(port) for port in used)
+    assert "Nothing runs" in toy.cli("status", check=False).stdout
+
+
+def test_ctrl_c_leaves_nothing(own_toy: Toy) -> None:
+    with own_toy.up() as up, nothing_left(own_toy):
+        os.killpg(up.pid, signal.SIGINT)
+        assert up.wait(30) == 0
+
+
+def test_down_leaves_nothing(own_toy: Toy) -> None:
+    own_toy.cli("up", "--detach", "--port", "0", "--no-sample")
+    with nothing_left(own_toy):
+        assert "Stopped" in own_toy.cli("down").stdout
+    assert "Nothing runs" in own_toy.cli("down").stdout
+
+
+def test_a_killed_up_leaves_nothing_and_the_next_one_starts(own_toy: Toy) -> None:
+    with own_toy.up() as up, nothing_left(own_toy):
+        up.kill()
+    with own_toy.up() as up:
+        up.kill()
+        up.wait()
+    with own_toy.up():  # the former one's processes may still be ending
+        assert own_toy.request("GET", "/function/echo").status == 200
+
+
+def test_a_signal_while_starting_leaves_nothing(own_toy: Toy) -> None:
+    with subprocess.Popen(own_toy.command("up", "--port", "0"), stdout=subprocess.DEVNULL) as up:
+        wait_until(lambda: own_toy.record().get("parts", {}).get("postgres", {}).get("pid"))
+        started = own_toy.identity("postgres")
+        up.terminate()
+        assert up.wait(30) == 1
+    assert not started.alive()
+
+
+@linux
+def test_what_is_killed_comes_back_where_it_was(own_toy: Toy) -> None:
+    own_toy.cli("up", "--detach", "--port", "0", "--no-sample")
+    before = ports(own_toy)
+    supervisor = own_toy.record()["pid"]
+    for part in PARTS:
+        former = own_toy.identity(part)
+        former.send(signal.SIGKILL)
+        wait_until(lambda part=part, former=former: _is_back(own_toy, part, former), 30)  # type: ignore[misc]
+    guards = [pid for pid in family(supervisor) if b"guard.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert len(guards) == len(PARTS)
+    formers = {part: own_toy.identity(part) for part in PARTS}
+    for pid in guards:
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: all(_is_back(own_toy, part, former) for part, former in formers.items()), 30)
+    assert not any(former.alive() for former in formers.values())
+    assert ports(own_toy) == before
+    assert own_toy.sql_as_owner("select 1") == [[1]]
+    assert own_toy.request("GET", "/function/echo").status == 200
+
+
+def _is_back(toy: Toy, part: str, former: Identity) -> bool:
+    return toy.identity(part) != former and toy.record()["parts"][part]["ready"]
+
+
+def test_two_stacks_run_side_by_side_and_keep_their_data(own_toy: Toy, tmp_path: Path) -> None:
+    other = make_toy(tmp_path / "other")
+    try:
+        for toy in (own_toy, other):
+            toy.cli("up", "--detach", "--port", "0", "--no-sample")
+        assert not set(ports(own_toy)) & set(ports(other))
+        own_toy.bucket.put("1.csv", b"own")
+        own_toy.sql_as_owner("create table kept ()")
+        assert other.keys() == []
+        assert other.sql_as_owner("select to_regclass('kept')") == [[None]]
+        own_toy.cli("down")
+        assert other.request("GET", "/function/echo").status == 200
+    finally:
+        other.discard()
+    again = Toy(own_toy.state, own_toy.project)  # without what the first one remembers
+    again.cli("up", "--detach", "--port", "0", "--no-sample")
+    assert again.keys() == ["1.csv"]
+    assert again.sql_as_owner("select to_regclass('kept')") == [["kept"]]
+
+
+@linux
+def test_everything_listens_on_loopback_alone(stack: Stack) -> None:
+    running = Toy(stack.state, stack.state).record()
+    assert listeners(family(running["pid"])) == {"0100007F"}
+
+
+@linux
+def test_no_secret_is_in_a_command_line_or_a_log(stack: Stack) -> None:
+    values = [path.read_text().strip() for path in (stack.state / "secrets").iterdir() if path.suffix != ".json"]
+    assert len(values) >= 9
+    lines = [Path(f"/proc/{pid}/cmdline").read_text() for pid in family(Toy(stack.state, stack.state).record()["pid"])]
+    logs = [path.read_text(errors="replace") for path in (stack.state / "logs").iterdir()]
+    assert not [value for value in values if any(value in text for text in lines + logs)]
+
+
+def test_secrets_are_their_owners_alone(stack: Stack) -> None:
+    directory = stack.state / "secrets"
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()} == {0o600}
+
+
+def client(stack: Stack, identity: str) -> minio.Minio:
+    secrets = stack.state / "secrets"
+    keys = {
+        "accessKey": (secrets / f"{identity}-s3-access-key").read_text(),
+        "secretKey": (secrets / f"{identity}-s3-secret-key").read_text(),
+    }
+    return s3_client(stack.settings["s3_endpoint"], keys)
+
+
+def test_each_s3_identity_may_do_what_it_needs_and_no_more(stack: Stack) -> None:
+    stack.bucket.put("9.csv", b"theirs")
+    source, result = stack.bucket.source, stack.bucket.result
+    allowed = {
+        "rollcall-process": {("list", source), ("read", source), ("list", result), ("read", result), ("write", result)},
+        "rollcall-query": {("read", source)},
+    }
+    for identity, expected in allowed.items():
+        granted = {
+            (deed, bucket)
+            for bucket in (source, result)
+            for deed in ("list", "read", "write", "delete")
+            if _may(client(stack, identity), deed, bucket)
+        }
+        assert granted - {("delete", result)} == expected, identity
+        assert not _may(client(stack, identity), "make", "another")
+    stack.bucket.remove("9.csv")
+
+
+def _may(identity: minio.Minio, deed: str, bucket: str) -> bool:
+    try:
+        match deed:
+            case "list":
+                list(identity.list_objects(bucket_name=bucket))
+            case "read":
+                identity.stat_object(bucket_name=bucket, object_name="9.csv")
+            case "write":
+                identity.fput_object(bucket_name=bucket, object_name="probe", file_path=__file__)
+            case "delete":
+                identity.remove_object(bucket_name=bucket, object_name="probe")
+            case "make":
+                identity.make_bucket(bucket_name=bucket)
+    except minio.error.S3Error as error:
+        assert error.code in ("AccessDenied", "NoSuchKey", "SignatureDoesNotMatch"), error.code
+        return error.code == "NoSuchKey"
+    return True
+
+
+def connection(settings: dict[str, str], **others: str) -> pg8000.native.Connection:
+    values = settings | others
+    return pg8000.native.Connection(
+        values["postgres_user"],
+        host=values["postgres_host"],
+        port=int(values["postgres_port"]),
+        database=values["postgres_database"],
+        password=values["postgres_password"],
+        timeout=30,
+    )
+
+
+def test_query_datas_role_reads_and_no_more(stack: Stack) -> None:
+    with connection(stack.process_settings) as owner:
+        owner.run("create table later (n int)")
+        try:
+            with connection(stack.query_settings) as reader:
+                assert reader.run("select n from later") == []
+                reader.run("set default_transaction_read_only = off")
+                for statement in (
+                    "insert into later values (1)", "update later set n = 1", "delete from later", "truncate later",
+                    "drop table later", "create table mine ()", "create temporary table mine ()",
+                    "create schema mine", "select pg_read_file('/etc/passwd')", "copy later to program 'true'",
+                    "alter role rollcall_query superuser", "set role rollcall_process",
+                ):  # fmt: skip
+                    with pytest.raises(pg8000.exceptions.DatabaseError) as refused:
+                        reader.run(statement)
+                    assert refused.value.args[0]["C"] == "42501", statement  # insufficient privilege
+        finally:
+            owner.run("drop table later")
+
+
+def test_no_one_enters_the_database_without_the_password(stack: Stack) -> None:
+    for user in ("postgres", "rollcall_process", "rollcall_query"):
+        with pytest.raises(pg8000.exceptions.DatabaseError) as refused:
+            connection(stack.query_settings, postgres_user=user, postgres_password="guess")
+        assert refused.value.args[0]["C"] == "28P01"
+
+
+@root_only
+def test_root_runs_from_a_directory_that_no_one_else_can_enter(own_toy: Toy, tmp_path: Path) -> None:
+    own_toy.project.chmod(0o700)
+    own_toy.cli("up", "--detach", "--port", "0", "--no-sample")
+    assert Path(f"/proc/{own_toy.identity('postgres').pid}").stat().st_uid != 0
+    home = Path((own_toy.state / "postgres-home").read_text())
+    assert (home / "data").exists()
+    own_toy.cli("down")
+    own_toy.state.rename(tmp_path / "gone")
+    other = make_toy(tmp_path / "other")
+    try:
+        other.cli("up", "--detach", "--port", "0", "--no-sample")
+        assert not home.exists()
+    finally:
+        other.discard()

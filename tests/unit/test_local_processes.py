@@ -1,0 +1,132 @@
+"""Processes are told apart, stopped and started again."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from infra.local import processes
+from infra.local.credentials import Credentials, resolved
+from infra.local.errors import LocalError
+from infra.local.logs import read_lines
+from infra.local.ports import free_ports, reserve
+from infra.local.processes import Command, Identity, Process, end_all
+from infra.local.state import State
+
+
+@dataclass
+class Script:
+    """A part that runs a line of Python."""
+
+    code: str
+    directory: Path
+    patience: float = 5
+
+    def prepare(self) -> None:
+        """Nothing is needed."""
+
+    def command(self) -> Command:
+        words = [sys.executable, "-u", "-c", self.code]
+        return Command(words, dict(os.environ), self.directory, patience=self.patience)
+
+    def is_ready(self) -> bool:
+        return "ready" in (self.directory / "log").read_text()
+
+
+def process(part: Script) -> Process:
+    return Process("script", part, part.directory / "log", print, lambda: None)
+
+
+def test_a_process_that_ignores_sigterm_is_stopped_all_the_same(tmp_path: Path) -> None:
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready'); time.sleep(600)"
+    stubborn = process(Script(code, tmp_path, patience=0.3))
+    stubborn.start()
+    stubborn.wait_ready()
+    assert stubborn.identity
+    began = time.monotonic()
+    stubborn.stop()
+    assert time.monotonic() - began < 5
+    assert not stubborn.identity.alive()
+
+
+def test_what_a_process_leaves_behind_ends_with_it(tmp_path: Path) -> None:
+    child = "import subprocess, sys; c = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])"
+    parent = process(Script(f"{child}; print('child', c.pid); print('ready'); c.wait()", tmp_path))
+    parent.start()
+    parent.wait_ready()
+    texts = [line.text for line in read_lines(tmp_path / "log")]
+    orphan = Identity.of(int(texts[0].split()[1]))
+    parent.stop()
+    end_all([orphan], patience=60)  # would take as long if it were alive and deaf to SIGINT
+    assert not orphan.alive()
+
+
+def test_a_process_that_never_comes_up_is_given_up_with_its_last_words(tmp_path: Path) -> None:
+    hopeless = process(Script("print('no luck'); raise SystemExit(3)", tmp_path))
+    hopeless.start()
+    with pytest.raises(LocalError, match="script does not start: ended with status 3") as given_up:
+        hopeless.wait_ready()
+    assert "no luck" in str(given_up.value)
+    hopeless.stop()
+
+
+def test_a_pid_that_another_process_got_is_left_alone() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        end_all([Identity(other.pid, "long ago")], patience=0)
+        assert Identity.of(other.pid).alive()
+        other.communicate(b"\n")
+    assert not Identity.of(other.pid).alive()
+
+
+@pytest.mark.skipif(not shutil.which("ps"), reason="there is no ps")
+def test_processes_are_told_apart_without_proc_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "PROC", tmp_path / "none")
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        identity = Identity.of(other.pid)
+        assert identity.alive()
+        assert not Identity(other.pid, "Thu Jan  1 00:00:00 1970").alive()
+        other.communicate(b"\n")
+    assert not identity.alive()
+
+
+def test_a_stale_record_does_not_count_as_running(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    state.create()
+    state.write_record({"pid": os.getpid(), "url": "http://former", "ready": True})
+    assert state.running() is None
+    with state.locked():
+        assert state.running() == {"pid": os.getpid(), "url": "http://former", "ready": True}
+        with pytest.raises(LocalError, match="http://former"), state.locked():
+            pass
+    assert state.running() is None
+
+
+def test_a_line_is_read_when_it_is_whole(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("2026-01-01T00:00:00.000000Z 7 a b\n2026-01-02T00:00:00.000000Z 7 c\n2026-01-03T00")
+    assert [line.text for line in read_lines(log)] == ["a b", "c"]
+    assert [line.text for line in read_lines(log, last=1)] == ["c"]
+    assert [line.text for line in read_lines(log, since="2026-01-02")] == ["c"]
+
+
+def test_secrets_are_made_once_and_mounted(tmp_path: Path) -> None:
+    credentials = Credentials(tmp_path)
+    value = credentials.get("name")
+    assert len(value) >= 32
+    assert credentials.get("name") == value
+    assert (tmp_path / "name").stat().st_mode & 0o777 == 0o600
+    mounted = credentials.mounted({"x_file": "/var/openfaas/secrets/name", "y": "/var/other"})
+    assert mounted == {"x_file": f"{tmp_path}/name", "y": "/var/other"}
+    assert resolved(mounted) == {"x": value, "y": "/var/other"}
+
+
+def test_ports_are_free_and_different() -> None:
+    ports = free_ports(20)
+    assert len(set(ports)) == 20
+    with reserve(ports[0]), pytest.raises(LocalError, match=f"port {ports[0]} is taken"):
+        reserve(ports[0])

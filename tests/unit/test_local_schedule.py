@@ -1,0 +1,64 @@
+"""Schedules are due when cron-connector's parser would have them due, and refused when it would refuse them."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from infra.local.errors import LocalError
+from infra.local.schedule import Schedule, read_schedules
+from infra.local.stack import read_stack
+from tests.stack import ROOT
+
+START = datetime(2026, 1, 31, 23, 59, 30, tzinfo=UTC)  # a Saturday
+
+
+def due(text: str) -> str:
+    moment = datetime.fromtimestamp(Schedule(text, "f").after(START.timestamp()), UTC)
+    return moment.strftime("%Y-%m-%d %H:%M:%S")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("* * * * *", "2026-02-01 00:00:00"),
+        ("*/15 * * * *", "2026-02-01 00:00:00"),
+        ("7/20 * * * *", "2026-02-01 00:07:00"),
+        ("10-20/5,3 4 * * *", "2026-02-01 04:03:00"),
+        ("0 0 ? * MON", "2026-02-02 00:00:00"),
+        ("0 12 * Mar-may *", "2026-03-01 12:00:00"),
+        ("0 0 29 2 *", "2028-02-29 00:00:00"),
+        ("0 0 3 * tue", "2026-02-03 00:00:00"),
+        ("0 0 5 * tue", "2026-02-03 00:00:00"),  # one of the two days is enough
+        ("  5  1 * * 0 ", "2026-02-01 01:05:00"),
+        ("@hourly", "2026-02-01 00:00:00"),
+        ("@daily", "2026-02-01 00:00:00"),
+        ("@midnight", "2026-02-01 00:00:00"),
+        ("@weekly", "2026-02-01 00:00:00"),
+        ("@monthly", "2026-02-01 00:00:00"),
+        ("@yearly", "2027-01-01 00:00:00"),
+        ("@annually", "2027-01-01 00:00:00"),
+        ("@every 1m30s", "2026-02-01 00:01:00"),
+    ],
+)
+def test_when_it_is_due(text: str, expected: str) -> None:
+    assert due(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "*", "* * * *", "* * * * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * 32 * *", "* * * 13 *",
+        "* * * * 7", "20-10 * * * *", "*/0 * * * *", "*/x * * * *", "-5 * * * *", "a * * * *", "* * * mon *",
+        "1,,2 * * * *", "*-5 * * * *", "* * L * *", "* * * * mon#2", "H * * * *", "@reboot", "@fortnightly",
+        "@every", "@every soon", "@every 0s", "every minute", "0 0 31 2 *", "٣ * * * *",
+    ],
+)  # fmt: skip
+def test_what_is_refused(text: str) -> None:
+    with pytest.raises(LocalError, match=r"^process-data: annotations\.schedule: ") as refused:
+        Schedule(text, "process-data: annotations.schedule")
+    assert repr(text.strip()) in str(refused.value) or "every" in text or not text
+
+
+def test_the_own_schedule_is_valid() -> None:
+    endpoints = {"S3_ENDPOINT": "s3:1", "POSTGRES_HOST": "pg", "POSTGRES_PORT": "2"}
+    assert read_schedules(read_stack(ROOT, endpoints).functions).keys() == {"process-data"}

@@ -1,0 +1,100 @@
+"""stack.yml is read as faas-cli reads it, and the assembled tree is the one that faas-cli builds."""
+
+from pathlib import Path
+
+import pytest
+
+from infra.local.build import assemble
+from infra.local.errors import LocalError
+from infra.local.stack import read_stack, seconds
+from tests.stack import ROOT
+
+FUNCTION = """
+functions:
+  one:
+    lang: python3-http-debian
+    handler: ./one
+    image: "${REGISTRY:-here}/one:${TAG:-latest}"
+    environment:
+      plain: text
+      filled: "${FILLED}"
+      empty: "${EMPTY:-}"
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one/handler.py").touch()
+    (tmp_path / "stack.yml").write_text(FUNCTION)
+    return tmp_path
+
+
+def test_variables_are_filled_in(root: Path) -> None:
+    (one,) = read_stack(root, {"FILLED": "a: #b", "TAG": "2", "REGISTRY": ""}).functions
+    assert one.image == "here/one:2"
+    assert one.environment == {"plain": "text", "filled": "a: #b", "empty": ""}
+    assert one.exec_timeout == 30
+
+
+def test_a_variable_that_is_not_set_names_function_and_key(root: Path) -> None:
+    with pytest.raises(LocalError, match=r"one: environment\.filled: .*FILLED is not set"):
+        read_stack(root, {})
+
+
+@pytest.mark.parametrize("form", ["${FILLED:=x}", "${}", "${A B}"])
+def test_other_forms_of_variables_are_refused(root: Path, form: str) -> None:
+    (root / "stack.yml").write_text(FUNCTION.replace("${FILLED}", form))
+    with pytest.raises(LocalError, match=r"one: environment\.filled: .*\$\{NAME:-default\}"):
+        read_stack(root, {})
+
+
+def test_there_must_be_a_stack_yml(tmp_path: Path) -> None:
+    with pytest.raises(LocalError, match=r"stack\.yml can't be read"):
+        read_stack(tmp_path, {})
+
+
+@pytest.mark.parametrize(("text", "expected"), [("50s", 50), ("1m30s", 90), ("2h", 7200), ("1.5s", 1.5), ("20", 20)])
+def test_durations(text: str, expected: float) -> None:
+    assert seconds(text, "x") == expected
+
+
+@pytest.mark.parametrize("text", ["", "s", "5 s", "-5s", "5x", "1s1m"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(LocalError, match="50s"):
+        seconds(text, "x")
+
+
+def test_the_own_stack_yml_is_valid() -> None:
+    endpoints = {"S3_ENDPOINT": "s3:1", "POSTGRES_HOST": "pg", "POSTGRES_PORT": "2"}
+    stack = read_stack(ROOT, endpoints)
+    assert [function.name for function in stack.functions] == ["process-data", "query-data"]
+    assert stack.functions[0].environment["s3_endpoint"] == "s3:1"
+    assert stack.functions[1].environment["postgres_port"] == "2"
+    assert stack.copies == [Path("shared")]
+
+
+def tree(directory: Path) -> set[str]:
+    return {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
+
+
+def source(directory: Path) -> set[str]:
+    return {name for name in tree(directory) if "__pycache__" not in name}
+
+
+@pytest.mark.parametrize("name", ["process-data", "query-data"])
+def test_the_tree_is_the_handlers_files_and_shared(name: str, tmp_path: Path) -> None:
+    assemble(ROOT / "functions" / name, [Path("shared")], tmp_path / "function", ROOT)
+    shared = {f"shared/{path}" for path in source(ROOT / "shared")}
+    assert tree(tmp_path / "function") == source(ROOT / "functions" / name) | shared | {"__init__.py"}
+    assert {"handler.py", "requirements.txt", "shared/storage/migrations/0001_roll.sql"} <= tree(tmp_path / "function")
+
+
+def test_a_tree_is_made_anew(tmp_path: Path) -> None:
+    handler, into = tmp_path / "handler", tmp_path / "built"
+    for directory in ("handler/build", "handler/template", "handler/kept/__pycache__", "built/old"):
+        (tmp_path / directory).mkdir(parents=True)
+        (tmp_path / directory / "file").touch()
+    (handler / "handler.py").touch()
+    assemble(handler, [], into)
+    assert tree(into) == {"__init__.py", "handler.py"}
