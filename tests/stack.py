@@ -95,7 +95,6 @@ class Stack:
         ) as connection:
             return connection.run(statement, **parameters) or []
 
-
     def remove(self) -> None:
         """Stop it, and leave nothing of it."""
         self.cli("down", check=False)

@@ -14,7 +14,6 @@ import pg8000.native
 import pytest
 
 from infra.local.cli import RUN
-from infra.local.postgres import remove_abandoned_homes
 from infra.local.processes import Identity
 from infra.local.state import State
 from tests.stack import ROOT, Stack
@@ -84,11 +83,6 @@ class Toy(Stack):
         ) as connection:
             return connection.run(statement) or []
 
-    def discard(self) -> None:
-        self.cli("down")
-        shutil.rmtree(self.state, ignore_errors=True)
-        remove_abandoned_homes()
-
     def ready_pid(self) -> int | None:
         record = self.record()
         return record["pid"] if record.get("ready") else None
@@ -134,7 +128,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Toy]:
     try:
         yield toy
     finally:
-        toy.discard()
+        toy.remove()
 
 
 @pytest.fixture
@@ -144,4 +138,4 @@ def own_toy(tmp_path: Path) -> Iterator[Toy]:
     try:
         yield toy
     finally:
-        toy.discard()
+        toy.remove()

@@ -154,7 +154,7 @@ def test_two_stacks_run_side_by_side_and_keep_their_data(own_toy: Toy, tmp_path:
         own_toy.cli("down")
         assert other.request("GET", "/function/echo").status == 200
     finally:
-        other.discard()
+        other.remove()
     again = Toy(own_toy.state, own_toy.project)  # without what the first one remembers
     again.cli("up", "--detach", "--port", "0", "--no-sample")
     assert again.keys() == ["1.csv"]
@@ -282,4 +282,4 @@ def test_root_runs_from_a_directory_that_no_one_else_can_enter(own_toy: Toy, tmp
         other.cli("up", "--detach", "--port", "0", "--no-sample")
         assert not home.exists()
     finally:
-        other.discard()
+        other.remove()
