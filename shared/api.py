@@ -1,8 +1,8 @@
 """What both functions' HTTP sides share: JSON answers, JSON errors, log lines."""
 
+import hmac
 import json
-import logging
-import sys
+from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from traceback import extract_tb
@@ -11,13 +11,11 @@ from typing import Any, Protocol
 from flask import Response
 from werkzeug.datastructures import Headers, MultiDict
 
+from .log import log
 from .storage.errors import Refused, SchemaMissing, SettingError, StorageError, Unavailable
 
 RETRY_AFTER = "5"
 """Seconds a client is asked to wait when a store is away."""
-
-for chatty in ("waitress.queue", "urllib3.connectionpool"):  # a line for every request that waits, or is repeated
-    logging.getLogger(chatty).setLevel(logging.ERROR)
 
 
 class Event(Protocol):
@@ -73,9 +71,25 @@ def json_response(payload: object, status: int = 200, headers: Mapping[str, str]
     return Response(body + "\n", status, headers, content_type="application/json")
 
 
-def log(**fields: object) -> None:
-    """Write one line of JSON to standard error, where the watchdog picks it up."""
-    sys.stderr.write(json.dumps(fields, ensure_ascii=False, default=str) + "\n")
+def require_token(event: Event, token: str) -> None:
+    """Ask for the token as Bearer, or as the password of Basic; anything goes when none is configured."""
+    if token and not hmac.compare_digest(_given_token(event).encode(), token.encode()):
+        challenge = {"WWW-Authenticate": 'Basic realm="Rollcall", Bearer'}
+        raise ApiError(
+            401, "unauthorized", "the API token is needed: as Bearer, or as Basic's password", headers=challenge
+        )
+
+
+def _given_token(event: Event) -> str:
+    scheme, _, value = event.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip()
+    if scheme.lower() != "basic":
+        return ""
+    try:
+        return b64decode(value, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
 
 
 def _refusal(error: Exception) -> ApiError:
@@ -107,7 +121,8 @@ def _log_failure(event: Event, error: Exception, refusal: ApiError) -> None:
     frames = extract_tb(error.__traceback__)
     expected = isinstance(error, StorageError | ApiError)
     log(
-        level="error",
+        "error",
+        "failure",
         code=refusal.code,
         message=str(error) if expected else f"{type(error).__name__}: {error}",
         at=f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else None,

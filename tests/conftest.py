@@ -1,28 +1,18 @@
 """One stack for the whole run, and both functions as importable packages."""
 
 import os
-import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from infra.local.build import assemble
-from tests.stack import ROOT, Stack, running
-
-PACKAGES = ROOT / ".local/packages"
+from tests.packages import assemble_packages
+from tests.stack import Stack, running
 
 
 def pytest_configure() -> None:
-    """Make `process_data` and `query_data` importable: the trees that faas-cli would build, as packages.
-
-    No schedule ticks during a test run but those that tests set themselves.
-    """
+    """Make both functions importable, and let no schedule tick but those that tests set themselves."""
     os.environ["SCHEDULE"] = "0 0 29 2 *"
-    for package in ("process_data", "query_data"):
-        handler = ROOT / "functions" / package.replace("_", "-")
-        assemble(handler, [Path("shared")], PACKAGES / package, ROOT)
-    sys.path.insert(0, str(PACKAGES))
+    assemble_packages()
 
 
 @pytest.fixture(scope="session")
@@ -32,11 +22,21 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-@pytest.fixture
-def roll(stack: Stack) -> Stack:
-    """The stack with nothing in it: empty buckets, and tables as after the first run."""
+@pytest.fixture(scope="session")
+def fresh(stack: Stack) -> Callable[[], None]:
+    """Empties the stack: no objects, and tables as after the first run."""
     stack.process()  # makes the tables
-    stack.bucket.clear()
-    stack.sql("truncate users, rejected, runs restart identity")
-    stack.sql("update outputs set changed = 1, written = 0, rows = 0, etag = null")
+
+    def fresh() -> None:
+        stack.bucket.clear()
+        stack.sql("truncate users, rejected, runs restart identity")
+        stack.sql("update outputs set changed = 1, written = 0, rows = 0, etag = null")
+
+    return fresh
+
+
+@pytest.fixture
+def roll(stack: Stack, fresh: Callable[[], None]) -> Stack:
+    """The stack with nothing in it."""
+    fresh()
     return stack

@@ -5,13 +5,15 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
 import pg8000.native
 import urllib3
@@ -76,6 +78,35 @@ class Stack:
         assert answer.status == 200, answer.body
         summary: dict[str, Any] = answer.json()
         return summary
+
+    def pid(self, part: str) -> int:
+        """The process of a part: postgres, seaweedfs or a function."""
+        record = json.loads((self.state / "running.json").read_text(encoding="utf-8"))
+        return int(record["parts"][part]["pid"])
+
+    def event(self, *keys: str, bucket: str = "src", **headers: str) -> Answer:
+        """Tell process-data that something happened to these keys, as S3 would."""
+        records = [{"s3": {"bucket": {"name": bucket}, "object": {"key": quote_plus(key)}}} for key in keys]
+        body = json.dumps({"Records": records}).encode()
+        return self.request("POST", "/function/process-data", body, Content_Type="application/json", **headers)
+
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 30) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, "it has not come about"
+            time.sleep(0.05)
+
+    def settle(self, seconds: float = 60) -> dict[str, Any]:
+        """Run process-data as soon as everything is there again; returns its summary."""
+        deadline = time.monotonic() + seconds
+        while True:
+            answer = self.request("POST", "/function/process-data")
+            if answer.status == 200:
+                summary: dict[str, Any] = answer.json()
+                return summary
+            assert time.monotonic() < deadline, answer.body
+            assert answer.status in (409, 502, 503, 504), answer.body
+            time.sleep(0.1)
 
     @cached_property
     def bucket(self) -> "Bucket":

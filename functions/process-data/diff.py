@@ -4,8 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .keys import CONTENT_LIMIT
-from .rejection import Reason
+from .outputs import OUTPUT, REJECTED, mark
+from .rejection import Reason, Rejection
 from .shared.storage.records import Connection
+
+# Rows are locked in the order of their keys, users before rejected before outputs, in every transaction of
+# every run: that is why no two of them can wait for each other.
 
 _PHOTOS = """
 create temp table photos as
@@ -16,29 +20,27 @@ group by user_id
 """
 
 _SETTLE_IMAGES = """
-with settled as (
-    update users
-    set img_path = wanted.path, updated_at = now()
-    from (
-        select user_id, photos.path
-        from users left join photos using (user_id)
-        where user_id >= :low and user_id < :high
-    ) as wanted
-    where users.user_id = wanted.user_id and users.img_path is distinct from wanted.path
-    returning 1
-), marked as (
-    update outputs set changed = changed + 1
-    where object = 'output.csv' and exists (select from settled)
+with wanted as (
+    select users.user_id, photos.path
+    from scope join users on user_id >= low and user_id < high left join photos using (user_id)
+    where users.img_path is distinct from photos.path
+    order by users.user_id
+    for update of users
 )
-select count(*) from settled
+update users set img_path = wanted.path, updated_at = now() from wanted where users.user_id = wanted.user_id
 """
 
 # A CSV that is gone, or is again the version that the row was read from, is no longer refused.
 _FORGIVE = """
-delete from rejected
-where starts_with(object, :prefix) and not exists (
-    select from listing left join users using (user_id)
-    where key = object and kind <> 'photo' and csv_etag is distinct from listing.etag
+delete from rejected where object in (
+    select object
+    from rejected join scope on starts_with(object, prefix)
+    where not exists (
+        select from listing left join users using (user_id)
+        where key = object and kind <> 'photo' and csv_etag is distinct from listing.etag
+    )
+    order by object
+    for update of rejected
 )
 """
 
@@ -54,6 +56,7 @@ order by key
 on conflict (object) do update
 set etag = excluded.etag, line = null, code = excluded.code, message = excluded.message, last_seen = now()
 where rejected.etag <> excluded.etag
+returning object, etag, line, code, message
 """  # noqa: S608 - constants of ours
 
 _TODO = f"""
@@ -73,22 +76,24 @@ where kind = 'csv' and csv_etag = listing.etag
 @dataclass(frozen=True)
 class Diff:
     images_changed: int
+    refused: list[Rejection]  # new ones, without reading
     unchanged: int  # CSVs that are the version the roll has
     todo: int  # CSVs to fetch
+    wrote: bool
 
 
-def compare(records: Connection, bucket: str, prefix: str) -> Diff:
+def compare(records: Connection, bucket: str) -> Diff:
     """Settle photos and what needs no reading, and list in the temporary table `todo` what has to be fetched."""
-    low, high = prefix, prefix + ":"  # ":" follows "9": the users whose ids begin with these digits
     with records.transaction():
         records.run(_PHOTOS, bucket=bucket)
-        images_changed = records.run(_SETTLE_IMAGES, low=low, high=high)[0][0]
-        records.run(_FORGIVE, prefix=prefix)
-        records.run(_REFUSE_UNREAD)
-        records.run(_TODO)
-        todo = records.run("select count(*) from todo")[0][0]
-        unchanged = records.run(_UNCHANGED)[0][0]
-    return Diff(images_changed, unchanged, todo)
+        images_changed = records.count(_SETTLE_IMAGES)
+        forgiven = records.count(_FORGIVE)
+        refused = [Rejection(*row) for row in records.run(_REFUSE_UNREAD)]
+        todo = records.count(_TODO)
+        [[unchanged]] = records.run(_UNCHANGED)
+        mark(records, OUTPUT, changed=images_changed > 0)
+        mark(records, REJECTED, changed=bool(forgiven or refused))
+    return Diff(images_changed, refused, unchanged, todo, wrote=bool(images_changed or forgiven or refused))
 
 
 def batches(records: Connection, size: int) -> Iterator[list[str]]:

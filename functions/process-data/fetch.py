@@ -7,7 +7,7 @@ from datetime import datetime
 
 from .keys import CONTENT_LIMIT
 from .rejection import Reason, Rejection
-from .shared.storage.errors import ObjectMissing, ObjectTooLarge
+from .shared.storage.errors import ObjectMissing, ObjectTooLarge, Unavailable
 from .shared.storage.objects import Objects
 
 
@@ -21,14 +21,31 @@ class Fetched:
     modified: datetime
 
 
-Answer = Fetched | Rejection | None
-"""None: the object went away after it was listed."""
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The object went away after it was listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The object can't be had now, while others can: it is left to the next run."""
+
+    error: Unavailable
+
+
+Answer = Fetched | Rejection | Gone | Failed
+
+_TOLERATED = 2
+"""Failures in a batch; one more, and S3 itself is away."""
 
 
 def fetch_batches(
     objects: Objects, bucket: str, batches: Iterable[list[str]], threads: int
 ) -> Generator[list[Answer], None, None]:
-    """Yield what each batch of keys holds, in their order; while one is worked on, the next is on its way."""
+    """Yield what each batch of keys holds, in their order; while one is worked on, the next is on its way.
+
+    Unavailable when more than a few objects of a batch can't be had.
+    """
 
     def fetch(key: str) -> Answer:
         return _fetch(objects, bucket, key)
@@ -39,9 +56,9 @@ def fetch_batches(
             for keys in batches:
                 arriving, coming = coming, _submit(executor, fetch, keys)
                 if arriving:
-                    yield [future.result() for future in arriving]
+                    yield _arrived(arriving)
             if coming:
-                yield [future.result() for future in coming]
+                yield _arrived(coming)
         finally:
             executor.shutdown(cancel_futures=True)
 
@@ -50,11 +67,25 @@ def _submit(executor: ThreadPoolExecutor, fetch: Callable[[str], Answer], keys: 
     return [executor.submit(fetch, key) for key in keys]
 
 
+def _arrived(futures: list[Future[Answer]]) -> list[Answer]:
+    answers: list[Answer] = []
+    failures = 0
+    for future in futures:
+        answers.append(answer := future.result())
+        if isinstance(answer, Failed):
+            failures += 1
+            if failures > _TOLERATED:
+                raise answer.error
+    return answers
+
+
 def _fetch(objects: Objects, bucket: str, key: str) -> Answer:
     try:
         found = objects.get(bucket, key, limit=CONTENT_LIMIT)
     except ObjectMissing:
-        return None
+        return Gone()
+    except Unavailable as error:
+        return Failed(error)
     except ObjectTooLarge as error:  # it was smaller when it was listed
         message = f"the file has {error.size} bytes: {CONTENT_LIMIT} are allowed"
         return Rejection(key, error.etag, None, Reason.TOO_LARGE, message)

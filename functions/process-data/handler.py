@@ -5,19 +5,55 @@ from functools import cache
 
 from flask import Response
 
-from .pipeline import run
+from .deadline import Deadline
+from .fan_out import fan_out
+from .pipeline import Run
 from .request import read_request
+from .runs import AlreadyRunning
 from .settings import Settings
 from .shared import api
+from .shared.drain import Drain
+from .shared.log import log
 from .shared.storage.objects import Objects
 from .shared.storage.settings import load
+
+_drain = Drain().on_sigterm()
 
 
 @api.handler
 def handle(event: api.Event, _context: object) -> Response:
-    request = read_request(event)
     settings, objects = _stores()
-    return api.json_response(run(settings, objects, request))
+    if event.body.strip() or event.query:  # cron-connector can send neither, nor a token
+        api.require_token(event, settings.api_token)
+    request = read_request(event, settings.source_bucket)
+    if request.fan_out:
+        token = {name: value for name, value in event.headers.items() if name == "Authorization"}
+        return api.json_response({"status": "queued", "runs": fan_out(settings.gateway_url, token)}, 202)
+    with _drain.request():
+        run = Run(settings, objects, request, Deadline(settings.run_deadline, _drain.stopping))
+        try:
+            answer = run.answer()
+        except AlreadyRunning:
+            raise api.ApiError(
+                409, "already_running", "the same run is under way", headers={"Retry-After": api.RETRY_AFTER}
+            ) from None
+    _log(answer, run, request.call_id)
+    return api.json_response(answer)
+
+
+def _log(answer: dict[str, object], run: Run, call_id: str | None) -> None:
+    told = {name: value for name, value in answer.items() if name != "rejections"}
+    log("info", "run", call_id=call_id, **told)
+    for one in run.tally.refused:
+        log(
+            "warning",
+            "rejection",
+            call_id=call_id,
+            object=one.object,
+            line=one.line,
+            code=one.code,
+            message=one.message,
+        )
 
 
 @cache

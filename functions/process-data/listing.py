@@ -1,6 +1,7 @@
 """The listing of the source bucket, streamed into a temporary table."""
 
 import csv
+from collections.abc import Iterable
 from dataclasses import dataclass
 from io import StringIO
 
@@ -28,29 +29,37 @@ class Listed:
     ignored: int = 0
 
 
-def load_listing(objects: Objects, records: Connection, bucket: str, prefix: str) -> Listed:
-    """Fill the temporary table `listing` with the CSVs and photos whose keys begin with `prefix`."""
+_CHUNK = 256 * 1024
+"""Bytes of rows that are gathered for a COPY: several pages, as each costs a few round trips."""
+
+
+def load_listing(objects: Objects, records: Connection, bucket: str, prefixes: Iterable[str]) -> Listed:
+    """Fill the temporary table `listing` with the CSVs and photos whose keys begin with any of `prefixes`."""
     records.run(_CREATE)
-    seen = Listed()
-    for page in objects.pages(bucket, prefix):
-        seen.listed += len(page.objects) + page.folders
-        seen.ignored += page.folders
-        rows, ignored = _rows(page)
-        seen.ignored += ignored
-        records.copy_in("copy listing from stdin (format csv)", rows)
+    seen, text = Listed(), StringIO()
+    for prefix in prefixes:
+        for page in objects.pages(bucket, prefix):
+            rows = _rows(page)
+            csv.writer(text).writerows(rows)
+            seen.listed += len(page.objects) + page.folders
+            seen.ignored += len(page.objects) - len(rows) + page.folders
+            if text.tell() >= _CHUNK:
+                _copy(records, text)
+                text = StringIO()
+    _copy(records, text)
     return seen
 
 
-def _rows(page: Page) -> tuple[bytes, int]:
-    """The page as CSV for COPY, and the number of keys left out of it."""
-    text = StringIO()
-    writer = csv.writer(text)
-    ignored = 0
-    for item in page.objects:
-        kind, user_id = read_key(item.key)
-        if kind == "ignored":
-            ignored += 1
-        else:
-            key = item.key.replace("\0", "\ufffd")  # PostgreSQL's text can't hold NUL
-            writer.writerow((kind, user_id, key, item.etag, item.modified, item.size))
-    return text.getvalue().encode(), ignored
+def _rows(page: Page) -> list[tuple[object, ...]]:
+    """What of the page is ours."""
+    named = ((read_key(item.key), item) for item in page.objects)
+    return [
+        # PostgreSQL's text can't hold NUL
+        (name.kind, name.user_id, item.key.replace("\0", "\ufffd"), item.etag, item.modified, item.size)
+        for name, item in named
+        if name.kind != "ignored"
+    ]
+
+
+def _copy(records: Connection, rows: StringIO) -> None:
+    records.copy_in("copy listing from stdin (format csv)", rows.getvalue().encode())

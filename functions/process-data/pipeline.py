@@ -1,100 +1,129 @@
-"""One run, whatever triggered it: list → diff → fetch → parse → store → export."""
+"""One run, whatever triggered it: list → diff → fetch → parse → store → export.
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+Runs may overlap. What one of them writes may rest on what it saw before another one, that saw more, wrote. So
+a run that wrote while another was under way looks again, until a pass finds nothing to write: whoever writes
+last has then seen that the roll is what the bucket holds.
+"""
+
+from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
-from time import perf_counter
 from typing import Any
 
+from .deadline import Deadline
 from .diff import batches, compare
-from .export import export
-from .fetch import fetch_batches
+from .fetch import Failed, Fetched, fetch_batches
 from .listing import load_listing
+from .outputs import Output, export
 from .parse import parse
+from .rejection import Rejection
 from .request import Request
-from .runs import recorded
+from .runs import Record, recorded
+from .scope import set_scope
 from .settings import Settings
+from .shared.storage.errors import Unavailable
 from .shared.storage.objects import Objects
 from .shared.storage.records import Connection
 from .shared.storage.schema import migrate
-from .store import Stored, store
+from .store import store
+from .tally import Tally
 
 REJECTIONS_SHOWN = 100
 
-_REJECTED = "select count(*) from rejected where starts_with(object, :prefix)"
-
-_REJECTIONS = """
-select object, line, code, message from rejected where starts_with(object, :prefix) order by object limit :limit
-"""
+_IN_SCOPE = "from rejected where exists (select from scope where starts_with(object, prefix))"
+_REJECTED = f"select count(*) {_IN_SCOPE}"
+_REJECTIONS = f"select object, line, code, message {_IN_SCOPE} order by object limit :limit"
 
 
-class Stopwatch:
-    """Seconds spent in each stage."""
+class Run:
+    """One run. Its answer is a summary of what it did."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    def __init__(self, settings: Settings, objects: Objects, request: Request, deadline: Deadline) -> None:
+        self._settings, self._objects, self._request, self._deadline = settings, objects, request, deadline
+        self._record = Record(
+            request.trigger, request.call_id, None if request.trigger == "event" else request.prefixes[0]
+        )
+        self.tally = Tally()
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        begun = perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = round(self.seconds.get(name, 0.0) + perf_counter() - begun, 4)
+    def answer(self) -> dict[str, Any]:
+        """Do the work, from the beginning again when a store was away for a moment: every step may be repeated.
 
+        AlreadyRunning when another run is at the very same; Unavailable when a store stays away.
+        """
+        for another in self._deadline.attempts():
+            try:
+                return self._attempt()
+            except Unavailable:
+                if not another:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
 
-def run(settings: Settings, objects: Objects, request: Request) -> dict[str, Any]:
-    """Bring the roll up to date with the bucket; returns the answer to whoever asked."""
-    with Connection(settings) as records:
-        migrate(records)
-        with recorded(records, request.trigger, request.call_id) as this:
-            this.summary = _process(settings, objects, records, request.prefix)
-    return {"status": "done", "run_id": this.id, "trigger": request.trigger, **this.summary}
+    def _attempt(self) -> dict[str, Any]:
+        with Connection(self._settings) as records:
+            migrate(records)
+            with recorded(records, self._record):
+                with self.tally.stage("total"):
+                    output = self._work(records)
+                self._record.status = "partial" if self.tally.remaining else "done"
+                self._record.summary = self._summary(records, output)
+        return {
+            "status": self._record.status,
+            "run_id": self._record.id,
+            "trigger": self._record.trigger,
+            **self._record.summary,
+        }
 
+    def _work(self, records: Connection) -> Output:
+        while self._pass(records) and self._record.overlapped(records) and not self._deadline.passed:
+            pass
+        with self.tally.stage("export"):
+            return export(records, self._objects, self._settings.result_bucket)
 
-def _process(settings: Settings, objects: Objects, records: Connection, prefix: str) -> dict[str, Any]:
-    watch, total = Stopwatch(), Stored()
-    with watch.stage("total"):
-        with watch.stage("list"):
-            seen = load_listing(objects, records, settings.source_bucket, prefix)
-        with watch.stage("diff"):
-            diff = compare(records, settings.source_bucket, prefix)
-        taken = _take_in(settings, objects, records, watch, total)
-        with watch.stage("export"):
-            output = export(records, objects, settings.result_bucket)
-    return {
-        "listed": seen.listed,
-        "added": total.added,
-        "updated": total.updated,
-        "unchanged": diff.unchanged + total.unchanged,
-        "images_changed": diff.images_changed,
-        "ignored": seen.ignored,
-        "rejected": records.run(_REJECTED, prefix=prefix)[0][0],
-        "rejections": _rejections(records, prefix),
-        "remaining": diff.todo - taken,
-        "output": asdict(output),
-        "seconds": watch.seconds,
-    }
+    def _pass(self, records: Connection) -> bool:
+        """Bring the roll to what the bucket holds now; returns whether anything had to be written."""
+        source, tally = self._settings.source_bucket, self.tally
+        records.script("close all; discard temp")  # of a former pass
+        set_scope(records, self._request.prefixes)
+        with tally.stage("list"):
+            seen = load_listing(self._objects, records, source, self._request.prefixes)
+        with tally.stage("diff"):
+            diff = compare(records, source)
+        tally.saw(seen, diff)
+        return self._take_in(records) or diff.wrote
 
+    def _take_in(self, records: Connection) -> bool:
+        """Fetch, parse and store what the diff found, batch by batch, as long as there is time."""
+        tally, wrote = self.tally, False
+        keys = batches(records, self._settings.batch_size)
+        with closing(
+            fetch_batches(self._objects, self._settings.source_bucket, keys, self._settings.fetch_threads)
+        ) as fetched:
+            while not self._deadline.passed:
+                with tally.stage("fetch"):
+                    batch = next(fetched, None)
+                if batch is None:
+                    break
+                with tally.stage("parse"):
+                    parsed = parse((one for one in batch if isinstance(one, Fetched | Rejection)), datetime.now(UTC))
+                with tally.stage("store"):
+                    stored = store(records, parsed)
+                tally.took(stored, parsed.rejections, sum(not isinstance(one, Failed) for one in batch))
+                wrote = wrote or stored.wrote
+        return wrote
 
-def _take_in(settings: Settings, objects: Objects, records: Connection, watch: Stopwatch, total: Stored) -> int:
-    """Fetch, parse and store what the diff found, batch by batch; returns how many objects that were."""
-    taken = 0
-    keys = batches(records, settings.batch_size)
-    with closing(fetch_batches(objects, settings.source_bucket, keys, settings.fetch_threads)) as fetched:
-        while True:
-            with watch.stage("fetch"):
-                batch = next(fetched, None)
-            if batch is None:
-                return taken
-            with watch.stage("parse"):
-                parsed = parse([answer for answer in batch if answer is not None], datetime.now(UTC))
-            with watch.stage("store"):
-                total.add(store(records, parsed))
-            taken += len(batch)
-
-
-def _rejections(records: Connection, prefix: str) -> list[dict[str, Any]]:
-    rows = records.run(_REJECTIONS, prefix=prefix, limit=REJECTIONS_SHOWN)
-    return [dict(zip(("object", "line", "code", "message"), row, strict=True)) for row in rows]
+    def _summary(self, records: Connection, output: Output) -> dict[str, Any]:
+        tally = self.tally
+        rows = records.run(_REJECTIONS, limit=REJECTIONS_SHOWN)
+        return {
+            "listed": tally.listed,
+            "added": tally.added,
+            "updated": tally.updated,
+            "unchanged": tally.unchanged,
+            "images_changed": tally.images_changed,
+            "ignored": tally.ignored,
+            "rejected": records.run(_REJECTED)[0][0],
+            "rejections": [dict(zip(("object", "line", "code", "message"), row, strict=True)) for row in rows],
+            "remaining": tally.remaining,
+            "output": asdict(output),
+            "seconds": tally.seconds,
+        }

@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 
-from .shared.storage.settings import ObjectsSettings, RecordsSettings, setting
+from .shared.storage.settings import ObjectsSettings, RecordsSettings, Secret, setting
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(ObjectsSettings, RecordsSettings):
     fetch_threads: int = setting("objects fetched at the same time", default=8, low=1, high=64)
     batch_size: int = setting("objects fetched, checked and stored in one transaction", default=500, low=1, high=5000)
+    run_deadline: int = setting("seconds after which a run ends in good order", default=40, low=1, high=86400)
+    gateway_url: str = setting("the gateway, for fan_out", default="http://gateway.openfaas:8080")
+    api_token: Secret = setting("asked of requests with a body or a query; open when empty", default="")

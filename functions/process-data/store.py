@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 
+from .outputs import OUTPUT, REJECTED, mark
 from .parse import Parsed
 from .shared.storage.records import Connection
 
@@ -14,7 +15,6 @@ create temp table staged (
 
 _COPY = "copy staged (user_id, first_name, last_name, birthts, etag, modified) from stdin (format csv)"
 
-# Sorted, so that two runs lock the same users in the same order.
 _UPSERT = """
 with stored as (
     insert into users as u (user_id, first_name, last_name, birthts, img_path, csv_etag, csv_modified)
@@ -33,16 +33,17 @@ with stored as (
         (old.first_name, old.last_name, old.birthts, old.img_path)
             is distinct from (stored.first_name, stored.last_name, stored.birthts, stored.img_path) as changed
     from stored left join users as old using (user_id) -- as they were before this statement
-), marked as (
-    update outputs set changed = changed + 1
-    where object = 'output.csv' and exists (select from compared where changed)
 )
 select
     count(*) filter (where added), count(*) filter (where changed and not added), count(*) filter (where not changed)
 from compared
 """
 
-_MENDED = "delete from rejected using staged where object = user_id || '.csv'"
+_MENDED = """
+delete from rejected where object in (
+    select object from rejected join staged on object = user_id || '.csv' order by object for update of rejected
+)
+"""
 
 _REFUSE = """
 insert into rejected (object, etag, line, code, message)
@@ -54,18 +55,14 @@ set etag = excluded.etag, line = excluded.line, code = excluded.code, message = 
 """
 
 
-@dataclass
+@dataclass(frozen=True)
 class Stored:
-    """What taking in objects did to users."""
+    """What a batch did to users, and whether it wrote anything at all."""
 
-    added: int = 0
-    updated: int = 0
-    unchanged: int = 0  # another file with the same content
-
-    def add(self, other: "Stored") -> None:
-        self.added += other.added
-        self.updated += other.updated
-        self.unchanged += other.unchanged
+    added: int
+    updated: int
+    unchanged: int  # another file with the same content
+    wrote: bool
 
 
 def store(records: Connection, batch: Parsed) -> Stored:
@@ -74,7 +71,9 @@ def store(records: Connection, batch: Parsed) -> Stored:
     with records.transaction():
         records.run(_CREATE)
         records.copy_in(_COPY, staged.to_csv(index=False, header=False).encode())
-        added, updated, unchanged = records.run(_UPSERT)[0]
-        records.run(_MENDED)
+        [[added, updated, unchanged]] = records.run(_UPSERT)
+        mended = records.count(_MENDED)
         records.run(_REFUSE, rejections=json.dumps([asdict(one) for one in batch.rejections]))
-    return Stored(added, updated, unchanged)
+        mark(records, OUTPUT, changed=bool(added or updated))
+        mark(records, REJECTED, changed=bool(mended or batch.rejections))
+    return Stored(added, updated, unchanged, bool(added or updated or unchanged or mended or batch.rejections))

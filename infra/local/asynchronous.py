@@ -1,4 +1,4 @@
-"""Requests that are answered later: a short queue in memory, worked off one at a time, as OpenFaaS CE does."""
+"""Requests that are answered later: a short queue in memory, worked off by as many as there are replicas."""
 
 import tempfile
 import time
@@ -38,11 +38,12 @@ class Later:
 class AsyncQueue:
     """Nothing is retried, and what waits when the stack stops is lost."""
 
-    def __init__(self, proxy: Proxy, say: Callable[[str], None]) -> None:
+    def __init__(self, proxy: Proxy, workers: int, say: Callable[[str], None]) -> None:
         self._proxy, self._say = proxy, say
         self._waiting: Queue[Later] = Queue(LENGTH)
         self._callbacks = urllib3.PoolManager(retries=False, timeout=30)
-        Thread(target=self._work, name="async", daemon=True).start()
+        for _ in range(workers):
+            Thread(target=self._work, name="async", daemon=True).start()
 
     def put(self, later: Later) -> None:
         if later.callback is not None and urlsplit(later.callback).scheme not in ("http", "https"):

@@ -41,7 +41,7 @@ def resolved(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment with each `x_file` replaced by x and what the file holds."""
     values = {}
     for name, text in environment.items():
-        if name.endswith("_file"):
+        if name.endswith("_file") and text:
             values[name.removesuffix("_file")] = Path(text).read_text(encoding="utf-8").strip()
         else:
             values[name] = text

@@ -24,36 +24,27 @@ _BASICS = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
 """What a function is given of the caller's environment; a container has these too."""
 
 
-class Function:
-    """One function: its process, where it answers, and how often it was invoked."""
+class Replica:
+    """One process of a function, and where it answers."""
 
     process: Process
 
-    def __init__(self, spec: FunctionSpec, stack: Stack, state: State, credentials: Credentials) -> None:
-        self.spec = spec
-        self.environment = credentials.mounted(spec.environment)
-        self.timeout = spec.exec_timeout
-        self.created_at = datetime.now(UTC)
-        self.port = 0
-        self._build = state.build / spec.name
-        self._invocations, self._lock = 0, Lock()
+    def __init__(self, environment: dict[str, str], directory: Path) -> None:
+        self._environment, self._directory = environment, directory
         self._pool = urllib3.PoolManager(retries=False, timeout=1)
-        self._credentials = credentials
-        self._stack = stack
+        self.port = 0
 
     def prepare(self) -> None:
-        for secret in self.spec.secrets:
-            self._credentials.get(secret)
-        assemble(self.spec.handler, self._stack.copies, self._build / "function", self._stack.root)
+        """All that it needs is its function's."""
 
     def command(self) -> Command:
         (self.port,) = free_ports(1)
         basics = {name: os.environ[name] for name in _BASICS if name in os.environ}
-        here = {"PYTHONPATH": str(self._build), "PYTHONUNBUFFERED": "1", "TMPDIR": tempfile.gettempdir()}
+        here = {"PYTHONPATH": str(self._directory), "PYTHONUNBUFFERED": "1", "TMPDIR": tempfile.gettempdir()}
         return Command(
             [sys.executable, "-P", str(_HOST), "--port", str(self.port)],
-            environment=basics | here | self.environment,
-            directory=self._build,
+            environment=basics | here | self._environment,
+            directory=self._directory,
         )
 
     def is_ready(self) -> bool:
@@ -66,9 +57,33 @@ class Function:
     def url(self) -> str:
         return f"http://{LOOPBACK}:{self.port}"
 
-    def count_invocation(self) -> None:
+
+class Function:
+    """One function: its replicas, and how often it was invoked."""
+
+    def __init__(self, spec: FunctionSpec, stack: Stack, state: State, credentials: Credentials) -> None:
+        self.spec = spec
+        self.environment = credentials.mounted(spec.environment)
+        self.timeout = spec.exec_timeout
+        self.created_at = datetime.now(UTC)
+        self._invocations, self._lock = 0, Lock()
+        for secret in spec.secrets:
+            credentials.get(secret)
+        build = state.build / spec.name
+        assemble(spec.handler, stack.copies, build / "function", stack.root)
+        self.replicas = [Replica(self.environment, build) for _ in range(spec.replicas)]
+
+    def ready(self) -> list[Replica]:
+        return [replica for replica in self.replicas if replica.process.ready.is_set()]
+
+    def choose(self) -> Replica | None:
+        """The replica whose turn it is; None when none is ready. It counts as an invocation."""
+        ready = self.ready()
+        if not ready:
+            return None
         with self._lock:
             self._invocations += 1
+            return ready[self._invocations % len(ready)]
 
     def status(self) -> dict[str, Any]:
         """OpenFaaS's FunctionStatus."""
@@ -86,7 +101,7 @@ class Function:
             "requests": spec.requests,
             "readOnlyRootFilesystem": spec.readonly_root_filesystem,
             "invocationCount": self._invocations,
-            "replicas": 1,
-            "availableReplicas": int(self.process.ready.is_set()),
+            "replicas": len(self.replicas),
+            "availableReplicas": len(self.ready()),
             "createdAt": self.created_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
         }

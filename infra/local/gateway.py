@@ -29,7 +29,8 @@ class Gateway:
     def __init__(self, functions: Mapping[str, Function], logs: Path, say: Callable[[str], None]) -> None:
         self._functions, self._logs = functions, logs
         self._proxy = Proxy(say)
-        self._queue = AsyncQueue(self._proxy, say)
+        workers = max(len(function.replicas) for function in functions.values())
+        self._queue = AsyncQueue(self._proxy, workers, say)
 
     def application(self) -> Flask:
         app = Flask(__name__, static_folder=None)

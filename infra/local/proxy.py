@@ -74,15 +74,14 @@ class Proxy:
         call_id: str | None = None,
     ) -> Answer:
         """Call the function; `path` is raw, with the query. Refusal when it gives no answer."""
-        if not function.process.ready.is_set():
+        if (replica := function.choose()) is None:
             raise _starting(function)
-        function.count_invocation()
         marks = [("X-Call-Id", call_id or new_call_id()), ("X-Start-Time", str(time.time_ns()))]
         deadline = time.monotonic() + function.timeout
         try:
             response = self._pool.urlopen(
                 method,
-                function.url + path,
+                replica.url + path,
                 headers=_request_headers(headers, marks),
                 body=body,
                 timeout=urllib3.Timeout(connect=5, read=function.timeout),

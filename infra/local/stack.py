@@ -21,6 +21,10 @@ _KEYS = {
     "limits", "readonly_root_filesystem",
 }  # fmt: skip
 
+_SCALE = "com.openfaas.scale.min"
+_REPLICAS = ("1", "2", "3", "4", "5")
+"""As many as OpenFaaS CE has at most."""
+
 
 @dataclass(frozen=True)
 class FunctionSpec:
@@ -42,6 +46,14 @@ class FunctionSpec:
         """Seconds an invocation may take; of-watchdog's default is 30."""
         text = self.environment.get("exec_timeout", "30s")
         return seconds(text, f"{self.name}: environment.exec_timeout")
+
+    @property
+    def replicas(self) -> int:
+        """How many run at the same time."""
+        text = self.labels.get(_SCALE, "1")
+        if text not in _REPLICAS:
+            raise LocalError(f"{self.name}: labels.{_SCALE}: {text!r} is not allowed: {' '.join(_REPLICAS)}")
+        return int(text)
 
 
 @dataclass(frozen=True)

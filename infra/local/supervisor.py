@@ -79,13 +79,13 @@ class Supervisor:
         stack = read_stack(self._root, self._variables() | unknown)
         read_schedules(stack.functions)
         for spec in stack.functions:
-            _ = spec.exec_timeout
+            _ = spec.exec_timeout, spec.replicas
 
     def _bring_up(self, started: ExitStack) -> None:
         started.enter_context(self._state.locked())
         leftovers = self._state.leftovers()
         reserved = started.enter_context(reserve(self._port))
-        self._url = f"http://{LOOPBACK}:{reserved.getsockname()[1]}"
+        self._url = self._settings["gateway_url"] = f"http://{LOOPBACK}:{reserved.getsockname()[1]}"
         self._record()
         started.callback(self._state.clear_record)
         end_all(leftovers, _LEFTOVERS)
@@ -109,13 +109,16 @@ class Supervisor:
         self._say(f"Starting {' and '.join(spec.name for spec in stack.functions)} …")
         for spec in stack.functions:
             function = self._functions[spec.name] = Function(spec, stack, self._state, self._credentials)
-            function.process = self._start(started, spec.name, function)
+            for number, replica in enumerate(function.replicas, start=1):
+                name = spec.name if number == 1 else f"{spec.name} {number}"
+                replica.process = self._start(started, name, replica, log=spec.name)
         for function in self._functions.values():
-            function.process.wait_ready()
+            for replica in function.replicas:
+                replica.process.wait_ready()
 
-    def _start(self, started: ExitStack, name: str, part: Part) -> Process:
+    def _start(self, started: ExitStack, name: str, part: Part, *, log: str | None = None) -> Process:
         part.prepare()
-        process = Process(name, part, self._state.logs / f"{name}.log", self._say, self._record)
+        process = Process(name, part, self._state.logs / f"{log or name}.log", self._say, self._record)
         self._processes[name] = process
         started.callback(process.stop)
         process.start()
@@ -166,7 +169,7 @@ class Supervisor:
             "postgres_password_file": PASSWORDS["rollcall_process"],
         }
         paths = {name: str(self._state.secrets / secret) for name, secret in secrets.items()}
-        return self._settings | {"postgres_user": "rollcall_process", "gateway_url": self._url} | paths
+        return self._settings | {"postgres_user": "rollcall_process"} | paths
 
 
 class _Terminated(BaseException):

@@ -1,12 +1,15 @@
 """Objects in S3: list, get and put, on any service that speaks it."""
 
+import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from html import unescape
 from io import BufferedReader, RawIOBase
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 
@@ -14,6 +17,7 @@ import certifi
 import urllib3
 from minio import Minio
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
+from urllib3 import BaseHTTPResponse
 
 from .errors import ObjectMissing, ObjectTooLarge, Refused, SettingError, StorageError, Unavailable
 from .settings import ObjectsSettings
@@ -27,8 +31,7 @@ _RETRIES = urllib3.Retry(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(NamedTuple):
     """One line of a listing. `modified` is a timestamp as S3 writes it (ISO 8601, UTC); `size` is in bytes."""
 
     key: str
@@ -78,14 +81,26 @@ class Objects:
         self._endpoint = settings.s3_endpoint
 
     def pages(self, bucket: str, prefix: str = "") -> Iterator[Page]:
-        """The top-level objects whose keys begin with `prefix`, a page at a time."""
-        token: str | None = None
-        while True:
-            with self._translated(bucket):
-                page, token = _parse_page(self._client.list_page(bucket, prefix, token))
-            yield page
-            if token is None:
-                return
+        """The top-level objects whose keys begin with `prefix`, a page at a time.
+
+        The next page is on its way while the caller is busy with one.
+        """
+        with ThreadPoolExecutor(1, thread_name_prefix="list") as asker:
+            coming: Future[BaseHTTPResponse] | None = asker.submit(self._ask_page, bucket, prefix, None)
+            while coming is not None:
+                with self._translated(bucket):
+                    # read here: two threads at work would wait for each other at every read of a socket
+                    with closing(coming.result()) as response:
+                        xml = response.read()
+                        response.release_conn()
+                    token = _next_page(xml)
+                    coming = None if token is None else asker.submit(self._ask_page, bucket, prefix, token)
+                    page = _parse_page(xml)
+                yield page
+
+    def _ask_page(self, bucket: str, prefix: str, token: str | None) -> BaseHTTPResponse:
+        with self._translated(bucket):
+            return self._client.ask_page(bucket, prefix, token)
 
     def get(self, bucket: str, key: str, *, limit: int) -> Object:
         """The object; ObjectMissing when there is none, ObjectTooLarge when it has more than `limit` bytes."""
@@ -152,34 +167,36 @@ class Objects:
 class _Client(Minio):
     """Minio, and one page of a listing as S3 sent it: parsing is most of what list_objects costs."""
 
-    def list_page(self, bucket: str, prefix: str, token: str | None) -> bytes:
+    def ask_page(self, bucket: str, prefix: str, token: str | None) -> BaseHTTPResponse:
         query = {"list-type": "2", "delimiter": "/", "encoding-type": "url", "prefix": prefix}
         if token is not None:
             query["continuation-token"] = token
-        return self._execute("GET", bucket, query_params=dict(query)).data
+        return self._execute("GET", bucket, query_params=dict(query), preload_content=False)
 
 
 _S3 = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 
 
-def _parse_page(xml: bytes) -> tuple[Page, str | None]:
-    """The page and the token of the next one. The format is ListBucketResult of S3's ListObjectsV2."""
+_NEXT = re.compile(rb"<NextContinuationToken>([^<]+)<")
+
+
+def _next_page(xml: bytes) -> str | None:
+    """The token of the page that follows, found without parsing this one."""
+    found = _NEXT.search(xml)
+    return unescape(found[1].decode()) if found else None
+
+
+def _parse_page(xml: bytes) -> Page:
+    """The format is ListBucketResult of S3's ListObjectsV2."""
     root = ElementTree.fromstring(xml)  # noqa: S314 - from the S3 service that holds the data itself
-    decode = unquote_plus if root.findtext(f"{_S3}EncodingType") == "url" else str  # it is asked for, not promised
+    # a service is asked to escape keys, and says whether it did
+    decode = unquote_plus if root.findtext(f"{_S3}EncodingType") == "url" else str
     objects = []
     for entry in root.iterfind(f"{_S3}Contents"):
-        values: dict[str, str] = {child.tag: child.text or "" for child in entry}
-        objects.append(
-            Listed(
-                key=decode(values[f"{_S3}Key"]),
-                etag=values[f"{_S3}ETag"].strip('"'),
-                modified=values[f"{_S3}LastModified"],
-                size=int(values[f"{_S3}Size"]),
-            )
-        )
-    folders = len(root.findall(f"{_S3}CommonPrefixes"))
-    truncated = root.findtext(f"{_S3}IsTruncated") == "true"
-    return Page(objects, folders), root.findtext(f"{_S3}NextContinuationToken") if truncated else None
+        values = {child.tag: child.text or "" for child in entry}
+        etag, modified = values[f"{_S3}ETag"].strip('"'), values[f"{_S3}LastModified"]
+        objects.append(Listed(decode(values[f"{_S3}Key"]), etag, modified, int(values[f"{_S3}Size"])))
+    return Page(objects, folders=len(root.findall(f"{_S3}CommonPrefixes")))
 
 
 def _status(error: S3Error | ServerError | InvalidResponseError) -> int:

@@ -52,6 +52,11 @@ class Connection:
         with self._translated():
             return self._connection.run(sql, **parameters) or []
 
+    def count(self, sql: str, **parameters: object) -> int:
+        """Run one statement and return how many rows it wrote."""
+        self.run(sql, **parameters)
+        return self.row_count
+
     @property
     def row_count(self) -> int:
         """Rows that the last statement read or wrote, those of a COPY included."""

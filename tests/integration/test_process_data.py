@@ -3,10 +3,18 @@
 import csv
 import io
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import pytest
+from process_data.deadline import Deadline
+from process_data.pipeline import Run
+from process_data.request import Request
+from process_data.settings import Settings
+from process_data.shared.storage.objects import Objects
+from process_data.shared.storage.settings import load
 
+from tests.proxy import counting
 from tests.samples import samples
 from tests.stack import Stack
 
@@ -228,9 +236,21 @@ def test_ten_thousand_people_are_read_once(roll: Stack) -> None:
     assert counts(roll.process()) == {"listed": 15_000, "added": 10_000}
     assert output(roll) == users(roll)
     assert len(output(roll)) == len({row["user_id"] for row in output(roll)}) == 10_000
-    summary = roll.process()
-    assert counts(summary) == {"listed": 15_000, "unchanged": 10_000}
-    assert not summary["output"]["written"]
+    with counting(roll.process_settings["s3_endpoint"]) as (endpoint, asked):
+        settings = load(Settings, {**roll.process_settings, "s3_endpoint": endpoint})
+        objects = Objects(settings)
+
+        def run(*prefixes: str) -> dict[str, Any]:
+            asked.clear()
+            request = Request("event" if prefixes != ("",) else "http", None, prefixes)
+            return Run(settings, objects, request, Deadline(300, Event())).answer()
+
+        assert counts(run("")) == {"listed": 15_000, "unchanged": 10_000}
+        assert asked == {"LIST": 15, "HEAD": 2}
+        roll.bucket.put_person("00001", birthts=-1)
+        assert counts(run("00001.")) == {"listed": 2, "updated": 1}
+        assert asked == {"LIST": 1, "GET": 1, "HEAD": 1, "PUT": 1}
+    assert output(roll) == users(roll)
 
 
 def test_a_run_is_recorded_with_its_trigger_and_counts(roll: Stack) -> None:

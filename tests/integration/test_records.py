@@ -86,4 +86,4 @@ def test_missing_tables_are_told_apart(connection: Connection) -> None:
 
 def test_migrations_are_applied_once(roll: Stack, connection: Connection) -> None:
     assert migrate(connection) == []
-    assert connection.run("select name from migrations order by name") == [["0001_roll"]]
+    assert connection.run("select name from migrations order by name") == [["0001_roll"], ["0002_overlap"]]

@@ -31,6 +31,8 @@ def readers(name: str) -> str:
 def shown(default: object) -> str:
     if default is dataclasses.MISSING:
         return "required"
+    if default == "":
+        return "none"
     return str(default).lower() if isinstance(default, bool) else str(default)
 
 

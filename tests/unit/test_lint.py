@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.conftest import PACKAGES
+from tests.packages import PACKAGES
 from tests.stack import ROOT
 
 COMMANDS = {

@@ -1,0 +1,15 @@
+"""Log lines: one JSON object each, on standard error, where the watchdog picks them up."""
+
+import json
+import logging
+import sys
+
+for _chatty in ("waitress.queue", "urllib3.connectionpool"):  # a line for every request that waits, or is repeated
+    logging.getLogger(_chatty).setLevel(logging.ERROR)
+
+
+def log(level: str, event: str, **fields: object) -> None:
+    """Write one line. Fields that are None are left out."""
+    present = {name: value for name, value in fields.items() if value is not None}
+    line = json.dumps({"level": level, "event": event, **present}, ensure_ascii=False, default=str)
+    sys.stderr.write(line + "\n")

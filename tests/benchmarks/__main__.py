@@ -1,0 +1,28 @@
+"""Measure a function against its ceilings: `python3 tests/benchmarks process`."""
+
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+
+SUBJECTS = ("process",)
+
+
+def main(arguments: list[str]) -> None:
+    if len(arguments) != 1 or arguments[0] not in SUBJECTS:
+        sys.exit(f"usage: python3 tests/benchmarks {'|'.join(SUBJECTS)}")
+    if __package__:
+        from tests.packages import assemble_packages
+
+        assemble_packages()
+        os.environ["SCHEDULE"] = "0 0 29 2 *"  # nothing else runs meanwhile
+        import_module(f"tests.benchmarks.{arguments[0]}").main()
+    else:
+        root = Path(__file__).resolve().parents[2]
+        requirements = [root / "infra/local/requirements.txt", root / "tests/requirements.txt"]
+        command = [root / "infra/local/environment.py", *requirements, "--", "-m", "tests.benchmarks", *arguments]
+        os.execv(sys.executable, [sys.executable, *map(str, command)])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,17 @@
+"""Both functions as importable packages: the trees that faas-cli would build."""
+
+import sys
+from pathlib import Path
+
+from infra.local.build import assemble
+from tests.stack import ROOT
+
+PACKAGES = ROOT / ".local/packages"
+
+
+def assemble_packages() -> None:
+    """Make `process_data` and `query_data` importable."""
+    for package in ("process_data", "query_data"):
+        handler = ROOT / "functions" / package.replace("_", "-")
+        assemble(handler, [Path("shared")], PACKAGES / package, ROOT)
+    sys.path.insert(0, str(PACKAGES))
