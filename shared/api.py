@@ -40,10 +40,19 @@ class ApiError(Exception):
 
 
 Handle = Callable[[Event, object], Response]
+Render = Callable[[Event, ApiError], Response]
 
 
-def handler(handle: Handle) -> Handle:
-    """Turn whatever `handle` raises into a JSON error that shows no stack trace and no secret."""
+def error_response(_event: Event, error: ApiError) -> Response:
+    """The error as JSON."""
+    content: dict[str, Any] = {"code": error.code, "message": error.message}
+    if error.detail:
+        content["detail"] = error.detail
+    return json_response({"error": content}, error.status, error.headers)
+
+
+def handler(handle: Handle, render: Render = error_response) -> Handle:
+    """Turn whatever `handle` raises into an error that shows no stack trace and no secret."""
 
     @wraps(handle)
     def answered(event: Event, context: object) -> Response:
@@ -53,7 +62,7 @@ def handler(handle: Handle) -> Handle:
             refusal = _refusal(error)
             if refusal.status >= 500:
                 _log_failure(event, error, refusal)
-            return _render(refusal)
+            return render(event, refusal)
 
     return answered
 
@@ -108,13 +117,6 @@ def _refusal(error: Exception) -> ApiError:
             return ApiError(500, "bad_setting", str(error))
         case _:
             return ApiError(500, "internal_error", "something went wrong here; the function's log says what")
-
-
-def _render(error: ApiError) -> Response:
-    content: dict[str, Any] = {"code": error.code, "message": error.message}
-    if error.detail:
-        content["detail"] = error.detail
-    return json_response({"error": content}, error.status, error.headers)
 
 
 def _log_failure(event: Event, error: Exception, refusal: ApiError) -> None:

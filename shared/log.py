@@ -4,8 +4,9 @@ import json
 import logging
 import sys
 
-for _chatty in ("waitress.queue", "urllib3.connectionpool"):  # a line for every request that waits, or is repeated
-    logging.getLogger(_chatty).setLevel(logging.ERROR)
+# A line for every request that waits, and the stack trace of an answer that was cut; a line for every repeated request.
+logging.getLogger("waitress").setLevel(logging.CRITICAL)
+logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
 
 def log(level: str, event: str, **fields: object) -> None:

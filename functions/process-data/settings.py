@@ -11,4 +11,4 @@ class Settings(ObjectsSettings, RecordsSettings):
     batch_size: int = setting("objects fetched, checked and stored in one transaction", default=500, low=1, high=5000)
     run_deadline: int = setting("seconds after which a run ends in good order", default=40, low=1, high=86400)
     gateway_url: str = setting("the gateway, for fan_out", default="http://gateway.openfaas:8080")
-    api_token: Secret = setting("asked of requests with a body or a query; open when empty", default="")
+    api_token: Secret = setting("the token that requests must show; open when empty", default=Secret())

@@ -5,6 +5,7 @@ in SQL, so what a filter compares with is what an answer shows.
 """
 
 from datetime import date, timedelta
+from functools import lru_cache
 
 OLDEST = 200
 """Years: the greatest age that can be asked for."""
@@ -23,6 +24,7 @@ def _birthday(birthdate: date, year: int) -> date:
     return date(year, birthdate.month, 1) + timedelta(days=birthdate.day - 1)
 
 
+@lru_cache(maxsize=1024)
 def latest_birthdate(today: date, *, at_least: float | None = None, over: float | None = None) -> date:
     """The latest birthdate whose age is `at_least` so many years, or `over` them. Years: 0 to OLDEST."""
 

@@ -1,14 +1,12 @@
-"""The query parameters: one table of what they are, and the filters that a request's query makes of it."""
+"""Who is asked for: the filters, and the condition that they are in SQL."""
 
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
-from werkzeug.datastructures import MultiDict
-
-from .age import OLDEST
-from .shared.api import ApiError
+from .age import OLDEST, latest_birthdate
+from .parameters import LONGEST_NAME, Parameter, boolean, name, refusal, user_id, years
+from .shared.storage.records import literal
 
 
 @dataclass(frozen=True)
@@ -19,77 +17,69 @@ class Filters:
     min_age: float | None = None
     max_age: float | None = None
     user_id: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """`read` makes the filter's value of the text; a ValueError means that the text is not `allowed`."""
-
-    allowed: str
-    read: Callable[[str], Any]
-    repeatable: bool = False
-
-
-def _boolean(text: str) -> bool:
-    if (lower := text.lower()) not in ("true", "false", "1", "0"):
-        raise ValueError
-    return lower in ("true", "1")
-
-
-def _years(text: str) -> float:
-    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,20})?", text) or float(text) > OLDEST:
-        raise ValueError
-    return float(text)
-
-
-def _user_id(text: str) -> str:
-    if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise ValueError
-    return text
+    name: str | None = None
 
 
 _YEARS = f"years from 0 to {OLDEST}, such as 30 or 30.5"
+_BOOLEAN = "true, false, 1 or 0"
+_BOOLEAN_PATTERN = {"type": "string", "pattern": "^([Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee]|1|0)$"}
+_AGE = {"type": "number", "minimum": 0, "maximum": OLDEST}
 
-PARAMETERS = {
-    "is_image_exists": Parameter("true, false, 1 or 0", _boolean),
-    "min_age": Parameter(_YEARS, _years),
-    "max_age": Parameter(_YEARS, _years),
-    "user_id": Parameter("1 to 18 digits, and it may be repeated", _user_id, repeatable=True),
+FILTERS = {
+    "is_image_exists": Parameter(_BOOLEAN, "who has a photo, or who has none", boolean, _BOOLEAN_PATTERN),
+    "min_age": Parameter(_YEARS, "who is at least so old", years, _AGE),
+    "max_age": Parameter(_YEARS, "who is at most so old", years, _AGE),
+    "user_id": Parameter(
+        "1 to 18 digits, and it may be repeated",
+        "these users",
+        user_id,
+        {"type": "string", "pattern": "^[0-9]{1,18}$"},
+        default=(),
+        repeatable=True,
+    ),
+    "name": Parameter(
+        f"1 to {LONGEST_NAME} characters",
+        "whose first or last name begins so, in any case",
+        name,
+        {"type": "string", "minLength": 1, "maxLength": LONGEST_NAME},
+    ),
 }
 
 
-def read_filters(query: MultiDict[str, str]) -> Filters:
-    """Check the request's query; ApiError names the parameter, its value and what is allowed."""
-    values: dict[str, Any] = {}
-    for name, texts in query.lists():
-        if (parameter := PARAMETERS.get(name)) is None:
-            raise _refusal(name, f"the parameter {_shown(name)} is not known: {', '.join(PARAMETERS)} are")
-        read = tuple(_read(name, parameter, text) for text in texts)
-        if not parameter.repeatable and len(texts) > 1:
-            raise _refusal(name, f"{name} is given {len(texts)} times: once is allowed")
-        values[name] = read if parameter.repeatable else read[0]
-    filters = Filters(**values)
+def make_filters(values: dict[str, Any]) -> Filters:
+    """The filters among the values that were read; ApiError when they contradict each other."""
+    filters = Filters(**{one: values[one] for one in FILTERS})
     if filters.min_age is not None and filters.max_age is not None and filters.min_age > filters.max_age:
-        message = f"min_age={query['min_age']} is over max_age={query['max_age']}: it must not be"
-        raise _refusal("min_age", message)
+        message = f"min_age={_plain(filters.min_age)} is over max_age={_plain(filters.max_age)}: it must not be"
+        raise refusal("min_age", message)
     return filters
 
 
-def _read(name: str, parameter: Parameter, text: str) -> Any:
-    try:
-        return parameter.read(text)
-    except ValueError:
-        raise _refusal(name, f"{name}={_shown(text)} is not allowed: {parameter.allowed}") from None
+def conditions(filters: Filters, today: date) -> list[str]:
+    """SQL that holds for the people asked for. COPY takes no parameters, so the values are written into it."""
+    found = []
+    if filters.is_image_exists is not None:
+        found.append(f"img_path is {'not ' if filters.is_image_exists else ''}null")
+    if filters.min_age is not None:
+        found.append(f"birthdate <= date '{latest_birthdate(today, at_least=filters.min_age)}'")
+    if filters.max_age is not None:
+        found.append(f"birthdate > date '{latest_birthdate(today, over=filters.max_age)}'")
+    if filters.user_id:
+        found.append(f"user_id = any('{{{','.join(filters.user_id)}}}')")
+    if filters.name is not None:
+        begins = f"like lower({literal(_escaped(filters.name))}) || '%'"
+        found.append(f"""(lower(first_name) collate "C" {begins} or lower(last_name) collate "C" {begins})""")
+    return found
 
 
-def _refusal(name: str, message: str) -> ApiError:
-    return ApiError(400, "bad_parameter", message, parameter=_cut(name))
+def where(found: list[str]) -> str:
+    return f"where {' and '.join(found)}" if found else ""
 
 
-def _shown(text: str) -> str:
-    """The text as a message shows it: escaped, in quotes, and not longer than a glance."""
-    return repr(_cut(text))
+def _escaped(text: str) -> str:
+    """The text as LIKE takes it literally."""
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= 40 else text[:40] + "…"
+def _plain(years: float) -> str:
+    return repr(years).removesuffix(".0")

@@ -1,50 +1,218 @@
 """query-data: answers questions about the roll."""
 
 import os
+import re
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from functools import cache
+from contextlib import ExitStack
+from datetime import UTC, date, datetime
+from functools import cache, partial
 
 from flask import Response
+from werkzeug.datastructures import MultiDict
 
-from .filters import read_filters
-from .rendering import json_document
+from . import listings, rendering, users
+from .buffers import bound_buffers
+from .filters import FILTERS, make_filters
+from .formats import HTML, JSON, document, wants_page
+from .openapi import openapi
+from .parameters import read_parameters
+from .query import Query, read_query
+from .settings import Settings
 from .shared import api
+from .shared.drain import Drain
+from .shared.log import log
 from .shared.storage.records import Pool
-from .shared.storage.settings import RecordsSettings, load
-from .users import check, json_lines
+from .shared.storage.settings import load
+from .stats import stats
+from .versions import etag, is_known
+
+_drain = Drain().on_sigterm()
+bound_buffers()
 
 
-@api.handler
-def handle(event: api.Event, context: object) -> Response:  # noqa: ARG001 - the template's signature
-    if (route := _ROUTES.get(event.path)) is None:
-        raise api.ApiError(404, "not_found", f"there is no {event.path} here: there are {' and '.join(_ROUTES)}")
-    api.require_method(event, ["GET", "HEAD"])
-    return route(event)
+def handle(event: api.Event, context: object) -> Response:
+    started = time.perf_counter()
+    response = _answer(event, context)
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    if event.path != "/healthz":
+        response.call_on_close(lambda: _log(event, response.status_code, time.perf_counter() - started))
+    return response
+
+
+def _refused(event: api.Event, error: api.ApiError) -> Response:
+    if event.path == "/" and wants_page(event.query.get("format"), event.headers.get("Accept")):
+        from . import page  # with Jinja2, which would cost a part of the start
+
+        return page.refused(event.query, error)
+    return api.error_response(event, error)
+
+
+@partial(api.handler, render=_refused)
+def _answer(event: api.Event, _context: object) -> Response:
+    with ExitStack() as stack:
+        stack.enter_context(_drain.request())
+        if event.path != "/healthz":
+            api.require_token(event, _settings().api_token)
+        route = _route(event.path)
+        api.require_method(event, ["GET", "HEAD"])
+        response = route(event)
+        response.call_on_close(stack.pop_all().close)  # it is in flight until it is sent
+        return response
+
+
+def _route(path: str) -> Callable[[api.Event], Response]:
+    # The page's links begin with the function's own name, as relative ones from /function/query-data must.
+    # Asked for as /function/query-data/, which looks the same from here, they come out one level deeper.
+    path = re.sub("^/query-data/", "/", path)
+    if (route := _ROUTES.get(path)) is not None:
+        return route
+    if re.fullmatch(r"/photo/[0-9]{1,18}", path):
+        return _photo
+    known = f"{', '.join(_ROUTES)} and /photo/<user_id>"
+    raise api.ApiError(404, "not_found", f"there is no {path} here: there are {known}")
 
 
 def _users(event: api.Event) -> Response:
-    filters = read_filters(event.query)
-    if event.method == "HEAD":  # the same errors, without the work
-        _check()
-        return Response(iter(()), content_type="application/json")
-    return json_document(json_lines(_pool(), filters, datetime.now(UTC).date()))
+    given = _given(event)
+    query, today = read_query(given, event.headers.get("Accept")), _today()
+    if query.format is HTML:
+        return _page(event, given, query, today)
+    with _pool().connection() as records:
+        tag = etag(records, ("users",), today, query)
+        named = rendering.headers(tag, Vary="Accept", Content_Disposition=query.format.disposition)
+        if is_known(event, tag):
+            return rendering.not_modified(named)
+        count = users.count(records, query.filters, today) if query.count else None
+        if count is not None:
+            named["X-Total-Count"] = str(count)
+        if query.limit is not None:
+            page = users.page(records, query, query.limit, today)
+            url = rendering.next_url(given, page.cursor)
+            body = document(query.format, [page.lines] if page.lines else [], rendering.after_people(url, count))
+            return rendering.whole(body, query.format.content_type, named | rendering.headers(Link=rendering.link(url)))
+        if event.method == "HEAD":  # the same errors, without the work
+            users.check(records)
+            return Response(iter(()), headers=named, content_type=query.format.content_type)
+    return _everyone(event, query, today, named, count)
 
 
-def _health(_: api.Event) -> Response:
-    _check()
+def _everyone(event: api.Event, query: Query, today: date, named: dict[str, str], count: int | None) -> Response:
+    with ExitStack() as stack:
+        chunks = rendering.started(stack.enter_context(users.stream(_pool(), query, today)))
+        close = stack.pop_all().close
+    body = document(query.format, chunks, rendering.after_people(None, count))
+    return rendering.streamed(event, body, query.format.content_type, named, close)
+
+
+def _given(event: api.Event) -> MultiDict[str, str]:
+    """The parameters. The page's form sends an empty one for every field that is left blank: it means none.
+
+    From anyone else it is refused, or a script whose variable isn't set would be told of everyone.
+    """
+    if not wants_page(event.query.get("format"), event.headers.get("Accept")):
+        return event.query
+    return MultiDict([(name, text) for name, text in event.query.items(multi=True) if text])
+
+
+def _page(event: api.Event, given: MultiDict[str, str], query: Query, today: date) -> Response:
+    from . import page
+
+    with _pool().connection() as records:
+        tag = etag(records, ("users", "rejected", "runs"), today, page.VERSION, list(given.items(multi=True)))
+        named = rendering.headers(tag, Vary="Accept") | page.POLICY
+        if is_known(event, tag):
+            return rendering.not_modified(named)
+        return rendering.whole([page.people(records, given, query, today)], HTML.content_type, named)
+
+
+def _stats(event: api.Event) -> Response:
+    filters, today = make_filters(read_parameters(FILTERS, event.query)), _today()
+    with _pool().connection() as records:
+        tag = etag(records, ("users", "rejected", "runs"), today, filters)
+        if is_known(event, tag):
+            return rendering.not_modified(rendering.headers(tag))
+        return api.json_response(stats(records, filters, today), headers=rendering.headers(tag))
+
+
+def _listing(listing: listings.Listing) -> Callable[[api.Event], Response]:
+    def answer(event: api.Event) -> Response:
+        part = listings.read_part(listing, event.query)
+        with _pool().connection() as records:
+            tag = etag(records, (listing.table,), part)
+            if is_known(event, tag):
+                return rendering.not_modified(rendering.headers(tag))
+            page = listings.page(records, part)
+        url = rendering.next_url(event.query, page.cursor)
+        body = document(JSON, [page.lines] if page.lines else [], rendering.after_people(url))
+        return rendering.whole(body, JSON.content_type, rendering.headers(tag, Link=rendering.link(url)))
+
+    return answer
+
+
+def _photo(event: api.Event) -> Response:
+    from . import photos  # with the S3 client, which would cost most of the start
+
+    read_parameters({}, event.query)
+    user_id, bucket = event.path.rpartition("/")[2], _settings().source_bucket
+    with _pool().connection() as records:
+        key = photos.find(records, user_id, bucket)
+    with ExitStack() as stack:
+        photo = stack.enter_context(photos.opened(photos.client(_settings()), bucket, key))
+        named = rendering.headers(photo.etag, Content_Length=str(photo.size))
+        if is_known(event, photo.etag):
+            return rendering.not_modified(rendering.headers(photo.etag))
+        if event.method == "HEAD":
+            return Response(headers=named, content_type=photos.media_type(key))
+        chunks = rendering.started(photo.chunks)
+        close = stack.pop_all().close
+    return rendering.streamed(event, chunks, photos.media_type(key), named, close)
+
+
+def _openapi(event: api.Event) -> Response:
+    read_parameters({}, event.query)
+    return api.json_response(openapi())
+
+
+def _health(event: api.Event) -> Response:
+    read_parameters({}, event.query)
+    with _pool().connection() as records:
+        users.check(records)
     return api.json_response({"status": "ok"})
 
 
-def _check() -> None:
-    with _pool().connection() as records:
-        check(records)
+_ROUTES: dict[str, Callable[[api.Event], Response]] = {
+    "/": _users,
+    "/stats": _stats,
+    "/rejected": _listing(listings.REJECTED),
+    "/runs": _listing(listings.RUNS),
+    "/openapi.json": _openapi,
+    "/healthz": _health,
+}
 
 
-_ROUTES: dict[str, Callable[[api.Event], Response]] = {"/": _users, "/healthz": _health}
+def _log(event: api.Event, status: int, seconds: float) -> None:
+    log(
+        "info",
+        "request",
+        method=event.method,
+        path=event.path,  # without the query: names are nobody's business
+        status=status,
+        seconds=round(seconds, 4),
+        call_id=event.headers.get("X-Call-Id"),
+    )
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
+
+
+@cache
+def _settings() -> Settings:
+    return load(Settings, os.environ)
 
 
 @cache
 def _pool() -> Pool:
     """The connections, made by the first request and shared by all threads."""
-    return Pool(load(RecordsSettings, os.environ))
+    return Pool(_settings())

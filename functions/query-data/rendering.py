@@ -1,30 +1,74 @@
-"""The forms that an answer takes."""
+"""Responses: the headers that all have, bodies that are whole, and bodies that are streamed."""
 
-from collections.abc import Generator, Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
+from typing import Any
+from urllib.parse import urlencode
 
 from flask import Response
+from werkzeug.datastructures import MultiDict
+
+from .shared.api import Event
+from .shared.log import log
+
+_NO_CACHE = {"Cache-Control": "private, no-cache"}  # to be kept, and asked about each time
 
 
-def json_document(lines: Generator[bytes, None, None]) -> Response:
-    """`{"result": [ … ], "next": null}`, streamed; `lines` are chunks of whole lines, an object each.
+def headers(etag: str | None = None, **others: str | None) -> dict[str, str]:
+    """Headers of an answer; those that are None are left out. Names are given with underscores."""
+    given = {name.replace("_", "-"): value for name, value in others.items() if value is not None}
+    return _NO_CACHE | ({"ETag": f'"{etag}"'} if etag else {}) | given
 
-    What goes wrong before the first chunk is raised here, while the status can still say so; after that the
-    response is cut off, which a client sees. `lines` is closed with the response.
-    """
-    first = next(lines, None)
-    response = Response(_document(first, lines), content_type="application/json")
-    response.call_on_close(lines.close)
+
+def not_modified(named: Mapping[str, str]) -> Response:
+    response = Response(status=304, headers=named)
+    del response.headers["Content-Type"]
     return response
 
 
-def _document(first: bytes | None, rest: Iterator[bytes]) -> Iterator[bytes]:
-    yield b'{"result": ['
-    if first is not None:
-        yield _objects(first)
-    for chunk in rest:
-        yield b",\n" + _objects(chunk)
-    yield b'], "next": null}\n'
+def whole(chunks: Iterable[bytes], content_type: str, named: Mapping[str, str]) -> Response:
+    return Response(b"".join(chunks), headers=named, content_type=content_type)
 
 
-def _objects(lines: bytes) -> bytes:
-    return lines[:-1].replace(b"\n", b",\n")
+def started(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The same chunks, the first one fetched: what goes wrong until then can still be told with a status."""
+    first = next(chunks, b"")
+    return chain([first] if first else [], chunks)
+
+
+def streamed(
+    event: Event, chunks: Iterator[bytes], content_type: str, named: Mapping[str, str], close: Callable[[], object]
+) -> Response:
+    """What goes wrong among the chunks cuts the response off, which a client sees. `close` is called in any case."""
+    response = Response(_told(event, chunks), headers=named, content_type=content_type)
+    response.call_on_close(close)
+    return response
+
+
+def next_url(query: MultiDict[str, str], cursor: str | None) -> str | None:
+    """The same question from the cursor on, as a URL relative to the request's own."""
+    if cursor is None:
+        return None
+    kept = [(name, text) for name, text in query.items(multi=True) if name != "after"]
+    return "?" + urlencode([*kept, ("after", cursor)])
+
+
+def link(url: str | None) -> str | None:
+    """The header Link's value, RFC 8288."""
+    return url and f'<{url}>; rel="next"'
+
+
+def after_people(url: str | None, count: int | None = None) -> bytes:
+    """What JSON says behind the people."""
+    content: dict[str, Any] = {"next": url} | ({} if count is None else {"count": count})
+    return json.dumps(content)[1:-1].encode()
+
+
+def _told(event: Event, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    try:
+        yield from chunks
+    except Exception as error:
+        call_id = event.headers.get("X-Call-Id")
+        log("error", "failure", code="cut_off", message=f"the answer was cut off: {error}", call_id=call_id)
+        raise

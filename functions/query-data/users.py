@@ -1,10 +1,13 @@
-"""The people that a request asks for, as PostgreSQL writes them."""
+"""The people that a query asks for, as PostgreSQL writes them: a line each, in the query's format."""
 
-from collections.abc import Generator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 
-from .age import age_sql, latest_birthdate, with_march_date
-from .filters import Filters
+from .age import age_sql, with_march_date
+from .filters import Filters, conditions, where
+from .paging import Page, read_page
+from .query import Query
 from .shared.storage.records import Connection, Pool
 
 _COLUMNS = "id, user_id, first_name, last_name, birthdate, birthts, img_path"
@@ -15,29 +18,29 @@ def check(records: Connection) -> None:
     records.run(f"select {_COLUMNS} from users limit 0")  # noqa: S608 - a constant
 
 
-def json_lines(pool: Pool, filters: Filters, today: date) -> Generator[bytes, None, None]:
-    """An object a line, ordered by user_id; in chunks of whole lines.
+def count(records: Connection, filters: Filters, today: date) -> int:
+    """How many people the filters let through."""
+    sql = f"select count(*) from users {where(conditions(filters, today))}"  # noqa: S608
+    return int(records.run(sql)[0][0])
 
-    The connection is borrowed until the generator ends or is closed.
-    """
-    people = f"select {_COLUMNS} from users {_where(filters, today)} order by user_id"  # noqa: S608
-    answer = f"select {_COLUMNS}, {age_sql(today)} as age from ({with_march_date(people)}) as dated"  # noqa: S608
-    # JSON has no control characters, so nothing is quoted and each line stays as it is
-    copy = f"copy (select row_to_json(answer) from ({answer}) as answer) to stdout"  # noqa: S608
+
+def page(records: Connection, query: Query, limit: int, today: date) -> Page:
+    """At most `limit` people."""
+    rows = _people(query, today, f"limit {limit + 1}")
+    return read_page(records, rows, query.format.line, query.order, limit)
+
+
+@contextmanager
+def stream(pool: Pool, query: Query, today: date) -> Iterator[Iterator[bytes]]:
+    """Everyone, in chunks of whole lines. The connection is borrowed until the end."""
+    # no line has a control character, so nothing is quoted and each one stays as it is
+    copy = f"copy (select {query.format.line} from ({_people(query, today)}) as one) to stdout"  # noqa: S608
     copy += r" (format csv, delimiter E'\x01', quote E'\x02')"
     with pool.connection() as records, records.copy_out(copy) as chunks:
-        yield from chunks
+        yield chunks
 
 
-def _where(filters: Filters, today: date) -> str:
-    """COPY takes no parameters: what is written into the SQL are dates and digits, never a request's text."""
-    conditions = []
-    if filters.is_image_exists is not None:
-        conditions.append(f"img_path is {'not ' if filters.is_image_exists else ''}null")
-    if filters.min_age is not None:
-        conditions.append(f"birthdate <= date '{latest_birthdate(today, at_least=filters.min_age)}'")
-    if filters.max_age is not None:
-        conditions.append(f"birthdate > date '{latest_birthdate(today, over=filters.max_age)}'")
-    if filters.user_id:
-        conditions.append(f"user_id = any('{{{','.join(filters.user_id)}}}')")
-    return f"where {' and '.join(conditions)}" if conditions else ""
+def _people(query: Query, today: date, limit: str = "") -> str:
+    found = conditions(query.filters, today) + ([query.behind] if query.behind else [])
+    people = f"select {_COLUMNS} from users {where(found)} {query.order.sql} {limit}"  # noqa: S608
+    return f"select {_COLUMNS}, {age_sql(today)} as age from ({with_march_date(people)}) as dated"  # noqa: S608

@@ -55,9 +55,7 @@ class Gateway:
         answer = self._proxy.call(
             self._named(name), request.method, _onward(), _forwarded(), body, request.headers.get("X-Call-Id")
         )
-        response = Response(iter(answer), answer.status, answer.headers, direct_passthrough=True)
-        response.call_on_close(answer.close)
-        return response
+        return Response(answer, answer.status, answer.headers, direct_passthrough=True)  # and closed by the server
 
     def _invoke_later(self, name: str, path: str = "") -> Response:  # noqa: ARG002
         function, call_id = self._named(name), request.headers.get("X-Call-Id") or new_call_id()

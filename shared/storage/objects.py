@@ -23,6 +23,8 @@ from .errors import ObjectMissing, ObjectTooLarge, Refused, SettingError, Storag
 from .settings import ObjectsSettings
 
 MEBIBYTE = 1024 * 1024
+CHUNK = 64 * 1024
+"""Bytes of an object that are read at a time."""
 PART = 8 * MEBIBYTE  # S3 allows 10,000 parts of at least 5 MiB: up to 78 GiB an object
 
 # Idempotent methods alone are repeated, and a silent server is asked only twice.
@@ -55,6 +57,15 @@ class Object:
     body: bytes
     etag: str
     modified: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """An object that is being read: its ETag, its size in bytes, and the body to iterate over once."""
+
+    etag: str
+    size: int
+    chunks: Iterator[bytes]
 
 
 class Objects:
@@ -117,6 +128,22 @@ class Objects:
             finally:
                 response.close()
                 response.release_conn()
+
+    @contextmanager
+    def stream(self, bucket: str, key: str) -> Iterator[Stream]:
+        """The object, of any size, a chunk at a time; ObjectMissing when there is none."""
+        with self._translated(bucket, key):
+            response = self._client.get_object(bucket_name=bucket, object_name=key)
+        try:
+            etag, size = response.headers["ETag"].strip('"'), int(response.headers["Content-Length"])
+            yield Stream(etag, size, self._chunks(response, bucket, key))
+        finally:
+            response.close()
+            response.release_conn()
+
+    def _chunks(self, response: urllib3.BaseHTTPResponse, bucket: str, key: str) -> Iterator[bytes]:
+        with self._translated(bucket, key):
+            yield from response.stream(CHUNK, decode_content=False)
 
     def put(self, bucket: str, key: str, chunks: Iterable[bytes], *, content_type: str) -> str:
         """Replace the object by what `chunks` yield, all or nothing; returns its ETag."""

@@ -230,6 +230,11 @@ class _Pipe:
                 self._queue.get_nowait()
 
 
+def literal(text: str) -> str:
+    """The text as an SQL literal, for COPY, which takes no parameters."""
+    return str(pg8000.native.literal(text))
+
+
 def _socket(settings: RecordsSettings) -> socket.socket:
     """A connected socket. Its own timeout is the longer one: the server gives up first and says why."""
     address = (settings.postgres_host, settings.postgres_port)

@@ -1,11 +1,11 @@
-"""Measure a function against its ceilings: `python3 tests/benchmarks process`."""
+"""Measure a function against its ceilings: `python3 tests/benchmarks process|query`."""
 
 import os
 import sys
 from importlib import import_module
 from pathlib import Path
 
-SUBJECTS = ("process",)
+SUBJECTS = ("process", "query")
 
 
 def main(arguments: list[str]) -> None:
@@ -16,7 +16,7 @@ def main(arguments: list[str]) -> None:
 
         assemble_packages()
         os.environ["SCHEDULE"] = "0 0 29 2 *"  # nothing else runs meanwhile
-        import_module(f"tests.benchmarks.{arguments[0]}").main()
+        sys.exit(import_module(f"tests.benchmarks.{arguments[0]}").main())
     else:
         root = Path(__file__).resolve().parents[2]
         requirements = [root / "infra/local/requirements.txt", root / "tests/requirements.txt"]

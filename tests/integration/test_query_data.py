@@ -209,7 +209,8 @@ def test_an_unknown_path_is_a_404_that_names_those_there_are(roll: Stack) -> Non
     answer = get(roll, "/nowhere")
     error = answer.json()["error"]
     assert (answer.status, error["code"]) == (404, "not_found")
-    assert error["message"] == "there is no /nowhere here: there are / and /healthz"
+    known = "/, /stats, /rejected, /runs, /openapi.json, /healthz and /photo/<user_id>"
+    assert error["message"] == f"there is no /nowhere here: there are {known}"
 
 
 @pytest.mark.parametrize("path", ["", "/healthz"])
@@ -262,13 +263,19 @@ def call(roll: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
     def call(path: str = "/", method: str = "GET", **settings: str) -> Response:
         for name, value in (roll.query_settings | settings).items():
             monkeypatch.setenv(name, value)
-        return handler.handle(Event(path, method), None)
+        responses.append(handler.handle(Event(path, method), None))
+        return responses[-1]
 
+    responses: list[Response] = []
     handler._pool.cache_clear()
+    handler._settings.cache_clear()
     yield call
+    for response in responses:
+        response.close()  # as a server does
     if handler._pool.cache_info().currsize:
         handler._pool().close()
     handler._pool.cache_clear()
+    handler._settings.cache_clear()
 
 
 def error_of(response: Response) -> tuple[int, str, str]:

@@ -36,7 +36,7 @@ def process(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
 
 @pytest.fixture
 def query(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Response]]:
-    query_data.handler._pool.cache_clear()
+    _forget()
 
     def call(path: str, **replaced: str) -> Response:
         for name, value in {**stack.query_settings, **replaced}.items():
@@ -45,6 +45,11 @@ def query(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
 
     yield call
     query_data.handler._pool().close()
+    _forget()
+
+
+def _forget() -> None:
+    query_data.handler._settings.cache_clear()
     query_data.handler._pool.cache_clear()
 
 

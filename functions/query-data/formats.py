@@ -1,0 +1,86 @@
+"""The formats that people are written in, by PostgreSQL, a line each; and which one a request gets."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header
+
+from .shared.api import ApiError
+
+COLUMNS = ("id", "user_id", "first_name", "last_name", "birthdate", "birthts", "img_path", "age")
+
+_GUARDED = "('=', '+', '-', '@', '＝', '＋', '－', '＠')"
+
+
+JSON_LINE = "row_to_json(one)::text"
+
+
+@dataclass(frozen=True)
+class Format:
+    """`line` is SQL that makes a line of a row `one`, without its end."""
+
+    name: str
+    media_type: str
+    content_type: str
+    line: str
+    disposition: str | None = None
+
+
+def _quoted(column: str) -> str:
+    """A name in CSV. A spreadsheet would run one that begins as a formula does, so an apostrophe goes before it."""
+    clean = rf"translate({column}, E'\x01\x02\n\r', '    ')"
+    guarded = f"case when left({column}, 1) in {_GUARDED} then '''' || {clean} else {clean} end"
+    return f"""'"' || replace({guarded}, '"', '""') || '"'"""
+
+
+_CSV_LINE = f"""
+concat_ws(
+    ',', id, user_id, {_quoted("first_name")}, {_quoted("last_name")}, birthdate, birthts, coalesce(img_path, ''), age
+)"""
+
+JSON = Format("json", "application/json", "application/json", JSON_LINE)
+CSV = Format(
+    "csv", "text/csv", "text/csv; charset=utf-8; header=present", _CSV_LINE, 'attachment; filename="people.csv"'
+)
+NDJSON = Format("ndjson", "application/x-ndjson", "application/x-ndjson", JSON_LINE)
+HTML = Format("html", "text/html", "text/html; charset=utf-8", JSON_LINE)  # the page reads what programs get
+
+FORMATS = {one.name: one for one in (JSON, CSV, NDJSON, HTML)}
+
+
+def negotiated(accept: str | None) -> Format:
+    """The format that an Accept header likes best, JSON when it is all the same; ApiError 406 when none fits."""
+    if not accept:
+        return JSON
+    by_type = {one.media_type: one for one in FORMATS.values()}
+    liked = MIMEAccept((kind.partition(";")[0], quality) for kind, quality in parse_accept_header(accept, MIMEAccept))
+    best = liked.best_match(by_type)
+    if best is None:
+        raise ApiError(406, "not_acceptable", f"Accept allows none of the formats there are: {', '.join(by_type)}")
+    return by_type[best]
+
+
+def wants_page(name: str | None, accept: str | None) -> bool:
+    """Whether a person asks, by the parameter `format` or else by Accept; what is wrong with either doesn't matter."""
+    if name in FORMATS:
+        return FORMATS[name] is HTML
+    try:
+        return negotiated(accept) is HTML
+    except ApiError:
+        return False
+
+
+def document(form: Format, chunks: Iterable[bytes], after: bytes) -> Iterator[bytes]:
+    """The whole answer around chunks of whole lines; `after` is what JSON says after the people."""
+    if form is CSV:
+        yield b"\xef\xbb\xbf" + ",".join(COLUMNS).encode() + b"\n"  # by the BOM a spreadsheet sees that it is UTF-8
+    if form is not JSON:
+        yield from chunks
+        return
+    yield b'{"result": ['
+    separator = b""
+    for chunk in chunks:
+        yield separator + chunk[:-1].replace(b"\n", b",\n")
+        separator = b",\n"
+    yield b"], " + after + b"}\n"

@@ -1,0 +1,53 @@
+"""The ages' histogram, as the page's SVG needs it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+HEIGHT = 112
+"""Pixels of the tallest bar."""
+
+_LEAST = 2  # pixels: a single person among a million is seen
+
+
+@dataclass(frozen=True)
+class Bar:
+    """`x` and `width` are per cent of the drawing's width, `height` is in pixels."""
+
+    x: float
+    width: float
+    height: float
+    start: int
+    people: int
+
+    @property
+    def ages(self) -> str:
+        return f"{self.start} to {self.start + 9}"
+
+    @property
+    def middle(self) -> float:
+        return round(self.x + self.width / 2, 3)
+
+    @property
+    def short(self) -> str:
+        """How many, in a few characters."""
+        for unit, sign in ((1_000_000, "M"), (1_000, "k")):
+            if self.people >= unit:
+                return f"{self.people / unit:.{1 if self.people < 10 * unit else 0}f}{sign}"
+        return str(self.people)
+
+
+def bars(ages: Sequence[dict[str, Any]]) -> list[Bar]:
+    """A bar for each of the `ages` in /stats."""
+    most = max((one["people"] for one in ages), default=0)
+    slot = 100 / len(ages) if ages else 0
+    return [
+        Bar(
+            x=round(number * slot + slot * 0.08, 3),
+            width=round(slot * 0.84, 3),
+            height=round(max(_LEAST, HEIGHT * one["people"] / most), 1) if one["people"] else 0,
+            start=one["from"],
+            people=one["people"],
+        )
+        for number, one in enumerate(ages)
+    ]

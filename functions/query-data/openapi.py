@@ -1,0 +1,195 @@
+"""The API's description (OpenAPI 3.1), from the tables that requests are checked by."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from . import listings, query
+from .filters import FILTERS
+from .formats import FORMATS, HTML, JSON
+from .parameters import Table
+
+Schema = dict[str, Any]
+
+_TEXT: Schema = {"type": "string"}
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+_TIME: Schema = {"type": "string", "format": "date-time"}
+_NEXT: Schema = {"type": ["string", "null"], "description": "the next page's URL, relative to this one's"}
+
+
+def _null_or(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _object(properties: Mapping[str, Schema], *optional: str) -> Schema:
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "properties": dict(properties), "required": required, "additionalProperties": False}
+
+
+def _reference(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+_SCHEMAS = {
+    "Person": _object(
+        {
+            "id": {"type": "integer"},
+            "user_id": {"type": "string", "pattern": "^[0-9]{1,18}$"},
+            "first_name": _TEXT,
+            "last_name": _TEXT,
+            "birthdate": {"type": "string", "format": "date"},
+            "birthts": {"type": "integer", "description": "milliseconds since 1970-01-01 UTC"},
+            "img_path": _null_or({"type": "string", "description": "bucket/key of the photo"}),
+            "age": {"type": "number", "description": "years, today in UTC"},
+        }
+    ),
+    "Rejected": _object(
+        {
+            "object": _TEXT,
+            "line": _null_or({"type": "integer"}),
+            "code": _TEXT,
+            "message": _TEXT,
+            "first_seen": _TIME,
+            "last_seen": _TIME,
+        }
+    ),
+    "Run": _object(
+        {
+            "id": {"type": "integer"},
+            "trigger": {"type": "string", "enum": ["cron", "http", "event"]},
+            "call_id": _null_or(_TEXT),
+            "prefix": _null_or(_TEXT),
+            "started_at": _TIME,
+            "finished_at": _null_or(_TIME),
+            "status": {"type": "string", "enum": ["running", "done", "partial", "failed"]},
+            "summary": _null_or({"type": "object"}),
+            "error": _null_or(_TEXT),
+        }
+    ),
+    "Stats": _object(
+        {
+            "people": _COUNT,
+            "with_photo": _COUNT,
+            "without_photo": _COUNT,
+            "ages": {"type": "array", "items": _object({"from": _COUNT, "under": _COUNT, "people": _COUNT})},
+            "rejected": _COUNT,
+            "last_run": _null_or(_reference("Run")),
+        }
+    ),
+    "Error": _object({"error": _object({"code": _TEXT, "message": _TEXT, "detail": {"type": "object"}}, "detail")}),
+}
+
+_ERRORS = {
+    "400": "a parameter is unknown, repeated or not allowed",
+    "401": "the API token is needed",
+    "404": "there is no photo of this user",
+    "405": "GET and HEAD are allowed",
+    "406": "Accept allows none of the formats",
+    "500": "a setting is wrong, or something unexpected happened",
+    "503": "a store is away, or there are no tables yet: try later",
+}
+_COMMON = ("400", "401", "405", "500", "503")
+
+
+def openapi() -> Schema:
+    people = _page_of(_reference("Person"))
+    people["properties"]["count"] = _COUNT
+    paths = {
+        "/": _operation(
+            "people",
+            "The people asked for",
+            query.PARAMETERS,
+            {one.media_type: people if one is JSON else _TEXT for one in FORMATS.values()},
+            "406",
+            headers={"Link": "the next page", "X-Total-Count": "how many there are in all, when count=1"},
+        ),
+        "/stats": _json("stats", "The people asked for, in figures", FILTERS, _reference("Stats")),
+        "/rejected": _json(
+            "rejected", "What was refused, and why", listings.PARAMETERS, _page_of(_reference("Rejected"))
+        ),
+        "/runs": _json("runs", "What ran, the latest first", listings.PARAMETERS, _page_of(_reference("Run"))),
+        "/photo/{user_id}": _photo(),
+        "/openapi.json": _json("openapi", "This description", {}, {"type": "object"}, conditional=False),
+        "/healthz": _json("health", "Whether the database answers", {}, {"type": "object"}, conditional=False),
+    }
+    paths["/healthz"]["get"]["security"] = [{}]
+    schemes = {"bearer": {"type": "http", "scheme": "bearer"}, "basic": {"type": "http", "scheme": "basic"}}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Rollcall: query-data", "version": "1", "description": "Questions about the roll."},
+        "servers": [{"url": ".", "description": "where this description comes from"}],
+        "security": [{}, {"bearer": []}, {"basic": []}],
+        "paths": paths,
+        "components": {"schemas": _SCHEMAS, "securitySchemes": schemes},
+    }
+
+
+def _page_of(schema: Schema) -> Schema:
+    return _object({"result": {"type": "array", "items": schema}, "next": _NEXT})
+
+
+def _json(name: str, summary: str, table: Table, schema: Schema, *, conditional: bool = True) -> Schema:
+    return _operation(name, summary, table, {JSON.media_type: schema}, conditional=conditional)
+
+
+def _photo() -> Schema:
+    path = {"name": "user_id", "in": "path", "required": True, "schema": _SCHEMAS["Person"]["properties"]["user_id"]}
+    photo = _operation("photo", "A user's photo", {}, {"image/png": {}, "image/jpeg": {}}, "404")
+    photo["get"]["parameters"] = [path]
+    photo["head"]["parameters"] = [path]
+    return photo
+
+
+def _operation(
+    name: str,
+    summary: str,
+    table: Table,
+    content: Mapping[str, Schema],
+    *statuses: str,
+    headers: Mapping[str, str] | None = None,
+    conditional: bool = True,
+) -> Schema:
+    """The path's GET, and its HEAD, which answers the same without a body."""
+    described = {one: {"description": text, "schema": _TEXT} for one, text in (headers or {}).items()}
+    good: Schema = {
+        "description": summary,
+        "headers": described | ({"ETag": {"schema": _TEXT}} if conditional else {}),
+    }
+    parameters = _parameters(table)
+    answers = {"304": {"description": "nothing changed since the ETag in If-None-Match"}} if conditional else {}
+    failures = {status: _ERRORS[status] for status in sorted((*_COMMON, *statuses))}
+    error = {JSON.media_type: {"schema": _reference("Error")}}
+    if HTML.media_type in content:  # who is shown pages is shown errors as pages too
+        error[HTML.media_type] = {"schema": _TEXT}
+    get: Schema = {
+        "operationId": name,
+        "summary": summary,
+        "parameters": parameters,
+        "responses": {
+            "200": good | {"content": {kind: {"schema": schema} for kind, schema in content.items()}},
+            **answers,
+            **{status: {"description": text, "content": error} for status, text in failures.items()},
+        },
+    }
+    head: Schema = {
+        "operationId": f"{name}_head",
+        "summary": f"{summary}: the headers alone",
+        "parameters": parameters,
+        "responses": {
+            "200": good,
+            **answers,
+            **{status: {"description": text} for status, text in failures.items()},
+        },
+    }
+    return {"get": get, "head": head}
+
+
+def _parameters(table: Table) -> list[Schema]:
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "description": f"{one.meaning}: {one.allowed}",
+            "schema": {"type": "array", "items": dict(one.schema)} if one.repeatable else dict(one.schema),
+        }
+        for name, one in table.items()
+    ]

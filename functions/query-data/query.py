@@ -1,0 +1,61 @@
+"""A request for people: who, in which order, how many, from where on, and in which format."""
+
+from dataclasses import dataclass
+
+from werkzeug.datastructures import MultiDict
+
+from .filters import FILTERS, Filters, make_filters
+from .formats import FORMATS, Format, negotiated
+from .paging import AFTER, ORDERS, Order, limit
+from .parameters import Parameter, boolean, one_of, read_parameters
+
+PARAMETERS = FILTERS | {
+    "sort": Parameter(
+        ", ".join(ORDERS),
+        "the order, `-` for descending; people alike come by user_id; names in any case, by their letters' code points",
+        one_of(ORDERS),
+        {"type": "string", "enum": list(ORDERS), "default": "user_id"},
+        default=ORDERS["user_id"],
+    ),
+    "limit": limit(None),
+    "after": AFTER,
+    "count": Parameter(
+        "true, false, 1 or 0",
+        "how many there are in all, as `count` in JSON and as the header `X-Total-Count`",
+        boolean,
+        FILTERS["is_image_exists"].schema,
+        default=False,
+    ),
+    "format": Parameter(
+        ", ".join(FORMATS),
+        "the format, whatever `Accept` says",
+        one_of(FORMATS),
+        {"type": "string", "enum": list(FORMATS)},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is asked for. `limit` None streams everyone; `behind` is SQL, true of the people after the cursor."""
+
+    filters: Filters
+    order: Order
+    limit: int | None
+    behind: str | None
+    count: bool
+    format: Format
+
+
+def read_query(query: MultiDict[str, str], accept: str | None) -> Query:
+    """Check the request's query; ApiError says what is wrong with it and what is allowed."""
+    values = read_parameters(PARAMETERS, query)
+    order: Order = values["sort"]
+    return Query(
+        filters=make_filters(values),
+        order=order,
+        limit=values["limit"],
+        behind=None if values["after"] is None else order.behind(values["after"]),
+        count=values["count"],
+        format=values["format"] or negotiated(accept),
+    )

@@ -1,0 +1,42 @@
+"""Take the README's picture of the page: `python3 tests/browser/screenshot.py`."""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PICTURE = ROOT / "tests/browser/page.png"
+SIZE = {"width": 1280, "height": 1000}
+
+
+def prepared() -> int:
+    """Run this again where the tests' packages are."""
+    environment = ROOT / "infra/local/environment.py"
+    requirements = [ROOT / "infra/local/requirements.txt", ROOT / "tests/requirements.txt"]
+    command = [sys.executable, environment, *requirements, "--", "-m", "tests.browser.screenshot"]
+    return subprocess.call([str(word) for word in command], cwd=ROOT)
+
+
+def take() -> None:
+    from tests.browser import chromium
+    from tests.stack import Stack
+
+    if (path := chromium.find()) is None:
+        sys.exit(chromium.MISSING)
+    with tempfile.TemporaryDirectory() as directory, chromium.started(path) as browser:
+        stack = Stack(Path(directory) / "state")
+        stack.cli("up", "--detach", "--port", "0")
+        try:
+            page = browser.new_page(viewport={"width": SIZE["width"], "height": SIZE["height"]})
+            page.goto(f"{stack.url}/function/query-data", wait_until="networkidle")
+            page.screenshot(path=PICTURE)
+        finally:
+            stack.cli("down")
+    print(f"{PICTURE.relative_to(ROOT)}: {PICTURE.stat().st_size // 1024} KiB")
+
+
+if __name__ == "__main__":
+    if not __package__:
+        sys.exit(prepared())
+    take()

@@ -1,0 +1,43 @@
+"""The page for everyone: what axe checks, light and dark, and screens of any width."""
+
+from typing import Literal
+
+import pytest
+from playwright.sync_api import Page
+
+from tests.browser.accessibility import faults
+from tests.browser.conftest import Problems
+
+pytestmark = pytest.mark.usefixtures("sample")
+
+HOME = "query-data"
+
+STATES = ["", "?min_age=30&user_id=1000", "?name=nobody+at+all", "?min_age=300", "?nonsense=1"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("query", STATES)
+def test_axe_finds_nothing_at_fault(
+    page: Page, problems: Problems, query: str, scheme: Literal["light", "dark"]
+) -> None:
+    page.emulate_media(color_scheme=scheme)
+    response = page.goto(HOME + query)
+    for closed in page.locator("details:not([open]) summary").all():
+        closed.click()
+    assert faults(page) == []
+    assert response is not None
+    if response.status == 400:
+        problems.expect_status(400)
+
+
+def test_the_checker_sees_faults(page: Page) -> None:
+    page.goto(HOME)
+    page.locator("table.people img").first.evaluate("image => image.removeAttribute('alt')")
+    assert any(fault.startswith("image-alt") for fault in faults(page))
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1280])
+def test_nothing_is_wider_than_the_screen(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(HOME)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -1,0 +1,237 @@
+"""The page over the sample people, as a person uses it."""
+
+import csv
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.conftest import Problems
+from tests.stack import Stack
+
+HOME = "query-data"
+
+
+@pytest.fixture(autouse=True)
+def at_home(page: Page, sample: Stack) -> Iterator[None]:
+    page.goto(HOME)
+    yield
+
+
+def ask(sample: Stack, query: str) -> list[dict[str, Any]]:
+    """What a program gets."""
+    people: list[dict[str, Any]] = sample.request("GET", f"/function/query-data{query}").json()["result"]
+    return people
+
+
+def rows(page: Page) -> Locator:
+    return page.locator("table.people tbody tr")
+
+
+def ids(page: Page) -> list[str]:
+    return page.locator("table.people td.id").all_text_contents()
+
+
+@contextmanager
+def another(page: Page) -> Iterator[None]:
+    """What is done within leads to another page, which is there at the end."""
+    with page.expect_navigation():
+        yield
+
+
+def follow(page: Page, link: Locator) -> None:
+    with another(page):
+        link.click()
+
+
+def show(page: Page) -> None:
+    follow(page, page.get_by_role("button", name="Show"))
+
+
+def expected(people: list[dict[str, Any]]) -> list[str]:
+    return [person["user_id"] for person in people]
+
+
+def test_the_page_shows_everyone_fifty_at_a_time(page: Page, sample: Stack) -> None:
+    expect(page).to_have_title("100 people · Rollcall")
+    expect(page.get_by_role("heading", level=1)).to_have_text("100 people on the roll")
+    assert ids(page) == expected(ask(sample, "?limit=50"))
+
+
+def test_filters_are_filled_in_and_shown(page: Page, sample: Stack) -> None:
+    page.get_by_label("Photo", exact=True).select_option("With a photo")
+    page.get_by_label("Age from").fill("30")
+    page.get_by_label("Age to").fill("60.5")
+    page.get_by_label("Order").select_option("Oldest first")
+    show(page)
+    people = ask(sample, "?is_image_exists=true&min_age=30&max_age=60.5&sort=birthdate")
+    assert 0 < len(people) < 50
+    assert ids(page) == expected(people)
+    expect(page.get_by_role("heading", level=1)).to_have_text(f"{len(people)} people match")
+    expect(page.get_by_label("Photo", exact=True)).to_have_value("true")
+    expect(page.get_by_label("Age to")).to_have_value("60.5")
+    follow(page, page.get_by_role("link", name="Clear filters"))
+    expect(page.get_by_role("heading", level=1)).to_have_text("100 people on the roll")
+
+
+def test_a_name_is_found_by_its_beginning(page: Page) -> None:
+    page.get_by_label("Name begins with").fill("ann")
+    with another(page):
+        page.keyboard.press("Enter")
+    names = page.locator("table.people .name bdi").all_text_contents()
+    assert names
+    assert all(any(part.lower().startswith("ann") for part in name.split()) for name in names)
+
+
+def test_user_ids_are_asked_for_one_after_the_other(page: Page) -> None:
+    page.get_by_label("User ID", exact=True).fill("1001")
+    show(page)
+    page.get_by_label("or User ID").fill("1000")
+    show(page)
+    expect(rows(page)).to_have_count(2)
+    assert ids(page) == ["1000", "1001"]
+
+
+def test_columns_sort_there_and_back(page: Page, sample: Stack) -> None:
+    header = page.get_by_role("columnheader", name="Born")
+    follow(page, header.get_by_role("link"))
+    expect(header).to_have_attribute("aria-sort", "ascending")
+    assert ids(page) == expected(ask(sample, "?limit=50&sort=birthdate"))
+    follow(page, header.get_by_role("link"))
+    expect(header).to_have_attribute("aria-sort", "descending")
+    assert ids(page) == expected(ask(sample, "?limit=50&sort=-birthdate"))
+
+
+def test_paging_leads_through_everyone_and_the_back_button_leads_back(page: Page, sample: Stack) -> None:
+    page.get_by_label("People a page").fill("30")
+    page.get_by_label("Order").select_option("Last name, A–Z")
+    show(page)
+    pages = [ids(page)]
+    while (following := page.get_by_role("link", name="Next page")).count():
+        follow(page, following)
+        pages.append(ids(page))
+    assert [len(one) for one in pages] == [30, 30, 30, 10]
+    assert list(chain.from_iterable(pages)) == expected(ask(sample, "?sort=last_name"))
+    page.go_back()
+    assert ids(page) == pages[2]
+    page.go_back()
+    page.go_back()
+    assert ids(page) == pages[0]
+    expect(page.get_by_label("People a page")).to_have_value("30")
+    page.go_forward()
+    follow(page, page.get_by_role("link", name="First page"))
+    assert ids(page) == pages[0]
+
+
+def test_the_same_result_is_there_as_csv_and_as_json(page: Page, sample: Stack) -> None:
+    page.goto(f"{HOME}?min_age=20&sort=-birthdate&limit=5")
+    people = ask(sample, "?min_age=20&sort=-birthdate")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="CSV").click()
+    with Path(download.value.path()).open(encoding="utf-8-sig", newline="") as file:
+        assert [row["user_id"] for row in csv.DictReader(file)] == expected(people)
+    follow(page, page.get_by_role("link", name="JSON", exact=True))
+    assert json.loads(page.locator("body").inner_text())["result"] == people
+
+
+@pytest.mark.parametrize("address", [HOME, f"{HOME}/"])
+def test_photos_are_shown(page: Page, address: str) -> None:
+    page.goto(address)
+    photo = page.get_by_role("img", name="Photo of Ada Northfield")
+    photo.scroll_into_view_if_needed()
+    page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=photo.element_handle())
+    follow(page, page.get_by_role("link", name="Photo of Ada Northfield"))
+    expect(page).to_have_url(f"{page.url.rpartition('/')[0]}/0001")
+
+
+def test_the_histogram_says_what_the_figures_say(page: Page, sample: Stack) -> None:
+    ages = sample.request("GET", "/function/query-data/stats").json()["ages"]
+    page.get_by_text("Ages as a table").click()
+    table = page.get_by_role("table", name="People by age")
+    assert table.locator("td").all_text_contents() == [str(one["people"]) for one in ages]
+    heights = [float(bar.get_attribute("height") or 0) for bar in page.locator("svg .bar").all()]
+    tallest = max(one["people"] for one in ages)
+    assert heights == pytest.approx([112 * one["people"] / tallest for one in ages], abs=2)
+    expect(page.get_by_role("img", name="Ages by decade")).to_be_visible()
+
+
+def test_rejected_files_and_the_last_run_are_told(page: Page, sample: Stack) -> None:
+    rejected = sample.request("GET", "/function/query-data/rejected").json()["result"]
+    assert rejected
+    section = page.get_by_role("region", name="files rejected")
+    for one in rejected:
+        row = section.get_by_role("row", name=one["object"])
+        expect(row).to_contain_text(one["message"])
+        expect(section.locator(".reasons")).to_contain_text(one["code"].replace("_", " "))
+    run = page.get_by_role("region", name="Last run")
+    expect(run).to_contain_text("A request started it on")
+    expect(run).to_contain_text("it is complete")
+
+
+def test_everything_can_be_done_by_keyboard(page: Page) -> None:
+    page.keyboard.press("Tab")
+    skip = page.get_by_role("link", name="Skip to the people")
+    expect(skip).to_be_focused()
+    expect(skip).to_be_in_viewport()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    page.goto(HOME)
+    seen = tab_to(page, page.get_by_label("Age from"))
+    page.keyboard.type("70")
+    with another(page):
+        page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("match")
+    seen += tab_to(page, page.get_by_role("columnheader", name="Born").get_by_role("link"))
+    with another(page):
+        page.keyboard.press("Enter")
+    expect(page.get_by_role("columnheader", name="Born")).to_have_attribute("aria-sort", "ascending")
+    assert all(outline != "none" for outline in seen), "the focus is always seen"
+
+
+def tab_to(page: Page, target: Locator, limit: int = 40) -> list[str]:
+    """Press Tab until the target has the focus; how each element on the way was outlined."""
+    outlines = []
+    for _ in range(limit):
+        page.keyboard.press("Tab")
+        outlines.append(str(page.evaluate("getComputedStyle(document.activeElement).outlineStyle")))
+        if target.evaluate("element => element === document.activeElement"):
+            return outlines
+    raise AssertionError(f"{target} is not reached by {limit} tabs")
+
+
+def test_a_value_that_is_not_allowed_is_told_beside_its_field(page: Page, problems: Problems) -> None:
+    response = page.goto(f"{HOME}?min_age=300&name=Ann")
+    assert response is not None
+    assert response.status == 400
+    field = page.get_by_label("Age from")
+    expect(field).to_have_value("300")
+    expect(field).to_have_attribute("aria-invalid", "true")
+    expect(field).to_have_accessible_description(
+        "min_age='300' is not allowed: years from 0 to 200, such as 30 or 30.5"
+    )
+    expect(page.get_by_label("Name begins with")).to_have_value("Ann")
+    field.fill("30")
+    show(page)
+    expect(page.get_by_role("heading", level=1)).to_contain_text("match")
+    problems.expect_status(400)
+
+
+def test_the_browser_itself_refuses_what_is_not_allowed(page: Page) -> None:
+    page.get_by_label("User ID", exact=True).fill("12a")
+    page.get_by_role("button", name="Show").click()
+    assert page.get_by_label("User ID", exact=True).evaluate("field => field.validity.patternMismatch")
+    assert "?" not in page.url
+
+
+def test_a_script_in_the_page_would_not_run(page: Page, problems: Problems) -> None:
+    inserted = "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.ran = true\">')"
+    page.evaluate(inserted)
+    page.wait_for_timeout(300)
+    assert page.evaluate("window.ran") is None
+    assert any("Content Security Policy" in one for one in problems)
+    problems.clear()

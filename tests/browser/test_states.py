@@ -1,0 +1,144 @@
+"""The page over rolls out of the ordinary, and without one."""
+
+from collections.abc import Iterator
+
+import pytest
+import query_data.handler
+from playwright.sync_api import Page, expect
+from werkzeug.datastructures import Headers, MultiDict
+
+from tests.browser.accessibility import faults
+from tests.browser.conftest import Problems
+from tests.stack import Stack
+
+HOME = "query-data"
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "'--><svg onload=alert(1)>",
+    "{{ 7 * 7 }}{% raw %}",
+    "</title></style><b>&amp;",
+    "javascript:alert(1)",
+]
+
+INSERT = """
+insert into users (user_id, first_name, last_name, birthts, img_path, csv_etag, csv_modified)
+values (:user_id, :first, :last, 0, null, 'etag', now())
+"""
+INSERT_REJECTED = """
+insert into rejected (object, etag, line, code, message) values (:object, 'etag', 2, 'bad_name', :message)
+"""
+INSERT_MANY = """
+insert into users (user_id, first_name, last_name, birthts, csv_etag, csv_modified)
+select lpad(n::text, 9, '0'), 'First ' || n, 'Last', n * 20000000::bigint, 'etag', now()
+from generate_series(1, 100000) n
+"""
+
+
+def test_nobody_yet_says_how_to_upload(roll: Stack, page: Page) -> None:
+    page.goto(HOME)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Nobody is on the roll yet")
+    expect(page.locator("main")).to_contain_text("infra/local upload")
+    expect(page.get_by_role("search")).to_have_count(0)
+    assert faults(page) == []
+
+
+def test_hostile_names_are_shown_as_they_are_and_do_nothing(roll: Stack, page: Page) -> None:
+    for number, name in enumerate(HOSTILE):
+        roll.sql(INSERT, user_id=str(number), first=name, last=name)
+        roll.sql(INSERT_REJECTED, object=f"{name}.csv", message=name)
+    page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
+    page.goto(HOME)
+    assert page.locator(".name bdi").all_text_contents() == [f"{name} {name}" for name in HOSTILE]
+    page.get_by_text("Which files").click()
+    assert sorted(page.locator("#rejected th bdi").all_text_contents()) == sorted(f"{name}.csv" for name in HOSTILE)
+    assert page.locator("main script, main img, main svg:not(.histogram), main style").count() == 0
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_parameters_come_back_as_text(roll: Stack, page: Page, problems: Problems, name: str) -> None:
+    roll.sql(INSERT, user_id="1", first="Ada", last="Byron")
+    page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
+    page.goto(HOME)
+    page.get_by_label("Name begins with").fill(name)
+    with page.expect_navigation():
+        page.get_by_role("button", name="Show").click()
+    expect(page.get_by_label("Name begins with")).to_have_value(name)
+    expect(page.get_by_role("heading", level=1)).to_have_text("No one matches")
+
+
+def test_names_in_any_script_and_of_any_length_fit_a_phone(roll: Stack, page: Page) -> None:
+    roll.sql(INSERT, user_id="1", first="نور الهدى", last="عبد الرحمن")
+    roll.sql(INSERT, user_id="2", first="W" * 200, last="w" * 200)
+    roll.sql(INSERT, user_id="9" * 18, first="小明", last="王")
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(HOME)
+    name = page.locator(".name bdi").first
+    assert name.evaluate("element => getComputedStyle(element).direction") == "rtl"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert faults(page) == []
+
+
+def test_a_hundred_thousand_people_are_grouped_and_paged(roll: Stack, page: Page) -> None:
+    roll.sql(INSERT_MANY)
+    page.goto(HOME)
+    expect(page.get_by_role("heading", level=1)).to_have_text("100,000 people on the roll")
+    expect(page.locator("table.people tbody tr")).to_have_count(50)
+    with page.expect_navigation():
+        page.get_by_role("link", name="Next page").click()
+    expect(page.locator("table.people td.id").first).to_have_text("000000051")
+
+
+def test_what_changes_is_seen_after_a_reload_and_what_does_not_is_not_sent_again(roll: Stack, page: Page) -> None:
+    roll.bucket.put_person("1", "Ada", "Byron")
+    roll.process()
+    first = roll.request("GET", f"/function/{HOME}", Accept="text/html")
+    again = roll.request("GET", f"/function/{HOME}", Accept="text/html", If_None_Match=first.headers["ETag"])
+    assert (first.status, again.status, again.body) == (200, 304, b"")
+    page.goto(HOME)
+    expect(page.locator(".name bdi")).to_have_text("Ada Byron")
+    roll.bucket.put_person("1", "Ada", "Lovelace")
+    roll.process()
+    page.reload()
+    expect(page.locator(".name bdi")).to_have_text("Ada Lovelace")
+
+
+@pytest.fixture
+def without_tables(roll: Stack) -> Iterator[None]:
+    roll.sql("alter table users rename to users_moved")
+    yield
+    roll.sql("alter table users_moved rename to users")
+
+
+def test_without_tables_a_small_page_says_so(without_tables: None, page: Page, problems: Problems) -> None:
+    response = page.goto(HOME)
+    assert response is not None
+    assert (response.status, response.headers["retry-after"]) == (503, "5")
+    expect(page.get_by_role("alert")).to_contain_text("run process-data once")
+    assert faults(page) == []
+    problems.expect_status(503)
+
+
+class Event:
+    """A browser's request as the template hands it over."""
+
+    method, path, body = "GET", "/", b""
+    headers = Headers({"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    query = MultiDict[str, str]()
+
+
+def test_a_database_that_is_away_gives_a_page_and_503(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {**stack.query_settings, "postgres_port": "1"}.items():
+        monkeypatch.setenv(name, value)
+    query_data.handler._pool.cache_clear()
+    query_data.handler._settings.cache_clear()
+    try:
+        response = query_data.handler.handle(Event(), None)
+    finally:
+        query_data.handler._pool.cache_clear()
+        query_data.handler._settings.cache_clear()
+    assert (response.status_code, response.content_type) == (503, "text/html; charset=utf-8")
+    assert "Content-Security-Policy" in response.headers
+    assert "Retry-After" in response.headers
+    assert "can’t be read" in response.get_data(as_text=True)

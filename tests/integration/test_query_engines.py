@@ -1,0 +1,210 @@
+"""Another engine agrees: the same 100,000 people in a pandas frame, filtered and sorted there."""
+
+import itertools
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime
+from random import Random
+from threading import Event
+from urllib.parse import urlencode
+
+import numpy as np
+import pandas as pd
+import pytest
+import urllib3
+
+from tests.stack import Stack
+
+Query = dict[str, str | list[str]]
+
+PEOPLE = 100_000
+FIRST = ["Ada", "ada", "Zoë", "Łukasz", "Anna", "Ann", "O'Neil", "נועה", "Éva", "Al"]
+LAST = ["Byron", "byron", "Nowak", "Żak", "van der Berg", "Annan", "de Wit", "Ng", "Ahmed"]
+
+INSERT = """
+insert into users (user_id, first_name, last_name, birthts, img_path, csv_etag, csv_modified)
+select user_id, first_name, last_name, birthts, img_path, 'etag', now()
+from unnest(
+    cast(:user_id as text[]), cast(:first_name as text[]), cast(:last_name as text[]), cast(:birthts as bigint[]),
+    cast(:img_path as text[])
+) as person (user_id, first_name, last_name, birthts, img_path)
+"""
+
+PHOTOS: list[Query] = [{}, {"is_image_exists": "true"}, {"is_image_exists": "0"}]
+AGES: list[Query] = [{}, {"min_age": "30"}, {"max_age": "41.75"}, {"min_age": "30", "max_age": "41.75"}]
+NAMES: list[Query] = [{}, {"name": "ann"}, {"name": "ŻA"}]
+SORTS = ["user_id", "-user_id", "birthdate", "-birthdate", "last_name", "-last_name"]
+
+
+def make_people(seed: int = 4) -> pd.DataFrame:
+    """People with few different names and birthdates, so that most have equals."""
+    random = np.random.default_rng(seed)
+    today = (datetime.now(UTC).date() - date(1970, 1, 1)).days
+    days = today - random.integers(0, 33_000, PEOPLE)
+    user_id = pd.Series(random.permutation(PEOPLE * 9)[:PEOPLE]).astype(str)
+    user_id[::7] = "00" + user_id[::7]
+    with_photo = random.random(PEOPLE) < 0.3
+    return pd.DataFrame(
+        {
+            "user_id": user_id,
+            "first_name": random.choice(FIRST, PEOPLE),
+            "last_name": random.choice(LAST, PEOPLE),
+            "birthts": days * 86_400_000 + random.integers(0, 86_400_000, PEOPLE),
+            "birthdate": pd.to_datetime(days, unit="D"),
+            "img_path": ("src/" + user_id + ".png").where(with_photo, None),
+        }
+    ).drop_duplicates("user_id")
+
+
+def ages(birthdates: "pd.Series[pd.Timestamp]", today: date) -> "pd.Series[float]":
+    """Age in pandas' terms: years passed, and the part of the one that runs."""
+    year, month, day = (getattr(birthdates.dt, part) for part in ("year", "month", "day"))
+
+    def birthday(years: "pd.Series[int]") -> "pd.Series[pd.Timestamp]":
+        first = pd.to_datetime(pd.DataFrame({"year": years, "month": month, "day": 1}))
+        dates: pd.Series[pd.Timestamp] = first + pd.to_timedelta(day - 1, unit="D")
+        return dates
+
+    now = pd.Timestamp(today)
+    last = pd.Series(today.year, index=birthdates.index)
+    last -= (birthday(last) > now).astype(int)
+    since, until = now - birthday(last), birthday(last + 1) - birthday(last)
+    found: pd.Series[float] = (last - year) + since.dt.days / until.dt.days
+    return found
+
+
+def order(frame: pd.DataFrame, sort: str) -> pd.DataFrame:
+    keyed = frame.assign(key=frame["last_name"].str.lower() if sort.endswith("last_name") else frame[sort.strip("-")])
+    return keyed.sort_values(["key", "user_id"], ascending=not sort.startswith("-"))
+
+
+def choose(frame: pd.DataFrame, query: Query) -> pd.DataFrame:
+    kept = pd.Series(True, index=frame.index)
+    if "is_image_exists" in query:
+        kept &= frame["img_path"].notna() == (query["is_image_exists"] == "true")
+    if "min_age" in query:
+        kept &= frame["age"] >= float(str(query["min_age"]))
+    if "max_age" in query:
+        kept &= frame["age"] <= float(str(query["max_age"]))
+    if "name" in query:
+        begins = str(query["name"]).lower()
+        first, last = (frame[name].str.lower().str.startswith(begins) for name in ("first_name", "last_name"))
+        kept &= first | last
+    if "user_id" in query:
+        kept &= frame["user_id"].isin(query["user_id"])
+    return frame[kept]
+
+
+def combinations(ids: list[str]) -> Iterator[Query]:
+    for photo, age, name, by_id in itertools.product(PHOTOS, AGES, NAMES, [{}, {"user_id": ids}]):
+        yield {**photo, **age, **name, **by_id}
+
+
+class Asker:
+    def __init__(self, stack: Stack) -> None:
+        self._url, self._pool = f"{stack.url}/function/query-data", urllib3.PoolManager()
+
+    def ids(self, query: Query, sort: str, limit: int | None) -> list[str]:
+        """The user_ids of all pages, in the order they come."""
+        asked = query | {"sort": sort} | ({} if limit is None else {"limit": str(limit)})
+        found: list[str] = []
+        url: str | None = "?" + urlencode(asked, doseq=True)
+        while url is not None:
+            answer = self._pool.request("GET", f"{self._url}{url}")
+            assert answer.status == 200, answer.data
+            document = answer.json()
+            assert limit is None or len(document["result"]) <= limit
+            found += [person["user_id"] for person in document["result"]]
+            url = document["next"]
+        return found
+
+
+@pytest.fixture(scope="module")
+def people(stack: Stack, fresh: object) -> Iterator[pd.DataFrame]:
+    assert callable(fresh)
+    fresh()
+    frame = make_people()
+    columns = frame.drop(columns="birthdate").astype(object).where(frame.notna(), None)
+    stack.sql(INSERT, **{str(name): columns[name].tolist() for name in columns})
+    stack.sql("analyze users")
+    yield frame.assign(age=ages(frame["birthdate"], datetime.now(UTC).date()))
+    fresh()
+
+
+@pytest.fixture
+def arrivals(stack: Stack, people: pd.DataFrame) -> Iterator[None]:
+    """New people all the time, whose user_ids begin with 9999; those who watch leave them out."""
+    enough = Event()
+
+    def arrive() -> None:
+        for number in itertools.count():
+            if enough.is_set():
+                return
+            days = int(time.time()) // 86_400 - number * 7919 % 33_000
+            stack.sql(
+                INSERT,
+                user_id=[f"9999{number:08}"],
+                first_name=[FIRST[number % 10]],
+                last_name=[LAST[number % 9]],
+                birthts=[days * 86_400_000],
+                img_path=["src/9999.png" if number % 3 else None],
+            )
+
+    with ThreadPoolExecutor(1) as executor:
+        arriving = executor.submit(arrive)
+        yield
+        enough.set()
+        arriving.result()
+    stack.sql("delete from users where user_id like '9999________'")
+
+
+def settled(ids: list[str]) -> list[str]:
+    return [one for one in ids if not (len(one) == 12 and one.startswith("9999"))]
+
+
+def few(people: pd.DataFrame) -> list[str]:
+    return [*people["user_id"].iloc[::2500], "1", "123456789012345678"]
+
+
+def test_every_combination_of_filters_and_sort_gives_the_same_people_in_the_same_order(
+    stack: Stack, people: pd.DataFrame, arrivals: None
+) -> None:
+    asker = Asker(stack)
+    ordered = {sort: order(people, sort) for sort in SORTS}
+    asked = 0
+    sorts = Random(4)
+    for query in combinations(few(people)):
+        sort = sorts.choice(SORTS)
+        expected = choose(ordered[sort], query)["user_id"].tolist()
+        limits = [None, 1000] if len(expected) > 500 else [None, 1000, 7, 1]
+        for limit in limits:
+            assert settled(asker.ids(query, sort, limit)) == expected, (query, sort, limit)
+            asked += 1
+    assert asked > 150
+
+
+@pytest.mark.parametrize("sort", SORTS)
+@pytest.mark.parametrize("limit", [1, 7, 1000])
+def test_every_order_is_the_same_page_by_page(
+    stack: Stack, people: pd.DataFrame, arrivals: None, sort: str, limit: int
+) -> None:
+    query: Query = {"name": "ann", "min_age": "30", "max_age": "30.1" if limit < 1000 else "60"}
+    expected = choose(order(people, sort), query)["user_id"].tolist()
+    assert len(expected) > 20
+    assert settled(Asker(stack).ids(query, sort, limit)) == expected
+
+
+def test_counts_and_stats_are_the_same(stack: Stack, people: pd.DataFrame) -> None:
+    for query in combinations(few(people)):
+        expected = choose(people, query)
+        asked = urlencode(query, doseq=True)
+        counted = stack.request("GET", f"/function/query-data?{asked}&limit=1&count=1").json()["count"]
+        assert counted == len(expected)
+        stats = stack.request("GET", f"/function/query-data/stats?{asked}").json()
+        assert stats["people"] == len(expected)
+        assert stats["with_photo"] == expected["img_path"].notna().sum()
+        bars = (expected["age"] // 10).astype(int).value_counts()
+        assert {bar["from"]: bar["people"] for bar in stats["ages"] if bar["people"]} == {
+            10 * decade: number for decade, number in zip(bars.index.tolist(), bars.tolist(), strict=True)
+        }

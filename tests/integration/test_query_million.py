@@ -1,0 +1,136 @@
+"""A million people: the indexes are used, and answers are whole without ever being in memory."""
+
+import csv
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import pytest
+from query_data import users
+from query_data.query import read_query
+from query_data.shared.storage.records import Connection
+from query_data.shared.storage.settings import RecordsSettings, load
+from werkzeug.datastructures import MultiDict
+
+from tests.million import MILLION, fill, user_ids
+from tests.stack import Stack
+
+MEBIBYTE = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def crowd(stack: Stack, fresh: Callable[[], None]) -> Iterator[Stack]:
+    fresh()
+    fill(stack)
+    yield stack
+    fresh()
+
+
+class Explained(Connection):
+    """Runs EXPLAIN of what it is given."""
+
+    plan = ""
+
+    def run(self, sql: str, **parameters: object) -> list[list[Any]]:
+        self.plan = "\n".join(row[0] for row in super().run(f"explain {sql}", **parameters))
+        return [["", 0, "", ""]]
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        ("min_age=30&max_age=30.01&limit=100", "users_birthdate"),
+        ("min_age=150&limit=100", "users_birthdate"),
+        ("max_age=0.5&limit=1000", "users_birthdate"),
+        ("min_age=30&max_age=40&limit=100&sort=birthdate", "users_birthdate"),
+        ("limit=100&sort=-birthdate", "users_birthdate"),
+        ("limit=100", "users_user_id_key"),
+        ("limit=100&sort=-user_id", "users_user_id_key"),
+        ("user_id=1&user_id=000007919", "users_user_id_key"),
+        ("limit=100&sort=last_name", "users_last_name"),
+        ("limit=100&sort=-last_name", "users_last_name"),
+        ("limit=100&name=first 1234", "users_first_name"),
+        ("limit=100&name=first 1234", "users_last_name"),
+        ("limit=100&name=ŁAST 12345", "users_last_name"),
+        ("limit=100&is_image_exists=true", "users_with_photo"),
+        ("limit=1000&is_image_exists=false", "users_without_photo"),
+    ],
+)
+def test_every_filter_and_sort_is_served_by_an_index(crowd: Stack, query: str, index: str) -> None:
+    asked = read_query(MultiDict(parse_qsl(query)), None)
+    today = datetime.now(UTC).date()
+    with closing(Explained(load(RecordsSettings, crowd.query_settings))) as records:
+        page = users.page(records, asked, asked.limit or 1000, today)
+        assert index in records.plan, records.plan
+        assert "Seq Scan" not in records.plan
+        assert page.cursor is None
+        if "sort" in query:  # a page further on begins where the last one ended
+            last = {"user_id": "000500000", "birthdate": "2000-01-01", "last_name": "łast 5"}[
+                asked.order.name.strip("-")
+            ]
+            behind = MultiDict([*parse_qsl(query), ("after", asked.order.cursor(last, "000500000"))])
+            users.page(records, read_query(behind, None), 100, today)
+            assert "Index Cond: (" in records.plan, records.plan
+            assert " Sort" not in records.plan
+
+
+def memory(crowd: Stack) -> int:
+    """The function's memory in bytes: the most it ever had, or where that isn't told, what it has now."""
+    [line] = [line.split() for line in crowd.cli("status").stdout.splitlines() if line.split()[0] == "query-data"]
+    pid = line[line.index("pid") + 1]
+    status = Path(f"/proc/{pid}/status")
+    if status.exists():
+        return 1024 * int(status.read_text().partition("VmHWM:")[2].split()[0])
+    return 1024 * int(subprocess.run(["ps", "-o", "rss=", "-p", pid], capture_output=True, check=True).stdout)
+
+
+def json_people(file: Path) -> Iterator[str]:
+    """The document, checked without holding it: a line each, between what the first and the last one have."""
+    with file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines):
+            text = line.rstrip("\n")
+            text = text.removeprefix('{"result": [') if number == 0 else text
+            text = text.removesuffix('], "next": null}') if number == MILLION - 1 else text.removesuffix(",")
+            yield json.loads(text)["user_id"]
+
+
+def ndjson_people(file: Path) -> Iterator[str]:
+    with file.open(encoding="utf-8") as lines:
+        for line in lines:
+            yield json.loads(line)["user_id"]
+
+
+def csv_people(file: Path) -> Iterator[str]:
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        for row in csv.DictReader(lines, strict=True):
+            assert len(row) == 8
+            yield row["user_id"]
+
+
+FORMATS = {"json": json_people, "csv": csv_people, "ndjson": ndjson_people}
+
+
+def test_a_million_people_are_streamed_whole_in_every_format_at_once(crowd: Stack, tmp_path: Path) -> None:
+    url = f"{crowd.url}/function/query-data?format="
+    curls = [
+        subprocess.Popen(["curl", "--silent", "--fail", "--output", tmp_path / form, url + form]) for form in FORMATS
+    ]
+    assert [curl.wait(120) for curl in curls] == [0, 0, 0]
+    expected = user_ids()
+    for form, read in FORMATS.items():
+        assert list(read(tmp_path / form)) == expected
+        (tmp_path / form).unlink()
+    assert memory(crowd) < 128 * MEBIBYTE
+
+
+def test_a_slow_client_costs_no_memory(crowd: Stack) -> None:
+    before = memory(crowd)
+    command = ["curl", "--silent", "--limit-rate", "2M", "--max-time", "4", "--output", "/dev/null"]
+    slow = [subprocess.Popen([*command, f"{crowd.url}/function/query-data"]) for _ in range(3)]
+    assert [curl.wait(60) for curl in slow] == [28, 28, 28]  # the time was up
+    assert memory(crowd) < before + 20 * MEBIBYTE
