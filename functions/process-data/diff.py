@@ -46,7 +46,7 @@ delete from rejected where object in (
 
 _REFUSE_UNREAD = f"""
 insert into rejected (object, etag, code, message)
-select key, etag,
+select distinct on (key) key, etag,
     case kind when 'bad_name' then '{Reason.BAD_NAME}' else '{Reason.TOO_LARGE}' end,
     case kind when 'bad_name' then 'the name must be <user_id>.csv, the user_id 1 to 18 digits'
         else 'the file has ' || size || ' bytes: {CONTENT_LIMIT} are allowed' end
@@ -61,7 +61,7 @@ returning object, etag, line, code, message
 
 _TODO = f"""
 create temp table todo as
-select key
+select distinct key
 from listing left join users using (user_id) left join rejected on object = key
 where kind = 'csv' and size <= {CONTENT_LIMIT}
     and csv_etag is distinct from listing.etag and rejected.etag is distinct from listing.etag

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from .keys import CONTENT_LIMIT
 from .rejection import Reason, Rejection
-from .shared.storage.errors import ObjectMissing, ObjectTooLarge, Unavailable
+from .shared.storage.errors import ObjectMissing, ObjectTooLarge, Refused, Unavailable
 from .shared.storage.objects import Objects
 
 
@@ -30,13 +30,14 @@ class Gone:
 class Failed:
     """The object can't be had now, while others can: it is left to the next run."""
 
-    error: Unavailable
+    key: str
+    error: Unavailable | Refused
 
 
 Answer = Fetched | Rejection | Gone | Failed
 
 _TOLERATED = 2
-"""Failures in a batch; one more, and S3 itself is away."""
+"""Objects of a batch that may be away; one more, and S3 itself is. It is refused when all of more than these are."""
 
 
 def fetch_batches(
@@ -44,7 +45,7 @@ def fetch_batches(
 ) -> Generator[list[Answer], None, None]:
     """Yield what each batch of keys holds, in their order; while one is worked on, the next is on its way.
 
-    Unavailable when more than a few objects of a batch can't be had.
+    Unavailable or Refused when more than a few objects of a batch can't be had.
     """
 
     def fetch(key: str) -> Answer:
@@ -69,12 +70,13 @@ def _submit(executor: ThreadPoolExecutor, fetch: Callable[[str], Answer], keys: 
 
 def _arrived(futures: list[Future[Answer]]) -> list[Answer]:
     answers: list[Answer] = []
-    failures = 0
+    away = refused = 0
     for future in futures:
         answers.append(answer := future.result())
         if isinstance(answer, Failed):
-            failures += 1
-            if failures > _TOLERATED:
+            away += isinstance(answer.error, Unavailable)
+            refused += isinstance(answer.error, Refused)
+            if away > _TOLERATED or refused == len(futures) > _TOLERATED:
                 raise answer.error
     return answers
 
@@ -84,8 +86,8 @@ def _fetch(objects: Objects, bucket: str, key: str) -> Answer:
         found = objects.get(bucket, key, limit=CONTENT_LIMIT)
     except ObjectMissing:
         return Gone()
-    except Unavailable as error:
-        return Failed(error)
+    except (Unavailable, Refused) as error:
+        return Failed(key, error)
     except ObjectTooLarge as error:  # it was smaller when it was listed
         message = f"the file has {error.size} bytes: {CONTENT_LIMIT} are allowed"
         return Rejection(key, error.etag, None, Reason.TOO_LARGE, message)

@@ -55,7 +55,7 @@ def _rows(page: Page) -> list[tuple[object, ...]]:
     named = ((read_key(item.key), item) for item in page.objects)
     return [
         # PostgreSQL's text can't hold NUL
-        (name.kind, name.user_id, item.key.replace("\0", "\ufffd"), item.etag, item.modified, item.size)
+        (name.kind, name.user_id, item.key.replace("\0", "\\x00"), item.etag, item.modified, item.size)
         for name, item in named
         if name.kind != "ignored"
     ]

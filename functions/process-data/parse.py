@@ -20,6 +20,7 @@ EARLIEST = datetime(1850, 1, 1, tzinfo=UTC)
 
 _EARLIEST = int(EARLIEST.timestamp() * 1000)
 _QUOTED = re.compile(r'(?<![^,\r\n])[ \t]*("(?:[^"]|"")*")[ \t]*(?=[,\r\n]|\Z)')
+_SPACE = " \t"
 _SHOWN = 40  # characters of a bad value that a message quotes
 
 
@@ -68,7 +69,7 @@ def _read_row(body: bytes) -> tuple[int, tuple[str, ...]]:
     # spaces around a quoted value are allowed here, while RFC 4180 and the csv module want none
     reader = csv.reader(StringIO(_QUOTED.sub(r"\1", text), newline=""), strict=True)
     try:
-        lines = [(reader.line_num, [field.strip() for field in row]) for row in reader if any(map(str.strip, row))]
+        lines = [(reader.line_num, [field.strip(_SPACE) for field in row]) for row in reader if not _is_blank(row)]
     except csv.Error as error:
         raise _Refusal(reader.line_num, Reason.BAD_QUOTING, f"the quotes don't match: {error}") from error
     if not lines:
@@ -83,6 +84,10 @@ def _read_row(body: bytes) -> tuple[int, tuple[str, ...]]:
     if len(row) != len(COLUMNS):
         raise _Refusal(line, Reason.WRONG_FIELD_COUNT, f"the row has {len(row)} values: {len(COLUMNS)} are needed")
     return line, tuple(row[header.index(column)] for column in COLUMNS)
+
+
+def _is_blank(row: list[str]) -> bool:
+    return not row or (len(row) == 1 and not row[0].strip(_SPACE))
 
 
 def _decode(body: bytes) -> str:
@@ -125,7 +130,7 @@ def _check_values(frame: pd.DataFrame, now: int) -> dict[int, tuple[Reason, str]
     for column in ("first_name", "last_name"):
         names = frame[column].astype(str)
         rule = f"1 to {NAME_LIMIT} characters are needed"
-        refuse(names == "", column, Reason.EMPTY_VALUE, rule)
+        refuse(names.str.strip() == "", column, Reason.EMPTY_VALUE, rule)
         refuse(names.str.len() > NAME_LIMIT, column, Reason.TOO_LONG, rule)
         refuse(
             names.str.contains(r"[\x00-\x1f\x7f-\x9f]"),

@@ -12,7 +12,7 @@ from typing import Any
 
 from .deadline import Deadline
 from .diff import batches, compare
-from .fetch import Failed, Fetched, fetch_batches
+from .fetch import Fetched, fetch_batches
 from .listing import load_listing
 from .outputs import Output, export
 from .parse import parse
@@ -107,7 +107,7 @@ class Run:
                     parsed = parse((one for one in batch if isinstance(one, Fetched | Rejection)), datetime.now(UTC))
                 with tally.stage("store"):
                     stored = store(records, parsed)
-                tally.took(stored, parsed.rejections, sum(not isinstance(one, Failed) for one in batch))
+                tally.took(stored, parsed.rejections, batch)
                 wrote = wrote or stored.wrote
         return wrote
 

@@ -25,6 +25,7 @@ class Reason(StrEnum):
     NOT_AN_INTEGER = "not_an_integer"
     TOO_EARLY = "too_early"
     IN_THE_FUTURE = "in_the_future"
+    OLDER_VERSION = "older_version"
 
 
 @dataclass(frozen=True, slots=True)

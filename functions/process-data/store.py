@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 
 from .outputs import OUTPUT, REJECTED, mark
 from .parse import Parsed
+from .rejection import Reason
 from .shared.storage.records import Connection
 
 _CREATE = """
@@ -41,9 +42,25 @@ from compared
 
 _MENDED = """
 delete from rejected where object in (
-    select object from rejected join staged on object = user_id || '.csv' order by object for update of rejected
+    select object
+    from rejected join staged on object = user_id || '.csv' join users using (user_id)
+    where csv_etag = staged.etag
+    order by object
+    for update of rejected
 )
 """
+
+# What the upsert passed over, so that it is told of and not read again.
+_OLDER = f"""
+insert into rejected (object, etag, code, message)
+select user_id || '.csv', staged.etag, '{Reason.OLDER_VERSION}',
+    'it was last modified at ' || modified || ', before the version on the roll (' || csv_modified || ')'
+from staged join users using (user_id)
+where csv_etag <> staged.etag and modified < csv_modified
+order by user_id
+on conflict (object) do update
+set etag = excluded.etag, line = null, code = excluded.code, message = excluded.message, last_seen = now()
+"""  # noqa: S608 - a constant of ours
 
 _REFUSE = """
 insert into rejected (object, etag, line, code, message)
@@ -72,7 +89,7 @@ def store(records: Connection, batch: Parsed) -> Stored:
         records.run(_CREATE)
         records.copy_in(_COPY, staged.to_csv(index=False, header=False).encode())
         [[added, updated, unchanged]] = records.run(_UPSERT)
-        mended = records.count(_MENDED)
+        mended = records.count(_MENDED) + records.count(_OLDER)
         records.run(_REFUSE, rejections=json.dumps([asdict(one) for one in batch.rejections]))
         mark(records, OUTPUT, changed=bool(added or updated))
         mark(records, REJECTED, changed=bool(mended or batch.rejections))

@@ -6,12 +6,15 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from .diff import Diff
+from .fetch import Answer, Failed
 from .listing import Listed
 from .rejection import Rejection
 from .store import Stored
 
 LOGGED = 100
-"""Rejections that are kept for the log."""
+"""Rejections, and objects that can't be had, that are kept for the log."""
+
+STAGES = ("list", "diff", "fetch", "parse", "store", "export", "total")
 
 
 @dataclass
@@ -24,7 +27,8 @@ class Tally:
     images_changed: int = 0
     remaining: int = 0  # CSVs that changed and were not taken in
     refused: list[Rejection] = field(default_factory=list)  # the first of this run's
-    seconds: dict[str, float] = field(default_factory=dict)  # by stage
+    failed: list[Failed] = field(default_factory=list)  # the first that could not be had
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -33,7 +37,7 @@ class Tally:
         try:
             yield
         finally:
-            self.seconds[name] = round(self.seconds.get(name, 0.0) + perf_counter() - begun, 4)
+            self.seconds[name] = round(self.seconds[name] + perf_counter() - begun, 4)
 
     def saw(self, seen: Listed, diff: Diff) -> None:
         """A pass has listed and compared: what follows is counted from here."""
@@ -43,12 +47,14 @@ class Tally:
         self.remaining = diff.todo
         self._refused(diff.refused)
 
-    def took(self, stored: Stored, rejections: list[Rejection], objects: int) -> None:
-        """A batch of so many objects is stored."""
+    def took(self, stored: Stored, rejections: list[Rejection], batch: list[Answer]) -> None:
+        """A batch is stored."""
+        failed = [one for one in batch if isinstance(one, Failed)]
+        self.failed += failed[: LOGGED - len(self.failed)]
         self.added += stored.added
         self.updated += stored.updated
         self.unchanged += stored.unchanged
-        self.remaining -= objects
+        self.remaining -= len(batch) - len(failed)
         self._refused(rejections)
 
     def _refused(self, rejections: list[Rejection]) -> None:

@@ -29,7 +29,12 @@ PART = 8 * MEBIBYTE  # S3 allows 10,000 parts of at least 5 MiB: up to 78 GiB an
 
 # Idempotent methods alone are repeated, and a silent server is asked only twice.
 _RETRIES = urllib3.Retry(
-    total=2, read=1, backoff_factor=0.1, status_forcelist=(500, 502, 503, 504), raise_on_status=False
+    total=2,
+    read=1,
+    backoff_factor=0.1,
+    status_forcelist=(500, 502, 503, 504),
+    raise_on_status=False,
+    respect_retry_after_header=False,  # it may be hours
 )
 
 
@@ -97,6 +102,7 @@ class Objects:
         The next page is on its way while the caller is busy with one.
         """
         with ThreadPoolExecutor(1, thread_name_prefix="list") as asker:
+            token: str | None = None
             coming: Future[BaseHTTPResponse] | None = asker.submit(self._ask_page, bucket, prefix, None)
             while coming is not None:
                 with self._translated(bucket):
@@ -104,9 +110,11 @@ class Objects:
                     with closing(coming.result()) as response:
                         xml = response.read()
                         response.release_conn()
-                    token = _next_page(xml)
+                    former, token = token, _next_page(xml)
                     coming = None if token is None else asker.submit(self._ask_page, bucket, prefix, token)
-                    page = _parse_page(xml)
+                    page, truncated = _parse_page(xml)
+                    if truncated and token in (None, former):
+                        raise Unavailable("s3", f"S3 at {self._endpoint} broke off its listing of bucket {bucket}")
                 yield page
 
     def _ask_page(self, bucket: str, prefix: str, token: str | None) -> BaseHTTPResponse:
@@ -118,13 +126,11 @@ class Objects:
         with self._translated(bucket, key):
             response = self._client.get_object(bucket_name=bucket, object_name=key)
             try:
-                etag = response.headers["ETag"].strip('"')
-                size = int(response.headers["Content-Length"])
+                etag, size, modified = _describe(response)
                 if size > limit:
-                    response.close()
                     raise ObjectTooLarge(key, size, etag)
-                body = response.read()
-                return Object(body, etag, parsedate_to_datetime(response.headers["Last-Modified"]))
+                # as it is stored: what a Content-Encoding would make of it has no limit
+                return Object(response.read(decode_content=False), etag, modified)
             finally:
                 response.close()
                 response.release_conn()
@@ -135,7 +141,7 @@ class Objects:
         with self._translated(bucket, key):
             response = self._client.get_object(bucket_name=bucket, object_name=key)
         try:
-            etag, size = response.headers["ETag"].strip('"'), int(response.headers["Content-Length"])
+            etag, size, _ = _describe(response)
             yield Stream(etag, size, self._chunks(response, bucket, key))
         finally:
             response.close()
@@ -213,17 +219,36 @@ def _next_page(xml: bytes) -> str | None:
     return unescape(found[1].decode()) if found else None
 
 
-def _parse_page(xml: bytes) -> Page:
-    """The format is ListBucketResult of S3's ListObjectsV2."""
+def _parse_page(xml: bytes) -> tuple[Page, bool]:
+    """The page, and whether others follow. The format is ListBucketResult of S3's ListObjectsV2."""
     root = ElementTree.fromstring(xml)  # noqa: S314 - from the S3 service that holds the data itself
+    if root.tag != f"{_S3}ListBucketResult":
+        raise Unavailable("s3", "what answered as S3 sent no listing of a bucket")
     # a service is asked to escape keys, and says whether it did
-    decode = unquote_plus if root.findtext(f"{_S3}EncodingType") == "url" else str
+    decode = _unquote if root.findtext(f"{_S3}EncodingType") == "url" else str
     objects = []
     for entry in root.iterfind(f"{_S3}Contents"):
         values = {child.tag: child.text or "" for child in entry}
         etag, modified = values[f"{_S3}ETag"].strip('"'), values[f"{_S3}LastModified"]
         objects.append(Listed(decode(values[f"{_S3}Key"]), etag, modified, int(values[f"{_S3}Size"])))
-    return Page(objects, folders=len(root.findall(f"{_S3}CommonPrefixes")))
+    page = Page(objects, folders=len(root.findall(f"{_S3}CommonPrefixes")))
+    return page, root.findtext(f"{_S3}IsTruncated") == "true"
+
+
+def _unquote(key: str) -> str:
+    return unquote_plus(key, errors="backslashreplace")  # no two keys may become one
+
+
+def _describe(response: BaseHTTPResponse) -> tuple[str, int, datetime]:
+    """An object's ETag, size in bytes and Last-Modified."""
+    try:
+        headers = response.headers
+        modified = parsedate_to_datetime(headers["Last-Modified"])
+        return headers["ETag"].strip('"'), int(headers["Content-Length"]), modified
+    except (KeyError, ValueError) as error:
+        raise Unavailable(
+            "s3", f"S3 answered without a usable ETag, Content-Length or Last-Modified: {error}"
+        ) from error
 
 
 def _status(error: S3Error | ServerError | InvalidResponseError) -> int:

@@ -14,6 +14,10 @@ from pg8000.exceptions import DatabaseError, Error, InterfaceError
 from .errors import Refused, SchemaMissing, StorageError, Unavailable
 from .settings import RecordsSettings
 
+_LOGIN = 5  # seconds to connect and log in
+_PING = 2  # seconds for an idle session to answer
+_GRACE = 4  # seconds more than a statement may take: the server gives up first and says why
+
 CHUNK = 64 * 1024
 """Bytes that `Connection.copy_out` gathers before it hands them over."""
 
@@ -40,6 +44,7 @@ class Connection:
                     "TimeZone": "UTC",
                 },
             )
+            self._connection._usock.settimeout(settings.postgres_timeout + _GRACE)
 
     def __enter__(self) -> "Connection":
         return self
@@ -66,6 +71,18 @@ class Connection:
         """Run several statements in one round trip, as one transaction if none is open."""
         with self._translated():
             self._connection.run(sql)
+
+    def answers(self) -> bool:
+        """Whether the session still lives and the server answers at once; it is broken otherwise."""
+        usual = self._connection._usock.gettimeout()
+        self._connection._usock.settimeout(_PING)
+        try:
+            self.run("")
+        except StorageError:
+            self.broken = True
+            return False
+        self._connection._usock.settimeout(usual)
+        return True
 
     @contextmanager
     def transaction(self, mode: str = "") -> Iterator[None]:
@@ -132,7 +149,7 @@ class Connection:
             translated = _from_server(error)
             self.broken = self.broken or isinstance(translated, Unavailable)
             raise translated from error
-        except (InterfaceError, OSError) as error:
+        except (InterfaceError, OSError, UnicodeError) as error:
             self.broken = True
             reason = error.__cause__ or error
             raise Unavailable("postgresql", f"{self._where} can't be reached: {reason}") from error
@@ -163,17 +180,14 @@ class Pool:
 
     def _take(self) -> Connection:
         """An idle connection that still answers, else a new one."""
-        while True:
-            with self._lock:
-                connection = self._idle.pop() if self._idle else None
-            if connection is None:
-                return Connection(self._settings)
-            try:
-                connection.run("")
-            except StorageError:
-                connection.close()
-            else:
+        with self._lock:
+            connection = self._idle.pop() if self._idle else None
+        if connection is not None:
+            if connection.answers():
                 return connection
+            connection.close()
+            self.close()  # the others are no better
+        return Connection(self._settings)
 
     def close(self) -> None:
         """End the idle sessions."""
@@ -236,10 +250,8 @@ def literal(text: str) -> str:
 
 
 def _socket(settings: RecordsSettings) -> socket.socket:
-    """A connected socket. Its own timeout is the longer one: the server gives up first and says why."""
-    address = (settings.postgres_host, settings.postgres_port)
-    connected = socket.create_connection(address, timeout=min(5, settings.postgres_timeout))
-    connected.settimeout(settings.postgres_timeout + 5)
+    """A connected socket, whose timeout is that of logging in."""
+    connected = socket.create_connection((settings.postgres_host, settings.postgres_port), timeout=_LOGIN)
     connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else each COPY waits 40 ms for an ACK
     return connected

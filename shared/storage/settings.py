@@ -85,6 +85,7 @@ def _cast(one: Field[Any], kind: type, text: str) -> object:
     return kind(text)
 
 
+_ENDPOINT = re.compile(r"(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
@@ -102,10 +103,9 @@ class ObjectsSettings:
     result_bucket: str = setting("bucket that receives output.csv", default="res")
 
     def __post_init__(self) -> None:
-        if "/" in self.s3_endpoint:
-            raise SettingError(
-                f"s3_endpoint={self.s3_endpoint!r} is not allowed: host:port alone; s3_secure chooses HTTPS or HTTP"
-            )
+        if not _ENDPOINT.fullmatch(self.s3_endpoint):
+            shown = "***" if "@" in self.s3_endpoint else repr(self.s3_endpoint)  # it may hold a password
+            raise SettingError(f"s3_endpoint={shown} is not allowed: host:port alone; s3_secure chooses HTTPS or HTTP")
         for name in ("source_bucket", "result_bucket"):
             if not _BUCKET.fullmatch(bucket := getattr(self, name)):
                 raise SettingError(
@@ -127,4 +127,4 @@ class RecordsSettings:
         default="require",
         choices=("disable", "require", "verify-full"),
     )
-    postgres_timeout: int = setting("seconds a statement may take", default=45, low=1, high=3600)
+    postgres_timeout: int = setting("seconds a statement may take", default=40, low=1, high=3600)

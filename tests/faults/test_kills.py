@@ -108,14 +108,15 @@ def test_sigterm_lets_the_request_in_flight_finish_its_batch(loaded: Stack) -> N
     check_settled(loaded)
 
 
-def test_a_server_that_hangs_is_named_and_the_next_run_completes(loaded: Stack) -> None:
+@pytest.mark.parametrize(("part", "code"), [("seaweedfs", "s3_unavailable"), ("postgres", "postgresql_unavailable")])
+def test_a_server_that_hangs_is_named_and_the_next_run_completes(loaded: Stack, part: str, code: str) -> None:
     forget(loaded)
-    pid = loaded.pid("seaweedfs")
+    pid = loaded.pid(part)
     os.kill(pid, signal.SIGSTOP)
     try:
         answer = loaded.request("POST", "/function/process-data")
     finally:
         os.kill(pid, signal.SIGCONT)
-    assert (answer.status, answer.json()["error"]["code"]) == (503, "s3_unavailable")
+    assert (answer.status, answer.json()["error"]["code"]) == (503, code)
     check_whole(loaded)
     check_settled(loaded)

@@ -1,6 +1,7 @@
 """process-data on real servers: what it takes in, refuses, keeps and writes."""
 
 import csv
+import gzip
 import io
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -195,8 +196,23 @@ def test_an_older_object_never_replaces_a_newer_one(roll: Stack) -> None:
     roll.bucket.put_person("1", last="Older")
     roll.process()
     roll.sql("update users set last_name = 'Newer', csv_etag = 'newer', csv_modified = now() + interval '1 day'")
-    assert counts(roll.process()) == {"listed": 1}
-    assert [row["last_name"] for row in users(roll)] == ["Newer"]
+    for _ in range(2):
+        assert counts(summary := roll.process()) == {"listed": 1, "rejected": 1}
+        assert summary["rejections"][0]["code"] == "older_version"
+        assert [row["last_name"] for row in users(roll)] == ["Newer"]
+
+
+def test_what_a_content_encoding_says_is_not_followed(roll: Stack) -> None:
+    """It could turn a thousand bytes into gigabytes, and one wrong word of it would stop every run."""
+    person = b"first_name,last_name,birthts\nAda,Lovelace,0\n"
+    for key, body in (("1.csv", person), ("2.csv", gzip.compress(person)), ("3.csv", person)):
+        encoding: dict[str, str | list[str] | tuple[str]] = {} if key == "3.csv" else {"Content-Encoding": "gzip"}
+        roll.bucket.client.put_object(
+            bucket_name="src", object_name=key, data=io.BytesIO(body), length=len(body), metadata=encoding
+        )
+    summary = roll.process()
+    assert counts(summary) == {"listed": 3, "added": 2, "rejected": 1}
+    assert summary["rejections"][0]["object"] == "2.csv"
 
 
 def test_a_prefix_looks_at_its_users_alone(roll: Stack) -> None:
