@@ -54,6 +54,8 @@ def _log(answer: dict[str, object], run: Run, call_id: str | None) -> None:
             code=one.code,
             message=one.message,
         )
+    for failed in run.tally.failed:
+        log("warning", "unreadable", call_id=call_id, object=failed.key, message=str(failed.error))
 
 
 @cache
