@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from queue import Empty, Queue
@@ -17,6 +18,8 @@ from .settings import RecordsSettings
 _LOGIN = 5  # seconds to connect and log in
 _PING = 2  # seconds for an idle session to answer
 _GRACE = 4  # seconds more than a statement may take: the server gives up first and says why
+
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time
 
 CHUNK = 64 * 1024
 """Bytes that `Connection.copy_out` gathers before it hands them over."""
@@ -118,8 +121,7 @@ class Connection:
             if not pipe.drained:
                 self.broken = True
                 pipe.abandon()
-                with suppress(OSError):
-                    self._connection._usock.shutdown(socket.SHUT_RDWR)  # the writer may be waiting for the server
+                self._hang_up()
             writer.join()
 
     def _copy_into(self, sql: str, pipe: "_Pipe") -> None:
@@ -130,6 +132,16 @@ class Connection:
             pipe.end(error)
         else:
             pipe.end(None)
+
+    def _hang_up(self) -> None:
+        """Wake the thread that waits for the server, and let closing the socket reset it.
+
+        A socket that was closed in the usual way, its receive window full, tells the server of that only after a
+        minute (Linux's tcp_fin_timeout). For so long the server would be stuck in its COPY, with the table's lock.
+        """
+        with suppress(OSError):
+            self._connection._usock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._connection._usock.shutdown(socket.SHUT_RD)
 
     def close(self) -> None:
         """End the session; harmless when it has ended already."""
