@@ -2,11 +2,21 @@
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.packages import assemble_packages
 from tests.stack import Stack, running
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--deployment",
+        type=Path,
+        metavar="FILE",
+        help="let tests/e2e/test_deployment.py ask the deployment that the name=value lines of FILE describe",
+    )
 
 
 def pytest_configure() -> None:

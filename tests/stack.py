@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -34,33 +35,13 @@ class Answer:
         return json.loads(self.body)
 
 
-@dataclass(frozen=True)
-class Stack:
-    """A running stack; `state` is its state directory."""
+class Deployment(ABC):
+    """Rollcall behind a gateway, wherever it runs."""
 
-    state: Path
-
-    def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run `infra/local` with these arguments on this stack's state directory."""
-        command = [sys.executable, "-m", "infra.local", *arguments, "--state", str(self.state)]
-        return subprocess.run(command, cwd=ROOT, check=check, capture_output=True, text=True, timeout=180)
-
-    def env(self, *function: str) -> dict[str, str]:
-        lines = self.cli("env", *function).stdout.splitlines()
-        return dict(line.split("=", 1) for line in lines)
-
-    @cached_property
-    def settings(self) -> dict[str, str]:
-        """The operator's: may do anything to the buckets, and owns the tables."""
-        return self.env()
-
-    @cached_property
-    def process_settings(self) -> dict[str, str]:
-        return self.env("process-data")
-
-    @cached_property
-    def query_settings(self) -> dict[str, str]:
-        return self.env("query-data")
+    @property
+    @abstractmethod
+    def settings(self) -> Mapping[str, str]:
+        """What `infra/local env` prints: where everything is, with keys that may do anything to the buckets."""
 
     @property
     def url(self) -> str:
@@ -69,6 +50,8 @@ class Stack:
     def request(self, method: str, path: str, body: bytes = b"", **headers: str) -> Answer:
         """A request to the gateway; header names are given with underscores."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
+        if token := self.settings.get("api_token"):
+            named.setdefault("Authorization", f"Bearer {token}")
         answer = urllib3.request(method, self.url + path, body=body, headers=named, timeout=120, retries=False)
         return Answer(answer.status, answer.headers, answer.data)
 
@@ -79,14 +62,10 @@ class Stack:
         summary: dict[str, Any] = answer.json()
         return summary
 
-    def pid(self, part: str) -> int:
-        """The process of a part: postgres, seaweedfs or a function."""
-        record = json.loads((self.state / "running.json").read_text(encoding="utf-8"))
-        return int(record["parts"][part]["pid"])
-
-    def event(self, *keys: str, bucket: str = "src", **headers: str) -> Answer:
+    def event(self, *keys: str, bucket: str | None = None, **headers: str) -> Answer:
         """Tell process-data that something happened to these keys, as S3 would."""
-        records = [{"s3": {"bucket": {"name": bucket}, "object": {"key": quote_plus(key)}}} for key in keys]
+        name = bucket or self.settings["source_bucket"]
+        records = [{"s3": {"bucket": {"name": name}, "object": {"key": quote_plus(key)}}} for key in keys]
         body = json.dumps({"Records": records}).encode()
         return self.request("POST", "/function/process-data", body, Content_Type="application/json", **headers)
 
@@ -95,6 +74,48 @@ class Stack:
         while not condition():
             assert time.monotonic() < deadline, "it has not come about"
             time.sleep(0.05)
+
+    @cached_property
+    def bucket(self) -> "Bucket":
+        return Bucket(self.settings)
+
+
+def read_env(text: str) -> dict[str, str]:
+    """The settings in `name=value` lines."""
+    return dict(line.split("=", 1) for line in text.splitlines())
+
+
+@dataclass(frozen=True)
+class Stack(Deployment):
+    """A local stack; `state` is its state directory."""
+
+    state: Path
+
+    def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run `infra/local` with these arguments on this stack's state directory."""
+        command = [sys.executable, "-m", "infra.local", *arguments, "--state", str(self.state)]
+        return subprocess.run(command, cwd=ROOT, check=check, capture_output=True, text=True, timeout=180)
+
+    def env(self, *function: str) -> dict[str, str]:
+        return read_env(self.cli("env", *function).stdout)
+
+    @cached_property
+    def settings(self) -> Mapping[str, str]:
+        """The operator's, who owns the tables too."""
+        return self.env()
+
+    @cached_property
+    def process_settings(self) -> dict[str, str]:
+        return self.env("process-data")
+
+    @cached_property
+    def query_settings(self) -> dict[str, str]:
+        return self.env("query-data")
+
+    def pid(self, part: str) -> int:
+        """The process of a part: postgres, seaweedfs or a function."""
+        record = json.loads((self.state / "running.json").read_text(encoding="utf-8"))
+        return int(record["parts"][part]["pid"])
 
     def settle(self, seconds: float = 60) -> dict[str, Any]:
         """Run process-data as soon as everything is there again; returns its summary."""
@@ -107,10 +128,6 @@ class Stack:
             assert time.monotonic() < deadline, answer.body
             assert answer.status in (409, 502, 503, 504), answer.body
             time.sleep(0.1)
-
-    @cached_property
-    def bucket(self) -> "Bucket":
-        return Bucket(self.settings)
 
     def sql(self, statement: str, **parameters: object) -> list[list[Any]]:
         """Run a statement as the role that owns the tables."""
@@ -153,7 +170,7 @@ class Bucket:
             endpoint=settings["s3_endpoint"],
             access_key=settings["s3_access_key"],
             secret_key=settings["s3_secret_key"],
-            secure=False,
+            secure=settings["s3_secure"] == "true",
             region=settings["s3_region"],
             http_client=urllib3.PoolManager(maxsize=16, timeout=30),
         )

@@ -1,0 +1,215 @@
+"""What every deployment does, asked from outside alone: through its gateway and its bucket.
+
+It runs against the local stack, or with `--deployment FILE` against any other: FILE has the lines that
+`infra/local env` prints, with the key of an operator who may write to the source bucket. The people that it
+makes have user_ids of 18 digits that begin with twelve random ones. Their files are removed in the end; they
+themselves stay on the roll, which remembers everyone.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from secrets import randbelow
+from typing import Any
+
+import pytest
+
+from tests.samples import samples
+from tests.stack import Answer, Deployment, read_env
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 1000
+BOM = "\ufeff"
+
+
+@dataclass(frozen=True)
+class Elsewhere(Deployment):
+    """What the lines of a file describe."""
+
+    file: Path
+
+    @cached_property
+    def settings(self) -> Mapping[str, str]:
+        return read_env(self.file.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def deployment(request: pytest.FixtureRequest) -> Deployment:
+    if (described := request.config.getoption("--deployment")) is not None:
+        return Elsewhere(described)
+    found: Deployment = request.getfixturevalue("stack")
+    return found
+
+
+class People:
+    """Some people of a deployment who have the first twelve digits of their user_ids in common."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment, self.bucket = deployment, deployment.bucket
+        self.shard = f"{randbelow(10**12):012}"
+        self._keys: set[str] = set()
+
+    def id(self, number: int) -> str:
+        return f"{self.shard}{number:06}"
+
+    def put(self, key: str, body: bytes) -> None:
+        self._keys.add(key)
+        self.bucket.put(key, body)
+
+    def put_person(self, number: int, last: str = "Lovelace", birthts: int = 0) -> None:
+        self.put(f"{self.id(number)}.csv", f"first_name,last_name,birthts\nAda,{last},{birthts}\n".encode())
+
+    def run(self) -> dict[str, Any]:
+        return self.deployment.process(f"?prefix={self.shard}")
+
+    def ask(self, query: str = "", *numbers: int, **headers: str) -> Answer:
+        ids = "&".join(f"user_id={self.id(number)}" for number in numbers)
+        return self.deployment.request("GET", f"/function/query-data?{ids}{query}", b"", **headers)
+
+    def found(self, query: str = "", *numbers: int) -> list[dict[str, Any]]:
+        answer = self.ask(query, *numbers)
+        assert answer.status == 200, answer.body
+        people: list[dict[str, Any]] = answer.json()["result"]
+        return people
+
+    def output(self) -> list[dict[str, str]]:
+        rows = csv.DictReader(io.StringIO(self.bucket.read("output.csv").decode()))
+        return [row for row in rows if row["user_id"].startswith(self.shard)]
+
+    def remove(self) -> None:
+        for key in self._keys:
+            self.bucket.remove(key)
+
+
+@pytest.fixture
+def people(deployment: Deployment) -> Iterator[People]:
+    people = People(deployment)
+    try:
+        yield people
+    finally:
+        people.remove()
+        people.run()
+
+
+def test_people_come_change_and_lose_their_photo(people: People) -> None:
+    source = people.deployment.settings["source_bucket"]
+    people.put_person(1, birthts=445_854_600_000)
+    people.put_person(2)
+    people.put(f"{people.id(1)}.png", PNG)
+    first = people.run()
+    assert (first["status"], first["listed"], first["added"], first["rejected"]) == ("done", 3, 2, 0)
+    [one, two] = people.found("", 1, 2)
+    assert (one["user_id"], one["birthdate"], one["img_path"]) == (
+        people.id(1),
+        "1984-02-17",
+        f"{source}/{people.id(1)}.png",
+    )
+    assert two["img_path"] is None
+    assert [row["birthts"] for row in people.output()] == ["445854600000", "0"]
+    people.put_person(2, "Byron")
+    people.bucket.remove(f"{people.id(1)}.png")
+    second = people.run()
+    assert (second["updated"], second["unchanged"], second["images_changed"]) == (1, 1, 1)
+    assert [(row["last_name"], row["img_path"]) for row in people.output()] == [("Lovelace", ""), ("Byron", "")]
+    third = people.run()
+    assert (third["unchanged"], third["output"]["written"]) == (2, False)
+
+
+def test_bad_files_are_named_with_line_and_reason_and_stop_no_other(people: People) -> None:
+    bad = [sample for sample in samples("bad") if sample.key is None]
+    for number, sample in enumerate(bad):
+        people.put(f"{people.id(number)}.csv", sample.body)
+    people.put_person(len(bad))
+    summary = people.run()
+    assert (summary["added"], summary["rejected"]) == (1, len(bad))
+    told = {one["object"]: (one["code"], one["line"]) for one in summary["rejections"]}
+    assert told == {
+        f"{people.id(number)}.csv": (sample.expected["code"], sample.expected["line"])
+        for number, sample in enumerate(bad)
+    }
+    mirrored = csv.DictReader(io.StringIO(people.bucket.read("rejected.csv").decode()))
+    assert {row["object"] for row in mirrored} >= told.keys()
+
+
+def test_an_event_brings_in_its_user(people: People) -> None:
+    people.put_person(1)
+    people.put_person(2)
+    summary = people.deployment.event(f"{people.id(1)}.csv").json()
+    assert (summary["trigger"], summary["listed"], summary["added"]) == ("event", 1, 1)
+    assert [one["user_id"] for one in people.found("", 1, 2)] == [people.id(1)]
+
+
+def test_filters_pages_and_formats(people: People) -> None:
+    for number in range(5):
+        people.put_person(number, birthts=number * 86_400_000)
+    people.put(f"{people.id(3)}.png", PNG)
+    people.run()
+    everyone = range(5)
+    ages = [one["age"] for one in people.found("", *everyone)]
+    assert ages == sorted(ages, reverse=True)
+    assert len(people.found(f"&min_age={ages[1]}", *everyone)) == 2
+    assert [one["user_id"] for one in people.found("&is_image_exists=true", *everyone)] == [people.id(3)]
+    page = people.ask("&limit=2&sort=-birthdate&count=1", *everyone).json()
+    assert ([one["user_id"] for one in page["result"]], page["count"]) == ([people.id(4), people.id(3)], 5)
+    rest = people.deployment.request("GET", "/function/query-data" + page["next"]).json()
+    assert [one["user_id"] for one in rest["result"]] == [people.id(2), people.id(1)]
+    lines = people.ask("&format=ndjson", *everyone).body.decode().splitlines()
+    assert [json.loads(line)["user_id"] for line in lines] == [people.id(number) for number in everyone]
+    table = people.ask("", *everyone, Accept="text/csv").body.decode()
+    assert table.startswith(BOM + "id,user_id,")
+    assert len(table.splitlines()) == 6
+    shown = people.ask("", *everyone, Accept="text/html,*/*;q=0.5")
+    assert shown.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in shown.headers["Content-Security-Policy"]
+    assert people.id(4) in shown.body.decode()
+
+
+def test_an_answer_is_not_sent_twice(people: People) -> None:
+    people.put_person(1)
+    people.run()
+    first = people.ask("", 1)
+    again = people.ask("", 1, If_None_Match=first.headers["ETag"])
+    assert (again.status, again.body) == (304, b"")
+    head = people.deployment.request("HEAD", f"/function/query-data?user_id={people.id(1)}")
+    assert (head.status, head.body, head.headers["ETag"]) == (200, b"", first.headers["ETag"])
+
+
+def test_a_photo_is_its_bytes(people: People) -> None:
+    people.put_person(1)
+    people.put(f"{people.id(1)}.png", PNG)
+    people.run()
+    path = f"/function/query-data/photo/{people.id(1)}"
+    photo = people.deployment.request("GET", path)
+    assert (photo.status, photo.headers["Content-Type"], photo.body) == (200, "image/png", PNG)
+    assert people.deployment.request("GET", path, b"", If_None_Match=photo.headers["ETag"]).status == 304
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "process-data", 405, "method_not_allowed"),
+        ("POST", "process-data?prefix=x", 400, "bad_parameter"),
+        ("POST", "process-data/elsewhere", 404, "not_found"),
+        ("POST", "query-data", 405, "method_not_allowed"),
+        ("GET", "query-data?min_age=thirty", 400, "bad_parameter"),
+        ("GET", "query-data/nowhere", 404, "not_found"),
+        ("GET", "query-data/photo/999999999999999999", 404, "no_photo"),
+    ],
+)
+def test_what_is_wrong_is_told_in_json(
+    deployment: Deployment, method: str, path: str, status: int, code: str
+) -> None:
+    answer = deployment.request(method, f"/function/{path}")
+    assert (answer.status, answer.json()["error"]["code"]) == (status, code)
+    assert ("Allow" in answer.headers) == (status == 405)
+
+
+@pytest.mark.parametrize("path", ["stats", "rejected", "runs", "openapi.json", "healthz"])
+def test_the_other_paths_answer(deployment: Deployment, path: str) -> None:
+    deployment.process("?prefix=999999999999")
+    answer = deployment.request("GET", f"/function/query-data/{path}")
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json")
+    assert answer.json()
