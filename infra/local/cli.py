@@ -13,11 +13,13 @@ from pathlib import Path
 import minio
 
 from .credentials import resolved
+from .deployment import make_secrets
 from .environment import ROOT
 from .errors import LocalError
 from .logs import read_lines
 from .processes import Identity
 from .seaweedfs import SOURCE_BUCKET, s3_client
+from .stack import read_stack
 from .state import State
 from .supervisor import Supervisor
 from .tour import load_sample, show_functions
@@ -71,6 +73,10 @@ def _parser() -> argparse.ArgumentParser:
     sending.add_argument("directory", type=Path, metavar="DIR")
     env = command("env", "print endpoints and credentials as name=value lines, the operator's or a function's")
     env.add_argument("name", nargs="?", metavar="function")
+    making = "make the secrets of a deployment that a directory does not have yet"
+    secrets = commands.add_parser("secrets", help=making, description=making)
+    secrets.add_argument("directory", type=Path, metavar="DIR")
+    secrets.set_defaults(state=DEFAULT_STATE)
     return parser
 
 
@@ -185,6 +191,12 @@ def _env(options: argparse.Namespace, state: State, __: Path) -> int:
     return 0
 
 
+def _secrets(options: argparse.Namespace, _: State, root: Path) -> int:
+    made = make_secrets(options.directory, read_stack(root, os.environ).functions)
+    _say(f"Made {', '.join(made)} in {options.directory}." if made else f"{options.directory} has them all.")
+    return 0
+
+
 def _operator_client(settings: Mapping[str, str]) -> minio.Minio:
     values = resolved(settings)
     keys = {"accessKey": values["s3_access_key"], "secretKey": values["s3_secret_key"]}
@@ -213,4 +225,5 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, State, Path], int]] = {
     "logs": _logs,
     "upload": _upload,
     "env": _env,
+    "secrets": _secrets,
 }

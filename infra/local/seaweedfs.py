@@ -19,14 +19,7 @@ from .state import State
 
 SOURCE_BUCKET, RESULT_BUCKET = "src", "res"
 REGION = "us-east-1"
-IDENTITIES = {
-    "operator": ["Admin"],
-    "rollcall-process": [
-        f"Read:{SOURCE_BUCKET}", f"List:{SOURCE_BUCKET}",
-        f"Read:{RESULT_BUCKET}", f"List:{RESULT_BUCKET}", f"Write:{RESULT_BUCKET}",
-    ],
-    "rollcall-query": [f"Read:{SOURCE_BUCKET}"],
-}  # fmt: skip
+IDENTITIES = Path(__file__).resolve().parents[1] / "s3/seaweedfs.json"
 """Identities and what they may do; their keys are the secrets `<identity>-s3-access-key` and `-secret-key`."""
 
 _LISTENERS = (
@@ -64,11 +57,7 @@ class SeaweedFS:
         self._directory.mkdir(exist_ok=True)
         for old in self._directory.glob("m[0-9]*"):  # a master's own state, named by a port it no longer has
             shutil.rmtree(old)
-        identities = [
-            {"name": name, "actions": actions, "credentials": [self._keys(name)]}
-            for name, actions in IDENTITIES.items()
-        ]
-        self._identities = self._credentials.write("seaweedfs.json", json.dumps({"identities": identities}))
+        self._identities = write_identities(self._credentials)
 
     def command(self) -> Command:
         self.remove_sockets()
@@ -87,7 +76,7 @@ class SeaweedFS:
     def is_ready(self) -> bool:
         """It answers on its port before it can serve: only a request that goes all the way counts."""
         try:
-            client = s3_client(self.endpoint, self._keys("operator"))
+            client = s3_client(self.endpoint, _keys(self._credentials, "operator"))
             for bucket in (SOURCE_BUCKET, RESULT_BUCKET):
                 if not client.bucket_exists(bucket_name=bucket):
                     client.make_bucket(bucket_name=bucket)
@@ -104,11 +93,20 @@ class SeaweedFS:
                 with suppress(FileNotFoundError):
                     socket.unlink()
 
-    def _keys(self, identity: str) -> dict[str, str]:
-        return {
-            "accessKey": self._credentials.get(f"{identity}-s3-access-key"),
-            "secretKey": self._credentials.get(f"{identity}-s3-secret-key"),
-        }
+
+def write_identities(credentials: Credentials) -> Path:
+    """Write the identities with their keys, as weed's -s3.config wants them; returns the file."""
+    document = json.loads(IDENTITIES.read_text(encoding="utf-8"))
+    for identity in document["identities"]:
+        identity["credentials"] = [_keys(credentials, identity["name"])]
+    return credentials.write("seaweedfs.json", json.dumps(document))
+
+
+def _keys(credentials: Credentials, identity: str) -> dict[str, str]:
+    return {
+        "accessKey": credentials.get(f"{identity}-s3-access-key"),
+        "secretKey": credentials.get(f"{identity}-s3-secret-key"),
+    }
 
 
 def _choose_ports() -> dict[str, int]:

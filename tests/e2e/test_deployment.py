@@ -199,9 +199,7 @@ def test_a_photo_is_its_bytes(people: People) -> None:
         ("GET", "query-data/photo/999999999999999999", 404, "no_photo"),
     ],
 )
-def test_what_is_wrong_is_told_in_json(
-    deployment: Deployment, method: str, path: str, status: int, code: str
-) -> None:
+def test_what_is_wrong_is_told_in_json(deployment: Deployment, method: str, path: str, status: int, code: str) -> None:
     answer = deployment.request(method, f"/function/{path}")
     assert (answer.status, answer.json()["error"]["code"]) == (status, code)
     assert ("Allow" in answer.headers) == (status == 405)

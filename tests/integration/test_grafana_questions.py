@@ -1,0 +1,90 @@
+"""Every question of the dashboard to PostgreSQL is answered, to the role that can only read."""
+
+import json
+import re
+from collections.abc import Iterator
+
+import pg8000.native
+import pytest
+
+from tests.stack import ROOT, Stack
+
+DASHBOARD = json.loads((ROOT / "infra/grafana/rollcall.json").read_text(encoding="utf-8"))
+QUESTIONS = {
+    panel["title"]: (target["rawSql"], target["format"])
+    for panel in DASHBOARD["panels"]
+    for target in panel.get("targets", [])
+    if "rawSql" in target
+}
+
+
+def plain(sql: str) -> str:
+    """The SQL with Grafana's macros written out, as it does for a day in steps of five minutes."""
+    sql = re.sub(
+        r"\$__timeGroupAlias\((\w+), \$__interval\)", r'floor(extract(epoch from \1) / 300) * 300 as "time"', sql
+    )
+    sql = re.sub(r"\$__timeFilter\((\w+)\)", r"\1 between now() - interval '1 day' and now() + interval '1 s'", sql)
+    assert "$" not in sql
+    return sql
+
+
+@pytest.fixture(scope="module")
+def reader(stack: Stack) -> Iterator[pg8000.native.Connection]:
+    settings = stack.query_settings
+    with pg8000.native.Connection(
+        settings["postgres_user"],
+        host=settings["postgres_host"],
+        port=int(settings["postgres_port"]),
+        database=settings["postgres_database"],
+        password=settings["postgres_password"],
+        timeout=30,
+    ) as connection:
+        yield connection
+
+
+@pytest.fixture
+def busy(roll: Stack) -> Stack:
+    """A roll with people, a rejected file, and runs that were done and that failed."""
+    roll.bucket.put_person("1000")
+    roll.bucket.put("1001.csv", b"no header\nat all\n")
+    roll.process()
+    roll.event("1000.csv")
+    roll.sql(
+        "insert into runs (trigger, prefix, finished_at, status, summary, error)"
+        " values ('http', '1', now(), 'failed', '{}', 'it broke')"
+    )
+    return roll
+
+
+@pytest.mark.parametrize("title", QUESTIONS)
+def test_every_question_has_an_answer(busy: Stack, reader: pg8000.native.Connection, title: str) -> None:
+    sql, kind = QUESTIONS[title]
+    rows = reader.run(plain(sql))
+    assert rows
+    assert reader.columns
+    names = [column["name"] for column in reader.columns]
+    if kind == "time_series":
+        assert names[0] == "time"
+        times = [row[0] for row in rows]
+        assert times == sorted(times)
+
+
+def answer(reader: pg8000.native.Connection, title: str) -> object:
+    return reader.run(plain(QUESTIONS[title][0]))
+
+
+def test_what_the_panels_show_is_so(busy: Stack, reader: pg8000.native.Connection) -> None:
+    assert answer(reader, "People") == [[1]]
+    assert answer(reader, "Rejected files") == [[1]]
+    assert answer(reader, "Runs under way") == [[0]]
+    assert answer(reader, "Outputs to be written") == [[0]]
+    assert answer(reader, "Rejected files by reason") == [["unknown_column", 1]]
+    [[seconds]] = reader.run(plain(QUESTIONS["Since the last whole run"][0]))
+    assert 0 <= seconds < 60
+    outcomes = reader.run(plain(QUESTIONS["Runs by outcome"][0]))
+    assert sum(row[2] for row in outcomes if row[1] == "done") == 2
+    assert [row[5:] for row in reader.run(plain(QUESTIONS["Runs that failed or were cut short"][0]))] == [
+        ["failed", None, "it broke"]
+    ]
+    stages = {row[1] for row in reader.run(plain(QUESTIONS["Seconds by stage"][0]))}
+    assert stages == {"list", "diff", "fetch", "parse", "store", "export", "total"}

@@ -1,0 +1,134 @@
+"""faasd's additional services use what faasd reads, and only secrets that the `secrets` command makes."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from infra.local.cli import main
+from tests.stack import ROOT
+
+FAASD = ROOT / "infra/faasd"
+COMPOSE = FAASD / "docker-compose.rollcall.yaml"
+SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))["services"]
+
+# What faasd's ParseCompose takes over from a service (pkg/supervisor.go); it drops everything else without a word.
+KEYS = {"image", "command", "environment", "volumes", "user", "cap_add", "depends_on", "ports"}
+
+FAASDS_OWN = """\
+version: "3.7"
+services:
+
+  gateway:
+    image: ghcr.io/openfaas/gateway:0
+    volumes:
+      - type: bind
+        source: ./secrets/basic-auth-password
+        target: /run/secrets/basic-auth-password
+    ports:
+       - "8080:8080"
+"""
+
+
+def mounts(name: str) -> list[dict[str, Any]]:
+    return list(SERVICES[name].get("volumes", []))
+
+
+each_service = pytest.mark.parametrize("name", SERVICES)
+
+
+@each_service
+def test_faasd_reads_every_key(name: str) -> None:
+    service = SERVICES[name]
+    assert service.keys() <= KEYS
+    assert all(isinstance(word, str) for word in service.get("command", []))
+    for mount in mounts(name):
+        assert mount.keys() <= {"type", "source", "target", "read_only"}
+        assert mount["type"] == "bind"
+        assert mount["source"].startswith("./")
+    assert set(service.get("depends_on", [])) <= SERVICES.keys() | {"gateway"}
+
+
+def test_compose_has_nothing_to_fill_in() -> None:
+    assert "$" not in COMPOSE.read_text(encoding="utf-8")
+
+
+@each_service
+def test_a_port_is_published_on_the_bridge_alone(name: str) -> None:
+    for port in SERVICES[name].get("ports", []):
+        assert re.fullmatch(r"10\.62\.0\.1:(\d+):\1", port)
+
+
+def test_the_stores_have_the_ports_that_the_steps_name() -> None:
+    steps = (FAASD / "README.md").read_text(encoding="utf-8")
+    assert "POSTGRES_HOST=10.62.0.1 S3_ENDPOINT=10.62.0.1:8333" in steps
+    published = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert published == ["10.62.0.1:5432:5432", "10.62.0.1:8333:8333"]
+
+
+def test_its_services_follow_faasds_own_as_the_steps_say() -> None:
+    """The steps append what comes after the line `services:`."""
+    steps = (FAASD / "README.md").read_text(encoding="utf-8")
+    assert "sed '1,/^services:/d' infra/faasd/docker-compose.rollcall.yaml" in steps
+    _, ours = COMPOSE.read_text(encoding="utf-8").split("\nservices:\n")
+    merged = yaml.safe_load(FAASDS_OWN + ours)["services"]
+    assert list(merged) == ["gateway", *SERVICES]
+    assert {name: merged[name] for name in SERVICES} == SERVICES
+
+
+def secret_mounts() -> set[str]:
+    return {
+        mount["source"].removeprefix("./secrets/")
+        for name in SERVICES
+        for mount in mounts(name)
+        if mount["source"].startswith("./secrets/")
+    }
+
+
+def test_every_secret_is_one_that_the_command_makes_or_faasds_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["secrets", str(tmp_path)]) == 0
+    capsys.readouterr()
+    made = {f"rollcall/{path.name}" for path in tmp_path.iterdir()}
+    assert secret_mounts() <= made | {"basic-auth-user", "basic-auth-password"}
+    assert {f"rollcall/{name}" for name in ("seaweedfs.json", "operator-postgres-password")} <= secret_mounts()
+
+
+@each_service
+def test_the_environment_names_files_and_holds_no_secret(name: str) -> None:
+    for line in SERVICES[name].get("environment", []):
+        variable, value = line.split("=", 1)
+        if re.search("PASSWORD|SECRET|KEY|TOKEN", variable):
+            assert variable.endswith("_FILE")
+            assert value in {mount["target"] for mount in mounts(name)}
+
+
+@each_service
+def test_secrets_and_scripts_are_read_only_and_data_is_not(name: str) -> None:
+    for mount in mounts(name):
+        is_data = mount["target"] in ("/var/lib/postgresql", "/data")
+        assert mount.get("read_only", False) is not is_data, mount
+
+
+def test_postgres_runs_the_roles_before_the_passwords() -> None:
+    scripts = {
+        mount["target"]: mount["source"].removeprefix("./rollcall/")
+        for mount in mounts("postgres")
+        if mount["target"].startswith("/docker-entrypoint-initdb.d/")
+    }
+    assert [scripts[target] for target in sorted(scripts)] == ["roles.sql", "passwords.sh"]
+    for script in scripts.values():
+        assert (ROOT / "infra/postgres" / script).is_file()
+
+
+@each_service
+def test_the_image_is_the_one_that_kubernetes_has(name: str) -> None:
+    """The same version on both, by a tag that stays what it is."""
+    image = SERVICES[name]["image"]
+    assert re.search(r":v?\d+\.\d+", image)
+    manifests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "infra/kubernetes").rglob("*.yaml"))
+    there = re.findall(r"^ +(?:- )?image: (\S+)", manifests, re.MULTILINE)
+    assert re.sub(r"^docker\.io/(library/)?", "", image) in there

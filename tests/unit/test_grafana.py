@@ -1,0 +1,77 @@
+"""The dashboard imports anywhere, and asks for metrics that there are."""
+
+import json
+import re
+from typing import Any
+
+from tests.stack import ROOT
+
+DASHBOARD: dict[str, Any] = json.loads((ROOT / "infra/grafana/rollcall.json").read_text(encoding="utf-8"))
+PANELS: list[dict[str, Any]] = DASHBOARD["panels"]
+TARGETS = [target for panel in PANELS for target in panel.get("targets", [])]
+
+METRICS = {
+    # openfaas/faas, gateway/metrics/metrics.go; a histogram has _bucket, _sum and _count
+    "gateway_function_invocation_total": {"function_name", "code"},
+    "gateway_function_invocation_started": {"function_name"},
+    "gateway_functions_seconds_bucket": {"function_name", "code", "le"},
+    "gateway_functions_seconds_sum": {"function_name", "code"},
+    "gateway_functions_seconds_count": {"function_name", "code"},
+    "gateway_service_count": {"function_name"},
+    # openfaas/of-watchdog, metrics/http.go; `job` and `instance` are Prometheus's own
+    "http_requests_in_flight": {"job", "instance"},
+}
+
+
+def test_panels_have_ids_of_their_own_and_do_not_overlap() -> None:
+    ids = [panel["id"] for panel in PANELS]
+    assert len(set(ids)) == len(ids)
+    taken: set[tuple[int, int]] = set()
+    for panel in PANELS:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken, panel["title"]
+        taken |= cells
+
+
+def test_data_sources_are_chosen_on_import() -> None:
+    variables = {one["name"]: one["query"] for one in DASHBOARD["templating"]["list"] if one["type"] == "datasource"}
+    assert variables == {"prometheus": "prometheus", "postgres": "grafana-postgresql-datasource"}
+    for source in [one["datasource"] for one in (*TARGETS, *PANELS) if "datasource" in one]:
+        name = re.fullmatch(r"\$\{(\w+)\}", source["uid"])
+        assert name
+        assert source["type"] == variables[name[1]]
+
+
+def test_every_panel_asks_its_own_source() -> None:
+    for panel in PANELS:
+        assert panel["type"] == "row" or panel["targets"], panel["title"]
+        for target in panel.get("targets", []):
+            assert target["datasource"] == panel["datasource"]
+            assert ("rawSql" in target) != ("expr" in target)
+
+
+def test_every_metric_is_one_that_the_gateway_or_the_watchdog_has() -> None:
+    expressions = [target["expr"] for target in TARGETS if "expr" in target]
+    named = {name for text in expressions for name in re.findall(r"\b(?:gateway|http)_\w+", text)}
+    assert named == METRICS.keys()
+    for text in expressions:
+        for name, matchers in re.findall(r"\b((?:gateway|http)_\w+)\{([^}]*)\}", text):
+            assert set(re.findall(r"(\w+)=", matchers)) <= METRICS[name]
+        assert re.findall(r"\b(?:gateway|http)_\w+(?!\w|\{)", text) == []  # of these two functions alone
+
+
+def test_both_functions_are_meant_with_and_without_a_namespace() -> None:
+    (pattern,) = {
+        found
+        for target in TARGETS
+        for found in re.findall(r'function_name=~"([^"]+)"', target.get("expr", ""))
+    }  # fmt: skip
+    for name in ("process-data", "query-data.openfaas-fn"):
+        assert re.fullmatch(pattern, name)
+    assert not re.fullmatch(pattern, "process-data-2.openfaas-fn")
