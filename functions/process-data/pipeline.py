@@ -92,13 +92,16 @@ class Run:
         return self._take_in(records) or diff.wrote
 
     def _take_in(self, records: Connection) -> bool:
-        """Fetch, parse and store what the diff found, batch by batch, as long as there is time."""
+        """Fetch, parse and store what the diff found, batch by batch, as long as there is time.
+
+        One batch is taken in whatever the time, so that runs get on even where the listing alone takes all of it.
+        """
         tally, wrote = self.tally, False
         keys = batches(records, self._settings.batch_size)
         with closing(
             fetch_batches(self._objects, self._settings.source_bucket, keys, self._settings.fetch_threads)
         ) as fetched:
-            while not self._deadline.passed:
+            while True:
                 with tally.stage("fetch"):
                     batch = next(fetched, None)
                 if batch is None:
@@ -109,6 +112,8 @@ class Run:
                     stored = store(records, parsed)
                 tally.took(stored, parsed.rejections, batch)
                 wrote = wrote or stored.wrote
+                if self._deadline.passed:
+                    break
         return wrote
 
     def _summary(self, records: Connection, output: Output) -> dict[str, Any]:

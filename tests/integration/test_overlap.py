@@ -125,6 +125,13 @@ def test_a_deadline_ends_a_run_in_good_order(roll: Stack, settings: Settings) ->
     assert (rest["status"], rest["added"], rest["unchanged"]) == ("done", 700, 500)
 
 
+def test_a_run_whose_time_is_over_with_the_listing_takes_in_a_batch(roll: Stack, settings: Settings) -> None:
+    with ThreadPoolExecutor(8) as executor:
+        list(executor.map(lambda number: roll.bucket.put_person(f"{number:04}"), range(600)))
+    summary = run(settings, Objects(settings, connections=8), seconds=0.001)
+    assert (summary["status"], summary["added"], summary["remaining"]) == ("partial", 500, 100)
+
+
 def test_an_object_that_can_not_be_had_holds_up_no_other(roll: Stack, settings: Settings) -> None:
     away = Objects(load(Settings, {**roll.process_settings, "s3_endpoint": "127.0.0.1:1"}))
 
