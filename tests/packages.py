@@ -1,12 +1,13 @@
 """Both functions as importable packages: the trees that faas-cli would build."""
 
+import os
 import sys
 from pathlib import Path
 
 from infra.local.build import assemble
 from tests.stack import ROOT
 
-PACKAGES = ROOT / ".local/packages"
+PACKAGES = ROOT / ".local/packages" / os.environ.get("PYTEST_XDIST_WORKER", "alone")
 
 
 def assemble_packages() -> None:
