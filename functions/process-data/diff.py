@@ -22,8 +22,8 @@ group by user_id
 _SETTLE_IMAGES = """
 with wanted as (
     select users.user_id, photos.path
-    from scope join users on user_id >= low and user_id < high left join photos using (user_id)
-    where users.img_path is distinct from photos.path
+    from users left join photos using (user_id)
+    where ({users}) and users.img_path is distinct from photos.path
     order by users.user_id
     for update of users
 )
@@ -82,11 +82,14 @@ class Diff:
     wrote: bool
 
 
-def compare(records: Connection, bucket: str) -> Diff:
-    """Settle photos and what needs no reading, and list in the temporary table `todo` what has to be fetched."""
+def compare(records: Connection, bucket: str, users: str) -> Diff:
+    """Settle photos and what needs no reading, and list in the temporary table `todo` what has to be fetched.
+
+    `users` is the condition, in SQL, on the user_ids whose photos were listed.
+    """
     with records.transaction():
         records.run(_PHOTOS, bucket=bucket)
-        images_changed = records.count(_SETTLE_IMAGES)
+        images_changed = records.count(_SETTLE_IMAGES.format(users=users))
         forgiven = records.count(_FORGIVE)
         refused = [Rejection(*row) for row in records.run(_REFUSE_UNREAD)]
         todo = records.count(_TODO)

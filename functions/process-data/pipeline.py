@@ -19,7 +19,7 @@ from .parse import parse
 from .rejection import Rejection
 from .request import Request
 from .runs import Record, recorded
-from .scope import set_scope
+from .scope import set_scope, users_in
 from .settings import Settings
 from .shared.storage.errors import Unavailable
 from .shared.storage.objects import Objects
@@ -87,7 +87,7 @@ class Run:
         with tally.stage("list"):
             seen = load_listing(self._objects, records, source, self._request.prefixes)
         with tally.stage("diff"):
-            diff = compare(records, source)
+            diff = compare(records, source, users_in(self._request.prefixes))
         tally.saw(seen, diff)
         return self._take_in(records) or diff.wrote
 

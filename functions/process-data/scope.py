@@ -3,33 +3,35 @@
 import re
 from collections.abc import Iterable
 
-from .shared.storage.records import Connection
+from .shared.storage.records import Connection, literal
 
 EVERYONE = ""
 
-_ONE_USER = re.compile(r"([0-9]{1,18})\..*", re.DOTALL)
+_ONE_USER = re.compile(r"([0-9]{1,18})\.")
+_SHARD = re.compile(r"[0-9]{0,18}")
 
 _CREATE = """
-create temp table scope (
-    prefix text collate "C" not null, -- of the keys that are listed
-    low text collate "C" not null, -- users from this user_id …
-    high text collate "C" not null -- … up to, but not including, this one
-)
+create temp table scope as
+select unnest(cast(:prefixes as text[])) collate "C" as prefix -- of the keys that are listed
 """
 
 
 def set_scope(records: Connection, prefixes: Iterable[str]) -> None:
-    """Put the prefixes and the users that they mean into the temporary table `scope`."""
-    records.run(_CREATE)
+    """Put the prefixes into the temporary table `scope`."""
+    records.run(_CREATE, prefixes=list(prefixes))
+
+
+def users_in(prefixes: Iterable[str]) -> str:
+    """The condition, in SQL, that a user_id is one whose keys all begin with one of the prefixes.
+
+    It is written out, not joined with, so that PostgreSQL can tell a few users from everyone.
+    """
+    ids, conditions = [], []
     for prefix in prefixes:
-        low, high = _users(prefix)
-        records.run("insert into scope values (:prefix, :low, :high)", prefix=prefix, low=low, high=high)
-
-
-def _users(prefix: str) -> tuple[str, str]:
-    """The range of user_ids, bytewise, whose keys begin with `prefix`."""
-    if match := _ONE_USER.fullmatch(prefix):
-        return match[1], match[1] + "\x01"
-    if prefix.isdecimal() or prefix == EVERYONE:
-        return prefix, prefix + ":"  # ":" follows "9"
-    return "", ""  # no user's
+        if match := _ONE_USER.fullmatch(prefix):
+            ids.append(literal(match[1]))
+        elif _SHARD.fullmatch(prefix):  # bytewise; ":" follows "9"
+            conditions.append(f"user_id >= {literal(prefix)} and user_id < {literal(prefix + ':')}")
+    if ids:
+        conditions.append(f"user_id in ({', '.join(ids)})")
+    return " or ".join(conditions) or "false"

@@ -9,6 +9,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from html import unescape
 from io import BufferedReader, RawIOBase
+from threading import Event
 from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
@@ -101,9 +102,16 @@ class Objects:
 
         The next page is on its way while the caller is busy with one.
         """
+        begun = Event()
+
+        def ask(token: str | None) -> BaseHTTPResponse:
+            begun.set()
+            with self._translated(bucket):
+                return self._client.ask_page(bucket, prefix, token)
+
         with ThreadPoolExecutor(1, thread_name_prefix="list") as asker:
             token: str | None = None
-            coming: Future[BaseHTTPResponse] | None = asker.submit(self._ask_page, bucket, prefix, None)
+            coming: Future[BaseHTTPResponse] | None = asker.submit(ask, None)
             while coming is not None:
                 with self._translated(bucket):
                     # read here: two threads at work would wait for each other at every read of a socket
@@ -111,15 +119,15 @@ class Objects:
                         xml = response.read()
                         response.release_conn()
                     former, token = token, _next_page(xml)
-                    coming = None if token is None else asker.submit(self._ask_page, bucket, prefix, token)
+                    coming = None
+                    if token is not None:
+                        begun.clear()
+                        coming = asker.submit(ask, token)
+                        begun.wait()  # the question goes out before this thread takes the interpreter to parse
                     page, truncated = _parse_page(xml)
                     if truncated and token in (None, former):
                         raise Unavailable("s3", f"S3 at {self._endpoint} broke off its listing of bucket {bucket}")
                 yield page
-
-    def _ask_page(self, bucket: str, prefix: str, token: str | None) -> BaseHTTPResponse:
-        with self._translated(bucket):
-            return self._client.ask_page(bucket, prefix, token)
 
     def get(self, bucket: str, key: str, *, limit: int) -> Object:
         """The object; ObjectMissing when there is none, ObjectTooLarge when it has more than `limit` bytes."""
@@ -224,13 +232,16 @@ def _parse_page(xml: bytes) -> tuple[Page, bool]:
     root = ElementTree.fromstring(xml)  # noqa: S314 - from the S3 service that holds the data itself
     if root.tag != f"{_S3}ListBucketResult":
         raise Unavailable("s3", "what answered as S3 sent no listing of a bucket")
-    # a service is asked to escape keys, and says whether it did
-    decode = _unquote if root.findtext(f"{_S3}EncodingType") == "url" else str
-    objects = []
-    for entry in root.iterfind(f"{_S3}Contents"):
-        values = {child.tag: child.text or "" for child in entry}
-        etag, modified = values[f"{_S3}ETag"].strip('"'), values[f"{_S3}LastModified"]
-        objects.append(Listed(decode(values[f"{_S3}Key"]), etag, modified, int(values[f"{_S3}Size"])))
+
+    def column(name: str) -> list[str]:
+        return [entry.text or "" for entry in root.iter(f"{_S3}{name}")]
+
+    keys = column("Key")
+    if root.findtext(f"{_S3}EncodingType") == "url":  # a service is asked to escape keys, and says whether it did
+        keys = [_unquote(key) if "%" in key or "+" in key else key for key in keys]
+    etags = (etag.strip('"') for etag in column("ETag"))
+    columns = zip(keys, etags, column("LastModified"), map(int, column("Size")), strict=True)
+    objects = [Listed(*values) for values in columns]
     page = Page(objects, folders=len(root.findall(f"{_S3}CommonPrefixes")))
     return page, root.findtext(f"{_S3}IsTruncated") == "true"
 

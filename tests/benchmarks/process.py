@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import process_data.handler  # noqa: F401 - it sets the process up
 from process_data.deadline import Deadline
 from process_data.keys import CONTENT_LIMIT
 from process_data.pipeline import Run

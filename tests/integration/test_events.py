@@ -42,6 +42,15 @@ def test_an_event_for_a_bad_object_refuses_and_forgives_it(roll: Stack) -> None:
     assert roll.sql("select count(*) from rejected") == [[0]]
 
 
+def test_an_event_for_a_misnamed_csv_leaves_the_photo_of_whom_it_seems_to_name(roll: Stack) -> None:
+    roll.bucket.put_person("1")
+    roll.bucket.put("1.png", b"photo")
+    roll.process()
+    roll.bucket.put("1.old.csv", b"")
+    assert roll.event("1.old.csv").json()["images_changed"] == 0
+    assert roll.sql("select img_path from users") == [["src/1.png"]]
+
+
 @pytest.mark.parametrize(
     ("bucket", "key"), [("res", "output.csv"), ("elsewhere", "1.csv"), ("src", "notes.txt"), ("src", "folder/1.csv")]
 )
