@@ -1,5 +1,6 @@
 """The documents say what the code does: settings, parameters and reasons are compared with their tables."""
 
+import argparse
 import dataclasses
 import re
 from pathlib import Path
@@ -7,11 +8,15 @@ from pathlib import Path
 import pytest
 from process_data.rejection import Reason
 from process_data.settings import Settings
+from process_data.shared.storage.records import _GRACE
 from query_data.query import PARAMETERS
 from query_data.settings import Settings as QuerySettings
 
+from infra.local.cli import _parser
+from infra.local.stack import read_stack, seconds
 from tests.stack import ROOT
 
+TIMEOUTS = ("run_deadline", "postgres_timeout", "exec_timeout", "write_timeout", "read_timeout")
 README = ROOT / "README.md"
 INFRA = ROOT / "infra/README.md"
 
@@ -44,6 +49,20 @@ def test_every_setting_is_in_the_table_as_the_code_has_it() -> None:
     assert sorted(table(INFRA, "Settings")) == sorted(expected)
 
 
+def test_the_timeouts_are_those_that_are_shipped_and_each_is_within_the_next() -> None:
+    told = [float(row[0]) for row in table(INFRA, "Timeouts")]
+    assert told == sorted(set(told))
+    run, *others, _ = told  # the last is the gateway's
+    for function in read_stack(ROOT, {}).functions:
+        given = {name: seconds(text, name) for name, text in function.environment.items() if name in TIMEOUTS}
+        statement, reading = given["postgres_timeout"], given.pop("read_timeout")
+        assert given.pop("run_deadline", run) == run
+        assert others == sorted([*given.values(), statement + _GRACE])
+        assert given["exec_timeout"] < given["write_timeout"] == reading
+    defaults = {one.name: one.default for one in dataclasses.fields(Settings)}
+    assert [defaults["run_deadline"], defaults["postgres_timeout"]] == told[:2]
+
+
 def test_every_parameter_is_in_the_table_as_the_code_has_it() -> None:
     assert [row[:2] for row in table(README, "Questions")] == [
         [name, parameter.allowed] for name, parameter in PARAMETERS.items()
@@ -57,8 +76,25 @@ def test_every_reason_for_a_rejection_is_in_the_table() -> None:
 DOCUMENTS = sorted(path for path in ROOT.glob("**/*.md") if ".local" not in path.relative_to(ROOT).parts)
 
 
+def anchors(document: Path) -> set[str]:
+    """What the headings are linked by."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_between_documents_lead_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8")):
+    for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", document.read_text(encoding="utf-8")):
         if "://" not in target:
-            assert (document.parent / target).exists(), target
+            found = document.parent / target if target else document
+            assert found.exists(), target
+            assert not anchor or anchor in anchors(found), anchor
+
+
+def test_every_command_and_option_of_the_local_stack_is_named() -> None:
+    text = README.read_text(encoding="utf-8")
+    [commands] = [action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    for name, command in commands.choices.items():
+        assert f"python3 infra/local {name}" in text
+        options = {option for action in command._actions for option in action.option_strings}
+        assert not [option for option in options - {"-h", "--help"} if f"`{option}" not in text], name
