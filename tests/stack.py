@@ -80,6 +80,19 @@ class Deployment(ABC):
         return Bucket(self.settings)
 
 
+def connected(settings: Mapping[str, str], **others: str) -> pg8000.native.Connection:
+    """A connection to PostgreSQL by a function's or the operator's settings, some of them replaced by `others`."""
+    values = {**settings, **others}
+    return pg8000.native.Connection(
+        values["postgres_user"],
+        host=values["postgres_host"],
+        port=int(values["postgres_port"]),
+        database=values["postgres_database"],
+        password=values["postgres_password"],
+        timeout=60,
+    )
+
+
 def read_env(text: str) -> dict[str, str]:
     """The settings in `name=value` lines."""
     return dict(line.split("=", 1) for line in text.splitlines())
@@ -131,16 +144,7 @@ class Stack(Deployment):
 
     def sql(self, statement: str, **parameters: object) -> list[list[Any]]:
         """Run a statement as the role that owns the tables."""
-        settings = self.process_settings
-        with pg8000.native.Connection(
-            user=settings["postgres_user"],
-            password=settings["postgres_password"],
-            host=settings["postgres_host"],
-            port=int(settings["postgres_port"]),
-            database=settings["postgres_database"],
-            ssl_context=False,
-            timeout=60,
-        ) as connection:
+        with connected(self.process_settings) as connection:
             return connection.run(statement, **parameters) or []
 
     def remove(self) -> None:

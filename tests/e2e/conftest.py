@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pg8000.native
 import pytest
 
 from infra.local.cli import RUN
 from infra.local.processes import Identity
 from infra.local.state import State
-from tests.stack import ROOT, Stack
+from tests.stack import ROOT, Stack, connected
 
 STACK_YML = """\
 version: 1.0
@@ -72,15 +71,7 @@ class Toy(Stack):
                 up.terminate()
 
     def sql_as_owner(self, statement: str) -> list[list[Any]]:
-        settings = self.env()
-        with pg8000.native.Connection(
-            settings["postgres_user"],
-            host=settings["postgres_host"],
-            port=int(settings["postgres_port"]),
-            database=settings["postgres_database"],
-            password=settings["postgres_password"],
-            timeout=30,
-        ) as connection:
+        with connected(self.env()) as connection:
             return connection.run(statement) or []
 
     def ready_pid(self) -> int | None:

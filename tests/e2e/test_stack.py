@@ -18,7 +18,7 @@ import pytest
 from infra.local.processes import Identity
 from infra.local.seaweedfs import s3_client
 from tests.e2e.conftest import Toy, make_toy, wait_until
-from tests.stack import Stack
+from tests.stack import Stack, connected
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="processes and sockets are read from /proc")
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="about running as root")
@@ -229,23 +229,11 @@ def _may(identity: minio.Minio, deed: str, bucket: str) -> bool:
     return True
 
 
-def connection(settings: dict[str, str], **others: str) -> pg8000.native.Connection:
-    values = settings | others
-    return pg8000.native.Connection(
-        values["postgres_user"],
-        host=values["postgres_host"],
-        port=int(values["postgres_port"]),
-        database=values["postgres_database"],
-        password=values["postgres_password"],
-        timeout=30,
-    )
-
-
 def test_query_datas_role_reads_and_no_more(stack: Stack) -> None:
-    with connection(stack.process_settings) as owner:
+    with connected(stack.process_settings) as owner:
         owner.run("create table later (n int)")
         try:
-            with connection(stack.query_settings) as reader:
+            with connected(stack.query_settings) as reader:
                 assert reader.run("select n from later") == []
                 reader.run("set default_transaction_read_only = off")
                 for statement in (
@@ -264,7 +252,7 @@ def test_query_datas_role_reads_and_no_more(stack: Stack) -> None:
 def test_no_one_enters_the_database_without_the_password(stack: Stack) -> None:
     for user in ("postgres", "rollcall_process", "rollcall_query"):
         with pytest.raises(pg8000.exceptions.DatabaseError) as refused:
-            connection(stack.query_settings, postgres_user=user, postgres_password="guess")
+            connected(stack.query_settings, postgres_user=user, postgres_password="guess")
         assert refused.value.args[0]["C"] == "28P01"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pg8000.native
 import pytest
 
-from tests.stack import ROOT, Stack
+from tests.stack import ROOT, Stack, connected
 
 DASHBOARD = json.loads((ROOT / "infra/grafana/rollcall.json").read_text(encoding="utf-8"))
 QUESTIONS = {
@@ -30,15 +30,7 @@ def plain(sql: str) -> str:
 
 @pytest.fixture(scope="module")
 def reader(stack: Stack) -> Iterator[pg8000.native.Connection]:
-    settings = stack.query_settings
-    with pg8000.native.Connection(
-        settings["postgres_user"],
-        host=settings["postgres_host"],
-        port=int(settings["postgres_port"]),
-        database=settings["postgres_database"],
-        password=settings["postgres_password"],
-        timeout=30,
-    ) as connection:
+    with connected(stack.query_settings) as connection:
         yield connection
 
 
