@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from .keys import CONTENT_LIMIT
 from .outputs import OUTPUT, REJECTED, mark
-from .rejection import Reason, Rejection
+from .rejection import Reason, Rejection, lock_rejected
 from .shared.storage.records import Connection
 
-# Rows are locked in the order of their keys, users before rejected before outputs, in every transaction of
-# every run: that is why no two of them can wait for each other.
+# Every transaction of every run locks users first, in the order of their keys, then rejected as a whole, then
+# outputs: that is why no two of them can wait for each other.
 
 _PHOTOS = """
 create temp table photos as
@@ -34,7 +34,7 @@ update users set img_path = wanted.path, updated_at = now() from wanted where us
 _FORGIVE = """
 delete from rejected where object in (
     select object
-    from rejected join scope on starts_with(object, prefix)
+    from rejected join scope on object between prefix and beyond
     where not exists (
         select from listing left join users using (user_id)
         where key = object and kind <> 'photo' and csv_etag is distinct from listing.etag
@@ -87,15 +87,16 @@ def compare(records: Connection, bucket: str, users: str) -> Diff:
 
     `users` is the condition, in SQL, on the user_ids whose photos were listed.
     """
+    records.run(_PHOTOS, bucket=bucket)
     with records.transaction():
-        records.run(_PHOTOS, bucket=bucket)
         images_changed = records.count(_SETTLE_IMAGES.format(users=users))
+        lock_rejected(records)
         forgiven = records.count(_FORGIVE)
         refused = [Rejection(*row) for row in records.run(_REFUSE_UNREAD)]
-        todo = records.count(_TODO)
-        [[unchanged]] = records.run(_UNCHANGED)
         mark(records, OUTPUT, changed=images_changed > 0)
         mark(records, REJECTED, changed=bool(forgiven or refused))
+    todo = records.count(_TODO)
+    [[unchanged]] = records.run(_UNCHANGED)
     return Diff(images_changed, refused, unchanged, todo, wrote=bool(images_changed or forgiven or refused))
 
 

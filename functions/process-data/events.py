@@ -5,11 +5,15 @@ come in any order, more than once or never. The format is that of S3's event mes
 """
 
 import json
+import re
 from typing import Any
 from urllib.parse import unquote_plus
 
 from .keys import read_key
 from .shared.api import ApiError
+
+_NOT_TEXT = re.compile("[\0\ud800-\udfff]")
+"""What neither PostgreSQL nor a URL takes. A run over the whole bucket sees what such a key may mean."""
 
 
 def read_event(body: bytes, bucket: str) -> tuple[str, ...]:
@@ -43,7 +47,7 @@ def _records(body: bytes) -> list[Any]:
 
 def _prefix(key: str) -> str | None:
     """What to list for a key: all that belongs to its user, or the misnamed CSV itself."""
-    if "/" in key:
+    if "/" in key or _NOT_TEXT.search(key):
         return None
     kind, user_id = read_key(key)
     if kind == "ignored":

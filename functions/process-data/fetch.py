@@ -37,7 +37,10 @@ class Failed:
 Answer = Fetched | Rejection | Gone | Failed
 
 _TOLERATED = 2
-"""Objects of a batch that may be away; one more, and S3 itself is. It is refused when all of more than these are."""
+"""Objects that may be refused; when all of a batch are, and they are more than these, S3 refuses us."""
+
+_IN_A_ROW = 8
+"""Objects in a row that are away: S3 itself is."""
 
 
 def fetch_batches(
@@ -45,7 +48,7 @@ def fetch_batches(
 ) -> Generator[list[Answer], None, None]:
     """Yield what each batch of keys holds, in their order; while one is worked on, the next is on its way.
 
-    Unavailable or Refused when more than a few objects of a batch can't be had.
+    Unavailable when many objects in a row can't be had, Refused when all of a batch are.
     """
 
     def fetch(key: str) -> Answer:
@@ -73,11 +76,11 @@ def _arrived(futures: list[Future[Answer]]) -> list[Answer]:
     away = refused = 0
     for future in futures:
         answers.append(answer := future.result())
-        if isinstance(answer, Failed):
-            away += isinstance(answer.error, Unavailable)
-            refused += isinstance(answer.error, Refused)
-            if away > _TOLERATED or refused == len(futures) > _TOLERATED:
-                raise answer.error
+        error = answer.error if isinstance(answer, Failed) else None
+        away = away + 1 if isinstance(error, Unavailable) else 0
+        refused += isinstance(error, Refused)
+        if error is not None and (away == _IN_A_ROW or refused == len(futures) > _TOLERATED):
+            raise error
     return answers
 
 

@@ -15,7 +15,6 @@ create temp table listing (
     user_id text collate "C",
     key text collate "C" not null,
     etag text not null,
-    modified timestamptz not null,
     size bigint not null -- bytes
 )
 """
@@ -55,7 +54,7 @@ def _rows(page: Page) -> list[tuple[object, ...]]:
     named = ((read_key(item.key), item) for item in page.objects)
     return [
         # PostgreSQL's text can't hold NUL
-        (name.kind, name.user_id, item.key.replace("\0", "\\x00"), item.etag, item.modified, item.size)
+        (name.kind, name.user_id, item.key.replace("\0", "\\x00"), item.etag, item.size)
         for name, item in named
         if name.kind != "ignored"
     ]

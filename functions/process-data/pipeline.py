@@ -5,7 +5,7 @@ a run that wrote while another was under way looks again, until a pass finds not
 last has then seen that the roll is what the bucket holds.
 """
 
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -21,7 +21,7 @@ from .request import Request
 from .runs import Record, recorded
 from .scope import set_scope, users_in
 from .settings import Settings
-from .shared.storage.errors import Unavailable
+from .shared.storage.errors import Refused, StorageError, Unavailable
 from .shared.storage.objects import Objects
 from .shared.storage.records import Connection
 from .shared.storage.schema import migrate
@@ -30,7 +30,13 @@ from .tally import Tally
 
 REJECTIONS_SHOWN = 100
 
-_IN_SCOPE = "from rejected where exists (select from scope where starts_with(object, prefix))"
+_IN_SCOPE = """
+from (
+    select distinct on (object) object, line, code, message
+    from rejected join scope on object between prefix and beyond
+    order by object
+) as refused
+"""
 _REJECTED = f"select count(*) {_IN_SCOPE}"
 _REJECTIONS = f"select object, line, code, message {_IN_SCOPE} order by object limit :limit"
 
@@ -63,8 +69,9 @@ class Run:
             migrate(records)
             with recorded(records, self._record):
                 with self.tally.stage("total"):
-                    output = self._work(records)
-                self._record.status = "partial" if self.tally.remaining else "done"
+                    settled = self._settle(records)
+                    output = self._export(records)
+                self._record.status = "done" if settled and not self.tally.remaining else "partial"
                 self._record.summary = self._summary(records, output)
         return {
             "status": self._record.status,
@@ -73,9 +80,19 @@ class Run:
             **self._record.summary,
         }
 
-    def _work(self, records: Connection) -> Output:
-        while self._pass(records) and self._record.overlapped(records) and not self._deadline.passed:
-            pass
+    def _settle(self, records: Connection) -> bool:
+        """Look as often as need be; returns whether the last look found all as it should be."""
+        try:
+            while self._pass(records) and self._record.overlapped(records):
+                if self._deadline.passed:
+                    return False
+        except Refused:  # what was taken in until then is written all the same
+            with suppress(StorageError):
+                self._export(records)
+            raise
+        return True
+
+    def _export(self, records: Connection) -> Output:
         with self.tally.stage("export"):
             return export(records, self._objects, self._settings.result_bucket)
 

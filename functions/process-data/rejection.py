@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from .shared.storage.records import Connection
+
+_LOCK = 0x72656A6563746564  # "rejected" in ASCII: our key among the database's advisory locks
+
 
 class Reason(StrEnum):
     """Machine-readable codes, part of the API: they may be added to but don't change."""
@@ -37,3 +41,8 @@ class Rejection:
     line: int | None
     code: Reason
     message: str
+
+
+def lock_rejected(records: Connection) -> None:
+    """Let no other run write to `rejected` until the transaction ends: several statements lock its rows in no order."""
+    records.run("select pg_advisory_xact_lock(:key)", key=_LOCK)

@@ -10,6 +10,7 @@ from .shared.api import ApiError, Event, require_method
 
 _PREFIX = re.compile(r"[0-9]{0,18}")
 _BODY_LIMIT = 1024 * 1024  # bytes: more than a thousand records
+_CALL_ID_LIMIT = 64  # characters: anyone may send one, and it ends up in the log
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ def read_request(event: Event, source_bucket: str) -> Request:
     if event.path.strip("/"):
         raise ApiError(404, "not_found", f"there is no {event.path} here: / runs the pipeline")
     require_method(event, ["POST"])
-    call_id = event.headers.get("X-Call-Id")
+    call_id = event.headers.get("X-Call-Id", "")[:_CALL_ID_LIMIT] or None
     if len(event.body) > _BODY_LIMIT:
         raise ApiError(413, "too_large", f"the body has {len(event.body)} bytes: {_BODY_LIMIT} are allowed")
     if event.body.strip():

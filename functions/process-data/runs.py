@@ -24,7 +24,13 @@ with begun as (insert into runs (trigger, call_id, prefix) values (:trigger, :ca
 select id, pg_advisory_lock(:space, (id % 2147483648)::int) from begun
 """
 
-_RESUME = "select pg_advisory_lock(:space, (:id::bigint % 2147483648)::int)"
+# It is under way again, for the runs beside it too, and nobody sees that before the lock is taken.
+_RESUME = """
+with resumed as (
+    update runs set finished_at = null, status = 'running', error = null where id = :id returning id
+)
+select pg_advisory_lock(:space, (id % 2147483648)::int) from resumed
+"""
 
 _END = """
 update runs

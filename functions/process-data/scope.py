@@ -12,7 +12,9 @@ _SHARD = re.compile(r"[0-9]{0,18}")
 
 _CREATE = """
 create temp table scope as
-select unnest(cast(:prefixes as text[])) collate "C" as prefix -- of the keys that are listed
+select prefix collate "C" as prefix, -- of the keys that are listed
+    prefix || chr(1114111) collate "C" as beyond -- no key that begins with it is greater: an index finds them
+from unnest(cast(:prefixes as text[])) as prefix
 """
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 from .outputs import OUTPUT, REJECTED, mark
 from .parse import Parsed
-from .rejection import Reason
+from .rejection import Reason, lock_rejected
 from .shared.storage.records import Connection
 
 _CREATE = """
@@ -89,6 +89,7 @@ def store(records: Connection, batch: Parsed) -> Stored:
         records.run(_CREATE)
         records.copy_in(_COPY, staged.to_csv(index=False, header=False).encode())
         [[added, updated, unchanged]] = records.run(_UPSERT)
+        lock_rejected(records)
         mended = records.count(_MENDED) + records.count(_OLDER)
         records.run(_REFUSE, rejections=json.dumps([asdict(one) for one in batch.rejections]))
         mark(records, OUTPUT, changed=bool(added or updated))

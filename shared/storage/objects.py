@@ -40,11 +40,10 @@ _RETRIES = urllib3.Retry(
 
 
 class Listed(NamedTuple):
-    """One line of a listing. `modified` is a timestamp as S3 writes it (ISO 8601, UTC); `size` is in bytes."""
+    """One line of a listing. `size` is in bytes."""
 
     key: str
     etag: str
-    modified: str
     size: int
 
 
@@ -215,9 +214,6 @@ class _Client(Minio):
         return self._execute("GET", bucket, query_params=dict(query), preload_content=False)
 
 
-_S3 = "{http://s3.amazonaws.com/doc/2006-03-01/}"
-
-
 _NEXT = re.compile(rb"<NextContinuationToken>([^<]+)<")
 
 
@@ -230,20 +226,20 @@ def _next_page(xml: bytes) -> str | None:
 def _parse_page(xml: bytes) -> tuple[Page, bool]:
     """The page, and whether others follow. The format is ListBucketResult of S3's ListObjectsV2."""
     root = ElementTree.fromstring(xml)  # noqa: S314 - from the S3 service that holds the data itself
-    if root.tag != f"{_S3}ListBucketResult":
+    space, found, rest = root.tag.rpartition("ListBucketResult")  # S3's namespace, or Google's older one
+    if not space or not found or rest:
         raise Unavailable("s3", "what answered as S3 sent no listing of a bucket")
 
     def column(name: str) -> list[str]:
-        return [entry.text or "" for entry in root.iter(f"{_S3}{name}")]
+        return [entry.text or "" for entry in root.iter(f"{space}{name}")]
 
     keys = column("Key")
-    if root.findtext(f"{_S3}EncodingType") == "url":  # a service is asked to escape keys, and says whether it did
+    if root.findtext(f"{space}EncodingType") == "url":  # a service is asked to escape keys, and says whether it did
         keys = [_unquote(key) if "%" in key or "+" in key else key for key in keys]
     etags = (etag.strip('"') for etag in column("ETag"))
-    columns = zip(keys, etags, column("LastModified"), map(int, column("Size")), strict=True)
-    objects = [Listed(*values) for values in columns]
-    page = Page(objects, folders=len(root.findall(f"{_S3}CommonPrefixes")))
-    return page, root.findtext(f"{_S3}IsTruncated") == "true"
+    objects = [Listed(*values) for values in zip(keys, etags, map(int, column("Size")), strict=True)]
+    page = Page(objects, folders=len(root.findall(f"{space}CommonPrefixes")))
+    return page, root.findtext(f"{space}IsTruncated") == "true"
 
 
 def _unquote(key: str) -> str:

@@ -143,7 +143,7 @@ class Generated(Objects):
     def pages(self, bucket: str, prefix: str = "") -> Iterator[Page]:
         for first in range(0, KEYS, 1000):
             keys = (f"{number:09}.png" for number in range(first, first + 1000))
-            yield Page([Listed(key, "0" * 32, "2026-01-01T00:00:00Z", 100) for key in keys], 0)
+            yield Page([Listed(key, "0" * 32, 100) for key in keys], 0)
 
 
 def peak_memory() -> float:

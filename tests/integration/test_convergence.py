@@ -95,7 +95,7 @@ class Bucket:
 
 user_ids = st.sampled_from(USERS)
 kinds = st.sampled_from(PHOTOS)
-names = st.sampled_from(("x.csv", "a b+c%2F.csv"))
+names = st.sampled_from(("x.csv", "a b+c%2F.csv", "1.x.csv", "12.CSV"))
 changes = st.one_of(
     st.tuples(st.just("put_good"), user_ids),
     st.tuples(st.just("put_bad"), user_ids, st.sampled_from(tuple(BAD))),
@@ -129,7 +129,10 @@ class Convergence(RuleBasedStateMachine):
     @rule(keys=st.lists(st.one_of(st.builds("{}.{}".format, user_ids, st.sampled_from(("csv", *PHOTOS))), names)))
     def event(self, keys: list[str]) -> None:
         assert self._event(keys) == 200
-        self.bucket.is_seen(tuple({user for user in USERS for key in keys if key.startswith(f"{user}.")}))
+        named = {
+            key.partition(".")[0] for key in keys if key.rpartition(".")[2] in ("csv", *PHOTOS) and key.count(".") == 1
+        }
+        self.bucket.is_seen(tuple(user for user in USERS if user in named))
 
     @rule(
         prefixes=st.lists(st.sampled_from(PREFIXES), max_size=3),

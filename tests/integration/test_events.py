@@ -61,6 +61,13 @@ def test_what_is_none_of_ours_is_answered_with_200(roll: Stack, bucket: str, key
     assert roll.sql("select count(*) from users") == [[0]]
 
 
+@pytest.mark.parametrize("key", ["a\0.csv", "\ud800.csv"])
+def test_a_key_that_is_no_text_is_left_to_the_schedule(roll: Stack, key: str) -> None:
+    records = [{"s3": {"bucket": {"name": "src"}, "object": {"key": key}}}]
+    answer = roll.request("POST", "/function/process-data", json.dumps({"Records": records}).encode())
+    assert (answer.status, answer.json()["listed"]) == (200, 0)
+
+
 def test_s3_may_test_the_endpoint(roll: Stack) -> None:
     body = json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "src"}).encode()
     assert roll.request("POST", "/function/process-data", body).status == 200

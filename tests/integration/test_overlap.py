@@ -3,17 +3,25 @@
 import csv
 import io
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, ClassVar
 
 import pytest
 from process_data.deadline import Deadline
+from process_data.fetch import Fetched
+from process_data.parse import parse
 from process_data.pipeline import Run
+from process_data.rejection import Reason, Rejection
 from process_data.request import Request
 from process_data.settings import Settings
-from process_data.shared.storage.objects import Objects
+from process_data.shared.storage.errors import Refused, Unavailable
+from process_data.shared.storage.objects import Objects, Page
 from process_data.shared.storage.records import Connection
 from process_data.shared.storage.settings import RecordsSettings, load
+from process_data.store import store
 
 from tests.stack import Stack
 
@@ -144,6 +152,78 @@ def test_an_object_that_can_not_be_had_holds_up_no_other(roll: Stack, settings: 
     summary = run(settings, Unreachable(settings))
     assert (summary["status"], summary["added"], summary["remaining"]) == ("partial", 2, 1)
     assert roll.process()["added"] == 1
+
+
+def test_a_few_that_can_not_be_had_hold_up_none_behind_them(roll: Stack, settings: Settings) -> None:
+    bad = {"0001.csv", "0002.csv", "0003.csv"}
+
+    class Broken(Objects):
+        def get(self, bucket: str, key: str, *, limit: int) -> Any:
+            if key in bad:
+                raise Unavailable("s3", f"S3 answered 500 for {key}")
+            return super().get(bucket, key, limit=limit)
+
+    with ThreadPoolExecutor(8) as executor:
+        list(executor.map(lambda number: roll.bucket.put_person(f"{number:04}"), range(600)))
+    summary = run(settings, Broken(settings, connections=8))
+    assert (summary["status"], summary["added"], summary["remaining"]) == ("partial", 597, 3)
+
+
+def test_what_was_taken_in_before_s3_refused_is_written(roll: Stack, settings: Settings) -> None:
+    class Refusing(Objects):
+        def get(self, bucket: str, key: str, *, limit: int) -> Any:
+            raise Refused("s3", f"S3 answered 403 for {key}")
+
+    roll.bucket.put_person("1")
+    roll.process()
+    roll.bucket.put("1.png", b"photo")
+    for number in range(2, 6):
+        roll.bucket.put_person(str(number))
+    with pytest.raises(Refused):
+        run(settings, Refusing(settings))
+    assert b"1,Ada,Lovelace,0,src/1.png" in roll.bucket.read("output.csv")
+
+
+def test_a_run_that_is_tried_again_is_under_way_for_the_others(roll: Stack, settings: Settings) -> None:
+    class Blinking(Objects):
+        statuses: ClassVar[list[Any]] = []
+
+        def pages(self, bucket: str, prefix: str = "") -> Iterator[Page]:
+            self.statuses.append(roll.sql("select status, finished_at, error from runs"))
+            if len(self.statuses) == 1:
+                raise Unavailable("s3", "away for a moment")
+            return super().pages(bucket, prefix)
+
+    assert run(settings, Blinking(settings))["status"] == "done"
+    assert Blinking.statuses == [[["running", None, None]]] * 2
+
+
+def test_runs_that_refuse_and_forgive_the_same_files_crosswise_do_not_wait_for_each_other(roll: Stack) -> None:
+    """Each has forgiven one file, and now refuses the one that the other forgave."""
+    forgiven = threading.Barrier(2)
+
+    class Meeting(Connection):
+        def run(self, sql: str, **parameters: object) -> list[list[Any]]:
+            if "json_to_recordset" in sql:
+                with suppress(threading.BrokenBarrierError):
+                    forgiven.wait(1)
+            return super().run(sql, **parameters)
+
+    def take_in(good: str, bad: str) -> None:
+        with Meeting(load(RecordsSettings, roll.process_settings)) as records:
+            records.run("create temp table photos (user_id text, path text)")
+            batch: list[Fetched | Rejection] = [
+                Fetched(f"{good}.csv", b"first_name,last_name,birthts\nA,B,0\n", good, datetime.now(UTC)),
+                Rejection(f"{bad}.csv", "new", None, Reason.EMPTY, "empty"),
+            ]
+            store(records, parse(batch, datetime.now(UTC)))
+
+    for key in ("1.csv", "2.csv"):
+        roll.bucket.put(key, b"")
+    roll.process()
+    with ThreadPoolExecutor(2) as executor:
+        for one in [executor.submit(take_in, "1", "2"), executor.submit(take_in, "2", "1")]:
+            one.result()
 
 
 def test_a_run_whose_session_ended_is_recorded_as_failed(roll: Stack) -> None:
