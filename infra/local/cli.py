@@ -87,7 +87,7 @@ def _up(options: argparse.Namespace, state: State, root: Path) -> int:
     def welcome(url: str, settings: Mapping[str, str]) -> None:
         if not options.no_sample:
             load_sample(_operator_client(settings), SOURCE_BUCKET, _say)
-            show_functions(url, _say)
+            show_functions(url, resolved(settings).get("api_token"), _say)
         _say(_guide(url, options.state))
 
     return 0 if Supervisor(root, state, options.port, _say).run(welcome) else 1
@@ -210,7 +210,7 @@ Rollcall is ready.
   {url}/function/process-data   POST: bring the roll up to date
   {url}/function/query-data     GET: ask, e.g. ?min_age=30.5&is_image_exists=true
   python3 infra/local upload DIR{where}   upload your own <user_id>.csv files and photos
-  python3 infra/local down{where}         stop everything (here Ctrl-C does too)
+  python3 infra/local down{where}         stop everything (without --detach, Ctrl-C does too)
 """
 
 

@@ -93,7 +93,7 @@ def _locked() -> Iterator[None]:
 
 
 def _make(directory: Path, requirements: list[Path]) -> None:
-    _say("Setting up Rollcall's packages, once; about 150 MB to download …")
+    _say("Setting up Rollcall's packages, once: 100 MB to download, and as much again for the tests …")
     shutil.rmtree(directory, ignore_errors=True)
     made = subprocess.run(
         [sys.executable, "-m", "venv", directory], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -169,6 +169,9 @@ class Supervisor:
             "postgres_password_file": PASSWORDS["rollcall_process"],
         }
         paths = {name: str(self._state.secrets / secret) for name, secret in secrets.items()}
+        for function in self._functions.values():
+            if token := function.environment.get("api_token_file"):
+                paths["api_token_file"] = token
         return self._settings | {"postgres_user": "rollcall_process"} | paths
 
 

@@ -32,9 +32,10 @@ def load_sample(client: minio.Minio, bucket: str, say: Say) -> None:
         upload(client, bucket, Path(directory), say)
 
 
-def show_functions(gateway: str, say: Say) -> None:
-    """Invoke process-data, then ask query-data one question."""
-    http = urllib3.PoolManager(retries=False, timeout=120)
+def show_functions(gateway: str, token: str | None, say: Say) -> None:
+    """Invoke process-data, then ask query-data one question, showing the token if there is one."""
+    headers = {"Authorization": f"Bearer {token}"} if token else None
+    http = urllib3.PoolManager(headers=headers, retries=False, timeout=120)
     say("\nInvoking process-data …")
     if summary := _answer(http, "POST", f"{gateway}/function/process-data", say):
         _show_summary(summary, say)

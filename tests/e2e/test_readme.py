@@ -47,8 +47,8 @@ def test_the_readme_has_examples_of_everything() -> None:
 def test_every_example_gives_what_it_shows(directory: Path) -> None:
     state = directory / "state"
     for command, output in examples():
-        if command.startswith("python3 infra/local"):
-            command += f" --state {state}" + (" --detach --port 0" if command.endswith(" up") else "")
+        command += " --detach --port 0" if command.endswith(" up") else ""
+        command = re.sub(r"(infra/local \w+)", rf"\1 --state {state}", command)
         if URL in command:
             command = command.replace(URL, Stack(state).url)
         command = command.replace("python3", str(PYTHON))
