@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from io import TextIOWrapper
 from pathlib import Path
 
 import minio
@@ -20,7 +21,7 @@ from .logs import read_lines
 from .processes import Identity
 from .seaweedfs import SOURCE_BUCKET, s3_client
 from .stack import read_stack
-from .state import State
+from .state import DEFAULT, State
 from .supervisor import Supervisor
 from .tour import load_sample, show_functions
 from .upload import THREADS, upload
@@ -32,16 +33,21 @@ RUN = "import pathlib, sys; from infra.local.cli import main; sys.exit(main(sys.
 """For `python -c`, followed by a project's root and a command's words."""
 
 DETACHED_LOG = "up.log"
-DEFAULT_STATE = ROOT / ".local"
 
 
 def main(words: list[str], root: Path = ROOT) -> int:
     """Run a command of the stack that `root`/stack.yml describes; returns the exit status."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # whatever the terminal can't show
     options = _parser().parse_args(words)
     try:
         return _COMMANDS[options.command](options, State(options.state), root)
     except LocalError as error:
         print(f"rollcall: {error}", file=sys.stderr)
+        return 1
+    except PermissionError as error:
+        what = f"{error.filename}: " if error.filename else ""
+        print(f"rollcall: {what}{error.strerror}: it may belong to another user", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -59,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, description: str) -> argparse.ArgumentParser:
         one = commands.add_parser(name, help=description, description=description)
         where = "where the stack keeps its data"
-        one.add_argument("--state", type=Path, default=DEFAULT_STATE, metavar="DIR", help=where)
+        one.add_argument("--state", type=Path, default=DEFAULT, metavar="DIR", help=where)
         return one
 
     up = command("up", "start everything and stay until Ctrl-C")
@@ -76,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     making = "make the secrets of a deployment that a directory does not have yet"
     secrets = commands.add_parser("secrets", help=making, description=making)
     secrets.add_argument("directory", type=Path, metavar="DIR")
-    secrets.set_defaults(state=DEFAULT_STATE)
+    secrets.set_defaults(state=DEFAULT)
     return parser
 
 
@@ -88,7 +94,7 @@ def _up(options: argparse.Namespace, state: State, root: Path) -> int:
         if not options.no_sample:
             load_sample(_operator_client(settings), SOURCE_BUCKET, _say)
             show_functions(url, resolved(settings).get("api_token"), _say)
-        _say(_guide(url, options.state))
+        _say(_guide(url, state))
 
     return 0 if Supervisor(root, state, options.port, _say).run(welcome) else 1
 
@@ -203,14 +209,13 @@ def _operator_client(settings: Mapping[str, str]) -> minio.Minio:
     return s3_client(values["s3_endpoint"], keys, connections=THREADS)
 
 
-def _guide(url: str, state: Path) -> str:
-    where = "" if state == DEFAULT_STATE else f" --state {state}"
+def _guide(url: str, state: State) -> str:
     return f"""
 Rollcall is ready.
   {url}/function/process-data   POST: bring the roll up to date
   {url}/function/query-data     GET: ask, e.g. ?min_age=30.5&is_image_exists=true
-  python3 infra/local upload DIR{where}   upload your own <user_id>.csv files and photos
-  python3 infra/local down{where}         stop everything (without --detach, Ctrl-C does too)
+  {state.command("upload DIR")}   upload your own <user_id>.csv files and photos
+  {state.command("down")}         stop everything (without --detach, Ctrl-C does too)
 """
 
 

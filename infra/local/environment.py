@@ -82,8 +82,12 @@ def _files(requirements: Iterable[Path]) -> Iterator[Path]:
 def _locked() -> Iterator[None]:
     import fcntl  # not on every platform: _check_platform goes first
 
-    ENVIRONMENTS.mkdir(parents=True, exist_ok=True)
-    with (ENVIRONMENTS / "lock").open("w") as lock:
+    try:
+        ENVIRONMENTS.mkdir(parents=True, exist_ok=True)
+        file = (ENVIRONMENTS / "lock").open("w")
+    except OSError as error:
+        sys.exit(f"{ENVIRONMENTS} can't be written ({error.strerror}): Rollcall keeps its packages there")
+    with file as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

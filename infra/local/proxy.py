@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from threading import Timer
 from typing import IO
 
 import urllib3
@@ -45,14 +46,21 @@ class Answer:
         self._first = next(self._chunks, b"")  # what fails until here can still be told with a status
 
     def __iter__(self) -> Iterator[bytes]:
-        yield self._first
+        # a client that reads nothing keeps this waiting, and must not keep the function waiting with it
+        late = Timer(self._deadline - time.monotonic(), self._response.close)
+        late.daemon = True
+        late.start()
         try:
+            yield self._first
             for chunk in self._chunks:
                 _check_deadline(self._deadline)
                 yield chunk
-        except (HTTPError, TimeoutError) as error:
+            _check_deadline(self._deadline)  # what was closed ends like what is complete
+        except (HTTPError, OSError, ValueError) as error:
             self._cut(error)
             raise
+        finally:
+            late.cancel()
         self._response.release_conn()
 
     def close(self) -> None:

@@ -2,14 +2,18 @@
 
 import fcntl
 import json
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .environment import ROOT
 from .errors import LocalError
 from .processes import Identity
+
+DEFAULT = ROOT / ".local"
 
 
 class State:
@@ -22,6 +26,11 @@ class State:
         self.build = self.directory / "build"
         self._lock = self.directory / "lock"
         self._record = self.directory / "running.json"
+
+    def command(self, name: str) -> str:
+        """What a person types to run a command on this stack."""
+        where = "" if self.directory == DEFAULT else f" --state {shlex.quote(str(self.directory))}"
+        return f"python3 infra/local {name}{where}"
 
     def create(self) -> None:
         try:
@@ -41,11 +50,16 @@ class State:
                     running = self.read_record()
                     raise LocalError(
                         f"a stack runs in {self.directory} already: {running.get('url', 'it is still starting')} "
-                        f"(pid {running.get('pid', 'not known yet')}); `python3 infra/local down` stops it, "
+                        f"(pid {running.get('pid', 'not known yet')}); `{self.command('down')}` stops it, "
                         "--state DIR runs another one beside it"
                     )
                 time.sleep(0.05)
             yield
+
+    def wait_until_gone(self) -> None:
+        """Wait until someone removes the directory: no command can find the stack then."""
+        while self._lock.exists():
+            time.sleep(1)
 
     def running(self) -> dict[str, Any] | None:
         """What the running stack says of itself; None when none runs."""
@@ -58,7 +72,7 @@ class State:
         running = self.running()
         if running is None or not running.get("ready"):
             how = "is still starting" if running is not None else "is not running"
-            raise LocalError(f"the stack of {self.directory} {how}: `python3 infra/local up` starts it")
+            raise LocalError(f"the stack of {self.directory} {how}: `{self.command('up')}` starts it")
         return running
 
     def write_record(self, record: dict[str, Any]) -> None:

@@ -68,7 +68,8 @@ class Supervisor:
                 welcome(self._url, self._operator())
                 self._ready = True
                 self._record()
-                Event().wait()
+                self._state.wait_until_gone()
+                self._say(f"{self._state.directory} was removed: stopping …")
             except _Terminated:
                 self._say("Stopping …")
         return self._ready

@@ -118,6 +118,15 @@ def test_a_client_that_goes_away_ends_the_functions_work(toy: Toy) -> None:
     wait_until(lambda: log(toy).count("the client went away") > went)
 
 
+def test_a_client_that_reads_nothing_keeps_a_function_no_longer_than_its_exec_timeout(toy: Toy) -> None:
+    went = log(toy).count("the client went away")
+    response = urllib3.request(
+        "GET", f"{toy.url}/function/echo?do=stream&n=100000", preload_content=False, retries=False
+    )
+    wait_until(lambda: log(toy).count("the client went away") > went)
+    response.close()
+
+
 def test_exec_timeout_is_a_504(toy: Toy) -> None:
     late = toy.request("GET", "/function/echo?do=sleep&n=3")
     assert late.status == 504

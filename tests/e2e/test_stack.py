@@ -1,6 +1,7 @@
 """The stack starts what it names, keeps it up, keeps it to itself, and leaves nothing behind."""
 
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -95,6 +96,12 @@ def test_down_leaves_nothing(own_toy: Toy) -> None:
     with nothing_left(own_toy):
         assert "Stopped" in own_toy.cli("down").stdout
     assert "Nothing runs" in own_toy.cli("down").stdout
+
+
+def test_a_stack_whose_directory_was_removed_stops_by_itself(own_toy: Toy) -> None:
+    with own_toy.up() as up, nothing_left(own_toy):
+        shutil.rmtree(own_toy.state)
+        assert up.wait(30) == 0
 
 
 def test_a_killed_up_leaves_nothing_and_the_next_one_starts(own_toy: Toy) -> None:
