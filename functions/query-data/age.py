@@ -40,28 +40,26 @@ def latest_birthdate(today: date, *, at_least: float | None = None, over: float 
     return early
 
 
-def with_march_date(people: str) -> str:
-    """The query `people`, which has a column birthdate, with the columns that `age_sql` needs.
+_QUARTERS = "(4 * (birthdate - date '0001-03-01 BC') + 3)"
 
-    They are its date in a calendar whose year begins on 1 March and whose days count from 0. There 29 February
-    is day 365, which in common years is the next 1 March: no case is special. It is integer arithmetic, as
-    the date functions take twice as long.
-    """
-    return f"""
-select *,
-    100 * century + (4 * rest + 3) / 1461 as march_year,
-    rest - 1461 * ((4 * rest + 3) / 1461) / 4 as march_day
-from (
-    select *,
-        (4 * days + 3) / 146097 as century,
-        days - 146097 * ((4 * days + 3) / 146097) / 4 as rest
-    from (select *, birthdate - date '0001-03-01 BC' as days from ({people}) as people) as counted
-) as divided
-"""  # noqa: S608 - the caller's SQL
+MARCH_DATE = f"""
+    100 * ({_QUARTERS} / 146097) + ({_QUARTERS} % 146097 | 3) / 1461 as march_year,
+    ({_QUARTERS} % 146097 | 3) % 1461 / 4 as march_day"""
+"""The columns that `age_sql` needs, over one named birthdate.
+
+They are its date in a calendar whose year begins on 1 March and whose days count from 0. There 29 February is
+day 365, which in common years is the next 1 March: no case is special. They are counted in quarters of a day, of
+which a century has 146097 and a year 1461; the last quarter of its day stands for a date, and `| 3` finds it again
+within the century. The date functions would take twice as long.
+"""
 
 
 def age_sql(today: date) -> str:
-    """`age` as an SQL expression over `with_march_date`."""
+    """`age` as an SQL expression over `MARCH_DATE`.
+
+    It names each column several times: have them made by a query of its own that is ordered or limited, which
+    PostgreSQL makes once a row, or else it writes them out in each place.
+    """
     year = today.year if today.month >= 3 else today.year - 1
     last, this, following = (date(n, 3, 1) for n in (year - 1, year, year + 1))
     day = (today - this).days

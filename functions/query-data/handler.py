@@ -25,7 +25,7 @@ from .shared.log import log
 from .shared.storage.records import Pool
 from .shared.storage.settings import load
 from .stats import stats
-from .versions import etag, is_known
+from .versions import etag, is_known, known, state
 
 _drain = Drain().on_sigterm()
 bound_buffers()
@@ -78,23 +78,24 @@ def _users(event: api.Event) -> Response:
     query, today = read_query(given, event.headers.get("Accept")), _today()
     if query.format is HTML:
         return _page(event, given, query, today)
+    headers = partial(rendering.headers, Vary="Accept", Content_Disposition=query.format.disposition)
     with _pool().connection() as records:
-        tag = etag(records, ("users",), today, query)
-        named = rendering.headers(tag, Vary="Accept", Content_Disposition=query.format.disposition)
-        if is_known(event, tag):
-            return rendering.not_modified(named)
+        if tag := known(event, records, "users", today, query):
+            return rendering.not_modified(headers(tag))
+        page = None if query.limit is None else users.page(records, query, query.limit, today)
+        named = headers(etag(page.state if page else state(records, "users"), today, query))
+        # never older than the ETag says, as it is read after the state
         count = users.count(records, query.filters, today) if query.count else None
         if count is not None:
             named["X-Total-Count"] = str(count)
-        if query.limit is not None:
-            page = users.page(records, query, query.limit, today)
-            url = rendering.next_url(given, page.cursor)
-            body = document(query.format, [page.lines] if page.lines else [], rendering.after_people(url, count))
-            return rendering.whole(body, query.format.content_type, named | rendering.headers(Link=rendering.link(url)))
-        if event.method == "HEAD":  # the same errors, without the work
+        if page is None and event.method == "HEAD":  # the same errors, without the work
             users.check(records)
             return Response(iter(()), headers=named, content_type=query.format.content_type)
-    return _everyone(event, query, today, named, count)
+    if page is None:
+        return _everyone(event, query, today, named, count)
+    url = rendering.next_url(given, page.cursor)
+    body = document(query.format, [page.lines] if page.lines else [], rendering.after_people(url, count))
+    return rendering.whole(body, query.format.content_type, named | rendering.headers(Link=rendering.link(url)))
 
 
 def _everyone(event: api.Event, query: Query, today: date, named: dict[str, str], count: int | None) -> Response:
@@ -119,7 +120,8 @@ def _page(event: api.Event, given: MultiDict[str, str], query: Query, today: dat
     from . import page
 
     with _pool().connection() as records:
-        tag = etag(records, ("users", "rejected", "runs"), today, page.VERSION, list(given.items(multi=True)))
+        shown = state(records, "users", "rejected", "runs")
+        tag = etag(shown, today, page.VERSION, list(given.items(multi=True)))
         named = rendering.headers(tag, Vary="Accept") | page.POLICY
         if is_known(event, tag):
             return rendering.not_modified(named)
@@ -129,7 +131,7 @@ def _page(event: api.Event, given: MultiDict[str, str], query: Query, today: dat
 def _stats(event: api.Event) -> Response:
     filters, today = make_filters(read_parameters(FILTERS, event.query)), _today()
     with _pool().connection() as records:
-        tag = etag(records, ("users", "rejected", "runs"), today, filters)
+        tag = etag(state(records, "users", "rejected", "runs"), today, filters)
         if is_known(event, tag):
             return rendering.not_modified(rendering.headers(tag))
         return api.json_response(stats(records, filters, today), headers=rendering.headers(tag))
@@ -139,13 +141,13 @@ def _listing(listing: listings.Listing) -> Callable[[api.Event], Response]:
     def answer(event: api.Event) -> Response:
         part = listings.read_part(listing, event.query)
         with _pool().connection() as records:
-            tag = etag(records, (listing.table,), part)
-            if is_known(event, tag):
+            if tag := known(event, records, listing.table, part):
                 return rendering.not_modified(rendering.headers(tag))
             page = listings.page(records, part)
         url = rendering.next_url(event.query, page.cursor)
         body = document(JSON, [page.lines] if page.lines else [], rendering.after_people(url))
-        return rendering.whole(body, JSON.content_type, rendering.headers(tag, Link=rendering.link(url)))
+        named = rendering.headers(etag(page.state, part), Link=rendering.link(url))
+        return rendering.whole(body, JSON.content_type, named)
 
     return answer
 

@@ -64,7 +64,7 @@ def read_part(listing: Listing, query: MultiDict[str, str]) -> Part:
 def page(records: Connection, part: Part) -> Page:
     listing, behind = part.listing, [part.behind] if part.behind else []
     rows = f"select {', '.join(listing.columns)} from {listing.table} {where(behind)} {listing.order.sql}"  # noqa: S608
-    return read_page(records, f"{rows} limit {part.limit + 1}", JSON_LINE, listing.order, part.limit)
+    return read_page(records, listing.table, f"{rows} limit {part.limit + 1}", JSON_LINE, listing.order, part.limit)
 
 
 def total(records: Connection, listing: Listing) -> int:

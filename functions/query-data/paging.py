@@ -15,6 +15,7 @@ from typing import Any
 
 from .parameters import Parameter, refusal, whole_number
 from .shared.storage.records import Connection, literal
+from .versions import Data, State, state_sql
 
 LARGEST_PAGE = 1000
 
@@ -56,31 +57,40 @@ class Order:
             name, key, tie = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
             if name == self.name:
                 return _literal(key, self.key_type), _literal(tie, self.tie_type)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):  # the last: brackets in brackets
             raise refusal("after", "after is not allowed: only what an answer's `next` has in its place") from None
         raise refusal("after", f"after belongs to another order than {self.name}: keep sort as it was")
 
 
 @dataclass(frozen=True)
 class Page:
-    """Whole lines, and the cursor to the next page; None when there is none."""
+    """Whole lines, the state of the data that they show, and the cursor to the next page; None when there is none."""
 
     lines: bytes
+    state: State
     cursor: str | None
 
 
-def read_page(records: Connection, rows: str, line: str, order: Order, limit: int) -> Page:
-    """At most `limit` of the rows; `rows` is SQL that gives one more, in order, and `line` SQL over a row `one`."""
+def read_page(records: Connection, data: Data, rows: str, line: str, order: Order, limit: int) -> Page:
+    """At most `limit` of the rows; `rows` is SQL that gives one more, in order, and `line` SQL over a row `one`.
+
+    They come with the state of `data` by one statement, which spares a round trip and sees one snapshot.
+    """
     # fmt: off
     sql = f"""
-select string_agg(line, E'\n'), count(*), ((array_agg(key))[{limit}])::text, ((array_agg(tie))[{limit}])::text
-from (select {line} as line, {order.key} as key, {order.tie} as tie from ({rows}) as one) as lines
+select
+    string_agg({line}, E'\n'),
+    count(*),
+    ((array_agg({order.key}))[{limit}])::text,
+    ((array_agg({order.tie}))[{limit}])::text,
+    {state_sql(data)}
+from ({rows}) as one
 """  # noqa: S608 - what is written into it was checked or quoted
     # fmt: on
-    [[lines, number, key, tie]] = records.run(sql)
+    [[lines, number, key, tie, *state]] = records.run(sql)
     if number > limit:
-        return Page(lines[: lines.rindex("\n") + 1].encode(), order.cursor(key, tie))
-    return Page(f"{lines}\n".encode() if number else b"", None)
+        return Page(lines[: lines.rindex("\n") + 1].encode(), state, order.cursor(key, tie))
+    return Page(f"{lines}\n".encode() if number else b"", state, None)
 
 
 def _literal(text: Any, kind: str) -> str:
@@ -92,7 +102,7 @@ def _literal(text: Any, kind: str) -> str:
 
 _KINDS: dict[str, Callable[[str], object]] = {
     "text": lambda text: isinstance(text, str) and "\0" not in text and text.encode() is not None,
-    "date": date.fromisoformat,
+    "date": lambda text: re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text) and date.fromisoformat(text),
     "bigint": lambda text: re.fullmatch(r"[0-9]{1,18}", text),
 }
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
 
-from .age import age_sql, with_march_date
+from .age import MARCH_DATE, age_sql
 from .filters import Filters, conditions, where
 from .paging import Page, read_page
 from .query import Query
@@ -27,7 +27,7 @@ def count(records: Connection, filters: Filters, today: date) -> int:
 def page(records: Connection, query: Query, limit: int, today: date) -> Page:
     """At most `limit` people."""
     rows = _people(query, today, f"limit {limit + 1}")
-    return read_page(records, rows, query.format.line, query.order, limit)
+    return read_page(records, "users", rows, query.format.line, query.order, limit)
 
 
 @contextmanager
@@ -42,5 +42,5 @@ def stream(pool: Pool, query: Query, today: date) -> Iterator[Iterator[bytes]]:
 
 def _people(query: Query, today: date, limit: str = "") -> str:
     found = conditions(query.filters, today) + ([query.behind] if query.behind else [])
-    people = f"select {_COLUMNS} from users {where(found)} {query.order.sql} {limit}"  # noqa: S608
-    return f"select {_COLUMNS}, {age_sql(today)} as age from ({with_march_date(people)}) as dated"  # noqa: S608
+    people = f"select {_COLUMNS}, {MARCH_DATE} from users {where(found)} {query.order.sql} {limit}"  # noqa: S608
+    return f"select {_COLUMNS}, {age_sql(today)} as age from ({people}) as people"  # noqa: S608

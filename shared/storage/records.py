@@ -6,7 +6,9 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from queue import Empty, Queue
+from select import POLLIN, poll
 from threading import Lock, Thread
+from time import monotonic
 from typing import Any, Literal
 
 import pg8000.native
@@ -17,6 +19,7 @@ from .settings import RecordsSettings
 
 _LOGIN = 5  # seconds to connect and log in
 _PING = 2  # seconds for an idle session to answer
+_TRUST = 1  # seconds that this answer stands
 _GRACE = 4  # seconds more than a statement may take: the server gives up first and says why
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time
@@ -31,6 +34,7 @@ class Connection:
     def __init__(self, settings: RecordsSettings) -> None:
         self._where = f"PostgreSQL at {settings.postgres_host}:{settings.postgres_port}"
         self.broken = False
+        self._answered = 0.0  # when `answers` asked last, by the monotonic clock
         with self._translated():
             self._connection = pg8000.native.Connection(
                 user=settings.postgres_user,
@@ -76,7 +80,13 @@ class Connection:
             self._connection.run(sql)
 
     def answers(self) -> bool:
-        """Whether the session still lives and the server answers at once; it is broken otherwise."""
+        """Whether the session still lives and the server answers at once; it is broken otherwise.
+
+        One that answered within the last second is not asked again, unless something came of the server since, as it
+        does when a session ends.
+        """
+        if monotonic() - self._answered < _TRUST and not self._has_news():
+            return True
         usual = self._connection._usock.gettimeout()
         self._connection._usock.settimeout(_PING)
         try:
@@ -85,7 +95,14 @@ class Connection:
             self.broken = True
             return False
         self._connection._usock.settimeout(usual)
+        self._answered = monotonic()
         return True
+
+    def _has_news(self) -> bool:
+        """Whether anything waits to be read, the end of the connection included."""
+        waiting = poll()
+        waiting.register(self._connection._usock, POLLIN)
+        return bool(waiting.poll(0))
 
     @contextmanager
     def transaction(self, mode: str = "") -> Iterator[None]:

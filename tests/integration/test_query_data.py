@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 from flask import Response
 from query_data import handler
-from query_data.age import age, age_sql, with_march_date
+from query_data.age import MARCH_DATE, age, age_sql
 from query_data.shared.storage.errors import Unavailable
 from query_data.shared.storage.records import Connection
 from query_data.shared.storage.settings import RecordsSettings, load
@@ -166,7 +166,8 @@ def test_age_filters_agree_with_the_shown_age_at_both_ends(roll: Stack) -> None:
 )
 def test_age_in_sql_is_age_in_python_for_every_birthdate(roll: Stack, today: date) -> None:
     days = f"select day::date as birthdate from generate_series(date '1850-01-01', date '{today}', '1 day') day"
-    rows = roll.sql(f"select birthdate, {age_sql(today)} from ({with_march_date(days)}) as dated")
+    dated = f"select birthdate, {MARCH_DATE} from ({days}) as days"
+    rows = roll.sql(f"select birthdate, {age_sql(today)} from ({dated}) as dated")
     assert len(rows) == (today - date(1850, 1, 1)).days + 1
     assert [row for row in rows if row[1] != age(row[0], today)] == []
 
@@ -296,6 +297,14 @@ def test_a_database_that_is_away_is_a_503_that_says_so(call: Call, path: str, me
     status, code, message = error_of(response)
     assert (status, code, response.headers["Retry-After"]) == (503, "postgresql_unavailable", "5")
     assert "127.0.0.1:1 can't be reached" in message
+
+
+def test_a_session_that_ended_right_after_a_request_is_replaced(roll: Stack, call: Call) -> None:
+    statuses = [call("/?limit=1").status_code for _ in range(2)]  # the second one asked the session, and trusts it now
+    with Connection(load(RecordsSettings, roll.query_settings)) as records:
+        others = "from pg_stat_activity where usename = current_user and pid <> pg_backend_pid()"
+        assert records.run(f"select pg_terminate_backend(pid, 5000) {others}")
+    assert [*statuses, call("/?limit=1").status_code] == [200, 200, 200]
 
 
 def test_a_wrong_password_is_a_503_that_shows_no_secret(call: Call, capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,7 +67,7 @@ def test_every_filter_and_sort_is_served_by_an_index(crowd: Stack, query: str, i
     with closing(Explained(load(RecordsSettings, crowd.query_settings))) as records:
         page = users.page(records, asked, asked.limit or 1000, today)
         assert index in records.plan, records.plan
-        assert "Seq Scan" not in records.plan
+        assert "Seq Scan on users" not in records.plan
         assert page.cursor is None
         if "sort" in query:  # a page further on begins where the last one ended
             last = {"user_id": "000500000", "birthdate": "2000-01-01", "last_name": "łast 5"}[
