@@ -82,23 +82,23 @@ def json_response(payload: object, status: int = 200, headers: Mapping[str, str]
 
 def require_token(event: Event, token: str) -> None:
     """Ask for the token as Bearer, or as the password of Basic; anything goes when none is configured."""
-    if token and not hmac.compare_digest(_given_token(event).encode(), token.encode()):
+    if token and not hmac.compare_digest(_given_token(event), token.encode()):
         challenge = {"WWW-Authenticate": 'Basic realm="Rollcall", Bearer'}
         raise ApiError(
             401, "unauthorized", "the API token is needed: as Bearer, or as Basic's password", headers=challenge
         )
 
 
-def _given_token(event: Event) -> str:
+def _given_token(event: Event) -> bytes:
     scheme, _, value = event.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        return value.strip()
+        return value.strip().encode("latin-1", "replace")  # as WSGI decoded it
     if scheme.lower() != "basic":
-        return ""
+        return b""
     try:
-        return b64decode(value, validate=True).decode().partition(":")[2]
+        return b64decode(value, validate=True).partition(b":")[2]
     except ValueError:
-        return ""
+        return b""
 
 
 def _refusal(error: Exception) -> ApiError:

@@ -12,6 +12,9 @@ from werkzeug.datastructures import MultiDict
 from .shared.api import Event
 from .shared.log import log
 
+LONGEST_LINK = 2000
+"""Characters: proxies take 4 to 64 KB of headers in all, and answer 502 to more."""
+
 _NO_CACHE = {"Cache-Control": "private, no-cache"}  # to be kept, and asked about each time
 
 
@@ -55,8 +58,8 @@ def next_url(query: MultiDict[str, str], cursor: str | None) -> str | None:
 
 
 def link(url: str | None) -> str | None:
-    """The header Link's value, RFC 8288."""
-    return url and f'<{url}>; rel="next"'
+    """The header Link's value, RFC 8288; none for a URL that is too long for a header."""
+    return f'<{url}>; rel="next"' if url and len(url) <= LONGEST_LINK else None
 
 
 def after_people(url: str | None, count: int | None = None) -> bytes:

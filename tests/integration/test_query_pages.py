@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import json
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
@@ -90,6 +91,32 @@ def test_after_belongs_to_its_sort_and_to_nothing_else(roll: Stack) -> None:
     error = get(roll, f"{following}&sort=birthdate").json()["error"]
     assert error["message"] == "after belongs to another order than birthdate: keep sort as it was"
     assert error["detail"] == {"parameter": "after"}
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    ['["birthdate", "2000-W01-1", "1"]', '["birthdate", "2000-13-01", "1"]', '["birthdate", 1, "1"]', "[" * 60_000],
+)
+def test_a_cursor_of_ones_own_making_is_refused(roll: Stack, cursor: str) -> None:
+    made = urlsafe_b64encode(cursor.encode()).decode().rstrip("=")
+    answer = get(roll, f"?sort=birthdate&limit=1&after={made}")
+    assert (answer.status, answer.json()["error"]["detail"]) == (400, {"parameter": "after"})
+
+
+def test_a_question_too_long_for_a_header_has_its_next_page_in_json_alone(roll: Stack) -> None:
+    for n in range(3):
+        add(roll, str(n))
+    answer = get(roll, "?limit=1&" + "&".join(f"user_id={n}" for n in range(2500)))
+    assert (ids(answer), "Link" in answer.headers) == (["0"], False)
+    assert ids(get(roll, answer.json()["next"])) == ["1"]
+
+
+def test_another_database_that_counted_as_far_has_another_etag(roll: Stack) -> None:
+    add(roll, "1")
+    roll.process()
+    before = get(roll).headers["ETag"]
+    roll.sql("update outputs set etag = 'of another export'")
+    assert get(roll, "", If_None_Match=before).status == 200
 
 
 @pytest.mark.parametrize("last_page", ["?limit=2", "?limit=3", "?"])
