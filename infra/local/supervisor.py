@@ -66,6 +66,7 @@ class Supervisor:
             try:
                 self._bring_up(started)
                 welcome(self._url, self._operator())
+                self._start_schedule(started)  # not before: it would do what a newcomer is being shown
                 self._ready = True
                 self._record()
                 self._state.wait_until_gone()
@@ -137,6 +138,8 @@ class Supervisor:
         )
         Thread(target=server.run, name="gateway", daemon=True).start()
         started.callback(server.close)
+
+    def _start_schedule(self, started: ExitStack) -> None:
         schedules = read_schedules(function.spec for function in self._functions.values())
         scheduler = Scheduler(schedules, self._url, self._say)
         started.callback(scheduler.stop)
