@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import json
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Any
@@ -14,8 +15,10 @@ from process_data.request import Request
 from process_data.settings import Settings
 from process_data.shared.storage.objects import Objects
 from process_data.shared.storage.settings import load
+from process_data.tally import LOGGED
 
 from tests.proxy import counting
+from tests.replica import first_answer, replica
 from tests.samples import samples
 from tests.stack import Stack
 
@@ -278,3 +281,16 @@ def test_a_run_is_recorded_with_its_trigger_and_counts(roll: Stack) -> None:
         "select id, trigger, call_id, status, summary -> 'added', error, finished_at >= started_at from runs"
     )
     assert row == [summary["run_id"], "cron", answer.headers["X-Call-Id"], "done", 1, None, True]
+
+
+def test_a_run_and_its_new_rejections_are_logged_with_the_call_id(roll: Stack) -> None:
+    for number in range(LOGGED + 5):
+        roll.bucket.put(f"bad {number}.csv", b"")
+    with replica(roll.state / "build/process-data", roll.process_settings) as running:
+        assert first_answer(running, "/").status == 405
+        for call in ("first", "second"):
+            assert running.request("POST", "/", X_Call_Id=call).json()["rejected"] == LOGGED + 5
+        lines = [json.loads(line) for line in running.lines()]
+    told = [(one["event"], one["call_id"]) for one in lines]
+    assert told == [("run", "first"), *[("rejection", "first")] * LOGGED, ("run", "second")]
+    assert (lines[0]["rejected"], lines[1]["object"], lines[1]["code"]) == (LOGGED + 5, "bad 0.csv", "bad_name")
