@@ -69,8 +69,8 @@ def _route(path: str) -> Callable[[api.Event], Response]:
         return route
     if re.fullmatch(r"/photo/[0-9]{1,18}", path):
         return _photo
-    known = f"{', '.join(_ROUTES)} and /photo/<user_id>"
-    raise api.ApiError(404, "not_found", f"there is no {path} here: there are {known}")
+    there = f"{', '.join(_ROUTES)} and /photo/<user_id>"
+    raise api.ApiError(404, "not_found", f"there is no {path} here: there are {there}")
 
 
 def _users(event: api.Event) -> Response:
