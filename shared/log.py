@@ -1,13 +1,7 @@
 """Log lines: one JSON object each, on standard error, where the watchdog picks them up."""
 
 import json
-import logging
 import sys
-
-# A line for every request that waits, and the stack trace of an answer that was cut; a line for every repeated request.
-logging.getLogger("waitress").setLevel(logging.CRITICAL)
-logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-
 
 _LIMIT = 2000
 """Characters of a text that are written: after a line of 64 KiB the watchdog reads no more, and the pipe fills up."""

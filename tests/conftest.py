@@ -39,8 +39,11 @@ def fresh(stack: Stack) -> Callable[[], None]:
 
     def fresh() -> None:
         stack.bucket.clear()
-        stack.sql("truncate users, rejected, runs restart identity")
-        stack.sql("update outputs set changed = 1, written = 0, rows = 0, etag = null")
+        stack.sql("truncate users, rejected, runs, segments, hints restart identity")
+        stack.sql("insert into segments (start) values ('')")
+        stack.sql(
+            "update outputs set changed = 1, written = 0, rows = 0, etag = null, seconds = 0, written_at = null"
+        )
 
     return fresh
 

@@ -1,32 +1,48 @@
 """How long a run may go on."""
 
-from collections.abc import Iterator
-from random import uniform
 from threading import Event
 from time import monotonic
 
-_ATTEMPTS = 3
-_FIRST_WAIT = 0.2  # seconds, doubled each time
-
 
 class Deadline:
-    """Passes after `seconds`, or as soon as `stopping` is set."""
+    """Expires after `seconds`, as soon as `stopping` is set, or when it is cancelled."""
 
     def __init__(self, seconds: float, stopping: Event) -> None:
-        self._begun, self._seconds, self._stopping = monotonic(), seconds, stopping
+        self._started_at, self._seconds, self._stopping = monotonic(), seconds, stopping
+        self._cancelled = Event()
 
     @property
-    def passed(self) -> bool:
-        return self._stopping.is_set() or self._spent() >= 1
+    def expired(self) -> bool:
+        return self.remaining <= 0
 
-    def attempts(self) -> Iterator[bool]:
-        """Yield whether there may be another attempt after this one, waiting a little longer before each.
+    @property
+    def remaining(self) -> float:
+        """Seconds that are left, 0 at least."""
+        return self.remaining_with(0)
 
-        None is begun in the second half of the time: an attempt may have to wait for a store in silence.
-        """
-        for attempt in range(1, _ATTEMPTS + 1):
-            yield attempt < _ATTEMPTS and self._spent() < 0.5 and not self._stopping.is_set()
-            self._stopping.wait(_FIRST_WAIT * 2 ** (attempt - 1) * uniform(0.5, 1.5))  # noqa: S311 - jitter
+    def remaining_with(self, grace: float) -> float:
+        """Seconds that are left for work that may run `grace` seconds over; none when stopping or cancelled."""
+        if self._stopping.is_set() or self._cancelled.is_set():
+            return 0
+        return max(0.0, self._seconds + grace - self.elapsed)
 
-    def _spent(self) -> float:
-        return (monotonic() - self._begun) / self._seconds
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the run started."""
+        return monotonic() - self._started_at
+
+    @property
+    def elapsed_fraction(self) -> float:
+        return self.elapsed / self._seconds
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, but not beyond the deadline."""
+        self._stopping.wait(min(seconds, self.remaining))
+
+    def cancel(self) -> None:
+        """Let all work end at its next check."""
+        self._cancelled.set()
+
+    def resume(self) -> None:
+        """Undo `cancel`, once the work that it ended has ended."""
+        self._cancelled.clear()

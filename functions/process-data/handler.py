@@ -1,67 +1,73 @@
-"""process-data: brings the roll up to date with the bucket."""
+"""process-data: synchronises `users` with the source bucket."""
 
-import gc
 import os
-from functools import cache
 
 from flask import Response
 
-from .deadline import Deadline
-from .fan_out import fan_out
-from .pipeline import Run
-from .request import read_request
-from .runs import AlreadyRunning
+from .application import Application
+from .continuation import queue_run
+from .request import Request, parse_request
+from .run import Run
+from .scan import SourceEmpty
+from .segments import next_tick
 from .settings import Settings
 from .shared import api
-from .shared.drain import Drain
+from .shared.lazy import Lazy
 from .shared.log import log
-from .shared.storage.objects import Objects
+from .shared.process import set_up
+from .shared.storage.schema import migrate
 from .shared.storage.settings import load
 
-_drain = Drain().on_sigterm()
-gc.freeze()  # what was imported stays: looking through it again and again took a fifth of a listing
+_drain = set_up()
+_application = Lazy(lambda: Application(load(Settings, os.environ), _drain.stopping))
 
 
 @api.handler
 def handle(event: api.Event, _context: object) -> Response:
-    settings, objects = _stores()
+    application = _application.get()
     if event.body.strip() or event.query:  # cron-connector can send neither, nor a token
-        api.require_token(event, settings.api_token)
-    request = read_request(event, settings.source_bucket)
-    if request.fan_out:
-        token = {name: value for name, value in event.headers.items() if name == "Authorization"}
-        return api.json_response({"status": "queued", "runs": fan_out(settings.gateway_url, token)}, 202)
+        api.require_token(event, application.settings.api_token)
+    request = parse_request(event, application.settings.source_bucket)
     with _drain.request():
-        run = Run(settings, objects, request, Deadline(settings.run_deadline, _drain.stopping))
-        try:
-            answer = run.answer()
-        except AlreadyRunning:
-            raise api.ApiError(
-                409, "already_running", "the same run is under way", headers={"Retry-After": api.RETRY_AFTER}
-            ) from None
-    _log(answer, run, request.call_id)
-    return api.json_response(answer)
+        if request.fan_out:
+            return _fan_out(application, request)
+        return _run(application, request)
 
 
-def _log(answer: dict[str, object], run: Run, call_id: str | None) -> None:
-    told = {name: value for name, value in answer.items() if name != "rejections"}
-    log("info", "run", call_id=call_id, **told)
-    for one in run.tally.refused:
+def _run(application: Application, request: Request) -> Response:
+    run = Run(application, request)
+    try:
+        summary = run.execute()
+    except SourceEmpty as error:
+        message = f"{error}; to confirm that it is meant to be, POST ?accept_empty=1"
+        raise api.ApiError(503, "source_empty", message) from error
+    finally:
+        _log_problems(run, request)
+    log("info", "run", call_id=request.call_id, **{key: value for key, value in summary.items() if key != "rejections"})
+    return api.json_response(summary)
+
+
+def _fan_out(application: Application, request: Request) -> Response:
+    """Queue runs that share the work, for as many replicas as there are."""
+    with application.pool.connection() as connection:
+        migrate(connection)
+        since = next_tick(connection)
+    calls = [queue_run(application.settings, since, accept_empty=request.accept_empty) for _ in range(request.fan_out)]
+    return api.json_response({"status": "queued", "runs": [{"call_id": call_id} for call_id in calls]}, 202)
+
+
+def _log_problems(run: Run, request: Request) -> None:
+    for rejection in run.counters.rejections:
         log(
             "warning",
             "rejection",
-            call_id=call_id,
-            object=one.object,
-            line=one.line,
-            code=one.code,
-            message=one.message,
+            call_id=request.call_id,
+            object=rejection.object,
+            line=rejection.line,
+            code=rejection.code,
+            message=rejection.message,
         )
-    for failed in run.tally.failed:
-        log("warning", "unreadable", call_id=call_id, object=failed.key, message=str(failed.error))
-
-
-@cache
-def _stores() -> tuple[Settings, Objects]:
-    """The settings and the S3 client, made by the first request and shared by all threads."""
-    settings = load(Settings, os.environ)
-    return settings, Objects(settings, connections=settings.fetch_threads)
+    for failure in run.counters.failures:
+        log("warning", "unreadable", call_id=request.call_id, object=failure.key, message=str(failure.error))
+    for error in run.failed_segments.values():
+        log("warning", "segment_failed", call_id=request.call_id, message=str(error))

@@ -1,64 +1,93 @@
-"""The listing of the source bucket, streamed into a temporary table."""
+"""What the bucket holds, of a range of keys or of single objects."""
 
-import csv
-from collections.abc import Iterable
-from dataclasses import dataclass
-from io import StringIO
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
-from .keys import read_key
-from .shared.storage.objects import Objects, Page
-from .shared.storage.records import Connection
-
-_CREATE = """
-create temp table listing (
-    kind text not null, -- csv, photo or bad_name
-    user_id text collate "C",
-    key text collate "C" not null,
-    etag text not null,
-    size bigint not null -- bytes
-)
-"""
+from .keys import CONTENT_LIMIT, boundary_after, csv_key, parse_key
+from .rejections import Reason, Rejection
+from .shared.storage.objects import ListingPage, ObjectInfo
 
 
 @dataclass
-class Listed:
-    """How many keys were seen, and how many of them are none of ours (a folder counts as one)."""
+class Listing:
+    """CSVs and photos by user_id, and what is rejected without fetching it.
 
-    listed: int = 0
+    `cut_at` is the boundary at which a listing ended that did not reach the end of its range.
+    """
+
+    csvs: dict[str, str] = field(default_factory=dict)  # ETags
+    photos: dict[str, str] = field(default_factory=dict)  # keys
+    rejections: list[Rejection] = field(default_factory=list)
+    keys: int = 0
     ignored: int = 0
+    cut_at: str | None = None
+
+    def add(self, info: ObjectInfo) -> None:
+        """Add an object; those of a user in the order of their keys."""
+        self.keys += 1
+        kind, user_id = parse_key(info.key)
+        if user_id is None:
+            if kind == "bad_name":
+                self.rejections.append(_bad_name(info))
+            else:
+                self.ignored += 1
+        elif kind == "photo":
+            self.photos[user_id] = info.key  # .jpeg < .jpg < .png, the preferred one last
+        elif info.size > CONTENT_LIMIT:
+            self.rejections.append(too_large(info.key, info.etag, info.size))
+        else:
+            self.csvs[user_id] = info.etag
 
 
-_CHUNK = 256 * 1024
-"""Bytes of rows that are gathered for a COPY: several pages, as each costs a few round trips."""
+def _bad_name(info: ObjectInfo) -> Rejection:
+    message = "the name must be <user_id>.csv, the user_id 1 to 18 digits"
+    return Rejection(info.key, info.etag, None, Reason.BAD_NAME, message)
 
 
-def load_listing(objects: Objects, records: Connection, bucket: str, prefixes: Iterable[str]) -> Listed:
-    """Fill the temporary table `listing` with the CSVs and photos whose keys begin with any of `prefixes`."""
-    records.run(_CREATE)
-    seen, text = Listed(), StringIO()
-    for prefix in prefixes:
-        for page in objects.pages(bucket, prefix):
-            rows = _rows(page)
-            csv.writer(text).writerows(rows)
-            seen.listed += len(page.objects) + page.folders
-            seen.ignored += len(page.objects) - len(rows) + page.folders
-            if text.tell() >= _CHUNK:
-                _copy(records, text)
-                text = StringIO()
-    _copy(records, text)
-    return seen
+def too_large(key: str, etag: str, size: int) -> Rejection:
+    message = f"the file has {size} bytes: {CONTENT_LIMIT} are allowed"
+    return Rejection(key, etag, None, Reason.TOO_LARGE, message)
 
 
-def _rows(page: Page) -> list[tuple[object, ...]]:
-    """What of the page is ours."""
-    named = ((read_key(item.key), item) for item in page.objects)
-    return [
-        # PostgreSQL's text can't hold NUL
-        (name.kind, name.user_id, item.key.replace("\0", "\\x00"), item.etag, item.size)
-        for name, item in named
-        if name.kind != "ignored"
-    ]
+def list_range(
+    get_page: Callable[[str | None], ListingPage], start: str, end: str, is_full: Callable[[int], bool]
+) -> Listing:
+    """List the keys greater than `start` up to `end`. Stop early, at a boundary, once `is_full(keys)`.
+
+    `get_page` returns the page of a continuation token; None stands for the first page.
+    """
+    listing, token, previous = Listing(), None, start
+    while True:
+        page = get_page(token)
+        token = page.token
+        last = _last_key(page, previous)
+        boundary = boundary_after(last) if token is not None and last <= end else None
+        if boundary is not None and previous < boundary and is_full(listing.keys + len(page.objects)):
+            listing.cut_at = end = boundary
+        for info in page.objects:
+            if info.key <= end:
+                listing.add(info)
+        folders = sum(folder <= end for folder in page.folders)
+        listing.keys += folders
+        listing.ignored += folders
+        if token is None or last > end or listing.cut_at is not None:
+            return listing
+        previous = last
 
 
-def _copy(records: Connection, rows: StringIO) -> None:
-    records.copy_in("copy listing from stdin (format csv)", rows.getvalue().encode())
+def _last_key(page: ListingPage, default: str) -> str:
+    """The last key of a page. All that is in a folder `a/` sorts before `a0`, as `0` follows `/`."""
+    keys = [info.key for info in page.objects[-1:]] + [f"{folder[:-1]}0" for folder in page.folders[-1:]]
+    return max(keys, default=default)
+
+
+def select_named(names: Iterable[str], pages: Iterable[Iterable[ListingPage]]) -> Listing:
+    """Gather the named objects, each from the pages of its own prefix."""
+    listing = Listing()
+    for name, found in zip(names, pages, strict=True):
+        for page in found:
+            for info in page.objects:
+                user_id = parse_key(info.key).user_id
+                if name == (info.key if user_id is None else csv_key(user_id)):
+                    listing.add(info)
+    return listing

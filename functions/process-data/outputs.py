@@ -1,7 +1,11 @@
 """The objects in the result bucket: each a consistent snapshot of a table, replaced in one PUT when it changed."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from time import perf_counter
+from typing import Any
 
+from . import locks
+from .deadline import Deadline
 from .shared.storage.objects import Objects
 from .shared.storage.records import Connection
 
@@ -9,58 +13,115 @@ OUTPUT = "output.csv"
 REJECTED = "rejected.csv"
 
 _QUERIES = {
-    OUTPUT: "select user_id, first_name, last_name, birthts, img_path from users order by user_id",
     REJECTED: "select object, line, code, message, first_seen, last_seen from rejected order by object",
+    OUTPUT: "select user_id, first_name, last_name, birthts, img_path from users order by user_id",
 }
 
-_LOCK = 0x6F7574707574  # "output" in ASCII: our key among the database's advisory locks
+_PACE = 10
+"""An export that is not urgent is left until this many times as long as the last one took have passed."""
 
-_MARK = "update outputs set changed = changed + 1 where object = :object"
+_CHEAP = 0.1
+"""Seconds: an export that takes less is always urgent."""
 
-_STATE = "select changed, written, rows, etag from outputs where object = :object"
+_GRACE = 5.0
+"""Seconds over the deadline that an export may take."""
 
-_RECORD = "update outputs set written = :changed, rows = :rows, etag = :etag where object = :object"
+_EARLY = 0.1
+"""Fraction of a run's time in which an export is begun however long it takes."""
+
+_POLL = 0.05  # seconds between two attempts to take the lock
+
+_MARK_DIRTY = "update outputs set changed = changed + 1 where object = :object"
+
+_STATE = f"""
+select changed, written, rows, etag, seconds,
+    coalesce(clock_timestamp() - written_at not between interval '0' and seconds * interval '{_PACE} seconds', true)
+from outputs
+where object = :object
+"""  # noqa: S608 - interpolates a module constant
+
+_MARK_WRITTEN = """
+update outputs
+set written = :changed, rows = :rows, etag = :etag, seconds = :seconds, written_at = clock_timestamp()
+where object = :object
+"""
 
 
 @dataclass(frozen=True)
 class Output:
-    """What the bucket holds now, and whether this run wrote it."""
+    """What the result bucket has now: whether this run wrote it, and whether it is behind the table."""
 
     object: str
     rows: int
     written: bool
+    pending: bool
+
+    def summary(self) -> dict[str, Any]:
+        return asdict(self)
 
 
-def mark(records: Connection, output: str, *, changed: bool) -> None:
-    """Say in the transaction that changes an output's data, last of all, that it has to be written again."""
+@dataclass(frozen=True)
+class _State:
+    changed: int
+    written: int
+    rows: int
+    etag: str | None
+    seconds: float  # that the last export took
+    is_due: bool  # that was long enough ago
+
+
+def mark_dirty(connection: Connection, output: str, *, changed: bool) -> None:
+    """Record in the transaction that changes an output's data, last of all, that it has to be written again."""
     if changed:
-        records.run(_MARK, object=output)
+        connection.run(_MARK_DIRTY, object=output)
 
 
-def export(records: Connection, objects: Objects, bucket: str) -> Output:
+def export(connection: Connection, objects: Objects, bucket: str, deadline: Deadline, *, urgent: bool) -> Output:
     """Write what changed since it was last written; returns what became of output.csv.
 
-    The lock is taken before the snapshot: of two exports the later one has the later state. A state counts
-    as written only when the object's ETag is the one that its PUT returned, so an object that was lost,
-    replaced by hand or by an export that was cut off is written again.
+    It is left pending when the deadline is nearer than an export takes by the last one, unless the run has only
+    just begun. What is not `urgent` is also left while another session exports, and soon after an export that took
+    long; the next run or event that is late enough writes it.
     """
-    records.run("select pg_advisory_lock(:key)", key=_LOCK)
+    state = _read_state(connection, OUTPUT)
+    has_time = deadline.elapsed_fraction < _EARLY or state.seconds <= deadline.remaining + _GRACE
+    if state.changed != state.written and not has_time:
+        return Output(f"{bucket}/{OUTPUT}", state.rows, written=False, pending=True)
+    urgent = urgent or state.seconds < _CHEAP
+    while not locks.try_lock(connection, locks.EXPORT, 0):
+        if not urgent or deadline.expired:
+            state = _read_state(connection, OUTPUT)
+            return Output(f"{bucket}/{OUTPUT}", state.rows, written=False, pending=state.changed != state.written)
+        deadline.sleep(_POLL)
     try:
-        _export(records, objects, bucket, REJECTED)
-        return _export(records, objects, bucket, OUTPUT)
+        _export(connection, objects, bucket, REJECTED, urgent=urgent)
+        return _export(connection, objects, bucket, OUTPUT, urgent=urgent)
     finally:
-        if not records.broken:
-            records.run("select pg_advisory_unlock(:key)", key=_LOCK)
+        locks.unlock(connection, locks.EXPORT, 0)
 
 
-def _export(records: Connection, objects: Objects, bucket: str, output: str) -> Output:
-    name = f"{bucket}/{output}"
-    with records.transaction("isolation level repeatable read, read only"):
-        [[changed, written, rows, etag]] = records.run(_STATE, object=output)
-        if changed == written and etag == objects.etag(bucket, output):
-            return Output(name, rows, written=False)
-        with records.copy_out(f"copy ({_QUERIES[output]}) to stdout (format csv, header)") as chunks:
+def _read_state(connection: Connection, output: str) -> _State:
+    [row] = connection.run(_STATE, object=output)
+    return _State(*row)
+
+
+def _export(connection: Connection, objects: Objects, bucket: str, output: str, *, urgent: bool) -> Output:
+    """The lock is held before the snapshot is taken: of two exports the later one has the later state.
+
+    A state counts as written only when the object's ETag is the one that its PUT returned, so an object that was
+    lost, replaced by hand or by an export that was interrupted is written again.
+    """
+    name, started_at = f"{bucket}/{output}", perf_counter()
+    etag = objects.etag(bucket, output)
+    with connection.transaction("isolation level repeatable read, read only"):
+        state = _read_state(connection, output)
+        if state.changed == state.written and state.etag == etag:
+            return Output(name, state.rows, written=False, pending=False)
+        if not urgent and not state.is_due:
+            return Output(name, state.rows, written=False, pending=True)
+        with connection.copy_out(f"copy ({_QUERIES[output]}) to stdout (format csv, header)") as chunks:
             etag = objects.put(bucket, output, chunks, content_type="text/csv; charset=utf-8")
-        rows = records.row_count
-    records.run(_RECORD, changed=changed, rows=rows, etag=etag, object=output)
-    return Output(name, rows, written=True)
+        rows = connection.row_count
+    seconds = perf_counter() - started_at
+    connection.run(_MARK_WRITTEN, changed=state.changed, rows=rows, etag=etag, seconds=seconds, object=output)
+    return Output(name, rows, written=True, pending=False)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from .fetch import Fetched
 from .keys import user_of
-from .rejection import Reason, Rejection
+from .rejections import Reason, Rejection
 
 COLUMNS = ("first_name", "last_name", "birthts")
 NAME_LIMIT = 200  # characters
@@ -21,19 +21,19 @@ EARLIEST = datetime(1850, 1, 1, tzinfo=UTC)
 _EARLIEST = int(EARLIEST.timestamp() * 1000)
 _QUOTED = re.compile(r'(?<![^,\r\n])[ \t]*("(?:[^"]|"")*")[ \t]*(?=[,\r\n]|\Z)')
 _SPACE = " \t"
-_SHOWN = 40  # characters of a bad value that a message quotes
+_MAX_QUOTED = 40  # characters of a bad value that a message quotes
 
 
 @dataclass(frozen=True)
 class Parsed:
-    """`records` has the columns user_id, first_name, last_name, birthts (int64), etag and modified."""
+    """`rows` has the columns user_id, first_name, last_name, birthts (int64), etag and modified."""
 
-    records: pd.DataFrame
+    rows: pd.DataFrame
     rejections: list[Rejection]
 
 
-def parse(batch: Iterable[Fetched | Rejection], now: datetime) -> Parsed:
-    """Check a batch of CSVs; each ends up in the records or, with its reason, in the rejections."""
+def parse(batch: Iterable[Fetched | Rejection], now: int) -> Parsed:
+    """Check a batch of CSVs; each becomes a row or a rejection. `now` is in milliseconds UTC."""
     rows: list[tuple[Any, ...]] = []
     rejections: list[Rejection] = []
     for item in batch:
@@ -42,47 +42,48 @@ def parse(batch: Iterable[Fetched | Rejection], now: datetime) -> Parsed:
             continue
         try:
             line, values = _read_row(item.body)
-        except _Refusal as refusal:
-            rejections.append(Rejection(item.key, item.etag, refusal.line, refusal.code, refusal.message))
+        except _InvalidCsv as error:
+            rejections.append(Rejection(item.key, item.etag, error.line, error.code, error.message))
         else:
             rows.append((item.key, item.etag, item.modified, line, *values))
     frame = pd.DataFrame(rows, columns=["key", "etag", "modified", "line", *COLUMNS])
-    refused = _check_values(frame, int(now.timestamp() * 1000))
-    for index, (code, message) in refused.items():
-        key, etag, _, line, *_ = rows[index]
-        rejections.append(Rejection(key, etag, line, code, message))
-    records = frame.drop(index=list(refused), columns="line")
-    records["user_id"] = records.pop("key").map(user_of)
-    records["birthts"] = records["birthts"].astype("int64")
-    return Parsed(records, rejections)
+    errors = _check_values(frame, now)
+    for index, (code, message) in errors.items():
+        key, etag, _, line, *_, birthts = rows[index]
+        retry_after = int(birthts) if code == Reason.IN_THE_FUTURE else None
+        rejections.append(Rejection(key, etag, line, code, message, retry_after))
+    valid = frame.drop(index=list(errors), columns="line")
+    valid["user_id"] = valid.pop("key").map(user_of)
+    valid["birthts"] = valid["birthts"].astype("int64")
+    return Parsed(valid, rejections)
 
 
-class _Refusal(Exception):
+class _InvalidCsv(Exception):
     def __init__(self, line: int, code: Reason, message: str) -> None:
         super().__init__(message)
         self.line, self.code, self.message = line, code, message
 
 
 def _read_row(body: bytes) -> tuple[int, tuple[str, ...]]:
-    """The line and the values, in the order of COLUMNS, of the one row; _Refusal when there is none such."""
+    """The line and the values, in the order of COLUMNS, of the one row; _InvalidCsv when there is none such."""
     text = _decode(body)
     # spaces around a quoted value are allowed here, while RFC 4180 and the csv module want none
     reader = csv.reader(StringIO(_QUOTED.sub(r"\1", text), newline=""), strict=True)
     try:
         lines = [(reader.line_num, [field.strip(_SPACE) for field in row]) for row in reader if not _is_blank(row)]
     except csv.Error as error:
-        raise _Refusal(reader.line_num, Reason.BAD_QUOTING, f"the quotes don't match: {error}") from error
+        raise _InvalidCsv(reader.line_num, Reason.BAD_QUOTING, f"the quotes don't match: {error}") from error
     if not lines:
-        raise _Refusal(1, Reason.EMPTY, f"the file is empty: a header ({', '.join(COLUMNS)}) and one row are needed")
+        raise _InvalidCsv(1, Reason.EMPTY, f"the file is empty: a header ({', '.join(COLUMNS)}) and one row are needed")
     (header_line, header), *rows = lines
     _check_header(header_line, header)
     if not rows:
-        raise _Refusal(header_line + 1, Reason.NO_ROW, "there is no row after the header: exactly one is needed")
+        raise _InvalidCsv(header_line + 1, Reason.NO_ROW, "there is no row after the header: exactly one is needed")
     if len(rows) > 1:
-        raise _Refusal(rows[1][0], Reason.SEVERAL_ROWS, f"there are {len(rows)} rows: exactly one is allowed")
+        raise _InvalidCsv(rows[1][0], Reason.SEVERAL_ROWS, f"there are {len(rows)} rows: exactly one is allowed")
     line, row = rows[0]
     if len(row) != len(COLUMNS):
-        raise _Refusal(line, Reason.WRONG_FIELD_COUNT, f"the row has {len(row)} values: {len(COLUMNS)} are needed")
+        raise _InvalidCsv(line, Reason.WRONG_FIELD_COUNT, f"the row has {len(row)} values: {len(COLUMNS)} are needed")
     return line, tuple(row[header.index(column)] for column in COLUMNS)
 
 
@@ -92,13 +93,13 @@ def _is_blank(row: list[str]) -> bool:
 
 def _decode(body: bytes) -> str:
     if (at := body.find(b"\0")) >= 0:
-        raise _Refusal(_line_at(body, at), Reason.NUL_BYTE, "there is a NUL byte: the file must be plain text")
+        raise _InvalidCsv(_line_at(body, at), Reason.NUL_BYTE, "there is a NUL byte: the file must be plain text")
     try:
         return body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = _line_at(error.object, error.start)
         message = f"byte 0x{error.object[error.start]:02x} is not UTF-8: save the file as UTF-8"
-        raise _Refusal(line, Reason.NOT_UTF8, message) from error
+        raise _InvalidCsv(line, Reason.NOT_UTF8, message) from error
 
 
 def _line_at(body: bytes, position: int) -> int:
@@ -110,29 +111,29 @@ def _check_header(line: int, header: list[str]) -> None:
     for column in header:
         if column not in COLUMNS:
             message = f"the column {_quoted(column)} is not known: the header must be {allowed}"
-            raise _Refusal(line, Reason.UNKNOWN_COLUMN, message)
+            raise _InvalidCsv(line, Reason.UNKNOWN_COLUMN, message)
         if header.count(column) > 1:
-            raise _Refusal(line, Reason.REPEATED_COLUMN, f"the column {column} is there more than once")
+            raise _InvalidCsv(line, Reason.REPEATED_COLUMN, f"the column {column} is there more than once")
     for column in COLUMNS:
         if column not in header:
             message = f"the column {column} is missing: the header must be {allowed}"
-            raise _Refusal(line, Reason.MISSING_COLUMN, message)
+            raise _InvalidCsv(line, Reason.MISSING_COLUMN, message)
 
 
 def _check_values(frame: pd.DataFrame, now: int) -> dict[int, tuple[Reason, str]]:
-    """The first fault of each row that has one, by the row's index. `now` is in milliseconds UTC."""
-    faults: dict[int, tuple[Reason, str]] = {}
+    """The first error of each row that has one, by the row's index. `now` is in milliseconds UTC."""
+    errors: dict[int, tuple[Reason, str]] = {}
 
-    def refuse(mask: "pd.Series[bool]", column: str, code: Reason, rule: str) -> None:
+    def flag(mask: "pd.Series[bool]", column: str, code: Reason, rule: str) -> None:
         for index, value in frame.loc[mask, column].items():
-            faults.setdefault(int(str(index)), (code, f"{column} is {_quoted(str(value))}: {rule}"))
+            errors.setdefault(int(str(index)), (code, f"{column} is {_quoted(str(value))}: {rule}"))
 
     for column in ("first_name", "last_name"):
         names = frame[column].astype(str)
         rule = f"1 to {NAME_LIMIT} characters are needed"
-        refuse(names.str.strip() == "", column, Reason.EMPTY_VALUE, rule)
-        refuse(names.str.len() > NAME_LIMIT, column, Reason.TOO_LONG, rule)
-        refuse(
+        flag(names.str.strip() == "", column, Reason.EMPTY_VALUE, rule)
+        flag(names.str.len() > NAME_LIMIT, column, Reason.TOO_LONG, rule)
+        flag(
             names.str.contains(r"[\x00-\x1f\x7f-\x9f]"),
             column,
             Reason.CONTROL_CHARACTER,
@@ -140,15 +141,15 @@ def _check_values(frame: pd.DataFrame, now: int) -> dict[int, tuple[Reason, str]
         )
     texts = frame["birthts"].astype(str)
     integer = texts.str.fullmatch(r"[+-]?[0-9]{1,18}")  # any of them fits 64 bits
-    refuse(texts == "", "birthts", Reason.EMPTY_VALUE, "milliseconds since 1970-01-01 UTC are needed")
-    refuse(~integer, "birthts", Reason.NOT_AN_INTEGER, "a whole number of at most 18 digits is needed")
+    flag(texts == "", "birthts", Reason.EMPTY_VALUE, "milliseconds since 1970-01-01 UTC are needed")
+    flag(~integer, "birthts", Reason.NOT_AN_INTEGER, "a whole number of at most 18 digits is needed")
     births = texts.where(integer, "0").astype("int64")
     early = f"{_EARLIEST} ({EARLIEST:%Y-%m-%d}) is the earliest"
-    refuse(births < _EARLIEST, "birthts", Reason.TOO_EARLY, early)
-    refuse(births > now, "birthts", Reason.IN_THE_FUTURE, "the birth must not be in the future")
-    return faults
+    flag(births < _EARLIEST, "birthts", Reason.TOO_EARLY, early)
+    flag(births > now, "birthts", Reason.IN_THE_FUTURE, "the birth must not be in the future")
+    return errors
 
 
 def _quoted(value: str) -> str:
-    """The value as a message shows it: escaped, in quotes, and not longer than a glance."""
-    return repr(value if len(value) <= _SHOWN else value[:_SHOWN] + "…")
+    """The value as a message shows it: escaped, in quotes, and truncated."""
+    return repr(value if len(value) <= _MAX_QUOTED else value[:_MAX_QUOTED] + "…")

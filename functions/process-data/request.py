@@ -1,63 +1,129 @@
-"""What a request asks for, and what set it off."""
+"""What a request asks for, and what triggered it."""
 
+import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote_plus
 
-from .events import read_event
+from .keys import csv_key, is_user_id, parse_key
 from .runs import Trigger
-from .scope import EVERYONE
 from .shared.api import ApiError, Event, require_method
 
-_PREFIX = re.compile(r"[0-9]{0,18}")
+MAX_OBJECTS = 1000
+"""Users, or CSVs with bad names, that one request may name."""
+
+_PARAMETERS = ("user_id", "since", "fan_out", "accept_empty")
 _BODY_LIMIT = 1024 * 1024  # bytes: more than a thousand records
-_CALL_ID_LIMIT = 64  # characters: anyone may send one, and it ends up in the log
+_MAX_CALL_ID = 64  # characters: anyone may send one, and it ends up in the log
+_TICK = re.compile("[0-9]{1,18}")
+_FAN_OUT = re.compile("[1-9]|10")
+_BOOLEANS = {"0": False, "false": False, "1": True, "true": True}
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to look at: the keys that begin with any of the `prefixes`.
+    """Scan the whole bucket, or only the `objects` if there are any: a CSV stands for its user.
 
-    A `fan_out` asks for the shards to be run instead.
+    `since` is the tick of the run that this one continues; `fan_out` is how many runs to queue instead of running.
     """
 
     trigger: Trigger
-    call_id: str | None
-    prefixes: tuple[str, ...]
-    fan_out: bool = False
+    call_id: str | None = None
+    objects: tuple[str, ...] | None = None
+    since: int | None = None
+    fan_out: int = 0
+    accept_empty: bool = False
 
 
-def read_request(event: Event, source_bucket: str) -> Request:
-    """Check the request; ApiError says what is wrong with it and what is allowed."""
+def parse_request(event: Event, source_bucket: str) -> Request:
+    """Check the request; ApiError says what is invalid and what is expected."""
     if event.path.strip("/"):
-        raise ApiError(404, "not_found", f"there is no {event.path} here: / runs the pipeline")
+        raise ApiError(404, "not_found", f"there is no {event.path} here; POST / runs the pipeline")
     require_method(event, ["POST"])
-    call_id = event.headers.get("X-Call-Id", "")[:_CALL_ID_LIMIT] or None
+    call_id = event.headers.get("X-Call-Id", "")[:_MAX_CALL_ID] or None
     if len(event.body) > _BODY_LIMIT:
-        raise ApiError(413, "too_large", f"the body has {len(event.body)} bytes: {_BODY_LIMIT} are allowed")
+        raise ApiError(413, "too_large", f"the body has {len(event.body)} bytes; at most {_BODY_LIMIT} are allowed")
     if event.body.strip():
         if event.query:
             raise ApiError(400, "bad_parameter", "an event notification takes no parameters")
-        return Request("event", call_id, read_event(event.body, source_bucket))
-    connector = event.headers.get("X-Connector")
-    prefix, fan_out = _parameters(event)
-    return Request("cron" if connector == "cron-connector" else "http", call_id, (prefix,), fan_out)
+        return Request(Trigger.EVENT, call_id, _check_number(_event_objects(event.body, source_bucket)))
+    return _from_parameters(event, call_id)
 
 
-def _parameters(event: Event) -> tuple[str, bool]:
+def _from_parameters(event: Event, call_id: str | None) -> Request:
     for name, values in event.query.lists():
-        if name not in ("prefix", "fan_out"):
-            raise _bad_parameter(name, f"the parameter {name!r} is not known: prefix and fan_out are")
-        if len(values) > 1:
-            raise _bad_parameter(name, f"{name} is given {len(values)} times: once is allowed")
-    prefix, fan_out = event.query.get("prefix", EVERYONE), event.query.get("fan_out", "0")
-    if not _PREFIX.fullmatch(prefix):
-        raise _bad_parameter("prefix", f"prefix={prefix!r} is not allowed: the 1 to 18 digits that user_ids begin with")
-    if fan_out not in ("0", "1"):
-        raise _bad_parameter("fan_out", f"fan_out={fan_out!r} is not allowed: 1 or 0")
-    if prefix and fan_out == "1":
-        raise _bad_parameter("fan_out", "fan_out=1 runs all the prefixes: give it alone")
-    return prefix, fan_out == "1"
+        if name not in _PARAMETERS:
+            raise _bad_parameter(name, f"unknown parameter {name!r}; expected one of {', '.join(_PARAMETERS)}")
+        if len(values) > 1 and name != "user_id":
+            raise _bad_parameter(name, f"{name} is given {len(values)} times; expected once")
+    query = event.query
+    users, accept_empty = query.getlist("user_id"), query.get("accept_empty", "0")
+    since, fan_out = query.get("since"), query.get("fan_out")
+    for user_id in users:
+        if not is_user_id(user_id):
+            raise _bad_parameter("user_id", f"invalid user_id={user_id!r}: expected 1 to 18 digits")
+    if since is not None and not _TICK.fullmatch(since):
+        raise _bad_parameter("since", f"invalid since={since!r}: expected a number that a run was given")
+    if fan_out is not None and not _FAN_OUT.fullmatch(fan_out):
+        raise _bad_parameter("fan_out", f"invalid fan_out={fan_out!r}: expected a number from 1 to 10")
+    if accept_empty.lower() not in _BOOLEANS:
+        raise _bad_parameter("accept_empty", f"invalid accept_empty={accept_empty!r}: expected 1 or 0")
+    if len([name for name in ("user_id", "since", "fan_out") if name in query]) > 1:
+        raise _bad_parameter("user_id", "user_id, since and fan_out exclude each other: expected one of them")
+    trigger = Trigger.CRON if event.headers.get("X-Connector") == "cron-connector" else Trigger.HTTP
+    return Request(
+        trigger=trigger if since is None else Trigger.CONTINUATION,
+        call_id=call_id,
+        objects=_check_number({csv_key(user_id) for user_id in users}) if users else None,
+        since=None if since is None else int(since),
+        fan_out=int(fan_out or 0),
+        accept_empty=_BOOLEANS[accept_empty.lower()],
+    )
+
+
+def _event_objects(body: bytes, bucket: str) -> set[str]:
+    """The objects to look at for an event; other buckets, folders and unrelated keys give none.
+
+    The format is that of S3's event message, version 2. ApiError when the body is no event notification.
+    """
+    objects = set()
+    for record in _records(body):
+        try:
+            s3 = record["s3"]
+            source, key = s3["bucket"]["name"], unquote_plus(s3["object"]["key"], errors="surrogateescape")
+        except (KeyError, TypeError, AttributeError) as error:
+            raise _bad_event("a record lacks s3.bucket.name or s3.object.key") from error
+        parsed = parse_key(key)
+        if source == bucket and parsed.kind != "ignored":
+            objects.add(key if parsed.user_id is None else csv_key(parsed.user_id))
+    return objects
+
+
+def _records(body: bytes) -> list[Any]:
+    try:
+        event = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise _bad_event("it is not JSON") from error
+    if isinstance(event, dict) and event.get("Event") == "s3:TestEvent":  # S3 asks whether anyone listens
+        return []
+    if not isinstance(event, dict) or not isinstance(records := event.get("Records"), list):
+        raise _bad_event("it has no list of Records")
+    return records
+
+
+def _check_number(objects: Iterable[str]) -> tuple[str, ...]:
+    names = tuple(sorted(objects))
+    if len(names) > MAX_OBJECTS:
+        message = f"the request names {len(names)} users; at most {MAX_OBJECTS} are allowed"
+        raise ApiError(413, "too_many_users", message)
+    return names
 
 
 def _bad_parameter(name: str, message: str) -> ApiError:
     return ApiError(400, "bad_parameter", message, parameter=name)
+
+
+def _bad_event(why: str) -> ApiError:
+    return ApiError(400, "bad_body", f"invalid body: expected an S3 event notification or nothing: {why}")

@@ -1,122 +1,115 @@
-"""The record of every run, and what runs know of each other."""
+"""The table of runs: one row each, whatever triggered it."""
 
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal
-from zlib import crc32
+from enum import StrEnum
+from typing import Any
 
+from . import locks
 from .shared.storage.errors import StorageError
 from .shared.storage.records import Connection
 
-Trigger = Literal["cron", "http", "event"]
 
-# The first halves of our keys among the database's advisory locks; the second is a prefix or a run's id.
-_PREFIX_LOCK = 0x70726566  # "pref" in ASCII
-_RUN_LOCK = 0x72756E73  # "runs" in ASCII
+class Trigger(StrEnum):
+    CRON = "cron"
+    HTTP = "http"
+    EVENT = "event"
+    CONTINUATION = "continuation"  # of a run that ended partial, through the gateway's queue
 
-_TRY_PREFIX = "select pg_try_advisory_lock(:space, :prefix)"
 
-# The lock is taken before anyone else can see the run, and its session holds it for as long as it lives.
-_BEGIN = """
-with begun as (insert into runs (trigger, call_id, prefix) values (:trigger, :call_id, :prefix) returning id)
-select id, pg_advisory_lock(:space, (id % 2147483648)::int) from begun
+class Status(StrEnum):
+    DONE = "done"
+    PARTIAL = "partial"  # something is left for the next run
+    FAILED = "failed"
+
+
+# A run's lock is taken before anyone else can see the row.
+_NEW_ID = "select nextval(pg_get_serial_sequence('runs', 'id'))"
+
+_INSERT = """
+insert into runs (id, trigger, call_id, scope) overriding system value values (:id, :trigger, :call_id, :scope)
+on conflict (id) do update set finished_at = null, status = 'running', error = null
 """
 
-# It is under way again, for the runs beside it too, and nobody sees that before the lock is taken.
-_RESUME = """
-with resumed as (
-    update runs set finished_at = null, status = 'running', error = null where id = :id returning id
-)
-select pg_advisory_lock(:space, (id % 2147483648)::int) from resumed
-"""
-
-_END = """
+_FINISH = """
 update runs
 set finished_at = clock_timestamp(), status = :status, summary = :summary, error = :error
 where id = :id
 """
 
-_BURY = """
+_CONTINUED = "update runs set continued_at = clock_timestamp() where id = :id"
+
+_IN_PROGRESS = """
+from pg_locks
+where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())
+    and classid = :space::bigint::oid and objid = (runs.id % 2147483648)::oid and objsubid = 2
+"""
+
+_FAIL_STALE_RUNS = f"""
 update runs
 set finished_at = clock_timestamp(), status = 'failed', error = 'the process or its session ended'
-where finished_at is null and not exists (
-    select from pg_locks
-    where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())
-        and classid = :space::bigint::oid and objid = (runs.id % 2147483648)::oid and objsubid = 2
-)
-"""
+where finished_at is null and not exists (select {_IN_PROGRESS})
+"""  # noqa: S608 - interpolates a module constant
 
-_OVERLAPPED = """
+# One that was queued begins within a minute, or was lost.
+_HAS_CONTINUATION = """
 select exists (
-    select from runs as other join runs as mine on mine.id = :id
-    where other.id <> mine.id and (other.finished_at is null or other.finished_at >= mine.started_at)
+    select from runs
+    where id <> :id and (
+        (trigger = 'continuation' and finished_at is null) or continued_at > clock_timestamp() - interval '1 minute'
+    )
 )
 """
-
-
-class AlreadyRunning(Exception):
-    """Another run over the very same prefix is under way."""
 
 
 @dataclass
-class Record:
-    """One run as the table `runs` has it, over however many sessions it takes.
-
-    `prefix` is what the run has to itself; None for an event, which may overlap with anything.
-    """
+class RunRecord:
+    """One run as the table has it, over however many sessions it takes. `scope` is 'bucket' or 'users'."""
 
     trigger: Trigger
     call_id: str | None
-    prefix: str | None
+    scope: str
     id: int | None = None
-    status: str = "done"
+    status: Status = Status.DONE
     summary: Mapping[str, Any] = field(default_factory=dict)
-
-    def overlapped(self, records: Connection) -> bool:
-        """Whether any other run was under way at some time since this one began."""
-        return bool(records.run(_OVERLAPPED, id=self.id)[0][0])
 
 
 @contextmanager
-def recorded(records: Connection, record: Record) -> Iterator[None]:
+def record_run(connection: Connection, record: RunRecord) -> Iterator[None]:
     """Record the run that the body does in this session, and what it raises.
 
-    AlreadyRunning when another run has the prefix. Those whose sessions ended are recorded as failed.
+    Runs whose sessions ended are recorded as failed.
     """
-    if record.prefix is not None:
-        _take_prefix(records, record.prefix)
+    connection.run(_FAIL_STALE_RUNS, space=locks.RUN)
+    if record.id is None:
+        [[record.id]] = connection.run(_NEW_ID)
+    number = int(record.id) % 2**31
+    locks.lock(connection, locks.RUN, number)
     try:
-        _begin(records, record)
+        connection.run(
+            _INSERT, id=record.id, trigger=str(record.trigger), call_id=record.call_id, scope=record.scope
+        )
         yield
     except Exception as error:
         with suppress(StorageError):  # the session may be what failed
-            _end(records, record, status="failed", error=f"{type(error).__name__}: {error}")
+            _finish(connection, record, Status.FAILED, f"{type(error).__name__}: {error}")
         raise
     else:
-        _end(records, record, status=record.status, error=None)
+        _finish(connection, record, record.status, None)
     finally:
-        if not records.broken:  # a session that is closed ends a little later, but the next run may come at once
-            records.run("select pg_advisory_unlock_all()")
+        locks.unlock(connection, locks.RUN, number)
 
 
-def _begin(records: Connection, record: Record) -> None:
-    if record.id is not None:
-        records.run(_RESUME, space=_RUN_LOCK, id=record.id)
-        return
-    records.run(_BURY, space=_RUN_LOCK)
-    [[record.id, _]] = records.run(
-        _BEGIN, trigger=record.trigger, call_id=record.call_id, prefix=record.prefix, space=_RUN_LOCK
-    )
+def has_continuation(connection: Connection, record: RunRecord) -> bool:
+    """Whether the continuation of another run is queued or in progress."""
+    return bool(connection.run(_HAS_CONTINUATION, id=record.id)[0][0])
 
 
-def _take_prefix(records: Connection, prefix: str) -> None:
-    """Have the prefix to oneself until the session ends."""
-    key = crc32(prefix.encode()) - 2**31
-    if not records.run(_TRY_PREFIX, space=_PREFIX_LOCK, prefix=key)[0][0]:
-        raise AlreadyRunning
+def record_continuation(connection: Connection, record: RunRecord) -> None:
+    connection.run(_CONTINUED, id=record.id)
 
 
-def _end(records: Connection, record: Record, *, status: str, error: str | None) -> None:
-    records.run(_END, id=record.id, status=status, summary=json.dumps(record.summary), error=error)
+def _finish(connection: Connection, record: RunRecord, status: Status, error: str | None) -> None:
+    connection.run(_FINISH, id=record.id, status=str(status), summary=json.dumps(record.summary), error=error)

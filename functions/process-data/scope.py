@@ -1,39 +1,74 @@
-"""Which part of the roll a run looks at: everyone, the users of a shard, or those an event names."""
+"""Which objects a scan is about: those of a range of keys, or those that are named one by one."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
 
-from .shared.storage.records import Connection, literal
+from .keys import csv_key, is_user_id, user_of
 
-EVERYONE = ""
-
-_ONE_USER = re.compile(r"([0-9]{1,18})\.")
-_SHARD = re.compile(r"[0-9]{0,18}")
-
-_CREATE = """
-create temp table scope as
-select prefix collate "C" as prefix, -- of the keys that are listed
-    prefix || chr(1114111) collate "C" as beyond -- no key that begins with it is greater: an index finds them
-from unnest(cast(:prefixes as text[])) as prefix
-"""
+_DIGITS = re.compile("[0-9]*")
 
 
-def set_scope(records: Connection, prefixes: Iterable[str]) -> None:
-    """Put the prefixes into the temporary table `scope`."""
-    records.run(_CREATE, prefixes=list(prefixes))
+class Scope(Protocol):
+    """Conditions in SQL, on `user_id` of users and on `object` of rejected, and their parameters."""
+
+    @property
+    def users(self) -> str: ...
+
+    @property
+    def objects(self) -> str: ...
+
+    @property
+    def user_parameters(self) -> dict[str, object]: ...
+
+    @property
+    def object_parameters(self) -> dict[str, object]: ...
 
 
-def users_in(prefixes: Iterable[str]) -> str:
-    """The condition, in SQL, that a user_id is one whose keys all begin with one of the prefixes.
+@dataclass(frozen=True)
+class Range:
+    """The keys greater than `start`, up to and including `end`. A user is where the key of the CSV is."""
 
-    It is written out, not joined with, so that PostgreSQL can tell a few users from everyone.
-    """
-    ids, conditions = [], []
-    for prefix in prefixes:
-        if match := _ONE_USER.fullmatch(prefix):
-            ids.append(literal(match[1]))
-        elif _SHARD.fullmatch(prefix):  # bytewise; ":" follows "9"
-            conditions.append(f"user_id >= {literal(prefix)} and user_id < {literal(prefix + ':')}")
-    if ids:
-        conditions.append(f"user_id in ({', '.join(ids)})")
-    return " or ".join(conditions) or "false"
+    start: str
+    end: str
+
+    # the first two comparisons are implied by the others, and can use the index on user_id
+    users = (
+        "user_id >= :first_user and user_id < :end and user_id || '.csv' > :start and user_id || '.csv' <= :end"
+    )
+    objects = "object > :start and object <= :end"
+
+    @property
+    def user_parameters(self) -> dict[str, object]:
+        digits = _DIGITS.match(self.start)
+        return {"first_user": digits[0] if digits else "", **self.object_parameters}
+
+    @property
+    def object_parameters(self) -> dict[str, object]:
+        return {"start": self.start, "end": self.end}
+
+
+@dataclass(frozen=True)
+class Named:
+    """Single objects: a CSV stands for its user, photos included."""
+
+    names: Sequence[str]
+
+    users = "user_id = any(cast(:users as text[]))"
+    objects = "object = any(cast(:objects as text[]))"
+
+    @cached_property
+    def user_ids(self) -> list[str]:
+        ids = (user_of(name) for name in self.names)
+        return [user_id for name, user_id in zip(self.names, ids, strict=True) if name == csv_key(user_id)
+                and is_user_id(user_id)]
+
+    @property
+    def user_parameters(self) -> dict[str, object]:
+        return {"users": self.user_ids}
+
+    @property
+    def object_parameters(self) -> dict[str, object]:
+        return {"objects": list(self.names)}

@@ -7,8 +7,12 @@ from .shared.storage.settings import ObjectsSettings, RecordsSettings, Secret, s
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(ObjectsSettings, RecordsSettings):
-    fetch_threads: int = setting("objects fetched at the same time", default=8, low=1, high=64)
+    workers: int = setting("segments scanned at the same time by one replica", default=8, low=1, high=32)
+    fetch_threads: int = setting("objects fetched at the same time by one replica", default=64, low=1, high=256)
     batch_size: int = setting("objects fetched, checked and stored in one transaction", default=500, low=1, high=1000)
-    run_deadline: int = setting("seconds after which a run ends in good order", default=35, low=1, high=86400)
-    gateway_url: str = setting("the gateway, for fan_out", default="http://gateway.openfaas:8080")
+    segment_keys: int = setting("keys of the bucket that are scanned at a time", default=10_000, low=1, high=100_000)
+    run_deadline: int = setting("seconds after which a run stops gracefully", default=35, low=1, high=86400)
+    gateway_url: str = setting(
+        "the gateway, whose queue a run's continuation goes to", default="http://gateway.openfaas:8080"
+    )
     api_token: Secret = setting("the token that requests must show; open when empty", default=Secret())

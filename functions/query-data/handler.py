@@ -20,14 +20,14 @@ from .parameters import read_parameters
 from .query import Query, read_query
 from .settings import Settings
 from .shared import api
-from .shared.drain import Drain
 from .shared.log import log
+from .shared.process import set_up
 from .shared.storage.records import Pool
 from .shared.storage.settings import load
 from .stats import stats
 from .versions import etag, is_known, known, state
 
-_drain = Drain().on_sigterm()
+_drain = set_up()
 bound_buffers()
 
 

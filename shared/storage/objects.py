@@ -1,15 +1,11 @@
 """Objects in S3: list, get and put, on any service that speaks it."""
 
-import re
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from html import unescape
 from io import BufferedReader, RawIOBase
-from threading import Event
 from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
@@ -39,8 +35,8 @@ _RETRIES = urllib3.Retry(
 )
 
 
-class Listed(NamedTuple):
-    """One line of a listing. `size` is in bytes."""
+class ObjectInfo(NamedTuple):
+    """One object of a listing. `size` is in bytes."""
 
     key: str
     etag: str
@@ -48,11 +44,15 @@ class Listed(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """Up to 1,000 objects in order of their keys, and how many folders ("a/") were folded away."""
+class ListingPage:
+    """Up to 1,000 entries in order of their keys; a folder ("a/") stands for all that it contains.
 
-    objects: list[Listed]
-    folders: int
+    Bytes of a key that are not UTF-8 are surrogates, as with `surrogateescape`. `token` is None on the last page.
+    """
+
+    objects: list[ObjectInfo]
+    folders: list[str]
+    token: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,37 +96,26 @@ class Objects:
             raise SettingError(f"s3_endpoint={settings.s3_endpoint!r} is not allowed: {error}") from error
         self._endpoint = settings.s3_endpoint
 
-    def pages(self, bucket: str, prefix: str = "") -> Iterator[Page]:
-        """The top-level objects whose keys begin with `prefix`, a page at a time.
+    def list_page(
+        self, bucket: str, *, prefix: str = "", start_after: str = "", token: str | None = None, limit: int = 1000
+    ) -> ListingPage:
+        """Return one page of the top-level objects whose keys begin with `prefix`, those after `start_after` alone.
 
-        The next page is on its way while the caller is busy with one.
+        The `token` of a page gives the next one. A page has up to `limit` entries, 1,000 at most.
         """
-        begun = Event()
+        with self._translated(bucket):
+            page = _parse_page(self._client.get_listing_page(bucket, prefix, start_after, token, limit))
+        if page.token is not None and page.token == token:
+            raise Unavailable("s3", f"S3 at {self._endpoint} broke off its listing of bucket {bucket}")
+        return page
 
-        def ask(token: str | None) -> BaseHTTPResponse:
-            begun.set()
-            with self._translated(bucket):
-                return self._client.ask_page(bucket, prefix, token)
-
-        with ThreadPoolExecutor(1, thread_name_prefix="list") as asker:
-            token: str | None = None
-            coming: Future[BaseHTTPResponse] | None = asker.submit(ask, None)
-            while coming is not None:
-                with self._translated(bucket):
-                    # read here: two threads at work would wait for each other at every read of a socket
-                    with closing(coming.result()) as response:
-                        xml = response.read()
-                        response.release_conn()
-                    former, token = token, _next_page(xml)
-                    coming = None
-                    if token is not None:
-                        begun.clear()
-                        coming = asker.submit(ask, token)
-                        begun.wait()  # the question goes out before this thread takes the interpreter to parse
-                    page, truncated = _parse_page(xml)
-                    if truncated and token in (None, former):
-                        raise Unavailable("s3", f"S3 at {self._endpoint} broke off its listing of bucket {bucket}")
-                yield page
+    def pages(self, bucket: str, prefix: str = "") -> Iterator[ListingPage]:
+        """All pages of the top-level objects whose keys begin with `prefix`."""
+        page = self.list_page(bucket, prefix=prefix)
+        yield page
+        while page.token is not None:
+            page = self.list_page(bucket, prefix=prefix, token=page.token)
+            yield page
 
     def get(self, bucket: str, key: str, *, limit: int) -> Object:
         """The object; ObjectMissing when there is none, ObjectTooLarge when it has more than `limit` bytes."""
@@ -207,43 +196,42 @@ class Objects:
 class _Client(Minio):
     """Minio, and one page of a listing as S3 sent it: parsing is most of what list_objects costs."""
 
-    def ask_page(self, bucket: str, prefix: str, token: str | None) -> BaseHTTPResponse:
-        query = {"list-type": "2", "delimiter": "/", "encoding-type": "url", "prefix": prefix}
+    def get_listing_page(self, bucket: str, prefix: str, start_after: str, token: str | None, limit: int) -> bytes:
+        query = {"list-type": "2", "delimiter": "/", "encoding-type": "url", "prefix": prefix, "max-keys": str(limit)}
         if token is not None:
             query["continuation-token"] = token
-        return self._execute("GET", bucket, query_params=dict(query), preload_content=False)
+        elif start_after:
+            query["start-after"] = start_after
+        return self._execute("GET", bucket, query_params=dict(query)).data
 
 
-_NEXT = re.compile(rb"<NextContinuationToken>([^<]+)<")
-
-
-def _next_page(xml: bytes) -> str | None:
-    """The token of the page that follows, found without parsing this one."""
-    found = _NEXT.search(xml)
-    return unescape(found[1].decode()) if found else None
-
-
-def _parse_page(xml: bytes) -> tuple[Page, bool]:
-    """The page, and whether others follow. The format is ListBucketResult of S3's ListObjectsV2."""
+def _parse_page(xml: bytes) -> ListingPage:
+    """The format is ListBucketResult of S3's ListObjectsV2."""
     root = ElementTree.fromstring(xml)  # noqa: S314 - from the S3 service that holds the data itself
     space, found, rest = root.tag.rpartition("ListBucketResult")  # S3's namespace, or Google's older one
     if not space or not found or rest:
         raise Unavailable("s3", "what answered as S3 sent no listing of a bucket")
 
-    def column(name: str) -> list[str]:
-        return [entry.text or "" for entry in root.iter(f"{space}{name}")]
+    def column(path: str) -> list[str]:
+        return [entry.text or "" for entry in root.iterfind(path.replace("{}", space))]
 
-    keys = column("Key")
+    keys, folders = column("{}Contents/{}Key"), column("{}CommonPrefixes/{}Prefix")
     if root.findtext(f"{space}EncodingType") == "url":  # a service is asked to escape keys, and says whether it did
         keys = [_unquote(key) if "%" in key or "+" in key else key for key in keys]
-    etags = (etag.strip('"') for etag in column("ETag"))
-    objects = [Listed(*values) for values in zip(keys, etags, map(int, column("Size")), strict=True)]
-    page = Page(objects, folders=len(root.findall(f"{space}CommonPrefixes")))
-    return page, root.findtext(f"{space}IsTruncated") == "true"
+        folders = [_unquote(folder) for folder in folders]
+    etags = (etag.strip('"') for etag in column("{}Contents/{}ETag"))
+    sizes = map(int, column("{}Contents/{}Size"))
+    objects = [ObjectInfo(*values) for values in zip(keys, etags, sizes, strict=True)]
+    token = root.findtext(f"{space}NextContinuationToken")
+    if root.findtext(f"{space}IsTruncated") != "true":
+        token = None
+    elif not token:
+        raise Unavailable("s3", "S3 broke off a listing: its page is truncated and has no continuation token")
+    return ListingPage(objects, folders, token)
 
 
 def _unquote(key: str) -> str:
-    return unquote_plus(key, errors="backslashreplace")  # no two keys may become one
+    return unquote_plus(key, errors="surrogateescape")  # no two keys may become one
 
 
 def _describe(response: BaseHTTPResponse) -> tuple[str, int, datetime]:

@@ -21,6 +21,21 @@ _LOGIN = 5  # seconds to connect and log in
 _PING = 2  # seconds for an idle session to answer
 _TRUST = 1  # seconds that this answer stands
 _GRACE = 4  # seconds more than a statement may take: the server gives up first and says why
+_KEEP_ALIVE = 15  # seconds without a statement after which `keep_alive` sends one
+
+# A peer that vanished or froze loses its session, and its locks with it, within about a minute. Keepalives find a
+# host that is gone; the two idle timeouts find a process that is frozen while its kernel still acknowledges;
+# tcp_user_timeout finds either while the server is sending.
+_SERVER_TIMEOUTS = {
+    "tcp_keepalives_idle": "20",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "60s",
+    "idle_in_transaction_session_timeout": "60s",
+    "idle_session_timeout": "60s",
+}
+# The same on this side, where the platform has it: name of the option, seconds or count
+_CLIENT_KEEPALIVES = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time
 
@@ -35,6 +50,7 @@ class Connection:
         self._where = f"PostgreSQL at {settings.postgres_host}:{settings.postgres_port}"
         self.broken = False
         self._answered = 0.0  # when `answers` asked last, by the monotonic clock
+        self._used = monotonic()  # when the last statement ended
         with self._translated():
             self._connection = pg8000.native.Connection(
                 user=settings.postgres_user,
@@ -49,6 +65,7 @@ class Connection:
                     "statement_timeout": f"{settings.postgres_timeout}s",
                     "DateStyle": "ISO, YMD",
                     "TimeZone": "UTC",
+                    **_SERVER_TIMEOUTS,
                 },
             )
             self._connection._usock.settimeout(settings.postgres_timeout + _GRACE)
@@ -62,7 +79,14 @@ class Connection:
     def run(self, sql: str, **parameters: object) -> list[list[Any]]:
         """Run one statement, its `:name` parameters bound; returns its rows, all of them in memory."""
         with self._translated():
-            return self._connection.run(sql, **parameters) or []
+            rows = self._connection.run(sql, **parameters) or []
+        self._used = monotonic()
+        return rows
+
+    def keep_alive(self) -> None:
+        """Keep an idle session from timing out; to be called every few seconds by whoever waits with one."""
+        if monotonic() - self._used >= _KEEP_ALIVE:
+            self.run("")
 
     def count(self, sql: str, **parameters: object) -> int:
         """Run one statement and return how many rows it wrote."""
@@ -116,11 +140,6 @@ class Connection:
                     self.run("rollback")
             raise
         self.run("commit")
-
-    def copy_in(self, sql: str, data: bytes) -> None:
-        """Run a COPY … FROM STDIN over `data`."""
-        with self._translated():
-            self._connection.run(sql, stream=(data[at : at + CHUNK] for at in range(0, len(data), CHUNK)))
 
     @contextmanager
     def copy_out(self, sql: str) -> Iterator[Iterator[bytes]]:
@@ -282,6 +301,9 @@ def _socket(settings: RecordsSettings) -> socket.socket:
     """A connected socket, whose timeout is that of logging in."""
     connected = socket.create_connection((settings.postgres_host, settings.postgres_port), timeout=_LOGIN)
     connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _CLIENT_KEEPALIVES.items():
+        if hasattr(socket, option):  # macOS calls the first one otherwise
+            connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else each COPY waits 40 ms for an ACK
     return connected
 

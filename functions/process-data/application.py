@@ -1,0 +1,30 @@
+"""What all requests of a process share: settings, clients, threads."""
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import BoundedSemaphore, Event
+
+from .settings import Settings
+from .shared.storage.objects import Objects
+from .shared.storage.records import Pool
+
+
+class Application:
+    """`stopping` is set when the process has to end.
+
+    `helpers` bounds the workers that runs start beside their own thread, each with a connection to PostgreSQL.
+    `listings` has threads of its own so that a page never waits behind the batches in `fetches`.
+    """
+
+    def __init__(self, settings: Settings, stopping: Event) -> None:
+        self.settings, self.stopping = settings, stopping
+        self.objects = Objects(settings, connections=settings.fetch_threads + settings.workers)
+        self.pool = Pool(settings)
+        self.helpers = BoundedSemaphore(settings.workers)
+        self.fetches = ThreadPoolExecutor(settings.fetch_threads, thread_name_prefix="fetch")
+        self.listings = ThreadPoolExecutor(settings.workers + 4, thread_name_prefix="list")
+
+    def close(self) -> None:
+        """End the idle sessions and threads."""
+        self.pool.close()
+        self.fetches.shutdown(cancel_futures=True)
+        self.listings.shutdown(cancel_futures=True)

@@ -1,0 +1,82 @@
+"""What a run did, added up over its scans."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Lock
+from time import perf_counter
+
+from .fetch import FetchResult, Gone, Unreadable
+from .listing import Listing
+from .reconcile import Reconciled
+from .rejections import Rejection
+from .store import StoreResult
+
+MAX_LOGGED = 100
+"""New rejections, and unreadable objects, that are kept for the log."""
+
+STAGES = ("list", "reconcile", "fetch", "parse", "store", "export", "total")
+
+
+@dataclass
+class RunCounters:
+    """Counts of one run; the run's workers share them. `seconds` adds up the workers' times."""
+
+    scanned: int = 0  # segments
+    listed: int = 0  # keys
+    ignored: int = 0  # of them, those that are unrelated
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    images_changed: int = 0
+    remaining: int = 0  # CSVs that changed and were not ingested
+    fetched: int = 0  # CSVs that S3 returned
+    unreadable: int = 0
+    rejections: list[Rejection] = field(default_factory=list)  # the first new ones
+    failures: list[Unreadable] = field(default_factory=list)  # the first ones
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    _lock: Lock = field(default_factory=Lock)
+
+    @property
+    def progressed(self) -> bool:
+        """Whether the next run has less to do."""
+        return bool(self.scanned or self.fetched)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time that the body takes to a stage's seconds."""
+        started_at = perf_counter()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.seconds[name] = round(self.seconds[name] + perf_counter() - started_at, 4)
+
+    def record_listing(self, listing: Listing, reconciled: Reconciled) -> None:
+        with self._lock:
+            self.listed += listing.keys
+            self.ignored += listing.ignored
+            self.images_changed += reconciled.images_changed
+            self.unchanged += reconciled.unchanged
+            self.remaining += len(reconciled.pending)
+            self._record_rejections(reconciled.rejections)
+
+    def record_batch(self, results: Sequence[FetchResult], stored: StoreResult) -> None:
+        failures = [result for result in results if isinstance(result, Unreadable)]
+        gone = sum(isinstance(result, Gone) for result in results)
+        with self._lock:
+            self.fetched += len(results) - len(failures) - gone
+            self.unreadable += len(failures)
+            self.failures += failures[: MAX_LOGGED - len(self.failures)]
+            self.added += stored.added
+            self.updated += stored.updated
+            self.unchanged += stored.unchanged
+            self.remaining -= len(results) - len(failures)
+            self._record_rejections(stored.rejections)
+
+    def record_segment(self) -> None:
+        with self._lock:
+            self.scanned += 1
+
+    def _record_rejections(self, rejections: list[Rejection]) -> None:
+        self.rejections += rejections[: MAX_LOGGED - len(self.rejections)]

@@ -1,0 +1,46 @@
+"""Hints: objects to look at soon. A hint says that something happened; what, is read from the bucket.
+
+A hint is committed before its segment's lock is tried. When that lock is held, its holder looks for hints after it
+released the lock, so it finds this one. Hints may thus be reordered, repeated or lost: a scan of the whole bucket
+covers them all.
+"""
+
+import json
+from collections.abc import Iterable
+
+from .scope import Range
+from .shared.storage.records import Connection
+
+_ADD = """
+insert into hints (object, tick)
+select value, nextval('ticks') from json_array_elements_text(:objects) order by value collate "C"
+on conflict (object) do update set tick = excluded.tick
+"""
+
+_READ = "select object, tick from hints where object > :start and object <= :end order by object limit :limit"
+
+# A hint that was repeated meanwhile has another tick, and stays.
+_DELETE = """
+delete from hints using json_each_text(:hints) as done where object = done.key collate "C" and tick = done.value::bigint
+"""
+
+_COUNT = "select count(*) from hints where object in (select value collate \"C\" from json_array_elements_text(:objects))"
+
+
+def add(connection: Connection, objects: Iterable[str]) -> None:
+    connection.run(_ADD, objects=json.dumps(list(objects)))
+
+
+def read(connection: Connection, scope: Range, limit: int) -> dict[str, int]:
+    """The first hinted objects of a range, and their ticks."""
+    rows = connection.run(_READ, limit=limit, start=scope.start, end=scope.end)
+    return {name: tick for name, tick in rows}
+
+
+def delete(connection: Connection, hints: dict[str, int]) -> None:
+    connection.run(_DELETE, hints=json.dumps(hints))
+
+
+def count(connection: Connection, objects: Iterable[str]) -> int:
+    """How many of the objects are still hinted."""
+    return int(connection.run(_COUNT, objects=json.dumps(list(objects)))[0][0])

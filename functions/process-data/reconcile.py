@@ -1,0 +1,64 @@
+"""Reconcile a scope with its listing, all that needs no fetching, in one transaction."""
+
+import json
+from dataclasses import dataclass
+
+from . import rejections
+from .listing import Listing
+from .outputs import OUTPUT, mark_dirty
+from .rejections import Rejection
+from .scope import Scope
+from .shared.storage.records import Connection
+
+# `key` and `value` are those of a JSON object: user_ids with ETags, and user_ids with the keys of their photos.
+_RECONCILE = """
+with csvs as materialized (
+    select key collate "C" as user_id, value as etag from json_each_text(:csvs)
+), photos as materialized (
+    select key collate "C" as user_id, :bucket || '/' || value as path from json_each_text(:photos)
+), known as materialized (
+    select user_id, csv_etag, img_path from users where {users}
+), changed as (
+    update users
+    set img_path = photos.path, updated_at = now()
+    from known left join photos using (user_id)
+    where users.user_id = known.user_id and known.img_path is distinct from photos.path
+    returning users.user_id
+), pending as (
+    select csvs.user_id
+    from csvs left join known using (user_id) left join rejected on object = csvs.user_id || '.csv'
+    where known.csv_etag is distinct from csvs.etag and not coalesce({is_current}, false)
+)
+select
+    (select count(*) from changed),
+    (select count(*) from csvs join known on known.user_id = csvs.user_id and known.csv_etag = csvs.etag),
+    exists (select from rejected where {objects}),
+    (select coalesce(json_agg(user_id order by user_id), '[]') from pending)
+"""
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """What a listing made of a scope, before anything is fetched."""
+
+    images_changed: int
+    unchanged: int  # CSVs that are the version the row was read from
+    rejections: list[Rejection]  # the first new ones
+    pending: list[str]  # user_ids whose CSV has to be fetched, in order
+
+
+def reconcile(connection: Connection, scope: Scope, listing: Listing, bucket: str, now: int) -> Reconciled:
+    """Update photos and rejections to what is listed, and find the CSVs to fetch. `now` is in milliseconds UTC."""
+    csvs = json.dumps(listing.csvs)
+    sql = _RECONCILE.format(users=scope.users, objects=scope.objects, is_current=rejections.IS_CURRENT)
+    parameters = scope.user_parameters | scope.object_parameters
+    with connection.transaction():
+        [[images_changed, unchanged, has_rejections, pending]] = connection.run(
+            sql, csvs=csvs, photos=json.dumps(listing.photos), bucket=bucket, rules=rejections.RULES, now=now,
+            **parameters,
+        )  # fmt: skip
+        mark_dirty(connection, OUTPUT, changed=images_changed > 0)
+        if has_rejections:
+            rejections.delete_resolved(connection, scope, csvs, listing.rejections)
+        new = rejections.upsert(connection, listing.rejections)
+    return Reconciled(images_changed, unchanged, new, pending)

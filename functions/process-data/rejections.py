@@ -1,0 +1,129 @@
+"""Rejected objects: why, and the table that has them until they are corrected or removed.
+
+An object belongs to one segment, and only the holder of that segment writes its rejection.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from .outputs import REJECTED, mark_dirty
+from .scope import Scope
+from .shared.storage.records import Connection
+
+RULES = 2
+"""Version of the rules that files are checked by. Raise it when a file that was rejected may now be accepted."""
+
+_MAX_RETURNED = 100
+
+
+class Reason(StrEnum):
+    """Machine-readable codes, part of the API: they may be added to but don't change."""
+
+    BAD_NAME = "bad_name"
+    TOO_LARGE = "too_large"
+    EMPTY = "empty"
+    NUL_BYTE = "nul_byte"
+    NOT_UTF8 = "not_utf8"
+    BAD_QUOTING = "bad_quoting"
+    MISSING_COLUMN = "missing_column"
+    UNKNOWN_COLUMN = "unknown_column"
+    REPEATED_COLUMN = "repeated_column"
+    NO_ROW = "no_row"
+    SEVERAL_ROWS = "several_rows"
+    WRONG_FIELD_COUNT = "wrong_field_count"
+    EMPTY_VALUE = "empty_value"
+    TOO_LONG = "too_long"
+    CONTROL_CHARACTER = "control_character"
+    NOT_AN_INTEGER = "not_an_integer"
+    TOO_EARLY = "too_early"
+    IN_THE_FUTURE = "in_the_future"
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """An object that was rejected. `line` counts from 1; None when the object as a whole is at fault.
+
+    `retry_after` is in milliseconds since 1970-01-01 UTC: from then on the same content may be accepted.
+    """
+
+    object: str
+    etag: str
+    line: int | None
+    code: Reason
+    message: str
+    retry_after: int | None = None
+
+
+_UPSERT = """
+with upserted as (
+    insert into rejected (object, etag, line, code, message, retry_after, rules)
+    select object, etag, line, code, message, retry_after, :rules
+    from json_to_recordset(:rejections)
+        as r (object text, etag text, line int, code text, message text, retry_after bigint)
+    on conflict (object) do update
+    set etag = excluded.etag, line = excluded.line, code = excluded.code, message = excluded.message,
+        retry_after = excluded.retry_after, rules = excluded.rules, last_seen = now()
+    where (rejected.etag, rejected.code, rejected.rules) is distinct from (excluded.etag, excluded.code, excluded.rules)
+    returning object, etag, line, code, message
+)
+select object, etag, line, code, message from upserted order by object limit :limit
+"""
+
+# A CSV that is gone, or is again the version that the row was read from, is no longer rejected.
+_DELETE_RESOLVED = """
+delete from rejected
+where {objects}
+    and object not in (select value collate "C" from json_array_elements_text(:unfetched))
+    and not exists (
+        select from json_each_text(:csvs) as csvs left join users on users.user_id = csvs.key collate "C"
+        where object = csvs.key || '.csv' and csv_etag is distinct from csvs.value
+    )
+"""
+
+IS_CURRENT = """
+    rejected.etag = csvs.etag and rejected.rules = :rules and (retry_after is null or retry_after > :now)
+"""
+"""Whether a row of `rejected`, in SQL, still holds for the listed object."""
+
+_DELETE = """
+delete from rejected
+where object in (select value collate "C" from json_array_elements_text(:objects))
+"""
+
+_COUNT = "select count(*) from rejected where {objects}"
+
+_FIRST = "select object, line, code, message from rejected where {objects} order by object limit :limit"
+
+
+def upsert(connection: Connection, rejections: Sequence[Rejection]) -> list[Rejection]:
+    """Record rejections; returns the first of those that are new."""
+    if not rejections:
+        return []
+    rows = json.dumps([asdict(rejection) for rejection in rejections])
+    new = connection.run(_UPSERT, rejections=rows, rules=RULES, limit=_MAX_RETURNED)
+    mark_dirty(connection, REJECTED, changed=bool(new))
+    return [Rejection(*row) for row in new]
+
+
+def delete_resolved(connection: Connection, scope: Scope, csvs: str, unfetched: Sequence[Rejection]) -> None:
+    """Forget what is not, or no longer, listed. `csvs` is JSON: the ETags by user_id; `unfetched` stays rejected."""
+    names = json.dumps([rejection.object for rejection in unfetched])
+    deleted = connection.count(
+        _DELETE_RESOLVED.format(objects=scope.objects), csvs=csvs, unfetched=names, **scope.object_parameters
+    )
+    mark_dirty(connection, REJECTED, changed=deleted > 0)
+
+
+def delete(connection: Connection, objects: Sequence[str]) -> None:
+    """Forget the rejections of objects that were accepted."""
+    mark_dirty(connection, REJECTED, changed=connection.count(_DELETE, objects=json.dumps(list(objects))) > 0)
+
+
+def first(connection: Connection, scope: Scope, limit: int) -> tuple[int, list[dict[str, Any]]]:
+    """How many objects of a scope are rejected, and the first of them."""
+    [[total]] = connection.run(_COUNT.format(objects=scope.objects), **scope.object_parameters)
+    rows = connection.run(_FIRST.format(objects=scope.objects), limit=limit, **scope.object_parameters)
+    return total, [dict(zip(("object", "line", "code", "message"), row, strict=True)) for row in rows]

@@ -1,0 +1,239 @@
+"""One run, whatever triggered it: its workers scan what is due, then it exports, and what is left it hands on.
+
+Every worker repeats the same: claim a segment that is hinted, else the one that has waited longest, scan it, release
+it. Runs of any number of replicas share the work in this way without knowing of each other.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from random import uniform
+from threading import Thread
+from typing import Any
+
+from . import hints, outputs, rejections, segments
+from .application import Application
+from .continuation import NotQueued, queue_run
+from .counters import RunCounters
+from .deadline import Deadline
+from .keys import LAST_KEY
+from .outputs import Output
+from .request import Request
+from .runs import RunRecord, Status, Trigger, has_continuation, record_continuation, record_run
+from .scan import OutOfTime, Scanner
+from .scope import Named, Range
+from .segments import Segment
+from .shared.log import log
+from .shared.storage.errors import Unavailable
+from .shared.storage.records import Connection
+from .shared.storage.schema import migrate
+
+MAX_REPORTED_REJECTIONS = 100
+
+_ATTEMPTS = 3
+_INITIAL_BACKOFF = 0.2  # seconds, doubled each time
+_POLL = 0.1  # seconds between two attempts to claim a segment that others hold
+_MAX_DENIED = 2
+"""Objects that may fail; when no object could be read and more than these failed, the run fails with the last error."""
+
+
+class Run:
+    """One run. `execute` returns its summary."""
+
+    def __init__(self, application: Application, request: Request) -> None:
+        self._application, self._request, self._settings = application, request, application.settings
+        self._deadline = Deadline(self._settings.run_deadline, application.stopping)
+        self._objects: Sequence[str] | None = request.objects
+        self._record = RunRecord(request.trigger, request.call_id, "bucket" if self._objects is None else "users")
+        self._since = request.since
+        self._helpers: list[Thread] = []
+        self._error: Exception | None = None
+        self._ran_out_of_time = False
+        self.failed_segments: dict[int, Unavailable] = {}
+        self.counters = RunCounters()
+
+    def execute(self) -> dict[str, Any]:
+        """Do the work, again when a backend was unavailable for a moment: every step may be repeated.
+
+        Unavailable when a backend stays unavailable; SourceEmpty when the bucket was emptied.
+        """
+        backoff = _INITIAL_BACKOFF
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                with self._application.pool.connection() as connection:
+                    migrate(connection)
+                    with record_run(connection, self._record), self._helpers_ended():
+                        return self._execute(connection)
+            except Unavailable:
+                if attempt == _ATTEMPTS or self._deadline.elapsed_fraction >= 0.5 or self._deadline.expired:
+                    raise
+            self._deadline.sleep(backoff * uniform(0.5, 1.5))  # noqa: S311 - jitter
+            backoff *= 2
+        raise AssertionError("the last attempt returns or raises")
+
+    def _execute(self, connection: Connection) -> dict[str, Any]:
+        with self.counters.stage("total"):
+            if self._since is None:
+                self._since = segments.next_tick(connection)
+            if self._objects is not None:
+                hints.add(connection, self._objects)
+            self._work(connection, is_helper=False)
+            self._join_helpers()
+            remaining = self._count_remaining(connection)
+            with self.counters.stage("export"):
+                output = outputs.export(
+                    connection, self._application.objects, self._settings.result_bucket, self._deadline,
+                    urgent=self._objects is None and remaining == 0,
+                )  # fmt: skip
+        self._check_anything_was_read()
+        is_behind = output.pending and self._objects is None
+        if remaining or is_behind or self.counters.unreadable:
+            self._record.status = Status.PARTIAL
+        continued = self._continue(connection) if self._objects is None and (remaining or is_behind) else False
+        self._record.summary = self._summary(connection, remaining, output, continued=continued)
+        return {
+            "status": self._record.status,
+            "run_id": self._record.id,
+            "trigger": self._record.trigger,
+            **self._record.summary,
+        }
+
+    def _work(self, connection: Connection, *, is_helper: bool) -> None:
+        """Scan what can be claimed. The run's own thread also waits for what others hold."""
+        scanner = Scanner(
+            self._application, connection, self._deadline, self.counters, accept_empty=self._request.accept_empty
+        )
+        while not self._deadline.expired:
+            if segment := segments.claim_hinted(connection, self.failed_segments):
+                self._scan(connection, scanner, segment, is_hinted=True)
+            elif self._objects is None and (
+                segment := segments.claim(connection, self._tick, self.failed_segments)
+            ):
+                self._scan(connection, scanner, segment, is_hinted=False)
+            elif is_helper or not self._is_waiting(connection):
+                return
+            else:
+                self._deadline.sleep(_POLL)
+
+    def _scan(self, connection: Connection, scanner: Scanner, segment: Segment, *, is_hinted: bool) -> None:
+        """Scan a segment that was claimed, and release it. When S3 fails for it alone, others go on without it."""
+        with segments.holding(connection, segment):
+            self._recruit(connection, segment)
+            try:
+                try:
+                    if is_hinted:
+                        scanner.scan_hinted(segment)
+                    else:
+                        scanner.scan_segment(segment, self._tick, lambda: self._recruit(connection, segment))
+                except Unavailable as error:
+                    if error.service != "s3":
+                        raise
+                    scanner.check_s3()
+                    self.failed_segments[segment.id] = error
+                    segments.postpone(connection, segment)
+            except OutOfTime:
+                self._ran_out_of_time = True
+
+    @property
+    def _tick(self) -> int:
+        assert self._since is not None  # noqa: S101 - set before any work
+        return self._since
+
+    def _is_waiting(self, connection: Connection) -> bool:
+        """Whether something that this run is about is held by others."""
+        if self._objects is None:
+            return segments.remaining(connection, self._tick, self.failed_segments) > 0
+        is_patient = self._request.trigger != Trigger.EVENT and not self.failed_segments
+        return is_patient and hints.count(connection, self._objects) > 0
+
+    def _count_remaining(self, connection: Connection) -> int:
+        """What is left of this run: segments, or objects that it was given."""
+        if self._objects is None:
+            return segments.remaining(connection, self._tick)
+        return hints.count(connection, self._objects)
+
+    def _recruit(self, connection: Connection, segment: Segment) -> None:
+        """Start another worker if there is work for it beside this segment, and room for it in the process."""
+        if self._objects is None:
+            has_work = segments.remaining(connection, self._tick) > 1 + sum(one.is_alive() for one in self._helpers)
+        else:
+            has_work = any(not segment.start < name <= segment.end for name in self._objects)
+        if has_work and self._application.helpers.acquire(blocking=False):
+            helper = Thread(target=self._help, name="worker", daemon=True)
+            self._helpers.append(helper)
+            helper.start()
+
+    def _help(self) -> None:
+        """Work beside the run's own thread. What a lost session leaves behind is claimed again by others."""
+        try:
+            with self._application.pool.connection() as connection:
+                self._work(connection, is_helper=True)
+        except Exception as error:  # noqa: BLE001 - raised again by the run's own thread
+            if not (isinstance(error, Unavailable) and error.service == "postgresql"):
+                self._error = error
+                self._deadline.cancel()
+        finally:
+            self._application.helpers.release()
+
+    def _join_helpers(self) -> None:
+        """Wait for the helpers and raise what one of them ran into."""
+        while self._helpers:
+            self._helpers.pop().join()
+        if self._error is not None:
+            raise self._error
+
+    @contextmanager
+    def _helpers_ended(self) -> Iterator[None]:
+        """Leave no helper behind, whatever the body raises."""
+        self._error = None
+        try:
+            yield
+        finally:
+            self._deadline.cancel()
+            with suppress(Exception):
+                self._join_helpers()
+            self._deadline.resume()
+
+    def _check_anything_was_read(self) -> None:
+        """Raise what S3 ran into when it failed for all that this run asked for."""
+        counters = self.counters
+        if counters.unreadable > _MAX_DENIED and not counters.fetched:
+            raise counters.failures[-1].error
+        if self._ran_out_of_time and not counters.progressed:
+            seconds = self._settings.run_deadline
+            raise Unavailable("s3", f"S3 at {self._settings.s3_endpoint} did not respond within {seconds} s")
+
+    def _continue(self, connection: Connection) -> bool:
+        """Queue a run that goes on where this one ended, unless it achieved nothing or another one goes on anyway."""
+        if not self.counters.progressed:
+            return False
+        if self._record.trigger != Trigger.CONTINUATION and has_continuation(connection, self._record):
+            return False
+        try:
+            queue_run(self._settings, self._tick, accept_empty=self._request.accept_empty)
+        except NotQueued as error:
+            log("warning", "not_continued", call_id=self._request.call_id, message=error.message)
+            return False
+        record_continuation(connection, self._record)
+        return True
+
+    def _summary(self, connection: Connection, remaining: int, output: Output, *, continued: bool) -> dict[str, Any]:
+        counters = self.counters
+        scope = Range("", LAST_KEY) if self._objects is None else Named(self._objects)
+        rejected, first = rejections.first(connection, scope, MAX_REPORTED_REJECTIONS)
+        is_bucket = self._objects is None
+        return {
+            "segments": {"scanned": counters.scanned, "remaining": remaining if is_bucket else 0},
+            "listed": counters.listed,
+            "added": counters.added,
+            "updated": counters.updated,
+            "unchanged": counters.unchanged,
+            "images_changed": counters.images_changed,
+            "ignored": counters.ignored,
+            "rejected": rejected,
+            "rejections": first,
+            "unreadable": counters.unreadable,
+            "remaining": counters.remaining if is_bucket else remaining + counters.unreadable,
+            "continued": continued,
+            "output": output.summary(),
+            "seconds": counters.seconds,
+        }

@@ -1,0 +1,188 @@
+"""A scan makes users and rejected equal to what the bucket holds: list → reconcile → fetch → parse → store.
+
+Why runs converge, however many there are and whatever ends them: a scan holds its segment's lock from before it
+lists until after it has stored, and whatever it writes, it writes in the session that holds the lock. So a user has
+one writer at a time, and what a writer read from the bucket, it read after the writer before it had stored. A
+session that was lost has lost the lock and cannot commit either. Hence a row is never replaced by something that is
+older than what the row shows, and the scan that is last to begin after the bucket came to rest leaves what the
+bucket holds, whatever came before it. A scan that ends early leaves its segment, or the rest of it, in line.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from time import time_ns
+from typing import TypeVar
+
+from . import hints, segments
+from .application import Application
+from .counters import RunCounters
+from .deadline import Deadline
+from .fetch import Fetched, FetchResult, Unreadable, collect, submit
+from .keys import csv_key, is_user_id, user_of
+from .listing import Listing, list_range, select_named
+from .parse import parse
+from .reconcile import reconcile
+from .rejections import Rejection
+from .scope import Named, Scope
+from .segments import Segment
+from .shared.storage.errors import Unavailable
+from .shared.storage.objects import ListingPage
+from .shared.storage.records import Connection
+from .store import store
+
+T = TypeVar("T")
+
+MAX_NAMED = 1000
+"""Objects that are listed one by one at a time."""
+
+_GRACE = 5.0
+"""Seconds over the deadline for the first page and batch of a run that has not made progress yet."""
+
+
+class OutOfTime(Exception):
+    """S3 did not respond within the time of the run."""
+
+
+class SourceEmpty(Exception):
+    """The source bucket has no keys although it had some: it may be the wrong one, or emptied by mistake."""
+
+    def __init__(self, bucket: str) -> None:
+        super().__init__(f"bucket {bucket} is empty, and it was not when it was scanned last")
+
+
+class Scanner:
+    """Scans, one after the other, in one session."""
+
+    def __init__(
+        self, application: Application, connection: Connection, deadline: Deadline, counters: RunCounters,
+        accept_empty: bool,
+    ) -> None:  # fmt: skip
+        self._objects, self._settings = application.objects, application.settings
+        self._fetches, self._listings = application.fetches, application.listings
+        self._connection, self._deadline, self._counters = connection, deadline, counters
+        self._accept_empty = accept_empty
+
+    def scan_segment(self, segment: Segment, since: int, on_split: Callable[[], None]) -> None:
+        """Scan a segment. What does not fit into a scan, or into the time, is split off and keeps its place in line.
+
+        Small neighbours that were scanned since the tick are merged. OutOfTime and Unavailable leave it in line.
+        """
+        with self._counters.stage("list"):
+            listing = self._list_range(segment)
+        if listing.cut_at is not None:
+            segments.split(self._connection, segment, listing.cut_at)
+            on_split()
+        keys, end = listing.keys, self._ingest(segment.range, listing)
+        if end is not None:
+            if end <= segment.start:
+                return
+            segments.split(self._connection, segment, end)
+            keys = sum(user_id < end for user_id in listing.csvs)
+        segments.complete(self._connection, segment, keys)
+        self._counters.record_segment()
+        segments.merge(self._connection, segment, since, limit=self._settings.segment_keys * 3 // 4)
+
+    def scan_hinted(self, segment: Segment) -> None:
+        """Scan the hinted objects of a segment; a scan that runs out of time leaves them hinted."""
+        named = hints.read(self._connection, segment.range, MAX_NAMED)
+        if named:
+            with self._counters.stage("list"):
+                listing = self._list_named(list(named))
+            if self._ingest(Named(list(named)), listing) is None:
+                hints.delete(self._connection, named)
+
+    def _list_range(self, segment: Segment) -> Listing:
+        bucket = self._settings.source_bucket
+
+        def get_page(token: str | None) -> ListingPage:
+            def call() -> ListingPage:
+                return self._objects.list_page(bucket, start_after=segment.start, token=token)
+
+            return self._call(call)
+
+        def is_full(keys: int) -> bool:
+            return keys >= self._settings.segment_keys or self._deadline.expired
+
+        return list_range(get_page, segment.start, segment.end, is_full)
+
+    def _list_named(self, names: list[str]) -> Listing:
+        bucket = self._settings.source_bucket
+
+        def get_pages(name: str) -> list[ListingPage]:
+            user_id = user_of(name)
+            is_user = name == csv_key(user_id) and is_user_id(user_id)
+            return list(self._objects.pages(bucket, f"{user_id}." if is_user else name))
+
+        pages = collect(
+            [self._fetches.submit(get_pages, name) for name in names], self._patience, self._connection.keep_alive
+        )
+        if len(pages) < len(names):
+            raise OutOfTime
+        return select_named(names, pages)
+
+    def _ingest(self, scope: Scope, listing: Listing) -> str | None:
+        """Make the tables equal to what is listed. Returns the first user_id that there was no time for."""
+        connection, settings, counters = self._connection, self._settings, self._counters
+        if listing.keys == 0 and not self._accept_empty:
+            self._check_not_emptied()
+        with counters.stage("reconcile"):
+            reconciled = reconcile(connection, scope, listing, settings.source_bucket, _now())
+        counters.record_listing(listing, reconciled)
+        pending = reconciled.pending
+        batches = [pending[at : at + settings.batch_size] for at in range(0, len(pending), settings.batch_size)]
+        upcoming: list[Future[FetchResult]] = []
+        try:
+            for number, batch in enumerate(batches):
+                if self._deadline.expired and counters.progressed:
+                    return batch[0]
+                current = upcoming or self._submit(batch)
+                upcoming = self._submit(batches[number + 1]) if number + 1 < len(batches) else []
+                with counters.stage("fetch"):
+                    results = collect(current, self._patience, connection.keep_alive)
+                    self._check_available(results)
+                with counters.stage("parse"):
+                    parsed = parse((result for result in results if isinstance(result, Fetched | Rejection)), _now())
+                with counters.stage("store"):
+                    stored = store(connection, parsed, listing.photos, settings.source_bucket)
+                counters.record_batch(results, stored)
+                if len(results) < len(batch):
+                    return batch[len(results)]
+        finally:
+            for future in upcoming:
+                future.cancel()
+        return None
+
+    def _submit(self, user_ids: list[str]) -> list[Future[FetchResult]]:
+        return submit(self._fetches, self._objects, self._settings.source_bucket, user_ids)
+
+    def _patience(self) -> float:
+        """Seconds to wait for S3. A run that has nothing to show yet waits a little longer than its deadline."""
+        return self._deadline.remaining_with(0 if self._counters.progressed else _GRACE)
+
+    def _call(self, call: Callable[[], T]) -> T:
+        """Call S3 in another thread. OutOfTime if it takes longer than this run may."""
+        results = collect([self._listings.submit(call)], self._patience, self._connection.keep_alive)
+        if not results:
+            raise OutOfTime
+        return results[0]
+
+    def check_s3(self) -> None:
+        """Ask S3 for the least that it can list; Unavailable when it is S3 that fails and not one object."""
+        self._call(lambda: self._objects.list_page(self._settings.source_bucket, limit=1))
+
+    def _check_available(self, results: list[FetchResult]) -> None:
+        """When S3 failed for all of a batch, find out whether it fails for everything."""
+        if results and all(isinstance(result, Unreadable) and isinstance(result.error, Unavailable) for result in results):
+            self.check_s3()
+
+    def _check_not_emptied(self) -> None:
+        """SourceEmpty when the bucket has no key at all although it had some."""
+        if segments.total_keys(self._connection):
+            page = self._call(lambda: self._objects.list_page(self._settings.source_bucket, limit=1))
+            if not page.objects and not page.folders:
+                raise SourceEmpty(self._settings.source_bucket)
+
+
+def _now() -> int:
+    """Milliseconds since 1970-01-01 UTC."""
+    return time_ns() // 1_000_000

@@ -1,0 +1,178 @@
+"""The key space of the source bucket, cut into segments, and who may write which of them.
+
+A segment has the keys greater than its `start`, up to and including the start of the next one. Only the session
+that holds a segment's lock changes its row, its range, or what lies in the range.
+"""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from . import locks
+from .keys import LAST_KEY
+from .scope import Range
+from .shared.storage.records import Connection
+
+_TICK = "select nextval('ticks')"
+
+# Who holds a segment keeps it for a while: as many are looked at as can be held at the same time, and more.
+_NEXT_IN_LINE = """
+select id from (
+    select id from segments where scanned <= :since and id <> all(cast(:skip as int[])) order by turn, start limit 200
+) as waiting
+where pg_try_advisory_lock(:space, id)
+limit 1
+"""
+
+_WITH_HINTS = """
+select id from (
+    select distinct id
+    from hints cross join lateral (select id from segments where start < object order by start desc limit 1) as segment
+    where id <> all(cast(:skip as int[]))
+) as hinted
+where pg_try_advisory_lock(:space, id)
+limit 1
+"""
+
+# Read once the lock is held: before that, others may have changed the segment or merged it with its neighbour.
+_READ = """
+select start, coalesce((select min(start) from segments as next where next.start > segments.start), :last),
+    scanned, nextval('ticks'), clock_timestamp()
+from segments
+where id = :id
+"""
+
+_SPLIT = """
+insert into segments (start, scanned, turn) select :at, scanned, turn from segments where id = :id
+"""
+
+_COMPLETE = "update segments set keys = :keys, scanned = :tick, turn = :tick, scanned_at = :at where id = :id"
+
+_POSTPONE = "update segments set turn = nextval('ticks') where id = :id"
+
+_DELETE_HINTS = "delete from hints where object > :start and object <= :end and tick < :tick"
+
+# The segment with the one below and the one above it, as pairs.
+_NEIGHBOURS = """
+with nearby as (
+    (select id, start, keys, scanned from segments where start < :start order by start desc limit 1)
+    union all
+    (select id, start, keys, scanned from segments where start >= :start order by start limit 2)
+)
+select lower, upper
+from (
+    select id as lower, lead(id) over pair as upper, keys + lead(keys) over pair as keys,
+        least(scanned, lead(scanned) over pair) as scanned
+    from nearby
+    window pair as (order by start)
+) as pairs
+where upper is not null and keys <= :limit and scanned > :since
+"""
+
+# Before both were held, either may have been split or merged: they must still be neighbours.
+_MERGE = """
+with upper as (
+    delete from segments
+    where id = :upper and start = (
+        select min(start) from segments where start > (select start from segments where id = :lower)
+    )
+    returning keys, scanned, turn, scanned_at
+)
+update segments as lower
+set keys = lower.keys + upper.keys, scanned = least(lower.scanned, upper.scanned),
+    turn = least(lower.turn, upper.turn), scanned_at = least(lower.scanned_at, upper.scanned_at)
+from upper
+where lower.id = :lower
+"""
+
+_REMAINING = "select count(*) from segments where scanned <= :since and id <> all(cast(:skip as int[]))"
+
+_TOTAL_KEYS = "select coalesce(sum(keys), 0) from segments"
+
+
+@dataclass
+class Segment:
+    """A segment that this session holds. `tick` and `claimed_at` are from before its scan lists anything."""
+
+    id: int
+    start: str
+    end: str
+    tick: int
+    claimed_at: object
+
+    @property
+    def range(self) -> Range:
+        return Range(self.start, self.end)
+
+
+def next_tick(connection: Connection) -> int:
+    """Advance the logical clock: whatever takes its tick later looks at the bucket later."""
+    return int(connection.run(_TICK)[0][0])
+
+
+def claim(connection: Connection, since: int, skip: Collection[int]) -> Segment | None:
+    """Take the segment that has waited longest of those not scanned since a tick; None when all are held."""
+    return _claim(connection, _NEXT_IN_LINE, skip, since=since)
+
+
+def claim_hinted(connection: Connection, skip: Collection[int]) -> Segment | None:
+    """Take a segment that has hints; None when there is none, or all of them are held."""
+    return _claim(connection, _WITH_HINTS, skip)
+
+
+def _claim(connection: Connection, sql: str, skip: Collection[int], **parameters: int) -> Segment | None:
+    while rows := connection.run(sql, space=locks.SEGMENT, skip=list(skip), **parameters):
+        [[number]] = rows
+        if row := connection.run(_READ, id=number, last=LAST_KEY):
+            [[start, end, scanned, tick, now]] = row
+            if scanned <= parameters.get("since", scanned):
+                return Segment(number, start, end, tick, now)
+        locks.unlock(connection, locks.SEGMENT, number)  # another session was quicker
+    return None
+
+
+@contextmanager
+def holding(connection: Connection, segment: Segment) -> Iterator[None]:
+    """Release the segment at the end."""
+    try:
+        yield
+    finally:
+        locks.unlock(connection, locks.SEGMENT, segment.id)
+
+
+def split(connection: Connection, segment: Segment, at: str) -> None:
+    """Let the segment end at a boundary; the rest is a segment of its own, which keeps the place in line."""
+    connection.run(_SPLIT, id=segment.id, at=at)
+    segment.end = at
+
+
+def complete(connection: Connection, segment: Segment, keys: int) -> None:
+    """The segment was scanned, and all hints that were there before the scan listed it are covered."""
+    with connection.transaction():
+        connection.run(_COMPLETE, id=segment.id, keys=keys, tick=segment.tick, at=segment.claimed_at)
+        connection.run(_DELETE_HINTS, start=segment.start, end=segment.end, tick=segment.tick)
+
+
+def postpone(connection: Connection, segment: Segment) -> None:
+    """Put a segment that failed at the end of the line."""
+    connection.run(_POSTPONE, id=segment.id)
+
+
+def merge(connection: Connection, segment: Segment, since: int, limit: int) -> None:
+    """Merge the segment with a neighbour scanned since the tick, if both have no more keys than `limit` together."""
+    for lower, upper in connection.run(_NEIGHBOURS, start=segment.start, since=since, limit=limit):
+        other = upper if lower == segment.id else lower
+        if locks.try_lock(connection, locks.SEGMENT, other):
+            connection.run(_MERGE, lower=lower, upper=upper)
+            locks.unlock(connection, locks.SEGMENT, other)
+            return  # if it was merged into the other one, this one is gone
+
+
+def remaining(connection: Connection, since: int, skip: Collection[int] = ()) -> int:
+    """How many segments have not been scanned since the tick, some of them not counted."""
+    return int(connection.run(_REMAINING, since=since, skip=list(skip))[0][0])
+
+
+def total_keys(connection: Connection) -> int:
+    """How many keys the last complete scans have seen."""
+    return int(connection.run(_TOTAL_KEYS)[0][0])
