@@ -1,18 +1,19 @@
 """A SIMULATED S3 service for benchmarks and tests at sizes that a real server cannot be filled to in time.
 
-It is no S3 server. The objects of the bucket `src` are generated from their keys, requests are not authenticated,
-and only what Rollcall asks for is there; anything else gets 501 NotImplemented. It runs as a process of its own on
-the standard library alone, and is written to use as little CPU as possible, which it shares with what is measured.
+This is not an S3 server. The objects of the bucket `src` are generated from their keys, requests are not
+authenticated, and only the requests that Rollcall makes are supported; others get 501 NotImplemented. It runs in a
+process of its own, with the standard library alone, and uses as little CPU as possible: it shares the cores with
+the code under measurement.
 
     with simulated_s3(people=200_000, photos=100_000, page_seconds=0.1, get_seconds=0.04) as simulator:
         simulator.endpoint  # "127.0.0.1:port", plain HTTP, any credentials
 
 - `src` holds `<id>.csv` for `people` consecutive ids of equal length and `<id>.png` for `photos` of them, evenly
   spread: ListObjectsV2, GET and HEAD. Listings are delayed by `page_seconds`, objects by `get_seconds`.
-- `res` is empty at first: PUT, multipart uploads, GET and HEAD, without delay. The bodies of small single PUTs are
-  kept; of everything else only the size and the ETag.
+- `res` is empty at first: PUT, multipart uploads, GET and HEAD, without delay. Bodies of up to 8 MiB that come in a
+  single PUT are kept; of everything else only the size and the ETag.
 
-ETags in `src` identify the id and its version but are not MD5 sums.
+ETags in `src` identify the key and its version but are not MD5 sums.
 """
 
 import argparse
@@ -62,7 +63,7 @@ def csv_body(user_id: int, version: int = 0) -> bytes:
 
 @dataclass(frozen=True)
 class Simulator:
-    """Controls a simulator that runs in another process. Ranges are indexes of users: 0 is `first_id`."""
+    """A simulator in another process. Ranges of users are indexes: 0 is the user `first_id`."""
 
     endpoint: str
 
@@ -87,7 +88,7 @@ class Simulator:
         self._control(action="fail", first=first, count=count)
 
     def recover(self) -> None:
-        """Let no object fail any more."""
+        """Stop all failures."""
         self._control(action="recover")
 
     def set_latency(self, page_seconds: float, get_seconds: float) -> None:
@@ -160,7 +161,7 @@ def _template(suffix: str, size: int, content_type: str, version: int) -> _Templ
 
 
 class SourceBucket:
-    """The bucket `src`. A position is a key's place in the listing, an index a user's."""
+    """The bucket `src`. Positions count keys in the listing, indexes count users; both start at 0."""
 
     def __init__(self, people: int, photos: int, first_id: int) -> None:
         self._width = len(str(first_id))
@@ -301,7 +302,7 @@ class ResultBucket:
         return upload_id
 
     def complete_upload(self, upload_id: str, numbers: list[int]) -> _StoredObject:
-        """Make an object of these parts. Raise KeyError if one of them or the upload is unknown."""
+        """Assemble an object from these parts. Raise KeyError if a part or the upload is unknown."""
         upload = self.uploads[upload_id]
         parts = [upload.parts[number] for number in numbers]
         digests = b"".join(bytes.fromhex(part.etag) for part in parts)
@@ -321,7 +322,7 @@ class _Body:
         self._chunks: list[bytes] | None = [] if keep else None
 
     def feed(self, data: bytes) -> bytes:
-        """Take what belongs to the body and return the rest."""
+        """Consume the bytes that belong to the body and return the rest."""
         chunk, rest = data[: self.missing], data[self.missing :]
         self.missing -= len(chunk)
         self.md5.update(chunk)
@@ -335,7 +336,7 @@ class _Body:
 
 
 class _Response(NamedTuple):
-    """A response in two pieces, `head` without the headers that all responses have. `delay` is in seconds."""
+    """A response; `head` lacks the headers that all responses share. `delay` is in seconds."""
 
     head: str
     body: bytes = b""
@@ -356,7 +357,7 @@ _NOT_IMPLEMENTED = _error(501, "NotImplemented", message="the simulator does not
 
 
 class Service:
-    """Requests and their responses."""
+    """Both buckets, the latencies and the counts; turns requests into responses."""
 
     def __init__(self, source: SourceBucket, *, page_seconds: float, get_seconds: float) -> None:
         self._source = source
@@ -420,14 +421,14 @@ class Service:
         fields = {
             "Name": "src",
             "Prefix": quote(prefix) if "encoding-type" in query else escape(query.get("prefix", "")),
-            "Delimiter": query.get("delimiter"),
+            "Delimiter": query.get("delimiter") or None,
             "EncodingType": query.get("encoding-type"),
             "KeyCount": end - start,
             "MaxKeys": max_keys,
             "IsTruncated": str(is_truncated).lower(),
             "NextContinuationToken": self._source.key_at(end - 1) if is_truncated else None,
         }
-        head = "".join(f"<{name}>{value}</{name}>" for name, value in fields.items() if value not in (None, ""))
+        head = "".join(f"<{name}>{value}</{name}>" for name, value in fields.items() if value is not None)
         entries = "".join(self._source.entries(start, end))
         return _xml(200, f'<ListBucketResult xmlns="{_XMLNS}">{head}{entries}</ListBucketResult>')
 
@@ -545,7 +546,7 @@ class _Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._received = b""
         self._method = self._target = ""
-        self._body: _Body | None = None  # what a request has announced and not yet sent completely
+        self._body: _Body | None = None  # of a request that has not arrived completely
         self._is_delayed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -557,7 +558,7 @@ class _Connection(asyncio.Protocol):
         self._advance()
 
     def _advance(self) -> None:
-        """Handle what was received, until the data ends or a response has to wait."""
+        """Handle the requests received so far. A delayed response holds up those behind it."""
         while self._received and not self._is_delayed:
             if self._body is None:
                 head, separator, rest = self._received.partition(b"\r\n\r\n")
@@ -607,7 +608,7 @@ class _Connection(asyncio.Protocol):
 
 
 async def _serve(service: Service) -> None:
-    """Serve until standard input ends, as it does with the process that started this one."""
+    """Print the endpoint and serve until standard input ends, which it does when the parent process ends."""
     loop = asyncio.get_running_loop()
     is_over = asyncio.Event()
     loop.add_reader(sys.stdin, is_over.set)

@@ -61,7 +61,8 @@ def list_range(
         page = get_page(token)
         token = page.token
         last = _last_key(page, previous)
-        boundary = boundary_after(last) if token is not None and last <= end else None
+        is_last = token is None or last >= end
+        boundary = None if is_last else boundary_after(last)
         if boundary is not None and previous < boundary and is_full(listing.keys + len(page.objects)):
             listing.cut_at = end = boundary
         for info in page.objects:
@@ -70,7 +71,7 @@ def list_range(
         folders = sum(folder <= end for folder in page.folders)
         listing.keys += folders
         listing.ignored += folders
-        if token is None or last > end or listing.cut_at is not None:
+        if is_last or listing.cut_at is not None:
             return listing
         previous = last
 

@@ -2,9 +2,11 @@
 
 import hashlib
 import io
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import urllib3
@@ -15,6 +17,7 @@ from tests.s3_simulator import Simulator, SourceBucket, csv_body, simulated_s3
 
 PEOPLE, PHOTOS, FIRST = 1_100, 440, 1_000_000_000
 PART = 8 * 1024 * 1024
+KEYS = re.compile("<Key>(.*?)</Key>")
 
 
 def key(index: int, suffix: str = "csv") -> str:
@@ -81,9 +84,21 @@ def test_all_pages_hold_every_key_once_in_byte_order(simulator: Simulator, clien
         *[key(-1), key(0), key(PEOPLE - 1), key(PEOPLE - 1, "png"), key(PEOPLE), "0999999999.csv", "9999999999.csv"],
     ],
 )
-def test_a_listing_starts_after_any_text(client: Minio, start: str) -> None:
+def test_a_page_starts_after_any_text(simulator: Simulator, start: str) -> None:
     expected = [name for name in ALL_KEYS if name.encode() > start.encode()]
-    assert listed(client, start_after=start) == expected
+    assert KEYS.findall(page(simulator, f"start-after={quote(start)}")) == expected[:1000]
+
+
+def test_a_listing_from_a_key_goes_on_through_all_pages(client: Minio) -> None:
+    assert listed(client, start_after=key(70)) == ALL_KEYS[ALL_KEYS.index(key(70)) + 1 :]
+
+
+def test_a_continuation_token_goes_on_from_its_page(simulator: Simulator) -> None:
+    query = f"start-after={key(4)}&prefix=1000000&max-keys=3"
+    xml = page(simulator, query)
+    assert KEYS.findall(xml) == [key(4, "png"), key(5), key(6)]
+    token = quote(xml.partition("<NextContinuationToken>")[2].partition("<")[0])
+    assert KEYS.findall(page(simulator, f"{query}&continuation-token={token}")) == [key(7), key(7, "png"), key(8)]
 
 
 @pytest.mark.parametrize("prefix", ["1", "100000123", key(7)[:-3], key(7), key(2, "png"), key(1099)[:-4], "2", "1x"])
