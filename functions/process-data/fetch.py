@@ -44,14 +44,14 @@ class Unreadable:
 FetchResult = Fetched | Rejection | Gone | Unreadable
 
 
-def submit(executor: ThreadPoolExecutor, objects: Objects, bucket: str, user_ids: Sequence[str]) -> list[Future[FetchResult]]:
+def submit(
+    executor: ThreadPoolExecutor, objects: Objects, bucket: str, user_ids: Sequence[str]
+) -> list[Future[FetchResult]]:
     """Start to fetch the CSVs of these users."""
     return [executor.submit(_fetch, objects, bucket, csv_key(user_id)) for user_id in user_ids]
 
 
-def collect(
-    futures: Sequence[Future[T]], remaining: Callable[[], float], keep_alive: Callable[[], None]
-) -> list[T]:
+def collect(futures: Sequence[Future[T]], remaining: Callable[[], float], keep_alive: Callable[[], None]) -> list[T]:
     """Wait for all; when no time remains, give up the others and return the first that are there, in order.
 
     `remaining` gives the seconds that are left; `keep_alive` is called every second meanwhile.

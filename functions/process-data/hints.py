@@ -24,7 +24,7 @@ _DELETE = """
 delete from hints using json_each_text(:hints) as done where object = done.key collate "C" and tick = done.value::bigint
 """
 
-_COUNT = "select count(*) from hints where object in (select value collate \"C\" from json_array_elements_text(:objects))"
+_COUNT = 'select count(*) from hints where object in (select value collate "C" from json_array_elements_text(:objects))'
 
 
 def add(connection: Connection, objects: Iterable[str]) -> None:
@@ -34,7 +34,7 @@ def add(connection: Connection, objects: Iterable[str]) -> None:
 def read(connection: Connection, scope: Range, limit: int) -> dict[str, int]:
     """The first hinted objects of a range, and their ticks."""
     rows = connection.run(_READ, limit=limit, start=scope.start, end=scope.end)
-    return {name: tick for name, tick in rows}
+    return {str(name): int(tick) for name, tick in rows}
 
 
 def delete(connection: Connection, hints: dict[str, int]) -> None:

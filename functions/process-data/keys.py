@@ -42,9 +42,15 @@ def csv_key(user_id: str) -> str:
     return f"{user_id}.csv"
 
 
-def user_of(key: str) -> str:
-    """The user_id of a CSV's key."""
-    return key.removesuffix(".csv")
+def keys_of(user_id: str) -> list[str]:
+    """All keys that a user may have, in order."""
+    return [f"{user_id}.{suffix}" for suffix in ("csv", "jpeg", "jpg", "png")]
+
+
+def user_of(key: str) -> str | None:
+    """The user_id of a user's CSV; None for any other key."""
+    kind, user_id = parse_key(key)
+    return user_id if kind == "csv" else None
 
 
 def boundary_after(key: str) -> str | None:

@@ -1,11 +1,11 @@
 """What the bucket holds, of a range of keys or of single objects."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from .keys import CONTENT_LIMIT, boundary_after, csv_key, parse_key
+from .keys import CONTENT_LIMIT, boundary_after, keys_of, parse_key, user_of
 from .rejections import Reason, Rejection
-from .shared.storage.objects import ListingPage, ObjectInfo
+from .shared.storage.objects import ListingPage, ObjectInfo, Objects
 
 
 @dataclass
@@ -82,13 +82,18 @@ def _last_key(page: ListingPage, default: str) -> str:
     return max(keys, default=default)
 
 
-def select_named(names: Iterable[str], pages: Iterable[Iterable[ListingPage]]) -> Listing:
-    """Gather the named objects, each from the pages of its own prefix."""
-    listing = Listing()
-    for name, found in zip(names, pages, strict=True):
-        for page in found:
-            for info in page.objects:
-                user_id = parse_key(info.key).user_id
-                if name == (info.key if user_id is None else csv_key(user_id)):
-                    listing.add(info)
-    return listing
+def list_named(objects: Objects, bucket: str, name: str) -> list[ObjectInfo]:
+    """The named object if it is there; for a user's CSV all objects of the user, in the order of their keys."""
+    user_id = user_of(name)
+    if user_id is None:
+        return _exactly(objects, bucket, name)
+    page = objects.list_page(bucket, prefix=f"{user_id}.")
+    if page.token is None:
+        return [info for info in page.objects if parse_key(info.key).user_id is not None]
+    # other keys that begin like the user's: there may be any number of them between the CSV and the photos
+    return [info for key in keys_of(user_id) for info in _exactly(objects, bucket, key)]
+
+
+def _exactly(objects: Objects, bucket: str, key: str) -> list[ObjectInfo]:
+    """The object itself sorts before all others that begin with its key."""
+    return [info for info in objects.list_page(bucket, prefix=key, limit=1).objects if info.key == key]

@@ -11,7 +11,6 @@ from typing import Any
 import pandas as pd
 
 from .fetch import Fetched
-from .keys import user_of
 from .rejections import Reason, Rejection
 
 COLUMNS = ("first_name", "last_name", "birthts")
@@ -53,7 +52,7 @@ def parse(batch: Iterable[Fetched | Rejection], now: int) -> Parsed:
         retry_after = int(birthts) if code == Reason.IN_THE_FUTURE else None
         rejections.append(Rejection(key, etag, line, code, message, retry_after))
     valid = frame.drop(index=list(errors), columns="line")
-    valid["user_id"] = valid.pop("key").map(user_of)
+    valid["user_id"] = valid.pop("key").str.removesuffix(".csv")
     valid["birthts"] = valid["birthts"].astype("int64")
     return Parsed(valid, rejections)
 

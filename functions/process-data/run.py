@@ -105,9 +105,7 @@ class Run:
         while not self._deadline.expired:
             if segment := segments.claim_hinted(connection, self.failed_segments):
                 self._scan(connection, scanner, segment, is_hinted=True)
-            elif self._objects is None and (
-                segment := segments.claim(connection, self._tick, self.failed_segments)
-            ):
+            elif self._objects is None and (segment := segments.claim(connection, self._tick, self.failed_segments)):
                 self._scan(connection, scanner, segment, is_hinted=False)
             elif is_helper or not self._is_waiting(connection):
                 return
@@ -135,7 +133,7 @@ class Run:
 
     @property
     def _tick(self) -> int:
-        assert self._since is not None  # noqa: S101 - set before any work
+        assert self._since is not None
         return self._since
 
     def _is_waiting(self, connection: Connection) -> bool:

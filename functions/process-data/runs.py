@@ -88,9 +88,7 @@ def record_run(connection: Connection, record: RunRecord) -> Iterator[None]:
     number = int(record.id) % 2**31
     locks.lock(connection, locks.RUN, number)
     try:
-        connection.run(
-            _INSERT, id=record.id, trigger=str(record.trigger), call_id=record.call_id, scope=record.scope
-        )
+        connection.run(_INSERT, id=record.id, trigger=str(record.trigger), call_id=record.call_id, scope=record.scope)
         yield
     except Exception as error:
         with suppress(StorageError):  # the session may be what failed

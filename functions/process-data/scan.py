@@ -10,6 +10,7 @@ bucket holds, whatever came before it. A scan that ends early leaves its segment
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from itertools import chain
 from time import time_ns
 from typing import TypeVar
 
@@ -18,15 +19,14 @@ from .application import Application
 from .counters import RunCounters
 from .deadline import Deadline
 from .fetch import Fetched, FetchResult, Unreadable, collect, submit
-from .keys import csv_key, is_user_id, user_of
-from .listing import Listing, list_range, select_named
+from .listing import Listing, list_named, list_range
 from .parse import parse
 from .reconcile import reconcile
 from .rejections import Rejection
 from .scope import Named, Scope
 from .segments import Segment
 from .shared.storage.errors import Unavailable
-from .shared.storage.objects import ListingPage
+from .shared.storage.objects import MAX_PAGE, ListingPage, ObjectInfo
 from .shared.storage.records import Connection
 from .store import store
 
@@ -92,13 +92,12 @@ class Scanner:
                 hints.delete(self._connection, named)
 
     def _list_range(self, segment: Segment) -> Listing:
-        bucket = self._settings.source_bucket
+        bucket, limit = self._settings.source_bucket, min(MAX_PAGE, self._settings.segment_keys)
 
         def get_page(token: str | None) -> ListingPage:
-            def call() -> ListingPage:
-                return self._objects.list_page(bucket, start_after=segment.start, token=token)
-
-            return self._call(call)
+            return self._call(
+                lambda: self._objects.list_page(bucket, start_after=segment.start, token=token, limit=limit)
+            )
 
         def is_full(keys: int) -> bool:
             return keys >= self._settings.segment_keys or self._deadline.expired
@@ -106,19 +105,17 @@ class Scanner:
         return list_range(get_page, segment.start, segment.end, is_full)
 
     def _list_named(self, names: list[str]) -> Listing:
-        bucket = self._settings.source_bucket
+        def get_named(name: str) -> list[ObjectInfo]:
+            return list_named(self._objects, self._settings.source_bucket, name)
 
-        def get_pages(name: str) -> list[ListingPage]:
-            user_id = user_of(name)
-            is_user = name == csv_key(user_id) and is_user_id(user_id)
-            return list(self._objects.pages(bucket, f"{user_id}." if is_user else name))
-
-        pages = collect(
-            [self._fetches.submit(get_pages, name) for name in names], self._patience, self._connection.keep_alive
-        )
-        if len(pages) < len(names):
+        calls = [self._fetches.submit(get_named, name) for name in names]
+        found = collect(calls, self._patience, self._connection.keep_alive)
+        if len(found) < len(names):
             raise OutOfTime
-        return select_named(names, pages)
+        listing = Listing()
+        for info in chain.from_iterable(found):
+            listing.add(info)
+        return listing
 
     def _ingest(self, scope: Scope, listing: Listing) -> str | None:
         """Make the tables equal to what is listed. Returns the first user_id that there was no time for."""
@@ -172,7 +169,9 @@ class Scanner:
 
     def _check_available(self, results: list[FetchResult]) -> None:
         """When S3 failed for all of a batch, find out whether it fails for everything."""
-        if results and all(isinstance(result, Unreadable) and isinstance(result.error, Unavailable) for result in results):
+        if results and all(
+            isinstance(result, Unreadable) and isinstance(result.error, Unavailable) for result in results
+        ):
             self.check_s3()
 
     def _check_not_emptied(self) -> None:

@@ -3,10 +3,9 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Protocol
 
-from .keys import csv_key, is_user_id, user_of
+from .keys import user_of
 
 _DIGITS = re.compile("[0-9]*")
 
@@ -35,9 +34,7 @@ class Range:
     end: str
 
     # the first two comparisons are implied by the others, and can use the index on user_id
-    users = (
-        "user_id >= :first_user and user_id < :end and user_id || '.csv' > :start and user_id || '.csv' <= :end"
-    )
+    users = "user_id >= :first_user and user_id < :end and user_id || '.csv' > :start and user_id || '.csv' <= :end"
     objects = "object > :start and object <= :end"
 
     @property
@@ -59,15 +56,9 @@ class Named:
     users = "user_id = any(cast(:users as text[]))"
     objects = "object = any(cast(:objects as text[]))"
 
-    @cached_property
-    def user_ids(self) -> list[str]:
-        ids = (user_of(name) for name in self.names)
-        return [user_id for name, user_id in zip(self.names, ids, strict=True) if name == csv_key(user_id)
-                and is_user_id(user_id)]
-
     @property
     def user_parameters(self) -> dict[str, object]:
-        return {"users": self.user_ids}
+        return {"users": [user_id for name in self.names if (user_id := user_of(name)) is not None]}
 
     @property
     def object_parameters(self) -> dict[str, object]:

@@ -12,7 +12,8 @@ from .shared.storage.records import Connection
 
 _UPSERT = """
 with batch as (
-    select user_id collate "C" as user_id, first_name, last_name, birthts, :bucket || '/' || photo as path, etag, modified
+    select user_id collate "C" as user_id, first_name, last_name, birthts, :bucket || '/' || photo as path, etag,
+        modified
     from json_to_recordset(:rows) as r (
         user_id text, first_name text, last_name text, birthts bigint, photo text, etag text, modified timestamptz
     )

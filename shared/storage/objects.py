@@ -23,6 +23,8 @@ from .settings import ObjectsSettings
 MEBIBYTE = 1024 * 1024
 CHUNK = 64 * 1024
 """Bytes of an object that are read at a time."""
+MAX_PAGE = 1000
+"""Entries of a listing that S3 returns at a time."""
 PART = 8 * MEBIBYTE  # S3 allows 10,000 parts of at least 5 MiB: up to 78 GiB an object
 
 # Idempotent methods alone are repeated, and a silent server is asked only twice.
@@ -98,25 +100,17 @@ class Objects:
         self._endpoint = settings.s3_endpoint
 
     def list_page(
-        self, bucket: str, *, prefix: str = "", start_after: str = "", token: str | None = None, limit: int = 1000
+        self, bucket: str, *, prefix: str = "", start_after: str = "", token: str | None = None, limit: int = MAX_PAGE
     ) -> ListingPage:
         """Return one page of the top-level objects whose keys begin with `prefix`, those after `start_after` alone.
 
-        The `token` of a page gives the next one. A page has up to `limit` entries, 1,000 at most.
+        The `token` of a page gives the next one. A page has up to `limit` entries.
         """
         with self._translated(bucket):
             page = _parse_page(self._client.get_listing_page(bucket, prefix, start_after, token, limit))
         if page.token is not None and page.token == token:
             raise Unavailable("s3", f"S3 at {self._endpoint} broke off its listing of bucket {bucket}")
         return page
-
-    def pages(self, bucket: str, prefix: str = "") -> Iterator[ListingPage]:
-        """All pages of the top-level objects whose keys begin with `prefix`."""
-        page = self.list_page(bucket, prefix=prefix)
-        yield page
-        while page.token is not None:
-            page = self.list_page(bucket, prefix=prefix, token=page.token)
-            yield page
 
     def get(self, bucket: str, key: str, *, limit: int) -> Object:
         """The object; ObjectMissing when there is none, ObjectTooLarge when it has more than `limit` bytes."""
