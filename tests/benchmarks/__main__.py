@@ -1,4 +1,8 @@
-"""Measure a function against its ceilings: `python3 tests/benchmarks process|query`."""
+"""Measure a function against its ceilings.
+
+python3 tests/benchmarks process [NAME...] [--rounds N] [--json FILE]
+python3 tests/benchmarks query
+"""
 
 import os
 import sys
@@ -9,14 +13,16 @@ SUBJECTS = ("process", "query")
 
 
 def main(arguments: list[str]) -> None:
-    if len(arguments) != 1 or arguments[0] not in SUBJECTS:
+    subject, *options = arguments or [""]
+    if subject not in SUBJECTS or (options and subject != "process"):
         sys.exit(f"usage: python3 tests/benchmarks {'|'.join(SUBJECTS)}")
     if __package__:
         from tests.packages import assemble_packages
 
         assemble_packages()
         os.environ["SCHEDULE"] = "0 0 29 2 *"  # nothing else runs meanwhile
-        sys.exit(import_module(f"tests.benchmarks.{arguments[0]}").main())
+        measure = import_module(f"tests.benchmarks.{subject}").main
+        sys.exit(measure(options) if subject == "process" else measure())
     else:
         root = Path(__file__).resolve().parents[2]
         requirements = [root / "infra/local/requirements.txt", root / "tests/requirements.txt"]

@@ -1,166 +1,234 @@
-"""process-data against its ceilings, measured beside it in the same run: DESIGN.md's figures.
+"""process-data against its ceilings, measured beside them in the same run.
 
-Each row is a ratio of medians. The ceilings: the same GETs alone with the same client and threads, the bare
-pages of the same listing, and for memory the limit itself.
+    python3 tests/benchmarks process [NAME...] [--rounds N] [--json FILE]
+
+Runs have no deadline unless a row says so, and everything else at its default.
 """
 
-import resource
-import statistics
-import subprocess
-import sys
+import argparse
+import json
+import os
+import platform
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import process_data.handler  # noqa: F401 - it sets the process up
+from process_data import outputs
+from process_data.application import Application
 from process_data.deadline import Deadline
 from process_data.keys import CONTENT_LIMIT
-from process_data.pipeline import Run
-from process_data.request import Request
-from process_data.settings import Settings
-from process_data.shared.storage.objects import Listed, Objects, Page
-from process_data.shared.storage.settings import load
+from process_data.shared.process import set_up
+from process_data.shared.storage.objects import CHUNK
 
+from tests.benchmarks import measure, scaling, sizes
+from tests.benchmarks.fixtures import (
+    FIRST_ID,
+    LATENCY,
+    application,
+    fill_bucket,
+    fill_users,
+    reset,
+    run,
+    run_whole,
+    simulated,
+)
+from tests.benchmarks.measure import SERVER, SIMULATOR, Psql, Row, Samples, alternate, seconds
+from tests.million import MILLION, fill
 from tests.stack import Stack, running
 
-PEOPLE = 10_000
-PHOTOS = 5_000
-CHANGES = 100
-KEYS = 1_000_000
-RUNS = 3
+EVENTS = 100
 
 
-def main() -> None:
+def first_load(stack: Stack, rounds: int = 5, people: int = 10_000, photos: int = 5_000) -> list[Row]:
+    keys = fill_bucket(stack, people, photos)
+    with application(stack.process_settings) as made:
+
+        def get_all() -> float:
+            with ThreadPoolExecutor(made.settings.fetch_threads) as executor:
+                return seconds(
+                    lambda: list(executor.map(lambda key: made.objects.get("src", key, limit=CONTENT_LIMIT), keys))
+                )
+
+        load_time(stack, made, people)  # connects
+        own, ceiling = alternate(rounds, lambda: load_time(stack, made, people), get_all, "s")
+    work = f"first load of {people:,} users, {photos:,} photos / the GETs alone"
+    return [Row("first-load", work, SERVER, own, ceiling, 1.1)]
+
+
+def load_time(stack: Stack, made: Application, people: int) -> float:
+    reset(stack)
+    start = time.perf_counter()
+    summary = run_whole(made)
+    elapsed = time.perf_counter() - start
+    assert summary["added"] == people, summary
+    return elapsed
+
+
+def first_load_with_latency(stack: Stack, rounds: int = 3, people: int = 30_000) -> list[Row]:
+    with simulated(stack, people, people // 2, get_seconds=LATENCY) as (_, settings), application(settings) as made:
+        rates = tuple(people / load_time(stack, made, people) for _ in range(rounds))
+        details = {"people": people, "limit_per_second": made.settings.fetch_threads / LATENCY}
+    work = f"first load of {people:,} users, {1000 * LATENCY:.0f} ms a GET: users/s / the goal"
+    return [
+        Row("latency", work, SIMULATOR, Samples(rates, "/s"), Samples((1200,), "/s"), 1, at_least=True, details=details)
+    ]
+
+
+def unchanged(stack: Stack, rounds: int = 9, people: int = 10_000, photos: int = 5_000) -> list[Row]:
+    fill_bucket(stack, people, photos)
+    reset(stack)
+    with application(stack.process_settings) as made:
+        run_whole(made)
+        own, ceiling = alternate(rounds, lambda: rerun_time(made, people), lambda: listing_time(made), "s")
+    work = f"unchanged re-run of {people:,} users, {people + photos:,} keys / the bare listing"
+    return [Row("unchanged", work, SERVER, own, ceiling, 1.5)]
+
+
+def unchanged_with_latency(
+    stack: Stack, rounds: int = 3, people: int = 200_000, photos: int = 100_000, page_seconds: float = 0.1
+) -> list[Row]:
+    with simulated(stack, people, photos) as (simulator, settings), application(settings) as made:
+        fill_users(stack, people, photos)
+        run_whole(made)  # cuts the segments
+        simulator.set_latency(page_seconds, 0)
+        own, ceiling = alternate(rounds, lambda: rerun_time(made, people), lambda: listing_time(made), "s")
+    work = f"unchanged re-run of {people + photos:,} keys, {1000 * page_seconds:.0f} ms a page / listing them"
+    return [Row("slow-listing", work, SIMULATOR, own, ceiling, 0.3)]
+
+
+def rerun_time(made: Application, people: int) -> float:
+    start = time.perf_counter()
+    summary = run_whole(made)
+    elapsed = time.perf_counter() - start
+    assert (summary["unchanged"], summary["output"]["written"]) == (people, False), summary
+    return elapsed
+
+
+def listing_time(made: Application) -> float:
+    """Seconds for the pages alone, one after the other, hardly looked at."""
+
+    def list_all() -> None:
+        token: str | None = None
+        while True:
+            xml: bytes = made.objects._client.get_listing_page("src", "", "", token, 1000)
+            if b"<IsTruncated>true" not in xml:
+                return
+            token = xml.split(b"<NextContinuationToken>")[1].split(b"<")[0].decode()
+
+    return seconds(list_all)
+
+
+def events(stack: Stack, rounds: int = 3, people: int = MILLION, few: int = 10_000, number: int = EVENTS) -> list[Row]:
+    """The same events, one at a time, among many users and among few; the first one always exports."""
+    users = range(0, few, few // number)
+    export = 0.0
+    with simulated(stack, people, 0) as (simulator, settings), application(settings) as made:
+
+        def follow() -> float:
+            for user in users:
+                simulator.change(user, 1)
+            stack.sql("update outputs set changed = changed + 1, written_at = null")
+            start = time.perf_counter()
+            for user in users:
+                summary = run(made, objects=[f"{FIRST_ID + user}.csv"])
+                assert (summary["listed"], summary["updated"]) == (1, 1), summary
+            return time.perf_counter() - start
+
+        def stored(count: int) -> None:
+            fill_users(stack, people, 0, stored=count)
+            for _ in range(2):  # the second one finds the segments as they stay
+                if count == people:
+                    run_whole(made)
+
+        stored(few)
+        stack.sql("update outputs set changed = changed + 1")
+        among_few = tuple(follow() for _ in range(rounds))
+        stored(people)
+        exports, among_many = [], []
+        for _ in range(rounds):
+            stack.sql("update outputs set changed = changed + 1, written_at = null")
+            exports.append(run(made, objects=["0.csv"])["seconds"]["export"])
+            among_many.append(follow())
+    export = Samples(tuple(exports), "s").median
+    own, ceiling = Samples(tuple(among_many), "s"), Samples(tuple(time + export for time in among_few), "s")
+    details = {"export_seconds": exports, "among_few_seconds": among_few}
+    work = f"{number} events among {people:,} / among {few:,} plus an export"
+    return [Row("events", work, SIMULATOR, own, ceiling, 1.2, details=details)]
+
+
+def export(stack: Stack, rounds: int = 5, people: int = MILLION) -> list[Row]:
+    """output.csv, against psql's COPY into a file and the PUT of that file with the same client."""
+    psql = Psql(stack.process_settings)
+    with application(stack.process_settings) as made, tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "output.csv"
+        reset(stack)
+        fill(stack, people)
+
+        def export_time() -> float:
+            stack.sql("update outputs set changed = changed + 1")
+            with made.pool.connection() as connection:
+                start = time.perf_counter()
+                output = outputs.export(connection, made.objects, "res", Deadline(600, made.stopping), urgent=True)
+                elapsed = time.perf_counter() - start
+            assert (output.rows, output.written) == (people, True)
+            return elapsed
+
+        def copy_and_put() -> None:
+            psql.run(f"\\o {path}\ncopy ({outputs._QUERIES['output.csv']}) to stdout (format csv, header);\n")
+            with path.open("rb") as file:
+                made.objects.put("res", "copy.csv", iter(lambda: file.read(CHUNK), b""), content_type="text/csv")
+
+        own, ceiling = alternate(rounds, export_time, lambda: seconds(copy_and_put), "s")
+        assert stack.bucket.read("output.csv") == stack.bucket.read("copy.csv")
+        details = {"bytes": path.stat().st_size}
+    work = f"export of {people:,} users / psql's COPY CSV plus the PUT"
+    return [Row("export", work, SERVER, own, ceiling, 1.5, details=details)]
+
+
+ROWS: dict[str, Callable[..., list[Row]]] = {
+    "first-load": first_load,
+    "latency": first_load_with_latency,
+    "unchanged": unchanged,
+    "slow-listing": unchanged_with_latency,
+    "deadline": scaling.deadline,
+    "replicas": scaling.replicas,
+    "events": events,
+    "export": export,
+    "memory": scaling.memory,
+    "sizes": sizes.cost_by_size,
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    options = _parse(arguments)
+    set_up()
+    print(f"{measure.LEGEND}\n\n{measure.HEADER}", flush=True)
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as directory, running(Path(directory) / "state") as stack:
-        settings = load(Settings, stack.process_settings)
-        objects = Objects(settings, connections=settings.fetch_threads)
-        fill(stack)
-        run(settings, objects)
-        report("first load of 10,000 users", *first_load(stack, settings, objects), goal="≤ 1.2 × the GETs alone")
-        report("unchanged re-run", *unchanged(settings, objects), goal="≤ 1.5 × the bare listing")
-        report("100 events among 10,000 / among 100", *events(stack, settings, objects), goal="about 1")
-    peak = peak_memory()
-    print(f"{'peak memory, 1,000,000 keys':38} {peak:8.0f} MiB           goal ≤ 256 MiB")
+        stack.process()  # makes the tables
+        for name in options.names or ROWS:
+            for row in ROWS[name](stack, **({"rounds": options.rounds} if options.rounds else {})):
+                rows.append(row)
+                print(row, flush=True)
+            if options.json:
+                options.json.write_text(json.dumps(_document(rows), indent=2) + "\n", encoding="utf-8")
+    return int(not all(row.is_reached for row in rows))
 
 
-def report(name: str, ours: float, ceiling: float, *, goal: str) -> None:
-    print(f"{name:38} {ours:8.3f} s / {ceiling:.3f} s = {ours / ceiling:.2f}   goal {goal}", flush=True)
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="tests/benchmarks process")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"rows to measure: {', '.join(ROWS)}")
+    parser.add_argument("--rounds", type=int, default=0, help="measurements of each row, instead of its own number")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to a file, too")
+    options = parser.parse_args(arguments)
+    if unknown := [name for name in options.names if name not in ROWS]:
+        parser.error(f"unknown row {unknown[0]!r}; expected one of {', '.join(ROWS)}")
+    return options
 
 
-def run(settings: Settings, objects: Objects, *prefixes: str) -> dict[str, Any]:
-    request = Request("event" if prefixes else "http", None, prefixes or ("",))
-    return Run(settings, objects, request, Deadline(600, threading.Event())).answer()
-
-
-def fill(stack: Stack) -> None:
-    def put(number: int) -> None:
-        stack.bucket.put_person(f"{number:05}", birthts=number)
-        if number < PHOTOS:
-            stack.bucket.put(f"{number:05}.png", b"photo")
-
-    with ThreadPoolExecutor(8) as executor:
-        list(executor.map(put, range(PEOPLE)))
-
-
-def seconds(work: Callable[[], object]) -> float:
-    begun = time.perf_counter()
-    work()
-    return time.perf_counter() - begun
-
-
-def in_turn(
-    ours: Callable[[], object], ceiling: Callable[[], object], between: Callable[[], object]
-) -> tuple[float, float]:
-    """The medians of both, measured in turn so that a slow moment of the machine hits both."""
-    times = []
-    for _ in range(RUNS):
-        between()
-        times.append((seconds(ours), seconds(ceiling)))
-    first, second = zip(*times, strict=True)
-    return statistics.median(first), statistics.median(second)
-
-
-def first_load(stack: Stack, settings: Settings, objects: Objects) -> tuple[float, float]:
-    def gets() -> None:
-        with ThreadPoolExecutor(settings.fetch_threads) as executor:
-            keys = [f"{number:05}.csv" for number in range(PEOPLE)]
-            list(executor.map(lambda key: objects.get("src", key, limit=CONTENT_LIMIT), keys))
-
-    def load() -> None:
-        assert run(settings, objects)["added"] == PEOPLE
-
-    return in_turn(load, gets, between=lambda: stack.sql("truncate users"))
-
-
-def unchanged(settings: Settings, objects: Objects) -> tuple[float, float]:
-    def listing() -> None:
-        more, token = True, ""
-        while more:
-            page = objects._client.ask_page("src", "", token or None)
-            xml = page.read()
-            page.release_conn()
-            more = b"<IsTruncated>true" in xml
-            token = xml.split(b"<NextContinuationToken>")[1].split(b"<")[0].decode() if more else ""
-
-    def rerun() -> None:
-        assert run(settings, objects)["unchanged"] == PEOPLE
-
-    return in_turn(rerun, listing, between=lambda: None)
-
-
-def events(stack: Stack, settings: Settings, objects: Objects) -> tuple[float, float]:
-    """The same changes to the same people, while the roll holds 10,000 and while it holds them alone."""
-    users = [f"{number:05}" for number in range(0, PEOPLE, PEOPLE // CHANGES)]
-
-    def change() -> None:
-        birthts = time.time_ns() // 1_000_000 - 10_000_000_000
-        with ThreadPoolExecutor(8) as executor:
-            list(executor.map(lambda user: stack.bucket.put_person(user, birthts=birthts), users))
-
-    def follow() -> None:
-        for user in users:
-            assert run(settings, objects, f"{user}.")["added"] == 0
-
-    def measure() -> float:
-        times = []
-        for _ in range(RUNS):
-            change()
-            times.append(seconds(follow))
-        return statistics.median(times)
-
-    among_many = measure()
-    stack.sql("delete from users where user_id <> all(:users)", users=users)
-    return among_many, measure()
-
-
-class Generated(Objects):
-    """A listing of a million keys, without a bucket that holds them; photos alone, so that nothing is fetched."""
-
-    def pages(self, bucket: str, prefix: str = "") -> Iterator[Page]:
-        for first in range(0, KEYS, 1000):
-            keys = (f"{number:09}.png" for number in range(first, first + 1000))
-            yield Page([Listed(key, "0" * 32, 100) for key in keys], 0)
-
-
-def peak_memory() -> float:
-    """MiB that a process of its own needs at most for a million keys in the listing and as many users."""
-    code = "from tests.packages import assemble_packages as a; a(); from tests.benchmarks.process import peak; peak()"
-    done = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True)
-    return float(done.stdout)
-
-
-def peak() -> None:
-    with tempfile.TemporaryDirectory() as directory, running(Path(directory) / "state") as stack:
-        settings = load(Settings, stack.process_settings)
-        run(settings, Objects(settings))
-        stack.sql(
-            "insert into users (user_id, first_name, last_name, birthts, csv_etag, csv_modified) "
-            "select lpad(n::text, 9, '0'), 'First', 'Last', n, '', now() from generate_series(0, 999999) n"
-        )
-        summary = run(settings, Generated(settings))
-        assert (summary["listed"], summary["images_changed"], summary["output"]["rows"]) == (KEYS, KEYS, KEYS)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+def _document(rows: Sequence[Row]) -> dict[str, Any]:
+    machine = {"cpus": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()}
+    return {"machine": machine, "rows": [row.to_json() for row in rows]}

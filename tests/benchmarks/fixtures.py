@@ -1,0 +1,95 @@
+"""What the rows of process-data start from: a filled bucket or table, a simulator, an application, a run."""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from process_data.application import Application
+from process_data.request import Request
+from process_data.run import Run
+from process_data.runs import Trigger
+from process_data.settings import Settings
+from process_data.shared.storage.settings import load
+
+from tests.s3_simulator import Simulator, simulated_s3
+from tests.stack import Stack
+
+FIRST_ID = 1_000_000_000
+LATENCY = 0.04  # seconds for a GET from a store that is not near
+NO_DEADLINE = "86400"  # seconds: a run ends by itself
+
+# Users as a run would have stored them: ETags and photos are the simulator's. Every `gap`th user is left out.
+_FILL = """
+insert into users (user_id, first_name, last_name, birthts, img_path, csv_etag, csv_modified)
+select user_id, 'First ' || n % 5000, 'Łast ' || n % 20000, n,
+    case when (n + 1) * photos / people > n * photos / people then 'src/' || user_id || '.png' end,
+    'c' || lpad(user_id, 25, '0') || '000000', now()
+from (
+    select n, (:first_id + n)::text as user_id, cast(:photos as bigint) as photos, cast(:people as bigint) as people
+    from generate_series(0::bigint, cast(:stored as bigint) - 1) as n
+    where :gap = 0 or n % :gap <> 0
+) as generated
+"""
+
+
+def reset(stack: Stack) -> None:
+    """Empty the tables as they are before the first run; the objects stay."""
+    stack.sql("truncate users, rejected, runs, segments, hints restart identity")
+    stack.sql("insert into segments (start) values ('')")
+    stack.sql("update outputs set changed = 1, written = 0, rows = 0, etag = null, seconds = 0, written_at = null")
+
+
+def fill_bucket(stack: Stack, people: int, photos: int) -> list[str]:
+    """Put so many CSVs and photos into the real server, and nothing else; return the keys of the CSVs."""
+    stack.bucket.clear()
+    user_ids = [f"{number:09}" for number in range(people)]
+    with ThreadPoolExecutor(8) as executor:
+        list(executor.map(stack.bucket.put_person, user_ids))
+        list(executor.map(lambda user_id: stack.bucket.put(f"{user_id}.png", b"photo"), user_ids[:photos]))
+    return [f"{user_id}.csv" for user_id in user_ids]
+
+
+def fill_users(stack: Stack, people: int, photos: int, *, gap: int = 0, stored: int | None = None) -> int:
+    """Store users of a simulated bucket, the first `stored` of them; return how many."""
+    reset(stack)
+    stack.sql(_FILL, people=people, photos=photos, stored=stored or people, gap=gap, first_id=FIRST_ID)
+    stack.sql("vacuum analyze users")
+    return int(stack.sql("select count(*) from users")[0][0])
+
+
+@contextmanager
+def simulated(
+    stack: Stack, people: int, photos: int, *, page_seconds: float = 0, get_seconds: float = 0
+) -> Iterator[tuple[Simulator, dict[str, str]]]:
+    """A simulated bucket, and the settings of a process-data that uses it and the stack's PostgreSQL."""
+    latencies = {"page_seconds": page_seconds, "get_seconds": get_seconds}
+    with simulated_s3(people=people, photos=photos, first_id=FIRST_ID, **latencies) as simulator:
+        yield simulator, stack.process_settings | {"s3_endpoint": simulator.endpoint, "s3_secure": "false"}
+
+
+@contextmanager
+def application(settings: Mapping[str, str], **others: str) -> Iterator[Application]:
+    """process-data in this process, with its defaults but for the deadline."""
+    values = {**settings, "run_deadline": NO_DEADLINE, **others}
+    made = Application(load(Settings, values), threading.Event())
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def run(application: Application, *, objects: Sequence[str] | None = None) -> dict[str, Any]:
+    """Run once: over the whole bucket, or over these objects as an event does. Return the summary."""
+    request = Request(Trigger.HTTP) if objects is None else Request(Trigger.EVENT, objects=tuple(objects))
+    summary = Run(application, request).execute()
+    assert (summary["unreadable"], summary["rejected"]) == (0, 0), summary
+    return summary
+
+
+def run_whole(application: Application) -> dict[str, Any]:
+    """Run over the whole bucket, which has to come to its end."""
+    summary = run(application)
+    assert (summary["status"], summary["remaining"]) == ("done", 0), summary
+    return summary

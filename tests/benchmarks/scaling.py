@@ -1,0 +1,119 @@
+"""Rows of process-data that take processes of its own: deadlines and continuations, replicas, memory."""
+
+import time
+from collections.abc import Mapping, Sequence
+
+import urllib3
+
+from tests.benchmarks.fixtures import LATENCY, NO_DEADLINE, fill_users, reset, simulated
+from tests.benchmarks.measure import MEBIBYTE, SIMULATOR, Row, Samples, alternate
+from tests.benchmarks.replicas import Completed, Queued, queued_replicas
+from tests.replica import first_answer, replica
+from tests.stack import Stack
+
+
+def deadline(
+    stack: Stack,
+    rounds: int = 2,
+    people: int = 200_000,
+    photos: int = 100_000,
+    page_seconds: float = 0.01,
+    get_seconds: float = 0.005,
+    run_deadline: int = 2,
+) -> list[Row]:
+    """One replica behind a queue, once with a short deadline and once without."""
+    continuations: list[int] = []
+
+    def load(queued: Queued) -> float:
+        reset(stack)
+        start = time.monotonic()
+        completed = queued.run()
+        continuations.append(len(completed) - 1)
+        assert sum(one.summary["added"] for one in completed) == people
+        assert stack.sql("select count(*) from users") == [[people]]
+        return completed[-1].at - start
+
+    latencies = {"page_seconds": page_seconds, "get_seconds": get_seconds}
+    with (
+        simulated(stack, people, photos, **latencies) as (_, settings),
+        queued_replicas(stack, settings, 1, run_deadline=str(run_deadline)) as short,
+        queued_replicas(stack, settings, 1, run_deadline=NO_DEADLINE) as long,
+    ):
+        own, ceiling = alternate(rounds, lambda: load(short), lambda: load(long), "s")
+    work = f"first load of {people + photos:,} keys, run_deadline={run_deadline} / without"
+    details = {**latencies, "run_deadline": run_deadline, "continuations": continuations[::2]}
+    return [Row("deadline", work, SIMULATOR, own, ceiling, 1.3, details=details)]
+
+
+def replicas(
+    stack: Stack,
+    rounds: int = 2,
+    people: int = 100_000,
+    fetch_threads: Sequence[int | None] = (None, 16),
+    number: int = 4,
+    get_seconds: float = LATENCY,
+    **others: str,
+) -> list[Row]:
+    """Four replicas against one. With all the threads of four, the cores are what limits them."""
+    rows = []
+    with simulated(stack, people, people // 2, get_seconds=get_seconds) as (_, settings):
+        for threads in fetch_threads:
+            values = others if threads is None else {**others, "fetch_threads": str(threads)}
+            rows += _replicas(stack, settings, rounds, people, number, "defaults" if threads is None else "", values)
+    return rows
+
+
+def _replicas(
+    stack: Stack, settings: Mapping[str, str], rounds: int, people: int, number: int, label: str, values: dict[str, str]
+) -> list[Row]:
+    shares: list[list[int]] = []
+
+    def load(queued: Queued) -> float:
+        reset(stack)
+        start = time.monotonic()
+        completed = queued.fan_out()
+        assert stack.sql("select count(*) from users") == [[people]]
+        if len(completed) > 1:
+            shares.append(_shares(completed, people))
+        return people / (max(one.at for one in completed) - start)
+
+    deadlines = {"run_deadline": NO_DEADLINE, **values}
+    with (
+        queued_replicas(stack, settings, number, **deadlines) as many,
+        queued_replicas(stack, settings, 1, **deadlines) as one,
+    ):
+        own, ceiling = alternate(rounds, lambda: load(many), lambda: load(one), "/s")
+    label = label or ", ".join(f"{name}={value}" for name, value in values.items())
+    deviations = tuple(100 * max(abs(share * number / people - 1) for share in round_) for round_ in shares)
+    details = {"people": people, "settings": values, "shares": shares}
+    work = f"{number} replicas, {people:,} users, {label}"
+    return [
+        Row("replicas", f"{work}: users/s / of one", SIMULATOR, own, ceiling, 3, at_least=True, details=details),
+        Row("replicas", f"{work}: share from even / 25 %", SIMULATOR, Samples(deviations, "%"), Samples((25,), "%"), 1),
+    ]
+
+
+def _shares(completed: list[Completed], people: int) -> list[int]:
+    """Users that each replica stored."""
+    shares = [one.summary["added"] for one in sorted(completed, key=lambda one: one.replica)]
+    assert sum(shares) == people
+    return shares
+
+
+def memory(stack: Stack, rounds: int = 1, people: int = 666_667, photos: int = 333_333, gap: int = 10) -> list[Row]:
+    """The peak of a process that scans a bucket in which every `gap`th user is new; with gap=1 all are."""
+    peaks = []
+    with simulated(stack, people, photos) as (_, settings):
+        for _ in range(rounds):
+            stored = fill_users(stack, people, photos, gap=gap)
+            values = {**settings, "run_deadline": NO_DEADLINE}
+            with replica(stack.state / "build/process-data", values) as running:
+                first_answer(running, "/_/health")
+                response = urllib3.request("POST", running.url, timeout=3600, retries=False)
+                running.stop()
+            summary = response.json()
+            expected = (people + photos, people - stored, stored)
+            assert (summary["listed"], summary["added"], summary["unchanged"]) == expected, summary
+            peaks.append(running.peak / MEBIBYTE)
+    work = f"peak memory, {people + photos:,} keys, {people - stored:,} new users / 128 MiB"
+    return [Row("memory", work, SIMULATOR, Samples(tuple(peaks), "MiB"), Samples((128,), "MiB"), 1)]

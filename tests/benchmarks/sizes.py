@@ -1,0 +1,111 @@
+"""The cost of a run against the size of the bucket: wall-clock and CPU seconds, and the exponent of their growth."""
+
+import math
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tests.benchmarks.fixtures import application, reset, run_whole, simulated
+from tests.benchmarks.measure import SIMULATOR, Row, Samples
+from tests.stack import Stack
+
+SIZES = (10_000, 30_000, 100_000, 300_000)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds. `postgres_cpu` is None where the platform does not tell."""
+
+    wall: float
+    process_cpu: float
+    postgres_cpu: float | None
+
+
+def cost_by_size(stack: Stack, rounds: int = 3, sizes: Sequence[int] = SIZES) -> list[Row]:
+    """A first load and an unchanged re-run at each size, two thirds of the keys CSVs; small sizes are repeated."""
+    loads: dict[int, list[Cost]] = {size: [] for size in sizes}
+    reruns: dict[int, list[Cost]] = {size: [] for size in sizes}
+    for size in sizes:
+        photos = size // 3
+        people = size - photos
+        with simulated(stack, people, photos) as (_, settings), application(settings) as made:
+
+            def load(added: int = people) -> None:
+                assert run_whole(made)["added"] == added
+
+            def rerun(unchanged: int = people) -> None:
+                assert run_whole(made)["unchanged"] == unchanged
+
+            for _ in range(rounds if size < max(sizes) else max(1, rounds // 2)):
+                reset(stack)
+                loads[size].append(_cost(stack, load))
+                reruns[size] += [_cost(stack, rerun) for _ in range(3)]
+    _print("first load", loads)
+    _print("unchanged re-run", reruns)
+    return [row for work, costs in (("first load", loads), ("unchanged re-run", reruns)) for row in _rows(work, costs)]
+
+
+def _rows(work: str, costs: dict[int, list[Cost]]) -> list[Row]:
+    title = f"{work}, {min(costs):,} to {max(costs):,} keys: exponent of"
+    details = {str(size): [asdict(cost) for cost in found] for size, found in costs.items()}
+    wall = exponent({size: statistics.median(cost.wall for cost in found) for size, found in costs.items()})
+    cpu = exponent({size: statistics.median(_cpu(cost) for cost in found) for size, found in costs.items()})
+    return [
+        Row("sizes", f"{title} seconds", SIMULATOR, Samples((wall,), ""), None, 1.05, details=details),
+        Row("sizes", f"{title} CPU seconds", SIMULATOR, Samples((cpu,), ""), None, 1.05),
+    ]
+
+
+def exponent(times: dict[int, float]) -> float:
+    """The slope of a straight line through the logarithms."""
+    logarithms = [(math.log(size), math.log(time)) for size, time in times.items()]
+    return statistics.linear_regression(*zip(*logarithms, strict=True)).slope
+
+
+def _cpu(cost: Cost) -> float:
+    return cost.process_cpu + (cost.postgres_cpu or 0)
+
+
+def _print(work: str, costs: dict[int, list[Cost]]) -> None:
+    title = f"{work} ({SIMULATOR}, no latency)"
+    print(f"\n{title:<44} {'seconds':>22} {'µs a key':>9} {'CPU':>8} {'PostgreSQL':>11}")
+    for size, found in costs.items():
+        wall = Samples(tuple(cost.wall for cost in found), "s")
+        cpu = statistics.median(cost.process_cpu for cost in found)
+        postgres = [cost.postgres_cpu for cost in found if cost.postgres_cpu is not None]
+        told = f"{statistics.median(postgres):.2f} s" if postgres else ""
+        key = 1e6 * wall.median / size
+        print(f"{size:>12,} keys{'':27} {wall!s:>22} {key:>9.1f} {cpu:>6.2f} s {told:>11}", flush=True)
+    print()
+
+
+def _cost(stack: Stack, work: Callable[[], None]) -> Cost:
+    postgres, process, wall = _postgres_cpu(stack), time.process_time(), time.perf_counter()
+    work()
+    wall, process = time.perf_counter() - wall, time.process_time() - process
+    after = _postgres_cpu(stack)
+    return Cost(wall, process, None if after is None or postgres is None else after - postgres)
+
+
+def _postgres_cpu(stack: Stack) -> float | None:
+    """CPU seconds of the server and of its sessions, those that ended included."""
+    if sys.platform != "linux":
+        return None
+    server = stack.pid("postgres")
+    ticks = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError:  # it ended meanwhile
+            continue
+        fields = text.rpartition(")")[2].split()  # from the third field on: state, ppid, …
+        is_server = path.parent.name == str(server)
+        if is_server or int(fields[1]) == server:
+            ticks += sum(map(int, fields[11:13]))
+        if is_server:
+            ticks += sum(map(int, fields[13:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")

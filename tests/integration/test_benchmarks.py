@@ -1,0 +1,81 @@
+"""The benchmarks of process-data run, at sizes too small to measure anything."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks import process, scaling, sizes
+from tests.benchmarks.measure import SERVER, SIMULATOR, Row, Samples
+from tests.stack import Stack
+
+
+def test_rows_on_the_server_count_what_they_say(roll: Stack) -> None:
+    [load] = process.first_load(roll, rounds=2, people=20, photos=10)
+    [rerun] = process.unchanged(roll, rounds=1, people=20, photos=10)
+    assert [(row.name, row.s3, len(row.own.values)) for row in (load, rerun)] == [
+        ("first-load", SERVER, 2),
+        ("unchanged", SERVER, 1),
+    ]
+    assert roll.sql("select count(*), count(img_path) from users") == [[20, 10]]
+
+
+def test_users_that_are_filled_in_are_unchanged_in_the_simulated_bucket(roll: Stack) -> None:
+    [row] = process.unchanged_with_latency(roll, rounds=1, people=3000, photos=1000, page_seconds=0)
+    assert (row.name, row.s3, len(row.own.values)) == ("slow-listing", SIMULATOR, 1)
+    assert roll.sql("select count(*), count(img_path) from users") == [[3000, 1000]]
+
+
+def test_replicas_share_what_the_benchmark_queues(roll: Stack) -> None:
+    speed, share = scaling.replicas(roll, 1, 3000, [None], number=2, get_seconds=0, segment_keys="500")
+    assert (speed.name, share.name) == ("replicas", "replicas")
+    [shares] = speed.details["shares"]
+    assert (len(shares), sum(shares)) == (2, 3000)
+
+
+def test_a_short_deadline_is_continued_by_the_benchmarks_queue(roll: Stack) -> None:
+    [row] = scaling.deadline(roll, 1, people=600, photos=0, page_seconds=0, get_seconds=0.25, run_deadline=1)
+    [continuations] = row.details["continuations"]
+    assert continuations >= 1  # 600 GETs of a quarter of a second, 64 at a time
+    assert roll.sql("select count(*) from users") == [[600]]
+
+
+def test_events_export_and_memory_count_what_they_say(roll: Stack) -> None:
+    [events] = process.events(roll, 1, people=40, few=20, number=10)
+    assert len(events.details["export_seconds"]) == 1
+    [memory] = scaling.memory(roll, 1, people=40, photos=20, gap=4)
+    assert "60 keys, 10 new users" in memory.work
+    [export] = process.export(roll, 1, people=40)
+    assert export.details["bytes"] == len(roll.bucket.read("output.csv"))
+
+
+def test_the_table_of_sizes_has_every_size(roll: Stack, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = sizes.cost_by_size(roll, rounds=1, sizes=(30, 60))
+    assert [row.name for row in rows] == ["sizes"] * 4
+    assert list(rows[0].details) == ["30", "60"]
+    printed = capsys.readouterr().out
+    assert (printed.count("30 keys"), printed.count("60 keys")) == (2, 2)
+
+
+def test_the_exponent_of_growth() -> None:
+    assert sizes.exponent({10: 20, 100: 200, 1000: 2000}) == pytest.approx(1)
+    assert sizes.exponent({10: 1, 100: 100}) == pytest.approx(2)
+
+
+@pytest.mark.parametrize(("at_least", "verdict"), [(False, "MISSED"), (True, "ok")])
+def test_a_row_compares_the_ratio_of_medians_with_its_goal(at_least: bool, verdict: str) -> None:
+    own, ceiling = Samples((1.0, 9.0, 4.0), "s"), Samples((1.0, 2.0, 3.0), "s")
+    row = Row("name", "work", SERVER, own, ceiling, 1.5, at_least=at_least)
+    assert row.ratio == 2
+    assert str(row).split()[-1] == verdict
+    assert "2.00 (1.00–4.50)" in str(row)
+    document = json.loads(json.dumps(row.to_json()))
+    assert (document["own"], document["ratio"], document["is_reached"]) == ([1.0, 9.0, 4.0], 2.0, at_least)
+
+
+def test_an_unknown_row_is_refused_before_anything_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        process.main(["first-load", "frist", "--json", str(tmp_path / "rows.json")])
+    assert raised.value.code == 2
+    assert "unknown row 'frist'; expected one of first-load, latency" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
