@@ -1,31 +1,215 @@
-"""A listing that is none, or that breaks off, is an error: what it lacks must not be taken for removed."""
+"""Listings: where the key space may be cut, and which pages are none.
+
+What a listing lacks must not be taken for removed, and no user may be cut in two.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from process_data.keys import LAST_KEY, boundary_after, keys_of, parse_key
+from process_data.listing import Listing, list_range
 from process_data.shared.storage.errors import Unavailable
-from process_data.shared.storage.objects import _next_page, _parse_page
+from process_data.shared.storage.objects import ListingPage, ObjectInfo, _parse_page
 
 PAGE = (
-    b'<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><EncodingType>url</EncodingType>'
-    b"<IsTruncated>%s</IsTruncated>%s<Contents><Key>a%%2Bb%%FF.csv</Key><ETag>&#34;e&#34;</ETag><Size>5</Size>"
+    b'<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+    b"<EncodingType>url</EncodingType><IsTruncated>%s</IsTruncated>%s"
+    b"<Contents><Key>a%%2Bb%%FF.csv</Key><ETag>&#34;e&#34;</ETag><Size>5</Size>"
     b"<LastModified>2026-01-01T00:00:00Z</LastModified></Contents>"
-    b"<CommonPrefixes><Prefix>f/</Prefix></CommonPrefixes></ListBucketResult>"
+    b"<CommonPrefixes><Prefix>f%%20f/</Prefix></CommonPrefixes></ListBucketResult>\n"
 )
+TOKEN = b"<NextContinuationToken>a&amp;b</NextContinuationToken>"
 
 
-def test_a_page_is_read() -> None:
-    page, truncated = _parse_page(PAGE % (b"false", b""))
-    assert [tuple(item) for item in page.objects] == [("a+b\\xff.csv", "e", 5)]
-    assert (page.folders, truncated) == (1, False)
+def test_a_page_has_objects_folders_and_a_token() -> None:
+    objects = [ObjectInfo("a+b\udcff.csv", "e", 5)]
+    assert _parse_page(PAGE % (b"false", b"")) == ListingPage(objects, ["f f/"], None)
+    assert _parse_page(PAGE % (b"true", TOKEN)) == ListingPage(objects, ["f f/"], "a&b")
+    assert _parse_page(PAGE % (b"false", TOKEN)).token is None
+    assert _parse_page(b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>").objects == []
 
 
-def test_the_token_of_the_next_page_is_found() -> None:
-    token = b"<NextContinuationToken>a&amp;b</NextContinuationToken>"
-    assert _next_page(PAGE % (b"true", token)) == "a&b"
-    assert _parse_page(PAGE % (b"true", token))[1]
-    assert _next_page(PAGE % (b"false", b"")) is None
+def test_keys_that_a_service_does_not_encode_are_read_as_they_are() -> None:
+    plain = (PAGE % (b"false", b"")).replace(b"<EncodingType>url</EncodingType>", b"")
+    page = _parse_page(plain.replace(b"a%2Bb%FF.csv", b"a+b%41&amp;&lt;.csv"))
+    assert page.objects == [ObjectInfo("a+b%41&<.csv", "e", 5)]
 
 
-@pytest.mark.parametrize("xml", [b"<html></html>", b"<ListBucketResult></ListBucketResult>"])
+@pytest.mark.parametrize(
+    "xml",
+    [b"", b"<html></html>", b"<Error><Code>SlowDown</Code></Error>", (PAGE % (b"false", b"")).partition(b"</Cont")[0]],
+)
 def test_anything_else_is_no_listing(xml: bytes) -> None:
     with pytest.raises(Unavailable, match="no listing"):
         _parse_page(xml)
+
+
+@pytest.mark.parametrize("token", [b"", b"<NextContinuationToken></NextContinuationToken>"])
+def test_a_truncated_page_without_a_token_is_an_error(token: bytes) -> None:
+    with pytest.raises(Unavailable, match="no continuation token"):
+        _parse_page(PAGE % (b"true", token))
+
+
+@pytest.mark.parametrize("missing", [b"<ETag>&#34;e&#34;</ETag>", b"<Size>5</Size>", b"<Key>a%2Bb%FF.csv</Key>"])
+def test_an_object_without_key_etag_or_size_is_an_error(missing: bytes) -> None:
+    with pytest.raises(Unavailable, match="lacks its key, ETag or size"):
+        _parse_page((PAGE % (b"false", b"")).replace(missing, b""))
+
+
+@pytest.mark.parametrize(
+    ("key", "boundary"),
+    [
+        ("12.csv", "12"),  # photos may follow
+        ("12.d", "12"),
+        ("12.jpeg", "12"),
+        ("12.jpg", "12"),
+        ("12.jpg.bak", "12"),
+        ("12.png", "12.png"),  # the user's last key
+        ("12.zzz", "12.zzz"),
+        ("12.a", "12.a"),  # before the user's first key
+        ("12-x", "12-x"),
+        ("12", "12"),
+        ("12/", "12/"),
+        ("120", "120"),
+        ("notes.txt", "notes.txt"),
+        ("a.csv", "a.csv"),
+        ("1" * 18 + ".csv", "1" * 18),
+        ("1" * 19 + ".csv", "1" * 19 + ".csv"),  # is no user's
+        ("\udcff.csv", None),
+        ("12.csv\0", None),
+    ],
+)
+def test_a_boundary_is_at_a_key_or_before_its_user(key: str, boundary: str | None) -> None:
+    assert boundary_after(key) == boundary
+
+
+USER_IDS = st.sampled_from(["0", "00", "1", "12", "120", "121", "13", "2", "1" * 18])
+KEYS = st.one_of(
+    USER_IDS.flatmap(lambda user_id: st.sampled_from(keys_of(user_id))),
+    st.builds(
+        "{}{}".format,
+        USER_IDS,
+        st.sampled_from(
+            ["", "-x", "-", ".", ".a", ".d", ".d/e", ".d/f", ".jpf", ".pnf", ".png/x", ".zzz", "/", "/x", "0", ".CSV"]
+        ),
+    ),
+    st.sampled_from(["", "x.csv", "x", "x/y.csv", "x0", "~.csv", "ä.csv", "😀.csv", "1" * 19 + ".csv"]),
+).filter(bool)
+KEY_SETS = st.sets(KEYS, max_size=40).map(sorted)
+PAGE_SIZES = st.lists(st.integers(0, 3), min_size=1, max_size=5).filter(any)
+
+
+def pages(keys: Sequence[str], start: str, sizes: Sequence[int]) -> Callable[[str | None], ListingPage]:
+    """A listing in memory: what S3 returns for start-after with delimiter=/, in pages of these sizes."""
+    entries = sorted({f"{key.partition('/')[0]}/" if "/" in key else key for key in keys if key > start})
+    size_of_page = cycle(sizes)
+
+    def get_page(token: str | None) -> ListingPage:
+        begin = 0 if token is None else int(token)
+        end = begin + next(size_of_page)
+        names = entries[begin:end]
+        objects = [ObjectInfo(name, f"etag of {name}", 1) for name in names if not name.endswith("/")]
+        folders = [name for name in names if name.endswith("/")]
+        return ListingPage(objects, folders, str(end) if end < len(entries) else None)
+
+    return get_page
+
+
+def segments(keys: Sequence[str], sizes: Sequence[int]) -> Iterator[tuple[str, str, Listing]]:
+    """List all that there is, in segments that are full after every page."""
+    start = ""
+    while True:
+        listing = list_range(pages(keys, start, sizes), start, LAST_KEY, lambda _: True)
+        yield start, listing.cut_at or LAST_KEY, listing
+        if listing.cut_at is None:
+            return
+        assert listing.cut_at > start
+        start = listing.cut_at
+
+
+def found(*listings: Listing) -> tuple[list[tuple[str, str]], list[tuple[str, str]], list[str]]:
+    """CSVs, photos and rejected objects, none of them merged with another."""
+    csvs = [item for listing in listings for item in listing.csvs.items()]
+    photos = [item for listing in listings for item in listing.photos.items()]
+    return csvs, photos, [rejection.object for listing in listings for rejection in listing.rejections]
+
+
+@given(KEY_SETS, PAGE_SIZES)
+def test_segments_together_have_what_the_bucket_has(keys: list[str], sizes: list[int]) -> None:
+    whole = list_range(pages(keys, "", [1000]), "", LAST_KEY, lambda _: False)
+    cut = list(segments(keys, sizes))
+    assert found(*(listing for _, _, listing in cut)) == found(whole)
+    again = [list_range(pages(keys, start, sizes), start, end, lambda _: False) for start, end, _ in cut]
+    assert found(*again) == found(whole)
+    at_ends = {f"{key.partition('/')[0]}0" for key in keys if "/" in key} & set(keys)  # unrelated: may go uncounted
+    for count, expected in (
+        (sum(one.keys for one in again), whole.keys),
+        (sum(one.ignored for one in again), whole.ignored),
+    ):
+        assert expected - len(at_ends) <= count <= expected
+    assert not any(listing.cut_at for listing in again)
+
+
+@given(KEY_SETS, PAGE_SIZES)
+def test_every_user_is_wholly_in_one_segment(keys: list[str], sizes: list[int]) -> None:
+    cut = [(start, end) for start, end, _ in segments(keys, sizes)]
+    assert [end for _, end in cut[:-1]] == [start for start, _ in cut[1:]]
+    users = {user_id for key in keys if (user_id := parse_key(key).user_id) is not None}
+    for user_id in users:
+        assert len([1 for start, end in cut if any(start < key <= end for key in keys_of(user_id))]) == 1
+
+
+@given(KEYS, USER_IDS)
+def test_no_boundary_lies_between_the_keys_of_a_user(key: str, user_id: str) -> None:
+    boundary = boundary_after(key)
+    assert boundary is not None
+    first, *_, last = keys_of(user_id)
+    assert boundary < first or boundary >= last
+    assert boundary <= key
+
+
+@given(KEY_SETS, PAGE_SIZES, st.integers(1, 20))
+def test_a_segment_ends_soon_after_it_is_full(keys: list[str], sizes: list[int], fill: int) -> None:
+    """With a page more at most, and the rest of the objects that begin like one user's."""
+    listing = list_range(pages(keys, "", sizes), "", LAST_KEY, lambda count: count >= fill)
+    seen = [key.partition("/")[0] for key in keys if listing.cut_at is None or key <= listing.cut_at]
+    assert len({name.partition(".")[0] for name in seen}) < fill + 2 * max(sizes)
+
+
+def test_a_listing_within_a_segment_that_is_not_full_is_not_cut() -> None:
+    keys = [f"{number}.csv" for number in range(10)]
+    asked: list[int] = []
+
+    def is_full(count: int) -> bool:
+        asked.append(count)
+        return False
+
+    listing = list_range(pages(keys, "", [3]), "", LAST_KEY, is_full)
+    assert (listing.cut_at, listing.keys, asked) == (None, 10, [3, 6, 9])
+
+
+def test_the_preferred_photo_is_png_then_jpg_then_jpeg() -> None:
+    keys = ["1.jpeg", "1.jpg", "1.png", "2.jpeg", "2.jpg", "3.jpeg"]
+    listing = list_range(pages(keys, "", [2]), "", LAST_KEY, lambda _: False)
+    assert listing.photos == {"1": "1.png", "2": "2.jpg", "3": "3.jpeg"}
+
+
+@pytest.mark.parametrize("key", ["\udcff.csv", "a\0.csv"])
+def test_a_key_that_is_not_representable_is_ignored(key: str) -> None:
+    listing = list_range(pages(["1.csv", key], "", [1]), "", LAST_KEY, lambda _: True)
+    assert (listing.cut_at, listing.keys, listing.ignored, listing.rejections) == ("1", 0, 0, [])
+    listing = list_range(pages(["1.csv", key], "1", [1]), "1", LAST_KEY, lambda _: True)
+    assert (listing.keys, listing.ignored, listing.rejections) == (2, 1, [])
+
+
+@pytest.mark.parametrize(("size", "is_accepted"), [(64 * 1024, True), (64 * 1024 + 1, False)])
+def test_a_csv_of_64_kib_is_accepted_by_its_size_and_a_larger_one_is_not(size: int, is_accepted: bool) -> None:
+    listing = Listing()
+    listing.add(ObjectInfo("1.csv", "e", size))
+    assert listing.csvs == ({"1": "e"} if is_accepted else {})
+    assert [(rejection.object, rejection.code) for rejection in listing.rejections] == (
+        [] if is_accepted else [("1.csv", "too_large")]
+    )

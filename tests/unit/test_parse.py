@@ -11,33 +11,39 @@ from process_data.parse import parse
 
 from tests.samples import Sample, samples
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
+MODIFIED = datetime(2026, 1, 1, tzinfo=UTC)
+NOW = int(MODIFIED.timestamp() * 1000)
 GOOD = samples("good")
 BAD = [sample for sample in samples("bad") if sample.expected["code"] not in ("bad_name", "too_large")]
 
 
 def fetched(key: str, body: bytes) -> Fetched:
-    return Fetched(key, body, "etag", NOW)
+    return Fetched(key, body, "etag", MODIFIED)
 
 
-def records(*items: Fetched) -> list[dict[str, Any]]:
+def rows(*items: Fetched) -> list[dict[str, Any]]:
     parsed = parse(items, NOW)
     assert parsed.rejections == []
     return [
         {name: row[name] for name in ("user_id", "first_name", "last_name", "birthts")}
-        for row in parsed.records.to_dict("records")
+        for row in parsed.rows.to_dict("records")
     ]
 
 
+def rows_at(now: int, item: Fetched) -> int:
+    """How many rows the file gives at a moment."""
+    return len(parse([item], now).rows)
+
+
 @pytest.mark.parametrize("sample", GOOD, ids=str)
-def test_awkward_but_good_files_are_read(sample: Sample) -> None:
-    assert records(fetched("0042.csv", sample.body)) == [{"user_id": "0042", **sample.expected}]
+def test_unusual_but_valid_files_are_accepted(sample: Sample) -> None:
+    assert rows(fetched("0042.csv", sample.body)) == [{"user_id": "0042", **sample.expected}]
 
 
 @pytest.mark.parametrize("sample", BAD, ids=str)
-def test_bad_files_are_refused_with_line_and_reason(sample: Sample) -> None:
+def test_bad_files_are_rejected_with_line_and_reason(sample: Sample) -> None:
     parsed = parse([fetched("7.csv", sample.body)], NOW)
-    assert parsed.records.empty
+    assert parsed.rows.empty
     [rejection] = parsed.rejections
     assert (rejection.object, rejection.line, rejection.code) == (
         "7.csv",
@@ -54,27 +60,37 @@ def test_a_batch_gives_what_its_files_give_alone() -> None:
     alone = [parse([item], NOW) for item in items]
     by_object = {one.object: one for part in alone for one in part.rejections}
     assert {one.object: one for one in together.rejections} == by_object
-    assert together.records.to_dict("records") == [row for part in alone for row in part.records.to_dict("records")]
+    assert together.rows.to_dict("records") == [row for part in alone for row in part.rows.to_dict("records")]
 
 
 def test_an_empty_batch_is_no_work() -> None:
     parsed = parse([], NOW)
-    assert parsed.records.empty
+    assert parsed.rows.empty
     assert parsed.rejections == []
 
 
 def test_birth_bounds_are_inclusive() -> None:
-    now = int(NOW.timestamp() * 1000)
     header = b"first_name,last_name,birthts\n"
-    assert records(fetched("1.csv", header + b"A,B,%d" % now))[0]["birthts"] == now
-    [rejection] = parse([fetched("1.csv", header + b"A,B,%d" % (now + 1))], NOW).rejections
+    assert rows(fetched("1.csv", header + b"A,B,%d" % NOW))[0]["birthts"] == NOW
+    [rejection] = parse([fetched("1.csv", header + b"A,B,%d" % (NOW + 1))], NOW).rejections
     assert rejection.code == "in_the_future"
 
 
+def test_a_birth_in_the_future_alone_may_be_accepted_later() -> None:
+    header = b"first_name,last_name,birthts\n"
+    later = NOW + 1
+    [rejection] = parse([fetched("1.csv", header + b"A,B,+%d" % later)], NOW).rejections
+    assert (rejection.code, rejection.retry_after) == ("in_the_future", later)
+    assert rows_at(later, fetched("1.csv", header + b"A,B,+%d" % later)) == 1
+    for sample in BAD:
+        [rejection] = parse([fetched("1.csv", sample.body)], NOW).rejections
+        assert (rejection.retry_after is None) == (rejection.code != "in_the_future")
+
+
 @given(st.binary(max_size=200))
-def test_any_bytes_are_read_or_refused(body: bytes) -> None:
+def test_any_bytes_are_accepted_or_rejected(body: bytes) -> None:
     parsed = parse([fetched("1.csv", body)], NOW)
-    assert len(parsed.records) + len(parsed.rejections) == 1
+    assert len(parsed.rows) + len(parsed.rejections) == 1
 
 
 NAMES = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=200).filter(
@@ -90,6 +106,6 @@ def quoted(value: str) -> str:
 def test_quoted_values_survive_as_they_are(first: str, last: str, birthts: int, space: str) -> None:
     row = f"{space},{space}".join(quoted(value) for value in (first, last, str(birthts)))
     body = f"first_name,last_name,birthts\r\n{space}{row}{space}\r\n".encode()
-    assert records(fetched("1.csv", body)) == [
+    assert rows(fetched("1.csv", body)) == [
         {"user_id": "1", "first_name": first, "last_name": last, "birthts": birthts}
     ]

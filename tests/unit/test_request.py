@@ -1,30 +1,174 @@
-"""Who may ask process-data for what."""
+"""What process-data may be asked for, and by whom."""
 
+import json
 from base64 import b64encode
+from typing import Any
+from urllib.parse import quote_plus
 
 import pytest
+from process_data.request import MAX_OBJECTS, Request, parse_request
+from process_data.runs import Trigger
 from process_data.shared.api import ApiError, require_token
 from werkzeug.datastructures import Headers, MultiDict
+from werkzeug.urls import iri_to_uri
+from werkzeug.wrappers import Request as HttpRequest
+
+USERS = [str(number) for number in range(MAX_OBJECTS + 1)]
 
 
 class Event:
-    method, path, body, query = "POST", "/", b"", MultiDict[str, str]()
+    """A request as the template hands it over."""
 
-    def __init__(self, authorization: str | None) -> None:
-        self.headers = Headers() if authorization is None else Headers({"Authorization": authorization})
+    path, method = "/", "POST"
+
+    def __init__(self, query: str = "", body: bytes = b"", **headers: str) -> None:
+        environ = {"QUERY_STRING": iri_to_uri(query), "REQUEST_METHOD": "POST"}
+        self.query: MultiDict[str, str] = HttpRequest(environ).args
+        self.body = body
+        self.headers = Headers({name.replace("_", "-"): value for name, value in headers.items()})
+
+
+def parsed(query: str = "", **headers: str) -> Request:
+    return parse_request(Event(query, b"", **headers), "src")
+
+
+def notification(*keys: str, bucket: str = "src") -> Event:
+    records = [{"s3": {"bucket": {"name": bucket}, "object": {"key": quote_plus(key)}}} for key in keys]
+    return Event(body=json.dumps({"Records": records}).encode())
+
+
+def objects_of(*keys: str, bucket: str = "src") -> tuple[str, ...] | None:
+    request = parse_request(notification(*keys, bucket=bucket), "src")
+    assert request.trigger == Trigger.EVENT
+    return request.objects
+
+
+def error_of(event: Event) -> tuple[int, str, str]:
+    with pytest.raises(ApiError) as raised:
+        parse_request(event, "src")
+    return raised.value.status, raised.value.code, raised.value.message
+
+
+def test_a_request_for_nothing_in_particular_is_about_the_whole_bucket() -> None:
+    assert parsed() == Request(Trigger.HTTP)
+    assert parsed(X_Connector="cron-connector") == Request(Trigger.CRON)
+    assert parsed(X_Call_Id="x" * 100).call_id == "x" * 64
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("user_id=1", Request(Trigger.HTTP, objects=("1.csv",))),
+        ("user_id=2&user_id=0042&user_id=2", Request(Trigger.HTTP, objects=("0042.csv", "2.csv"))),
+        ("since=7", Request(Trigger.CONTINUATION, since=7)),
+        ("fan_out=1", Request(Trigger.HTTP, fan_out=1)),
+        ("fan_out=10&accept_empty=true", Request(Trigger.HTTP, fan_out=10, accept_empty=True)),
+        ("since=7&accept_empty=1", Request(Trigger.CONTINUATION, since=7, accept_empty=True)),
+        ("accept_empty=True", Request(Trigger.HTTP, accept_empty=True)),
+        ("accept_empty=0", Request(Trigger.HTTP)),
+        ("accept_empty=false", Request(Trigger.HTTP)),
+    ],
+)
+def test_parameters_say_what_to_do(query: str, expected: Request) -> None:
+    assert parsed(query) == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [
+        ("user_id=", "user_id"),
+        ("user_id=x", "user_id"),
+        ("user_id=1&user_id=-1", "user_id"),
+        ("user_id=1234567890123456789", "user_id"),
+        ("user_id=1.csv", "user_id"),
+        ("user_id=١", "user_id"),
+        ("since=", "since"),
+        ("since=now", "since"),
+        ("since=-1", "since"),
+        ("since=1&since=2", "since"),
+        ("since=1234567890123456789", "since"),
+        ("fan_out=0", "fan_out"),
+        ("fan_out=11", "fan_out"),
+        ("fan_out=01", "fan_out"),
+        ("fan_out=two", "fan_out"),
+        ("fan_out=1&fan_out=1", "fan_out"),
+        ("accept_empty=", "accept_empty"),
+        ("accept_empty=yes", "accept_empty"),
+        ("accept_empty=1&accept_empty=1", "accept_empty"),
+        ("prefix=1", "prefix"),
+        ("other", "other"),
+    ],
+)
+def test_an_invalid_parameter_is_named_with_what_is_expected(query: str, parameter: str) -> None:
+    status, code, message = error_of(Event(query))
+    assert (status, code) == (400, "bad_parameter")
+    assert parameter in message
+    assert "expected" in message
+
+
+@pytest.mark.parametrize("query", ["user_id=1&since=1", "user_id=1&fan_out=2", "since=1&fan_out=2"])
+def test_users_a_continuation_and_a_fan_out_exclude_each_other(query: str) -> None:
+    status, code, message = error_of(Event(query))
+    assert (status, code) == (400, "bad_parameter")
+    assert "exclude each other" in message
+
+
+def test_a_request_names_a_thousand_users_at_most() -> None:
+    everyone = "&".join(f"user_id={user_id}" for user_id in USERS)
+    assert error_of(Event(everyone))[:2] == (413, "too_many_users")
+    thousand = everyone.rpartition("&")[0]
+    assert parsed(f"{thousand}&{thousand}").objects == tuple(sorted(f"{user_id}.csv" for user_id in USERS[:-1]))
+
+
+def test_an_event_names_a_thousand_users_at_most() -> None:
+    keys = [f"{user_id}.csv" for user_id in USERS]
+    assert error_of(notification(*keys))[:2] == (413, "too_many_users")
+    photos = [f"{user_id}.png" for user_id in USERS[:-1]]
+    assert objects_of(*keys[:-1], *photos) == tuple(sorted(keys[:-1]))
+
+
+def test_an_event_names_users_and_misnamed_csvs() -> None:
+    assert objects_of("1.png", "1.csv", "a b+ü.csv", "1.x.csv", "2.CSV") == ("1.csv", "1.x.csv", "2.CSV", "a b+ü.csv")
+
+
+@pytest.mark.parametrize("key", ["notes.txt", "folder/1.csv", "folder/", "1.gif", "x.png", "a\0.csv", ""])
+def test_an_event_for_an_unrelated_key_asks_for_nothing(key: str) -> None:
+    assert objects_of(key) == ()
+
+
+def test_an_event_for_another_bucket_asks_for_nothing() -> None:
+    assert objects_of("1.csv", bucket="res") == ()
+
+
+@pytest.mark.parametrize("key", ["%ff.csv", "%00.csv", "\ud800.csv"])
+def test_an_event_for_a_key_that_is_not_representable_asks_for_nothing(key: str) -> None:
+    body = json.dumps({"Records": [{"s3": {"bucket": {"name": "src"}, "object": {"key": key}}}]}).encode()
+    assert parse_request(Event(body=body), "src").objects == ()
+
+
+def test_an_event_takes_no_parameters() -> None:
+    event = notification("1.csv")
+    event.query = MultiDict({"user_id": "1"})
+    assert error_of(event)[:2] == (400, "bad_parameter")
 
 
 def basic(user: str, password: str) -> str:
     return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
 
 
-@pytest.mark.parametrize("given", ["Bearer s3cret", "bearer s3cret", basic("", "s3cret"), basic("anyone", "s3cret")])
-def test_the_token_opens(given: str) -> None:
-    require_token(Event(given), "s3cret")
+def authorized(authorization: str | None) -> Any:
+    return Event() if authorization is None else Event("", b"", Authorization=authorization)
 
 
 @pytest.mark.parametrize(
-    "given",
+    "authorization", ["Bearer s3cret", "bearer s3cret", basic("", "s3cret"), basic("anyone", "s3cret")]
+)
+def test_the_token_authorizes(authorization: str) -> None:
+    require_token(authorized(authorization), "s3cret")
+
+
+@pytest.mark.parametrize(
+    "authorization",
     [
         None,
         "",
@@ -38,13 +182,13 @@ def test_the_token_opens(given: str) -> None:
         "Bearer ü",
     ],
 )
-def test_anything_else_is_refused_and_told_how(given: str | None) -> None:
+def test_anything_else_is_unauthorized_and_says_what_is_expected(authorization: str | None) -> None:
     with pytest.raises(ApiError) as raised:
-        require_token(Event(given), "s3cret")
+        require_token(authorized(authorization), "s3cret")
     assert raised.value.status == 401
     assert "Bearer" in raised.value.headers["WWW-Authenticate"]
     assert "s3cret" not in raised.value.message
 
 
-def test_without_a_token_everyone_may() -> None:
-    require_token(Event(None), "")
+def test_without_a_configured_token_everyone_is_authorized() -> None:
+    require_token(authorized(None), "")

@@ -1,4 +1,4 @@
-"""The sample shows what it promises: a hundred people of many scripts, photos, and files that are refused."""
+"""The sample shows what it promises: a hundred people of many scripts, photos, and files that are rejected."""
 
 import struct
 import unicodedata
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from process_data.fetch import Fetched
-from process_data.keys import read_key
+from process_data.keys import parse_key
 from process_data.parse import Parsed, parse
-from process_data.rejection import Rejection
+from process_data.rejections import Rejection
 
 from infra.local.sample import write
 
@@ -29,15 +29,15 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def parsed(directory: Path) -> Parsed:
     paths = [path for path in sorted(directory.glob("*.csv")) if path.stem.isdigit()]
     batch: list[Fetched | Rejection] = [Fetched(path.name, path.read_bytes(), "etag", NOW) for path in paths]
-    return parse(batch, NOW)
+    return parse(batch, int(NOW.timestamp() * 1000))
 
 
 def test_a_hundred_people_are_good(parsed: Parsed) -> None:
-    assert len(parsed.records) == 100
-    assert parsed.records["user_id"].is_unique
+    assert len(parsed.rows) == 100
+    assert parsed.rows["user_id"].is_unique
 
 
-def test_the_bad_files_are_refused_for_different_reasons(directory: Path, parsed: Parsed) -> None:
+def test_the_bad_files_are_rejected_for_different_reasons(directory: Path, parsed: Parsed) -> None:
     assert {rejection.object: rejection.code for rejection in parsed.rejections} == {
         "2001.csv": "no_row",
         "2002.csv": "not_an_integer",
@@ -49,8 +49,8 @@ def test_the_bad_files_are_refused_for_different_reasons(directory: Path, parsed
 
 def test_most_people_have_a_photo_of_their_own_and_one_photo_is_nobodys(directory: Path, parsed: Parsed) -> None:
     photos = {path.stem: path.read_bytes() for path in directory.glob("*.png")}
-    assert len(photos.keys() & set(parsed.records["user_id"])) == 75
-    assert photos.keys() - set(parsed.records["user_id"]) == {"2005"}
+    assert len(photos.keys() & set(parsed.rows["user_id"])) == 75
+    assert photos.keys() - set(parsed.rows["user_id"]) == {"2005"}
     assert len(set(photos.values())) == len(photos)
 
 
@@ -76,7 +76,7 @@ def png_chunks(image: bytes) -> dict[str, bytes]:
 
 
 def test_the_names_come_from_many_scripts(parsed: Parsed) -> None:
-    letters = {letter for name in parsed.records["first_name"] + parsed.records["last_name"] for letter in name}
+    letters = {letter for name in parsed.rows["first_name"] + parsed.rows["last_name"] for letter in name}
     scripts = {unicodedata.name(letter).split()[0] for letter in letters if letter.isalpha()}
     assert scripts >= {
         *("LATIN", "CYRILLIC", "GREEK", "ARABIC", "HEBREW", "CJK", "HIRAGANA", "KATAKANA", "HANGUL"),
@@ -85,7 +85,7 @@ def test_the_names_come_from_many_scripts(parsed: Parsed) -> None:
 
 
 def test_the_files_are_awkward_in_every_way_that_is_allowed(directory: Path, parsed: Parsed) -> None:
-    bodies = [(directory / f"{user_id}.csv").read_bytes() for user_id in parsed.records["user_id"]]
+    bodies = [(directory / f"{user_id}.csv").read_bytes() for user_id in parsed.rows["user_id"]]
     assert any(body.startswith("\ufeff".encode()) for body in bodies)
     assert any(b"\r\n" in body for body in bodies)
     assert any(b'""' in body for body in bodies)
@@ -95,7 +95,7 @@ def test_the_files_are_awkward_in_every_way_that_is_allowed(directory: Path, par
 
 
 def test_births_spread_over_a_century_and_a_leap_day(parsed: Parsed) -> None:
-    births = [datetime.fromtimestamp(birthts / 1000, UTC).date() for birthts in parsed.records["birthts"]]
+    births = [datetime.fromtimestamp(birthts / 1000, UTC).date() for birthts in parsed.rows["birthts"]]
     assert min(births) < date(1917, 1, 1)
     assert max(births) > date(2025, 1, 1)
     assert len({birth.year // 10 for birth in births}) == 12
@@ -110,5 +110,5 @@ def test_the_files_are_the_same_each_time(directory: Path, tmp_path: Path) -> No
 
 
 def test_every_kind_of_key_is_there(directory: Path) -> None:
-    kinds = Counter(read_key(path.name).kind for path in directory.iterdir())
+    kinds = Counter(parse_key(path.name).kind for path in directory.iterdir())
     assert kinds == {"csv": 104, "photo": 76, "bad_name": 1, "ignored": 1}
