@@ -34,7 +34,7 @@ RUNS = Listing(
         "id",
         "trigger",
         "call_id",
-        "prefix",
+        "scope",
         "started_at",
         "finished_at",
         "status",

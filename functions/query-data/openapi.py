@@ -55,9 +55,9 @@ _SCHEMAS = {
     "Run": _object(
         {
             "id": {"type": "integer"},
-            "trigger": {"type": "string", "enum": ["cron", "http", "event"]},
+            "trigger": {"type": "string", "enum": ["cron", "http", "event", "continuation"]},
             "call_id": _null_or(_TEXT),
-            "prefix": _null_or(_TEXT),
+            "scope": {"type": "string", "enum": ["bucket", "users"]},
             "started_at": _TIME,
             "finished_at": _null_or(_TIME),
             "status": {"type": "string", "enum": ["running", "done", "partial", "failed"]},
