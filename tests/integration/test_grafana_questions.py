@@ -41,9 +41,15 @@ def busy(roll: Stack) -> Stack:
     roll.bucket.put("1001.csv", b"no header\nat all\n")
     roll.process()
     roll.event("1000.csv")
+    roll.sql("insert into hints (object, tick) values ('1002.csv', 1)")
     roll.sql(
-        "insert into runs (trigger, prefix, finished_at, status, summary, error)"
-        " values ('http', '1', now(), 'failed', '{}', 'it broke')"
+        "insert into runs (trigger, finished_at, continued_at, status, summary)"
+        " values ('continuation', now(), now(), 'partial', :summary)",
+        summary=json.dumps({"segments": {"remaining": 3}, "remaining": 7, "unreadable": 2}),
+    )
+    roll.sql(
+        "insert into runs (trigger, scope, finished_at, status, summary, error)"
+        " values ('http', 'users', now(), 'failed', '{}', 'it broke')"
     )
     return roll
 
@@ -68,15 +74,27 @@ def answer(reader: pg8000.native.Connection, title: str) -> object:
 def test_what_the_panels_show_is_so(busy: Stack, reader: pg8000.native.Connection) -> None:
     assert answer(reader, "People") == [[1]]
     assert answer(reader, "Rejected files") == [[1]]
-    assert answer(reader, "Runs under way") == [[0]]
-    assert answer(reader, "Outputs to be written") == [[0]]
+    assert answer(reader, "Runs in progress") == [[0]]
+    assert answer(reader, "Waiting hints") == [[1]]
+    assert answer(reader, "Pending exports") == [[0]]
+    assert answer(reader, "Unreadable objects") == [[2]]
     assert answer(reader, "Rejected files by reason") == [["unknown_column", 1]]
-    [[seconds]] = reader.run(plain(QUESTIONS["Since the last whole run"][0]))
-    assert 0 <= seconds < 60
+    for title in ("Time since the last full run", "Age of the oldest scan"):
+        [[seconds]] = reader.run(plain(QUESTIONS[title][0]))
+        assert 0 <= seconds < 60
     outcomes = reader.run(plain(QUESTIONS["Runs by outcome"][0]))
     assert sum(row[2] for row in outcomes if row[1] == "done") == 2
-    assert [row[5:] for row in reader.run(plain(QUESTIONS["Runs that failed or were cut short"][0]))] == [
-        ["failed", None, "it broke"]
-    ]
+    failed, partial = reader.run(plain(QUESTIONS["Failed and incomplete runs"][0]))
+    assert failed[3:] == ["http", "users", "failed", None, None, None, None, "it broke"]
+    assert partial[3:9] == ["continuation", "bucket", "partial", 3, 7, 2]
+    assert partial[9] is not None
     stages = {row[1] for row in reader.run(plain(QUESTIONS["Seconds by stage"][0]))}
-    assert stages == {"list", "diff", "fetch", "parse", "store", "export", "total"}
+    assert stages == {"list", "reconcile", "fetch", "parse", "store", "export", "total"}
+
+
+def test_only_a_run_over_the_bucket_counts_as_a_full_run(roll: Stack, reader: pg8000.native.Connection) -> None:
+    roll.process()
+    roll.sql("update runs set finished_at = now() - interval '1 hour'")
+    roll.process("?user_id=1")
+    [[seconds]] = reader.run(plain(QUESTIONS["Time since the last full run"][0]))
+    assert seconds >= 3600
