@@ -19,7 +19,7 @@ class Application:
         self.settings, self.stopping = settings, stopping
         self.objects = Objects(settings, connections=settings.fetch_threads + settings.workers)
         self.pool = Pool(settings)
-        self.helpers = BoundedSemaphore(settings.workers)
+        self.helpers = BoundedSemaphore(settings.workers - 1)
         self.fetches = ThreadPoolExecutor(settings.fetch_threads, thread_name_prefix="fetch")
         self.listings = ThreadPoolExecutor(settings.workers + 4, thread_name_prefix="list")
 

@@ -133,7 +133,8 @@ class Scanner:
                 if self._deadline.expired and counters.progressed:
                     return batch[0]
                 current = upcoming or self._submit(batch)
-                upcoming = self._submit(batches[number + 1]) if number + 1 < len(batches) else []
+                has_next = number + 1 < len(batches) and not self._deadline.expired
+                upcoming = self._submit(batches[number + 1]) if has_next else []
                 with counters.stage("fetch"):
                     results = collect(current, self._patience, connection.keep_alive)
                     self._check_available(results)

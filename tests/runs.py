@@ -1,0 +1,65 @@
+"""Runs of process-data in this process, on the stack's servers."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from process_data.application import Application
+from process_data.request import Request
+from process_data.run import Run
+from process_data.runs import Trigger
+from process_data.settings import Settings
+from process_data.shared.storage.errors import Unavailable
+from process_data.shared.storage.objects import ListingPage, Object, Objects
+from process_data.shared.storage.settings import load
+
+from tests.stack import Stack
+
+
+@contextmanager
+def application(stack: Stack, objects: type[Objects] = Objects, **settings: str) -> Iterator[Application]:
+    """The application object of a process, with some settings replaced. `objects` may be an S3 client that fails."""
+    made = Application(load(Settings, stack.process_settings | settings), threading.Event())
+    made.objects = objects(made.settings, connections=made.settings.fetch_threads)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def run(made: Application, trigger: Trigger = Trigger.HTTP, **request: Any) -> dict[str, Any]:
+    """Run once and return the summary."""
+    return Run(made, Request(trigger, **request)).execute()
+
+
+class Paused(Objects):
+    """S3 that holds back what the first GET returned until `go` is set."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.reached, self.go = threading.Event(), threading.Event()
+
+    def get(self, bucket: str, key: str, *, limit: int) -> Object:
+        fetched = super().get(bucket, key, limit=limit)
+        if not self.reached.is_set():
+            self.reached.set()
+            assert self.go.wait(60)
+        return fetched
+
+
+class Failing(Objects):
+    """S3 that returns 500 for some objects, and for listings that begin after some keys."""
+
+    objects: frozenset[str] = frozenset()
+    starts: frozenset[str] = frozenset()
+
+    def get(self, bucket: str, key: str, *, limit: int) -> Object:
+        if key in self.objects:
+            raise Unavailable("s3", f"S3 answered 500 for {key}")
+        return super().get(bucket, key, limit=limit)
+
+    def list_page(self, bucket: str, *, start_after: str = "", **named: Any) -> ListingPage:
+        if start_after in self.starts and named.get("limit") != 1:  # the least that can be listed is
+            raise Unavailable("s3", f"S3 answered 500 for the listing after {start_after}")
+        return super().list_page(bucket, start_after=start_after, **named)
