@@ -82,10 +82,10 @@ def test_rejected_lists_what_was_refused_page_by_page(roll: Stack) -> None:
 
 
 def test_runs_lists_what_ran_the_latest_first(roll: Stack) -> None:
-    ran = [roll.process("?prefix=4" if n % 2 else "")["run_id"] for n in range(7)]
+    ran = [roll.process("?user_id=4" if n % 2 else "")["run_id"] for n in range(7)]
     found = everything(roll, "/runs", 3)
     assert [one["id"] for one in found] == ran[::-1]
-    assert [one["prefix"] for one in found] == ["", "4", "", "4", "", "4", ""]
+    assert [one["scope"] for one in found] == ["bucket", "users", "bucket", "users", "bucket", "users", "bucket"]
     assert all(one["finished_at"] >= one["started_at"] for one in found)
 
 

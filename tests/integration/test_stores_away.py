@@ -1,12 +1,14 @@
-"""A store that is away, or declines, is named in a 503 that says when to come back; nothing leaks."""
+"""A backend that is unavailable, or denies access, is named in a 503 with Retry-After; nothing leaks."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import process_data.handler
 import pytest
 import query_data.handler
 from flask import Response
+from process_data.shared.storage.errors import SettingError
 from werkzeug.datastructures import Headers, MultiDict
 
 from tests.stack import Stack
@@ -23,7 +25,8 @@ class Event:
 @pytest.fixture
 def process(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Response]]:
     """process-data with some of the stack's settings replaced."""
-    process_data.handler._stores.cache_clear()
+    made = process_data.handler._application
+    made.clear()
 
     def call(**replaced: str) -> Response:
         for name, value in {**stack.process_settings, **replaced}.items():
@@ -31,7 +34,9 @@ def process(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         return process_data.handler.handle(Event("POST"), None)
 
     yield call
-    process_data.handler._stores.cache_clear()
+    with suppress(SettingError):
+        made.get().close()
+    made.clear()
 
 
 @pytest.fixture
@@ -71,7 +76,7 @@ def error(response: Response) -> tuple[int, Any, str]:
         ({"postgres_database": "nowhere"}, "postgresql_refused", "nowhere"),
     ],
 )
-def test_process_data_says_which_store_is_away(
+def test_process_data_says_which_backend_is_unavailable(
     process: Callable[..., Response], replaced: dict[str, str], code: str, message: str
 ) -> None:
     response = process(**replaced)
@@ -83,7 +88,7 @@ def test_process_data_says_which_store_is_away(
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz"])
-def test_query_data_says_that_the_database_is_away(query: Callable[..., Response], path: str) -> None:
+def test_query_data_says_that_the_database_is_unavailable(query: Callable[..., Response], path: str) -> None:
     response = query(path, postgres_port="1")
     status, code, _ = error(response)
     assert (status, code) == (503, "postgresql_unavailable")
@@ -107,7 +112,9 @@ def test_a_missing_setting_is_named(process: Callable[..., Response], name: str)
     assert message.startswith(f"{name} is not set")
 
 
-def test_a_run_that_failed_is_recorded_and_the_next_one_goes_on(roll: Stack, process: Callable[..., Response]) -> None:
+def test_a_run_that_failed_is_recorded_and_the_next_one_continues(
+    roll: Stack, process: Callable[..., Response]
+) -> None:
     roll.bucket.put_person("1")
     assert process(s3_endpoint="127.0.0.1:1").status_code == 503
     assert roll.sql("select status, error ~ '127.0.0.1:1' from runs") == [["failed", True]]
