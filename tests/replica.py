@@ -1,4 +1,4 @@
-"""A process of query-data beside the stack's own: with other settings, to be stopped, timed or measured."""
+"""A function's process beside the stack's own: with other settings, to be stopped, timed or measured."""
 
 import os
 import signal

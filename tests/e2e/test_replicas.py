@@ -1,31 +1,86 @@
-"""Several replicas of a function share the work that fan_out spreads."""
+"""Several replicas of a function share the work that a fan-out queues."""
 
+import shutil
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.stack import Stack, running
+from tests.e2e.conftest import Toy
+from tests.stack import ROOT, Stack, connected
+
+PEOPLE = 1000
+SEGMENT = 20  # keys
+TOKEN = "s3cret"
 
 
-def test_replicas_share_a_fan_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def replicated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Toy]:
+    """This project with two replicas of process-data, a token, and small segments that each scans one by one."""
+    project = tmp_path / "project"
+    for directory in ("functions", "shared"):
+        shutil.copytree(ROOT / directory, project / directory, ignore=shutil.ignore_patterns("__pycache__"))
+    text = (ROOT / "stack.yml").read_text(encoding="utf-8")
+    small = f'segment_keys: "{SEGMENT}"\n      workers: "1"\n      run_deadline:'
+    assert text.count("run_deadline:") == 1
+    (project / "stack.yml").write_text(text.replace("run_deadline:", small), encoding="utf-8")
+    (tmp_path / "token").write_text(f"{TOKEN}\n", encoding="utf-8")
+    monkeypatch.setenv("API_TOKEN_FILE", str(tmp_path / "token"))
     monkeypatch.setenv("REPLICAS", "2")
-    with running(tmp_path / "state") as stack:
-        status = stack.request("GET", "/system/function/process-data").json()
-        assert (status["replicas"], status["availableReplicas"]) == (2, 2)
-        with ThreadPoolExecutor(8) as executor:
-            list(executor.map(lambda number: stack.bucket.put_person(f"{number:03}"), range(1000)))
-        assert stack.request("POST", "/function/process-data?fan_out=1").status == 202
-        stack.wait_until(lambda: stack.sql("select count(*) from runs where status = 'done'") == [[10]])
-        assert stack.process()["unchanged"] == 1000
-        lines = (stack.state / "logs/process-data.log").read_text(encoding="utf-8").splitlines()
-        assert len({line.split()[1] for line in lines if '"event": "run"' in line}) == 2  # pids
+    monkeypatch.setenv("RUN_DEADLINE", "300")
+    monkeypatch.setenv("EXEC_TIMEOUT", "310s")
+    monkeypatch.setenv("HTTP_TIMEOUT", "320s")
+    toy = Toy(tmp_path / "state", project)
+    try:
+        toy.cli("up", "--detach", "--port", "0", "--no-sample")
+        yield toy
+    finally:
+        toy.remove()
+
+
+def test_replicas_share_a_fan_out(replicated: Toy) -> None:
+    status = replicated.request("GET", "/system/function/process-data").json()
+    assert (status["replicas"], status["availableReplicas"]) == (2, 2)
+    with ThreadPoolExecutor(8) as executor:
+        list(executor.map(lambda number: replicated.bucket.put_person(f"1{number:03}"), range(PEOPLE)))
+    assert replicated.process()["added"] == PEOPLE
+    replicated.sql("update users set first_name = 'Old', csv_etag = ''")
+    with connected(replicated.process_settings) as holder:
+        [[count, _]] = holder.run(
+            "select count(*), count(pg_advisory_lock(:space, id)) from segments", space=0x7365676D
+        )
+        assert count >= PEOPLE // SEGMENT
+        response = replicated.request("POST", "/function/process-data?fan_out=2")
+        assert response.status == 202, response.body
+        replicated.wait_until(lambda: _in_progress(replicated) == 2)  # both wait for the segments that are held
+    replicated.wait_until(lambda: _in_progress(replicated) == 0, seconds=300)
+    calls = [one["call_id"] for one in response.json()["runs"]]
+    ran = replicated.sql(
+        "select status, trigger, summary -> 'segments' -> 'scanned', summary -> 'updated' from runs "
+        "where call_id = any(:calls)",
+        calls=calls,
+    )
+    assert [(status, trigger) for status, trigger, *_ in ran] == [("done", "continuation")] * 2  # the token was sent
+    assert sum(scanned for *_, scanned, _ in ran) == count
+    assert sum(updated for *_, updated in ran) == PEOPLE
+    assert min(updated for *_, updated in ran) > 0
+    log = (replicated.state / "logs/process-data.log").read_text(encoding="utf-8")
+    lines = [line for line in log.splitlines() if any(f'"call_id": "{call}"' in line for call in calls)]
+    assert len({line.split()[1] for line in lines if '"event": "run"' in line}) == 2  # pids
+    assert TOKEN not in log
+    assert replicated.process()["unchanged"] == PEOPLE
+
+
+def _in_progress(stack: Stack) -> int:
+    [[count]] = stack.sql("select count(*) from runs where finished_at is null")
+    return int(count)
 
 
 @pytest.mark.parametrize("replicas", ["0", "6", "two"])
-def test_a_bad_number_of_replicas_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replicas: str) -> None:
+def test_an_invalid_number_of_replicas_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replicas: str) -> None:
     monkeypatch.setenv("REPLICAS", replicas)
-    refused = Stack(tmp_path / "state").cli("up", "--detach", "--port", "0", check=False)
-    assert refused.returncode == 1
+    failed = Stack(tmp_path / "state").cli("up", "--detach", "--port", "0", check=False)
+    assert failed.returncode == 1
     message = f"process-data: labels.com.openfaas.scale.min: {replicas!r} is not allowed: 1 2 3 4 5"
-    assert message in refused.stdout + refused.stderr
+    assert message in failed.stdout + failed.stderr
