@@ -19,8 +19,12 @@ from tests.stack import Stack
 
 @contextmanager
 def application(stack: Stack, objects: type[Objects] = Objects, **settings: str) -> Iterator[Application]:
-    """The application object of a process, with some settings replaced. `objects` may be an S3 client that fails."""
-    made = Application(load(Settings, stack.process_settings | settings), threading.Event())
+    """The application object of a process, with some settings replaced. `objects` may be an S3 client that fails.
+
+    There is no gateway unless one is given, so nothing goes on by itself.
+    """
+    values = stack.process_settings | {"gateway_url": "http://127.0.0.1:1"} | settings
+    made = Application(load(Settings, values), threading.Event())
     made.objects = objects(made.settings, connections=made.settings.fetch_threads)
     try:
         yield made

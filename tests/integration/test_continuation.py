@@ -115,7 +115,7 @@ def test_a_queue_that_is_full_costs_nothing_but_time(people: Stack, status: int)
 
 
 def test_a_gateway_that_is_not_there_costs_nothing_but_time(people: Stack) -> None:
-    with application(people, Slow, gateway_url="http://127.0.0.1:1", **SMALL) as made:
+    with application(people, Slow, **SMALL) as made:
         assert run(made)["continued"] is False
     assert people.process()["status"] == "done"
 
@@ -171,7 +171,7 @@ def test_a_partial_run_leaves_an_export_that_takes_long(people: Stack) -> None:
     people.process()
     people.sql("update users set csv_etag = ''")
     people.sql("update outputs set seconds = 2, written_at = clock_timestamp(), changed = changed + 1")
-    with application(people, Slow, gateway_url="http://127.0.0.1:1", **SMALL) as made:
+    with application(people, Slow, **SMALL) as made:
         summary = run(made)
     assert (summary["status"], summary["output"]["written"], summary["output"]["pending"]) == ("partial", False, True)
 

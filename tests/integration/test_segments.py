@@ -235,7 +235,7 @@ def test_every_run_makes_progress_however_short_its_time(
     [[since]] = roll.sql("select nextval('ticks')")
     with counting(roll.process_settings["s3_endpoint"]) as (endpoint, asked):
         small = {"segment_keys": "50", "batch_size": "10", "fetch_threads": "4", "workers": "1", "run_deadline": "1"}
-        with application(roll, slow, s3_endpoint=endpoint, gateway_url="http://127.0.0.1:1", **small) as made:
+        with application(roll, slow, s3_endpoint=endpoint, **small) as made:
             while status == "partial":
                 summary = run(made, Trigger.CONTINUATION, since=since)
                 assert summary["segments"]["scanned"] > 0
@@ -251,7 +251,7 @@ def test_every_run_makes_progress_however_short_its_time(
 def test_a_run_that_is_stopped_says_partial_and_keeps_what_it_did(roll: Stack) -> None:
     put_people(roll, range(100))
     slow = type("Slow", (Slow,), {"get_seconds": 0.05})
-    with application(roll, slow, batch_size="10", fetch_threads="2", gateway_url="http://127.0.0.1:1") as made:
+    with application(roll, slow, batch_size="10", fetch_threads="2") as made:
         threading.Timer(0.6, made.stopping.set).start()
         summary = run(made)
         assert summary["status"] == "partial"

@@ -1,0 +1,114 @@
+"""A database of version 1 goes on with version 2, without a file being read again."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from process_data.rejections import RULES
+from process_data.shared.storage.records import Connection
+from process_data.shared.storage.schema import MIGRATIONS, migrate
+from process_data.shared.storage.settings import RecordsSettings, load
+
+from tests.proxy import counting
+from tests.runs import application, run
+from tests.stack import Stack
+
+VERSION_1 = ("0001_roll", "0002_overlap", "0003_questions")
+
+DROP = """
+drop table users, rejected, runs, outputs, migrations, segments, hints cascade;
+drop sequence ticks
+"""
+
+
+@pytest.fixture
+def version_1(roll: Stack, tmp_path: Path) -> Iterator[Connection]:
+    """A connection to the database as version 1 leaves it, empty."""
+    for name in VERSION_1:
+        shutil.copy(MIGRATIONS / f"{name}.sql", tmp_path)
+    with Connection(load(RecordsSettings, roll.process_settings)) as connection:
+        connection.script(DROP)
+        try:
+            assert migrate(connection, tmp_path) == list(VERSION_1)
+            yield connection
+        finally:
+            migrate(connection)
+
+
+def etag(stack: Stack, key: str) -> str:
+    found = stack.bucket.client.stat_object(bucket_name="src", object_name=key)
+    return str(found.etag).strip('"')
+
+
+def test_people_and_rejections_are_kept_and_nothing_is_read_again(roll: Stack, version_1: Connection) -> None:
+    for number in range(5):
+        roll.bucket.put_person(f"{number}", birthts=number)
+    roll.bucket.put("0.png", b"photo")
+    for key in ("bad.csv", "5.csv", "6.csv", "7.csv", "8.csv"):
+        roll.bucket.put(key, b"nonsense")
+    roll.bucket.put_person("7", last="Older")
+    for number in range(5):
+        version_1.run(
+            "insert into users (user_id, first_name, last_name, birthts, img_path, csv_etag, csv_modified) "
+            "values (:user, 'Ada', 'Lovelace', :birthts, :image, :etag, now())",
+            user=str(number),
+            birthts=number,
+            image="src/0.png" if number == 0 else None,
+            etag=etag(roll, f"{number}.csv"),
+        )
+    rejected: dict[str, tuple[str, str]] = {
+        "bad.csv": ("bad_name", "the name must be <user_id>.csv, the user_id 1 to 18 digits"),
+        "5.csv": ("missing_column", "the column first_name is missing"),
+        "6.csv": ("in_the_future", "birthts is '4102444800000': the birth must not be in the future"),
+        "7.csv": ("older_version", "it was last modified at …, before the version on the roll"),
+        "8.csv": ("in_the_future", "birthts is '+999999999999999999': the birth must not be in the future"),
+    }
+    for key, (code, message) in rejected.items():
+        version_1.run(
+            "insert into rejected (object, etag, code, message) values (:key, :etag, :code, :message)",
+            key=key,
+            etag=etag(roll, key),
+            code=code,
+            message=message,
+        )
+    for prefix, status in (("", "done"), ("1", "partial"), (None, "done")):
+        version_1.run(
+            "insert into runs (trigger, prefix, status, finished_at) values ('cron', :prefix, :status, now())",
+            prefix=prefix,
+            status=status,
+        )
+    assert migrate(version_1) == ["0004_segments"]
+    assert version_1.run("select scope from runs order by id") == [["bucket"], ["users"], ["users"]]
+    assert version_1.run("select start, keys from segments") == [["", 6]]
+    assert version_1.run("select object, rules, retry_after from rejected order by object") == [
+        ["5.csv", RULES, None],
+        ["6.csv", RULES, 4102444800000],
+        ["8.csv", RULES, 999999999999999999],
+        ["bad.csv", RULES, None],
+    ]
+    with counting(roll.process_settings["s3_endpoint"]) as (endpoint, asked):
+        with application(roll, s3_endpoint=endpoint) as made:
+            summary: dict[str, Any] = run(made)
+    assert (summary["status"], summary["unchanged"], summary["added"], summary["rejected"]) == ("done", 5, 1, 4)
+    assert asked["GET"] == 1  # what was `older_version` is what the bucket holds
+
+
+def test_version_1_may_go_on_with_the_new_tables(roll: Stack) -> None:
+    """After a rollback it writes rows without the new columns; version 2 checks its rejections again."""
+    roll.bucket.put("1.csv", b"nonsense")
+    roll.process()
+    with Connection(load(RecordsSettings, roll.process_settings)) as connection:
+        connection.run("insert into runs (trigger, call_id, prefix) values ('http', null, '')")
+        connection.run("delete from rejected")
+        connection.run(
+            "insert into rejected (object, etag, code, message) values ('1.csv', :etag, 'empty', 'wrong')",
+            etag=etag(roll, "1.csv"),
+        )
+    with counting(roll.process_settings["s3_endpoint"]) as (endpoint, asked):
+        with application(roll, s3_endpoint=endpoint) as made:
+            assert run(made)["rejections"][0]["code"] == "unknown_column"
+            assert asked["GET"] == 1
+            run(made)
+            assert asked["GET"] == 1
