@@ -14,7 +14,7 @@ from .upload import upload
 QUERY = "min_age=30.5&is_image_exists=true"
 
 _ROWS = 5
-_COUNTS = ("listed", "added", "updated", "unchanged", "images_changed", "ignored", "rejected")
+_COUNTS = ("listed", "added", "updated", "unchanged", "images_changed", "ignored", "rejected", "unreadable")
 _COLUMNS = ("user_id", "first_name", "last_name", "birthdate", "age", "img_path")
 
 Say = Callable[[str], None]
@@ -62,7 +62,10 @@ def _show_summary(summary: dict[str, Any], say: Say) -> None:
     counts = ", ".join(f"{summary[name]} {name.replace('_', ' ')}" for name in _COUNTS)
     output = summary["output"]
     say(f"  {summary['status']} in {summary['seconds']['total']:.2f} s: {counts}")
-    say(f"  {output['object']}: {output['rows']} rows, {'written' if output['written'] else 'unchanged'}")
+    state = "written" if output["written"] else "pending" if output["pending"] else "unchanged"
+    say(f"  {output['object']}: {output['rows']} rows, {state}")
+    if summary["continued"]:
+        say("  the rest is queued and continues in the background")
     for rejection in summary["rejections"][:_ROWS]:
         line = f", line {rejection['line']}" if rejection["line"] else ""
         say(f"  rejected {rejection['object']}{line}: {rejection['message']}")
