@@ -27,6 +27,6 @@ grant select on all tables in schema public to rollcall_query;
 alter default privileges for role rollcall_process in schema public grant select on tables to rollcall_query;
 alter role rollcall_query set default_transaction_read_only = on;
 
--- A client that went away in mid-transaction holds no lock for long.
+-- A client that vanished in mid-transaction holds no lock for long. The functions' own sessions set shorter limits.
 alter role rollcall_process set idle_in_transaction_session_timeout = '5min';
 alter role rollcall_query set idle_in_transaction_session_timeout = '1min';

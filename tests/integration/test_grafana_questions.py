@@ -1,4 +1,4 @@
-"""Every question of the dashboard to PostgreSQL is answered, to the role that can only read."""
+"""Every query of the dashboard and of the page on monitoring runs, for the role that can only read."""
 
 import json
 import re
@@ -16,6 +16,8 @@ QUESTIONS = {
     for target in panel.get("targets", [])
     if "rawSql" in target
 }
+
+MONITORING = (ROOT / "infra/README.md").read_text(encoding="utf-8").split("\n## Monitoring\n")[1].split("\n## ")[0]
 
 
 def plain(sql: str) -> str:
@@ -98,3 +100,11 @@ def test_only_a_run_over_the_bucket_counts_as_a_full_run(roll: Stack, reader: pg
     roll.process("?user_id=1")
     [[seconds]] = reader.run(plain(QUESTIONS["Time since the last full run"][0]))
     assert seconds >= 3600
+
+
+@pytest.mark.parametrize("sql", re.findall(r"`(select [^`]+)`", MONITORING))
+def test_every_query_to_monitor_runs_for_the_role_that_can_only_read(
+    busy: Stack, reader: pg8000.native.Connection, sql: str
+) -> None:
+    rows = reader.run(sql)
+    assert rows or "from outputs" in sql  # which has rows while an export is pending

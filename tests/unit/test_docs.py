@@ -2,11 +2,12 @@
 
 import argparse
 import dataclasses
+import json
 import re
 from pathlib import Path
 
 import pytest
-from process_data.rejection import Reason
+from process_data.rejections import Reason
 from process_data.settings import Settings
 from process_data.shared.storage.records import _GRACE
 from query_data.query import PARAMETERS
@@ -23,7 +24,8 @@ INFRA = ROOT / "infra/README.md"
 
 def table(document: Path, heading: str) -> list[list[str]]:
     """The cells of the first table under a heading, without its head; backquotes are taken off."""
-    section = document.read_text(encoding="utf-8").split(f" {heading}\n", 1)[1]
+    text = document.read_text(encoding="utf-8")
+    section = re.split(rf"^#+ {re.escape(heading)}\n", text, maxsplit=1, flags=re.MULTILINE)[1]
     rows = [line for line in re.split(r"\n#+ ", section)[0].splitlines() if line.startswith("|")]
     return [[cell.strip().strip("`") for cell in row.strip("|").split("|")] for row in rows[2:]]
 
@@ -70,7 +72,24 @@ def test_every_parameter_is_in_the_table_as_the_code_has_it() -> None:
 
 
 def test_every_reason_for_a_rejection_is_in_the_table() -> None:
-    assert [row[0] for row in table(README, "What is refused")] == [reason.value for reason in Reason]
+    assert [row[0] for row in table(README, "Rejected files")] == [reason.value for reason in Reason]
+
+
+def test_every_error_is_in_the_table_with_its_status() -> None:
+    sources = [
+        path.read_text(encoding="utf-8") for top in ("functions", "shared") for path in (ROOT / top).rglob("*.py")
+    ]
+    raised = {found for source in sources for found in re.findall(r'\b([45]\d\d), f?"([\w{}.]+)"', source)}
+    services = [service for source in sources for service in re.findall(r'Unavailable\(\s*"(\w+)"', source)]
+    errors = {(status, code.replace("{error.service}", one)) for status, code in raised for one in services}
+    rows = [(row[0], code) for row in table(README, "Errors") for code in row[1].replace("`", "").split(", ")]
+    assert sorted(rows) == sorted(errors)
+
+
+def test_the_summary_of_a_run_is_in_the_table_field_by_field() -> None:
+    fields = [field for row in table(README, "process-data") for field in row[0].replace("`", "").split(", ")]
+    [example] = re.findall(r"^\{\n {4}.*?^\}", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert fields == list(json.loads(example.replace("…", "0")))
 
 
 DOCUMENTS = sorted(path for path in ROOT.glob("**/*.md") if ".local" not in path.relative_to(ROOT).parts)
