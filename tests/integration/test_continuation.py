@@ -64,7 +64,7 @@ def since(path: str) -> int:
 
 
 def test_a_partial_run_queues_its_continuation_and_that_one_the_next(people: Stack) -> None:
-    with gateway(202) as (url, asked), application(people, Slow, gateway_url=url, api_token="s3cret", **SMALL) as made:  # noqa: S106
+    with gateway(202) as (url, asked), application(people, Slow, gateway_url=url, api_token="s3cret", **SMALL) as made:
         summary = run(made)
         assert (summary["status"], summary["continued"]) == ("partial", True)
         assert people.sql("select status, continued_at is not null from runs") == [["partial", True]]
@@ -118,6 +118,19 @@ def test_a_gateway_that_is_not_there_costs_nothing_but_time(people: Stack) -> No
     with application(people, Slow, **SMALL) as made:
         assert run(made)["continued"] is False
     assert people.process()["status"] == "done"
+
+
+def test_what_a_queue_loses_the_schedule_makes_up_for(people: Stack) -> None:
+    """Each run goes on where the last one ended, whoever triggers it."""
+    added, passes = 0, 0
+    with gateway(202) as (url, asked), application(people, Slow, gateway_url=url, **SMALL) as made:
+        while added < PEOPLE:
+            passes += 1
+            assert passes < 20
+            added += run(made, Trigger.CRON)["added"]
+        assert len(asked) == 1  # within a minute the next one is taken for queued
+    assert passes > 1
+    assert people.process()["unchanged"] == PEOPLE
 
 
 def test_a_run_that_achieved_nothing_is_not_continued(people: Stack) -> None:
@@ -178,7 +191,10 @@ def test_a_partial_run_leaves_an_export_that_takes_long(people: Stack) -> None:
 
 def test_an_export_that_needs_more_time_than_is_left_is_left_to_the_continuation(people: Stack) -> None:
     """That one has nothing else to do, so it has all of its time for it."""
-    with gateway(202) as (url, asked), application(people, Slow, gateway_url=url, fetch_threads="2", run_deadline="5") as made:
+    with (
+        gateway(202) as (url, asked),
+        application(people, Slow, gateway_url=url, fetch_threads="2", run_deadline="5") as made,
+    ):
         people.sql("update outputs set seconds = 3000")
         summary = run(made)
         assert (summary["status"], summary["segments"]["remaining"], summary["continued"]) == ("partial", 0, True)

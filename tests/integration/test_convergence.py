@@ -158,9 +158,7 @@ class Bucket:
 
     def clear(self) -> None:
         for one in list(self._client.list_objects(bucket_name=SOURCE, recursive=True, include_version=True)):
-            self._client.remove_object(
-                bucket_name=SOURCE, object_name=str(one.object_name), version_id=one.version_id
-            )
+            self._client.remove_object(bucket_name=SOURCE, object_name=str(one.object_name), version_id=one.version_id)
 
     def _put_person(self, user: str, person: Person) -> None:
         self._persons[user].append(person)
@@ -170,9 +168,7 @@ class Bucket:
         self.versions[user].append((content, self._write(f"{user}.csv", body)))
 
     def _write(self, key: str, body: bytes) -> str:
-        written = self._client.put_object(
-            bucket_name=SOURCE, object_name=key, data=io.BytesIO(body), length=len(body)
-        )
+        written = self._client.put_object(bucket_name=SOURCE, object_name=key, data=io.BytesIO(body), length=len(body))
         return str(written.version_id)
 
     def _delete(self, key: str) -> None:

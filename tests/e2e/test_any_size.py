@@ -1,0 +1,91 @@
+"""A bucket that no run could finish in its time is loaded by one request, through the gateway's queue."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.stack import Stack
+
+PEOPLE = 30_000
+USERS = [f"{number:05}" for number in range(PEOPLE)]
+
+
+@contextmanager
+def started(stack: Stack, monkeypatch: pytest.MonkeyPatch, **variables: str) -> Iterator[Stack]:
+    """The stack with runs of two seconds, and with these variables of stack.yml."""
+    with monkeypatch.context() as patched:
+        for name, value in {"RUN_DEADLINE": "2", **variables}.items():
+            patched.setenv(name, value)
+        stack.cli("up", "--detach", "--port", "0", "--no-sample")
+    fresh = Stack(stack.state)  # its ports are others
+    try:
+        yield fresh
+    finally:
+        fresh.cli("down")
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The state directory of a stack whose bucket has 30,000 people."""
+    stack = Stack(tmp_path_factory.mktemp("size") / "state")
+    try:
+        with pytest.MonkeyPatch.context() as patched, started(stack, patched) as running, ThreadPoolExecutor(8) as pool:
+            list(pool.map(running.bucket.put_person, USERS))
+        yield stack.state
+    finally:
+        stack.remove()
+
+
+def forget(stack: Stack) -> None:
+    stack.process("?user_id=0")  # makes the tables
+    stack.sql("truncate users, rejected, runs, segments, hints restart identity")
+    stack.sql("insert into segments (start) values ('')")
+    stack.sql("update outputs set changed = 1, written = 0, rows = 0, etag = null, seconds = 0, written_at = null")
+
+
+def is_loaded(stack: Stack) -> bool:
+    [[count]] = stack.sql("select count(*) from users")
+    [[pending, running]] = stack.sql(
+        "select (select count(*) from outputs where changed <> written), "
+        "(select count(*) from runs where finished_at is null)"
+    )
+    return (count, pending, running) == (PEOPLE, 0, 0)
+
+
+def check_whole(stack: Stack) -> None:
+    assert [user for (user,) in stack.sql("select user_id from users order by user_id")] == USERS
+    output = stack.bucket.read("output.csv").decode().splitlines()
+    assert [line.partition(",")[0] for line in output[1:]] == USERS
+    summary = stack.process()
+    assert summary["segments"]["remaining"] == 0 or summary["status"] == "partial"
+
+
+def test_one_request_loads_a_bucket_of_any_size(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with started(Stack(state), monkeypatch) as stack:
+        forget(stack)
+        first = stack.process()
+        assert (first["status"], first["continued"]) == ("partial", True)
+        stack.wait_until(lambda: is_loaded(stack), seconds=300)
+        check_whole(stack)
+        runs = stack.sql("select trigger, status, (summary ->> 'added')::int from runs order by id")
+        own = [run for run in runs if run[0] == "continuation"]
+        assert len(own) >= 2
+        assert sum(added for *_, added in runs) == PEOPLE  # nothing was done twice
+        assert {status for _, status, _ in runs} <= {"done", "partial"}
+
+
+def test_replicas_share_the_load(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with started(Stack(state), monkeypatch, REPLICAS="2") as stack:
+        forget(stack)
+        response = stack.request("POST", "/function/process-data?fan_out=2")
+        assert (response.status, len(response.json()["runs"])) == (202, 2)
+        stack.wait_until(lambda: is_loaded(stack), seconds=300)
+        check_whole(stack)
+        [[overlapping]] = stack.sql(
+            "select count(*) from runs one join runs two on one.id < two.id and two.started_at < one.finished_at"
+        )
+        assert overlapping > 0
+        assert stack.sql("select sum((summary ->> 'added')::int) from runs") == [[PEOPLE]]
