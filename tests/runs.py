@@ -18,7 +18,7 @@ from tests.stack import Stack
 
 
 @contextmanager
-def application(stack: Stack, objects: type[Objects] = Objects, **settings: str) -> Iterator[Application]:
+def application(stack: Stack, objects: type[Objects] = Objects, /, **settings: str) -> Iterator[Application]:
     """The application object of a process, with some settings replaced. `objects` may be an S3 client that fails.
 
     There is no gateway unless one is given, so nothing goes on by itself.

@@ -59,14 +59,16 @@ class Rejection:
 
 _UPSERT = """
 with upserted as (
-    insert into rejected (object, etag, line, code, message, retry_after, rules)
-    select object, etag, line, code, message, retry_after, :rules
+    insert into rejected (object, etag, line, code, message, retry_after, rules, checked_etag)
+    select object, etag, line, code, message, retry_after, :rules, etag
     from json_to_recordset(:rejections)
         as r (object text, etag text, line int, code text, message text, retry_after bigint)
     on conflict (object) do update
     set etag = excluded.etag, line = excluded.line, code = excluded.code, message = excluded.message,
-        retry_after = excluded.retry_after, rules = excluded.rules, last_seen = now()
-    where (rejected.etag, rejected.code, rejected.rules) is distinct from (excluded.etag, excluded.code, excluded.rules)
+        retry_after = excluded.retry_after, rules = excluded.rules, checked_etag = excluded.checked_etag,
+        last_seen = now()
+    where (rejected.checked_etag, rejected.code, rejected.rules)
+        is distinct from (excluded.checked_etag, excluded.code, excluded.rules)
     returning object, etag, line, code, message
 )
 select object, etag, line, code, message from upserted order by object limit :limit
@@ -84,7 +86,7 @@ where {objects}
 """
 
 IS_CURRENT = """
-    rejected.etag = csvs.etag and rejected.rules = :rules and (retry_after is null or retry_after > :now)
+    checked_etag = csvs.etag and rejected.rules = :rules and (retry_after is null or retry_after > :now)
 """
 """Whether a row of `rejected`, in SQL, still holds for the listed object."""
 

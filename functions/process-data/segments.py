@@ -43,7 +43,8 @@ where id = :id
 """
 
 _SPLIT = """
-insert into segments (start, scanned, turn) select :at, scanned, turn from segments where id = :id
+insert into segments (start, scanned, scanned_at, turn)
+select :at, scanned, scanned_at, turn from segments where id = :id
 """
 
 _COMPLETE = "update segments set keys = :keys, scanned = :tick, turn = :tick, scanned_at = :at where id = :id"

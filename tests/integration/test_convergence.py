@@ -25,7 +25,7 @@ import urllib3
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
-from minio.versioningconfig import ENABLED, VersioningConfig
+from minio.versioningconfig import VersioningConfig
 
 from tests.replica import Replica, first_answer, replica
 from tests.stack import Stack
@@ -244,7 +244,7 @@ changes = st.one_of(
     st.tuples(st.just("remove_unrelated"), unrelated),
 )
 some_changes = st.lists(changes, min_size=1, max_size=6)
-replicas = st.integers(0, 1)
+replica_numbers = st.integers(0, 1)
 
 
 class Convergence(RuleBasedStateMachine):
@@ -264,25 +264,25 @@ class Convergence(RuleBasedStateMachine):
         for name, *arguments in changed:
             getattr(self.bucket, name)(*arguments)
 
-    @rule(number=replicas)
+    @rule(number=replica_numbers)
     def run(self, number: int) -> None:
         assert self.replicas.run(number)["status"] == "done"
         self.bucket.is_seen(USERS)
 
-    @rule(number=replicas, users=st.lists(user_ids, min_size=1, max_size=3))
+    @rule(number=replica_numbers, users=st.lists(user_ids, min_size=1, max_size=3))
     def run_for_users(self, number: int, users: list[str]) -> None:
         assert self.replicas.post(number, "?" + "&".join(f"user_id={user}" for user in users)) == 200
         self.bucket.is_seen(tuple(users))
 
-    @rule(number=replicas, named=keys)
+    @rule(number=replica_numbers, named=keys)
     def event(self, number: int, named: list[str]) -> None:
         assert self.replicas.post(number, body=self._event(named)) == 200
         self.bucket.is_seen(self._users(named))
         assert self.stack.sql("select count(*) from hints") == [[0]]
 
     @rule(
-        runs=st.lists(replicas, max_size=3),
-        events=st.lists(st.tuples(replicas, keys), max_size=3),
+        runs=st.lists(replica_numbers, max_size=3),
+        events=st.lists(st.tuples(replica_numbers, keys), max_size=3),
         changed=some_changes,
         fault=st.sampled_from((None, None, None, "kill", "freeze")),
         seed=st.integers(0, 2**32 - 1),
@@ -364,7 +364,7 @@ class Convergence(RuleBasedStateMachine):
 def two_replicas(stack: Stack, fresh: Callable[[], None]) -> Iterator[Replicas]:
     client = stack.bucket.client
     client.make_bucket(bucket_name=SOURCE)
-    client.set_bucket_versioning(bucket_name=SOURCE, config=VersioningConfig(ENABLED))
+    client.set_bucket_versioning(bucket_name=SOURCE, config=VersioningConfig("Enabled"))
     running = Replicas(stack)
     try:
         yield running

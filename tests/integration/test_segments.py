@@ -87,7 +87,7 @@ def test_a_segment_is_merged_with_none_that_is_held_or_was_not_scanned(roll: Sta
         segments.merge(own, segment, since=5, limit=100)
         assert starts(roll) == ["", "7"]
         assert roll.sql("select scanned from segments where start = ''") == [[7]]
-        segments.locks.unlock(own, locks.SEGMENT, segment.id)
+        locks.unlock(own, locks.SEGMENT, segment.id)
 
 
 def test_who_waited_longest_is_next_and_what_is_held_is_passed_over(roll: Stack) -> None:
@@ -180,15 +180,17 @@ def test_a_hint_that_came_during_a_scan_outlives_it(roll: Stack) -> None:
 
 def test_many_runs_at_once_are_all_served_by_one_more_scan(roll: Stack) -> None:
     roll.bucket.put_person("1")
-    with counting(roll.process_settings["s3_endpoint"]) as (endpoint, asked):
-        with application(roll, Paused, s3_endpoint=endpoint) as made, ThreadPoolExecutor(9) as executor:
-            paused: Any = made.objects
-            first = executor.submit(run, made)
-            assert paused.reached.wait(30)
-            others = [executor.submit(run, made) for _ in range(8)]
-            roll.wait_until(lambda: roll.sql("select count(*) from runs where status = 'running'") == [[9]])
-            paused.go.set()
-            summaries = [call.result() for call in (first, *others)]
+    with ExitStack() as opened:
+        endpoint, asked = opened.enter_context(counting(roll.process_settings["s3_endpoint"]))
+        made = opened.enter_context(application(roll, Paused, s3_endpoint=endpoint))
+        executor = opened.enter_context(ThreadPoolExecutor(9))
+        paused: Any = made.objects
+        first = executor.submit(run, made)
+        assert paused.reached.wait(30)
+        others = [executor.submit(run, made) for _ in range(8)]
+        roll.wait_until(lambda: roll.sql("select count(*) from runs where status = 'running'") == [[9]])
+        paused.go.set()
+        summaries = [call.result() for call in (first, *others)]
     assert {summary["status"] for summary in summaries} == {"done"}
     assert sum(summary["added"] for summary in summaries) == 1
     assert asked["LIST"] <= 3

@@ -23,14 +23,17 @@ create table hints (
     tick bigint not null
 );
 
--- `rules`: version of the rules that rejected the object; 1 is what older versions of process-data write.
+-- `rules`: version of the rules that rejected the content with the ETag `checked_etag`. Older versions of process-data
+-- write neither of them: what they reject has no `checked_etag`, or one that differs from `etag`, and is checked again.
 -- `retry_after`: milliseconds since 1970-01-01 UTC from which the same content may be accepted.
-alter table rejected add column rules int not null default 1, add column retry_after bigint;
+alter table rejected
+    add column rules int not null default 1, add column checked_etag text, add column retry_after bigint;
 
 delete from rejected where code = 'older_version'; -- no longer a reason: the bucket is the truth
 
 update rejected
 set rules = 2,
+    checked_etag = etag,
     retry_after = case code when 'in_the_future' then
         coalesce(substring(message from '''\+?([0-9]{1,18})''')::bigint, 0)
     end;
