@@ -1,13 +1,13 @@
-"""Fetching CSVs, many at the same time."""
+"""Fetching CSVs, many at the same time, and reading each as soon as it is there."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TypeVar
 
 from .keys import CONTENT_LIMIT, csv_key
 from .listing import too_large
+from .parse import Row, read_row
 from .rejections import Rejection
 from .shared.storage.errors import ObjectMissing, ObjectTooLarge, Refused, Unavailable
 from .shared.storage.objects import Objects
@@ -16,16 +16,6 @@ T = TypeVar("T")
 
 _CHECK = 1.0
 """Seconds between two looks at the time that is left."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """One CSV as it was read, with the ETag and Last-Modified of that very response."""
-
-    key: str
-    body: bytes
-    etag: str
-    modified: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +31,7 @@ class Unreadable:
     error: Unavailable | Refused
 
 
-FetchResult = Fetched | Rejection | Gone | Unreadable
+FetchResult = Row | Rejection | Gone | Unreadable
 
 
 def submit(
@@ -79,4 +69,4 @@ def _fetch(objects: Objects, bucket: str, key: str) -> FetchResult:
         return Unreadable(key, error)
     except ObjectTooLarge as error:  # it was smaller when it was listed
         return too_large(key, error.etag, error.size)
-    return Fetched(key, fetched.body, fetched.etag, fetched.modified)
+    return read_row(key, fetched)

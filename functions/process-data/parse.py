@@ -2,16 +2,16 @@
 
 import csv
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import StringIO
-from typing import Any
+from typing import NamedTuple
 
 import pandas as pd
 
-from .fetch import Fetched
 from .rejections import Reason, Rejection
+from .shared.storage.objects import Object
 
 COLUMNS = ("first_name", "last_name", "birthts")
 NAME_LIMIT = 200  # characters
@@ -23,38 +23,49 @@ _SPACE = " \t"
 _MAX_QUOTED = 40  # characters of a bad value that a message quotes
 
 
-@dataclass(frozen=True)
-class Parsed:
-    """`rows` has the columns user_id, first_name, last_name, birthts (int64), etag and modified."""
+class Row(NamedTuple):
+    """The one row of a CSV, its values as they were read, and where it stood."""
 
-    rows: pd.DataFrame
+    key: str
+    etag: str
+    modified: datetime
+    line: int
+    first_name: str
+    last_name: str
+    birthts: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """`valid` has the columns user_id, first_name, last_name, birthts (int64), etag and modified."""
+
+    valid: pd.DataFrame
     rejections: list[Rejection]
 
 
-def parse(batch: Iterable[Fetched | Rejection], now: int) -> Parsed:
-    """Check a batch of CSVs; each becomes a row or a rejection. `now` is in milliseconds UTC."""
-    rows: list[tuple[Any, ...]] = []
-    rejections: list[Rejection] = []
-    for item in batch:
-        if isinstance(item, Rejection):
-            rejections.append(item)
-            continue
-        try:
-            line, values = _read_row(item.body)
-        except _InvalidCsv as error:
-            rejections.append(Rejection(item.key, item.etag, error.line, error.code, error.message))
-        else:
-            rows.append((item.key, item.etag, item.modified, line, *values))
-    frame = pd.DataFrame(rows, columns=["key", "etag", "modified", "line", *COLUMNS])
+def read_row(key: str, fetched: Object) -> Row | Rejection:
+    """Read the structure of one CSV."""
+    try:
+        line, values = _read_row(fetched.body)
+    except _InvalidCsv as error:
+        return Rejection(key, fetched.etag, error.line, error.code, error.message)
+    # no more of a value is kept than shows that it is too long: a batch takes little memory whatever is in the files
+    return Row(key, fetched.etag, fetched.modified, line, *(value[: NAME_LIMIT + 1] for value in values))
+
+
+def check_rows(rows: Sequence[Row], now: int) -> Checked:
+    """Check the values of a batch; each row is valid or rejected. `now` is in milliseconds UTC."""
+    frame = pd.DataFrame(rows, columns=list(Row._fields))
     errors = _check_values(frame, now)
+    rejections = []
     for index, (code, message) in errors.items():
-        key, etag, _, line, *_, birthts = rows[index]
-        retry_after = int(birthts) if code == Reason.IN_THE_FUTURE else None
-        rejections.append(Rejection(key, etag, line, code, message, retry_after))
-    valid = frame.drop(index=list(errors), columns="line")
+        row = rows[index]
+        retry_after = int(row.birthts) if code == Reason.IN_THE_FUTURE else None
+        rejections.append(Rejection(row.key, row.etag, row.line, code, message, retry_after))
+    valid = frame.drop(index=list(errors), columns="line") if errors else frame.drop(columns="line")
     valid["user_id"] = valid.pop("key").str.removesuffix(".csv")
     valid["birthts"] = valid["birthts"].astype("int64")
-    return Parsed(valid, rejections)
+    return Checked(valid, rejections)
 
 
 class _InvalidCsv(Exception):
@@ -124,6 +135,8 @@ def _check_values(frame: pd.DataFrame, now: int) -> dict[int, tuple[Reason, str]
     errors: dict[int, tuple[Reason, str]] = {}
 
     def flag(mask: "pd.Series[bool]", column: str, code: Reason, rule: str) -> None:
+        if not mask.any():  # as for nearly all batches
+            return
         for index, value in frame.loc[mask, column].items():
             errors.setdefault(int(str(index)), (code, f"{column} is {_quoted(str(value))}: {rule}"))
 

@@ -18,9 +18,9 @@ from . import hints, segments
 from .application import Application
 from .counters import RunCounters
 from .deadline import Deadline
-from .fetch import Fetched, FetchResult, Unreadable, collect, submit
+from .fetch import FetchResult, Unreadable, collect, submit
 from .listing import Listing, list_named, list_range
-from .parse import parse
+from .parse import Row, check_rows
 from .reconcile import reconcile
 from .rejections import Rejection
 from .scope import Named, Scope
@@ -139,9 +139,10 @@ class Scanner:
                     results = collect(current, self._patience, connection.keep_alive)
                     self._check_available(results)
                 with counters.stage("parse"):
-                    parsed = parse((result for result in results if isinstance(result, Fetched | Rejection)), _now())
+                    checked = check_rows([result for result in results if isinstance(result, Row)], _now())
                 with counters.stage("store"):
-                    stored = store(connection, parsed, listing.photos, settings.source_bucket)
+                    rejected = [result for result in results if isinstance(result, Rejection)] + checked.rejections
+                    stored = store(connection, checked.valid, rejected, listing.photos, settings.source_bucket)
                 counters.record_batch(results, stored)
                 if len(results) < len(batch):
                     return batch[len(results)]

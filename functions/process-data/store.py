@@ -1,12 +1,13 @@
 """Storing a batch: users and rejections in one transaction."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pandas import DataFrame
+
 from . import rejections
+from .keys import csv_key
 from .outputs import OUTPUT, mark_dirty
-from .parse import Parsed
 from .rejections import Rejection
 from .shared.storage.records import Connection
 
@@ -47,12 +48,14 @@ class StoreResult:
     rejections: list[Rejection]  # the first new ones
 
 
-def store(connection: Connection, batch: Parsed, photos: Mapping[str, str], bucket: str) -> StoreResult:
+def store(
+    connection: Connection, valid: DataFrame, rejected: Sequence[Rejection], photos: Mapping[str, str], bucket: str
+) -> StoreResult:
     """Store a batch atomically. `photos` has the keys of photos in `bucket` by user_id."""
-    rows = [row | {"photo": photos.get(row["user_id"])} for row in batch.rows.to_dict("records")]
+    rows = valid.assign(photo=valid["user_id"].map(photos)).to_json(orient="records", date_format="iso")
     with connection.transaction():
-        [[added, updated, unchanged]] = connection.run(_UPSERT, rows=json.dumps(rows, default=str), bucket=bucket)
+        [[added, updated, unchanged]] = connection.run(_UPSERT, rows=rows, bucket=bucket)
         mark_dirty(connection, OUTPUT, changed=bool(added or updated))
-        rejections.delete(connection, [f"{row['user_id']}.csv" for row in rows])
-        new = rejections.upsert(connection, batch.rejections)
+        rejections.delete(connection, [csv_key(user_id) for user_id in valid["user_id"]])
+        new = rejections.upsert(connection, rejected)
     return StoreResult(added, updated, unchanged, new)

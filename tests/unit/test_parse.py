@@ -1,38 +1,37 @@
 """Bad input is contained: every fixture in tests/data gives what the file beside it says."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from process_data.fetch import Fetched
-from process_data.parse import parse
+from process_data.parse import NAME_LIMIT, Row, read_row
+from process_data.shared.storage.objects import Object
 
+from tests.parsing import MODIFIED, parse
 from tests.samples import Sample, samples
 
-MODIFIED = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = int(MODIFIED.timestamp() * 1000)
 GOOD = samples("good")
 BAD = [sample for sample in samples("bad") if sample.expected["code"] not in ("bad_name", "too_large")]
 
 
-def fetched(key: str, body: bytes) -> Fetched:
-    return Fetched(key, body, "etag", MODIFIED)
+def fetched(key: str, body: bytes) -> tuple[str, bytes]:
+    return key, body
 
 
-def rows(*items: Fetched) -> list[dict[str, Any]]:
+def rows(*items: tuple[str, bytes]) -> list[dict[str, Any]]:
     parsed = parse(items, NOW)
     assert parsed.rejections == []
     return [
         {name: row[name] for name in ("user_id", "first_name", "last_name", "birthts")}
-        for row in parsed.rows.to_dict("records")
+        for row in parsed.valid.to_dict("records")
     ]
 
 
-def rows_at(now: int, item: Fetched) -> int:
+def rows_at(now: int, item: tuple[str, bytes]) -> int:
     """How many rows the file gives at a moment."""
-    return len(parse([item], now).rows)
+    return len(parse([item], now).valid)
 
 
 @pytest.mark.parametrize("sample", GOOD, ids=str)
@@ -43,7 +42,7 @@ def test_unusual_but_valid_files_are_accepted(sample: Sample) -> None:
 @pytest.mark.parametrize("sample", BAD, ids=str)
 def test_bad_files_are_rejected_with_line_and_reason(sample: Sample) -> None:
     parsed = parse([fetched("7.csv", sample.body)], NOW)
-    assert parsed.rows.empty
+    assert parsed.valid.empty
     [rejection] = parsed.rejections
     assert (rejection.object, rejection.line, rejection.code) == (
         "7.csv",
@@ -60,12 +59,12 @@ def test_a_batch_gives_what_its_files_give_alone() -> None:
     alone = [parse([item], NOW) for item in items]
     by_object = {one.object: one for part in alone for one in part.rejections}
     assert {one.object: one for one in together.rejections} == by_object
-    assert together.rows.to_dict("records") == [row for part in alone for row in part.rows.to_dict("records")]
+    assert together.valid.to_dict("records") == [row for part in alone for row in part.valid.to_dict("records")]
 
 
 def test_an_empty_batch_is_no_work() -> None:
     parsed = parse([], NOW)
-    assert parsed.rows.empty
+    assert parsed.valid.empty
     assert parsed.rejections == []
 
 
@@ -87,10 +86,19 @@ def test_a_birth_in_the_future_alone_may_be_accepted_later() -> None:
         assert (rejection.retry_after is None) == (rejection.code != "in_the_future")
 
 
+def test_no_more_of_a_value_is_kept_than_shows_that_it_is_too_long() -> None:
+    body = b"first_name,last_name,birthts\n" + b"A" * 60_000 + b",B,0\n"
+    row = read_row("1.csv", Object(body, "etag", MODIFIED))
+    assert isinstance(row, Row)
+    assert len(row.first_name) == NAME_LIMIT + 1
+    [rejection] = parse([("1.csv", body)], NOW).rejections
+    assert rejection.code == "too_long"
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_accepted_or_rejected(body: bytes) -> None:
     parsed = parse([fetched("1.csv", body)], NOW)
-    assert len(parsed.rows) + len(parsed.rejections) == 1
+    assert len(parsed.valid) + len(parsed.rejections) == 1
 
 
 NAMES = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=200).filter(

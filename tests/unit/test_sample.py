@@ -8,12 +8,11 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
-from process_data.fetch import Fetched
 from process_data.keys import parse_key
-from process_data.parse import Parsed, parse
-from process_data.rejections import Rejection
+from process_data.parse import Checked
 
 from infra.local.sample import write
+from tests.parsing import parse
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
@@ -26,18 +25,17 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def parsed(directory: Path) -> Parsed:
+def parsed(directory: Path) -> Checked:
     paths = [path for path in sorted(directory.glob("*.csv")) if path.stem.isdigit()]
-    batch: list[Fetched | Rejection] = [Fetched(path.name, path.read_bytes(), "etag", NOW) for path in paths]
-    return parse(batch, int(NOW.timestamp() * 1000))
+    return parse([(path.name, path.read_bytes()) for path in paths], int(NOW.timestamp() * 1000))
 
 
-def test_a_hundred_people_are_good(parsed: Parsed) -> None:
-    assert len(parsed.rows) == 100
-    assert parsed.rows["user_id"].is_unique
+def test_a_hundred_people_are_good(parsed: Checked) -> None:
+    assert len(parsed.valid) == 100
+    assert parsed.valid["user_id"].is_unique
 
 
-def test_the_bad_files_are_rejected_for_different_reasons(directory: Path, parsed: Parsed) -> None:
+def test_the_bad_files_are_rejected_for_different_reasons(directory: Path, parsed: Checked) -> None:
     assert {rejection.object: rejection.code for rejection in parsed.rejections} == {
         "2001.csv": "no_row",
         "2002.csv": "not_an_integer",
@@ -47,10 +45,10 @@ def test_the_bad_files_are_rejected_for_different_reasons(directory: Path, parse
     assert [path.name for path in directory.glob("*.csv") if not path.stem.isdigit()] == ["jane.csv"]
 
 
-def test_most_people_have_a_photo_of_their_own_and_one_photo_is_nobodys(directory: Path, parsed: Parsed) -> None:
+def test_most_people_have_a_photo_of_their_own_and_one_photo_is_nobodys(directory: Path, parsed: Checked) -> None:
     photos = {path.stem: path.read_bytes() for path in directory.glob("*.png")}
-    assert len(photos.keys() & set(parsed.rows["user_id"])) == 75
-    assert photos.keys() - set(parsed.rows["user_id"]) == {"2005"}
+    assert len(photos.keys() & set(parsed.valid["user_id"])) == 75
+    assert photos.keys() - set(parsed.valid["user_id"]) == {"2005"}
     assert len(set(photos.values())) == len(photos)
 
 
@@ -75,8 +73,8 @@ def png_chunks(image: bytes) -> dict[str, bytes]:
     return chunks
 
 
-def test_the_names_come_from_many_scripts(parsed: Parsed) -> None:
-    letters = {letter for name in parsed.rows["first_name"] + parsed.rows["last_name"] for letter in name}
+def test_the_names_come_from_many_scripts(parsed: Checked) -> None:
+    letters = {letter for name in parsed.valid["first_name"] + parsed.valid["last_name"] for letter in name}
     scripts = {unicodedata.name(letter).split()[0] for letter in letters if letter.isalpha()}
     assert scripts >= {
         *("LATIN", "CYRILLIC", "GREEK", "ARABIC", "HEBREW", "CJK", "HIRAGANA", "KATAKANA", "HANGUL"),
@@ -84,8 +82,8 @@ def test_the_names_come_from_many_scripts(parsed: Parsed) -> None:
     }
 
 
-def test_the_files_are_awkward_in_every_way_that_is_allowed(directory: Path, parsed: Parsed) -> None:
-    bodies = [(directory / f"{user_id}.csv").read_bytes() for user_id in parsed.rows["user_id"]]
+def test_the_files_are_awkward_in_every_way_that_is_allowed(directory: Path, parsed: Checked) -> None:
+    bodies = [(directory / f"{user_id}.csv").read_bytes() for user_id in parsed.valid["user_id"]]
     assert any(body.startswith("\ufeff".encode()) for body in bodies)
     assert any(b"\r\n" in body for body in bodies)
     assert any(b'""' in body for body in bodies)
@@ -94,8 +92,8 @@ def test_the_files_are_awkward_in_every_way_that_is_allowed(directory: Path, par
     assert any(not body.endswith(b"\n") for body in bodies)
 
 
-def test_births_spread_over_a_century_and_a_leap_day(parsed: Parsed) -> None:
-    births = [datetime.fromtimestamp(birthts / 1000, UTC).date() for birthts in parsed.rows["birthts"]]
+def test_births_spread_over_a_century_and_a_leap_day(parsed: Checked) -> None:
+    births = [datetime.fromtimestamp(birthts / 1000, UTC).date() for birthts in parsed.valid["birthts"]]
     assert min(births) < date(1917, 1, 1)
     assert max(births) > date(2025, 1, 1)
     assert len({birth.year // 10 for birth in births}) == 12
