@@ -29,7 +29,7 @@ class RunCounters:
     updated: int = 0
     unchanged: int = 0
     images_changed: int = 0
-    remaining: int = 0  # CSVs that changed and were not ingested
+    remaining: int = 0  # CSVs that have to be ingested and were not
     fetched: int = 0  # CSVs that S3 returned
     unreadable: int = 0
     rejections: list[Rejection] = field(default_factory=list)  # the first new ones
@@ -58,7 +58,6 @@ class RunCounters:
             self.ignored += listing.ignored
             self.images_changed += reconciled.images_changed
             self.unchanged += reconciled.unchanged
-            self.remaining += len(reconciled.pending)
             self._record_rejections(reconciled.rejections)
 
     def record_batch(self, results: Sequence[FetchResult], stored: StoreResult) -> None:
@@ -71,8 +70,13 @@ class RunCounters:
             self.added += stored.added
             self.updated += stored.updated
             self.unchanged += stored.unchanged
-            self.remaining -= len(results) - len(failures)
+            self.remaining += len(failures)
             self._record_rejections(stored.rejections)
+
+    def record_left(self, number: int) -> None:
+        """Record how many CSVs of a scan there was no time for."""
+        with self._lock:
+            self.remaining += number
 
     def record_segment(self) -> None:
         with self._lock:

@@ -84,20 +84,24 @@ def export(connection: Connection, objects: Objects, bucket: str, deadline: Dead
     long; the next run or event that is late enough writes it.
     """
     state = _read_state(connection, OUTPUT)
-    has_time = deadline.elapsed_fraction < _EARLY or state.seconds <= deadline.remaining + _GRACE
-    if state.changed != state.written and not has_time:
-        return Output(f"{bucket}/{OUTPUT}", state.rows, written=False, pending=True)
+    if deadline.elapsed_fraction >= _EARLY and state.seconds > deadline.remaining + _GRACE:
+        return describe(connection, bucket)
     urgent = urgent or state.seconds < _CHEAP
     while not locks.try_lock(connection, locks.EXPORT, 0):
         if not urgent or deadline.expired:
-            state = _read_state(connection, OUTPUT)
-            return Output(f"{bucket}/{OUTPUT}", state.rows, written=False, pending=state.changed != state.written)
+            return describe(connection, bucket)
         deadline.sleep(_POLL)
     try:
         _export(connection, objects, bucket, REJECTED, urgent=urgent)
         return _export(connection, objects, bucket, OUTPUT, urgent=urgent)
     finally:
         locks.unlock(connection, locks.EXPORT, 0)
+
+
+def describe(connection: Connection, bucket: str) -> Output:
+    """What is known of output.csv without asking S3."""
+    state = _read_state(connection, OUTPUT)
+    return Output(f"{bucket}/{OUTPUT}", state.rows, written=False, pending=state.changed != state.written)
 
 
 def _read_state(connection: Connection, output: str) -> _State:

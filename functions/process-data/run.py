@@ -72,18 +72,12 @@ class Run:
 
     def _execute(self, connection: Connection) -> dict[str, Any]:
         with self.counters.stage("total"):
-            if self._since is None:
-                self._since = segments.next_tick(connection)
-            if self._objects is not None:
-                hints.add(connection, self._objects)
+            self._start(connection)
             self._work(connection, is_helper=False)
             self._join_helpers()
             remaining = self._count_remaining(connection)
             with self.counters.stage("export"):
-                output = outputs.export(
-                    connection, self._application.objects, self._settings.result_bucket, self._deadline,
-                    urgent=self._objects is None and remaining == 0,
-                )  # fmt: skip
+                output = self._export(connection, urgent=self._objects is None and remaining == 0)
         self._check_anything_was_read()
         is_behind = output.pending and self._objects is None
         if remaining or is_behind or self.counters.unreadable:
@@ -96,6 +90,19 @@ class Run:
             "trigger": self._record.trigger,
             **self._record.summary,
         }
+
+    def _start(self, connection: Connection) -> None:
+        """Note when the run began to look at the bucket, and what it was given."""
+        now = segments.next_tick(connection)
+        self._since = now if self._since is None else min(self._since, now)
+        if self._objects is not None:
+            hints.add(connection, self._objects)
+
+    def _export(self, connection: Connection, *, urgent: bool) -> Output:
+        bucket = self._settings.result_bucket
+        if self._ran_out_of_time:  # S3 does not respond
+            return outputs.describe(connection, bucket)
+        return outputs.export(connection, self._application.objects, bucket, self._deadline, urgent=urgent)
 
     def _work(self, connection: Connection, *, is_helper: bool) -> None:
         """Scan what can be claimed. The run's own thread also waits for what others hold."""
@@ -196,7 +203,7 @@ class Run:
         counters = self.counters
         if counters.unreadable > _MAX_DENIED and not counters.fetched:
             raise counters.failures[-1].error
-        if self._ran_out_of_time and not counters.progressed:
+        if self._ran_out_of_time and not counters.progressed and not self._application.stopping.is_set():
             seconds = self._settings.run_deadline
             raise Unavailable("s3", f"S3 at {self._settings.s3_endpoint} did not respond within {seconds} s")
 

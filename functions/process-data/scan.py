@@ -125,16 +125,13 @@ class Scanner:
         with counters.stage("reconcile"):
             reconciled = reconcile(connection, scope, listing, settings.source_bucket, _now())
         counters.record_listing(listing, reconciled)
-        pending = reconciled.pending
-        batches = [pending[at : at + settings.batch_size] for at in range(0, len(pending), settings.batch_size)]
+        pending, done = reconciled.pending, 0
         upcoming: list[Future[FetchResult]] = []
         try:
-            for number, batch in enumerate(batches):
-                if self._deadline.expired and counters.progressed:
-                    return batch[0]
+            while done < len(pending) and not (self._deadline.expired and counters.progressed):
+                batch, rest = pending[done : done + settings.batch_size], pending[done + settings.batch_size :]
                 current = upcoming or self._submit(batch)
-                has_next = number + 1 < len(batches) and not self._deadline.expired
-                upcoming = self._submit(batches[number + 1]) if has_next else []
+                upcoming = [] if self._deadline.expired else self._submit(rest[: settings.batch_size])
                 with counters.stage("fetch"):
                     results = collect(current, self._patience, connection.keep_alive)
                     self._check_available(results)
@@ -144,12 +141,14 @@ class Scanner:
                     rejected = [result for result in results if isinstance(result, Rejection)] + checked.rejections
                     stored = store(connection, checked.valid, rejected, listing.photos, settings.source_bucket)
                 counters.record_batch(results, stored)
+                done += len(results)
                 if len(results) < len(batch):
-                    return batch[len(results)]
+                    break
         finally:
             for future in upcoming:
                 future.cancel()
-        return None
+        counters.record_left(len(pending) - done)
+        return pending[done] if done < len(pending) else None
 
     def _submit(self, user_ids: list[str]) -> list[Future[FetchResult]]:
         return submit(self._fetches, self._objects, self._settings.source_bucket, user_ids)
