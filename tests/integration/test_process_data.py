@@ -335,8 +335,8 @@ def etag_of(roll: Stack, key: str) -> str:
 
 
 REJECT = """
-insert into rejected (object, etag, line, code, message, rules, retry_after)
-values (:object, :etag, 2, :code, 'as it was', :rules, :retry_after)
+insert into rejected (object, etag, checked_etag, line, code, message, rules, retry_after)
+values (:object, :etag, :etag, 2, :code, 'as it was', :rules, :retry_after)
 """
 
 
