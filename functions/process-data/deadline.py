@@ -1,7 +1,15 @@
-"""How long a run may go on."""
+"""How long a run may go on, and waiting no longer than that."""
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from threading import Event
 from time import monotonic
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_CHECK = 1.0
+"""Seconds between two looks at the time that is left."""
 
 
 class Deadline:
@@ -46,3 +54,22 @@ class Deadline:
     def resume(self) -> None:
         """Undo `cancel`, once the work that it ended has ended."""
         self._cancelled.clear()
+
+
+def collect(futures: Sequence[Future[T]], remaining: Callable[[], float], keep_alive: Callable[[], None]) -> list[T]:
+    """Wait for all; when no time remains, give up the others and return the first that are there, in order.
+
+    `remaining` gives the seconds that are left; `keep_alive` is called every second meanwhile.
+    """
+    waiting = set(futures)
+    while waiting and (seconds := remaining()) > 0:
+        waiting = wait(waiting, timeout=min(_CHECK, seconds)).not_done
+        keep_alive()
+    results = []
+    for future in futures:
+        if not future.done():
+            break
+        results.append(future.result())
+    for future in waiting:
+        future.cancel()
+    return results

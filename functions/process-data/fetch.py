@@ -1,9 +1,8 @@
 """Fetching CSVs, many at the same time, and reading each as soon as it is there."""
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
 
 from .keys import CONTENT_LIMIT, csv_key
 from .listing import too_large
@@ -11,11 +10,6 @@ from .parse import Row, read_row
 from .rejections import Rejection
 from .shared.storage.errors import ObjectMissing, ObjectTooLarge, Refused, Unavailable
 from .shared.storage.objects import Objects
-
-T = TypeVar("T")
-
-_CHECK = 1.0
-"""Seconds between two looks at the time that is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,25 +33,6 @@ def submit(
 ) -> list[Future[FetchResult]]:
     """Start to fetch the CSVs of these users."""
     return [executor.submit(_fetch, objects, bucket, csv_key(user_id)) for user_id in user_ids]
-
-
-def collect(futures: Sequence[Future[T]], remaining: Callable[[], float], keep_alive: Callable[[], None]) -> list[T]:
-    """Wait for all; when no time remains, give up the others and return the first that are there, in order.
-
-    `remaining` gives the seconds that are left; `keep_alive` is called every second meanwhile.
-    """
-    waiting = set(futures)
-    while waiting and (seconds := remaining()) > 0:
-        waiting = wait(waiting, timeout=min(_CHECK, seconds)).not_done
-        keep_alive()
-    results = []
-    for future in futures:
-        if not future.done():
-            break
-        results.append(future.result())
-    for future in waiting:
-        future.cancel()
-    return results
 
 
 def _fetch(objects: Objects, bucket: str, key: str) -> FetchResult:

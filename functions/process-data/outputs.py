@@ -5,7 +5,8 @@ from time import perf_counter
 from typing import Any
 
 from . import locks
-from .deadline import Deadline
+from .application import Application
+from .deadline import Deadline, collect
 from .shared.storage.objects import Objects
 from .shared.storage.records import Connection
 
@@ -76,14 +77,14 @@ def mark_dirty(connection: Connection, output: str, *, changed: bool) -> None:
         connection.run(_MARK_DIRTY, object=output)
 
 
-def export(connection: Connection, objects: Objects, bucket: str, deadline: Deadline, *, urgent: bool) -> Output:
+def export(application: Application, connection: Connection, deadline: Deadline, *, urgent: bool) -> Output:
     """Write what changed since it was last written; returns what became of output.csv.
 
     It is left pending when the deadline is nearer than an export takes by the last one, unless the run has only
     just begun. What is not `urgent` is also left while another session exports, and soon after an export that took
     long; the next run or event that is late enough writes it.
     """
-    state = _read_state(connection, OUTPUT)
+    bucket, state = application.settings.result_bucket, _read_state(connection, OUTPUT)
     if deadline.elapsed_fraction >= _EARLY and state.seconds > deadline.remaining + _GRACE:
         return describe(connection, bucket)
     urgent = urgent or state.seconds < _CHEAP
@@ -92,8 +93,15 @@ def export(connection: Connection, objects: Objects, bucket: str, deadline: Dead
             return describe(connection, bucket)
         deadline.sleep(_POLL)
     try:
-        _export(connection, objects, bucket, REJECTED, urgent=urgent)
-        return _export(connection, objects, bucket, OUTPUT, urgent=urgent)
+        etags = [application.listings.submit(application.objects.etag, bucket, output) for output in _QUERIES]
+        found = collect(etags, lambda: deadline.remaining_with(_GRACE), connection.keep_alive)
+        if len(found) < len(etags):
+            return describe(connection, bucket)
+        outputs = [
+            _export(connection, application.objects, bucket, output, etag, urgent=urgent)
+            for output, etag in zip(_QUERIES, found, strict=True)
+        ]
+        return outputs[-1]
     finally:
         locks.unlock(connection, locks.EXPORT, 0)
 
@@ -109,17 +117,20 @@ def _read_state(connection: Connection, output: str) -> _State:
     return _State(*row)
 
 
-def _export(connection: Connection, objects: Objects, bucket: str, output: str, *, urgent: bool) -> Output:
-    """The lock is held before the snapshot is taken: of two exports the later one has the later state.
+def _export(
+    connection: Connection, objects: Objects, bucket: str, output: str, found: str | None, *, urgent: bool
+) -> Output:
+    """Write one output; `found` is the ETag that the object has now.
+
+    The lock is held before the snapshot is taken: of two exports the later one has the later state.
 
     A state counts as written only when the object's ETag is the one that its PUT returned, so an object that was
     lost, replaced by hand or by an export that was interrupted is written again.
     """
     name, started_at = f"{bucket}/{output}", perf_counter()
-    etag = objects.etag(bucket, output)
     with connection.transaction("isolation level repeatable read, read only"):
         state = _read_state(connection, output)
-        if state.changed == state.written and state.etag == etag:
+        if state.changed == state.written and state.etag == found:
             return Output(name, state.rows, written=False, pending=False)
         if not urgent and not state.is_due:
             return Output(name, state.rows, written=False, pending=True)

@@ -99,10 +99,9 @@ class Run:
             hints.add(connection, self._objects)
 
     def _export(self, connection: Connection, *, urgent: bool) -> Output:
-        bucket = self._settings.result_bucket
         if self._ran_out_of_time:  # S3 does not respond
-            return outputs.describe(connection, bucket)
-        return outputs.export(connection, self._application.objects, bucket, self._deadline, urgent=urgent)
+            return outputs.describe(connection, self._settings.result_bucket)
+        return outputs.export(self._application, connection, self._deadline, urgent=urgent)
 
     def _work(self, connection: Connection, *, is_helper: bool) -> None:
         """Scan what can be claimed. The run's own thread also waits for what others hold."""

@@ -17,8 +17,8 @@ from typing import TypeVar
 from . import hints, segments
 from .application import Application
 from .counters import RunCounters
-from .deadline import Deadline
-from .fetch import FetchResult, Unreadable, collect, submit
+from .deadline import Deadline, collect
+from .fetch import FetchResult, Unreadable, submit
 from .listing import Listing, list_named, list_range
 from .parse import Row, check_rows
 from .reconcile import reconcile
@@ -134,6 +134,8 @@ class Scanner:
                 upcoming = [] if self._deadline.expired else self._submit(rest[: settings.batch_size])
                 with counters.stage("fetch"):
                     results = collect(current, self._patience, connection.keep_alive)
+                    if not results and not counters.progressed:
+                        raise OutOfTime
                     self._check_available(results)
                 with counters.stage("parse"):
                     checked = check_rows([result for result in results if isinstance(result, Row)], _now())

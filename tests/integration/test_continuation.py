@@ -133,6 +133,13 @@ def test_what_a_queue_loses_the_schedule_makes_up_for(people: Stack) -> None:
     assert people.process()["unchanged"] == PEOPLE
 
 
+def test_a_start_in_the_future_is_taken_for_now(people: Stack) -> None:
+    """Otherwise a run would scan for ever what it has scanned."""
+    with application(people) as made:
+        summary = run(made, Trigger.CONTINUATION, since=10**17)
+        assert (summary["status"], summary["segments"]["scanned"], summary["added"]) == ("done", 1, PEOPLE)
+
+
 def test_a_run_that_achieved_nothing_is_not_continued(people: Stack) -> None:
     failing = type("Failing", (Failing,), {"starts": frozenset([""])})
     with gateway(202) as (url, asked), application(people, failing, gateway_url=url) as made:

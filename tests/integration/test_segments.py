@@ -262,6 +262,67 @@ def test_a_run_that_is_stopped_says_partial_and_keeps_what_it_did(roll: Stack) -
     assert roll.process()["added"] == 100 - summary["added"]
 
 
+def test_a_run_that_is_stopped_before_anything_came_blames_nobody(roll: Stack) -> None:
+    put_people(roll, range(3))
+    slow = type("Slow", (Slow,), {"page_seconds": 2})
+    with application(roll, slow) as made:
+        threading.Timer(0.5, made.stopping.set).start()
+        summary = run(made)
+    assert (summary["status"], summary["listed"], summary["segments"]["remaining"]) == ("partial", 0, 1)
+
+
+@pytest.mark.parametrize(("page_seconds", "get_seconds"), [(60.0, 0.0), (0.0, 60.0)], ids=["pages", "objects"])
+def test_an_s3_that_is_silent_is_named_when_the_time_is_over(
+    roll: Stack, page_seconds: float, get_seconds: float
+) -> None:
+    """Nothing waits for it any longer than the deadline and its grace."""
+    put_people(roll, range(3))
+    released, answered = threading.Event(), threading.Event()
+
+    class Silent(Objects):
+        def pause(self, seconds: float) -> None:
+            if seconds:
+                released.wait(seconds)
+                answered.set()
+
+        def get(self, bucket: str, key: str, *, limit: int) -> Object:
+            self.pause(get_seconds)
+            return super().get(bucket, key, limit=limit)
+
+        def list_page(self, bucket: str, **named: Any) -> ListingPage:
+            self.pause(page_seconds)
+            return super().list_page(bucket, **named)
+
+        def etag(self, bucket: str, key: str) -> str | None:
+            self.pause(60)
+            return super().etag(bucket, key)
+
+    with application(roll, Silent, run_deadline="1") as made:
+        with pytest.raises(Unavailable, match="did not respond within 1 s"):
+            run(made)
+        assert not answered.is_set()
+        released.set()
+    assert roll.sql("select count(*) from users") == [[0]]
+
+
+def test_an_export_does_not_wait_for_an_s3_that_fell_silent(roll: Stack) -> None:
+    put_people(roll, range(3))
+    released, answered = threading.Event(), threading.Event()
+
+    class Silent(Objects):
+        def etag(self, bucket: str, key: str) -> str | None:
+            released.wait(60)
+            answered.set()
+            return super().etag(bucket, key)
+
+    with application(roll, Silent, run_deadline="1") as made:
+        summary = run(made)
+        assert not answered.is_set()
+        released.set()
+    assert (summary["status"], summary["added"], summary["output"]["pending"]) == ("partial", 3, True)
+    assert roll.process()["output"]["written"]
+
+
 def test_objects_that_can_not_be_read_stop_nothing_behind_them(roll: Stack) -> None:
     people = put_people(roll, range(60))
     bad = frozenset(f"{user}.csv" for user in people[:12])  # a whole batch of them, and more
