@@ -41,9 +41,7 @@ def fresh(stack: Stack) -> Callable[[], None]:
         stack.bucket.clear()
         stack.sql("truncate users, rejected, runs, segments, hints restart identity")
         stack.sql("insert into segments (start) values ('')")
-        stack.sql(
-            "update outputs set changed = 1, written = 0, rows = 0, etag = null, seconds = 0, written_at = null"
-        )
+        stack.sql("update outputs set changed = 1, written = 0, rows = 0, etag = null, seconds = 0, written_at = null")
 
     return fresh
 
