@@ -21,7 +21,7 @@ LEGEND = f"""\
 S3: "{SERVER}" is the local stack's SeaweedFS; "{SIMULATOR}" is tests/s3_simulator.py, which generates the objects and
 answers after a set time. Values are medians, in parentheses min-max. A ratio is own / ceiling of the medians."""
 
-HEADER = f"{'work':<64} {'S3':<9} {'own':>26} {'ceiling':>26} {'ratio':>18}  goal"
+HEADER = f"{'work':<68} {'S3':<9} {'own':>26} {'ceiling':>26} {'ratio':>18}  goal"
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Row:
         goal = f"{'≥' if self.at_least else '≤'} {self.goal:g}"
         verdict = "ok" if self.is_reached else "MISSED"
         ceiling = self.ceiling or ""
-        return f"{self.work:<64} {self.s3:<9} {self.own!s:>26} {ceiling!s:>26} {ratio:>18}  {goal:<7} {verdict}"
+        return f"{self.work:<68} {self.s3:<9} {self.own!s:>26} {ceiling!s:>26} {ratio:>18}  {goal:<7} {verdict}"
 
     def to_json(self) -> dict[str, Any]:
         return {
