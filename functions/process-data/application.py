@@ -1,7 +1,9 @@
 """What all requests of a process share: settings, clients, threads."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from threading import BoundedSemaphore, Event
+from contextlib import contextmanager
+from threading import BoundedSemaphore, Event, Lock
 
 from .settings import Settings
 from .shared.storage.objects import Objects
@@ -17,11 +19,28 @@ class Application:
 
     def __init__(self, settings: Settings, stopping: Event) -> None:
         self.settings, self.stopping = settings, stopping
+        self._pending, self._lock = 0, Lock()
         self.objects = Objects(settings, connections=settings.fetch_threads + settings.workers)
         self.pool = Pool(settings)
         self.helpers = BoundedSemaphore(settings.workers - 1)
         self.fetches = ThreadPoolExecutor(settings.fetch_threads, thread_name_prefix="fetch")
         self.listings = ThreadPoolExecutor(settings.workers + 4, thread_name_prefix="list")
+
+    @contextmanager
+    def fetching(self, number: int) -> Iterator[None]:
+        """Note how many objects are fetched in the body, or wait to be fetched."""
+        with self._lock:
+            self._pending += number
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._pending -= number
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether S3 is asked for as much as this process can ask for."""
+        return self._pending >= self.settings.fetch_threads
 
     def close(self) -> None:
         """End the idle sessions and threads."""

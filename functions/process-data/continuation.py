@@ -23,7 +23,7 @@ def queue_run(settings: Settings, since: int, *, accept_empty: bool) -> str:
         url += "&accept_empty=1"
     headers = {"Authorization": f"Bearer {settings.api_token}"} if settings.api_token else {}
     try:
-        response = urllib3.request("POST", url, headers=headers, timeout=_TIMEOUT, retries=False)
+        response = urllib3.request("POST", url, headers=headers, timeout=urllib3.Timeout(total=_TIMEOUT), retries=False)
     except urllib3.exceptions.HTTPError as error:
         raise NotQueued(f"the gateway at {settings.gateway_url} can't be reached") from error
     if response.status != 202:

@@ -8,6 +8,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+GRACE = 5
+"""Seconds over the deadline that something may take which has started."""
+
 _CHECK = 1.0
 """Seconds between two looks at the time that is left."""
 
@@ -25,11 +28,11 @@ class Deadline:
 
     @property
     def remaining(self) -> float:
-        """Seconds that are left, 0 at least."""
+        """Seconds that are left; 0 when it has expired."""
         return self.remaining_with(0)
 
     def remaining_with(self, grace: float) -> float:
-        """Seconds that are left for work that may run `grace` seconds over; none when stopping or cancelled."""
+        """Seconds that are left for what may end `grace` seconds late; 0 when stopping or cancelled."""
         if self._stopping.is_set() or self._cancelled.is_set():
             return 0
         return max(0.0, self._seconds + grace - self.elapsed)
@@ -56,20 +59,24 @@ class Deadline:
         self._cancelled.clear()
 
 
-def collect(futures: Sequence[Future[T]], remaining: Callable[[], float], keep_alive: Callable[[], None]) -> list[T]:
-    """Wait for all; when no time remains, give up the others and return the first that are there, in order.
+def collect(
+    futures: Sequence[Future[T]], remaining: Callable[[], float], keep_alive: Callable[[], None]
+) -> list[T | None]:
+    """Wait for all while time is `remaining`. Then those that have not started, the last ones, are given up.
 
-    `remaining` gives the seconds that are left; `keep_alive` is called every second meanwhile.
+    The results of the others are returned. They may take `GRACE` seconds more, so that no work is thrown away; None
+    stands for what takes longer. `keep_alive` is called every second meanwhile.
     """
     waiting = set(futures)
-    while waiting and (seconds := remaining()) > 0:
-        waiting = wait(waiting, timeout=min(_CHECK, seconds)).not_done
+    try:
+        while waiting and (seconds := remaining()) > 0:
+            waiting = wait(waiting, timeout=min(_CHECK, seconds)).not_done
+            keep_alive()
+    finally:
+        # from the last one on: an executor starts them in order, so what has started is the first ones
+        started = [future for future in reversed(futures) if not future.cancel()][::-1]
+    late_at = monotonic() + GRACE
+    while (late := [future for future in started if not future.done()]) and monotonic() < late_at:
+        wait(late, timeout=_CHECK)
         keep_alive()
-    results = []
-    for future in futures:
-        if not future.done():
-            break
-        results.append(future.result())
-    for future in waiting:
-        future.cancel()
-    return results
+    return [future.result() if future.done() else None for future in started]

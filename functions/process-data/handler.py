@@ -5,7 +5,7 @@ import os
 from flask import Response
 
 from .application import Application
-from .continuation import queue_run
+from .continuation import NotQueued, queue_run
 from .request import Request, parse_request
 from .run import Run
 from .scan import SourceEmpty
@@ -52,7 +52,13 @@ def _fan_out(application: Application, request: Request) -> Response:
     with application.pool.connection() as connection:
         migrate(connection)
         since = next_tick(connection)
-    calls = [queue_run(application.settings, since, accept_empty=request.accept_empty) for _ in range(request.fan_out)]
+    calls: list[str] = []
+    try:
+        for _ in range(request.fan_out):
+            calls.append(queue_run(application.settings, since, accept_empty=request.accept_empty))  # noqa: PERF401
+    except NotQueued:
+        if not calls:
+            raise  # fewer do the work as well
     return api.json_response({"status": "queued", "runs": [{"call_id": call_id} for call_id in calls]}, 202)
 
 

@@ -24,6 +24,8 @@ _DELETE = """
 delete from hints using json_each_text(:hints) as done where object = done.key collate "C" and tick = done.value::bigint
 """
 
+_EXIST = "select exists (select from hints)"
+
 _COUNT = 'select count(*) from hints where object in (select value collate "C" from json_array_elements_text(:objects))'
 
 
@@ -39,6 +41,11 @@ def read(connection: Connection, scope: Range, limit: int) -> dict[str, int]:
 
 def delete(connection: Connection, hints: dict[str, int]) -> None:
     connection.run(_DELETE, hints=json.dumps(hints))
+
+
+def exist(connection: Connection) -> bool:
+    """Whether any object is hinted."""
+    return bool(connection.run(_EXIST)[0][0])
 
 
 def count(connection: Connection, objects: Iterable[str]) -> int:

@@ -8,14 +8,17 @@ Kind = Literal["csv", "photo", "bad_name", "ignored"]
 CONTENT_LIMIT = 64 * 1024
 """Bytes; a larger CSV is rejected without fetching."""
 
+MAX_OBJECTS = 1000
+"""Users, or CSVs with bad names, that are looked at one by one for a request."""
+
 LAST_KEY = "\U0010ffff"
 """Sorts after every key that is not ignored."""
 
 _USER_KEY = re.compile(r"([0-9]{1,18})\.(csv|png|jpg|jpeg)")
 _USER_ID = re.compile(r"[0-9]{1,18}")
 _USER_PREFIX = re.compile(r"([0-9]{1,18})\.")
-_UNREPRESENTABLE = re.compile("[\0\ud800-\udfff]")
-"""Characters that neither PostgreSQL nor a URL can hold; the second range stands for bytes that are not UTF-8."""
+_UNREPRESENTABLE = re.compile("[\0\ud800-\udfff\U0010ffff]")
+"""What PostgreSQL or a URL can't hold, the surrogates that stand for bytes that are not UTF-8, and `LAST_KEY`."""
 
 
 class ParsedKey(NamedTuple):
@@ -53,15 +56,12 @@ def user_of(key: str) -> str | None:
     return user_id if kind == "csv" else None
 
 
-def boundary_after(key: str) -> str | None:
-    """Return where a segment that ends with `key` may end: at `key`, or before its user. None: not here.
+def is_representable(key: str) -> bool:
+    """Whether the key can be a boundary of segments: a listing may begin after it with S3's `start-after`."""
+    return not _UNREPRESENTABLE.search(key)
 
-    All keys of a user sort between `<user_id>.csv` and `<user_id>.png`, so no boundary may lie in between.
-    A listing may begin after the boundary with S3's `start-after`.
-    """
-    if _UNREPRESENTABLE.search(key):
-        return None
+
+def user_around(key: str) -> str | None:
+    """The user whose keys lie on both sides of `key`: the CSV before it or at it, and maybe photos after it."""
     match = _USER_PREFIX.match(key)
-    if match and f"{match[1]}.csv" <= key < f"{match[1]}.png":
-        return match[1]
-    return key
+    return match[1] if match and f"{match[1]}.csv" <= key < f"{match[1]}.png" else None

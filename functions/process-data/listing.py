@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from .keys import CONTENT_LIMIT, boundary_after, keys_of, parse_key, user_of
+from .keys import CONTENT_LIMIT, csv_key, is_representable, keys_of, parse_key, user_around, user_of
 from .rejections import Reason, Rejection
 from .shared.storage.objects import ListingPage, ObjectInfo, Objects
 
@@ -57,18 +57,21 @@ def list_range(
     `get_page` returns the page of a continuation token; None stands for the first page.
     """
     listing, token, previous = Listing(), None, start
+    around = user_around(start)
+    foreign = set() if around is None else set(keys_of(around))  # they belong to the range that has the CSV
     while True:
         page = get_page(token)
         token = page.token
         last = _last_key(page, previous)
         is_last = token is None or last >= end
-        boundary = None if is_last else boundary_after(last)
-        if boundary is not None and previous < boundary and is_full(listing.keys + len(page.objects)):
-            listing.cut_at = end = boundary
+        can_end = not is_last and last > previous and is_representable(last)
+        if can_end and is_full(listing.keys + len(page.objects)):
+            before = user_around(last)  # a boundary that parts nobody's keys is the better one
+            listing.cut_at = end = before if before is not None and before > previous else last
         for info in page.objects:
-            if info.key <= end:
+            if start < info.key <= end and info.key not in foreign:
                 listing.add(info)
-        folders = sum(folder <= end for folder in page.folders)
+        folders = sum(start < folder <= end for folder in page.folders)
         listing.keys += folders
         listing.ignored += folders
         if is_last or listing.cut_at is not None:
@@ -77,9 +80,17 @@ def list_range(
 
 
 def _last_key(page: ListingPage, default: str) -> str:
-    """The last key of a page. All that is in a folder `a/` sorts before `a0`, as `0` follows `/`."""
-    keys = [info.key for info in page.objects[-1:]] + [f"{folder[:-1]}0" for folder in page.folders[-1:]]
+    """The key up to which a page has shown all. S3 sorts a folder `a/` as that, SeaweedFS sorts it as `a`."""
+    keys = [info.key for info in page.objects[-1:]] + [folder[:-1] for folder in page.folders[-1:]]
     return max(keys, default=default)
+
+
+def list_photos_after(objects: Objects, bucket: str, start: str, end: str) -> list[ObjectInfo]:
+    """The photos that sort after the end of a range whose user's CSV is in the range."""
+    user_id = user_around(end)
+    if user_id is None or not start < csv_key(user_id) <= end:
+        return []
+    return [info for key in keys_of(user_id) if key > end for info in _exactly(objects, bucket, key)]
 
 
 def list_named(objects: Objects, bucket: str, name: str) -> list[ObjectInfo]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from . import locks
 from .application import Application
-from .deadline import Deadline, collect
+from .deadline import GRACE, Deadline, collect
 from .shared.storage.objects import Objects
 from .shared.storage.records import Connection
 
@@ -24,15 +24,15 @@ _PACE = 10
 _CHEAP = 0.1
 """Seconds: an export that takes less is always urgent."""
 
-_GRACE = 5.0
-"""Seconds over the deadline that an export may take."""
-
-_EARLY = 0.1
+_ALWAYS_BEFORE = 0.1
 """Fraction of a run's time in which an export is begun however long it takes."""
 
 _POLL = 0.05  # seconds between two attempts to take the lock
 
-_MARK_DIRTY = "update outputs set changed = changed + 1 where object = :object"
+_MARK_DIRTY = """
+update outputs set changed = changed + 1
+where (object = 'output.csv' and :output) or (object = 'rejected.csv' and :rejected)
+"""
 
 _STATE = f"""
 select changed, written, rows, etag, seconds,
@@ -71,10 +71,13 @@ class _State:
     is_due: bool  # that was long enough ago
 
 
-def mark_dirty(connection: Connection, output: str, *, changed: bool) -> None:
-    """Record in the transaction that changes an output's data, last of all, that it has to be written again."""
-    if changed:
-        connection.run(_MARK_DIRTY, object=output)
+def mark_dirty(connection: Connection, *, output: bool, rejected: bool) -> None:
+    """Record that outputs have to be written again, in the transaction that changes their data.
+
+    It is the last statement of the transaction: all writers of the database wait for each other here.
+    """
+    if output or rejected:
+        connection.run(_MARK_DIRTY, output=output, rejected=rejected)
 
 
 def export(application: Application, connection: Connection, deadline: Deadline, *, urgent: bool) -> Output:
@@ -85,7 +88,7 @@ def export(application: Application, connection: Connection, deadline: Deadline,
     long; the next run or event that is late enough writes it.
     """
     bucket, state = application.settings.result_bucket, _read_state(connection, OUTPUT)
-    if deadline.elapsed_fraction >= _EARLY and state.seconds > deadline.remaining + _GRACE:
+    if deadline.elapsed_fraction >= _ALWAYS_BEFORE and state.seconds > deadline.remaining + GRACE:
         return describe(connection, bucket)
     urgent = urgent or state.seconds < _CHEAP
     while not locks.try_lock(connection, locks.EXPORT, 0):
@@ -94,8 +97,8 @@ def export(application: Application, connection: Connection, deadline: Deadline,
         deadline.sleep(_POLL)
     try:
         etags = [application.listings.submit(application.objects.etag, bucket, output) for output in _QUERIES]
-        found = collect(etags, lambda: deadline.remaining_with(_GRACE), connection.keep_alive)
-        if len(found) < len(etags):
+        found = collect(etags, lambda: deadline.remaining_with(GRACE), connection.keep_alive)
+        if not all(future.done() and not future.cancelled() for future in etags):
             return describe(connection, bucket)
         outputs = [
             _export(connection, application.objects, bucket, output, etag, urgent=urgent)
@@ -118,19 +121,19 @@ def _read_state(connection: Connection, output: str) -> _State:
 
 
 def _export(
-    connection: Connection, objects: Objects, bucket: str, output: str, found: str | None, *, urgent: bool
+    connection: Connection, objects: Objects, bucket: str, output: str, current_etag: str | None, *, urgent: bool
 ) -> Output:
-    """Write one output; `found` is the ETag that the object has now.
+    """Write one output; `current_etag` is what the object has now.
 
     The lock is held before the snapshot is taken: of two exports the later one has the later state.
 
     A state counts as written only when the object's ETag is the one that its PUT returned, so an object that was
-    lost, replaced by hand or by an export that was interrupted is written again.
+    lost, replaced by hand or by an export of a process that was frozen meanwhile is written again by the next run.
     """
     name, started_at = f"{bucket}/{output}", perf_counter()
     with connection.transaction("isolation level repeatable read, read only"):
         state = _read_state(connection, output)
-        if state.changed == state.written and state.etag == found:
+        if state.changed == state.written and state.etag == current_etag:
             return Output(name, state.rows, written=False, pending=False)
         if not urgent and not state.is_due:
             return Output(name, state.rows, written=False, pending=True)

@@ -1,11 +1,11 @@
-"""Reconcile a scope with its listing, all that needs no fetching, in one transaction."""
+"""Reconcile a scope with its listing, as far as nothing has to be fetched for it, in one transaction."""
 
 import json
 from dataclasses import dataclass
 
 from . import rejections
 from .listing import Listing
-from .outputs import OUTPUT, mark_dirty
+from .outputs import mark_dirty
 from .rejections import Rejection
 from .scope import Scope
 from .shared.storage.records import Connection
@@ -57,8 +57,7 @@ def reconcile(connection: Connection, scope: Scope, listing: Listing, bucket: st
             sql, csvs=csvs, photos=json.dumps(listing.photos), bucket=bucket, rules=rejections.RULES, now=now,
             **parameters,
         )  # fmt: skip
-        mark_dirty(connection, OUTPUT, changed=images_changed > 0)
-        if has_rejections:
-            rejections.delete_resolved(connection, scope, csvs, listing.rejections)
+        resolved = has_rejections and rejections.delete_resolved(connection, scope, csvs, listing.rejections)
         new = rejections.upsert(connection, listing.rejections)
+        mark_dirty(connection, output=images_changed > 0, rejected=bool(resolved or new))
     return Reconciled(images_changed, unchanged, new, pending)

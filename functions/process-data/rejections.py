@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from .outputs import REJECTED, mark_dirty
 from .scope import Scope
 from .shared.storage.records import Connection
 
@@ -79,9 +78,10 @@ _DELETE_RESOLVED = """
 delete from rejected
 where {objects}
     and object not in (select value collate "C" from json_array_elements_text(:unfetched))
-    and not exists (
-        select from json_each_text(:csvs) as csvs left join users on users.user_id = csvs.key collate "C"
-        where object = csvs.key || '.csv' and csv_etag is distinct from csvs.value
+    and object not in (
+        select (csvs.key || '.csv') collate "C"
+        from json_each_text(:csvs) as csvs left join users on users.user_id = csvs.key collate "C"
+        where csv_etag is distinct from csvs.value
     )
 """
 
@@ -106,22 +106,23 @@ def upsert(connection: Connection, rejections: Sequence[Rejection]) -> list[Reje
         return []
     rows = json.dumps([asdict(rejection) for rejection in rejections])
     new = connection.run(_UPSERT, rejections=rows, rules=RULES, limit=_MAX_RETURNED)
-    mark_dirty(connection, REJECTED, changed=bool(new))
     return [Rejection(*row) for row in new]
 
 
-def delete_resolved(connection: Connection, scope: Scope, csvs: str, unfetched: Sequence[Rejection]) -> None:
-    """Forget what is not, or no longer, listed. `csvs` is JSON: the ETags by user_id; `unfetched` stays rejected."""
+def delete_resolved(connection: Connection, scope: Scope, csvs: str, unfetched: Sequence[Rejection]) -> int:
+    """Forget what is not, or no longer, listed; returns how many.
+
+    `csvs` is JSON: the ETags by user_id; `unfetched` stays rejected.
+    """
     names = json.dumps([rejection.object for rejection in unfetched])
-    deleted = connection.count(
+    return connection.count(
         _DELETE_RESOLVED.format(objects=scope.objects), csvs=csvs, unfetched=names, **scope.object_parameters
     )
-    mark_dirty(connection, REJECTED, changed=deleted > 0)
 
 
-def delete(connection: Connection, objects: Sequence[str]) -> None:
-    """Forget the rejections of objects that were accepted."""
-    mark_dirty(connection, REJECTED, changed=connection.count(_DELETE, objects=json.dumps(list(objects))) > 0)
+def delete(connection: Connection, objects: Sequence[str]) -> int:
+    """Forget the rejections of objects that were accepted; returns how many there were."""
+    return connection.count(_DELETE, objects=json.dumps(list(objects)))
 
 
 def first(connection: Connection, scope: Scope, limit: int) -> tuple[int, list[dict[str, Any]]]:

@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus
 
-from .keys import csv_key, is_user_id, parse_key
+from .keys import MAX_OBJECTS, csv_key, is_user_id, parse_key
 from .runs import Trigger
 from .shared.api import ApiError, Event, require_method
-
-MAX_OBJECTS = 1000
-"""Users, or CSVs with bad names, that one request may name."""
 
 _PARAMETERS = ("user_id", "since", "fan_out", "accept_empty")
 _BODY_LIMIT = 1024 * 1024  # bytes: more than a thousand records

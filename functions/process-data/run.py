@@ -1,7 +1,8 @@
 """One run, whatever triggered it: its workers scan what is due, then it exports, and what is left it hands on.
 
-Every worker repeats the same: claim a segment that is hinted, else the one that has waited longest, scan it, release
-it. Runs of any number of replicas share the work in this way without knowing of each other.
+Every worker repeats the same: claim the segment that has waited longest, else one that has hints, scan it, release
+it, and look for hints that came meanwhile. Runs of any number of replicas share the work in this way without
+knowing of each other.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,12 +19,12 @@ from .deadline import Deadline
 from .keys import LAST_KEY
 from .outputs import Output
 from .request import Request
-from .runs import RunRecord, Status, Trigger, has_continuation, record_continuation, record_run
+from .runs import RunRecord, Status, Trigger, count_continuations, record_continuation, record_failure, record_run
 from .scan import OutOfTime, Scanner
 from .scope import Named, Range
 from .segments import Segment
 from .shared.log import log
-from .shared.storage.errors import Unavailable
+from .shared.storage.errors import Refused, StorageError, Unavailable
 from .shared.storage.records import Connection
 from .shared.storage.schema import migrate
 
@@ -32,8 +33,9 @@ MAX_REPORTED_REJECTIONS = 100
 _ATTEMPTS = 3
 _INITIAL_BACKOFF = 0.2  # seconds, doubled each time
 _POLL = 0.1  # seconds between two attempts to claim a segment that others hold
-_MAX_DENIED = 2
-"""Objects that may fail; when no object could be read and more than these failed, the run fails with the last error."""
+_JOIN = 1.0  # seconds after which a session that waits is kept alive
+_MAX_CONTINUATIONS = 10
+"""As many as `fan_out` may start."""
 
 
 class Run:
@@ -48,6 +50,7 @@ class Run:
         self._helpers: list[Thread] = []
         self._error: Exception | None = None
         self._ran_out_of_time = False
+        self._failed_hints: set[int] = set()  # of segments
         self.failed_segments: dict[int, Unavailable] = {}
         self.counters = RunCounters()
 
@@ -61,10 +64,13 @@ class Run:
             try:
                 with self._application.pool.connection() as connection:
                     migrate(connection)
-                    with record_run(connection, self._record), self._helpers_ended():
+                    with record_run(connection, self._record), self._helpers_ended(connection):
                         return self._execute(connection)
-            except Unavailable:
-                if attempt == _ATTEMPTS or self._deadline.elapsed_fraction >= 0.5 or self._deadline.expired:
+            except Exception as error:
+                is_late = attempt == _ATTEMPTS or self._deadline.elapsed_fraction >= 0.5 or self._deadline.expired
+                if is_late or not isinstance(error, Unavailable):
+                    with suppress(StorageError), self._application.pool.connection() as connection:
+                        record_failure(connection, self._record, error)
                     raise
             self._deadline.sleep(backoff * uniform(0.5, 1.5))  # noqa: S311 - jitter
             backoff *= 2
@@ -74,15 +80,15 @@ class Run:
         with self.counters.stage("total"):
             self._start(connection)
             self._work(connection, is_helper=False)
-            self._join_helpers()
+            self._join_helpers(connection)
             remaining = self._count_remaining(connection)
             with self.counters.stage("export"):
-                output = self._export(connection, urgent=self._objects is None and remaining == 0)
+                output = self._export(connection, urgent=self._is_whole and remaining == 0)
         self._check_anything_was_read()
-        is_behind = output.pending and self._objects is None
+        is_behind = self._is_whole and (output.pending or (self._deadline.expired and hints.exist(connection)))
         if remaining or is_behind or self.counters.unreadable:
             self._record.status = Status.PARTIAL
-        continued = self._continue(connection) if self._objects is None and (remaining or is_behind) else False
+        continued = self._is_whole and bool(remaining or is_behind) and self._continue(connection)
         self._record.summary = self._summary(connection, remaining, output, continued=continued)
         return {
             "status": self._record.status,
@@ -99,35 +105,35 @@ class Run:
             hints.add(connection, self._objects)
 
     def _export(self, connection: Connection, *, urgent: bool) -> Output:
-        if self._ran_out_of_time:  # S3 does not respond
+        if self._ran_out_of_time and not self.counters.progressed:  # S3 does not respond
             return outputs.describe(connection, self._settings.result_bucket)
         return outputs.export(self._application, connection, self._deadline, urgent=urgent)
 
     def _work(self, connection: Connection, *, is_helper: bool) -> None:
-        """Scan what can be claimed. The run's own thread also waits for what others hold."""
+        """Scan what can be claimed. The run's own thread also waits for what others hold.
+
+        What is due comes first: a scan covers the hints, and a hint that can't be scanned holds nothing up.
+        """
         scanner = Scanner(
             self._application, connection, self._deadline, self.counters, accept_empty=self._request.accept_empty
         )
         while not self._deadline.expired:
-            if segment := segments.claim_hinted(connection, self.failed_segments):
-                self._scan(connection, scanner, segment, is_hinted=True)
-            elif self._objects is None and (segment := segments.claim(connection, self._tick, self.failed_segments)):
-                self._scan(connection, scanner, segment, is_hinted=False)
+            if self._is_whole and (segment := segments.claim(connection, self._tick, self.failed_segments)):
+                self._scan(connection, scanner, segment)
+            elif segment := segments.claim_hinted(connection, self._failed_hints, self._objects):
+                self._scan_hinted(connection, scanner, segment)
             elif is_helper or not self._is_waiting(connection):
                 return
             else:
                 self._deadline.sleep(_POLL)
 
-    def _scan(self, connection: Connection, scanner: Scanner, segment: Segment, *, is_hinted: bool) -> None:
-        """Scan a segment that was claimed, and release it. When S3 fails for it alone, others go on without it."""
+    def _scan(self, connection: Connection, scanner: Scanner, segment: Segment) -> None:
+        """Scan a segment that was claimed. When S3 fails for it alone, others go on without it."""
         with segments.holding(connection, segment):
             self._recruit(connection, segment)
             try:
                 try:
-                    if is_hinted:
-                        scanner.scan_hinted(segment)
-                    else:
-                        scanner.scan_segment(segment, self._tick, lambda: self._recruit(connection, segment))
+                    scanner.scan_segment(segment, self._tick, lambda: self._recruit(connection, segment))
                 except Unavailable as error:
                     if error.service != "s3":
                         raise
@@ -136,6 +142,30 @@ class Run:
                     segments.postpone(connection, segment)
             except OutOfTime:
                 self._ran_out_of_time = True
+                segments.postpone(connection, segment)
+        if not self._deadline.expired and (hinted := segments.claim_again(connection, segment)):
+            self._scan_hinted(connection, scanner, hinted)
+
+    def _scan_hinted(self, connection: Connection, scanner: Scanner, segment: Segment) -> None:
+        """Scan the hinted objects of a segment that was claimed. When S3 fails for them alone, a full scan has to."""
+        with segments.holding(connection, segment):
+            self._recruit(connection, segment)
+            try:
+                try:
+                    scanner.scan_hinted(segment)
+                except (Unavailable, Refused) as error:
+                    if error.service != "s3":
+                        raise
+                    scanner.check_s3()
+                    self._failed_hints.add(segment.id)
+            except OutOfTime:
+                self._ran_out_of_time = True
+                self._failed_hints.add(segment.id)
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether the run is about the whole bucket."""
+        return self._objects is None
 
     @property
     def _tick(self) -> int:
@@ -146,7 +176,7 @@ class Run:
         """Whether something that this run is about is held by others."""
         if self._objects is None:
             return segments.remaining(connection, self._tick, self.failed_segments) > 0
-        is_patient = self._request.trigger != Trigger.EVENT and not self.failed_segments
+        is_patient = self._request.trigger != Trigger.EVENT and not self._failed_hints
         return is_patient and hints.count(connection, self._objects) > 0
 
     def _count_remaining(self, connection: Connection) -> int:
@@ -156,15 +186,27 @@ class Run:
         return hints.count(connection, self._objects)
 
     def _recruit(self, connection: Connection, segment: Segment) -> None:
-        """Start another worker if there is work for it beside this segment, and room for it in the process."""
-        if self._objects is None:
-            has_work = segments.remaining(connection, self._tick) > 1 + sum(one.is_alive() for one in self._helpers)
-        else:
-            has_work = any(not segment.start < name <= segment.end for name in self._objects)
-        if has_work and self._application.helpers.acquire(blocking=False):
-            helper = Thread(target=self._help, name="worker", daemon=True)
-            self._helpers.append(helper)
-            helper.start()
+        """Start another worker if there is room for it in the process and work for it beside this segment.
+
+        While this process is busy fetching, what is due is left to other replicas.
+        """
+        if self._application.is_busy or not self._application.helpers.acquire(blocking=False):
+            return
+        try:
+            if self._objects is None:
+                workers = 1 + sum(helper.is_alive() for helper in self._helpers)
+                has_work = segments.remaining(connection, self._tick, self.failed_segments) > workers
+            else:
+                has_work = any(not segment.start < name <= segment.end for name in self._objects)
+            if has_work:
+                helper = Thread(target=self._help, name="worker", daemon=True)
+                helper.start()
+                self._helpers.append(helper)  # by a worker that is itself still to be joined, or by the run's thread
+                return
+        except BaseException:
+            self._application.helpers.release()
+            raise
+        self._application.helpers.release()
 
     def _help(self) -> None:
         """Work beside the run's own thread. What a lost session leaves behind is claimed again by others."""
@@ -178,15 +220,19 @@ class Run:
         finally:
             self._application.helpers.release()
 
-    def _join_helpers(self) -> None:
+    def _join_helpers(self, connection: Connection) -> None:
         """Wait for the helpers and raise what one of them ran into."""
         while self._helpers:
-            self._helpers.pop().join()
+            self._helpers[-1].join(_JOIN)
+            if not self._helpers[-1].is_alive():
+                self._helpers.pop()
+            elif not connection.broken:
+                connection.keep_alive()
         if self._error is not None:
             raise self._error
 
     @contextmanager
-    def _helpers_ended(self) -> Iterator[None]:
+    def _helpers_ended(self, connection: Connection) -> Iterator[None]:
         """Leave no helper behind, whatever the body raises."""
         self._error = None
         try:
@@ -194,23 +240,27 @@ class Run:
         finally:
             self._deadline.cancel()
             with suppress(Exception):
-                self._join_helpers()
+                self._join_helpers(connection)
             self._deadline.resume()
 
     def _check_anything_was_read(self) -> None:
-        """Raise what S3 ran into when it failed for all that this run asked for."""
+        """Raise what S3 ran into when it failed for all that a run over the bucket has seen."""
         counters = self.counters
-        if counters.unreadable > _MAX_DENIED and not counters.fetched:
+        if self._is_whole and counters.unreadable and not counters.fetched and not counters.unchanged:
             raise counters.failures[-1].error
         if self._ran_out_of_time and not counters.progressed and not self._application.stopping.is_set():
             seconds = self._settings.run_deadline
             raise Unavailable("s3", f"S3 at {self._settings.s3_endpoint} did not respond within {seconds} s")
 
     def _continue(self, connection: Connection) -> bool:
-        """Queue a run that goes on where this one ended, unless it achieved nothing or another one goes on anyway."""
+        """Queue a run that goes on where this one ended, unless it achieved nothing or others go on anyway.
+
+        A continuation has at most one of its own, and with a queue that repeats requests there are never many.
+        """
         if not self.counters.progressed:
             return False
-        if self._record.trigger != Trigger.CONTINUATION and has_continuation(connection, self._record):
+        allowed = _MAX_CONTINUATIONS if self._record.trigger == Trigger.CONTINUATION else 1
+        if count_continuations(connection, self._record) >= allowed:
             return False
         try:
             queue_run(self._settings, self._tick, accept_empty=self._request.accept_empty)
@@ -224,9 +274,8 @@ class Run:
         counters = self.counters
         scope = Range("", LAST_KEY) if self._objects is None else Named(self._objects)
         rejected, first = rejections.first(connection, scope, MAX_REPORTED_REJECTIONS)
-        is_bucket = self._objects is None
         return {
-            "segments": {"scanned": counters.scanned, "remaining": remaining if is_bucket else 0},
+            "segments": {"scanned": counters.scanned, "remaining": remaining if self._is_whole else 0},
             "listed": counters.listed,
             "added": counters.added,
             "updated": counters.updated,
@@ -236,7 +285,7 @@ class Run:
             "rejected": rejected,
             "rejections": first,
             "unreadable": counters.unreadable,
-            "remaining": counters.remaining if is_bucket else remaining + counters.unreadable,
+            "remaining": counters.remaining if self._is_whole else remaining + counters.unreadable,
             "continued": continued,
             "output": output.summary(),
             "seconds": counters.seconds,

@@ -2,13 +2,12 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from . import locks
-from .shared.storage.errors import StorageError
 from .shared.storage.records import Connection
 
 
@@ -53,13 +52,12 @@ set finished_at = clock_timestamp(), status = 'failed', error = 'the process or 
 where finished_at is null and not exists (select {_IN_PROGRESS})
 """  # noqa: S608 - interpolates a module constant
 
-# One that was queued begins within a minute, or was lost.
-_HAS_CONTINUATION = """
-select exists (
-    select from runs
-    where id <> :id and (
-        (trigger = 'continuation' and finished_at is null) or continued_at > clock_timestamp() - interval '1 minute'
-    )
+# Those in progress, and those that were queued and have not started. What does not start within a minute was lost.
+_COUNT_CONTINUATIONS = """
+select (select count(*) from runs where finished_at is null and trigger = 'continuation' and id <> :id) + greatest(0,
+    (select count(*) from runs where continued_at > clock_timestamp() - interval '1 minute')
+    - (select count(*) from runs where started_at > clock_timestamp() - interval '1 minute'
+        and trigger = 'continuation')
 )
 """
 
@@ -78,10 +76,7 @@ class RunRecord:
 
 @contextmanager
 def record_run(connection: Connection, record: RunRecord) -> Iterator[None]:
-    """Record the run that the body does in this session, and what it raises.
-
-    Runs whose sessions ended are recorded as failed.
-    """
+    """Record the run that the body does in this session. Runs whose sessions ended are recorded as failed."""
     connection.run(_FAIL_STALE_RUNS, space=locks.RUN)
     if record.id is None:
         [[record.id]] = connection.run(_NEW_ID)
@@ -90,19 +85,20 @@ def record_run(connection: Connection, record: RunRecord) -> Iterator[None]:
     try:
         connection.run(_INSERT, id=record.id, trigger=str(record.trigger), call_id=record.call_id, scope=record.scope)
         yield
-    except Exception as error:
-        with suppress(StorageError):  # the session may be what failed
-            _finish(connection, record, Status.FAILED, f"{type(error).__name__}: {error}")
-        raise
-    else:
         _finish(connection, record, record.status, None)
     finally:
         locks.unlock(connection, locks.RUN, number)
 
 
-def has_continuation(connection: Connection, record: RunRecord) -> bool:
-    """Whether the continuation of another run is queued or in progress."""
-    return bool(connection.run(_HAS_CONTINUATION, id=record.id)[0][0])
+def record_failure(connection: Connection, record: RunRecord, error: Exception) -> None:
+    """Record that a run failed, in any session: its own may be what failed."""
+    if record.id is not None:
+        _finish(connection, record, Status.FAILED, f"{type(error).__name__}: {error}")
+
+
+def count_continuations(connection: Connection, record: RunRecord) -> int:
+    """How many continuations are queued or in progress beside this run."""
+    return int(connection.run(_COUNT_CONTINUATIONS, id=record.id)[0][0])
 
 
 def record_continuation(connection: Connection, record: RunRecord) -> None:

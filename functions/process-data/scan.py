@@ -8,18 +8,18 @@ older than what the row shows, and the scan that is last to begin after the buck
 bucket holds, whatever came before it. A scan that ends early leaves its segment, or the rest of it, in line.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from itertools import chain
 from time import time_ns
 from typing import TypeVar
 
 from . import hints, segments
 from .application import Application
 from .counters import RunCounters
-from .deadline import Deadline, collect
+from .deadline import GRACE, Deadline, collect
 from .fetch import FetchResult, Unreadable, submit
-from .listing import Listing, list_named, list_range
+from .keys import MAX_OBJECTS, csv_key
+from .listing import Listing, list_named, list_photos_after, list_range
 from .parse import Row, check_rows
 from .reconcile import reconcile
 from .rejections import Rejection
@@ -31,12 +31,6 @@ from .shared.storage.records import Connection
 from .store import store
 
 T = TypeVar("T")
-
-MAX_NAMED = 1000
-"""Objects that are listed one by one at a time."""
-
-_GRACE = 5.0
-"""Seconds over the deadline for the first page and batch of a run that has not made progress yet."""
 
 
 class OutOfTime(Exception):
@@ -57,6 +51,7 @@ class Scanner:
         self, application: Application, connection: Connection, deadline: Deadline, counters: RunCounters,
         accept_empty: bool,
     ) -> None:  # fmt: skip
+        self._application = application
         self._objects, self._settings = application.objects, application.settings
         self._fetches, self._listings = application.fetches, application.listings
         self._connection, self._deadline, self._counters = connection, deadline, counters
@@ -83,39 +78,47 @@ class Scanner:
         segments.merge(self._connection, segment, since, limit=self._settings.segment_keys * 3 // 4)
 
     def scan_hinted(self, segment: Segment) -> None:
-        """Scan the hinted objects of a segment; a scan that runs out of time leaves them hinted."""
-        named = hints.read(self._connection, segment.range, MAX_NAMED)
-        if named:
+        """Scan hinted objects of a segment. What there is no time for stays hinted."""
+        hinted = hints.read(self._connection, segment.range, MAX_OBJECTS)
+        if hinted:
             with self._counters.stage("list"):
-                listing = self._list_named(list(named))
-            if self._ingest(Named(list(named)), listing) is None:
-                hints.delete(self._connection, named)
+                listing, listed = self._list_named(list(hinted))
+            if self._ingest(Named(listed), listing) is None:
+                hints.delete(self._connection, {name: hinted[name] for name in listed})
 
     def _list_range(self, segment: Segment) -> Listing:
-        bucket, limit = self._settings.source_bucket, min(MAX_PAGE, self._settings.segment_keys)
+        objects, bucket = self._objects, self._settings.source_bucket
+        limit = min(MAX_PAGE, self._settings.segment_keys)
 
         def get_page(token: str | None) -> ListingPage:
-            return self._call(
-                lambda: self._objects.list_page(bucket, start_after=segment.start, token=token, limit=limit)
-            )
+            return self._call(lambda: objects.list_page(bucket, start_after=segment.start, token=token, limit=limit))
 
         def is_full(keys: int) -> bool:
             return keys >= self._settings.segment_keys or self._deadline.expired
 
-        return list_range(get_page, segment.start, segment.end, is_full)
+        listing = list_range(get_page, segment.start, segment.end, is_full)
+        end = listing.cut_at or segment.end
+        for info in self._call(lambda: list_photos_after(objects, bucket, segment.start, end)):
+            listing.add(info)
+        return listing
 
-    def _list_named(self, names: list[str]) -> Listing:
+    def _list_named(self, names: list[str]) -> tuple[Listing, list[str]]:
+        """List the objects one by one; those that there was time for."""
+
         def get_named(name: str) -> list[ObjectInfo]:
             return list_named(self._objects, self._settings.source_bucket, name)
 
         calls = [self._fetches.submit(get_named, name) for name in names]
         found = collect(calls, self._patience, self._connection.keep_alive)
-        if len(found) < len(names):
+        listing, listed = Listing(), []
+        for name, infos in zip(names, found, strict=False):
+            if infos is not None:
+                listed.append(name)
+                for info in infos:
+                    listing.add(info)
+        if not listed:
             raise OutOfTime
-        listing = Listing()
-        for info in chain.from_iterable(found):
-            listing.add(info)
-        return listing
+        return listing, listed
 
     def _ingest(self, scope: Scope, listing: Listing) -> str | None:
         """Make the tables equal to what is listed. Returns the first user_id that there was no time for."""
@@ -125,23 +128,31 @@ class Scanner:
         with counters.stage("reconcile"):
             reconciled = reconcile(connection, scope, listing, settings.source_bucket, _now())
         counters.record_listing(listing, reconciled)
-        pending, done = reconciled.pending, 0
+        pending = reconciled.pending
+        with self._application.fetching(len(pending)):
+            done = self._fetch_and_store(pending, listing.photos)
+        counters.record_left(len(pending) - done)
+        return pending[done] if done < len(pending) else None
+
+    def _fetch_and_store(self, user_ids: list[str], photos: Mapping[str, str]) -> int:
+        """Fetch, check and store these users, batch by batch; returns how many of them there was time for.
+
+        While one batch is stored the next one is fetched.
+        """
+        settings, counters, done = self._settings, self._counters, 0
         upcoming: list[Future[FetchResult]] = []
         try:
-            while done < len(pending) and not (self._deadline.expired and counters.progressed):
-                batch, rest = pending[done : done + settings.batch_size], pending[done + settings.batch_size :]
+            while done < len(user_ids) and not (self._deadline.expired and counters.progressed):
+                batch, rest = user_ids[done : done + settings.batch_size], user_ids[done + settings.batch_size :]
                 current = upcoming or self._submit(batch)
                 upcoming = [] if self._deadline.expired else self._submit(rest[: settings.batch_size])
                 with counters.stage("fetch"):
-                    results = collect(current, self._patience, connection.keep_alive)
-                    if not results and not counters.progressed:
-                        raise OutOfTime
-                    self._check_available(results)
+                    results = self._collect(batch, current)
                 with counters.stage("parse"):
                     checked = check_rows([result for result in results if isinstance(result, Row)], _now())
                 with counters.stage("store"):
                     rejected = [result for result in results if isinstance(result, Rejection)] + checked.rejections
-                    stored = store(connection, checked.valid, rejected, listing.photos, settings.source_bucket)
+                    stored = store(self._connection, checked.valid, rejected, photos, settings.source_bucket)
                 counters.record_batch(results, stored)
                 done += len(results)
                 if len(results) < len(batch):
@@ -149,33 +160,40 @@ class Scanner:
         finally:
             for future in upcoming:
                 future.cancel()
-        counters.record_left(len(pending) - done)
-        return pending[done] if done < len(pending) else None
+        return done
 
-    def _submit(self, user_ids: list[str]) -> list[Future[FetchResult]]:
-        return submit(self._fetches, self._objects, self._settings.source_bucket, user_ids)
-
-    def _patience(self) -> float:
-        """Seconds to wait for S3. A run that has nothing to show yet waits a little longer than its deadline."""
-        return self._deadline.remaining_with(0 if self._counters.progressed else _GRACE)
-
-    def _call(self, call: Callable[[], T]) -> T:
-        """Call S3 in another thread. OutOfTime if it takes longer than this run may."""
-        results = collect([self._listings.submit(call)], self._patience, self._connection.keep_alive)
-        if not results:
-            raise OutOfTime
-        return results[0]
-
-    def check_s3(self) -> None:
-        """Ask S3 for the least that it can list; Unavailable when it is S3 that fails and not one object."""
-        self._call(lambda: self._objects.list_page(self._settings.source_bucket, limit=1))
-
-    def _check_available(self, results: list[FetchResult]) -> None:
-        """When S3 failed for all of a batch, find out whether it fails for everything."""
+    def _collect(self, user_ids: list[str], futures: list[Future[FetchResult]]) -> list[FetchResult]:
+        """The results of a batch, as far as it was started. Unavailable when it is S3 that failed for all of it."""
+        collected = collect(futures, self._patience, self._connection.keep_alive)
+        late = Unavailable("s3", "S3 did not respond within the time of the run")
+        results = [
+            Unreadable(csv_key(user_id), late) if result is None else result
+            for user_id, result in zip(user_ids, collected, strict=False)
+        ]
         if results and all(
             isinstance(result, Unreadable) and isinstance(result.error, Unavailable) for result in results
         ):
             self.check_s3()
+        return results
+
+    def _submit(self, user_ids: list[str]) -> list[Future[FetchResult]]:
+        return submit(self._fetches, self._objects, self._settings.source_bucket, user_ids)
+
+    def _call(self, call: Callable[[], T]) -> T:
+        """Call S3 in another thread. OutOfTime if it takes longer than this run may."""
+        future = self._listings.submit(call)
+        collect([future], lambda: self._deadline.remaining_with(GRACE), self._connection.keep_alive)
+        if future.cancelled() or not future.done():
+            raise OutOfTime
+        return future.result()
+
+    def _patience(self) -> float:
+        """Seconds to wait for S3. A run that has nothing to show yet waits a little longer than its deadline."""
+        return self._deadline.remaining_with(0 if self._counters.progressed else GRACE)
+
+    def check_s3(self) -> None:
+        """Ask S3 for the least that it can list; Unavailable when it is S3 that fails and not one object."""
+        self._call(lambda: self._objects.list_page(self._settings.source_bucket, limit=1))
 
     def _check_not_emptied(self) -> None:
         """SourceEmpty when the bucket has no key at all although it had some."""

@@ -7,7 +7,8 @@ from typing import Protocol
 
 from .keys import user_of
 
-_DIGITS = re.compile("[0-9]*")
+_LEAST_USER = re.compile("[^\0-.]*")
+"""No user whose CSV sorts after a key is less than what this matches of the key."""
 
 
 class Scope(Protocol):
@@ -34,13 +35,13 @@ class Range:
     end: str
 
     # the first two comparisons are implied by the others, and can use the index on user_id
-    users = "user_id >= :first_user and user_id < :end and user_id || '.csv' > :start and user_id || '.csv' <= :end"
+    users = "user_id >= :least_user and user_id < :end and user_id || '.csv' > :start and user_id || '.csv' <= :end"
     objects = "object > :start and object <= :end"
 
     @property
     def user_parameters(self) -> dict[str, object]:
-        digits = _DIGITS.match(self.start)
-        return {"first_user": digits[0] if digits else "", **self.object_parameters}
+        least = _LEAST_USER.match(self.start)
+        return {"least_user": least[0] if least else "", **self.object_parameters}
 
     @property
     def object_parameters(self) -> dict[str, object]:

@@ -4,7 +4,8 @@ A segment has the keys greater than its `start`, up to and including the start o
 that holds a segment's lock changes its row, its range, or what lies in the range.
 """
 
-from collections.abc import Collection, Iterator
+import json
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,22 +17,31 @@ from .shared.storage.records import Connection
 _TICK = "select nextval('ticks')"
 
 # Who holds a segment keeps it for a while: as many are looked at as can be held at the same time, and more.
-_NEXT_IN_LINE = """
+_DUE = """
 select id from (
-    select id from segments where scanned <= :since and id <> all(cast(:skip as int[])) order by turn, start limit 200
+    select id from segments where scanned <= :since and id <> all(cast(:skip as int[])) order by turn, start limit 500
 ) as waiting
 where pg_try_advisory_lock(:space, id)
 limit 1
 """
 
-_WITH_HINTS = """
+_HINTED = """
 select id from (
     select distinct id
-    from hints cross join lateral (select id from segments where start < object order by start desc limit 1) as segment
+    from (select object from hints where {condition} order by object limit 1000) as named
+    cross join lateral (select id from segments where start < object order by start desc limit 1) as segment
     where id <> all(cast(:skip as int[]))
 ) as hinted
 where pg_try_advisory_lock(:space, id)
 limit 1
+"""
+_ANY_HINTED = _HINTED.format(condition="true")
+_NAMED_HINTED = _HINTED.format(condition="object in (select value from json_array_elements_text(:objects))")
+
+_TRY_AGAIN = """
+select id from segments
+where id = :id and exists (select from hints where object > :start and object <= :end)
+    and pg_try_advisory_lock(:space, id)
 """
 
 # Read once the lock is held: before that, others may have changed the segment or merged it with its neighbour.
@@ -113,22 +123,37 @@ def next_tick(connection: Connection) -> int:
 
 def claim(connection: Connection, since: int, skip: Collection[int]) -> Segment | None:
     """Take the segment that has waited longest of those not scanned since a tick; None when all are held."""
-    return _claim(connection, _NEXT_IN_LINE, skip, since=since)
+    while rows := connection.run(_DUE, space=locks.SEGMENT, skip=list(skip), since=since):
+        if segment := _read(connection, rows[0][0], since):
+            return segment
+    return None
 
 
-def claim_hinted(connection: Connection, skip: Collection[int]) -> Segment | None:
-    """Take a segment that has hints; None when there is none, or all of them are held."""
-    return _claim(connection, _WITH_HINTS, skip)
+def claim_hinted(connection: Connection, skip: Collection[int], objects: Sequence[str] | None = None) -> Segment | None:
+    """Take a segment that has hints, or hints for some objects; None when there is none or all of them are held."""
+    parameters = {"space": locks.SEGMENT, "skip": list(skip)}
+    while rows := (
+        connection.run(_ANY_HINTED, **parameters)
+        if objects is None
+        else connection.run(_NAMED_HINTED, objects=json.dumps(list(objects)), **parameters)
+    ):
+        if segment := _read(connection, rows[0][0]):
+            return segment
+    return None
 
 
-def _claim(connection: Connection, sql: str, skip: Collection[int], **parameters: int) -> Segment | None:
-    while rows := connection.run(sql, space=locks.SEGMENT, skip=list(skip), **parameters):
-        [[number]] = rows
-        if row := connection.run(_READ, id=number, last=LAST_KEY):
-            [[start, end, scanned, tick, now]] = row
-            if scanned <= parameters.get("since", scanned):
-                return Segment(number, start, end, tick, now)
-        locks.unlock(connection, locks.SEGMENT, number)  # another session was quicker
+def claim_again(connection: Connection, segment: Segment) -> Segment | None:
+    """Take a segment once more that was released, if it got hints while it was held."""
+    rows = connection.run(_TRY_AGAIN, space=locks.SEGMENT, id=segment.id, start=segment.start, end=segment.end)
+    return _read(connection, rows[0][0]) if rows else None
+
+
+def _read(connection: Connection, number: int, since: int | None = None) -> Segment | None:
+    """Read a segment that was locked; None, and unlocked, when it is gone or another session has scanned it."""
+    for start, end, scanned, tick, now in connection.run(_READ, id=number, last=LAST_KEY):
+        if since is None or scanned <= since:
+            return Segment(number, start, end, tick, now)
+    locks.unlock(connection, locks.SEGMENT, number)
     return None
 
 

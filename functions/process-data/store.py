@@ -7,7 +7,7 @@ from pandas import DataFrame
 
 from . import rejections
 from .keys import csv_key
-from .outputs import OUTPUT, mark_dirty
+from .outputs import mark_dirty
 from .rejections import Rejection
 from .shared.storage.records import Connection
 
@@ -52,10 +52,10 @@ def store(
     connection: Connection, valid: DataFrame, rejected: Sequence[Rejection], photos: Mapping[str, str], bucket: str
 ) -> StoreResult:
     """Store a batch atomically. `photos` has the keys of photos in `bucket` by user_id."""
-    rows = valid.assign(photo=valid["user_id"].map(photos)).to_json(orient="records", date_format="iso")
+    rows = valid.assign(photo=valid["user_id"].map(photos.get)).to_json(orient="records", date_format="iso")
     with connection.transaction():
         [[added, updated, unchanged]] = connection.run(_UPSERT, rows=rows, bucket=bucket)
-        mark_dirty(connection, OUTPUT, changed=bool(added or updated))
-        rejections.delete(connection, [csv_key(user_id) for user_id in valid["user_id"]])
+        resolved = rejections.delete(connection, [csv_key(user_id) for user_id in valid["user_id"]])
         new = rejections.upsert(connection, rejected)
+        mark_dirty(connection, output=bool(added or updated), rejected=bool(resolved or new))
     return StoreResult(added, updated, unchanged, new)

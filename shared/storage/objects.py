@@ -203,8 +203,10 @@ class _Client(Minio):
 # Each is one element of ListBucketResult, S3's answer to ListObjectsV2: parsing it as XML costs five times as much.
 _ELEMENTS = {
     name: re.compile(rb"<%s>([^<]*)</%s>" % (name.encode(), name.encode()))
-    for name in ("Key", "ETag", "Size", "EncodingType", "IsTruncated", "NextContinuationToken")
+    for name in ("Key", "Size", "EncodingType", "IsTruncated", "NextContinuationToken")
 }
+_QUOTE = rb"(?:\"|&#34;|&quot;)?"
+_ELEMENTS["ETag"] = re.compile(rb"<ETag>%s([^<]*?)%s</ETag>" % (_QUOTE, _QUOTE))
 _FOLDER = re.compile(rb"<CommonPrefixes>\s*<Prefix>([^<]*)</Prefix>")
 
 
@@ -213,7 +215,7 @@ def _parse_page(xml: bytes) -> ListingPage:
         raise Unavailable("s3", "what answered as S3 sent no listing of a bucket")
 
     def texts(pattern: re.Pattern[bytes]) -> list[str]:
-        found = b"\n".join(pattern.findall(xml)).replace(b"&#34;", b"").replace(b"&quot;", b"").decode()
+        found = b"\n".join(pattern.findall(xml)).decode()
         return (unescape(found) if "&" in found else found).split("\n") if found else []
 
     def text(name: str) -> str:
@@ -226,7 +228,10 @@ def _parse_page(xml: bytes) -> ListingPage:
         folders = [_unquote(folder) for folder in folders]
     if not len(keys) == len(etags) == len(sizes) == xml.count(b"<Contents>"):
         raise Unavailable("s3", "S3 sent a listing in which an object lacks its key, ETag or size")
-    objects = [ObjectInfo(key, etag.strip('"'), int(size)) for key, etag, size in zip(keys, etags, sizes, strict=True)]
+    try:
+        objects = [ObjectInfo(*item) for item in zip(keys, etags, map(int, sizes), strict=True)]
+    except ValueError as error:
+        raise Unavailable("s3", f"S3 sent a listing with a size that is no number: {error}") from error
     token = text("NextContinuationToken") if text("IsTruncated") == "true" else None
     if token == "":
         raise Unavailable("s3", "S3 broke off a listing: its page is truncated and has no continuation token")

@@ -15,7 +15,7 @@ create table segments (
 
 create index segments_by_turn on segments (turn, start);
 
-insert into segments (start, keys) select '', count(*) + count(img_path) from users;
+insert into segments (start, keys) select '', exists (select from users)::int; -- the bucket had keys
 
 -- Objects that an event or a request named and that no scan has looked at since.
 create table hints (
@@ -51,3 +51,6 @@ alter table runs
     add constraint runs_trigger_check check (trigger in ('cron', 'http', 'event', 'continuation'));
 
 update runs set scope = 'users' where prefix is distinct from '';
+
+create index runs_started_at on runs (started_at);
+create index runs_continued_at on runs (continued_at) where continued_at is not null;
