@@ -8,6 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from process_data.continuation import NotQueued
+from process_data.handler import _fan_out
+from process_data.request import Request
 from process_data.runs import Trigger
 from process_data.shared.storage.objects import Object, Objects
 
@@ -27,14 +30,17 @@ class Slow(Objects):
 
 
 @contextmanager
-def gateway(status: int) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
-    """A gateway that gives each asynchronous request this status, and what it was asked: path and authorization."""
+def gateway(status: int, accepted: int = 1000) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
+    """A gateway that gives asynchronous requests this status, and what it was asked: path and authorization.
+
+    Once it has accepted so many, it returns 429.
+    """
     asked: list[tuple[str, str | None]] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             asked.append((self.path, self.headers.get("Authorization")))
-            self.send_response(status)
+            self.send_response(status if len(asked) <= accepted else 429)
             self.send_header("X-Call-Id", f"call {len(asked)}")
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -103,6 +109,37 @@ def test_a_running_continuation_is_continuation_enough(people: Stack) -> None:
                 assert not run(second)["continued"]
             assert other.result()["continued"]
         assert len(asked) == 1
+
+
+def test_a_queue_that_repeats_requests_makes_no_more_than_ten_continuations(people: Stack) -> None:
+    with gateway(202) as (url, asked), application(people, Slow, gateway_url=url, **SMALL) as made:
+        people.sql(
+            "insert into runs (trigger, status, finished_at, continued_at) "
+            "select 'continuation', 'partial', now(), now() from generate_series(1, 11)"  # one of them is the run below
+        )
+        people.sql("update runs set started_at = now() - interval '5 minutes'")
+        assert not run(made, Trigger.CONTINUATION, since=0)["continued"]
+        people.sql("delete from runs where id = 1")
+        assert run(made, Trigger.CONTINUATION, since=0)["continued"]
+        assert len(asked) == 1
+
+
+def test_a_chain_that_has_ended_stands_in_nobodys_way(people: Stack) -> None:
+    with gateway(202) as (url, asked), application(people, Slow, gateway_url=url, **SMALL) as made:
+        summary = run(made)
+        while summary["continued"]:
+            summary = run(made, Trigger.CONTINUATION, since=since(asked[0][0]))
+        assert summary["status"] == "done"
+        people.sql("update users set csv_etag = ''")
+        assert run(made)["continued"]
+
+
+def test_a_fan_out_that_is_queued_in_part_is_queued(people: Stack) -> None:
+    with gateway(202, accepted=2) as (url, asked), application(people, gateway_url=url) as made:
+        response = _fan_out(made, Request(Trigger.HTTP, fan_out=5))
+        assert (response.status_code, len(response.get_json()["runs"]), len(asked)) == (202, 2, 3)
+        with pytest.raises(NotQueued):
+            _fan_out(made, Request(Trigger.HTTP, fan_out=5))
 
 
 @pytest.mark.parametrize("status", [429, 500])

@@ -4,6 +4,7 @@ import csv
 import io
 import threading
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from process_data import locks, segments
 from process_data.deadline import Deadline
 from process_data.runs import Trigger
-from process_data.shared.storage.errors import Unavailable
+from process_data.shared.storage.errors import Refused, Unavailable
 from process_data.shared.storage.objects import ListingPage, Object, Objects
 
 from tests.proxy import counting
@@ -428,3 +429,102 @@ def test_events_are_tried_in_every_segment_they_name(roll: Stack) -> None:
         summary = run(made, Trigger.EVENT, objects=names)
         assert (summary["status"], summary["updated"], summary["listed"]) == ("done", len(names), len(names))
     assert roll.sql("select count(*) from users where last_name = 'Changed'") == [[len(names)]]
+
+
+@pytest.mark.parametrize("keys", ["5", "5000"])
+def test_a_folder_beside_a_users_keys_hides_nobody(roll: Stack, keys: str) -> None:
+    """A server may list the folder 12/ before 12.csv, as the name 12 sorts before it."""
+    numbers = [str(number) for number in range(10, 30)] + [f"11{number}" for number in range(6)]
+    for number in numbers:
+        roll.bucket.put_person(number)
+    roll.bucket.put("0/x", b"")
+    roll.bucket.put("12/x", b"")
+    roll.bucket.put("12.png", b"photo")
+    with application(roll, segment_keys=keys) as made:
+        for _ in range(3):
+            assert run(made)["status"] == "done"
+            assert users(roll) == sorted(numbers)
+            assert roll.sql("select user_id from users where img_path is not null") == [["12"]]
+
+
+def test_keys_between_those_of_a_user_may_be_any_number(roll: Stack) -> None:
+    """Segments end among them, and the user still has the photo behind them."""
+    roll.bucket.put_person("12")
+    roll.bucket.put("12.png", b"photo")
+    roll.bucket.put_person("13")
+    bad = [f"12.d{number:02}.csv" for number in range(30)]
+    for key in bad:
+        roll.bucket.put(key, b"")
+    with application(roll, segment_keys="5") as made:
+        for _ in range(2):
+            summary = run(made)
+            assert (summary["status"], summary["listed"], summary["rejected"]) == ("done", 33, len(bad))
+            assert roll.sql("select user_id, img_path from users order by user_id") == [
+                ["12", "src/12.png"],
+                ["13", None],
+            ]
+        assert len(starts(roll)) >= 6
+        roll.bucket.remove("12.png")
+        assert run(made)["images_changed"] == 1
+
+
+def test_an_object_that_hangs_holds_up_nobody_behind_it(roll: Stack) -> None:
+    people = put_people(roll, range(40))
+    released = threading.Event()
+
+    class Hanging(Objects):
+        def get(self, bucket: str, key: str, *, limit: int) -> Object:
+            if key == "0003.csv":
+                released.wait(60)
+            return super().get(bucket, key, limit=limit)
+
+    with application(roll, Hanging, batch_size="10", fetch_threads="8", run_deadline="1") as made:
+        summary = run(made)
+        released.set()
+    assert (summary["status"], summary["unreadable"]) == ("partial", 1)
+    assert set(users(roll)) >= set(people[:10]) - {"0003"}
+    assert roll.process()["status"] == "done"
+    assert users(roll) == people
+
+
+def test_a_few_objects_that_can_not_be_read_are_no_failure_of_a_run_that_has_nothing_else_to_do(roll: Stack) -> None:
+    people = put_people(roll, range(20))
+    bad = frozenset(f"{user}.csv" for user in people[:3])
+    failing = type("Failing", (Failing,), {"objects": bad})
+    with application(roll, failing) as made:
+        for unchanged in (0, 17):
+            summary = run(made)
+            assert (summary["status"], summary["unreadable"], summary["unchanged"]) == ("partial", 3, unchanged)
+
+
+class Unlisted(Objects):
+    """S3 that can't list what begins like user 1's keys."""
+
+    def list_page(self, bucket: str, *, prefix: str = "", **named: Any) -> ListingPage:
+        if prefix.startswith("1."):
+            raise Refused("s3", "S3 answered 400 for the prefix 1.")
+        return super().list_page(bucket, prefix=prefix, **named)
+
+
+def test_a_hint_that_can_not_be_looked_at_holds_up_nothing(roll: Stack) -> None:
+    roll.bucket.put_person("1")
+    roll.bucket.put_person("2")
+    with application(roll, Unlisted) as made:
+        assert run(made, Trigger.EVENT, objects=("1.csv",))["remaining"] == 1
+        assert roll.sql("select object from hints") == [["1.csv"]]
+        summary = run(made)
+        assert (summary["status"], summary["added"]) == ("done", 2)  # the scan of its segment covers it
+    assert roll.sql("select count(*) from hints") == [[0]]
+
+
+def test_what_failed_is_recorded_when_it_took_the_session_with_it(roll: Stack) -> None:
+    roll.bucket.put_person("1")
+
+    class Unwritable(Objects):
+        def put(self, bucket: str, key: str, chunks: Iterable[bytes], *, content_type: str) -> str:
+            raise Refused("s3", f"S3 answered 403 for {bucket}/{key}")
+
+    with application(roll, Unwritable) as made, pytest.raises(Refused):
+        run(made)
+    [[status, error]] = roll.sql("select status, error from runs")
+    assert (status, "403 for res/" in error) == ("failed", True)
