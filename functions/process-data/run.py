@@ -143,24 +143,29 @@ class Run:
             except OutOfTime:
                 self._ran_out_of_time = True
                 segments.postpone(connection, segment)
-        if not self._deadline.expired and (hinted := segments.claim_again(connection, segment)):
-            self._scan_hinted(connection, scanner, hinted)
+        self._scan_hinted(connection, scanner, segments.claim_again(connection, segment))
 
-    def _scan_hinted(self, connection: Connection, scanner: Scanner, segment: Segment) -> None:
-        """Scan the hinted objects of a segment that was claimed. When S3 fails for them alone, a full scan has to."""
-        with segments.holding(connection, segment):
-            self._recruit(connection, segment)
-            try:
+    def _scan_hinted(self, connection: Connection, scanner: Scanner, segment: Segment | None) -> None:
+        """Scan the hinted objects of a segment that was claimed, and those that are hinted meanwhile.
+
+        When S3 fails for them alone, they are left to a scan of the whole segment.
+        """
+        while segment is not None:
+            with segments.holding(connection, segment):
+                self._recruit(connection, segment)
                 try:
-                    scanner.scan_hinted(segment)
-                except (Unavailable, Refused) as error:
-                    if error.service != "s3":
-                        raise
-                    scanner.check_s3()
+                    try:
+                        scanner.scan_hinted(segment)
+                    except (Unavailable, Refused) as error:
+                        if error.service != "s3":
+                            raise
+                        scanner.check_s3()
+                        self._failed_hints.add(segment.id)
+                except OutOfTime:
+                    self._ran_out_of_time = True
                     self._failed_hints.add(segment.id)
-            except OutOfTime:
-                self._ran_out_of_time = True
-                self._failed_hints.add(segment.id)
+            is_over = segment.id in self._failed_hints or self._deadline.expired
+            segment = None if is_over else segments.claim_again(connection, segment)
 
     @property
     def _is_whole(self) -> bool:

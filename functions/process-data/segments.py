@@ -38,10 +38,13 @@ limit 1
 _ANY_HINTED = _HINTED.format(condition="true")
 _NAMED_HINTED = _HINTED.format(condition="object in (select value from json_array_elements_text(:objects))")
 
+# Without hints the lock is not even tried.
 _TRY_AGAIN = """
 select id from segments
-where id = :id and exists (select from hints where object > :start and object <= :end)
-    and pg_try_advisory_lock(:space, id)
+where id = :id and case
+    when exists (select from hints where object > :start and object <= :end) then pg_try_advisory_lock(:space, id)
+    else false
+end
 """
 
 # Read once the lock is held: before that, others may have changed the segment or merged it with its neighbour.
@@ -189,8 +192,10 @@ def merge(connection: Connection, segment: Segment, since: int, limit: int) -> N
     for lower, upper in connection.run(_NEIGHBOURS, start=segment.start, since=since, limit=limit):
         other = upper if lower == segment.id else lower
         if locks.try_lock(connection, locks.SEGMENT, other):
-            connection.run(_MERGE, lower=lower, upper=upper)
-            locks.unlock(connection, locks.SEGMENT, other)
+            try:
+                connection.run(_MERGE, lower=lower, upper=upper)
+            finally:
+                locks.unlock(connection, locks.SEGMENT, other)
             return  # if it was merged into the other one, this one is gone
 
 

@@ -152,6 +152,20 @@ def test_a_hint_for_a_held_segment_is_picked_up_by_its_holder(roll: Stack) -> No
     assert roll.sql("select count(*) from hints") == [[0]]
 
 
+def test_a_hint_for_a_segment_that_an_event_holds_is_picked_up_by_that_event(roll: Stack) -> None:
+    roll.bucket.put_person("1")
+    roll.bucket.put_person("2")
+    with application(roll, Paused) as made, ThreadPoolExecutor(1) as executor:
+        paused: Any = made.objects
+        holder = executor.submit(run, made, Trigger.EVENT, objects=("1.csv",))
+        assert paused.reached.wait(30)
+        assert roll.event("2.csv").json()["remaining"] == 1
+        paused.go.set()
+        assert holder.result()["added"] == 2
+    assert users(roll) == ["1", "2"]
+    assert roll.sql("select count(*) from hints") == [[0]]
+
+
 def test_a_request_for_a_user_waits_for_the_holder(roll: Stack) -> None:
     roll.bucket.put_person("1", last="Older")
     with application(roll, Paused) as made, ThreadPoolExecutor(2) as executor:
