@@ -108,18 +108,15 @@ SERVERS = st.sampled_from(["S3", "SeaweedFS"])
 PAGE_SIZES = st.lists(st.integers(0, 3), min_size=1, max_size=5).filter(any)
 
 
-SORTED_AS = {"S3": str, "SeaweedFS": lambda entry: entry.removesuffix("/")}
-"""Where a folder is listed: where its name with the slash sorts, or where it sorts without."""
-
-
 def pages(
     keys: Sequence[str], start: str, sizes: Sequence[int], server: str = "S3"
 ) -> Callable[[str | None], ListingPage]:
     """A listing in memory: what S3 returns for start-after with delimiter=/, in pages of these sizes."""
-    position = SORTED_AS[server]
     names = {f"{key.partition('/')[0]}/" if "/" in key else key for key in keys}
-    after = {name for name in names if (position(name) > start if server == "SeaweedFS" else _reaches(name, start))}
-    entries = sorted(after, key=lambda name: (position(name), name))
+    after = {
+        name for name in names if (_position(name, server) > start if server == "SeaweedFS" else _reaches(name, start))
+    }
+    entries = sorted(after, key=lambda name: (_position(name, server), name))
     size_of_page = cycle(sizes)
 
     def get_page(token: str | None) -> ListingPage:
@@ -131,6 +128,11 @@ def pages(
         return ListingPage(objects, folders, str(end) if end < len(entries) else None)
 
     return get_page
+
+
+def _position(name: str, server: str) -> str:
+    """Where an entry is listed: SeaweedFS lists a folder where its name sorts without the slash."""
+    return name.removesuffix("/") if server == "SeaweedFS" else name
 
 
 def _reaches(name: str, start: str) -> bool:

@@ -6,7 +6,8 @@ from typing import Any
 from urllib.parse import quote_plus
 
 import pytest
-from process_data.request import MAX_OBJECTS, Request, parse_request
+from process_data.keys import MAX_OBJECTS
+from process_data.request import Request, parse_request
 from process_data.runs import Trigger
 from process_data.shared.api import ApiError, require_token
 from werkzeug.datastructures import Headers, MultiDict

@@ -21,7 +21,7 @@ REQUIRED = {
 def test_defaults_fill_what_is_not_set() -> None:
     settings = load(Settings, REQUIRED)
     assert (settings.s3_endpoint, settings.s3_secure, settings.postgres_port) == ("s3.example:9000", True, 5432)
-    assert (settings.postgres_sslmode, settings.source_bucket, settings.fetch_threads) == ("require", "src", 8)
+    assert (settings.postgres_sslmode, settings.source_bucket, settings.fetch_threads) == ("require", "src", 64)
 
 
 def test_values_are_cast_and_stripped() -> None:
@@ -50,7 +50,7 @@ def test_no_secret_shows_in_the_repr() -> None:
         ("postgres_port", "65536", "a whole number from 1 to 65535"),
         ("postgres_port", "-1", "a whole number from 1 to 65535"),
         ("postgres_port", "²", "a whole number from 1 to 65535"),
-        ("fetch_threads", "9" * 5000, "a whole number from 1 to 64"),
+        ("fetch_threads", "9" * 5000, "a whole number from 1 to 256"),
         ("s3_secure", "yes", "true or false"),
         ("postgres_sslmode", "prefer", "one of disable, require, verify-full"),
         ("s3_endpoint", "https://s3.example", "host:port alone"),
