@@ -166,6 +166,19 @@ def test_a_hint_for_a_segment_that_an_event_holds_is_picked_up_by_that_event(rol
     assert roll.sql("select count(*) from hints") == [[0]]
 
 
+def test_a_hint_that_is_repeated_while_it_is_looked_at_is_looked_at_again(roll: Stack) -> None:
+    roll.bucket.put_person("1", last="Older")
+    with application(roll, Paused) as made, ThreadPoolExecutor(1) as executor:
+        paused: Any = made.objects
+        holder = executor.submit(run, made, Trigger.EVENT, objects=("1.csv",))
+        assert paused.reached.wait(30)
+        roll.bucket.put_person("1", last="Newer")
+        assert roll.event("1.csv").json()["remaining"] == 1
+        paused.go.set()
+        assert holder.result()["status"] == "done"
+    assert roll.sql("select last_name from users") == [["Newer"]]
+
+
 def test_a_request_for_a_user_waits_for_the_holder(roll: Stack) -> None:
     roll.bucket.put_person("1", last="Older")
     with application(roll, Paused) as made, ThreadPoolExecutor(2) as executor:
