@@ -85,6 +85,9 @@ def test_a_segment_is_merged_with_none_that_is_held_or_was_not_scanned(roll: Sta
         locks.unlock(other, locks.SEGMENT, middle)
         segments.merge(own, segment, since=5, limit=0)
         assert starts(roll) == ["", "5", "7"]  # together they would be too large
+        [[upper]] = roll.sql("select id from segments where start = '7'")
+        own.run(segments._MERGE, lower=segment.id, upper=upper)
+        assert starts(roll) == ["", "5", "7"]  # there is another one in between
         segments.merge(own, segment, since=5, limit=100)
         assert starts(roll) == ["", "7"]
         assert roll.sql("select scanned from segments where start = ''") == [[7]]
@@ -349,6 +352,27 @@ def test_an_export_does_not_wait_for_an_s3_that_fell_silent(roll: Stack) -> None
         released.set()
     assert (summary["status"], summary["added"], summary["output"]["pending"]) == ("partial", 3, True)
     assert roll.process()["output"]["written"]
+
+
+def test_no_batch_is_begun_after_the_deadline(roll: Stack) -> None:
+    people = put_people(roll, range(100))
+    slow = type("Slow", (Slow,), {"get_seconds": 0.2})
+    with application(roll, slow, batch_size="5", fetch_threads="8", workers="1", run_deadline="1") as made:
+        summary = run(made)
+    assert summary["status"] == "partial"
+    assert 0 < summary["added"] < len(people)
+
+
+def test_a_segment_that_is_cut_leaves_what_lies_behind_to_the_other_one(roll: Stack) -> None:
+    people = put_people(roll, range(30))
+    for user in people:
+        roll.bucket.put(f"{user}.png", b"photo")
+    roll.process()
+    assert starts(roll) == [""]
+    with application(roll, segment_keys="10", workers="1") as made:
+        summary = run(made)
+    assert (summary["status"], summary["unchanged"], summary["images_changed"]) == ("done", 30, 0)
+    assert len(starts(roll)) > 3
 
 
 def test_objects_that_can_not_be_read_stop_nothing_behind_them(roll: Stack) -> None:
