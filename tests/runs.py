@@ -58,6 +58,10 @@ class Failing(Objects):
     objects: frozenset[str] = frozenset()
     starts: frozenset[str] = frozenset()
 
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.failed: list[str] = []  # what was asked for and failed
+
     def get(self, bucket: str, key: str, *, limit: int) -> Object:
         if key in self.objects:
             raise Unavailable("s3", f"S3 answered 500 for {key}")
@@ -65,5 +69,6 @@ class Failing(Objects):
 
     def list_page(self, bucket: str, *, start_after: str = "", **named: Any) -> ListingPage:
         if start_after in self.starts and named.get("limit") != 1:  # the least that can be listed is
+            self.failed.append(start_after)
             raise Unavailable("s3", f"S3 answered 500 for the listing after {start_after}")
         return super().list_page(bucket, start_after=start_after, **named)

@@ -410,6 +410,8 @@ def test_a_segment_that_can_not_be_listed_stops_no_other_and_goes_to_the_end_of_
         assert summary["segments"]["remaining"] == 1
         [[first]] = roll.sql("select start from segments order by turn limit 1")
         assert first != bad
+        failed: Any = made.objects
+        assert failed.failed == [bad]  # it was tried once in the run
         assert run(made)["segments"]["remaining"] == 1
     assert roll.process()["status"] == "done"
 
