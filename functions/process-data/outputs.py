@@ -25,7 +25,7 @@ _CHEAP = 0.1
 """Seconds: an export that takes less is always urgent."""
 
 _ALWAYS_BEFORE = 0.1
-"""Fraction of a run's time in which an export is begun however long it takes."""
+"""Fraction of a run's time in which an export starts however long it takes."""
 
 _POLL = 0.05  # seconds between two attempts to take the lock
 
@@ -84,7 +84,7 @@ def export(application: Application, connection: Connection, deadline: Deadline,
     """Write what changed since it was last written; returns what became of output.csv.
 
     It is left pending when the deadline is nearer than an export takes by the last one, unless the run has only
-    just begun. What is not `urgent` is also left while another session exports, and soon after an export that took
+    just started. What is not `urgent` is also left while another session exports, and soon after an export that took
     long; the next run or event that is late enough writes it.
     """
     bucket, state = application.settings.result_bucket, _read_state(connection, OUTPUT)
