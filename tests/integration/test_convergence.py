@@ -52,6 +52,7 @@ MISNAMED = ("x.csv", "a b+c%2F.csv", "1.x.csv", "12.CSV", "12.old.csv", "0x.csv"
 UNRELATED = ("12-x", "12.d", "12.zz", "12", "12/in a folder.csv", "2/1.csv", "0", "~", "129.bak", "é", "3.csv.bak")
 
 EXAMPLES, STEPS = 16, 30
+PASSES = 3
 SOON = 0.7  # seconds after which a birth in the future is in the past
 
 Person = tuple[str, str, int]
@@ -204,6 +205,15 @@ class Replicas:
         summary: dict[str, object] = response.json()
         return summary
 
+    def settle(self, number: int) -> None:
+        """Run until a run is done, three times at most: what a fault left behind may make one partial."""
+        summaries = []
+        for _ in range(PASSES):
+            summaries.append(self.run(number))
+            if summaries[-1]["status"] == "done":
+                return
+        raise AssertionError(summaries)
+
     def kill(self, number: int) -> None:
         """End a replica without warning, and start another in its place."""
         process = self._replicas[number].process
@@ -266,7 +276,7 @@ class Convergence(RuleBasedStateMachine):
 
     @rule(number=replica_numbers)
     def run(self, number: int) -> None:
-        assert self.replicas.run(number)["status"] == "done"
+        self.replicas.settle(number)
         self.bucket.is_seen(USERS)
 
     @rule(number=replica_numbers, users=st.lists(user_ids, min_size=1, max_size=3))
@@ -326,7 +336,7 @@ class Convergence(RuleBasedStateMachine):
             return
         time.sleep(max(0.0, self.bucket.last_birth() + 0.01 - time.time()))
         self.bucket.may_be_seen()
-        assert self.replicas.run(1)["status"] == "done"
+        self.replicas.settle(1)
         for user in USERS:
             if isinstance(content := self.bucket.content(user), tuple):
                 self.bucket.possible[user] = {content}
