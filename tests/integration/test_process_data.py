@@ -57,14 +57,6 @@ def proxied(
         yield made, asked
 
 
-def test_an_empty_bucket_gives_an_output_with_only_its_header(roll: Stack) -> None:
-    summary = roll.process()
-    assert (summary["status"], summary["trigger"], counts(summary)) == ("done", "http", {})
-    assert summary["segments"] == {"scanned": 1, "remaining": 0}
-    assert summary["output"] == {"object": "res/output.csv", "rows": 0, "written": True, "pending": False}
-    assert roll.bucket.read("output.csv") == b"user_id,first_name,last_name,birthts,img_path\n"
-
-
 def test_people_and_photos_end_up_in_table_and_output(roll: Stack) -> None:
     roll.bucket.put_person("1000", "Ada", "Lovelace", -4858099200000 // 10)
     roll.bucket.put_person("0001", '"Tu, ring"', "Alan", 5)
@@ -468,33 +460,6 @@ def test_a_response_that_is_no_whole_listing_changes_nothing(roll: Stack, body: 
         run(made)
     assert raised.value.service == "s3"
     assert roll.sql(state) == before
-
-
-def test_the_mirror_of_rejections_is_in_order_of_object(roll: Stack) -> None:
-    keys = ["b.csv", "a b.csv", "Z.csv", "ä.csv", "_.csv", "10.CSV", "😀.csv", "～.csv", "-.csv"]
-    for key in keys:
-        roll.bucket.put(key, b"")
-    roll.bucket.put("9.csv", b"")
-    roll.process()
-    mirrored = list(csv.DictReader(io.StringIO(roll.bucket.read("rejected.csv").decode())))
-    assert [row["object"] for row in mirrored] == sorted([*keys, "9.csv"], key=str.encode)
-    assert list(mirrored[0]) == ["object", "line", "code", "message", "first_seen", "last_seen"]
-    assert [(row["line"], row["code"]) for row in mirrored if row["object"] in ("9.csv", "Z.csv")] == [
-        ("1", "empty"),
-        ("", "bad_name"),
-    ]
-
-
-@pytest.mark.parametrize("lost", ["removed", "replaced"])
-def test_an_output_that_was_lost_is_written_again(roll: Stack, lost: str) -> None:
-    roll.bucket.put_person("1")
-    roll.process()
-    if lost == "removed":
-        roll.bucket.remove("output.csv", "res")
-    else:
-        roll.bucket.client.put_object(bucket_name="res", object_name="output.csv", data=io.BytesIO(b"x"), length=1)
-    assert roll.process()["output"] == {"object": "res/output.csv", "rows": 1, "written": True, "pending": False}
-    assert output(roll) == users(roll)
 
 
 def test_ten_thousand_people_are_fetched_once(roll: Stack) -> None:

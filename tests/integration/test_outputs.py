@@ -1,0 +1,76 @@
+"""The objects in the result bucket: what they contain, and that they are there."""
+
+import csv
+import io
+
+import pytest
+from process_data.shared.storage.records import Connection
+from process_data.shared.storage.settings import RecordsSettings, load
+
+from tests.runs import application, run
+from tests.stack import Stack
+
+ODD = ("Ada", "O'Hara", "a,b", 'says ""', '"', "\\.", "\\N", " Łoś ", "line\r\nend", "tab\there")
+"""Values for a CSV field; the tables may have come by some of them in other ways than from files."""
+
+
+def test_an_empty_bucket_gives_an_output_with_only_its_header(roll: Stack) -> None:
+    summary = roll.process()
+    assert (summary["status"], summary["trigger"], summary["listed"]) == ("done", "http", 0)
+    assert summary["segments"] == {"scanned": 1, "remaining": 0}
+    assert summary["output"] == {"object": "res/output.csv", "rows": 0, "written": True, "pending": False}
+    assert roll.bucket.read("output.csv") == b"user_id,first_name,last_name,birthts,img_path\n"
+
+
+def test_the_mirror_of_rejections_is_in_order_of_object(roll: Stack) -> None:
+    keys = ["b.csv", "a b.csv", "Z.csv", "ä.csv", "_.csv", "10.CSV", "😀.csv", "～.csv", "-.csv"]
+    for key in keys:
+        roll.bucket.put(key, b"")
+    roll.bucket.put("9.csv", b"")
+    roll.process()
+    mirrored = list(csv.DictReader(io.StringIO(roll.bucket.read("rejected.csv").decode())))
+    assert [row["object"] for row in mirrored] == sorted([*keys, "9.csv"], key=str.encode)
+    assert list(mirrored[0]) == ["object", "line", "code", "message", "first_seen", "last_seen"]
+    assert [(row["line"], row["code"]) for row in mirrored if row["object"] in ("9.csv", "Z.csv")] == [
+        ("1", "empty"),
+        ("", "bad_name"),
+    ]
+
+
+@pytest.mark.parametrize("lost", ["removed", "replaced"])
+def test_an_output_that_was_lost_is_written_again(roll: Stack, lost: str) -> None:
+    roll.bucket.put_person("1")
+    roll.process()
+    if lost == "removed":
+        roll.bucket.remove("output.csv", "res")
+    else:
+        roll.bucket.client.put_object(bucket_name="res", object_name="output.csv", data=io.BytesIO(b"x"), length=1)
+    assert roll.process()["output"] == {"object": "res/output.csv", "rows": 1, "written": True, "pending": False}
+    assert b"\n1,Ada,Lovelace," in roll.bucket.read("output.csv")
+
+
+def test_outputs_are_the_bytes_that_postgresql_would_copy_out(roll: Stack) -> None:
+    """In order and without a gap or a repetition where one chunk ends and the next one begins."""
+    for index, value in enumerate(ODD):
+        roll.sql(
+            "insert into users (user_id, first_name, last_name, birthts, img_path, csv_etag, csv_modified) "
+            "select n * 100 + :index, :value, :value || n, n - 6000, case when n % 3 = 0 then 'src/x.png' end, '', "
+            "now() from generate_series(1, 1001) n",
+            index=index,
+            value=value,
+        )
+    roll.sql(
+        "insert into rejected (object, etag, line, code, message, rules, checked_etag) "
+        "select last_name || user_id, '', nullif(birthts, 0), 'empty', first_name, 1, '' from users"
+    )
+    roll.sql("update outputs set changed = changed + 1")
+    with application(roll) as made:
+        assert run(made, objects=["0.csv"])["output"]["rows"] == 10_010
+    expected = {
+        "output.csv": "select user_id, first_name, last_name, birthts, img_path from users order by user_id",
+        "rejected.csv": "select object, line, code, message, first_seen, last_seen from rejected order by object",
+    }
+    with Connection(load(RecordsSettings, roll.process_settings)) as connection:
+        for name, query in expected.items():
+            with connection.copy_out(f"copy ({query}) to stdout (format csv, header)") as chunks:
+                assert roll.bucket.read(name) == b"".join(chunks)
