@@ -1,18 +1,10 @@
-"""How long a run may go on, and waiting no longer than that."""
+"""How long a run may go on."""
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, wait
 from threading import Event
 from time import monotonic
-from typing import TypeVar
-
-T = TypeVar("T")
 
 GRACE = 5
 """Seconds over the deadline that something may take which has started."""
-
-_CHECK = 1.0
-"""Seconds between two looks at the time that is left."""
 
 
 class Deadline:
@@ -57,26 +49,3 @@ class Deadline:
     def resume(self) -> None:
         """Undo `cancel`, once the work that it ended has ended."""
         self._cancelled.clear()
-
-
-def collect(
-    futures: Sequence[Future[T]], remaining: Callable[[], float], keep_alive: Callable[[], None]
-) -> list[T | None]:
-    """Wait for all while time is `remaining`. Then those that have not started, the last ones, are given up.
-
-    The results of the others are returned. They may take `GRACE` seconds more, so that no work is thrown away; None
-    stands for what takes longer. `keep_alive` is called every second meanwhile.
-    """
-    waiting = set(futures)
-    try:
-        while waiting and (seconds := remaining()) > 0:
-            waiting = wait(waiting, timeout=min(_CHECK, seconds)).not_done
-            keep_alive()
-    finally:
-        # from the last one on: an executor starts them in order, so what has started is the first ones
-        started = [future for future in reversed(futures) if not future.cancel()][::-1]
-    late_at = monotonic() + GRACE
-    while (late := [future for future in started if not future.done()]) and monotonic() < late_at:
-        wait(late, timeout=_CHECK)
-        keep_alive()
-    return [future.result() if future.done() else None for future in started]

@@ -1,7 +1,5 @@
-"""Fetching CSVs, many at the same time, and reading each as soon as it is there."""
+"""Fetching a CSV, and reading it as soon as it is there."""
 
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from .keys import CONTENT_LIMIT, csv_key
@@ -28,14 +26,9 @@ class Unreadable:
 FetchResult = Row | Rejection | Gone | Unreadable
 
 
-def submit(
-    executor: ThreadPoolExecutor, objects: Objects, bucket: str, user_ids: Sequence[str]
-) -> list[Future[FetchResult]]:
-    """Start to fetch the CSVs of these users."""
-    return [executor.submit(_fetch, objects, bucket, csv_key(user_id)) for user_id in user_ids]
-
-
-def _fetch(objects: Objects, bucket: str, key: str) -> FetchResult:
+def fetch(objects: Objects, bucket: str, user_id: str) -> FetchResult:
+    """Fetch and read the CSV of a user."""
+    key = csv_key(user_id)
     try:
         fetched = objects.get(bucket, key, limit=CONTENT_LIMIT)
     except ObjectMissing:

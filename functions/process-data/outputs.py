@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any
 
 from . import locks
 from .application import Application
-from .deadline import GRACE, Deadline, collect
+from .deadline import GRACE, Deadline
+from .parallel import ParallelCalls
 from .shared.storage.objects import Objects
 from .shared.storage.records import Connection
 
@@ -123,13 +125,14 @@ def export(application: Application, connection: Connection, deadline: Deadline,
             return describe(connection, bucket)
         deadline.sleep(_POLL)
     try:
-        etags = [application.listings.submit(application.objects.etag, bucket, output) for output in _HEADERS]
-        found = collect(etags, lambda: deadline.remaining_with(GRACE), connection.keep_alive)
-        if not all(future.done() and not future.cancelled() for future in etags):
+        etags = ParallelCalls(
+            application.listings, len(_HEADERS), partial(application.objects.etag, bucket), list(_HEADERS)
+        ).collect(lambda: deadline.remaining_with(GRACE), connection.keep_alive)
+        if len(etags) < len(_HEADERS) or None in etags:
             return describe(connection, bucket)
         outputs = [
             _export(connection, application.objects, bucket, output, etag, urgent=urgent)
-            for output, etag in zip(_HEADERS, found, strict=True)
+            for output, etag in zip(_HEADERS, etags, strict=True)
         ]
         return outputs[-1]
     finally:

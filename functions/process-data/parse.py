@@ -1,4 +1,4 @@
-"""Reading CSVs: the structure of each on its own, the values of a whole batch at once."""
+"""Reading CSVs: the text of each on its own, as soon as it is there; the births of a whole batch at once."""
 
 import csv
 import re
@@ -17,14 +17,17 @@ COLUMNS = ("first_name", "last_name", "birthts")
 NAME_LIMIT = 200  # characters
 EARLIEST = datetime(1850, 1, 1, tzinfo=UTC)
 
+_SORTED_COLUMNS = sorted(COLUMNS)
 _EARLIEST = int(EARLIEST.timestamp() * 1000)
 _QUOTED = re.compile(r'(?<![^,\r\n])[ \t]*("(?:[^"]|"")*")[ \t]*(?=[,\r\n]|\Z)')
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")  # any of them fits 64 bits
 _SPACE = " \t"
 _MAX_QUOTED = 40  # characters of a bad value that a message quotes
 
 
 class Row(NamedTuple):
-    """The one row of a CSV, its values as they were read, and where it stood."""
+    """The one row of a CSV, and where it stood. `birthts` is in milliseconds UTC and still has to be checked."""
 
     key: str
     etag: str
@@ -32,7 +35,7 @@ class Row(NamedTuple):
     line: int
     first_name: str
     last_name: str
-    birthts: str
+    birthts: int
 
 
 @dataclass(frozen=True)
@@ -44,28 +47,35 @@ class Checked:
 
 
 def read_row(key: str, fetched: Object) -> Row | Rejection:
-    """Read the structure of one CSV."""
+    """Read one CSV and check all but whether the birth is possible."""
     try:
-        line, values = _read_row(fetched.body)
+        line, (first_name, last_name, birthts) = _read_row(fetched.body)
+        _check_name(line, "first_name", first_name)
+        _check_name(line, "last_name", last_name)
+        _check_integer(line, "birthts", birthts)
     except _InvalidCsv as error:
         return Rejection(key, fetched.etag, error.line, error.code, error.message)
-    # no more of a value is kept than shows that it is too long: a batch takes little memory whatever is in the files
-    return Row(key, fetched.etag, fetched.modified, line, *(value[: NAME_LIMIT + 1] for value in values))
+    return Row(key, fetched.etag, fetched.modified, line, first_name, last_name, int(birthts))
 
 
 def check_rows(rows: Sequence[Row], now: int) -> Checked:
-    """Check the values of a batch; each row is valid or rejected. `now` is in milliseconds UTC."""
-    frame = pd.DataFrame(rows, columns=list(Row._fields))
-    errors = _check_values(frame, now)
-    rejections = []
-    for index, (code, message) in errors.items():
-        row = rows[index]
-        retry_after = int(row.birthts) if code == Reason.IN_THE_FUTURE else None
-        rejections.append(Rejection(row.key, row.etag, row.line, code, message, retry_after))
-    valid = frame.drop(index=list(errors), columns="line") if errors else frame.drop(columns="line")
-    valid["user_id"] = valid.pop("key").str.removesuffix(".csv")
-    valid["birthts"] = valid["birthts"].astype("int64")
-    return Checked(valid, rejections)
+    """Check the births of a batch; each row is valid or rejected. `now` is in milliseconds UTC."""
+    frame = pd.DataFrame(rows, columns=list(Row._fields)).astype({"birthts": "int64"})
+    births = frame["birthts"]
+    valid = births.between(_EARLIEST, now)
+    rejections = [] if valid.all() else [_reject_birth(rows[index]) for index in births.index[~valid]]
+    frame = frame.loc[valid].drop(columns="line")
+    frame["user_id"] = frame.pop("key").str.removesuffix(".csv")
+    return Checked(frame, rejections)
+
+
+def _reject_birth(row: Row) -> Rejection:
+    value = f"birthts is {_quoted(str(row.birthts))}"
+    if row.birthts < _EARLIEST:
+        message = f"{value}: {_EARLIEST} ({EARLIEST:%Y-%m-%d}) is the earliest"
+        return Rejection(row.key, row.etag, row.line, Reason.TOO_EARLY, message)
+    message = f"{value}: the birth must not be in the future"
+    return Rejection(row.key, row.etag, row.line, Reason.IN_THE_FUTURE, message, retry_after=row.birthts)
 
 
 class _InvalidCsv(Exception):
@@ -78,7 +88,9 @@ def _read_row(body: bytes) -> tuple[int, tuple[str, ...]]:
     """The line and the values, in the order of COLUMNS, of the one row; _InvalidCsv when there is none such."""
     text = _decode(body)
     # spaces around a quoted value are allowed here, while RFC 4180 and the csv module want none
-    reader = csv.reader(StringIO(_QUOTED.sub(r"\1", text), newline=""), strict=True)
+    if '"' in text:
+        text = _QUOTED.sub(r"\1", text)
+    reader = csv.reader(StringIO(text, newline=""), strict=True)
     try:
         lines = [(reader.line_num, [field.strip(_SPACE) for field in row]) for row in reader if not _is_blank(row)]
     except csv.Error as error:
@@ -105,7 +117,7 @@ def _decode(body: bytes) -> str:
     if (at := body.find(b"\0")) >= 0:
         raise _InvalidCsv(_line_at(body, at), Reason.NUL_BYTE, "there is a NUL byte: the file must be plain text")
     try:
-        return body.decode("utf-8-sig")
+        return body.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         line = _line_at(error.object, error.start)
         message = f"byte 0x{error.object[error.start]:02x} is not UTF-8: save the file as UTF-8"
@@ -117,6 +129,8 @@ def _line_at(body: bytes, position: int) -> int:
 
 
 def _check_header(line: int, header: list[str]) -> None:
+    if sorted(header) == _SORTED_COLUMNS:
+        return
     allowed = ", ".join(COLUMNS)
     for column in header:
         if column not in COLUMNS:
@@ -130,36 +144,27 @@ def _check_header(line: int, header: list[str]) -> None:
             raise _InvalidCsv(line, Reason.MISSING_COLUMN, message)
 
 
-def _check_values(frame: pd.DataFrame, now: int) -> dict[int, tuple[Reason, str]]:
-    """The first error of each row that has one, by the row's index. `now` is in milliseconds UTC."""
-    errors: dict[int, tuple[Reason, str]] = {}
+def _check_name(line: int, column: str, value: str) -> None:
+    rule = f"1 to {NAME_LIMIT} characters are needed"
+    if not value or value.isspace():
+        raise _invalid_value(line, column, value, Reason.EMPTY_VALUE, rule)
+    if len(value) > NAME_LIMIT:
+        raise _invalid_value(line, column, value, Reason.TOO_LONG, rule)
+    if _CONTROL.search(value):
+        raise _invalid_value(line, column, value, Reason.CONTROL_CHARACTER, "control characters are not allowed")
 
-    def flag(mask: "pd.Series[bool]", column: str, code: Reason, rule: str) -> None:
-        if not mask.any():  # as for nearly all batches
-            return
-        for index, value in frame.loc[mask, column].items():
-            errors.setdefault(int(str(index)), (code, f"{column} is {_quoted(str(value))}: {rule}"))
 
-    for column in ("first_name", "last_name"):
-        names = frame[column].astype(str)
-        rule = f"1 to {NAME_LIMIT} characters are needed"
-        flag(names.str.strip() == "", column, Reason.EMPTY_VALUE, rule)
-        flag(names.str.len() > NAME_LIMIT, column, Reason.TOO_LONG, rule)
-        flag(
-            names.str.contains(r"[\x00-\x1f\x7f-\x9f]"),
-            column,
-            Reason.CONTROL_CHARACTER,
-            "control characters are not allowed",
-        )
-    texts = frame["birthts"].astype(str)
-    integer = texts.str.fullmatch(r"[+-]?[0-9]{1,18}")  # any of them fits 64 bits
-    flag(texts == "", "birthts", Reason.EMPTY_VALUE, "milliseconds since 1970-01-01 UTC are needed")
-    flag(~integer, "birthts", Reason.NOT_AN_INTEGER, "a whole number of at most 18 digits is needed")
-    births = texts.where(integer, "0").astype("int64")
-    early = f"{_EARLIEST} ({EARLIEST:%Y-%m-%d}) is the earliest"
-    flag(births < _EARLIEST, "birthts", Reason.TOO_EARLY, early)
-    flag(births > now, "birthts", Reason.IN_THE_FUTURE, "the birth must not be in the future")
-    return errors
+def _check_integer(line: int, column: str, value: str) -> None:
+    if not value:
+        rule = "milliseconds since 1970-01-01 UTC are needed"
+        raise _invalid_value(line, column, value, Reason.EMPTY_VALUE, rule)
+    if not _INTEGER.fullmatch(value):
+        rule = "a whole number of at most 18 digits is needed"
+        raise _invalid_value(line, column, value, Reason.NOT_AN_INTEGER, rule)
+
+
+def _invalid_value(line: int, column: str, value: str, code: Reason, rule: str) -> _InvalidCsv:
+    return _InvalidCsv(line, code, f"{column} is {_quoted(value)}: {rule}")
 
 
 def _quoted(value: str) -> str:

@@ -9,24 +9,26 @@ bucket holds, whatever came before it. A scan that ends early leaves its segment
 """
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from functools import partial
+from itertools import zip_longest
 from time import time_ns
 from typing import TypeVar
 
 from . import hints, segments
 from .application import Application
 from .counters import RunCounters
-from .deadline import GRACE, Deadline, collect
-from .fetch import FetchResult, Unreadable, submit
+from .deadline import GRACE, Deadline
+from .fetch import FetchResult, Unreadable, fetch
 from .keys import MAX_OBJECTS, csv_key
 from .listing import Listing, list_named, list_photos_after, list_range
+from .parallel import ParallelCalls
 from .parse import Row, check_rows
 from .reconcile import reconcile
 from .rejections import Rejection
 from .scope import Named, Scope
 from .segments import Segment
 from .shared.storage.errors import Unavailable
-from .shared.storage.objects import MAX_PAGE, ListingPage, ObjectInfo
+from .shared.storage.objects import MAX_PAGE, ListingPage
 from .shared.storage.records import Connection
 from .store import store
 
@@ -104,12 +106,9 @@ class Scanner:
 
     def _list_named(self, names: list[str]) -> tuple[Listing, list[str]]:
         """List the objects one by one; those that there was time for."""
-
-        def get_named(name: str) -> list[ObjectInfo]:
-            return list_named(self._objects, self._settings.source_bucket, name)
-
-        calls = [self._fetches.submit(get_named, name) for name in names]
-        found = collect(calls, self._patience, self._connection.keep_alive)
+        get_named = partial(list_named, self._objects, self._settings.source_bucket)
+        calls = ParallelCalls(self._fetches, self._settings.fetch_threads, get_named, names)
+        found = calls.collect(self._patience, self._connection.keep_alive)
         listing, listed = Listing(), []
         for name, infos in zip(names, found, strict=False):
             if infos is not None:
@@ -140,12 +139,14 @@ class Scanner:
         While one batch is stored the next one is fetched.
         """
         settings, counters, done = self._settings, self._counters, 0
-        upcoming: list[Future[FetchResult]] = []
+        batches = [user_ids[at : at + settings.batch_size] for at in range(0, len(user_ids), settings.batch_size)]
+        upcoming = None
         try:
-            while done < len(user_ids) and not (self._deadline.expired and counters.progressed):
-                batch, rest = user_ids[done : done + settings.batch_size], user_ids[done + settings.batch_size :]
-                current = upcoming or self._submit(batch)
-                upcoming = [] if self._deadline.expired else self._submit(rest[: settings.batch_size])
+            for batch, next_batch in zip_longest(batches, batches[1:]):
+                if self._deadline.expired and counters.progressed:
+                    break
+                current = upcoming or self._fetch(batch)
+                upcoming = self._fetch(next_batch) if next_batch and not self._deadline.expired else None
                 with counters.stage("fetch"):
                     results = self._collect(batch, current)
                 with counters.stage("parse"):
@@ -158,13 +159,17 @@ class Scanner:
                 if len(results) < len(batch):
                     break
         finally:
-            for future in upcoming:
-                future.cancel()
+            if upcoming is not None:
+                upcoming.cancel()
         return done
 
-    def _collect(self, user_ids: list[str], futures: list[Future[FetchResult]]) -> list[FetchResult]:
+    def _fetch(self, user_ids: list[str]) -> ParallelCalls[str, FetchResult]:
+        fetch_one = partial(fetch, self._objects, self._settings.source_bucket)
+        return ParallelCalls(self._fetches, self._settings.fetch_threads, fetch_one, user_ids)
+
+    def _collect(self, user_ids: list[str], calls: ParallelCalls[str, FetchResult]) -> list[FetchResult]:
         """The results of a batch, as far as it was started. Unavailable when it is S3 that failed for all of it."""
-        collected = collect(futures, self._patience, self._connection.keep_alive)
+        collected = calls.collect(self._patience, self._connection.keep_alive)
         late = Unavailable("s3", "S3 did not respond within the time of the run")
         results = [
             Unreadable(csv_key(user_id), late) if result is None else result
@@ -176,16 +181,13 @@ class Scanner:
             self.check_s3()
         return results
 
-    def _submit(self, user_ids: list[str]) -> list[Future[FetchResult]]:
-        return submit(self._fetches, self._objects, self._settings.source_bucket, user_ids)
-
     def _call(self, call: Callable[[], T]) -> T:
         """Call S3 in another thread. OutOfTime if it takes longer than this run may."""
-        future = self._listings.submit(call)
-        collect([future], lambda: self._deadline.remaining_with(GRACE), self._connection.keep_alive)
-        if future.cancelled() or not future.done():
-            raise OutOfTime
-        return future.result()
+        calls = ParallelCalls(self._listings, 1, lambda _: call(), [None])
+        for result in calls.collect(lambda: self._deadline.remaining_with(GRACE), self._connection.keep_alive):
+            if result is not None:
+                return result
+        raise OutOfTime
 
     def _patience(self) -> float:
         """Seconds to wait for S3. A run that has nothing to show yet waits a little longer than its deadline."""

@@ -157,13 +157,13 @@ class Objects:
             )
         return str(written.etag).strip('"')
 
-    def etag(self, bucket: str, key: str) -> str | None:
-        """The object's ETag, None when there is no such object."""
+    def etag(self, bucket: str, key: str) -> str:
+        """The object's ETag; empty when there is no such object."""
         try:
             with self._translated(bucket, key):
                 return str(self._client.stat_object(bucket_name=bucket, object_name=key).etag).strip('"')
         except ObjectMissing:
-            return None
+            return ""
 
     @contextmanager
     def _translated(self, bucket: str, key: str = "") -> Iterator[None]:

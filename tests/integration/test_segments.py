@@ -324,7 +324,7 @@ def test_an_s3_that_is_silent_is_named_when_the_time_is_over(
             self.pause(page_seconds)
             return super().list_page(bucket, **named)
 
-        def etag(self, bucket: str, key: str) -> str | None:
+        def etag(self, bucket: str, key: str) -> str:
             self.pause(60)
             return super().etag(bucket, key)
 
@@ -341,7 +341,7 @@ def test_an_export_does_not_wait_for_an_s3_that_fell_silent(roll: Stack) -> None
     released, answered = threading.Event(), threading.Event()
 
     class Silent(Objects):
-        def etag(self, bucket: str, key: str) -> str | None:
+        def etag(self, bucket: str, key: str) -> str:
             released.wait(60)
             answered.set()
             return super().etag(bucket, key)
