@@ -58,10 +58,11 @@ _ALWAYS_BEFORE = 0.1
 
 _POLL = 0.05  # seconds between two attempts to take the lock
 
-_MARK_DIRTY = """
-update outputs set changed = changed + 1
-where (object = 'output.csv' and :output) or (object = 'rejected.csv' and :rejected)
+MARK_DIRTY = """
+update outputs set changed = changed + 1 {source}
+where (object = 'output.csv' and ({output})) or (object = 'rejected.csv' and ({rejected}))
 """
+"""Whether an output has to be written again is an SQL condition, over the rows of `source` if there is one."""
 
 _STATE = f"""
 select changed, written, rows, etag, seconds,
@@ -106,7 +107,8 @@ def mark_dirty(connection: Connection, *, output: bool, rejected: bool) -> None:
     It is the last statement of the transaction: all writers of the database wait for each other here.
     """
     if output or rejected:
-        connection.run(_MARK_DIRTY, output=output, rejected=rejected)
+        sql = MARK_DIRTY.format(source="", output=":output", rejected=":rejected")
+        connection.run(sql, output=output, rejected=rejected)
 
 
 def export(application: Application, connection: Connection, deadline: Deadline, *, urgent: bool) -> Output:

@@ -90,10 +90,8 @@ IS_CURRENT = """
 """
 """Whether a row of `rejected`, in SQL, still holds for the listed object."""
 
-_DELETE = """
-delete from rejected
-where object in (select value collate "C" from json_array_elements_text(:objects))
-"""
+DELETE_ACCEPTED = "delete from rejected using batch where object = user_id || '.csv' returning object"
+"""SQL that forgets the rejections of users in a table `batch`."""
 
 _COUNT = "select count(*) from rejected where {objects}"
 
@@ -118,11 +116,6 @@ def delete_resolved(connection: Connection, scope: Scope, csvs: str, unfetched: 
     return connection.count(
         _DELETE_RESOLVED.format(objects=scope.objects), csvs=csvs, unfetched=names, **scope.object_parameters
     )
-
-
-def delete(connection: Connection, objects: Sequence[str]) -> int:
-    """Forget the rejections of objects that were accepted; returns how many there were."""
-    return connection.count(_DELETE, objects=json.dumps(list(objects)))
 
 
 def first(connection: Connection, scope: Scope, limit: int) -> tuple[int, list[dict[str, Any]]]:

@@ -25,7 +25,7 @@ CHUNK = 64 * 1024
 """Bytes of an object that are read at a time."""
 MAX_PAGE = 1000
 """Entries of a listing that S3 returns at a time."""
-PART = 8 * MEBIBYTE  # S3 allows 10,000 parts of at least 5 MiB: up to 78 GiB an object
+PART = 5 * MEBIBYTE  # the least: S3 allows 10,000 parts, up to 48 GiB an object
 
 # Idempotent methods alone are repeated, and a silent server is asked only twice.
 _RETRIES = urllib3.Retry(
