@@ -64,7 +64,7 @@ class Run:
             try:
                 with self._application.pool.connection() as connection:
                     migrate(connection)
-                    with record_run(connection, self._record), self._helpers_ended(connection):
+                    with record_run(connection, self._record), self._helpers_ended():
                         return self._execute(connection)
             except Exception as error:
                 is_late = attempt == _ATTEMPTS or self._deadline.elapsed_fraction >= 0.5 or self._deadline.expired
@@ -237,15 +237,15 @@ class Run:
             raise self._error
 
     @contextmanager
-    def _helpers_ended(self, connection: Connection) -> Iterator[None]:
+    def _helpers_ended(self) -> Iterator[None]:
         """Leave no helper behind, whatever the body raises."""
         self._error = None
         try:
             yield
         finally:
             self._deadline.cancel()
-            with suppress(Exception):
-                self._join_helpers(connection)
+            while self._helpers:
+                self._helpers.pop().join()
             self._deadline.resume()
 
     def _check_anything_was_read(self) -> None:
