@@ -19,7 +19,8 @@ class Application:
 
     def __init__(self, settings: Settings, stopping: Event) -> None:
         self.settings, self.stopping = settings, stopping
-        self._pending, self._lock = 0, Lock()
+        self._pending: dict[object, int] = {}  # objects by scan
+        self._lock = Lock()
         self.objects = Objects(settings, connections=settings.fetch_threads + settings.workers)
         self.pool = Pool(settings)
         self.helpers = BoundedSemaphore(settings.workers - 1)
@@ -27,20 +28,26 @@ class Application:
         self.listings = ThreadPoolExecutor(settings.workers + 4, thread_name_prefix="list")
 
     @contextmanager
-    def fetching(self, number: int) -> Iterator[None]:
-        """Note how many objects are fetched in the body, or wait to be fetched."""
-        with self._lock:
-            self._pending += number
+    def fetching(self, scan: object, number: int) -> Iterator[None]:
+        """Note that a scan fetches so many objects in the body, or probably will."""
+        before = self._set_pending(scan, number)
         try:
             yield
         finally:
-            with self._lock:
-                self._pending -= number
+            self._set_pending(scan, before)
+
+    def _set_pending(self, scan: object, number: int) -> int:
+        with self._lock:
+            before = self._pending.pop(scan, 0)
+            if number:
+                self._pending[scan] = number
+            return before
 
     @property
     def is_busy(self) -> bool:
-        """Whether S3 is asked for as much as this process can ask for."""
-        return self._pending >= self.settings.fetch_threads
+        """Whether S3 is asked for as much as this process can ask for, also while one scan lists or stores."""
+        with self._lock:
+            return len(self._pending) > 1 and sum(self._pending.values()) >= self.settings.fetch_threads
 
     def close(self) -> None:
         """End the idle sessions and threads."""

@@ -129,7 +129,8 @@ class Run:
 
     def _scan(self, connection: Connection, scanner: Scanner, segment: Segment) -> None:
         """Scan a segment that was claimed. When S3 fails for it alone, others go on without it."""
-        with segments.holding(connection, segment):
+        expected = self._settings.segment_keys if segment.is_new else 0
+        with segments.holding(connection, segment), self._application.fetching(scanner, expected):
             self._recruit(connection, segment)
             try:
                 try:

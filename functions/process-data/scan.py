@@ -128,7 +128,7 @@ class Scanner:
             reconciled = reconcile(connection, scope, listing, settings.source_bucket, _now())
         counters.record_listing(listing, reconciled)
         pending = reconciled.pending
-        with self._application.fetching(len(pending)):
+        with self._application.fetching(self, len(pending)):
             done = self._fetch_and_store(pending, listing.photos)
         counters.record_left(len(pending) - done)
         return pending[done] if done < len(pending) else None

@@ -113,6 +113,7 @@ class Segment:
     end: str
     tick: int
     claimed_at: object
+    is_new: bool  # it was never scanned, so its objects probably have to be fetched
 
     @property
     def range(self) -> Range:
@@ -155,7 +156,7 @@ def _read(connection: Connection, number: int, since: int | None = None) -> Segm
     """Read a segment that was locked; None, and unlocked, when it is gone or another session has scanned it."""
     for start, end, scanned, tick, now in connection.run(_READ, id=number, last=LAST_KEY):
         if since is None or scanned <= since:
-            return Segment(number, start, end, tick, now)
+            return Segment(number, start, end, tick, now, is_new=scanned == 0)
     locks.unlock(connection, locks.SEGMENT, number)
     return None
 

@@ -581,3 +581,23 @@ def test_what_failed_is_recorded_when_it_took_the_session_with_it(roll: Stack) -
         run(made)
     [[status, error]] = roll.sql("select status, error from runs")
     assert (status, "403 for res/" in error) == ("failed", True)
+
+
+def test_a_process_is_busy_when_two_scans_have_enough_to_fetch(roll: Stack) -> None:
+    def busy(**fetching: int) -> bool:
+        with ExitStack() as scans:
+            for scan, number in fetching.items():
+                scans.enter_context(made.fetching(scan, number))
+            return made.is_busy
+
+    with application(roll, fetch_threads="4") as made:
+        assert not busy(one=50)  # nothing is fetched while it lists or stores
+        assert not busy(one=50, other=0)
+        assert busy(one=50, other=1)
+        assert not busy(one=2, other=1)
+        with made.fetching("one", 50):  # as expected before its listing is known
+            assert busy(other=1)
+            with made.fetching("one", 2):
+                assert not busy(other=1)
+            assert busy(other=1)
+        assert not busy(other=1)
