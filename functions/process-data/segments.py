@@ -16,7 +16,8 @@ from .shared.storage.records import Connection
 
 _TICK = "select nextval('ticks')"
 
-# Who holds a segment keeps it for a while: as many are looked at as can be held at the same time, and more.
+# Who holds a segment keeps it for a while: as many are looked at as can be held at the same time, and more. The lock
+# is tried outside of a subquery with LIMIT or DISTINCT, into which PostgreSQL moves no volatile function.
 _DUE = """
 select id from (
     select id from segments where scanned <= :since and id <> all(cast(:skip as int[])) order by turn, start limit 500
@@ -38,11 +39,11 @@ limit 1
 _ANY_HINTED = _HINTED.format(condition="true")
 _NAMED_HINTED = _HINTED.format(condition="object in (select value from json_array_elements_text(:objects))")
 
-# Without hints the lock is not even tried.
+# Without hints the lock is not even tried. PostgreSQL may evaluate the conditions on a row in any order, so no row is
+# asked for: beside `id = :id` the function would lock other segments in passing.
 _TRY_AGAIN = """
-select id from segments
-where id = :id and case
-    when exists (select from hints where object > :start and object <= :end) then pg_try_advisory_lock(:space, id)
+select case
+    when exists (select from hints where object > :start and object <= :end) then pg_try_advisory_lock(:space, :id)
     else false
 end
 """
@@ -148,8 +149,9 @@ def claim_hinted(connection: Connection, skip: Collection[int], objects: Sequenc
 
 def claim_again(connection: Connection, segment: Segment) -> Segment | None:
     """Take a segment once more that was released, if it got hints while it was held."""
-    rows = connection.run(_TRY_AGAIN, space=locks.SEGMENT, id=segment.id, start=segment.start, end=segment.end)
-    return _read(connection, rows[0][0]) if rows else None
+    parameters = {"space": locks.SEGMENT, "id": segment.id, "start": segment.start, "end": segment.end}
+    [[locked]] = connection.run(_TRY_AGAIN, **parameters)
+    return _read(connection, segment.id) if locked else None
 
 
 def _read(connection: Connection, number: int, since: int | None = None) -> Segment | None:
@@ -206,5 +208,5 @@ def remaining(connection: Connection, since: int, skip: Collection[int] = ()) ->
 
 
 def total_keys(connection: Connection) -> int:
-    """How many keys the last complete scans have seen."""
+    """How many objects the last complete scans have seen."""
     return int(connection.run(_TOTAL_KEYS)[0][0])

@@ -4,7 +4,7 @@ import csv
 import io
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
@@ -601,3 +601,33 @@ def test_a_process_is_busy_when_two_scans_have_enough_to_fetch(roll: Stack) -> N
                 assert not busy(other=1)
             assert busy(other=1)
         assert not busy(other=1)
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_a_claim_locks_one_segment_whatever_plan_postgresql_makes(roll: Stack, *, analyzed: bool) -> None:
+    """A lock that was taken in passing would keep everyone else from its segment as long as the session lives."""
+    roll.sql("insert into segments (start) values ('12'), ('12.png'), ('2')")
+    roll.sql("insert into hints select user_id || '.csv', 0 from unnest(array['0', '12', '13', '3']) as user_id")
+    if analyzed:
+        roll.sql("analyze segments")
+        roll.sql("analyze hints")
+    with application(roll) as made, made.pool.connection() as connection:
+
+        def held() -> list[int]:
+            sql = "select objid::int from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()"
+            return [number for (number,) in connection.run(sql)]
+
+        claims: dict[str, Callable[[], segments.Segment | None]] = {
+            "due": lambda: segments.claim(connection, 1, ()),
+            "hinted": lambda: segments.claim_hinted(connection, ()),
+            "named": lambda: segments.claim_hinted(connection, (), ["12.csv", "3.csv"]),
+        }
+        for name, claim in claims.items():
+            segment = claim()
+            assert segment is not None
+            assert held() == [segment.id], name
+            locks.unlock(connection, locks.SEGMENT, segment.id)
+            again = segments.claim_again(connection, segment)
+            assert held() == ([] if again is None else [segment.id]), name
+            if again is not None:
+                locks.unlock(connection, locks.SEGMENT, segment.id)
