@@ -18,7 +18,8 @@ class Listing:
     csvs: dict[str, str] = field(default_factory=dict)  # ETags
     photos: dict[str, str] = field(default_factory=dict)  # keys
     rejections: list[Rejection] = field(default_factory=list)
-    keys: int = 0
+    keys: int = 0  # objects and folders
+    folders: int = 0
     ignored: int = 0
     cut_at: str | None = None
 
@@ -73,6 +74,7 @@ def list_range(
                 listing.add(info)
         folders = sum(start < folder <= end for folder in page.folders)
         listing.keys += folders
+        listing.folders += folders
         listing.ignored += folders
         if is_last or listing.cut_at is not None:
             return listing

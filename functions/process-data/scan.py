@@ -69,7 +69,7 @@ class Scanner:
         if listing.cut_at is not None:
             segments.split(self._connection, segment, listing.cut_at)
             on_split()
-        keys, end = listing.keys, self._ingest(segment.range, listing)
+        keys, end = listing.keys - listing.folders, self._ingest(segment.range, listing)
         if end is not None:
             if end <= segment.start:
                 return
@@ -122,7 +122,7 @@ class Scanner:
     def _ingest(self, scope: Scope, listing: Listing) -> str | None:
         """Make the tables equal to what is listed. Returns the first user_id that there was no time for."""
         connection, settings, counters = self._connection, self._settings, self._counters
-        if listing.keys == 0 and not self._accept_empty:
+        if listing.keys == listing.folders and not self._accept_empty:
             self._check_not_emptied()
         with counters.stage("reconcile"):
             reconciled = reconcile(connection, scope, listing, settings.source_bucket, _now())
@@ -198,11 +198,18 @@ class Scanner:
         self._call(lambda: self._objects.list_page(self._settings.source_bucket, limit=1))
 
     def _check_not_emptied(self) -> None:
-        """SourceEmpty when the bucket has no key at all although it had some."""
-        if segments.total_keys(self._connection):
-            page = self._call(lambda: self._objects.list_page(self._settings.source_bucket, limit=1))
-            if not page.objects and not page.folders:
+        """SourceEmpty when the bucket has no object outside of folders although it had some.
+
+        Folders say nothing: SeaweedFS lists those that were emptied for some minutes more.
+        """
+        if not segments.total_keys(self._connection):
+            return
+        page = ListingPage([], [], "")
+        while not page.objects:
+            if page.token is None:
                 raise SourceEmpty(self._settings.source_bucket)
+            get_page = partial(self._objects.list_page, self._settings.source_bucket, token=page.token or None)
+            page = self._call(get_page)
 
 
 def _now() -> int:

@@ -49,6 +49,32 @@ def test_an_output_that_was_lost_is_written_again(roll: Stack, lost: str) -> Non
     assert b"\n1,Ada,Lovelace," in roll.bucket.read("output.csv")
 
 
+def test_whatever_changes_a_rejection_is_mirrored_by_the_same_run(roll: Stack) -> None:
+    def mirrored() -> list[tuple[str, str]]:
+        roll.process()
+        rows = csv.DictReader(io.StringIO(roll.bucket.read("rejected.csv").decode()))
+        return [(row["object"], row["code"]) for row in rows]
+
+    roll.bucket.put_person("1")
+    assert mirrored() == []
+    roll.bucket.put("1.csv", b"")  # its row stays, so output.csv stays
+    assert mirrored() == [("1.csv", "empty")]
+    roll.bucket.put("1.csv", b"first_name,last_name,birthts\n")
+    assert mirrored() == [("1.csv", "no_row")]
+    roll.bucket.put_person("1")
+    assert mirrored() == []
+    roll.bucket.put("x.csv", b"")
+    assert mirrored() == [("x.csv", "bad_name")]
+    roll.bucket.remove("x.csv")
+    assert mirrored() == []
+    roll.bucket.put("1.csv", b"x" * 70_000)
+    assert mirrored() == [("1.csv", "too_large")]
+    roll.bucket.put("1.csv", b"first_name,last_name,birthts\nAda,Lovelace,0\n# again")
+    assert mirrored() == [("1.csv", "several_rows")]
+    roll.bucket.put("1.csv", b"last_name,first_name,birthts\nLovelace,Ada,0\n")  # the same content in another file
+    assert mirrored() == []
+
+
 def test_outputs_are_the_bytes_that_postgresql_would_copy_out(roll: Stack) -> None:
     """In order and without a gap or a repetition where one chunk ends and the next one begins."""
     for index, value in enumerate(ODD):
