@@ -2,14 +2,37 @@
 
 import gc
 import logging
+import signal
+from threading import Event
 
-from .drain import Drain
+from waitress.adjustments import Adjustments
+
+MEBIBYTE = 1024 * 1024
+
+MAX_BODY = 4 * MEBIBYTE
+"""Bytes of a request's body that are read at all; more is a 413 of the server. Handlers allow less, so that what is a
+little too large gets an error of theirs."""
+
+_MAX_CONNECTIONS = 1000  # slow and idle ones; requests wait for none of them
+_MAX_BUFFERED = MEBIBYTE  # bytes of a response that wait for a slow client: the server keeps what was sent, too
 
 
-def set_up() -> Drain:
-    """Set the process up for serving; to be called by the main thread, which is the one that imports a handler."""
+def set_up(*, threads: int) -> Event:
+    """Set the process up for serving so many requests at the same time; to be called by the main thread.
+
+    The event is set by SIGTERM. The process goes on serving then: of-watchdog sends it requests for another
+    `healthcheck_interval`, waits for their responses, and ends the process with itself.
+    """
     # A line for every request that waits, and the stack trace of a response that was cut; every repeated request
     logging.getLogger("waitress").setLevel(logging.CRITICAL)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     gc.freeze()  # what was imported stays: looking through it again and again took a fifth of a listing
-    return Drain().on_sigterm()
+    # The template starts waitress with its defaults after it has imported the handler.
+    Adjustments.threads = threads
+    Adjustments.connection_limit = _MAX_CONNECTIONS
+    Adjustments.asyncore_use_poll = True  # select() takes 1,024 file descriptors at most
+    Adjustments.max_request_body_size = MAX_BODY
+    Adjustments.outbuf_high_watermark = _MAX_BUFFERED
+    stopping = Event()
+    signal.signal(signal.SIGTERM, lambda _signum, _frame: stopping.set())
+    return stopping

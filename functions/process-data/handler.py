@@ -18,8 +18,8 @@ from .shared.process import set_up
 from .shared.storage.schema import migrate
 from .shared.storage.settings import load
 
-_drain = set_up()
-_application = Lazy(lambda: Application(load(Settings, os.environ), _drain.stopping))
+_stopping = set_up(threads=8)  # as stack.yml's max_inflight
+_application = Lazy(lambda: Application(load(Settings, os.environ), _stopping))
 
 
 @api.handler
@@ -28,10 +28,9 @@ def handle(event: api.Event, _context: object) -> Response:
     if event.body.strip() or event.query:  # cron-connector can send neither, nor a token
         api.require_token(event, application.settings.api_token)
     request = parse_request(event, application.settings.source_bucket)
-    with _drain.request():
-        if request.fan_out:
-            return _fan_out(application, request)
-        return _run(application, request)
+    if request.fan_out:
+        return _fan_out(application, request)
+    return _run(application, request)
 
 
 def _run(application: Application, request: Request) -> Response:

@@ -1,6 +1,8 @@
 """The formats that people are written in, by PostgreSQL, a line each; and which one a request gets."""
 
-from collections.abc import Iterable, Iterator
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from werkzeug.datastructures import MIMEAccept
@@ -10,27 +12,27 @@ from .shared.api import ApiError
 
 COLUMNS = ("id", "user_id", "first_name", "last_name", "birthdate", "birthts", "img_path", "age")
 
-_GUARDED = "('=', '+', '-', '@', '＝', '＋', '－', '＠')"
-
+_FORMULA_PREFIXES = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 
 JSON_LINE = "row_to_json(one)::text"
 
 
 @dataclass(frozen=True)
 class Format:
-    """`line` is SQL that makes a line of a row `one`, without its end."""
+    """`line` is SQL that makes a line of a row `one`, without its end; `parse_line` reads it again."""
 
     name: str
     media_type: str
     content_type: str
     line: str
+    parse_line: Callable[[str], dict[str, str]]
     disposition: str | None = None
 
 
 def _quoted(column: str) -> str:
     """A name in CSV. A spreadsheet would run one that begins as a formula does, so an apostrophe goes before it."""
     clean = rf"translate({column}, E'\x01\x02\n\r', '    ')"
-    guarded = f"case when left({column}, 1) in {_GUARDED} then '''' || {clean} else {clean} end"
+    guarded = f"case when left({column}, 1) in {_FORMULA_PREFIXES} then '''' || {clean} else {clean} end"
     return f"""'"' || replace({guarded}, '"', '""') || '"'"""
 
 
@@ -39,12 +41,26 @@ concat_ws(
     ',', id, user_id, {_quoted("first_name")}, {_quoted("last_name")}, birthdate, birthts, coalesce(img_path, ''), age
 )"""
 
-JSON = Format("json", "application/json", "application/json", JSON_LINE)
+
+def _parse_csv(line: str) -> dict[str, str]:
+    row = dict(zip(COLUMNS, next(csv.reader([line])), strict=True))
+    for name in ("first_name", "last_name"):
+        if row[name].startswith("'") and row[name][1:].startswith(_FORMULA_PREFIXES):
+            row[name] = row[name][1:]
+    return row
+
+
+JSON = Format("json", "application/json", "application/json", JSON_LINE, json.loads)
 CSV = Format(
-    "csv", "text/csv", "text/csv; charset=utf-8; header=present", _CSV_LINE, 'attachment; filename="people.csv"'
+    "csv",
+    "text/csv",
+    "text/csv; charset=utf-8; header=present",
+    _CSV_LINE,
+    _parse_csv,
+    'attachment; filename="people.csv"',
 )
-NDJSON = Format("ndjson", "application/x-ndjson", "application/x-ndjson", JSON_LINE)
-HTML = Format("html", "text/html", "text/html; charset=utf-8", JSON_LINE)  # the page reads what programs get
+NDJSON = Format("ndjson", "application/x-ndjson", "application/x-ndjson", JSON_LINE, json.loads)
+HTML = Format("html", "text/html", "text/html; charset=utf-8", JSON_LINE, json.loads)  # it reads what programs get
 
 FORMATS = {one.name: one for one in (JSON, CSV, NDJSON, HTML)}
 
@@ -71,16 +87,37 @@ def wants_page(name: str | None, accept: str | None) -> bool:
         return False
 
 
-def document(form: Format, chunks: Iterable[bytes], after: bytes) -> Iterator[bytes]:
-    """The whole answer around chunks of whole lines; `after` is what JSON says after the people."""
+@dataclass(frozen=True)
+class Trailer:
+    """What follows the people. Its presence shows that a response is complete, as transport can't tell.
+
+    `next` is the URL, relative to the request's, of what comes after them; `count` is how many there are in all.
+    """
+
+    next: str | None
+    count: int | None = None
+
+    @property
+    def json(self) -> str:
+        """As the last members of a JSON object."""
+        return json.dumps({"next": self.next} | ({} if self.count is None else {"count": self.count}))[1:-1]
+
+
+def document(form: Format, chunks: Iterable[bytes], trailer: Callable[[], Trailer]) -> Iterator[bytes]:
+    """The whole response around chunks of whole lines. `trailer` is called after the last one."""
     if form is CSV:
         yield b"\xef\xbb\xbf" + ",".join(COLUMNS).encode() + b"\n"  # by the BOM a spreadsheet sees that it is UTF-8
-    if form is not JSON:
-        yield from chunks
+    if form is JSON:
+        yield b'{"result": ['
+        separator = b""
+        for chunk in chunks:
+            yield separator + chunk[:-1].replace(b"\n", b",\n")
+            separator = b",\n"
+        yield f"], {trailer().json}}}\n".encode()
         return
-    yield b'{"result": ['
-    separator = b""
-    for chunk in chunks:
-        yield separator + chunk[:-1].replace(b"\n", b",\n")
-        separator = b",\n"
-    yield b"], " + after + b"}\n"
+    yield from chunks
+    if form is NDJSON:
+        yield f"{{{trailer().json}}}\n".encode()
+    else:
+        following = trailer().next
+        yield f"#next {following}\n".encode() if following else b"#end\n"

@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from werkzeug.datastructures import MultiDict
 
 from . import listings, users
+from .cache import Cache
 from .filters import FILTERS, Filters
 from .form import PEOPLE_A_PAGE, controls
 from .formats import HTML
@@ -26,6 +27,7 @@ from .query import Query
 from .shared.api import ApiError
 from .shared.storage.records import Connection
 from .stats import stats
+from .versions import States
 
 REJECTED_SHOWN = 20
 
@@ -52,10 +54,12 @@ POLICY = {
 """Headers of every page."""
 
 
-def people(records: Connection, asked: MultiDict[str, str], query: Query, today: date) -> bytes:
+def people(
+    records: Connection, cache: Cache[Any], states: States, asked: MultiDict[str, str], query: Query, today: date
+) -> bytes:
     """The people that `query` asks for; `asked` is what it was read from."""
     page = users.page(records, query, query.limit or PEOPLE_A_PAGE, today)
-    figures, filtered = stats(records, query.filters, today), query.filters != Filters()
+    figures, filtered = stats(records, cache, states, query.filters, today), query.filters != Filters()
     return _render(
         "people.html",
         controls=controls(asked) if filtered or figures["people"] else [],
@@ -65,7 +69,7 @@ def people(records: Connection, asked: MultiDict[str, str], query: Query, today:
         bar_height=HEIGHT,
         filtered=filtered,
         continued=query.behind is not None,
-        reasons=listings.reasons(records),
+        reasons=cache.get(("reasons", states["rejected"]), lambda: listings.reasons(records)),
         rejected=_rejected(records),
         sort=query.order.name,
         links=_links(asked, page.cursor),

@@ -3,21 +3,16 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from typing import TYPE_CHECKING
 
-from .settings import Settings
 from .shared.api import ApiError
 from .shared.storage.errors import ObjectMissing
-from .shared.storage.objects import Objects, Stream
 from .shared.storage.records import Connection
 
+if TYPE_CHECKING:
+    from .shared.storage.objects import Objects, Stream
+
 TYPES = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg"}
-
-
-@cache
-def client(settings: Settings) -> Objects:
-    """The S3 client, shared by all threads."""
-    return Objects(settings)
 
 
 def find(records: Connection, user_id: str, bucket: str) -> str:
@@ -30,7 +25,7 @@ def find(records: Connection, user_id: str, bucket: str) -> str:
 
 
 @contextmanager
-def opened(objects: Objects, bucket: str, key: str) -> Iterator[Stream]:
+def opened(objects: "Objects", bucket: str, key: str) -> Iterator["Stream"]:
     """The photo; ApiError 404 when it went away since the roll was brought up to date."""
     try:
         with objects.stream(bucket, key) as stream:

@@ -1,12 +1,13 @@
 """A request for people: who, in which order, how many, from where on, and in which format."""
 
 from dataclasses import dataclass
+from typing import cast
 
 from werkzeug.datastructures import MultiDict
 
 from .filters import FILTERS, Filters, make_filters
 from .formats import FORMATS, Format, negotiated
-from .paging import AFTER, ORDERS, Order, limit
+from .paging import AFTER, LARGEST_PAGE, ORDERS, Order, limit
 from .parameters import Parameter, boolean, one_of, read_parameters
 
 PARAMETERS = FILTERS | {
@@ -37,7 +38,10 @@ PARAMETERS = FILTERS | {
 
 @dataclass(frozen=True)
 class Query:
-    """What is asked for. `limit` None streams everyone; `behind` is SQL, true of the people after the cursor."""
+    """What is asked for.
+
+    `limit` None streams everyone; users that are named fit a page. `behind` is SQL, true of who comes after the cursor.
+    """
 
     filters: Filters
     order: Order
@@ -50,11 +54,12 @@ class Query:
 def read_query(query: MultiDict[str, str], accept: str | None) -> Query:
     """Check the request's query; ApiError says what is wrong with it and what is allowed."""
     values = read_parameters(PARAMETERS, query)
-    order: Order = values["sort"]
+    filters, order = make_filters(values), cast("Order", values["sort"])
+    users = len(filters.user_id)
     return Query(
-        filters=make_filters(values),
+        filters=filters,
         order=order,
-        limit=values["limit"],
+        limit=values["limit"] or (users if 0 < users <= LARGEST_PAGE else None),
         behind=None if values["after"] is None else order.behind(values["after"]),
         count=values["count"],
         format=values["format"] or negotiated(accept),

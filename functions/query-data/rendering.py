@@ -1,9 +1,7 @@
 """Responses: the headers that all have, bodies that are whole, and bodies that are streamed."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
-from typing import Any
 from urllib.parse import urlencode
 
 from flask import Response
@@ -43,7 +41,7 @@ def started(chunks: Iterator[bytes]) -> Iterator[bytes]:
 def streamed(
     event: Event, chunks: Iterator[bytes], content_type: str, named: Mapping[str, str], close: Callable[[], object]
 ) -> Response:
-    """What goes wrong among the chunks cuts the response off, which a client sees. `close` is called in any case."""
+    """What goes wrong among the chunks cuts the response off, before its trailer. `close` is called in any case."""
     response = Response(_told(event, chunks), headers=named, content_type=content_type)
     response.call_on_close(close)
     return response
@@ -60,12 +58,6 @@ def next_url(query: MultiDict[str, str], cursor: str | None) -> str | None:
 def link(url: str | None) -> str | None:
     """The header Link's value, RFC 8288; none for a URL that is too long for a header."""
     return f'<{url}>; rel="next"' if url and len(url) <= LONGEST_LINK else None
-
-
-def after_people(url: str | None, count: int | None = None) -> bytes:
-    """What JSON says behind the people."""
-    content: dict[str, Any] = {"next": url} | ({} if count is None else {"count": count})
-    return json.dumps(content)[1:-1].encode()
 
 
 def _told(event: Event, chunks: Iterator[bytes]) -> Iterator[bytes]:

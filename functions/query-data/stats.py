@@ -5,24 +5,32 @@ from datetime import date, timedelta
 from typing import Any
 
 from .age import OLDEST, latest_birthdate
+from .cache import Cache
 from .filters import Filters, conditions, where
 from .listings import REJECTED, RUNS, Part, page, total
 from .shared.storage.records import Connection
+from .versions import States
 
 _DECADES = range(10, OLDEST + 1, 10)
 
 
-def stats(records: Connection, filters: Filters, today: date) -> dict[str, Any]:
+def stats(connection: Connection, cache: Cache[Any], states: States, filters: Filters, today: date) -> dict[str, Any]:
     """Counts of the people that the filters let through, with and without a photo and by age; rejected; last run."""
-    rows = records.run(_by_decade(filters, today))
+    counted: dict[str, Any] = cache.get(
+        ("stats", states["users"], filters, today), lambda: _count(connection, filters, today)
+    )
+    rejected = cache.get(("rejected", states["rejected"]), lambda: total(connection, REJECTED))
+    return counted | {"rejected": rejected, "last_run": last_run(connection)}
+
+
+def _count(connection: Connection, filters: Filters, today: date) -> dict[str, Any]:
+    rows = connection.run(_by_decade(filters, today))
     people, with_photo = sum(row[1] for row in rows), sum(row[2] for row in rows)
     return {
         "people": people,
         "with_photo": with_photo,
         "without_photo": people - with_photo,
         "ages": _ages({len(_DECADES) - row[0]: row[1] for row in rows}),
-        "rejected": total(records, REJECTED),
-        "last_run": last_run(records),
     }
 
 

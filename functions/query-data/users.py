@@ -1,14 +1,14 @@
 """The people that a query asks for, as PostgreSQL writes them: a line each, in the query's format."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
 from datetime import date
+from time import monotonic
 
 from .age import MARCH_DATE, age_sql
 from .filters import Filters, conditions, where
 from .paging import Page, read_page
 from .query import Query
-from .shared.storage.records import Connection, Pool
+from .shared.storage.records import Connection, Pool, literal
 
 _COLUMNS = "id, user_id, first_name, last_name, birthdate, birthts, img_path"
 
@@ -30,14 +30,39 @@ def page(records: Connection, query: Query, limit: int, today: date) -> Page:
     return read_page(records, "users", rows, query.format.line, query.order, limit)
 
 
-@contextmanager
-def stream(pool: Pool, query: Query, today: date) -> Iterator[Iterator[bytes]]:
-    """Everyone, in chunks of whole lines. The connection is borrowed until the end."""
-    # no line has a control character, so nothing is quoted and each one stays as it is
-    copy = f"copy (select {query.format.line} from ({_people(query, today)}) as one) to stdout"  # noqa: S608
-    copy += r" (format csv, delimiter E'\x01', quote E'\x02')"
-    with pool.connection() as records, records.copy_out(copy) as chunks:
-        yield chunks
+class Stream:
+    """Everyone, in chunks of whole lines, until `seconds` have passed.
+
+    `cursor` is where the rest begins after that; it is None while there is time, and at the end.
+    """
+
+    def __init__(self, pool: Pool, query: Query, today: date, seconds: float) -> None:
+        self._pool, self._query, self._today = pool, query, today
+        self._deadline = monotonic() + seconds
+        self.cursor: str | None = None
+
+    def __iter__(self) -> Generator[bytes, None, None]:
+        # no line has a control character, so nothing is quoted and each one stays as it is
+        copy = f"copy (select {self._query.format.line} from ({_people(self._query, self._today)}) as one) to stdout"  # noqa: S608
+        copy += r" (format csv, delimiter E'\x01', quote E'\x02')"
+        with self._pool.connection() as connection, connection.copy_out(copy) as chunks:
+            for chunk in chunks:
+                yield chunk
+                if monotonic() >= self._deadline:
+                    break
+            else:
+                return
+        with self._pool.connection() as connection:
+            self.cursor = self._cursor_after(connection, chunk)
+
+    def _cursor_after(self, connection: Connection, chunk: bytes) -> str:
+        """The cursor of the last line."""
+        last = self._query.format.parse_line(chunk.rstrip(b"\n").rpartition(b"\n")[2].decode())
+        order = self._query.order
+        column = order.name.removeprefix("-")
+        row = f"select {literal(last[column])}::{order.key_type} as {column}"
+        [[key]] = connection.run(f"select ({order.key})::text from ({row}) as one")  # noqa: S608
+        return order.cursor(key, last[order.tie])
 
 
 def _people(query: Query, today: date, limit: str = "") -> str:

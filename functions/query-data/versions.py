@@ -12,6 +12,9 @@ Data = Literal["users", "rejected", "runs"]
 State = list[Any]
 """What `state_sql` gave."""
 
+States = dict[Data, str]
+"""The states of several data."""
+
 # process-data adds to `changed` in every transaction that changes the data. What was exported last tells another
 # database, or one that was restored, from this one when both have counted as far.
 _STATES: dict[Data, str] = {
@@ -29,6 +32,11 @@ def state_sql(*data: Data) -> str:
 def state(records: Connection, *data: Data) -> State:
     [state] = records.run(f"select {state_sql(*data)}")
     return state
+
+
+def states(records: Connection) -> States:
+    """The states of all data."""
+    return dict(zip(_STATES, state(records, *_STATES), strict=True))
 
 
 def etag(state: State, *question: object) -> str:

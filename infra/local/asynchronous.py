@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from io import BytesIO
 from queue import Full, Queue
@@ -67,10 +68,11 @@ class AsyncQueue:
         with tempfile.SpooledTemporaryFile(_IN_MEMORY) as result:
             try:
                 body = BytesIO(later.body) if later.body else None
-                answer = self._proxy.call(later.function, later.method, later.path, later.headers, body, later.call_id)
-                status, kind = answer.status, dict(answer.headers).get("Content-Type", "text/plain")
-                for chunk in answer:
-                    result.write(chunk)
+                called = self._proxy.call(later.function, later.method, later.path, later.headers, body, later.call_id)
+                with closing(called) as answer:
+                    status, kind = answer.status, dict(answer.headers).get("Content-Type", "text/plain")
+                    for chunk in answer:
+                        result.write(chunk)
             except Refusal as refusal:
                 status, kind = refusal.status, "text/plain"
                 result.write(refusal.message.encode())

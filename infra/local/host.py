@@ -2,18 +2,26 @@
 
     python host.py --port PORT
 
-It differs from the template's in two things: it listens on loopback alone, at a port of the starter's
-choice, and it answers /_/health itself, as the watchdog does in production.
+It differs from the template's in what the watchdog does in production: it listens on loopback alone, at a port of
+the starter's choice, it answers /_/health itself, and on SIGTERM it ends once no request is in flight.
 """
 
 import argparse
 import importlib
 import os
-from collections.abc import Callable
-from typing import Any
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 import flask
 import waitress
+from werkzeug.wsgi import ClosingIterator
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 METHODS = ["GET", "PUT", "POST", "PATCH", "DELETE"]
 
@@ -71,12 +79,58 @@ def _body(result: dict[str, Any]) -> Any:
     return flask.jsonify(body) if type(body) is dict else str(body)
 
 
+class Shutdown:
+    """Ends the process after SIGTERM, once all requests to `app` are answered; the function's handler hears it first.
+
+    Further signals change nothing.
+    """
+
+    _SENDING = 0.5  # seconds for the server to send the last response
+
+    def __init__(self, app: "WSGIApplication") -> None:
+        self._app = app
+        self._function = signal.getsignal(signal.SIGTERM)
+        self._idle, self._requests = threading.Condition(), 0
+        self._stopping = self._over = False
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        self._count(1)
+        try:
+            return ClosingIterator(self._app(environ, start_response), [lambda: self._count(-1)])
+        except BaseException:
+            self._count(-1)
+            raise
+
+    def _count(self, change: int) -> None:
+        with self._idle:
+            self._requests += change
+            self._idle.notify_all()
+
+    def on_signal(self, signum: int, frame: FrameType | None) -> None:
+        if self._over:
+            raise SystemExit(0)  # the server's main loop ends on it
+        if not self._stopping:
+            self._stopping = True
+            if callable(self._function):
+                self._function(signum, frame)
+            threading.Thread(target=self._end_when_idle, daemon=True).start()
+
+    def _end_when_idle(self) -> None:
+        with self._idle:
+            self._idle.wait_for(lambda: self._requests == 0)
+        time.sleep(self._SENDING)
+        self._over = True
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     port = parser.parse_args().port
     handle: Handle = importlib.import_module("function.handler").handle
-    waitress.serve(application(handle), host="127.0.0.1", port=port)
+    shutdown = Shutdown(application(handle))
+    signal.signal(signal.SIGTERM, shutdown.on_signal)
+    waitress.serve(shutdown, host="127.0.0.1", port=port)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,14 @@
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from threading import Timer
 from typing import IO
 
 import urllib3
 from urllib3.exceptions import HTTPError, NewConnectionError, ReadTimeoutError
 
-from .functions import Function
+from .functions import Function, Replica
 
 CHUNK = 64 * 1024
 
@@ -37,9 +38,14 @@ class Answer:
     """
 
     def __init__(
-        self, response: urllib3.BaseHTTPResponse, headers: Headers, deadline: float, cut: Callable[[Exception], None]
+        self,
+        response: urllib3.BaseHTTPResponse,
+        headers: Headers,
+        deadline: float,
+        cut: Callable[[Exception], None],
+        over: Callable[[], object],
     ) -> None:
-        self._response, self._deadline, self._cut = response, deadline, cut
+        self._response, self._deadline, self._cut, self._over = response, deadline, cut, over
         self.status = response.status
         self.headers = end_to_end(response.headers.items()) + headers
         self._chunks = response.stream(CHUNK, decode_content=False)
@@ -65,6 +71,7 @@ class Answer:
 
     def close(self) -> None:
         self._response.close()
+        self._over()
 
 
 class Proxy:
@@ -84,6 +91,28 @@ class Proxy:
         """Call the function; `path` is raw, with the query. Refusal when it gives no answer."""
         if (replica := function.choose()) is None:
             raise _starting(function)
+        if not replica.enter():  # as the watchdog has it
+            message = f"{function.spec.name} has as many requests as its max_inflight allows"
+            raise Refusal(429, "too_many_requests", message)
+        request = ExitStack()
+        request.callback(replica.leave)
+        try:
+            return self._call(function, replica, method, path, headers, body, call_id, request.close)
+        except BaseException:
+            request.close()
+            raise
+
+    def _call(
+        self,
+        function: Function,
+        replica: Replica,
+        method: str,
+        path: str,
+        headers: Headers,
+        body: IO[bytes] | None,
+        call_id: str | None,
+        over: Callable[[], object],
+    ) -> Answer:
         marks = [("X-Call-Id", call_id or new_call_id()), ("X-Start-Time", str(time.time_ns()))]
         deadline = time.monotonic() + function.timeout
         try:
@@ -101,6 +130,7 @@ class Proxy:
                 marks,
                 deadline,
                 lambda error: self._say(f"{function.spec.name} was cut in mid-answer: {error}"),
+                over,
             )
         except ReadTimeoutError as error:
             message = f"{function.spec.name} gave no answer within its exec_timeout of {function.timeout:g} s"

@@ -202,7 +202,7 @@ ROWS: dict[str, Callable[..., list[Row]]] = {
 
 def main(arguments: Sequence[str]) -> int:
     options = _parse(arguments)
-    set_up()
+    set_up(threads=1)
     print(f"{measure.LEGEND}\n\n{measure.HEADER}", flush=True)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as directory, running(Path(directory) / "state") as stack:

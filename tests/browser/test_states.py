@@ -131,13 +131,11 @@ class Event:
 def test_a_database_that_is_away_gives_a_page_and_503(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {**stack.query_settings, "postgres_port": "1"}.items():
         monkeypatch.setenv(name, value)
-    query_data.handler._pool.cache_clear()
-    query_data.handler._settings.cache_clear()
+    query_data.handler._application.clear()
     try:
         response = query_data.handler.handle(Event(), None)
     finally:
-        query_data.handler._pool.cache_clear()
-        query_data.handler._settings.cache_clear()
+        query_data.handler._application.clear()
     assert (response.status_code, response.content_type) == (503, "text/html; charset=utf-8")
     assert "Content-Security-Policy" in response.headers
     assert "Retry-After" in response.headers

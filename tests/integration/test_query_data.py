@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -12,7 +13,7 @@ import pytest
 from flask import Response
 from query_data import handler
 from query_data.age import MARCH_DATE, age, age_sql
-from query_data.shared.storage.errors import Unavailable
+from query_data.shared.storage.errors import SettingError, Unavailable
 from query_data.shared.storage.records import Connection
 from query_data.shared.storage.settings import RecordsSettings, load
 from werkzeug.test import EnvironBuilder
@@ -211,7 +212,7 @@ def test_an_unknown_path_is_a_404_that_names_those_there_are(roll: Stack) -> Non
     error = answer.json()["error"]
     assert (answer.status, error["code"]) == (404, "not_found")
     known = "/, /stats, /rejected, /runs, /openapi.json, /healthz and /photo/<user_id>"
-    assert error["message"] == f"there is no /nowhere here: there are {known}"
+    assert error["message"] == f"unknown path /nowhere; expected one of {known}"
 
 
 @pytest.mark.parametrize("path", ["", "/healthz"])
@@ -268,15 +269,13 @@ def call(roll: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
         return responses[-1]
 
     responses: list[Response] = []
-    handler._pool.cache_clear()
-    handler._settings.cache_clear()
+    handler._application.clear()
     yield call
     for response in responses:
         response.close()  # as a server does
-    if handler._pool.cache_info().currsize:
-        handler._pool().close()
-    handler._pool.cache_clear()
-    handler._settings.cache_clear()
+    with suppress(SettingError):
+        handler._application.get().close()
+    handler._application.clear()
 
 
 def error_of(response: Response) -> tuple[int, str, str]:

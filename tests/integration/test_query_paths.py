@@ -1,22 +1,30 @@
 """The paths beside the people, who may ask, and how query-data starts and ends."""
 
+import csv
 import json
+import re
+import signal
+import socket
 import subprocess
 import sys
 import time
 from base64 import b64encode
-from threading import Thread
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 import urllib3
+from query_data.application import MAX_STREAMS
 from query_data.shared.storage.records import Connection
 from query_data.shared.storage.settings import RecordsSettings, load
 
 from tests.integration.test_query_pages import add, changed, get
 from tests.packages import PACKAGES
-from tests.replica import query_replica
+from tests.replica import Replica, first_answer, query_replica, replica
 from tests.stack import Answer, Stack
+from tests.watchdog import swallowing_proxy
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 2000, b"\xff\xd8\xff" + b"jpeg" * 100_000
 
@@ -221,21 +229,19 @@ select n::text, 'First', 'Last', n, 'etag', now() from generate_series(1, 200000
 """
 
 
-def test_sigterm_lets_a_stream_end_and_takes_no_new_request(roll: Stack) -> None:
+def test_sigterm_lets_a_stream_end_and_serves_what_the_watchdog_still_sends(roll: Stack) -> None:
     roll.sql(MANY)
     with query_replica(roll) as replica:
         kept = urllib3.HTTPConnectionPool("127.0.0.1", int(replica.url.rpartition(":")[2]))
         stream = kept.request("GET", "/", preload_content=False, retries=False)
         body = stream.read(1000)
-        ending = Thread(target=replica.stop)
-        ending.start()
-        time.sleep(0.3)
-        refused = replica.request("GET", "/healthz")
-        assert (refused.status, refused.json()["error"]["code"]) == (503, "stopping")
+        for _ in range(3):  # faasd signals all processes, and the watchdog passes its own on
+            replica.process.send_signal(signal.SIGTERM)
+            time.sleep(0.3)
+            assert replica.request("GET", "/healthz").status == 200
         body += stream.read()
         assert len(json.loads(body)["result"]) == 200_000
-        ending.join(20)
-        assert replica.process.returncode == 0
+        assert replica.wait() == 0
 
 
 def copies(roll: Stack, act: str = "count(*)") -> Any:
@@ -257,19 +263,143 @@ def test_a_client_that_goes_away_frees_the_connection(roll: Stack) -> None:
         assert replica.request("GET", "/?limit=1").status == 200
 
 
-def test_a_database_failure_in_mid_stream_cuts_the_answer_off_for_curl_too(roll: Stack) -> None:
+def is_complete(form: str, body: bytes) -> bool:
+    """As the README says it for each format."""
+    last = body.decode().splitlines()[-1] if body.endswith(b"\n") else ""
+    if form == "csv":
+        return last.startswith(("#end", "#next "))
+    try:
+        return "next" in json.loads(body if form == "json" else last)
+    except ValueError:
+        return False
+
+
+@pytest.mark.parametrize("form", ["json", "ndjson", "csv"])
+def test_a_stream_that_breaks_off_is_told_from_a_whole_one_behind_a_watchdog(roll: Stack, form: str) -> None:
+    """The watchdog ends a response well-formed whatever happened, so the content has to tell."""
     roll.sql(MANY)
-    with query_replica(roll) as replica:
-        command = ["curl", "--silent", "--output", "-", replica.url, "--header", "X-Call-Id: cut"]
+    with query_replica(roll) as replica, swallowing_proxy(replica.url) as url:
+        whole = urllib3.request("GET", f"{url}/?format={form}", retries=False)
+        assert is_complete(form, whole.data)
+        command = ["curl", "--silent", "--output", "-", f"{url}/?format={form}"]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as curl:
             assert curl.stdout
-            assert curl.stdout.read(1000).startswith(b'{"result": [')
+            body = curl.stdout.read(1000)
             assert copies(roll, "pg_terminate_backend(pid)")
-            rest = curl.stdout.read()
-        assert curl.returncode == 18  # the transfer ended before the answer did
-        assert not rest.endswith(b"}\n")
-        told = [json.loads(line) for line in replica.lines() if line.startswith("{")]
-    assert [(one["code"], one["call_id"]) for one in told if one["event"] == "failure"] == [("cut_off", "cut")]
+            body += curl.stdout.read()
+        assert curl.returncode == 0  # for curl it is whole
+        assert not is_complete(form, body)
+        for cut in range(len(whole.data) - 40, len(whole.data) - 1):
+            assert not is_complete(form, whole.data[:cut])
+        failures = [json.loads(line) for line in replica.lines() if '"failure"' in line]
+    assert [failure["code"] for failure in failures] == ["cut_off"]
+
+
+@pytest.mark.parametrize("sort", ["user_id", "-user_id", "birthdate", "-birthdate", "last_name", "-last_name"])
+@pytest.mark.parametrize("form", ["json", "ndjson", "csv"])
+def test_a_stream_whose_time_is_over_ends_with_a_link_to_the_rest(
+    fresh: Any, stack: Stack, short_replica: Replica, sort: str, form: str
+) -> None:
+    """Whole rows, then the link: together they are everyone, once, in order."""
+    found: list[str] = []
+    url: str | None = f"?sort={sort}&format={form}&max_age=150"
+    parts = 0
+    while url is not None:
+        body = slowly(f"{short_replica.url}/{url}")
+        assert is_complete(form, body)
+        user_ids, url = people_and_next(form, body)
+        found += user_ids
+        parts += 1
+    assert parts > 1
+    direction = "desc" if sort.startswith("-") else "asc"
+    key = {"last_name": 'lower(last_name) collate "C"'}.get(sort.removeprefix("-"), sort.removeprefix("-"))
+    expected = stack.sql(f"select user_id from users order by {key} {direction}, user_id {direction}")
+    assert found == [user_id for (user_id,) in expected]
+
+
+@pytest.fixture(scope="module")
+def short_replica(fresh: Any, stack: Stack) -> Any:
+    """query-data whose streams end after a second, and a table that takes longer to read slowly."""
+    fresh()
+    stack.sql(MANY.replace("'Last'", "case when n % 7 = 0 then '=Łast ' else 'last ' end || n % 5000"))
+    with query_replica(stack, stream_deadline="1") as replica:
+        yield replica
+
+
+def slowly(url: str) -> bytes:
+    """Read a response, with a pause that is longer than a stream may take."""
+    response = urllib3.request("GET", url, preload_content=False, retries=False)
+    body = response.read(1000)
+    time.sleep(1.2)
+    return body + response.read()
+
+
+def people_and_next(form: str, body: bytes) -> tuple[list[str], str | None]:
+    """The user_ids of a response and the link behind them."""
+    if form == "json":
+        content = json.loads(body)
+        return [person["user_id"] for person in content["result"]], content["next"]
+    *lines, last = body.decode("utf-8-sig").splitlines()
+    if form == "ndjson":
+        return [json.loads(line)["user_id"] for line in lines], json.loads(last)["next"]
+    user_ids = [row["user_id"] for row in csv.DictReader(lines)]
+    return user_ids, last.removeprefix("#next ") if last.startswith("#next ") else None
+
+
+def test_streams_that_nobody_reads_hold_up_nothing_else(roll: Stack) -> None:
+    roll.sql(MANY)
+    with query_replica(roll) as replica, ExitStack() as stack:
+        stalled = []
+        for _ in range(64):
+            response = urllib3.request("GET", replica.url, preload_content=False, retries=False)
+            stack.callback(response.close)
+            stalled.append(response)
+        statuses = Counter(response.status for response in stalled)
+        assert statuses == {200: MAX_STREAMS, 503: 64 - MAX_STREAMS}
+        [busy] = {response.json()["error"]["code"] for response in stalled if response.status == 503}
+        assert busy == "busy"
+        assert {response.headers["Retry-After"] for response in stalled if response.status == 503} == {"5"}
+        for path in ("/healthz", "/?limit=100", "/?user_id=7", "/stats", "/rejected"):
+            assert replica.request("GET", path).status == 200
+        stack.close()
+        roll.wait_until(lambda: replica.request("GET", "/").status == 200, seconds=20)
+
+
+def test_connections_that_send_nothing_or_slowly_hold_up_nothing(roll: Stack) -> None:
+    with query_replica(roll) as replica, ExitStack() as stack:
+        address = ("127.0.0.1", int(replica.url.rpartition(":")[2]))
+        silent = [stack.enter_context(socket.create_connection(address)) for _ in range(264)]
+        for byte in b"GET / HTTP":
+            for connection in silent[:64]:
+                connection.send(bytes([byte]))
+            assert replica.request("GET", "/healthz").status == 200
+        assert replica.request("GET", "/?limit=1").status == 200
+
+
+@pytest.mark.parametrize("function", ["query-data", "process-data"])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_huge_body_costs_nothing(roll: Stack, function: str, chunked: bool) -> None:
+    """It is neither kept nor read whole, with or without a token."""
+    chunk, number = bytes(1024 * 1024), 300
+    settings = roll.query_settings if function == "query-data" else roll.process_settings
+    with replica(roll.state / "build" / function, settings | {"api_token": TOKEN}) as running:
+        first_answer(running, "/healthz")
+        usual = memory(running.process.pid)
+        headers = {} if chunked else {"Content-Length": str(number * len(chunk))}
+        body = (chunk for _ in range(number))
+        try:
+            response = urllib3.request("POST", running.url, body=body, headers=headers, retries=False, timeout=60)
+            assert response.status == 413
+        except urllib3.exceptions.HTTPError:
+            pass  # it hung up while the client was sending
+        assert memory(running.process.pid) < usual + 16 * 1024 * 1024
+        assert running.request("GET", "/healthz").status in (200, 401, 404, 405)
+
+
+def memory(pid: int) -> int:
+    """The most memory that a process ever had, in bytes."""
+    [peak] = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(peak) * 1024
 
 
 HEAVY = "import sys; from query_data import handler; print(*sorted({name.partition('.')[0] for name in sys.modules}))"

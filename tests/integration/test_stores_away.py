@@ -49,13 +49,12 @@ def query(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
         return query_data.handler.handle(Event("GET", path), None)
 
     yield call
-    query_data.handler._pool().close()
+    query_data.handler._application.get().close()
     _forget()
 
 
 def _forget() -> None:
-    query_data.handler._settings.cache_clear()
-    query_data.handler._pool.cache_clear()
+    query_data.handler._application.clear()
 
 
 def error(response: Response) -> tuple[int, Any, str]:

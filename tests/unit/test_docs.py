@@ -10,6 +10,7 @@ import pytest
 from process_data.rejections import Reason
 from process_data.settings import Settings
 from process_data.shared.storage.records import _GRACE
+from query_data.application import MAX_STREAMS, THREADS
 from query_data.query import PARAMETERS
 from query_data.settings import Settings as QuerySettings
 
@@ -17,7 +18,7 @@ from infra.local.cli import _parser
 from infra.local.stack import read_stack, seconds
 from tests.stack import ROOT
 
-TIMEOUTS = ("run_deadline", "postgres_timeout", "exec_timeout", "write_timeout", "read_timeout")
+TIMEOUTS = ("run_deadline", "postgres_timeout", "exec_timeout", "write_timeout", "read_timeout", "stream_deadline")
 README = ROOT / "README.md"
 INFRA = ROOT / "infra/README.md"
 
@@ -31,8 +32,8 @@ def table(document: Path, heading: str) -> list[list[str]]:
 
 
 def readers(name: str) -> str:
-    query = {one.name for one in dataclasses.fields(QuerySettings)}
-    return "both" if name in query else "process-data"
+    names = {one.name for one in dataclasses.fields(Settings)}, {one.name for one in dataclasses.fields(QuerySettings)}
+    return ("process-data", "both", "query-data")[(name in names[1]) + (name not in names[0])]
 
 
 def shown(default: object) -> str:
@@ -44,10 +45,8 @@ def shown(default: object) -> str:
 
 
 def test_every_setting_is_in_the_table_as_the_code_has_it() -> None:
-    expected = [
-        [one.name, readers(one.name), shown(one.default), one.metadata["meaning"]]
-        for one in dataclasses.fields(Settings)
-    ]
+    fields = {one.name: one for one in (*dataclasses.fields(Settings), *dataclasses.fields(QuerySettings))}
+    expected = [[one.name, readers(one.name), shown(one.default), one.metadata["meaning"]] for one in fields.values()]
     assert sorted(table(INFRA, "Settings")) == sorted(expected)
 
 
@@ -58,11 +57,21 @@ def test_the_timeouts_are_those_that_are_shipped_and_each_is_within_the_next() -
     for function in read_stack(ROOT, {}).functions:
         given = {name: seconds(text, name) for name, text in function.environment.items() if name in TIMEOUTS}
         statement, reading = given["postgres_timeout"], given.pop("read_timeout")
-        assert given.pop("run_deadline", run) == run
+        assert given.pop("run_deadline", run) == given.pop("stream_deadline", run) == run
         assert others == sorted([*given.values(), statement + _GRACE])
         assert given["exec_timeout"] < given["write_timeout"] == reading
     defaults = {one.name: one.default for one in dataclasses.fields(Settings)}
     assert [defaults["run_deadline"], defaults["postgres_timeout"]] == told[:2]
+    assert defaults["run_deadline"] == QuerySettings.__dataclass_fields__["stream_deadline"].default
+
+
+def test_limits_agree_with_the_threads_that_serve_them() -> None:
+    """Of process-data each request is worked on at once; query-data's are short, so some more wait for a thread."""
+    environments = {function.name: function.environment for function in read_stack(ROOT, {}).functions}
+    [threads] = re.findall(r"set_up\(threads=(\d+)\)", (ROOT / "functions/process-data/handler.py").read_text())
+    assert environments["process-data"]["max_inflight"] == threads
+    assert MAX_STREAMS < THREADS < int(environments["query-data"]["max_inflight"])
+    assert {environment["healthcheck_interval"] for environment in environments.values()} == {"3s"}
 
 
 def test_every_parameter_is_in_the_table_as_the_code_has_it() -> None:

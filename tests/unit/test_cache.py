@@ -1,0 +1,71 @@
+"""The cache of query-data, and its bulkheads."""
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import pytest
+from query_data.bulkhead import Bulkhead
+from query_data.cache import Cache
+from query_data.shared.api import ApiError
+
+
+def test_a_value_is_computed_once_for_each_key() -> None:
+    cache: Cache[int] = Cache(2)
+    computed: Counter[int] = Counter()
+
+    def get(key: int) -> int:
+        def compute() -> int:
+            computed[key] += 1
+            return 10 * key
+
+        return cache.get(key, compute)
+
+    assert [get(1), get(2), get(1), get(2)] == [10, 20, 10, 20]
+    assert computed == {1: 1, 2: 1}
+    get(3)  # the one that was asked for least recently makes room
+    assert [get(2), get(1)] == [20, 10]
+    assert computed == {1: 2, 2: 1, 3: 1}
+
+
+def test_whoever_asks_meanwhile_waits_for_the_same_value_and_others_do_not() -> None:
+    cache: Cache[str] = Cache(4)
+    begun, go = Event(), Event()
+    computed: list[str] = []
+
+    def slow() -> str:
+        begun.set()
+        assert go.wait(60)
+        computed.append("slow")
+        return "slow"
+
+    with ThreadPoolExecutor(4) as executor:
+        calls = [executor.submit(cache.get, "slow", slow) for _ in range(3)]
+        assert begun.wait(60)
+        assert cache.get("fast", lambda: "fast") == "fast"
+        go.set()
+        assert [call.result() for call in calls] == ["slow"] * 3
+    assert computed == ["slow"]
+
+
+def test_an_error_is_not_kept() -> None:
+    cache: Cache[int] = Cache(2)
+
+    def fail() -> int:
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        cache.get("key", fail)
+    assert cache.get("key", lambda: 1) == 1
+
+
+def test_a_bulkhead_turns_away_who_finds_no_place_and_frees_places() -> None:
+    bulkhead = Bulkhead(2)
+    with bulkhead.place():
+        with bulkhead.place(), pytest.raises(ApiError) as raised, bulkhead.place():
+            pass
+        assert (raised.value.status, raised.value.code, raised.value.headers) == (503, "busy", {"Retry-After": "5"})
+        with pytest.raises(ValueError), bulkhead.place():
+            raise ValueError
+        with bulkhead.place():
+            pass
