@@ -3,6 +3,8 @@
 import json
 import sys
 
+from .version import VERSION
+
 _LIMIT = 2000
 """Characters of a text that are written: after a line of 64 KiB the watchdog reads no more, and the pipe fills up."""
 
@@ -12,5 +14,5 @@ def log(level: str, event: str, **fields: object) -> None:
     present = {
         name: value[:_LIMIT] if isinstance(value, str) else value for name, value in fields.items() if value is not None
     }
-    line = json.dumps({"level": level, "event": event, **present}, default=str)
+    line = json.dumps({"level": level, "event": event, **present, "version": VERSION}, default=str)
     sys.stderr.write(line + "\n")

@@ -19,6 +19,7 @@ from .query import Query, read_query
 from .shared import api
 from .shared.process import MEBIBYTE
 from .shared.storage.records import Connection
+from .shared.version import VERSION
 from .versions import State, etag, is_known, known, state, states
 
 Endpoint = Callable[[Application, api.Event], Response]
@@ -156,7 +157,7 @@ def health(application: Application, event: api.Event) -> Response:
     read_parameters({}, event.query)
     with application.pool.connection() as connection:
         users.check(connection)
-    return api.json_response({"status": "ok"})
+    return api.json_response({"status": "ok", "version": VERSION})
 
 
 def _today() -> date:

@@ -7,6 +7,7 @@ from . import listings, query
 from .filters import FILTERS
 from .formats import FORMATS, HTML, JSON
 from .parameters import Table
+from .shared.version import VERSION
 
 Schema = dict[str, Any]
 
@@ -28,6 +29,14 @@ def _object(properties: Mapping[str, Schema], *optional: str) -> Schema:
 def _reference(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
+
+_HEALTH = _object({"status": {"type": "string", "enum": ["ok"]}, "version": _TEXT})
+
+_PEOPLE: dict[str, Schema] = {
+    "application/x-ndjson": _TEXT
+    | {"description": "a person a line; the last line of a complete response has `next` instead"},
+    "text/csv": _TEXT | {"description": "the last line of a complete response is `#end`, or `#next` and a URL"},
+}
 
 _SCHEMAS = {
     "Person": _object(
@@ -85,7 +94,7 @@ _ERRORS = {
     "405": "GET and HEAD are allowed",
     "406": "Accept allows none of the formats",
     "500": "a setting is wrong, or something unexpected happened",
-    "503": "a store is away, or there are no tables yet: try later",
+    "503": "a backend is unavailable, there are no tables yet, or as much is streamed as may be: see Retry-After",
 }
 _COMMON = ("400", "401", "405", "500", "503")
 
@@ -98,7 +107,7 @@ def openapi() -> Schema:
             "people",
             "The people asked for",
             query.PARAMETERS,
-            {one.media_type: people if one is JSON else _TEXT for one in FORMATS.values()},
+            {one.media_type: people if one is JSON else _PEOPLE.get(one.media_type, _TEXT) for one in FORMATS.values()},
             "406",
             headers={"Link": "the next page", "X-Total-Count": "how many there are in all, when count=1"},
         ),
@@ -109,13 +118,13 @@ def openapi() -> Schema:
         "/runs": _json("runs", "What ran, the latest first", listings.PARAMETERS, _page_of(_reference("Run"))),
         "/photo/{user_id}": _photo(),
         "/openapi.json": _json("openapi", "This description", {}, {"type": "object"}, conditional=False),
-        "/healthz": _json("health", "Whether the database answers", {}, {"type": "object"}, conditional=False),
+        "/healthz": _json("health", "Whether the database responds", {}, _HEALTH, conditional=False),
     }
     paths["/healthz"]["get"]["security"] = [{}]
     schemes = {"bearer": {"type": "http", "scheme": "bearer"}, "basic": {"type": "http", "scheme": "basic"}}
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Rollcall: query-data", "version": "1", "description": "Questions about the roll."},
+        "info": {"title": "Rollcall: query-data", "version": VERSION, "description": "Questions about the roll."},
         "servers": [{"url": ".", "description": "where this description comes from"}],
         "security": [{}, {"bearer": []}, {"basic": []}],
         "paths": paths,

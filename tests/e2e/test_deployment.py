@@ -185,11 +185,13 @@ def test_filters_pages_and_formats(people: People) -> None:
     assert ([one["user_id"] for one in page["result"]], page["count"]) == ([people.id(4), people.id(3)], 5)
     rest = people.deployment.request("GET", "/function/query-data" + page["next"]).json()
     assert [one["user_id"] for one in rest["result"]] == [people.id(2), people.id(1)]
-    lines = people.ask("&format=ndjson", *everyone).body.decode().splitlines()
+    *lines, last = people.ask("&format=ndjson", *everyone).body.decode().splitlines()
+    assert json.loads(last) == {"next": None}
     assert [json.loads(line)["user_id"] for line in lines] == [people.id(number) for number in everyone]
     table = people.ask("", *everyone, Accept="text/csv").body.decode()
     assert table.startswith(BOM + "id,user_id,")
-    assert len(table.splitlines()) == 6
+    assert len(table.splitlines()) == 7
+    assert table.endswith("\n#end\n")
     shown = people.ask("", *everyone, Accept="text/html,*/*;q=0.5")
     assert shown.headers["Content-Type"] == "text/html; charset=utf-8"
     assert "default-src 'none'" in shown.headers["Content-Security-Policy"]

@@ -16,6 +16,7 @@ from query_data.age import MARCH_DATE, age, age_sql
 from query_data.shared.storage.errors import SettingError, Unavailable
 from query_data.shared.storage.records import Connection
 from query_data.shared.storage.settings import RecordsSettings, load
+from query_data.shared.version import VERSION
 from werkzeug.test import EnvironBuilder
 
 from tests.stack import Answer, Stack
@@ -225,7 +226,7 @@ def test_another_method_is_a_405_that_names_those_allowed(roll: Stack, method: s
 
 def test_healthz_is_ok_when_the_database_is(roll: Stack) -> None:
     answer = get(roll, "/healthz")
-    assert (answer.status, answer.json()) == (200, {"status": "ok"})
+    assert (answer.status, answer.json()) == (200, {"status": "ok", "version": VERSION})
 
 
 def test_head_answers_as_get_without_a_body(roll: Stack) -> None:

@@ -102,14 +102,23 @@ def json_people(file: Path) -> Iterator[str]:
 def ndjson_people(file: Path) -> Iterator[str]:
     with file.open(encoding="utf-8") as lines:
         for line in lines:
-            yield json.loads(line)["user_id"]
+            content = json.loads(line)
+            if "next" in content:
+                assert (content, next(lines, None)) == ({"next": None}, None)
+                return
+            yield content["user_id"]
+        raise AssertionError("it broke off")
 
 
 def csv_people(file: Path) -> Iterator[str]:
     with file.open(encoding="utf-8-sig", newline="") as lines:
         for row in csv.DictReader(lines, strict=True):
+            if row["id"] == "#end":
+                assert next(lines, None) is None
+                return
             assert len(row) == 8
             yield row["user_id"]
+        raise AssertionError("it broke off")
 
 
 FORMATS = {"json": json_people, "csv": csv_people, "ndjson": ndjson_people}

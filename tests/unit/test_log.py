@@ -13,5 +13,5 @@ def test_a_line_is_bounded_and_plain_ascii(capfd: pytest.CaptureFixture[str]) ->
     assert line.count("\n") == 1
     assert len(line) < 64 * 1024 / 4
     told = json.loads(line)
-    assert told.keys() == {"level", "event", "path", "key"}
+    assert told.keys() == {"level", "event", "path", "key", "version"}
     assert told["key"] == "a\x9b31mż\n"

@@ -1,0 +1,3 @@
+"""The version of Rollcall."""
+
+VERSION = "2.0.0.dev0"
