@@ -41,7 +41,11 @@ def fresh(stack: Stack) -> Callable[[], None]:
         stack.bucket.clear()
         stack.sql("truncate users, rejected, runs, segments, hints restart identity")
         stack.sql("insert into segments (start) values ('')")
-        stack.sql("update outputs set changed = 1, written = 0, rows = 0, etag = null, seconds = 0, written_at = null")
+        # a state of the data that no other test has had, as query-data keeps what it computed for a state
+        stack.sql(
+            "update outputs set changed = 1, written = 0, rows = 0, etag = gen_random_uuid(), seconds = 0, "
+            "written_at = null"
+        )
 
     return fresh
 
