@@ -125,7 +125,15 @@ class Run:
             elif is_helper or not self._is_waiting(connection):
                 return
             else:
-                self._deadline.sleep(_POLL)
+                self._wait()
+
+    def _wait(self) -> None:
+        """Wait a moment for what is held, or for a helper to end: it is probably the one that holds it."""
+        for helper in reversed(self._helpers):
+            if helper.is_alive():
+                helper.join(min(_POLL, self._deadline.remaining))
+                return
+        self._deadline.sleep(_POLL)
 
     def _scan(self, connection: Connection, scanner: Scanner, segment: Segment) -> None:
         """Scan a segment that was claimed. When S3 fails for it alone, others go on without it."""
