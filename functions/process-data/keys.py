@@ -14,6 +14,8 @@ MAX_OBJECTS = 1000
 LAST_KEY = "\U0010ffff"
 """Sorts after every key that is not ignored."""
 
+_LONGEST_KEY = 1024  # bytes that S3 allows; a longer one comes with a forged event
+
 _USER_KEY = re.compile(r"([0-9]{1,18})\.(csv|png|jpg|jpeg)")
 _USER_ID = re.compile(r"[0-9]{1,18}")
 _USER_PREFIX = re.compile(r"([0-9]{1,18})\.")
@@ -33,7 +35,7 @@ def parse_key(key: str) -> ParsedKey:
     if match := _USER_KEY.fullmatch(key):
         return ParsedKey("csv" if match[2] == "csv" else "photo", match[1])
     is_csv = key.lower().endswith(".csv") and "/" not in key and not _UNREPRESENTABLE.search(key)
-    return ParsedKey("bad_name" if is_csv else "ignored", None)
+    return ParsedKey("bad_name" if is_csv and len(key.encode()) <= _LONGEST_KEY else "ignored", None)
 
 
 def is_user_id(text: str) -> bool:
