@@ -18,7 +18,7 @@ _MAX_BUFFERED = MEBIBYTE  # bytes of a response that wait for a slow client: the
 
 
 def set_up(*, threads: int) -> Event:
-    """Set the process up for serving so many requests at the same time; to be called by the main thread.
+    """Set the process up to serve `threads` requests at the same time. Must be called by the main thread.
 
     The event is set by SIGTERM. The process goes on serving then: of-watchdog sends it requests for another
     `healthcheck_interval`, waits for their responses, and ends the process with itself.

@@ -5,10 +5,11 @@ Both copy what the function sends, log an error on the way, and end the response
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from http.server import BaseHTTPRequestHandler
 
 import urllib3
+
+from tests.loopback import serving
 
 
 @contextmanager
@@ -36,9 +37,5 @@ def swallowing_proxy(url: str) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
+    with serving(Handler) as proxy_url:
+        yield proxy_url

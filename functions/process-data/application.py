@@ -29,7 +29,7 @@ class Application:
 
     @contextmanager
     def fetching(self, scan: object, number: int) -> Iterator[None]:
-        """Note that a scan fetches so many objects in the body, or probably will."""
+        """Note how many objects a scan fetches, or is expected to fetch, in the body."""
         before = self._set_pending(scan, number)
         try:
             yield

@@ -18,7 +18,7 @@ of-watchdog returns 429 to those beyond stack.yml's `max_inflight`."""
 MAX_STREAMS = 4
 """Threads that may stream people, and as many that may stream large photos: a client that does not read holds one."""
 
-_CACHED = 64  # counts and figures: of so many filters
+_CACHED = 64  # results of counts and /stats, one for each combination of filters
 
 
 class Application:

@@ -5,13 +5,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from queue import Queue
 from threading import Thread
 from typing import Any
 
 import urllib3
 
+from tests.loopback import serving
 from tests.replica import Replica, first_answer, replica
 from tests.stack import Stack
 
@@ -112,9 +113,5 @@ def _server(queued: Queued) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
+    with serving(Handler) as url:
+        yield url

@@ -33,7 +33,7 @@ class Slow(Objects):
 def gateway(status: int, accepted: int = 1000) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
     """A gateway that gives asynchronous requests this status, and what it was asked: path and authorization.
 
-    Once it has accepted so many, it returns 429.
+    After `accepted` requests it returns 429.
     """
     asked: list[tuple[str, str | None]] = []
 
