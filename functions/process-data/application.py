@@ -49,6 +49,11 @@ class Application:
         with self._lock:
             return len(self._pending) > 1 and sum(self._pending.values()) >= self.settings.fetch_threads
 
+    def is_idle_beside(self, scan: object) -> bool:
+        """Whether no other scan fetches anything."""
+        with self._lock:
+            return not self._pending.keys() - {scan}
+
     def close(self) -> None:
         """End the idle sessions and threads."""
         self.pool.close()

@@ -7,8 +7,8 @@ Each lock belongs to a session and ends with it:
     export    held by whoever writes the result bucket
 
 A session first holds its run, then one segment (its neighbour's too while it merges both), then no segment but
-the export. Segments and the export are only tried, never waited for, so runs cannot deadlock. A transaction
-locks rows of users, then of rejected, then of outputs ('output.csv' before 'rejected.csv').
+the export. Segments and the export are only tried, never waited for, so runs cannot deadlock. Of the rows that
+other sessions write too, those of outputs, a statement locks 'output.csv' before 'rejected.csv'.
 """
 
 from .shared.storage.records import Connection

@@ -58,12 +58,6 @@ _ALWAYS_BEFORE = 0.1
 
 _POLL = 0.05  # seconds between two attempts to take the lock
 
-MARK_DIRTY = """
-update outputs set changed = changed + 1 {source}
-where (object = 'output.csv' and ({output})) or (object = 'rejected.csv' and ({rejected}))
-"""
-"""Whether an output has to be written again is an SQL condition, over the rows of `source` if there is one."""
-
 _STATE = f"""
 select changed, written, rows, etag, seconds,
     coalesce(clock_timestamp() - written_at not between interval '0' and seconds * interval '{_PACE} seconds', true)
@@ -99,16 +93,6 @@ class _State:
     etag: str | None
     seconds: float  # that the last export took
     is_due: bool  # that was long enough ago
-
-
-def mark_dirty(connection: Connection, *, output: bool, rejected: bool) -> None:
-    """Record that outputs have to be written again, in the transaction that changes their data.
-
-    It is the last statement of the transaction: all writers of the database wait for each other here.
-    """
-    if output or rejected:
-        sql = MARK_DIRTY.format(source="", output=":output", rejected=":rejected")
-        connection.run(sql, output=output, rejected=rejected)
 
 
 def export(application: Application, connection: Connection, deadline: Deadline, *, urgent: bool) -> Output:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import StringIO
+from itertools import compress
 from typing import NamedTuple
 
 import pandas as pd
@@ -37,12 +38,16 @@ class Row(NamedTuple):
     last_name: str
     birthts: int
 
+    @property
+    def user_id(self) -> str:
+        return self.key.removesuffix(".csv")
+
 
 @dataclass(frozen=True)
 class Checked:
-    """`valid` has the columns user_id, first_name, last_name, birthts (int64), etag and modified."""
+    """A batch: the rows to store, and what is rejected for its birth."""
 
-    valid: pd.DataFrame
+    valid: list[Row]
     rejections: list[Rejection]
 
 
@@ -60,13 +65,9 @@ def read_row(key: str, fetched: Object) -> Row | Rejection:
 
 def check_rows(rows: Sequence[Row], now: int) -> Checked:
     """Check the births of a batch; each row is valid or rejected. `now` is in milliseconds UTC."""
-    frame = pd.DataFrame(rows, columns=list(Row._fields)).astype({"birthts": "int64"})
-    births = frame["birthts"]
+    births = pd.Series([row.birthts for row in rows], dtype="int64")
     valid = births.between(_EARLIEST, now)
-    rejections = [] if valid.all() else [_reject_birth(rows[index]) for index in births.index[~valid]]
-    frame = frame.loc[valid].drop(columns="line")
-    frame["user_id"] = frame.pop("key").str.removesuffix(".csv")
-    return Checked(frame, rejections)
+    return Checked(list(compress(rows, valid)), [_reject_birth(row) for row in compress(rows, ~valid)])
 
 
 def _reject_birth(row: Row) -> Rejection:

@@ -1,40 +1,45 @@
-"""Reconcile a scope with its listing, as far as nothing has to be fetched for it, in one transaction."""
+"""Reconcile a scope with its listing, as far as nothing has to be fetched for it."""
 
 import json
 from dataclasses import dataclass
 
 from . import rejections
+from .changes import take_number
 from .listing import Listing
-from .outputs import mark_dirty
 from .rejections import Rejection
 from .scope import Scope
 from .shared.storage.records import Connection
 
 # `key` and `value` are those of a JSON object: user_ids with ETags, and user_ids with the keys of their photos.
-_RECONCILE = """
+_RECONCILE = f"""
 with csvs as materialized (
     select key collate "C" as user_id, value as etag from json_each_text(:csvs)
 ), photos as materialized (
     select key collate "C" as user_id, :bucket || '/' || value as path from json_each_text(:photos)
 ), known as materialized (
-    select user_id, csv_etag, img_path from users where {users}
-), changed as (
-    update users
-    set img_path = photos.path, updated_at = now()
+    select user_id, csv_etag, img_path from users where {{users}}
+), moved as materialized (
+    select user_id, photos.path
     from known left join photos using (user_id)
-    where users.user_id = known.user_id and known.img_path is distinct from photos.path
-    returning users.user_id
+    where known.img_path is distinct from photos.path
+), number as (
+    {take_number("output.csv", "moved")}
+), updated as (
+    update users
+    set img_path = moved.path, changed = number.changed, updated_at = now()
+    from moved cross join number
+    where users.user_id = moved.user_id
 ), pending as (
     select csvs.user_id
     from csvs left join known using (user_id) left join rejected on object = csvs.user_id || '.csv'
-    where known.csv_etag is distinct from csvs.etag and not coalesce({is_current}, false)
+    where known.csv_etag is distinct from csvs.etag and not coalesce({{is_current}}, false)
 )
 select
-    (select count(*) from changed),
+    (select count(*) from moved),
     (select count(*) from csvs join known on known.user_id = csvs.user_id and known.csv_etag = csvs.etag),
-    exists (select from rejected where {objects}),
+    exists (select from rejected where {{objects}}),
     (select coalesce(json_agg(user_id order by user_id), '[]') from pending)
-"""
+"""  # noqa: S608 - interpolates constants
 
 
 @dataclass(frozen=True)
@@ -52,12 +57,10 @@ def reconcile(connection: Connection, scope: Scope, listing: Listing, bucket: st
     csvs = json.dumps(listing.csvs)
     sql = _RECONCILE.format(users=scope.users, objects=scope.objects, is_current=rejections.IS_CURRENT)
     parameters = scope.user_parameters | scope.object_parameters
-    with connection.transaction():
-        [[images_changed, unchanged, has_rejections, pending]] = connection.run(
-            sql, csvs=csvs, photos=json.dumps(listing.photos), bucket=bucket, rules=rejections.RULES, now=now,
-            **parameters,
-        )  # fmt: skip
-        resolved = has_rejections and rejections.delete_resolved(connection, scope, csvs, listing.rejections)
-        new = rejections.upsert(connection, listing.rejections)
-        mark_dirty(connection, output=images_changed > 0, rejected=bool(resolved or new))
+    [[images_changed, unchanged, has_rejections, pending]] = connection.run(
+        sql, csvs=csvs, photos=json.dumps(listing.photos), bucket=bucket, rules=rejections.RULES, now=now, **parameters
+    )
+    if has_rejections:
+        rejections.delete_resolved(connection, scope, csvs, listing.rejections)
+    new = rejections.upsert(connection, listing.rejections)
     return Reconciled(images_changed, unchanged, new, pending)

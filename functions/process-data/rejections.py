@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from .changes import take_number
 from .scope import Scope
 from .shared.storage.records import Connection
 
@@ -56,7 +57,7 @@ class Rejection:
     retry_after: int | None = None
 
 
-_UPSERT = """
+_UPSERT = f"""
 with upserted as (
     insert into rejected (object, etag, line, code, message, retry_after, rules, checked_etag)
     select object, etag, line, code, message, retry_after, :rules, etag
@@ -69,29 +70,35 @@ with upserted as (
     where (rejected.checked_etag, rejected.code, rejected.rules)
         is distinct from (excluded.checked_etag, excluded.code, excluded.rules)
     returning object, etag, line, code, message
+), number as (
+    {take_number("rejected.csv", "upserted")}
 )
 select object, etag, line, code, message from upserted order by object limit :limit
-"""
+"""  # noqa: S608 - interpolates constants
 
 # A CSV that is gone, or is again the version that the row was read from, is no longer rejected.
-_DELETE_RESOLVED = """
-delete from rejected
-where {objects}
-    and object not in (select value collate "C" from json_array_elements_text(:unfetched))
-    and object not in (
-        select (csvs.key || '.csv') collate "C"
-        from json_each_text(:csvs) as csvs left join users on users.user_id = csvs.key collate "C"
-        where csv_etag is distinct from csvs.value
-    )
-"""
+_DELETE_RESOLVED = f"""
+with resolved as (
+    delete from rejected
+    where {{objects}}
+        and object not in (select value collate "C" from json_array_elements_text(:unfetched))
+        and object not in (
+            select (csvs.key || '.csv') collate "C"
+            from json_each_text(:csvs) as csvs left join users on users.user_id = csvs.key collate "C"
+            where csv_etag is distinct from csvs.value
+        )
+    returning object
+)
+{take_number("rejected.csv", "resolved")}
+"""  # noqa: S608 - interpolates constants
 
 IS_CURRENT = """
     checked_etag = csvs.etag and rejected.rules = :rules and (retry_after is null or retry_after > :now)
 """
 """Whether a row of `rejected`, in SQL, still holds for the listed object."""
 
-DELETE_ACCEPTED = "delete from rejected using batch where object = user_id || '.csv' returning object"
-"""SQL that forgets the rejections of users in a table `batch`."""
+DELETE_ACCEPTED = "delete from rejected using stored where object = user_id || '.csv' returning object"
+"""SQL that forgets the rejections of users in a table `stored`."""
 
 _COUNT = "select count(*) from rejected where {objects}"
 
@@ -107,13 +114,13 @@ def upsert(connection: Connection, rejections: Sequence[Rejection]) -> list[Reje
     return [Rejection(*row) for row in new]
 
 
-def delete_resolved(connection: Connection, scope: Scope, csvs: str, unfetched: Sequence[Rejection]) -> int:
-    """Forget what is not, or no longer, listed; returns how many.
+def delete_resolved(connection: Connection, scope: Scope, csvs: str, unfetched: Sequence[Rejection]) -> None:
+    """Forget what is not, or no longer, listed.
 
     `csvs` is JSON: the ETags by user_id; `unfetched` stays rejected.
     """
     names = json.dumps([rejection.object for rejection in unfetched])
-    return connection.count(
+    connection.run(
         _DELETE_RESOLVED.format(objects=scope.objects), csvs=csvs, unfetched=names, **scope.object_parameters
     )
 

@@ -96,7 +96,8 @@ class Scanner:
             return self._call(lambda: objects.list_page(bucket, start_after=segment.start, token=token, limit=limit))
 
         def is_full(keys: int) -> bool:
-            return keys >= self._settings.segment_keys or self._deadline.expired
+            is_urgent = segment.is_new and self._application.is_idle_beside(self)  # fetching can start at once
+            return is_urgent or keys >= self._settings.segment_keys or self._deadline.expired
 
         listing = list_range(get_page, segment.start, segment.end, is_full)
         end = listing.cut_at or segment.end

@@ -1,13 +1,12 @@
-"""Storing a batch: users and rejections in one transaction."""
+"""Storing a batch: its users by one statement, its rejections by another."""
 
+import json
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 
-from pandas import DataFrame
-
 from . import rejections
-from .outputs import MARK_DIRTY, mark_dirty
+from .changes import take_number
+from .parse import Row
 from .rejections import Rejection
 from .shared.storage.records import Connection
 
@@ -18,33 +17,40 @@ with batch as (
     from json_to_recordset(:rows) as r (
         user_id text, first_name text, last_name text, birthts bigint, photo text, etag text, modified timestamptz
     )
+), compared as materialized (
+    select batch.*, old.changed as last_change,
+        case
+            when old.user_id is null then 'added'
+            when (old.first_name, old.last_name, old.birthts, old.img_path)
+                is distinct from (batch.first_name, batch.last_name, batch.birthts, batch.path) then 'updated'
+            else 'unchanged'
+        end as outcome
+    from batch left join users as old using (user_id)
+), changes as (
+    select from compared where outcome <> 'unchanged'
+), number as (
+    {take_number("output.csv", "changes")}
 ), stored as (
-    insert into users (user_id, first_name, last_name, birthts, img_path, csv_etag, csv_modified)
-    select user_id, first_name, last_name, birthts, path, etag, modified from batch order by user_id
+    insert into users (user_id, first_name, last_name, birthts, img_path, csv_etag, csv_modified, changed)
+    select user_id, first_name, last_name, birthts, path, etag, modified,
+        case outcome when 'unchanged' then last_change else (select changed from number) end
+    from compared
+    order by user_id
     on conflict (user_id) do update
     set first_name = excluded.first_name, last_name = excluded.last_name, birthts = excluded.birthts,
         img_path = excluded.img_path, csv_etag = excluded.csv_etag, csv_modified = excluded.csv_modified,
-        updated_at = now()
+        changed = excluded.changed, updated_at = now()
     returning user_id
 ), resolved as (
     {rejections.DELETE_ACCEPTED}
-), compared as (
-    select
-        old.user_id is null as added,
-        (old.first_name, old.last_name, old.birthts, old.img_path)
-            is distinct from (batch.first_name, batch.last_name, batch.birthts, batch.path) as changed
-    from stored join batch using (user_id) left join users as old using (user_id) -- as it was before this statement
-), counted as (
-    select
-        count(*) filter (where added) as added,
-        count(*) filter (where changed and not added) as updated,
-        count(*) filter (where not changed) as unchanged,
-        (select count(*) from resolved) as resolved
-    from compared
-), dirty as (
-    {MARK_DIRTY.format(output="added + updated > 0", rejected="resolved > 0", source="from counted")}
+), rejected_number as (
+    {take_number("rejected.csv", "resolved")}
 )
-select added, updated, unchanged from counted
+select
+    count(*) filter (where outcome = 'added'),
+    count(*) filter (where outcome = 'updated'),
+    count(*) filter (where outcome = 'unchanged')
+from compared
 """  # noqa: S608 - interpolates module constants
 
 
@@ -59,12 +65,13 @@ class StoreResult:
 
 
 def store(
-    connection: Connection, valid: DataFrame, rejected: Sequence[Rejection], photos: Mapping[str, str], bucket: str
+    connection: Connection, valid: Sequence[Row], rejected: Sequence[Rejection], photos: Mapping[str, str], bucket: str
 ) -> StoreResult:
-    """Store a batch atomically. `photos` has the keys of photos in `bucket` by user_id."""
-    rows = valid.assign(photo=valid["user_id"].map(photos.get)).to_json(orient="records", date_format="iso")
-    with connection.transaction() if rejected else nullcontext():
-        [[added, updated, unchanged]] = connection.run(_STORE, rows=rows, bucket=bucket)
-        new = rejections.upsert(connection, rejected)
-        mark_dirty(connection, output=False, rejected=bool(new))
-    return StoreResult(added, updated, unchanged, new)
+    """Store a batch. `photos` has the keys of photos in `bucket` by user_id.
+
+    Only the holder of their segment may: what is compared is then what is replaced.
+    """
+    batch = [row._asdict() | {"user_id": row.user_id, "photo": photos.get(row.user_id)} for row in valid]
+    rows = json.dumps(batch, default=str)
+    [[added, updated, unchanged]] = connection.run(_STORE, rows=rows, bucket=bucket)
+    return StoreResult(added, updated, unchanged, rejections.upsert(connection, rejected))

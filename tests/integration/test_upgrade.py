@@ -79,7 +79,7 @@ def test_people_and_rejections_are_kept_and_nothing_is_read_again(roll: Stack, v
             prefix=prefix,
             status=status,
         )
-    assert migrate(version_1) == ["0004_segments"]
+    assert migrate(version_1) == ["0004_segments", "0005_changes"]
     assert version_1.run("select scope from runs order by id") == [["bucket"], ["users"], ["users"]]
     assert version_1.run("select start, keys from segments") == [["", 1]]
     assert version_1.run("select object, rules, retry_after from rejected order by object") == [

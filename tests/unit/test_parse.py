@@ -25,8 +25,7 @@ def rows(*items: tuple[str, bytes]) -> list[dict[str, Any]]:
     parsed = parse(items, NOW)
     assert parsed.rejections == []
     return [
-        {name: row[name] for name in ("user_id", "first_name", "last_name", "birthts")}
-        for row in parsed.valid.to_dict("records")
+        {name: getattr(row, name) for name in ("user_id", "first_name", "last_name", "birthts")} for row in parsed.valid
     ]
 
 
@@ -43,7 +42,7 @@ def test_unusual_but_valid_files_are_accepted(sample: Sample) -> None:
 @pytest.mark.parametrize("sample", BAD, ids=str)
 def test_bad_files_are_rejected_with_line_and_reason(sample: Sample) -> None:
     parsed = parse([fetched("7.csv", sample.body)], NOW)
-    assert parsed.valid.empty
+    assert parsed.valid == []
     [rejection] = parsed.rejections
     assert (rejection.object, rejection.line, rejection.code) == (
         "7.csv",
@@ -60,12 +59,12 @@ def test_a_batch_gives_what_its_files_give_alone() -> None:
     alone = [parse([item], NOW) for item in items]
     by_object = {one.object: one for part in alone for one in part.rejections}
     assert {one.object: one for one in together.rejections} == by_object
-    assert together.valid.to_dict("records") == [row for part in alone for row in part.valid.to_dict("records")]
+    assert together.valid == [row for part in alone for row in part.valid]
 
 
 def test_an_empty_batch_is_no_work() -> None:
     parsed = parse([], NOW)
-    assert parsed.valid.empty
+    assert parsed.valid == []
     assert parsed.rejections == []
 
 
