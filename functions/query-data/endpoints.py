@@ -13,7 +13,7 @@ from . import openapi as description
 from . import stats as figures
 from .application import Application
 from .filters import FILTERS, make_filters
-from .formats import HTML, JSON, Trailer, document, wants_page
+from .formats import HTML, JSON, Trailer, document, prefers_html
 from .parameters import read_parameters
 from .query import Query, read_query
 from .shared import api
@@ -77,7 +77,7 @@ def _parameters(event: api.Event) -> MultiDict[str, str]:
 
     From anyone else it is an error, or a script whose variable isn't set would get everyone.
     """
-    if not wants_page(event.query.get("format"), event.headers.get("Accept")):
+    if not prefers_html(event.query.get("format"), event.headers.get("Accept")):
         return event.query
     return MultiDict([(name, text) for name, text in event.query.items(multi=True) if text])
 
@@ -85,15 +85,16 @@ def _parameters(event: api.Event) -> MultiDict[str, str]:
 def _html(
     application: Application, event: api.Event, parameters: MultiDict[str, str], query: Query, today: date
 ) -> Response:
-    from . import page
+    from .web.page import SECURITY_HEADERS, TEMPLATES_VERSION
+    from .web.people import people_page
 
     with application.pool.connection() as connection:
         shown = states(connection)
-        tag = etag(list(shown.values()), today, page.VERSION, list(parameters.items(multi=True)))
-        headers = rendering.headers(tag, Vary="Accept") | page.POLICY
+        tag = etag(list(shown.values()), today, TEMPLATES_VERSION, list(parameters.items(multi=True)))
+        headers = rendering.headers(tag, Vary="Accept") | SECURITY_HEADERS
         if is_known(event, tag):
             return rendering.not_modified(headers)
-        body = page.people(connection, application.cache, shown, parameters, query, today)
+        body = people_page(connection, application.cache, shown, event.path, parameters, query, today)
         return rendering.whole([body], HTML.content_type, headers)
 
 
@@ -117,15 +118,32 @@ def runs(application: Application, event: api.Event) -> Response:
 
 
 def _listing(application: Application, event: api.Event, listing: listings.Listing) -> Response:
-    part = listings.read_part(listing, event.query)
+    request = listings.parse_page_request(listing, event.query, event.headers.get("Accept"))
+    if request.format is HTML:
+        return _listing_html(application, event, request)
+    headers = partial(rendering.headers, Vary="Accept")
     with application.pool.connection() as connection:
-        if tag := known(event, connection, listing.table, part):
-            return rendering.not_modified(rendering.headers(tag))
-        page = listings.page(connection, part)
+        if tag := known(event, connection, listing.table, request):
+            return rendering.not_modified(headers(tag))
+        page = listings.page(connection, request)
     url = rendering.next_url(event.query, page.cursor)
     body = document(JSON, [page.lines] if page.lines else [], lambda: Trailer(url))
-    headers = rendering.headers(etag(page.state, part), Link=rendering.link(url))
-    return rendering.whole(body, JSON.content_type, headers)
+    named = headers(etag(page.state, request), Link=rendering.link(url))
+    return rendering.whole(body, JSON.content_type, named)
+
+
+def _listing_html(application: Application, event: api.Event, request: listings.PageRequest) -> Response:
+    from .web.listing import listing_page
+    from .web.page import SECURITY_HEADERS, TEMPLATES_VERSION
+
+    table, query = request.listing.table, [TEMPLATES_VERSION, list(event.query.items(multi=True))]
+    headers = rendering.headers(Vary="Accept") | SECURITY_HEADERS
+    with application.pool.connection() as connection:
+        if tag := known(event, connection, table, query):
+            return rendering.not_modified(headers | rendering.headers(tag))
+        page = listings.page(connection, request)
+    body = listing_page(f"{table}.html", event.path, event.query, page)
+    return rendering.whole([body], HTML.content_type, headers | rendering.headers(etag(page.state, query)))
 
 
 def photo(user_id: str, application: Application, event: api.Event) -> Response:

@@ -2,12 +2,13 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
+from .parameters import Parameter, one_of
 from .shared.api import ApiError
 
 COLUMNS = ("id", "user_id", "first_name", "last_name", "birthdate", "birthts", "img_path", "age")
@@ -63,13 +64,26 @@ NDJSON = Format("ndjson", "application/x-ndjson", "application/x-ndjson", JSON_L
 HTML = Format("html", "text/html", "text/html; charset=utf-8", JSON_LINE, json.loads)  # it reads what programs get
 
 FORMATS = {one.name: one for one in (JSON, CSV, NDJSON, HTML)}
+"""Those of people."""
+
+LISTING_FORMATS = {one.name: one for one in (JSON, HTML)}
+"""Those of `/rejected` and `/runs`."""
 
 
-def negotiated(accept: str | None) -> Format:
+def format_parameter(formats: Mapping[str, Format]) -> Parameter:
+    return Parameter(
+        ", ".join(formats),
+        "the format, whatever `Accept` says",
+        one_of(formats),
+        {"type": "string", "enum": list(formats)},
+    )
+
+
+def negotiated(accept: str | None, formats: Mapping[str, Format] = FORMATS) -> Format:
     """The format that an Accept header likes best, JSON when it is all the same; ApiError 406 when none fits."""
     if not accept:
         return JSON
-    by_type = {one.media_type: one for one in FORMATS.values()}
+    by_type = {one.media_type: one for one in formats.values()}
     liked = MIMEAccept((kind.partition(";")[0], quality) for kind, quality in parse_accept_header(accept, MIMEAccept))
     best = liked.best_match(by_type)
     if best is None:
@@ -77,12 +91,12 @@ def negotiated(accept: str | None) -> Format:
     return by_type[best]
 
 
-def wants_page(name: str | None, accept: str | None) -> bool:
-    """Whether a person asks, by the parameter `format` or else by Accept; what is wrong with either doesn't matter."""
-    if name in FORMATS:
-        return FORMATS[name] is HTML
+def prefers_html(name: str | None, accept: str | None, formats: Mapping[str, Format] = FORMATS) -> bool:
+    """Whether a person asks, by the parameter `format` or else by Accept. Invalid values of either are ignored."""
+    if name in formats:
+        return formats[name] is HTML
     try:
-        return negotiated(accept) is HTML
+        return negotiated(accept, formats) is HTML
     except ApiError:
         return False
 

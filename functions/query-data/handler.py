@@ -10,7 +10,8 @@ from flask import Response
 from . import endpoints
 from .application import THREADS, Application
 from .endpoints import Endpoint
-from .formats import wants_page
+from .formats import FORMATS, LISTING_FORMATS, prefers_html
+from .paths import normalize
 from .settings import Settings
 from .shared import api
 from .shared.lazy import Lazy
@@ -29,35 +30,34 @@ _ENDPOINTS: dict[str, Endpoint] = {
     "/openapi.json": endpoints.openapi,
     "/healthz": endpoints.health,
 }
+_PAGES = {"/": FORMATS, "/rejected": LISTING_FORMATS, "/runs": LISTING_FORMATS}
 _PHOTO = re.compile(r"/photo/([0-9]{1,18})")
 
 
 def handle(event: api.Event, context: object) -> Response:
     started_at = time.perf_counter()
-    # The page's links begin with the function's own name, as relative ones from /function/query-data must.
-    # Requested as /function/query-data/, which looks the same from here, they come out one level deeper.
-    event.path = re.sub("^/query-data/", "/", event.path)
     response = _respond(event, context)
     response.headers["X-Content-Type-Options"] = "nosniff"
-    if event.path != "/healthz":
+    if normalize(event.path) != "/healthz":
         response.call_on_close(lambda: _log(event, response.status_code, time.perf_counter() - started_at))
     return response
 
 
 def _render_error(event: api.Event, error: api.ApiError) -> Response:
-    if event.path == "/" and wants_page(event.query.get("format"), event.headers.get("Accept")):
-        from . import page  # with Jinja2, which would cost a part of the start
+    formats = _PAGES.get(normalize(event.path), {})
+    if prefers_html(event.query.get("format"), event.headers.get("Accept"), formats):
+        from .web.errors import render_error
 
-        return page.refused(event.query, error)
+        return render_error(event, error)
     return api.error_response(event, error)
 
 
 @partial(api.handler, render=_render_error)
 def _respond(event: api.Event, _context: object) -> Response:
     application = _application.get()
-    if event.path != "/healthz":
+    if normalize(event.path) != "/healthz":
         api.require_token(event, application.settings.api_token)
-    endpoint = _route(event.path)
+    endpoint = _route(normalize(event.path))
     api.require_method(event, ["GET", "HEAD"])
     return endpoint(application, event)
 
@@ -76,7 +76,7 @@ def _log(event: api.Event, status: int, seconds: float) -> None:
         "info",
         "request",
         method=event.method,
-        path=event.path,  # the query is omitted: personal data
+        path=normalize(event.path),  # the query is omitted: personal data
         status=status,
         seconds=round(seconds, 4),
         call_id=event.headers.get("X-Call-Id"),

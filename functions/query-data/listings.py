@@ -1,4 +1,4 @@
-"""What was refused and why, and what ran when: as PostgreSQL writes them, an object a line."""
+"""Rejected files and the run history: as PostgreSQL writes them, an object a line."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,12 +6,12 @@ from typing import Literal
 from werkzeug.datastructures import MultiDict
 
 from .filters import where
-from .formats import JSON_LINE
+from .formats import JSON, JSON_LINE, LISTING_FORMATS, Format, format_parameter, negotiated
 from .paging import AFTER, Order, Page, limit, read_page
 from .parameters import read_parameters
 from .shared.storage.records import Connection
 
-PARAMETERS = {"limit": limit(100), "after": AFTER}
+PARAMETERS = {"limit": limit(100), "after": AFTER, "format": format_parameter(LISTING_FORMATS)}
 
 
 @dataclass(frozen=True)
@@ -46,25 +46,32 @@ RUNS = Listing(
 
 
 @dataclass(frozen=True)
-class Part:
-    """Which part of a listing is asked for; `behind` is SQL, true of what comes after the cursor."""
+class PageRequest:
+    """Which page of a listing is requested; `after` is SQL, true of the rows after the cursor."""
 
     listing: Listing
     limit: int
-    behind: str | None = None
+    after: str | None = None
+    format: Format = JSON
 
 
-def read_part(listing: Listing, query: MultiDict[str, str]) -> Part:
-    """Check the request's query; ApiError says what is wrong with it and what is allowed."""
+def parse_page_request(listing: Listing, query: MultiDict[str, str], accept: str | None) -> PageRequest:
+    """Check the request's query and its Accept; ApiError says what is invalid and what is expected."""
     values = read_parameters(PARAMETERS, query)
     after = values["after"]
-    return Part(listing, values["limit"], None if after is None else listing.order.behind(after))
+    return PageRequest(
+        listing,
+        values["limit"],
+        None if after is None else listing.order.behind(after),
+        values["format"] or negotiated(accept, LISTING_FORMATS),
+    )
 
 
-def page(records: Connection, part: Part) -> Page:
-    listing, behind = part.listing, [part.behind] if part.behind else []
-    rows = f"select {', '.join(listing.columns)} from {listing.table} {where(behind)} {listing.order.sql}"  # noqa: S608
-    return read_page(records, listing.table, f"{rows} limit {part.limit + 1}", JSON_LINE, listing.order, part.limit)
+def page(records: Connection, request: PageRequest) -> Page:
+    listing, after = request.listing, [request.after] if request.after else []
+    rows = f"select {', '.join(listing.columns)} from {listing.table} {where(after)} {listing.order.sql}"  # noqa: S608
+    sql = f"{rows} limit {request.limit + 1}"
+    return read_page(records, listing.table, sql, JSON_LINE, listing.order, request.limit)
 
 
 def total(records: Connection, listing: Listing) -> int:

@@ -112,10 +112,8 @@ def openapi() -> Schema:
             headers={"Link": "the next page", "X-Total-Count": "how many there are in all, when count=1"},
         ),
         "/stats": _json("stats", "The people asked for, in figures", FILTERS, _reference("Stats")),
-        "/rejected": _json(
-            "rejected", "What was refused, and why", listings.PARAMETERS, _page_of(_reference("Rejected"))
-        ),
-        "/runs": _json("runs", "What ran, the latest first", listings.PARAMETERS, _page_of(_reference("Run"))),
+        "/rejected": _listing("rejected", "Rejected files", _reference("Rejected")),
+        "/runs": _listing("runs", "Run history, newest first", _reference("Run")),
         "/photo/{user_id}": _photo(),
         "/openapi.json": _json("openapi", "This description", {}, {"type": "object"}, conditional=False),
         "/healthz": _json("health", "Whether the database responds", {}, _HEALTH, conditional=False),
@@ -138,6 +136,12 @@ def _page_of(schema: Schema) -> Schema:
 
 def _json(name: str, summary: str, table: Table, schema: Schema, *, conditional: bool = True) -> Schema:
     return _operation(name, summary, table, {JSON.media_type: schema}, conditional=conditional)
+
+
+def _listing(name: str, summary: str, schema: Schema) -> Schema:
+    content = {JSON.media_type: _page_of(schema), HTML.media_type: _TEXT}
+    headers = {"Link": "the next page"}
+    return _operation(name, summary, listings.PARAMETERS, content, "406", headers=headers)
 
 
 def _photo() -> Schema:

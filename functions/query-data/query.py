@@ -6,7 +6,7 @@ from typing import cast
 from werkzeug.datastructures import MultiDict
 
 from .filters import FILTERS, Filters, make_filters
-from .formats import FORMATS, Format, negotiated
+from .formats import FORMATS, Format, format_parameter, negotiated
 from .paging import AFTER, LARGEST_PAGE, ORDERS, Order, limit
 from .parameters import Parameter, boolean, one_of, read_parameters
 
@@ -27,12 +27,7 @@ PARAMETERS = FILTERS | {
         FILTERS["is_image_exists"].schema,
         default=False,
     ),
-    "format": Parameter(
-        ", ".join(FORMATS),
-        "the format, whatever `Accept` says",
-        one_of(FORMATS),
-        {"type": "string", "enum": list(FORMATS)},
-    ),
+    "format": format_parameter(FORMATS),
 }
 
 

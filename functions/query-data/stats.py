@@ -7,7 +7,7 @@ from typing import Any
 from .age import OLDEST, latest_birthdate
 from .cache import Cache
 from .filters import Filters, conditions, where
-from .listings import REJECTED, RUNS, Part, page, total
+from .listings import REJECTED, RUNS, PageRequest, page, total
 from .shared.storage.records import Connection
 from .versions import States
 
@@ -36,7 +36,7 @@ def _count(connection: Connection, filters: Filters, today: date) -> dict[str, A
 
 def last_run(records: Connection) -> dict[str, Any] | None:
     """The run that began last, as /runs shows it; None before the first one."""
-    lines = page(records, Part(RUNS, limit=1)).lines
+    lines = page(records, PageRequest(RUNS, limit=1)).lines
     run: dict[str, Any] | None = json.loads(lines) if lines else None
     return run
 

@@ -1,4 +1,4 @@
-"""The ages' histogram, as the page's SVG needs it."""
+"""The age distribution as the bars of an SVG."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 HEIGHT = 112
 """Pixels of the tallest bar."""
 
-_LEAST = 2  # pixels: a single person among a million is seen
+_MIN_HEIGHT = 2  # pixels: a single person among a million is visible
 
 
 @dataclass(frozen=True)
@@ -30,24 +30,24 @@ class Bar:
 
     @property
     def short(self) -> str:
-        """How many, in a few characters."""
-        for unit, sign in ((1_000_000, "M"), (1_000, "k")):
+        """The number of people, abbreviated."""
+        for unit, suffix in ((1_000_000, "M"), (1_000, "k")):
             if self.people >= unit:
-                return f"{self.people / unit:.{1 if self.people < 10 * unit else 0}f}{sign}"
+                return f"{self.people / unit:.{1 if self.people < 10 * unit else 0}f}{suffix}"
         return str(self.people)
 
 
 def bars(ages: Sequence[dict[str, Any]]) -> list[Bar]:
     """A bar for each of the `ages` in /stats."""
-    most = max((one["people"] for one in ages), default=0)
+    highest = max((group["people"] for group in ages), default=0)
     slot = 100 / len(ages) if ages else 0
     return [
         Bar(
             x=round(number * slot + slot * 0.08, 3),
             width=round(slot * 0.84, 3),
-            height=round(max(_LEAST, HEIGHT * one["people"] / most), 1) if one["people"] else 0,
-            start=one["from"],
-            people=one["people"],
+            height=round(max(_MIN_HEIGHT, HEIGHT * group["people"] / highest), 1) if group["people"] else 0,
+            start=group["from"],
+            people=group["people"],
         )
-        for number, one in enumerate(ages)
+        for number, group in enumerate(ages)
     ]

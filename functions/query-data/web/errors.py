@@ -1,0 +1,23 @@
+"""Errors as pages."""
+
+from flask import Response
+
+from ..formats import HTML
+from ..paths import normalize
+from ..shared.api import ApiError, Event
+from .form import controls
+from .page import SECURITY_HEADERS, render
+
+
+def render_error(event: Event, error: ApiError) -> Response:
+    """The error, with the form to correct it when a filter was invalid."""
+    has_form = error.status == 400 and normalize(event.path) == "/"
+    invalid_parameter = str(error.detail.get("parameter"))
+    body = render(
+        "error.html",
+        event.path,
+        controls=controls(event.query, invalid_parameter, error.message) if has_form else [],
+        is_filtered=True,
+        error=error,
+    )
+    return Response(body, error.status, error.headers | SECURITY_HEADERS, content_type=HTML.content_type)

@@ -1,0 +1,94 @@
+"""The form of filters: a control for each parameter, made from the table that requests are checked by.
+
+`after`, `count` and `format` have no control: links and figures replace them.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from werkzeug.datastructures import MultiDict
+
+from ..parameters import Parameter
+from ..query import PARAMETERS
+
+PEOPLE_PER_PAGE = 50
+
+_LABELS = {
+    "name": "Name begins with",
+    "is_image_exists": "Photo",
+    "sort": "Order",
+    "min_age": "Age from",
+    "max_age": "Age to",
+    "user_id": "User ID",
+    "limit": "People per page",
+}
+"""In the form's order."""
+
+_CHOICES = {
+    "is_image_exists": {"": "With or without", "true": "With a photo", "false": "Without a photo"},
+    "sort": {
+        "user_id": "User ID",
+        "-user_id": "User ID, descending",
+        "birthdate": "Oldest first",
+        "-birthdate": "Youngest first",
+        "last_name": "Last name, A–Z",
+        "-last_name": "Last name, Z–A",
+    },
+}
+
+_PLACEHOLDERS = {"min_age": "0", "max_age": "any", "user_id": "any", "name": "any", "limit": str(PEOPLE_PER_PAGE)}
+
+
+@dataclass(frozen=True)
+class Control:
+    """A field, or several when the parameter is repeatable. `choices` are a select's options, texts by value."""
+
+    name: str
+    label: str
+    values: tuple[str, ...]
+    choices: dict[str, str] | None
+    attributes: dict[str, str]
+    error: str | None
+
+
+def controls(
+    parameters: MultiDict[str, str], invalid_parameter: str | None = None, message: str | None = None
+) -> list[Control]:
+    """The form as it was sent, with the message beside the invalid parameter."""
+    return [
+        _control(name, PARAMETERS[name], parameters.getlist(name), message if name == invalid_parameter else None)
+        for name in _LABELS
+    ]
+
+
+def _control(name: str, parameter: Parameter, texts: list[str], error: str | None) -> Control:
+    values = [text for text in texts if text]
+    if name in _CHOICES:
+        values = [_as_choice(parameter, text, _CHOICES[name]) for text in values]
+    fields = (*values, "") if parameter.repeatable else (*values, "")[:1]
+    attributes = _attributes(name, parameter)
+    return Control(name, _LABELS[name], fields, _CHOICES.get(name), attributes, error)
+
+
+def _as_choice(parameter: Parameter, text: str, choices: dict[str, str]) -> str:
+    """The choice with the same value as the text: 1 is true."""
+    try:
+        return next(choice for choice in choices if choice and parameter.read(choice) == parameter.read(text))
+    except ValueError:
+        return ""
+
+
+def _attributes(name: str, parameter: Parameter) -> dict[str, str]:
+    """The input's attributes, with the constraints of the parameter's JSON Schema for the browser to check."""
+    schema: dict[str, Any] = dict(parameter.schema)
+    attributes = {"placeholder": _PLACEHOLDERS.get(name, "")}
+    match schema["type"]:
+        case "number":
+            attributes |= {"type": "number", "step": "any", "inputmode": "decimal"}
+        case "integer":
+            attributes |= {"type": "number", "step": "1", "inputmode": "numeric"}
+        case _:
+            attributes |= {"type": "text", "autocomplete": "off"}
+    constraints = {"minimum": "min", "maximum": "max", "maxLength": "maxlength", "pattern": "pattern"}
+    attributes |= {html: str(schema[keyword]) for keyword, html in constraints.items() if keyword in schema}
+    return attributes | ({"title": parameter.allowed} if "pattern" in schema else {})

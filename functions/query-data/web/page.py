@@ -1,0 +1,108 @@
+"""What all pages have in common: templates, navigation, and headers."""
+
+from base64 import b64encode
+from datetime import date, datetime, timedelta
+from hashlib import sha256
+from math import floor
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from ..paths import normalize, relative_root
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_STYLE = (_TEMPLATES / "style.css").read_text(encoding="utf-8")
+
+TEMPLATES_VERSION = sha256(b"".join(path.read_bytes() for path in sorted(_TEMPLATES.iterdir()))).hexdigest()
+"""Changes with the templates, as the pages do."""
+
+_CSP = {
+    "default-src": "'none'",
+    "img-src": "'self' data:",  # the photos, and the tab's icon
+    "style-src": f"'sha256-{b64encode(sha256(_STYLE.encode()).digest()).decode()}'",
+    "form-action": "'self'",
+    "base-uri": "'none'",
+    "frame-ancestors": "'none'",
+}
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": "; ".join(f"{directive} {value}" for directive, value in _CSP.items()),
+    "Referrer-Policy": "no-referrer",  # the query may hold names
+    "X-Content-Type-Options": "nosniff",
+}
+"""Headers of every page."""
+
+_SECTIONS = {"/": "People", "/rejected": "Rejected files", "/runs": "Runs"}
+
+
+def render(template: str, path: str, **content: Any) -> bytes:
+    """The page at `path`, which is the request's, not normalized."""
+    root, current = relative_root(path), normalize(path)
+    sections = [
+        {"href": _section_link(root, section, current), "title": title, "current": section == current}
+        for section, title in _SECTIONS.items()
+    ]
+    return _environment.get_template(template).render(root=root, sections=sections, **content).encode()
+
+
+def query_link(parameters: list[tuple[str, str]]) -> str:
+    """A link to the same path with another query."""
+    return f"?{urlencode(parameters)}"
+
+
+def _section_link(root: str, section: str, current: str) -> str:
+    return "?" if section == current else root + section.removeprefix("/")
+
+
+_ACRONYMS = {"nul": "NUL", "utf8": "UTF-8"}
+
+
+def _words(code: str) -> str:
+    """The code of a rejection as words."""
+    return " ".join(_ACRONYMS.get(word, word) for word in code.split("_"))
+
+
+def _tenths(years: float) -> str:
+    """An age to a tenth of a year, rounded down: nobody seems old enough who isn't."""
+    return f"{floor(years * 10) / 10:.1f}"
+
+
+def _day(text: str) -> str:
+    day = date.fromisoformat(text)
+    return f"{day.day} {day:%b %Y}"
+
+
+def _moment(text: str) -> str:
+    moment = datetime.fromisoformat(text)
+    return f"{moment.day} {moment:%b %Y, %H:%M}"
+
+
+def _duration(run: dict[str, Any]) -> str:
+    """How long a finished run took, to two units at most."""
+    duration = datetime.fromisoformat(run["finished_at"]) - datetime.fromisoformat(run["started_at"])
+    if duration < timedelta(minutes=1):
+        seconds = duration.total_seconds()
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{int(seconds)} s"
+    minutes, seconds = divmod(int(duration.total_seconds()), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+
+
+_environment = Environment(
+    loader=FileSystemLoader(_TEMPLATES),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_environment.globals["style"] = _STYLE
+_environment.filters |= {
+    "words": _words,
+    "tenths": _tenths,
+    "day": _day,
+    "moment": _moment,
+    "duration": _duration,
+    "grouped": "{:,}".format,
+}

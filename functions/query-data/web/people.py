@@ -1,0 +1,72 @@
+"""The page at `/`: the filters as a form, figures, and the people."""
+
+import json
+from datetime import date
+from typing import Any
+
+from werkzeug.datastructures import MultiDict
+
+from .. import listings, users
+from ..cache import Cache
+from ..filters import FILTERS, Filters
+from ..query import Query
+from ..shared.storage.records import Connection
+from ..stats import stats
+from ..versions import States
+from .form import PEOPLE_PER_PAGE, controls
+from .histogram import HEIGHT, bars
+from .page import query_link, render
+
+REJECTED_SHOWN = 20
+
+
+def people_page(
+    connection: Connection,
+    cache: Cache[Any],
+    states: States,
+    path: str,
+    parameters: MultiDict[str, str],
+    query: Query,
+    today: date,
+) -> bytes:
+    """The page of the people that `query` asks for; `parameters` are what it was read from."""
+    page = users.page(connection, query, query.limit or PEOPLE_PER_PAGE, today)
+    figures, is_filtered = stats(connection, cache, states, query.filters, today), query.filters != Filters()
+    return render(
+        "people.html",
+        path,
+        controls=controls(parameters) if is_filtered or figures["people"] else [],
+        people=[json.loads(line) for line in page.lines.splitlines()],
+        figures=figures,
+        bars=bars(figures["ages"]),
+        bar_height=HEIGHT,
+        is_filtered=is_filtered,
+        is_continued=query.behind is not None,
+        reasons=cache.get(("reasons", states["rejected"]), lambda: listings.reasons(connection)),
+        rejected=_rejected(connection),
+        sort=query.order.name,
+        links=_links(parameters, page.cursor),
+    )
+
+
+def _rejected(connection: Connection) -> list[dict[str, Any]]:
+    lines = listings.page(connection, listings.PageRequest(listings.REJECTED, limit=REJECTED_SHOWN)).lines
+    return [json.loads(line) for line in lines.splitlines()]
+
+
+def _links(parameters: MultiDict[str, str], cursor: str | None) -> dict[str, Any]:
+    kept = [(name, text) for name, text in parameters.items(multi=True) if text and name != "after"]
+    unsorted = [(name, text) for name, text in kept if name not in ("sort", "count")]
+    download = [(name, text) for name, text in kept if name in FILTERS or name == "sort"]
+    return {
+        "first": query_link(kept),
+        "next": query_link([*kept, ("after", cursor)]) if cursor else None,
+        "sort": {
+            order: query_link([*unsorted, ("sort", order)]) for column in _SORTABLE for order in (column, f"-{column}")
+        },
+        "csv": query_link([*download, ("format", "csv")]),
+        "json": query_link([*download, ("format", "json")]),
+    }
+
+
+_SORTABLE = ("user_id", "last_name", "birthdate")
