@@ -8,6 +8,7 @@ from functools import partial
 from flask import Response
 from werkzeug.datastructures import MultiDict
 
+from . import changes as feed
 from . import listings, photos, rendering, users
 from . import openapi as description
 from . import stats as figures
@@ -144,6 +145,16 @@ def _listing_html(application: Application, event: api.Event, request: listings.
         page = listings.page(connection, request)
     body = listing_page(f"{table}.html", event.path, event.query, page)
     return rendering.whole([body], HTML.content_type, headers | rendering.headers(etag(page.state, query)))
+
+
+def changes(application: Application, event: api.Event) -> Response:
+    request = feed.parse_page_request(event.query, event.headers.get("Accept"))
+    with application.pool.connection() as connection:
+        page = feed.read_changes(connection, request)
+    url = rendering.next_url(event.query, str(page.cursor))
+    body = document(request.format, [page.lines] if page.lines else [], lambda: Trailer(url))
+    headers = rendering.headers(Vary="Accept", Link=rendering.link(url))
+    return rendering.whole(body, request.format.content_type, headers)
 
 
 def photo(user_id: str, application: Application, event: api.Event) -> Response:

@@ -69,6 +69,9 @@ FORMATS = {one.name: one for one in (JSON, CSV, NDJSON, HTML)}
 LISTING_FORMATS = {one.name: one for one in (JSON, HTML)}
 """Those of `/rejected` and `/runs`."""
 
+FEED_FORMATS = {one.name: one for one in (JSON, NDJSON)}
+"""Those of `/changes`."""
+
 
 def format_parameter(formats: Mapping[str, Format]) -> Parameter:
     return Parameter(

@@ -25,6 +25,7 @@ _application = Lazy(lambda: Application(load(Settings, os.environ)))
 _ENDPOINTS: dict[str, Endpoint] = {
     "/": endpoints.people,
     "/stats": endpoints.stats,
+    "/changes": endpoints.changes,
     "/rejected": endpoints.rejected,
     "/runs": endpoints.runs,
     "/openapi.json": endpoints.openapi,

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from . import listings, query
+from . import changes, listings, query
 from .filters import FILTERS
-from .formats import FORMATS, HTML, JSON
+from .formats import FORMATS, HTML, JSON, NDJSON
 from .parameters import Table
 from .shared.version import VERSION
 
@@ -38,19 +38,19 @@ _PEOPLE: dict[str, Schema] = {
     "text/csv": _TEXT | {"description": "the last line of a complete response is `#end`, or `#next` and a URL"},
 }
 
+_PERSON: dict[str, Schema] = {
+    "id": {"type": "integer"},
+    "user_id": {"type": "string", "pattern": "^[0-9]{1,18}$"},
+    "first_name": _TEXT,
+    "last_name": _TEXT,
+    "birthdate": {"type": "string", "format": "date"},
+    "birthts": {"type": "integer", "description": "milliseconds since 1970-01-01 UTC"},
+    "img_path": _null_or({"type": "string", "description": "bucket/key of the photo"}),
+}
+
 _SCHEMAS = {
-    "Person": _object(
-        {
-            "id": {"type": "integer"},
-            "user_id": {"type": "string", "pattern": "^[0-9]{1,18}$"},
-            "first_name": _TEXT,
-            "last_name": _TEXT,
-            "birthdate": {"type": "string", "format": "date"},
-            "birthts": {"type": "integer", "description": "milliseconds since 1970-01-01 UTC"},
-            "img_path": _null_or({"type": "string", "description": "bucket/key of the photo"}),
-            "age": {"type": "number", "description": "years, today in UTC"},
-        }
-    ),
+    "Person": _object(_PERSON | {"age": {"type": "number", "description": "years, today in UTC"}}),
+    "Change": _object(_PERSON),
     "Rejected": _object(
         {
             "object": _TEXT,
@@ -93,6 +93,7 @@ _ERRORS = {
     "404": "there is no photo of this user",
     "405": "GET and HEAD are allowed",
     "406": "Accept allows none of the formats",
+    "410": "the cursor belongs to another database, or to one that was restored since: start again",
     "500": "a setting is wrong, or something unexpected happened",
     "503": "a backend is unavailable, there are no tables yet, or as much is streamed as may be: see Retry-After",
 }
@@ -112,6 +113,7 @@ def openapi() -> Schema:
             headers={"Link": "the next page", "X-Total-Count": "how many there are in all, when count=1"},
         ),
         "/stats": _json("stats", "The people asked for, in figures", FILTERS, _reference("Stats")),
+        "/changes": _changes(),
         "/rejected": _listing("rejected", "Rejected files", _reference("Rejected")),
         "/runs": _listing("runs", "Run history, newest first", _reference("Run")),
         "/photo/{user_id}": _photo(),
@@ -144,8 +146,17 @@ def _listing(name: str, summary: str, schema: Schema) -> Schema:
     return _operation(name, summary, listings.PARAMETERS, content, "406", headers=headers)
 
 
+def _changes() -> Schema:
+    page = _page_of(_reference("Change"))
+    page["properties"]["next"] = _TEXT | {"description": "where the following changes are: to be requested any time"}
+    content = {JSON.media_type: page, NDJSON.media_type: _TEXT | {"description": "a change a line, then `next`"}}
+    headers = {"Link": "the following changes"}
+    summary = "Changes of people since a cursor, in the order of their commits"
+    return _operation("changes", summary, changes.PARAMETERS, content, "406", "410", headers=headers, conditional=False)
+
+
 def _photo() -> Schema:
-    path = {"name": "user_id", "in": "path", "required": True, "schema": _SCHEMAS["Person"]["properties"]["user_id"]}
+    path = {"name": "user_id", "in": "path", "required": True, "schema": _PERSON["user_id"]}
     photo = _operation("photo", "A user's photo", {}, {"image/png": {}, "image/jpeg": {}}, "404")
     photo["get"]["parameters"] = [path]
     photo["head"]["parameters"] = [path]

