@@ -9,16 +9,14 @@ from waitress.adjustments import Adjustments
 
 MEBIBYTE = 1024 * 1024
 
-MAX_BODY = 4 * MEBIBYTE
-"""Bytes of a request's body that are read at all; more is a 413 of the server. Handlers allow less, so that what is a
-little too large gets an error of theirs."""
-
 _MAX_CONNECTIONS = 1000  # slow and idle ones; requests wait for none of them
 _MAX_BUFFERED = MEBIBYTE  # bytes of a response that wait for a slow client: the server keeps what was sent, too
 
 
-def set_up(*, threads: int) -> Event:
+def set_up(*, threads: int, max_body: int) -> Event:
     """Set the process up to serve `threads` requests at the same time. Must be called by the main thread.
+
+    A body of more than `max_body` bytes is not read, and gets a 413 of the server. Each thread may hold a body.
 
     The event is set by SIGTERM. The process goes on serving then: of-watchdog sends it requests for another
     `healthcheck_interval`, waits for their responses, and ends the process with itself.
@@ -31,7 +29,7 @@ def set_up(*, threads: int) -> Event:
     Adjustments.threads = threads
     Adjustments.connection_limit = _MAX_CONNECTIONS
     Adjustments.asyncore_use_poll = True  # select() takes 1,024 file descriptors at most
-    Adjustments.max_request_body_size = MAX_BODY
+    Adjustments.max_request_body_size = max_body
     Adjustments.outbuf_high_watermark = _MAX_BUFFERED
     stopping = Event()
     signal.signal(signal.SIGTERM, lambda _signum, _frame: stopping.set())

@@ -6,8 +6,12 @@ from contextlib import contextmanager
 from threading import BoundedSemaphore, Event, Lock
 
 from .settings import Settings
+from .shared.bulkhead import Bulkhead
 from .shared.storage.objects import Objects
 from .shared.storage.records import Pool
+
+MAX_REQUESTS = 8
+"""Runs that are in progress at the same time."""
 
 
 class Application:
@@ -21,6 +25,7 @@ class Application:
         self.settings, self.stopping = settings, stopping
         self._pending: dict[object, int] = {}  # objects by scan
         self._lock = Lock()
+        self.requests = Bulkhead("requests", MAX_REQUESTS)
         self.objects = Objects(settings, connections=settings.fetch_threads + settings.workers)
         self.pool = Pool(settings)
         self.helpers = BoundedSemaphore(settings.workers - 1)

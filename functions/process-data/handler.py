@@ -4,7 +4,7 @@ import os
 
 from flask import Response
 
-from .application import Application
+from .application import MAX_REQUESTS, Application
 from .continuation import NotQueued, queue_run
 from .request import Request, parse_request
 from .run import Run
@@ -14,11 +14,11 @@ from .settings import Settings
 from .shared import api
 from .shared.lazy import Lazy
 from .shared.log import log
-from .shared.process import set_up
+from .shared.process import MEBIBYTE, set_up
 from .shared.storage.schema import migrate
 from .shared.storage.settings import load
 
-_stopping = set_up(threads=8)  # as stack.yml's max_inflight
+_stopping = set_up(threads=MAX_REQUESTS + 4, max_body=4 * MEBIBYTE)  # some are always free to send an error
 _application = Lazy(lambda: Application(load(Settings, os.environ), _stopping))
 
 
@@ -28,9 +28,8 @@ def handle(event: api.Event, _context: object) -> Response:
     if event.body.strip() or event.query:  # cron-connector can send neither, nor a token
         api.require_token(event, application.settings.api_token)
     request = parse_request(event, application.settings.source_bucket)
-    if request.fan_out:
-        return _fan_out(application, request)
-    return _run(application, request)
+    with application.requests.place():
+        return _fan_out(application, request) if request.fan_out else _run(application, request)
 
 
 def _run(application: Application, request: Request) -> Response:

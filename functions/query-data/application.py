@@ -2,21 +2,29 @@
 
 from typing import TYPE_CHECKING, Any
 
-from .bulkhead import Bulkhead
 from .cache import Cache
 from .settings import Settings
+from .shared.bulkhead import Bulkhead
 from .shared.lazy import Lazy
 from .shared.storage.records import Pool
 
 if TYPE_CHECKING:
     from .shared.storage.objects import Objects
 
-THREADS = 16
-"""Requests that are worked on at the same time, each with a connection to PostgreSQL at most. More of them wait, and
-of-watchdog returns 429 to those beyond stack.yml's `max_inflight`."""
+MAX_REQUESTS = 16
+"""Requests that are worked on at the same time."""
+
+MAX_WAITING = 48
+"""Requests that wait for that."""
 
 MAX_STREAMS = 4
-"""Threads that may stream people, and as many that may stream large photos: a client that does not read holds one."""
+"""Streams of people, and as many of large photos: a client that does not read holds one."""
+
+MAX_HEALTH = 2
+"""Requests of /healthz that are worked on, and as many that wait: they have places of their own."""
+
+THREADS = MAX_REQUESTS + MAX_WAITING + 2 * MAX_STREAMS + 2 * MAX_HEALTH + 4
+"""One for each of them, and a few that are always free to send an error."""
 
 _CACHED = 64  # results of counts and /stats, one for each combination of filters
 
@@ -27,7 +35,10 @@ class Application:
     def __init__(self, settings: Settings) -> None:
         self.settings, self.pool = settings, Pool(settings)
         self.cache: Cache[Any] = Cache(_CACHED)
-        self.streams, self.photos = Bulkhead(MAX_STREAMS), Bulkhead(MAX_STREAMS)
+        self.requests = Bulkhead("requests", MAX_REQUESTS, waiting=MAX_WAITING)
+        self.health = Bulkhead("health checks", MAX_HEALTH, waiting=MAX_HEALTH)
+        self.streams = Bulkhead("streams of people", MAX_STREAMS)
+        self.photos = Bulkhead("large photos", MAX_STREAMS)
         self.objects = Lazy(self._connect)
 
     def close(self) -> None:

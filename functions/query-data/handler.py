@@ -16,10 +16,10 @@ from .settings import Settings
 from .shared import api
 from .shared.lazy import Lazy
 from .shared.log import log
-from .shared.process import set_up
+from .shared.process import MEBIBYTE, set_up
 from .shared.storage.settings import load
 
-set_up(threads=THREADS)
+set_up(threads=THREADS, max_body=MEBIBYTE)
 _application = Lazy(lambda: Application(load(Settings, os.environ)))
 
 _ENDPOINTS: dict[str, Endpoint] = {
@@ -56,11 +56,13 @@ def _render_error(event: api.Event, error: api.ApiError) -> Response:
 @partial(api.handler, render=_render_error)
 def _respond(event: api.Event, _context: object) -> Response:
     application = _application.get()
-    if normalize(event.path) != "/healthz":
+    is_health = normalize(event.path) == "/healthz"
+    if not is_health:
         api.require_token(event, application.settings.api_token)
     endpoint = _route(normalize(event.path))
     api.require_method(event, ["GET", "HEAD"])
-    return endpoint(application, event)
+    with (application.health if is_health else application.requests).place():
+        return endpoint(application, event)
 
 
 def _route(path: str) -> Endpoint:

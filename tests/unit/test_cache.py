@@ -1,13 +1,11 @@
-"""The cache of query-data, and its bulkheads."""
+"""The cache of query-data."""
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
 import pytest
-from query_data.bulkhead import Bulkhead
 from query_data.cache import Cache
-from query_data.shared.api import ApiError
 
 
 def test_a_value_is_computed_once_for_each_key() -> None:
@@ -57,15 +55,3 @@ def test_an_error_is_not_kept() -> None:
     with pytest.raises(ValueError):
         cache.get("key", fail)
     assert cache.get("key", lambda: 1) == 1
-
-
-def test_a_bulkhead_turns_away_who_finds_no_place_and_frees_places() -> None:
-    bulkhead = Bulkhead(2)
-    with bulkhead.place():
-        with bulkhead.place(), pytest.raises(ApiError) as raised, bulkhead.place():
-            pass
-        assert (raised.value.status, raised.value.code, raised.value.headers) == (503, "busy", {"Retry-After": "5"})
-        with pytest.raises(ValueError), bulkhead.place():
-            raise ValueError
-        with bulkhead.place():
-            pass

@@ -1,0 +1,65 @@
+"""Overload is answered: more requests than a replica can work on get an error soon, and nothing is left behind."""
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from process_data.application import MAX_REQUESTS as MAX_RUNS
+from query_data.application import MAX_HEALTH, MAX_REQUESTS, MAX_WAITING
+
+from tests.replica import Replica, first_answer, query_replica, replica
+from tests.stack import Answer, Stack, connected
+
+
+def codes(answers: list[Answer]) -> Counter[str]:
+    for answer in answers:
+        assert (answer.status == 200) == ("error" not in answer.json())
+        if answer.status == 503:
+            assert answer.headers["Retry-After"] == "1"
+    return Counter("ok" if answer.status == 200 else answer.json()["error"]["code"] for answer in answers)
+
+
+@pytest.mark.parametrize(
+    ("path", "served"), [("/?limit=1", MAX_REQUESTS), ("/healthz", MAX_HEALTH)], ids=["pages", "health"]
+)
+def test_query_data_turns_requests_away_while_all_its_places_are_taken(roll: Stack, path: str, served: int) -> None:
+    """Those that are worked on wait for a lock of the database here."""
+    number = MAX_REQUESTS + MAX_WAITING + 40
+    with query_replica(roll) as function, connected(roll.settings) as locking, ThreadPoolExecutor(number) as executor:
+        locking.run("begin")
+        locking.run("lock table users in access exclusive mode")
+        requests = [executor.submit(function.request, "GET", path) for _ in range(number)]
+        roll.wait_until(lambda: sum(request.done() for request in requests) == number - served)
+        assert function.request("GET", "/openapi.json").status == (503 if served == MAX_REQUESTS else 200)
+        locking.run("rollback")
+        assert codes([request.result() for request in requests]) == {"ok": served, "busy": number - served}
+        assert function.request("GET", path).status == 200
+
+
+def test_health_has_places_of_its_own(roll: Stack) -> None:
+    """While others fill all places. A health check that is not held up itself is served."""
+    with query_replica(roll) as function, connected(roll.settings) as locking, ThreadPoolExecutor(100) as executor:
+        locking.run("begin")
+        locking.run("lock table runs in access exclusive mode")
+        requests = [executor.submit(function.request, "GET", "/runs") for _ in range(100)]
+        roll.wait_until(lambda: sum(request.done() for request in requests) == 100 - MAX_REQUESTS)
+        assert function.request("GET", "/healthz").status == 200
+        locking.run("rollback")
+        assert codes([request.result() for request in requests])["ok"] == MAX_REQUESTS
+
+
+def test_process_data_turns_requests_away_while_all_its_places_are_taken(roll: Stack) -> None:
+    package = roll.state / "build/process-data"
+    with replica(package, roll.process_settings) as function:
+        assert first_answer(function, "/").status == 405
+        with connected(roll.settings) as locking, ThreadPoolExecutor(MAX_RUNS + 8) as executor:
+            locking.run("begin")
+            locking.run("lock table runs in access exclusive mode")
+            requests = [executor.submit(post, function) for _ in range(MAX_RUNS + 8)]
+            roll.wait_until(lambda: sum(request.done() for request in requests) == 8)
+            locking.run("rollback")
+            assert codes([request.result() for request in requests]) == {"ok": MAX_RUNS, "busy": 8}
+
+
+def post(function: Replica) -> Answer:
+    return function.request("POST", "/")
