@@ -1,11 +1,16 @@
 """What the benchmarks share: clocks, samples, rows of the table, psql."""
 
+import argparse
+import json
+import os
+import platform
 import re
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tests.postgres import client_environment
@@ -14,6 +19,7 @@ MEBIBYTE = 1024 * 1024
 
 SERVER = "server"
 SIMULATOR = "simulator"
+NO_S3 = ""
 
 LEGEND = f"""\
 S3: "{SERVER}" is the local stack's SeaweedFS; "{SIMULATOR}" is tests/s3_simulator.py, which generates the objects and
@@ -126,3 +132,33 @@ class Psql:
         """The median of so many runs, as psql's own clock has it."""
         told = self.run("\\timing on\n\\o /dev/null\n" + f"{sql};\n" * times)
         return statistics.median(float(one) for one in re.findall(r"^Time: ([0-9.]+) ms", told, re.MULTILINE))
+
+
+Rows = Mapping[str, Callable[..., list[Row]]]
+"""What measures the rows, by their names."""
+
+
+def parse_arguments(subject: str, rows: Rows, arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=f"tests/benchmarks {subject}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"rows to measure: {', '.join(rows)}")
+    parser.add_argument("--rounds", type=int, default=0, help="measurements of each row, instead of its own number")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to a file, too")
+    options = parser.parse_args(arguments)
+    if unknown := [name for name in options.names if name not in rows]:
+        parser.error(f"unknown row {unknown[0]!r}; expected one of {', '.join(rows)}")
+    return options
+
+
+def print_rows(rows: Rows, options: argparse.Namespace, subject: object) -> int:
+    """Measure what was asked for on the subject; returns 0 when all goals are reached, else 1."""
+    print(f"{LEGEND}\n\n{HEADER}", flush=True)
+    measured: list[Row] = []
+    machine = {"cpus": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()}
+    for name in options.names or rows:
+        for row in rows[name](subject, **({"rounds": options.rounds} if options.rounds else {})):
+            measured.append(row)
+            print(row, flush=True)
+        if options.json:
+            document = {"machine": machine, "rows": [row.to_json() for row in measured]}
+            options.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    return int(not all(row.is_reached for row in measured))

@@ -5,16 +5,11 @@
 Runs have no deadline unless a row says so, and everything else at its default.
 """
 
-import argparse
-import json
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from process_data.application import Application
 from process_data.keys import CONTENT_LIMIT
@@ -201,32 +196,8 @@ ROWS: dict[str, Callable[..., list[Row]]] = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    options = _parse(arguments)
-    set_up(threads=1)
-    print(f"{measure.LEGEND}\n\n{measure.HEADER}", flush=True)
-    rows: list[Row] = []
+    options = measure.parse_arguments("process", ROWS, arguments)
+    set_up(threads=1, max_body=1)
     with tempfile.TemporaryDirectory() as directory, running(Path(directory) / "state") as stack:
         stack.process()  # makes the tables
-        for name in options.names or ROWS:
-            for row in ROWS[name](stack, **({"rounds": options.rounds} if options.rounds else {})):
-                rows.append(row)
-                print(row, flush=True)
-            if options.json:
-                options.json.write_text(json.dumps(_document(rows), indent=2) + "\n", encoding="utf-8")
-    return int(not all(row.is_reached for row in rows))
-
-
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="tests/benchmarks process")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"rows to measure: {', '.join(ROWS)}")
-    parser.add_argument("--rounds", type=int, default=0, help="measurements of each row, instead of its own number")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to a file, too")
-    options = parser.parse_args(arguments)
-    if unknown := [name for name in options.names if name not in ROWS]:
-        parser.error(f"unknown row {unknown[0]!r}; expected one of {', '.join(ROWS)}")
-    return options
-
-
-def _document(rows: Sequence[Row]) -> dict[str, Any]:
-    machine = {"cpus": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()}
-    return {"machine": machine, "rows": [row.to_json() for row in rows]}
+        return measure.print_rows(ROWS, options, stack)

@@ -1,199 +1,195 @@
-"""query-data against its ceilings, measured beside it in the same run: medians, and a ratio for each.
+"""query-data against its ceilings, measured beside it in the same run, among a million users.
 
-python3 tests/benchmarks query
+    python3 tests/benchmarks query [NAME...] [--rounds N] [--json FILE]
+
+A rate is that of one client, which keeps its connection.
 """
 
-import shutil
 import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import urllib3
 
-from tests.benchmarks.measure import MEBIBYTE, Psql, seconds
+from tests.benchmarks import measure
+from tests.benchmarks.measure import MEBIBYTE, NO_S3, Psql, Row, Samples, alternate, seconds
 from tests.million import MILLION, fill
 from tests.replica import Replica, first_answer, query_replica, replica
-from tests.stack import Stack
+from tests.stack import Stack, running
 
-ROUNDS, REQUESTS = 5, 300
+REQUESTS = 300
 PAGE = "limit=100&min_age=30&max_age=40&sort=birthdate"
+LOOKUP = "user_id=000500000"
 
 BARE = """
-import os
 from flask import Response
 def handle(event, context):
     return Response("ok")
 """
 
-BARE_SELECT = """
-import os
-from threading import local
-import pg8000.native
-from flask import Response
-names = ("user", "password", "host", "database")
-sessions = local()
-def session():
-    if not hasattr(sessions, "one"):
-        settings = {name: os.environ[f"postgres_{name}"] for name in names}
-        sessions.one = pg8000.native.Connection(**settings, port=int(os.environ["postgres_port"]))
-    return sessions.one
-def handle(event, context):
-    return Response(str(session().run("select 1")[0][0]))
-"""
+
+@dataclass(frozen=True)
+class Subject:
+    """query-data, and beside it the template's server with a handler that returns two letters."""
+
+    stack: Stack
+    people: int
+    function: Replica
+    bare: Replica
+    bare_package: Path
+
+    def request_time(self, path: str) -> float:
+        """Seconds for a request, the median of many."""
+        return _request_time(f"{self.function.url}{path}")
+
+    def rate(self, path: str) -> float:
+        """Requests a second."""
+        return 1 / self.request_time(path)
 
 
-@dataclass
-class Row:
-    """What was measured, its ceiling beside it, and the ratio of the two that is the goal."""
+def _request_time(url: str) -> float:
+    with urllib3.PoolManager() as pool:
 
-    work: str
-    own: str
-    ceiling: str
-    ratio: float
-    goal: float
-    at_least: bool = False
+        def get() -> None:
+            assert pool.request("GET", url).status == 200
 
-    @property
-    def reached(self) -> bool:
-        return self.ratio >= self.goal if self.at_least else self.ratio <= self.goal
-
-    def __str__(self) -> str:
-        goal = f"{'≥' if self.at_least else '≤'} {self.goal:g}"
-        verdict = "ok" if self.reached else "MISSED"
-        return f"{self.work:<52} {self.own:>10} {self.ceiling:>10} {self.ratio:>7.2f}  {goal:<7} {verdict}"
+        return statistics.median(seconds(get) for _ in range(REQUESTS))
 
 
-def alternating(own: Callable[[], float], ceiling: Callable[[], float], times: int) -> tuple[float, float]:
-    """Medians of both, measured in turns, so that what else the machine does falls on both."""
-    pairs = [(own(), ceiling()) for _ in range(times)]
-    return statistics.median(one for one, _ in pairs), statistics.median(one for _, one in pairs)
+def stream(subject: Subject, rounds: int = 5) -> list[Row]:
+    sql = f"copy (select row_to_json(one) from ({_sql('')}) as one) to stdout"
+    psql = Psql(subject.stack.query_settings)
+
+    def own() -> float:
+        return subject.people / seconds(lambda: _curl(subject.function.url))
+
+    def ceiling() -> float:
+        return subject.people / seconds(lambda: psql.run(f"\\o /dev/null\n{sql};\n"))
+
+    work = f"stream of {subject.people:,} users as JSON / psql's COPY"
+    return [Row("stream", work, NO_S3, *alternate(rounds, own, ceiling, "/s"), 0.9, at_least=True)]
 
 
-def curl(url: str) -> None:
+def page(subject: Subject, rounds: int = 5) -> list[Row]:
+    plain = f"select row_to_json(one) from ({_sql(PAGE, 'limit 100')}) as one"
+    psql = Psql(subject.stack.query_settings)
+
+    def ceiling() -> float:
+        return 1000 * _request_time(subject.bare.url) + psql.milliseconds(plain, REQUESTS)
+
+    own, both = alternate(rounds, lambda: 1000 * subject.request_time(f"/?{PAGE}"), ceiling, "ms")
+    return [Row("page", "page of 100: request / bare request + psql's time for it", NO_S3, own, both, 1.5)]
+
+
+def lookup(subject: Subject, rounds: int = 5) -> list[Row]:
+    own, ceiling = alternate(rounds, lambda: subject.rate(f"/?{LOOKUP}"), lambda: subject.rate(f"/?{PAGE}"), "/s")
+    return [Row("lookup", "lookup of one user / page of 100", NO_S3, own, ceiling, 1, at_least=True)]
+
+
+def repeated(subject: Subject, rounds: int = 5) -> list[Row]:
+    """What is computed once for a state of the data."""
+    rows = []
+    for work, path in (("/stats", "/stats"), ("page for people", "/?format=html"), ("count=1", "/?limit=100&count=1")):
+        subject.rate(path)
+        rates = tuple(subject.rate(path) for _ in range(rounds))
+        goal = Samples((300,), "/s")
+        text = f"{work} of {subject.people:,} users, data unchanged / the goal"
+        rows.append(Row("repeated", text, NO_S3, Samples(rates, "/s"), goal, 1, at_least=True))
+    return rows
+
+
+def start(subject: Subject, rounds: int = 5) -> list[Row]:
+    def time_to_first_response(package: Path, settings: dict[str, str], path: str) -> float:
+        started_at = time.perf_counter()
+        with replica(package, settings) as process:
+            assert first_answer(process, path).status == 200
+            return time.perf_counter() - started_at
+
+    settings, package = subject.stack.query_settings, subject.stack.state / "build/query-data"
+    own, ceiling = alternate(
+        rounds,
+        lambda: time_to_first_response(package, settings, "/?limit=100"),
+        lambda: time_to_first_response(subject.bare_package, {}, "/"),
+        "s",
+    )
+    return [Row("start", "start to first response / the bare template", NO_S3, own, ceiling, 1.5)]
+
+
+def memory(subject: Subject, rounds: int = 1) -> list[Row]:
+    """Four streams at once, then pages, figures and the page for people by sixteen clients."""
+    peaks = []
+    for _ in range(rounds):
+        with query_replica(subject.stack) as process:
+            _together([f"{process.url}/?format={name}" for name in ("json", "csv", "ndjson", "json")])
+            paths = (
+                f"/?{PAGE}",
+                "/?limit=1000",
+                "/stats",
+                "/?format=html",
+                "/changes",
+                f"/?{LOOKUP}",
+                "/runs",
+                "/rejected",
+            )
+            _together([f"{process.url}{path}" for path in paths * 2])
+            process.stop()
+        peaks.append(process.peak / MEBIBYTE)
+    work = f"peak memory, 4 streams of {subject.people:,} users at once / the goal"
+    return [Row("memory", work, NO_S3, Samples(tuple(peaks), "MiB"), Samples((64,), "MiB"), 1)]
+
+
+def _together(urls: Sequence[str]) -> None:
+    with ThreadPoolExecutor(len(urls)) as executor:
+        list(executor.map(_curl, urls))
+
+
+def _curl(url: str) -> None:
     subprocess.run(["curl", "--silent", "--fail", "--output", "/dev/null", url], check=True)
 
 
-def the_stream(stack: Stack, running: Replica) -> Row:
-    sql = f"copy (select row_to_json(one) from ({everyone()}) as one) to stdout"
-    psql = Psql(stack.query_settings)
-    script = f"\\o /dev/null\n{sql};\n"
-    own, ceiling = alternating(
-        lambda: seconds(lambda: curl(running.url)), lambda: seconds(lambda: psql.run(script)), ROUNDS
-    )
-    work = "1,000,000 users as JSON: rate against psql's COPY"
-    return Row(work, f"{own:.2f} s", f"{ceiling:.2f} s", ceiling / own, 0.7, at_least=True)
-
-
-def everyone() -> str:
-    users, query, today = _question("")
-    return str(users._people(query, today))
-
-
-def _question(text: str) -> tuple[Any, Any, Any]:
-    """query-data's own modules: they are importable once the packages are made."""
+def _sql(query: str, limit: str = "") -> str:
+    """SQL of the people of a query, without their format."""
     users, queries = import_module("query_data.users"), import_module("query_data.query")
-    pairs = [tuple(one.split("=")) for one in text.split("&") if one]
+    pairs = [tuple(pair.split("=")) for pair in query.split("&") if pair]
     multi = import_module("werkzeug.datastructures").MultiDict(pairs)
-    return users, queries.read_query(multi, None), datetime.now(UTC).date()
+    return str(users._people(queries.read_query(multi, None), datetime.now(UTC).date(), limit))
 
 
-def the_pages_sql(stack: Stack) -> Row:
-    records = import_module("query_data.shared.storage.records")
-    settings = import_module("query_data.shared.storage.settings")
-    users, query, today = _question(PAGE)
-    plain = f"select row_to_json(one) from ({users._people(query, today, 'limit 100')}) as one"
-    psql = Psql(stack.query_settings)
-    with records.Connection(settings.load(settings.RecordsSettings, stack.query_settings)) as connection:
-
-        def own() -> float:
-            times = [seconds(lambda: users.page(connection, query, 100, today)) for _ in range(REQUESTS)]
-            return 1000 * statistics.median(times)
-
-        mine, ceiling = alternating(own, lambda: psql.milliseconds(plain, REQUESTS), ROUNDS)
-    return Row("a page of 100 of them: its SQL", f"{mine:.2f} ms", f"{ceiling:.2f} ms", mine / ceiling, 1.3)
-
-
-def the_pages_request(running: Replica, bare: Replica) -> Row:
-    def median(url: str) -> float:
-        pool = urllib3.PoolManager()
-        return 1000 * statistics.median(seconds(lambda: pool.request("GET", url)) for _ in range(REQUESTS))
-
-    own, ceiling = alternating(lambda: median(f"{running.url}/?{PAGE}"), lambda: median(bare.url), ROUNDS)
-    return Row("a page of 100 of them: the request", f"{own:.2f} ms", f"{ceiling:.2f} ms", own / ceiling, 1.5)
-
-
-def the_start(stack: Stack, bare: Path) -> Row:
-    def start(package: Path, settings: dict[str, str], path: str) -> float:
-        begun = time.perf_counter()
-        with replica(package, settings) as running:
-            assert first_answer(running, path).status == 200
-            return time.perf_counter() - begun
-
-    package = stack.state / "build/query-data"
-    own, ceiling = alternating(
-        lambda: start(package, stack.query_settings, "/?limit=100"), lambda: start(bare, {}, "/"), ROUNDS
-    )
-    return Row("from start to the first answer", f"{own:.2f} s", f"{ceiling:.2f} s", own / ceiling, 1.5)
-
-
-def the_memory(stack: Stack) -> Row:
-    with query_replica(stack) as running:
-        urls = [f"{running.url}/?format={form}" for form in ("json", "csv", "ndjson", "json")]
-        curls = [subprocess.Popen(["curl", "--silent", "--fail", "--output", "/dev/null", url]) for url in urls]
-        assert not any(one.wait() for one in curls)
-        running.stop()
-    peak = running.peak / MEBIBYTE
-    return Row("peak memory, 4 × 1,000,000 users at once", f"{peak:.0f} MiB", "128 MiB", peak / 128, 1)
+ROWS: dict[str, Callable[..., list[Row]]] = {
+    "stream": stream,
+    "page": page,
+    "lookup": lookup,
+    "repeated": repeated,
+    "start": start,
+    "memory": memory,
+}
 
 
 @contextmanager
-def million() -> Iterator[Stack]:
-    """A stack of its own with a million people."""
-    directory = Path(tempfile.mkdtemp(prefix="rollcall-benchmark-"))
-    stack = Stack(directory / "state")
-    try:
-        stack.cli("up", "--detach", "--port", "0", "--no-sample")
-        stack.process()
-        fill(stack)
-        yield stack
-    finally:
-        stack.cli("down", check=False)
-        shutil.rmtree(directory)
+def subject(stack: Stack, people: int) -> Iterator[Subject]:
+    """query-data on a stack with as many people."""
+    with tempfile.TemporaryDirectory() as directory, ExitStack() as exits:
+        function = Path(directory) / "function"
+        function.mkdir()
+        (function / "__init__.py").touch()
+        (function / "handler.py").write_text(BARE, encoding="utf-8")
+        fill(stack, people)
+        own, bare = exits.enter_context(query_replica(stack)), exits.enter_context(replica(Path(directory), {}))
+        first_answer(bare, "/")
+        yield Subject(stack, people, own, bare, Path(directory))
 
 
-def package(directory: Path, name: str, source: str) -> Path:
-    """A function of one module, laid out as the template wants it."""
-    function = directory / name / "function"
-    function.mkdir(parents=True)
-    (function / "__init__.py").touch()
-    (function / "handler.py").write_text(source, encoding="utf-8")
-    return function.parent
-
-
-def main() -> int:
-    print(f"{'query-data, ' + format(MILLION, ',') + ' users':<52} {'own':>10} {'ceiling':>10} {'ratio':>7}  goal")
-    missed = 0
-    with million() as stack:
-        bare, select = (package(stack.state, name, text) for name, text in (("bare", BARE), ("select", BARE_SELECT)))
-        with query_replica(stack) as running, replica(select, stack.query_settings) as simple:
-            first_answer(simple, "/")
-            measures: list[Callable[[], Row]] = [
-                lambda: the_stream(stack, running),
-                lambda: the_pages_sql(stack),
-                lambda: the_pages_request(running, simple),
-                lambda: the_start(stack, bare),
-                lambda: the_memory(stack),
-            ]
-            for measure in measures:
-                row = measure()
-                missed += not row.reached
-                print(row, flush=True)
-    return min(missed, 1)
+def main(arguments: Sequence[str]) -> int:
+    options = measure.parse_arguments("query", ROWS, arguments)
+    with tempfile.TemporaryDirectory() as directory, running(Path(directory) / "state") as stack:
+        stack.process()  # makes the tables
+        with subject(stack, MILLION) as made:
+            return measure.print_rows(ROWS, options, made)

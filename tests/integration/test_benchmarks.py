@@ -1,11 +1,11 @@
-"""The benchmarks of process-data run, at sizes too small to measure anything."""
+"""The benchmarks run, at sizes too small to measure anything."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import process, scaling, sizes
+from tests.benchmarks import measure, process, query, scaling, sizes
 from tests.benchmarks.measure import SERVER, SIMULATOR, Row, Samples
 from tests.stack import Stack
 
@@ -47,6 +47,18 @@ def test_events_export_and_memory_count_what_they_say(roll: Stack) -> None:
     assert "60 keys, 10 new users" in memory.work
     [export] = process.export(roll, 1, people=40)
     assert export.details["bytes"] == len(roll.bucket.read("output.csv"))
+
+
+def test_the_rows_of_query_data_measure_what_they_say(
+    roll: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(query, "REQUESTS", 3)
+    monkeypatch.setattr(query, "LOOKUP", "user_id=000000007")
+    with query.subject(roll, 300) as subject:
+        measure.print_rows(query.ROWS, measure.parse_arguments("query", query.ROWS, ["--rounds", "1"]), subject)
+    printed = capsys.readouterr().out
+    for work in ("stream of 300", "page of 100", "lookup", "/stats", "page for people", "start", "peak memory"):
+        assert f"\n{work}" in printed
 
 
 def test_the_table_of_sizes_has_every_size(roll: Stack, capsys: pytest.CaptureFixture[str]) -> None:

@@ -144,7 +144,8 @@ def test_next_is_always_there(function: Replica, connection: Connection) -> None
 
 def test_people_of_one_commit_come_in_several_pages(function: Replica, connection: Connection) -> None:
     put(connection, *(str(number) for number in range(7)))
-    page, seen = {"next": "?limit=3"}, []
+    page: dict[str, Any] = {"next": "?limit=3"}
+    seen: list[str] = []
     while not seen or page["result"]:
         page = changes(function, page["next"])
         assert len(page["result"]) <= 3
