@@ -1,7 +1,7 @@
 """The form asks for what the table of parameters allows."""
 
-from query_data.form import controls
 from query_data.query import PARAMETERS
+from query_data.web.form import controls
 from werkzeug.datastructures import MultiDict
 
 

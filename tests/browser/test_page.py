@@ -59,7 +59,7 @@ def expected(people: list[dict[str, Any]]) -> list[str]:
 
 def test_the_page_shows_everyone_fifty_at_a_time(page: Page, sample: Stack) -> None:
     expect(page).to_have_title("100 people · Rollcall")
-    expect(page.get_by_role("heading", level=1)).to_have_text("100 people on the roll")
+    expect(page.get_by_role("heading", level=1)).to_have_text("100 people")
     assert ids(page) == expected(ask(sample, "?limit=50"))
 
 
@@ -76,7 +76,7 @@ def test_filters_are_filled_in_and_shown(page: Page, sample: Stack) -> None:
     expect(page.get_by_label("Photo", exact=True)).to_have_value("true")
     expect(page.get_by_label("Age to")).to_have_value("60.5")
     follow(page, page.get_by_role("link", name="Clear filters"))
-    expect(page.get_by_role("heading", level=1)).to_have_text("100 people on the roll")
+    expect(page.get_by_role("heading", level=1)).to_have_text("100 people")
 
 
 def test_a_name_is_found_by_its_beginning(page: Page) -> None:
@@ -108,7 +108,7 @@ def test_columns_sort_there_and_back(page: Page, sample: Stack) -> None:
 
 
 def test_paging_leads_through_everyone_and_the_back_button_leads_back(page: Page, sample: Stack) -> None:
-    page.get_by_label("People a page").fill("30")
+    page.get_by_label("People per page").fill("30")
     page.get_by_label("Order").select_option("Last name, A–Z")
     show(page)
     pages = [ids(page)]
@@ -122,7 +122,7 @@ def test_paging_leads_through_everyone_and_the_back_button_leads_back(page: Page
     page.go_back()
     page.go_back()
     assert ids(page) == pages[0]
-    expect(page.get_by_label("People a page")).to_have_value("30")
+    expect(page.get_by_label("People per page")).to_have_value("30")
     page.go_forward()
     follow(page, page.get_by_role("link", name="First page"))
     assert ids(page) == pages[0]
@@ -177,7 +177,7 @@ def test_rejected_files_and_the_last_run_are_told(page: Page, sample: Stack) -> 
 
 def test_everything_can_be_done_by_keyboard(page: Page) -> None:
     page.keyboard.press("Tab")
-    skip = page.get_by_role("link", name="Skip to the people")
+    skip = page.get_by_role("link", name="Skip to main content")
     expect(skip).to_be_focused()
     expect(skip).to_be_in_viewport()
     page.keyboard.press("Enter")

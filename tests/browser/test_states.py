@@ -38,7 +38,7 @@ from generate_series(1, 100000) n
 
 def test_nobody_yet_says_how_to_upload(roll: Stack, page: Page) -> None:
     page.goto(HOME)
-    expect(page.get_by_role("heading", level=1)).to_have_text("Nobody is on the roll yet")
+    expect(page.get_by_role("heading", level=1)).to_have_text("No people yet")
     expect(page.locator("main")).to_contain_text("infra/local upload")
     expect(page.get_by_role("search")).to_have_count(0)
     assert faults(page) == []
@@ -83,7 +83,7 @@ def test_names_in_any_script_and_of_any_length_fit_a_phone(roll: Stack, page: Pa
 def test_a_hundred_thousand_people_are_grouped_and_paged(roll: Stack, page: Page) -> None:
     roll.sql(INSERT_MANY)
     page.goto(HOME)
-    expect(page.get_by_role("heading", level=1)).to_have_text("100,000 people on the roll")
+    expect(page.get_by_role("heading", level=1)).to_have_text("100,000 people")
     expect(page.locator("table.people tbody tr")).to_have_count(50)
     with page.expect_navigation():
         page.get_by_role("link", name="Next page").click()
@@ -139,4 +139,4 @@ def test_a_database_that_is_away_gives_a_page_and_503(stack: Stack, monkeypatch:
     assert (response.status_code, response.content_type) == (503, "text/html; charset=utf-8")
     assert "Content-Security-Policy" in response.headers
     assert "Retry-After" in response.headers
-    assert "can’t be read" in response.get_data(as_text=True)
+    assert "cannot be read" in response.get_data(as_text=True)

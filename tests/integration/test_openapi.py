@@ -6,6 +6,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from query_data.filters import FILTERS
+from query_data.listings import PARAMETERS as LISTING
 from query_data.openapi import openapi
 from query_data.query import PARAMETERS
 from schemathesis import GenerationMode
@@ -57,7 +58,7 @@ def test_every_answer_is_one_that_is_described(api: Any, path: str, method: str,
 
 def test_the_parameters_are_described_as_they_are_checked(filled: Stack) -> None:
     paths = filled.request("GET", "/function/query-data/openapi.json").json()["paths"]
-    for path, table in (("/", PARAMETERS), ("/stats", FILTERS)):
+    for path, table in (("/", PARAMETERS), ("/stats", FILTERS), ("/runs", LISTING), ("/rejected", LISTING)):
         described = {one["name"]: one for one in paths[path]["get"]["parameters"]}
         assert described.keys() == table.keys()
         for name, parameter in table.items():

@@ -316,8 +316,8 @@ def test_injection_gets_nowhere_through_any_parameter(roll: Stack, value: str) -
     parameters: dict[str, list[str]] = {
         "": ["is_image_exists", "min_age", "max_age", "user_id", "name", "sort", "limit", "after", "count", "format"],
         "/stats": ["name", "min_age"],
-        "/rejected": ["limit", "after"],
-        "/runs": ["limit", "after"],
+        "/rejected": ["limit", "after", "format"],
+        "/runs": ["limit", "after", "format"],
         "/openapi.json": [],
         "/healthz": [],
     }

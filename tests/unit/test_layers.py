@@ -53,13 +53,26 @@ def test_storage_knows_no_http_and_no_function(path: Path) -> None:
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda path: path.name)
 def test_functions_import_from_themselves_and_shared_alone(function: Path) -> None:
-    own = {path.stem for path in files(function)} | {"shared"}
+    own = {path.stem for path in files(function)} | {path.parent.name for path in files(function)} | {"shared"}
     for path in files(function):
+        depth = len(path.relative_to(function).parts)
         for name in imports(path):
+            module = name.lstrip(".")
             if name.startswith("."):
-                assert not name.startswith(".."), f"{path.name} reaches out of its function: {name}"
-                assert name == "." or name[1:].split(".")[0] in own
-            assert name not in (".handler", "infra", "tests")
+                assert len(name) - len(module) <= depth, f"{path.name} reaches out of its function: {name}"
+                assert not module or module.split(".")[0] in own
+            assert module not in ("handler", "infra", "tests")
+
+
+def test_only_endpoints_and_errors_lead_to_the_pages() -> None:
+    """Each imports them when a page is wanted, as Jinja2's templates would cost a part of the start."""
+    query_data = ROOT / "functions/query-data"
+    importers = {
+        path.name
+        for path in query_data.glob("*.py")
+        if any(name.lstrip(".").split(".")[0] == "web" for name in imports(path))
+    }
+    assert importers == {"endpoints.py", "handler.py"}
 
 
 def test_the_local_stack_imports_no_function() -> None:

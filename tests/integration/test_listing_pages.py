@@ -1,0 +1,134 @@
+"""/rejected and /runs: pages for people, JSON for programs."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.test_query_pages import get
+from tests.integration.test_query_runs import insert
+from tests.replica import query_replica
+from tests.stack import Stack
+
+PATHS = ("/rejected", "/runs")
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+HTML, JSON = "text/html; charset=utf-8", "application/json"
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    ("accept", "query", "content_type"),
+    [
+        ("", "", JSON),
+        ("*/*", "", JSON),
+        ("application/json", "", JSON),
+        ("text/html;q=0.5, application/json", "", JSON),
+        (BROWSER, "", HTML),
+        ("text/*", "", HTML),
+        ("text/csv, text/html;q=0.1", "", HTML),
+        (BROWSER, "?format=json", JSON),
+        ("application/json", "?format=html", HTML),
+        ("image/png", "?format=json", JSON),
+    ],
+)
+def test_a_browser_gets_a_page_and_everything_else_json(
+    roll: Stack, path: str, accept: str, query: str, content_type: str
+) -> None:
+    for method in ("GET", "HEAD"):
+        response = roll.request(method, f"/function/query-data{path}{query}", Accept=accept)
+        assert (response.status, response.headers["Content-Type"]) == (200, content_type)
+        assert response.headers["Vary"] == "Accept"
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("accept", ["text/csv", "image/png, application/json;q=0, text/html;q=0"])
+def test_accept_that_allows_neither_is_a_406(roll: Stack, path: str, accept: str) -> None:
+    response = get(roll, path, Accept=accept)
+    assert (response.status, response.json()["error"]["code"]) == (406, "not_acceptable")
+    assert response.json()["error"]["message"].endswith(": application/json, text/html")
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_page_has_an_etag_of_its_own_that_changes_with_the_data(roll: Stack, path: str) -> None:
+    roll.bucket.put("bad.csv", b"")
+    roll.process()
+    page, json = get(roll, path, Accept=BROWSER), get(roll, path)
+    etag = page.headers["ETag"]
+    assert etag not in (json.headers["ETag"], get(roll, f"{path}?limit=5", Accept=BROWSER).headers["ETag"])
+    known = get(roll, path, Accept=BROWSER, If_None_Match=etag)
+    assert (known.status, known.body, known.headers["ETag"], known.headers["Vary"]) == (304, b"", etag, "Accept")
+    assert get(roll, path, Accept=BROWSER, If_None_Match=json.headers["ETag"]).status == 200
+    assert get(roll, path, If_None_Match=etag).status == 200
+    roll.bucket.put("worse.csv", b"")
+    roll.process()
+    assert get(roll, path, Accept=BROWSER, If_None_Match=etag).status == 200
+
+
+@pytest.fixture
+def without_tables(roll: Stack) -> Iterator[None]:
+    for table in ("users", "rejected", "runs"):
+        roll.sql(f"alter table {table} rename to {table}_moved")
+    yield
+    for table in ("users", "rejected", "runs"):
+        roll.sql(f"alter table {table}_moved rename to {table}")
+
+
+@pytest.mark.parametrize("path", ["/", *PATHS, "/query-data/runs"])
+def test_pages_of_errors_too_are_for_browsers_alone(roll: Stack, without_tables: None, path: str) -> None:
+    for query, method, status, code in (
+        ("?limit=0", "GET", 400, "bad_parameter"),
+        ("?after=x", "GET", 400, "bad_parameter"),
+        ("?nonsense=%3Cb%3E", "GET", 400, "bad_parameter"),
+        ("", "DELETE", 405, "method_not_allowed"),
+        ("", "GET", 503, "schema_missing"),
+    ):
+        url = f"/function/query-data{path}{query}"
+        page, json = roll.request(method, url, Accept=BROWSER), roll.request(method, url)
+        assert (page.status, page.headers["Content-Type"]) == (status, HTML), url
+        assert (json.status, json.json()["error"]["code"]) == (status, code), url
+        assert page.headers.get("Retry-After") == json.headers.get("Retry-After")
+        assert page.headers.get("Allow") == json.headers.get("Allow")
+        assert b'aria-current="page"' in page.body
+        assert b"<b>" not in page.body
+
+
+@pytest.mark.parametrize("path", ["/", *PATHS])
+def test_a_browser_without_the_token_is_asked_for_it_by_a_page(roll: Stack, path: str) -> None:
+    with query_replica(roll, api_token="correct horse") as replica:
+        response = replica.request("GET", path, Accept=BROWSER)
+    assert (response.status, response.headers["Content-Type"]) == (401, HTML)
+    assert response.headers["WWW-Authenticate"].startswith("Basic")
+    assert b"Authentication required" in response.body
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/photo/1", "/stats?x=1"])
+def test_errors_of_other_paths_stay_json(roll: Stack, path: str) -> None:
+    assert get(roll, path, Accept=BROWSER).headers["Content-Type"] == JSON
+
+
+@pytest.mark.parametrize("path", ["/", *PATHS])
+@pytest.mark.parametrize("query", ["", "?limit=0"])
+def test_every_page_has_the_security_headers(roll: Stack, path: str, query: str) -> None:
+    roll.process()
+    response = get(roll, path + query, Accept=BROWSER)
+    policy = response.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert response.headers["Referrer-Policy"] == "no-referrer"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    if not query:
+        etag = response.headers["ETag"]
+        assert get(roll, path, Accept=BROWSER, If_None_Match=etag).headers["Content-Security-Policy"] == policy
+
+
+def test_a_page_of_runs_takes_summaries_of_any_version(roll: Stack) -> None:
+    for summary in (None, {}, {"added": 1}, {"added": 1, "unreadable": 2, "something": {"new": 3}}):
+        insert(roll, "http", "bucket", "done", summary)
+    response = get(roll, "/runs", Accept=BROWSER)
+    assert response.status == 200
+    assert re.findall(rb"<span class=\"label\">(\w+) </span>(\d)", response.body) == [
+        (b"Added", b"1"),
+        (b"Unreadable", b"2"),
+        (b"Added", b"1"),
+    ]
