@@ -122,15 +122,14 @@ def _listing(application: Application, event: api.Event, listing: listings.Listi
     request = listings.parse_page_request(listing, event.query, event.headers.get("Accept"))
     if request.format is HTML:
         return _listing_html(application, event, request)
-    headers = partial(rendering.headers, Vary="Accept")
     with application.pool.connection() as connection:
         if tag := known(event, connection, listing.table, request):
-            return rendering.not_modified(headers(tag))
+            return rendering.not_modified(rendering.headers(tag, Vary="Accept"))
         page = listings.page(connection, request)
     url = rendering.next_url(event.query, page.cursor)
     body = document(JSON, [page.lines] if page.lines else [], lambda: Trailer(url))
-    named = headers(etag(page.state, request), Link=rendering.link(url))
-    return rendering.whole(body, JSON.content_type, named)
+    headers = rendering.headers(etag(page.state, request), Vary="Accept", Link=rendering.link(url))
+    return rendering.whole(body, JSON.content_type, headers)
 
 
 def _listing_html(application: Application, event: api.Event, request: listings.PageRequest) -> Response:

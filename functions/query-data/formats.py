@@ -96,8 +96,8 @@ def negotiated(accept: str | None, formats: Mapping[str, Format] = FORMATS) -> F
 
 def prefers_html(name: str | None, accept: str | None, formats: Mapping[str, Format] = FORMATS) -> bool:
     """Whether a person asks, by the parameter `format` or else by Accept. Invalid values of either are ignored."""
-    if name in formats:
-        return formats[name] is HTML
+    if named := formats.get(name or ""):
+        return named is HTML
     try:
         return negotiated(accept, formats) is HTML
     except ApiError:

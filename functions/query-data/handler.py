@@ -55,11 +55,11 @@ def _render_error(event: api.Event, error: api.ApiError) -> Response:
 
 @partial(api.handler, render=_render_error)
 def _respond(event: api.Event, _context: object) -> Response:
-    application = _application.get()
-    is_health = normalize(event.path) == "/healthz"
+    application, path = _application.get(), normalize(event.path)
+    is_health = path == "/healthz"
     if not is_health:
         api.require_token(event, application.settings.api_token)
-    endpoint = _route(normalize(event.path))
+    endpoint = _route(path)
     api.require_method(event, ["GET", "HEAD"])
     with (application.health if is_health else application.requests).place():
         return endpoint(application, event)
