@@ -34,6 +34,11 @@ class Answer:
     def json(self) -> Any:
         return json.loads(self.body)
 
+    @property
+    def is_transient(self) -> bool:
+        """Whether it is an error that another try after a moment may not meet. A function's own 500 has a body."""
+        return self.status in (429, 502, 503, 504) or (self.status == 500 and not self.body)
+
 
 class Deployment(ABC):
     """Rollcall behind a gateway, wherever it runs."""
@@ -139,8 +144,9 @@ class Stack(Deployment):
                 summary: dict[str, Any] = answer.json()
                 if summary["status"] == "done":
                     return summary
+            else:
+                assert answer.is_transient, answer.body
             assert time.monotonic() < deadline, answer.body
-            assert answer.status in (200, 502, 503, 504), answer.body
             time.sleep(0.1)
 
     def sql(self, statement: str, **parameters: object) -> list[list[Any]]:

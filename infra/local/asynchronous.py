@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import urllib3
 
 from .functions import Function
-from .proxy import Headers, Proxy, Refusal
+from .proxy import GatewayError, Headers, Proxy, WatchdogError
 
 LENGTH = 10
 """Requests that may wait."""
@@ -48,12 +48,12 @@ class AsyncQueue:
 
     def put(self, later: Later) -> None:
         if later.callback is not None and urlsplit(later.callback).scheme not in ("http", "https"):
-            raise Refusal(400, "bad_header", f"X-Callback-Url: {later.callback!r} is not allowed: an http(s) URL")
+            raise GatewayError(400, "bad_header", f"X-Callback-Url: {later.callback!r} is not allowed: an http(s) URL")
         try:
             self._waiting.put_nowait(later)
         except Full:
             message = f"{LENGTH} requests are waiting already; no more fit"
-            raise Refusal(429, "queue_full", message, {"Retry-After": "5"}) from None
+            raise GatewayError(429, "queue_full", message, {"Retry-After": "5"}) from None
 
     def _work(self) -> None:
         while True:
@@ -69,13 +69,13 @@ class AsyncQueue:
             try:
                 body = BytesIO(later.body) if later.body else None
                 called = self._proxy.call(later.function, later.method, later.path, later.headers, body, later.call_id)
-                with closing(called) as answer:
-                    status, kind = answer.status, dict(answer.headers).get("Content-Type", "text/plain")
-                    for chunk in answer:
+                with closing(called) as response:
+                    status, kind = response.status, dict(response.headers).get("Content-Type", "text/plain")
+                    for chunk in response:
                         result.write(chunk)
-            except Refusal as refusal:
-                status, kind = refusal.status, "text/plain"
-                result.write(refusal.message.encode())
+            except WatchdogError as error:
+                status, kind = error.status, "text/plain"
+                result.write(error.body.encode())
             if later.callback is None:
                 return
             headers = {

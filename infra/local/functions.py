@@ -34,13 +34,13 @@ class Replica:
         self._environment, self._directory = environment, directory
         self._pool = urllib3.PoolManager(retries=False, timeout=1)
         self.port = 0
-        self._limit = int(environment.get("max_inflight") or 0) or math.inf
+        self.limit = int(environment.get("max_inflight") or 0) or math.inf
         self._requests, self._lock = 0, Lock()
 
     def enter(self) -> bool:
         """Begin a request, as far as `max_inflight` allows one more; `leave` ends it."""
         with self._lock:
-            has_room = self._requests < self._limit
+            has_room = self._requests < self.limit
             self._requests += has_room
             return has_room
 

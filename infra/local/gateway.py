@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException
 from .asynchronous import LARGEST, AsyncQueue, Later
 from .functions import NAMESPACE, Function
 from .logs import read_lines, timestamp
-from .proxy import Headers, Proxy, Refusal, new_call_id
+from .proxy import GatewayError, Headers, Proxy, WatchdogError, new_call_id
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 FOLLOW = 30
@@ -46,21 +46,22 @@ class Gateway:
         app.get("/healthz")(_healthz)
         for rule in _DEPLOYMENT:
             app.route(rule, methods=["POST", "PUT", "DELETE"])(_deploy)
-        app.register_error_handler(Refusal, _refused)
+        app.register_error_handler(GatewayError, _render_error)
+        app.register_error_handler(WatchdogError, _render_watchdog_error)
         app.register_error_handler(HTTPException, _failed)
         return app
 
     def _invoke(self, name: str, path: str = "") -> Response:  # noqa: ARG002 - passed on as it came
         body = request.stream if request.content_length else None
-        answer = self._proxy.call(
+        upstream = self._proxy.call(
             self._named(name), request.method, _onward(), _forwarded(), body, request.headers.get("X-Call-Id")
         )
-        return Response(answer, answer.status, answer.headers, direct_passthrough=True)  # and closed by the server
+        return Response(upstream, upstream.status, upstream.headers, direct_passthrough=True)  # the server closes it
 
     def _invoke_later(self, name: str, path: str = "") -> Response:  # noqa: ARG002
         function, call_id = self._named(name), request.headers.get("X-Call-Id") or new_call_id()
         if (request.content_length or 0) > LARGEST:
-            raise Refusal(413, "too_large", f"an asynchronous request may have {LARGEST} bytes at most")
+            raise GatewayError(413, "too_large", f"an asynchronous request may have {LARGEST} bytes at most")
         callback = request.headers.get("X-Callback-Url")
         self._queue.put(Later(function, request.method, _onward(), _forwarded(), request.get_data(), call_id, callback))
         return Response(status=202, headers={"X-Call-Id": call_id})
@@ -81,7 +82,7 @@ class Gateway:
         function = self._functions.get(name.removesuffix(f".{NAMESPACE}"))
         if function is None:
             there = ", ".join(self._functions)
-            raise Refusal(404, "unknown_function", f"there is no function {name!r}; there are: {there}")
+            raise GatewayError(404, "unknown_function", f"there is no function {name!r}; there are: {there}")
         return function
 
 
@@ -100,7 +101,7 @@ def _healthz() -> Response:
 
 def _deploy(**_: str) -> Response:
     message = "the local stack runs what stack.yml names: change that, then stop the stack and start it again"
-    raise Refusal(501, "not_supported", message)
+    raise GatewayError(501, "not_supported", message)
 
 
 def _onward() -> str:
@@ -123,7 +124,9 @@ def _messages(name: str, path: Path) -> Iterator[str]:
         since = request.args.get("since")
         start = timestamp(datetime.fromisoformat(since)) if since else ""
     except ValueError as error:
-        raise Refusal(400, "bad_parameter", f"tail is a number, since a time as RFC 3339 has it: {error}") from error
+        raise GatewayError(
+            400, "bad_parameter", f"tail is a number, since a time as RFC 3339 has it: {error}"
+        ) from error
     follow = FOLLOW if request.args.get("follow", "").lower() in ("1", "t", "true") else 0
     instance = request.args.get("instance")
     lines = read_lines(path, since=start, last=last, follow=follow)
@@ -140,9 +143,16 @@ def _json(document: Any, status: int = 200, headers: Mapping[str, str] | None = 
     return Response(text, status, headers, content_type="application/json")
 
 
-def _refused(refusal: Refusal) -> Response:
-    document = {"error": {"code": refusal.code, "message": refusal.message}}
-    return _json(document, refusal.status, refusal.headers)
+def _render_error(error: GatewayError) -> Response:
+    document = {"error": {"code": error.code, "message": error.message}}
+    return _json(document, error.status, error.headers)
+
+
+def _render_watchdog_error(error: WatchdogError) -> Response:
+    response = Response(error.body, error.status, error.headers)
+    if not error.body:
+        del response.headers["Content-Type"]
+    return response
 
 
 def _failed(error: HTTPException) -> Response:
@@ -152,4 +162,4 @@ def _failed(error: HTTPException) -> Response:
     headers = {name: value for name, value in error.get_headers() if name == "Allow"}
     allowed = "".join(f", allowed: {names}" for names in headers.values())
     message = f"{request.method} {request.path}: {error.name}{allowed}"
-    return _refused(Refusal(status, codes.get(status, "bad_request"), message, headers))
+    return _render_error(GatewayError(status, codes.get(status, "bad_request"), message, headers))

@@ -14,6 +14,8 @@ from .functions import Function, Replica
 
 CHUNK = 64 * 1024
 
+_EXPIRED = "its exec_timeout has passed"
+
 _HOP_BY_HOP = {
     "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
     "transfer-encoding", "upgrade",
@@ -22,19 +24,27 @@ _HOP_BY_HOP = {
 Headers = list[tuple[str, str]]
 
 
-class Refusal(Exception):
-    """An answer of the gateway's own: an HTTP status, a code for machines, a message for people."""
+class GatewayError(Exception):
+    """An error of this gateway's own, sent as JSON: a status, a code for programs, a message for people."""
 
     def __init__(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)
         self.status, self.code, self.message, self.headers = status, code, message, headers or {}
 
 
-class Answer:
-    """A function's answer: its status and headers, and its body to iterate over once.
+class WatchdogError(Exception):
+    """A response that of-watchdog gives instead of the function, as its clients get it on OpenFaaS."""
 
-    The iteration raises when the function breaks off or its exec_timeout passes, so that what was passed on
-    is cut and not taken for the whole; `close` drops the call.
+    def __init__(self, status: int, headers: dict[str, str], body: str = "") -> None:
+        super().__init__(f"{status} of the watchdog")
+        self.status, self.headers, self.body = status, headers, body
+
+
+class UpstreamResponse:
+    """A function's response: its status and headers, and its body to iterate over once.
+
+    The iteration ends when the function breaks off or its exec_timeout passes, as it does at the end of a complete
+    response: of-watchdog and OpenFaaS's gateway do the same, and log it. `close` drops the call.
     """
 
     def __init__(
@@ -42,31 +52,32 @@ class Answer:
         response: urllib3.BaseHTTPResponse,
         headers: Headers,
         deadline: float,
-        cut: Callable[[Exception], None],
+        interrupted: Callable[[Exception], None],
         over: Callable[[], object],
     ) -> None:
-        self._response, self._deadline, self._cut, self._over = response, deadline, cut, over
+        self._response, self._deadline, self._interrupted, self._over = response, deadline, interrupted, over
         self.status = response.status
         self.headers = end_to_end(response.headers.items()) + headers
         self._chunks = response.stream(CHUNK, decode_content=False)
-        self._first = next(self._chunks, b"")  # what fails until here can still be told with a status
+        self._first = next(self._chunks, b"")  # also when a large request has taken all the time
 
     def __iter__(self) -> Iterator[bytes]:
         # a client that reads nothing keeps this waiting, and must not keep the function waiting with it
-        late = Timer(self._deadline - time.monotonic(), self._response.close)
-        late.daemon = True
-        late.start()
+        timer = Timer(self._deadline - time.monotonic(), self._response.close)
+        timer.daemon = True
+        timer.start()
         try:
             yield self._first
             for chunk in self._chunks:
                 _check_deadline(self._deadline)
                 yield chunk
             _check_deadline(self._deadline)  # what was closed ends like what is complete
-        except (HTTPError, OSError, ValueError) as error:
-            self._cut(error)
-            raise
+        except Exception as error:  # noqa: BLE001 - a read may fail in any way when its response is closed meanwhile
+            self._interrupted(TimeoutError(_EXPIRED) if time.monotonic() > self._deadline else error)
+            self._response.close()
+            return
         finally:
-            late.cancel()
+            timer.cancel()
         self._response.release_conn()
 
     def close(self) -> None:
@@ -77,7 +88,7 @@ class Answer:
 class Proxy:
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
-        self._pool = urllib3.PoolManager(num_pools=32, maxsize=32, retries=False)
+        self._pool = urllib3.PoolManager(num_pools=32, maxsize=128, retries=False)
 
     def call(
         self,
@@ -87,13 +98,12 @@ class Proxy:
         headers: Headers,
         body: IO[bytes] | None,
         call_id: str | None = None,
-    ) -> Answer:
-        """Call the function; `path` is raw, with the query. Refusal when it gives no answer."""
+    ) -> UpstreamResponse:
+        """Call the function; `path` is raw, with the query. WatchdogError when it does not respond."""
         if (replica := function.choose()) is None:
-            raise _starting(function)
-        if not replica.enter():  # as the watchdog has it
-            message = f"{function.spec.name} has as many requests as its max_inflight allows"
-            raise Refusal(429, "too_many_requests", message)
+            raise self._no_response(function, headers, 500, "is not running; it is being started")
+        if not replica.enter():
+            raise _too_many(replica.limit)
         request = ExitStack()
         request.callback(replica.leave)
         try:
@@ -112,39 +122,57 @@ class Proxy:
         body: IO[bytes] | None,
         call_id: str | None,
         over: Callable[[], object],
-    ) -> Answer:
-        marks = [("X-Call-Id", call_id or new_call_id()), ("X-Start-Time", str(time.time_ns()))]
+    ) -> UpstreamResponse:
+        trace_headers = [("X-Call-Id", call_id or new_call_id()), ("X-Start-Time", str(time.time_ns()))]
         deadline = time.monotonic() + function.timeout
         try:
             response = self._pool.urlopen(
                 method,
                 replica.url + path,
-                headers=_request_headers(headers, marks),
+                headers=_request_headers(headers, trace_headers),
                 body=body,
                 timeout=urllib3.Timeout(connect=5, read=function.timeout),
                 preload_content=False,
                 redirect=False,
             )
-            return Answer(
+            return UpstreamResponse(
                 response,
-                marks,
+                trace_headers,
                 deadline,
-                lambda error: self._say(f"{function.spec.name} was cut in mid-answer: {error}"),
+                lambda error: self._say(f"{function.spec.name} was interrupted in its response: {error}"),
                 over,
             )
         except ReadTimeoutError as error:
-            message = f"{function.spec.name} gave no answer within its exec_timeout of {function.timeout:g} s"
-            raise Refusal(504, "timeout", message) from error
+            reason = f"did not respond within its exec_timeout of {function.timeout:g} s"
+            raise self._no_response(function, headers, 504, reason) from error
         except NewConnectionError as error:
-            raise _starting(function) from error
+            raise self._no_response(function, headers, 500, "is not running; it is being started") from error
         except HTTPError as error:
-            message = f"{function.spec.name} ended without a whole answer; its log may say why"
-            raise Refusal(502, "no_answer", message) from error
+            reason = "ended without a response; its log may say why"
+            raise self._no_response(function, headers, 500, reason) from error
+
+    def _no_response(self, function: Function, headers: Headers, status: int, reason: str) -> WatchdogError:
+        """What clients get instead of a response. Only the log says why."""
+        self._say(f"{function.spec.name} {reason}")
+        if _is_streamed(headers):
+            return WatchdogError(200, {})
+        return WatchdogError(status, {"X-OpenFaaS-Internal": "of-watchdog"})
+
+
+def _too_many(limit: float) -> WatchdogError:
+    headers = {"Content-Type": "text/plain", "X-OpenFaaS-Internal": "faas-middleware"}
+    return WatchdogError(429, headers, f"Concurrent request limit exceeded. Max concurrent requests: {limit:g}\n")
+
+
+def _is_streamed(headers: Headers) -> bool:
+    """Whether the watchdog passes the request on by a proxy that says nothing of errors: 200, and an empty body."""
+    accept = ",".join(value.lower() for name, value in headers if name.lower() == "accept")
+    return "text/event-stream" in accept or "application/x-ndjson" in accept
 
 
 def _check_deadline(deadline: float) -> None:
     if time.monotonic() > deadline:
-        raise TimeoutError("its exec_timeout has passed")
+        raise TimeoutError(_EXPIRED)
 
 
 def new_call_id() -> str:
@@ -160,14 +188,9 @@ def end_to_end(headers: Iterable[tuple[str, str]]) -> Headers:
     return [(name, value) for name, value in pairs if name.lower() not in _HOP_BY_HOP | named]
 
 
-def _request_headers(headers: Headers, marks: Headers) -> dict[str, str]:
+def _request_headers(headers: Headers, trace_headers: Headers) -> dict[str, str]:
     """WSGI has joined repeated headers already. urllib3 is kept from adding its own."""
-    silent = dict.fromkeys(("accept-encoding", "user-agent"), urllib3.util.SKIP_HEADER)
-    own = {name.lower() for name, _ in marks} | {"host"}
+    suppressed = dict.fromkeys(("accept-encoding", "user-agent"), urllib3.util.SKIP_HEADER)
+    own = {name.lower() for name, _ in trace_headers} | {"host"}
     passed = {name.lower(): value for name, value in end_to_end(headers) if name.lower() not in own}
-    return silent | passed | dict(marks)
-
-
-def _starting(function: Function) -> Refusal:
-    message = f"{function.spec.name} is not running at the moment; it is being started again"
-    return Refusal(503, "function_unavailable", message, {"Retry-After": "1"})
+    return suppressed | passed | dict(trace_headers)

@@ -16,7 +16,10 @@ def handle(event: Any, context: Any) -> Any:
         case "stream":
             return Response(_stream(int(number)), content_type="application/octet-stream")
         case "die":
-            return Response(_die(), content_type="application/octet-stream")
+            length = {"Content-Length": str(int(number))} if number else {}
+            return Response(_die(), headers=length, content_type="application/octet-stream")
+        case "drip":
+            return Response(_drip(), content_type="application/octet-stream")
         case "sleep":
             time.sleep(number)
             return "slept"
@@ -49,6 +52,12 @@ def _stream(megabytes: int) -> Iterator[bytes]:
     except GeneratorExit:
         print("the client went away", flush=True)
         raise
+
+
+def _drip() -> Iterator[bytes]:
+    while True:
+        yield b"x"
+        time.sleep(0.1)
 
 
 def _die() -> Iterator[bytes]:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -18,6 +19,7 @@ import pytest
 import urllib3
 
 from tests.e2e.conftest import Toy, wait_until
+from tests.stack import Answer
 
 FAAS_CLI = os.environ.get("FAAS_CLI") or shutil.which("faas-cli")
 CRON_CONNECTOR = os.environ.get("CRON_CONNECTOR") or shutil.which("cron-connector")
@@ -28,6 +30,17 @@ needs_cron_connector = pytest.mark.skipif(not CRON_CONNECTOR, reason="no cron-co
 
 def log(toy: Toy) -> str:
     return toy.cli("logs", "echo").stdout
+
+
+def gateway_log(toy: Toy) -> str:
+    return (toy.state / "logs/up.log").read_text()
+
+
+def check_no_response(answer: Answer, status: int) -> None:
+    """What of-watchdog sends when the function does not respond."""
+    assert (answer.status, answer.body) == (status, b"")
+    assert answer.headers["X-OpenFaaS-Internal"] == "of-watchdog"
+    assert "Content-Type" not in answer.headers
 
 
 def test_a_request_reaches_the_handler_as_it_came(toy: Toy) -> None:
@@ -73,7 +86,7 @@ def test_a_function_gets_its_own_environment_and_secrets(toy: Toy, monkeypatch: 
     assert environment["greeting"] == "hello"
     assert Path(environment["token_file"]).read_text() == toy.env("echo")["token"]
     allowed = {"PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "PYTHONPATH", "PYTHONUNBUFFERED"}
-    assert environment.keys() - allowed == {"exec_timeout", "greeting", "token_file"}
+    assert environment.keys() - allowed == {"exec_timeout", "max_inflight", "greeting", "token_file"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
@@ -90,22 +103,36 @@ def test_gigabytes_pass_through_flat_memory(toy: Toy) -> None:
     assert peak() - before < 64
 
 
-def test_a_function_that_dies_cuts_the_answer_and_comes_back(toy: Toy) -> None:
-    before = toy.identity("echo")
-    with pytest.raises(urllib3.exceptions.ProtocolError):
-        toy.request("GET", "/function/echo?do=die")
+def test_a_function_that_dies_ends_its_response_as_a_complete_one_ends_and_comes_back(toy: Toy) -> None:
+    """As behind of-watchdog and OpenFaaS's gateway: both log the error and end the response well-formed."""
+    before, logged = toy.identity("echo"), gateway_log(toy).count("interrupted in its response")
+    broken_off = toy.request("GET", "/function/echo?do=die")
+    assert (broken_off.status, len(broken_off.body)) == (200, 1_000_000)
+    assert gateway_log(toy).count("interrupted in its response") == logged + 1
     wait_until(lambda: toy.identity("echo") != before and toy.record()["parts"]["echo"]["ready"])
     assert toy.request("GET", "/function/echo").status == 200
 
 
-def test_a_killed_function_is_away_for_a_moment(toy: Toy) -> None:
+def test_a_response_with_a_length_that_breaks_off_is_a_broken_connection(toy: Toy) -> None:
     before = toy.identity("echo")
-    before.send(signal.SIGKILL)
+    with pytest.raises(urllib3.exceptions.ProtocolError):
+        toy.request("GET", "/function/echo?do=die&n=2000000")
+    wait_until(lambda: toy.identity("echo") != before and toy.record()["parts"]["echo"]["ready"])
+
+
+def test_a_killed_function_is_a_500_without_a_body_until_it_is_back(toy: Toy) -> None:
+    before = toy.identity("echo")
+    with ThreadPoolExecutor(1) as executor:
+        caller = executor.submit(toy.request, "GET", "/function/echo?do=sleep&n=1.5")
+        time.sleep(0.5)  # it is at work, or else it gets the same response
+        before.send(signal.SIGKILL)
+        answers = [caller.result()]
     wait_until(lambda: not before.alive())
-    away = toy.request("GET", "/function/echo")
-    if away.status != 200:  # it may be back already
-        assert (away.status, away.headers["Content-Type"]) in [(503, "application/json"), (502, "application/json")]
-    wait_until(lambda: toy.request("GET", "/function/echo").status == 200)
+    while answers[-1].status != 200:
+        check_no_response(answers[-1], 500)
+        answers.append(toy.request("GET", "/function/echo"))
+    assert answers[0].status == 500
+    assert "echo ended without a response" in gateway_log(toy)
 
 
 def test_a_client_that_goes_away_ends_the_functions_work(toy: Toy) -> None:
@@ -127,10 +154,32 @@ def test_a_client_that_reads_nothing_keeps_a_function_no_longer_than_its_exec_ti
     response.close()
 
 
-def test_exec_timeout_is_a_504(toy: Toy) -> None:
-    late = toy.request("GET", "/function/echo?do=sleep&n=3")
-    assert late.status == 504
-    assert "exec_timeout of 2 s" in late.json()["error"]["message"]
+def test_exec_timeout_is_a_504_without_a_body(toy: Toy) -> None:
+    check_no_response(toy.request("GET", "/function/echo?do=sleep&n=3"), 504)
+    assert "exec_timeout of 2 s" in gateway_log(toy)
+
+
+def test_exec_timeout_ends_a_response_as_a_complete_one_ends(toy: Toy) -> None:
+    drops = toy.request("GET", "/function/echo?do=drip")
+    assert drops.status == 200
+    assert set(drops.body) == set(b"x")
+    assert "echo was interrupted in its response: its exec_timeout has passed" in gateway_log(toy)
+
+
+def test_a_request_for_ndjson_that_gets_no_response_is_an_empty_200(toy: Toy) -> None:
+    """of-watchdog passes it on by another proxy, whose errors it does not tell."""
+    late = toy.request("GET", "/function/echo?do=sleep&n=3", Accept="application/x-ndjson")
+    assert (late.status, late.body) == (200, b"")
+
+
+def test_more_requests_than_max_inflight_are_429_in_the_watchdogs_words(toy: Toy) -> None:
+    with ThreadPoolExecutor(32) as executor:
+        answers = list(executor.map(lambda _: toy.request("GET", "/function/echo?do=sleep&n=0.5"), range(32)))
+    assert {answer.status for answer in answers} - {504} == {200, 429}
+    too_many = next(answer for answer in answers if answer.status == 429)
+    assert too_many.body == b"Concurrent request limit exceeded. Max concurrent requests: 8\n"
+    assert too_many.headers["Content-Type"] == "text/plain"
+    assert too_many.headers["X-OpenFaaS-Internal"] == "faas-middleware"
 
 
 @pytest.mark.parametrize(

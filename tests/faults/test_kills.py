@@ -92,7 +92,8 @@ def test_a_kill_at_any_moment_leaves_nothing_half_written(loaded: Stack, part: s
             answer = executor.submit(loaded.request, "POST", "/function/process-data")
             time.sleep(moments.uniform(0, usual))
             os.kill(pid, signal.SIGKILL)
-            assert answer.result().status in (200, 502, 503, 504)
+            response = answer.result()
+            assert response.status == 200 or response.is_transient, response.body
         wait_for(loaded, part, pid)
         check_whole(loaded)
         check_converges(loaded)

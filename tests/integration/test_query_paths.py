@@ -24,7 +24,6 @@ from tests.integration.test_query_pages import add, changed, get
 from tests.packages import PACKAGES
 from tests.replica import Replica, first_answer, query_replica, replica
 from tests.stack import Answer, Stack
-from tests.watchdog import swallowing_proxy
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 2000, b"\xff\xd8\xff" + b"jpeg" * 100_000
 
@@ -275,24 +274,27 @@ def is_complete(form: str, body: bytes) -> bool:
 
 
 @pytest.mark.parametrize("form", ["json", "ndjson", "csv"])
-def test_a_stream_that_breaks_off_is_told_from_a_whole_one_behind_a_watchdog(roll: Stack, form: str) -> None:
-    """The watchdog ends a response well-formed whatever happened, so the content has to tell."""
+def test_a_stream_that_breaks_off_is_told_from_a_whole_one_behind_the_gateway(roll: Stack, form: str) -> None:
+    """Watchdog and gateway end a response well-formed whatever happened, so the content has to tell."""
     roll.sql(MANY)
-    with query_replica(roll) as replica, swallowing_proxy(replica.url) as url:
-        whole = urllib3.request("GET", f"{url}/?format={form}", retries=False)
-        assert is_complete(form, whole.data)
-        command = ["curl", "--silent", "--output", "-", f"{url}/?format={form}"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as curl:
-            assert curl.stdout
-            body = curl.stdout.read(1000)
-            assert copies(roll, "pg_terminate_backend(pid)")
-            body += curl.stdout.read()
-        assert curl.returncode == 0  # for curl it is whole
-        assert not is_complete(form, body)
-        for cut in range(len(whole.data) - 40, len(whole.data) - 1):
-            assert not is_complete(form, whole.data[:cut])
-        failures = [json.loads(line) for line in replica.lines() if '"failure"' in line]
-    assert [failure["code"] for failure in failures] == ["cut_off"]
+    path = f"/function/query-data?format={form}"
+    whole = roll.request("GET", path).body
+    assert is_complete(form, whole)
+    cut_off = function_log(roll).count('"cut_off"')
+    with subprocess.Popen(["curl", "--silent", "--output", "-", roll.url + path], stdout=subprocess.PIPE) as curl:
+        assert curl.stdout
+        body = curl.stdout.read(1000)
+        assert copies(roll, "pg_terminate_backend(pid)")
+        body += curl.stdout.read()
+    assert curl.returncode == 0  # for curl it is whole
+    assert not is_complete(form, body)
+    for cut in range(len(whole) - 40, len(whole) - 1):
+        assert not is_complete(form, whole[:cut])
+    roll.wait_until(lambda: function_log(roll).count('"cut_off"') == cut_off + 1)
+
+
+def function_log(roll: Stack) -> str:
+    return (roll.state / "logs/query-data.log").read_text()
 
 
 @pytest.mark.parametrize("sort", ["user_id", "-user_id", "birthdate", "-birthdate", "last_name", "-last_name"])
