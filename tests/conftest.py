@@ -17,6 +17,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         help="let tests/e2e/test_deployment.py ask the deployment that the name=value lines of FILE describe",
     )
+    parser.addoption(
+        "--load-seconds",
+        type=float,
+        default=20,
+        metavar="N",
+        help="let tests/faults/test_load.py offer its load for N seconds (default: %(default)s; the long form: 120)",
+    )
 
 
 def pytest_configure() -> None:

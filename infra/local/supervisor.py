@@ -132,6 +132,8 @@ class Supervisor:
             Gateway(self._functions, self._state.logs, self._say).application(),
             sockets=[reserved],
             threads=128,  # so that the functions' max_inflight is what limits them
+            connection_limit=2000,
+            asyncore_use_poll=True,
             max_request_body_size=1 << 40,  # the functions judge for themselves
             outbuf_high_watermark=1 << 20,  # a function soon waits for its client, as behind the real gateway
             clear_untrusted_proxy_headers=False,

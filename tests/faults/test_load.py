@@ -1,0 +1,315 @@
+"""Available and right under load: more requests than query-data can take, beside files that change and runs."""
+
+import random
+import re
+import socket
+import time
+from asyncio import run as run_loop
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from datetime import date, timedelta
+from pathlib import Path
+from statistics import quantiles
+from threading import Event
+from typing import Any
+
+import pytest
+import urllib3
+from query_data.application import MAX_STREAMS, THREADS
+
+from infra.local.stack import read_stack
+from tests import load
+from tests.load import Response
+from tests.replica import query_replica
+from tests.stack import ROOT, Stack, connected
+
+TIMEOUT = 60  # seconds: after them OpenFaaS's gateway gives a request up
+CLIENTS = 16  # that find the highest rate: as many as query-data has threads
+MAX_OUTSTANDING = 400  # requests; those that would be more are counted and not sent
+
+USER_IDS = [str(user_id) for user_id in range(1000, 3000)]
+WITH_PHOTO = USER_IDS[::10]
+LARGE = set(WITH_PHOTO[::10])  # photos that are streamed
+DAY = 86_400_000  # milliseconds
+MANY = """
+insert into users (user_id, first_name, last_name, birthts, csv_etag, csv_modified)
+select n::text, 'First', 'Last', n, 'etag', now() from generate_series(1, 200000) n
+"""
+
+
+class Files:
+    """The source bucket, whose CSVs say which version of which person they are."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._bucket, self._random = stack.bucket, random.Random(1)
+        self.latest = 0
+
+    def fill(self) -> None:
+        with ThreadPoolExecutor(8) as executor:
+            list(executor.map(self._put, USER_IDS, [0] * len(USER_IDS)))
+            list(executor.map(lambda user_id: self._bucket.put(f"{user_id}.png", photo(user_id)), WITH_PHOTO))
+
+    def change(self) -> None:
+        """Put the next version of somebody, and now and then a file that is rejected."""
+        self.latest += 1
+        self._put(self._random.choice(USER_IDS), self.latest)
+        if self.latest % 10 == 0:
+            self._bucket.put(f"{self.latest % 50}.csv", b"first_name,last_name,birthts\n")
+
+    def _put(self, user_id: str, version: int) -> None:
+        self._bucket.put_person(user_id, f"First{user_id}", f"Last{version}", version * DAY)
+
+
+def photo(user_id: str) -> bytes:
+    return b"\x89PNG\r\n\x1a\n" + user_id.encode() * (400_000 if user_id in LARGE else 2_000)
+
+
+class Load:
+    """Requests of every kind, and what is wrong with their responses."""
+
+    def __init__(self, stack: Stack, files: Files) -> None:
+        self._port, self._files = int(stack.url.rpartition(":")[2]), files
+        self._random, self._etags = random.Random(2), dict[str, str]()
+        self.outstanding, self.unsent = 0, 0
+        self.seconds: dict[int, list[float]] = defaultdict(list)
+        self.wrong: list[str] = []
+        self._kinds: list[tuple[int, Callable[[], tuple[str, Callable[[Response], None]]]]] = [
+            (30, lambda: ("/?limit=100", self._check_page)),
+            (10, lambda: ("/?limit=100&sort=-birthdate", self._check_page)),
+            (30, self._lookup),
+            (10, lambda: ("/stats", self._check_stats)),
+            (10, lambda: ("/healthz", self._check_health)),
+            (10, self._photo),
+            (4, lambda: ("/rejected", self._check_rejected)),
+            (4, lambda: ("/runs", self._check_runs)),
+            (4, lambda: ("/", self._check_everyone)),
+        ]
+
+    def clear_figures(self) -> None:
+        self.seconds.clear()
+        self.unsent = 0
+
+    def figures(self) -> str:
+        """How many responses of each status there were, and after how long. Not asserted: that is the machine's."""
+        lines = [f", {self.unsent} not sent"]
+        for status, seconds in sorted(self.seconds.items()):
+            percentiles = quantiles(seconds * 2, n=100)
+            late = sum(one > 1 for one in seconds)
+            lines.append(
+                f"  {status}: {len(seconds)}, median {percentiles[49]:.3f} s, 99 % {percentiles[98]:.3f} s, "
+                f"at most {max(seconds):.3f} s, {late} after more than a second"
+            )
+        return "\n".join(lines)
+
+    async def request(self) -> None:
+        """Send a request of any kind, and check its response."""
+        if self.outstanding >= MAX_OUTSTANDING:
+            self.unsent += 1
+            return
+        [(_, make)] = self._random.choices(self._kinds, [weight for weight, _ in self._kinds])
+        path, check = make()
+        etag = self._etags.get(path) if self._random.random() < 0.2 else None
+        self.outstanding += 1
+        try:
+            known = {"If_None_Match": etag} if etag else {}
+            response = await load.get(self._port, f"/function/query-data{path}", TIMEOUT, **known)
+            self.seconds[response.status].append(response.seconds)
+            self._check(response, etag, check)
+            if response.status == 200 and "etag" in response.headers:
+                self._etags[path] = response.headers["etag"]
+        except Exception as error:  # noqa: BLE001 - whatever it is, the test tells
+            self.wrong.append(f"{path}: {type(error).__name__}: {error}"[:500])
+        finally:
+            self.outstanding -= 1
+
+    def _check(self, response: Response, etag: str | None, check: Callable[[Response], None]) -> None:
+        match response.status:
+            case 200:
+                check(response)
+            case 304:
+                assert etag == response.headers["etag"]
+                assert response.body == b""
+            case 429:
+                assert response.body.startswith(b"Concurrent request limit exceeded.")
+            case _:
+                assert (response.status, response.json()["error"]["code"]) == (503, "busy"), response.body
+                assert response.headers["retry-after"] == "5"
+
+    def _check_page(self, response: Response) -> None:
+        content = response.json()
+        assert content["next"].startswith("?limit=100")
+        self._check_people(content["result"], 100)
+
+    def _lookup(self) -> tuple[str, Callable[[Response], None]]:
+        user_id = self._random.choice(USER_IDS)
+
+        def check(response: Response) -> None:
+            content = response.json()
+            assert [person["user_id"] for person in content["result"]] == [user_id]
+            self._check_people(content["result"], 1)
+            assert content["next"] is None
+
+        return f"/?user_id={user_id}", check
+
+    def _check_everyone(self, response: Response) -> None:
+        content = response.json()
+        assert [person["user_id"] for person in content["result"]] == USER_IDS
+        self._check_people(content["result"], len(USER_IDS))
+        assert content["next"] is None
+
+    def _check_people(self, people: list[dict[str, Any]], number: int) -> None:
+        """Each is a version of a person that was in the bucket, and they are in order."""
+        assert len(people) == number
+        for person in people:
+            version, user_id = person["birthts"] // DAY, person["user_id"]
+            assert 0 <= version <= self._files.latest
+            assert person["birthts"] == version * DAY
+            assert person["birthdate"] == str(date(1970, 1, 1) + timedelta(version))
+            assert (person["first_name"], person["last_name"]) == (f"First{user_id}", f"Last{version}")
+            assert person["img_path"] == (f"src/{user_id}.png" if user_id in WITH_PHOTO else None)
+        ascending = [person["user_id"] for person in people]
+        descending = [person["birthts"] for person in people]
+        assert ascending == sorted(set(ascending)) or descending == sorted(descending, reverse=True)
+
+    def _photo(self) -> tuple[str, Callable[[Response], None]]:
+        user_id = self._random.choice(WITH_PHOTO)
+
+        def check(response: Response) -> None:
+            assert response.headers["content-type"] == "image/png"
+            assert response.body == photo(user_id)
+
+        return f"/photo/{user_id}", check
+
+    def _check_stats(self, response: Response) -> None:
+        content = response.json()
+        assert (content["people"], content["with_photo"]) == (len(USER_IDS), len(WITH_PHOTO))
+        assert sum(bar["people"] for bar in content["ages"]) == len(USER_IDS)
+
+    def _check_health(self, response: Response) -> None:
+        assert response.json()["status"] == "ok"
+
+    def _check_rejected(self, response: Response) -> None:
+        content = response.json()
+        assert {line["code"] for line in content["result"]} <= {"no_row"}
+        assert content["next"] is None
+
+    def _check_runs(self, response: Response) -> None:
+        ids = [line["id"] for line in response.json()["result"]]
+        assert ids == sorted(set(ids), reverse=True)
+
+
+@pytest.fixture
+def files(roll: Stack) -> Files:
+    files = Files(roll)
+    files.fill()
+    roll.settle()
+    return files
+
+
+@contextmanager
+def changing(stack: Stack, files: Files) -> Iterator[Counter[int]]:
+    """Change files and run process-data all the time until the end of the block; its responses by status."""
+    ended, statuses = Event(), Counter[int]()
+
+    def change() -> None:
+        while not ended.wait(0.02):
+            files.change()
+
+    def process() -> None:
+        while not ended.is_set():
+            response = stack.request("POST", "/function/process-data")
+            statuses[response.status] += 1
+            assert response.status == 200 or response.is_transient, response.body
+
+    with ThreadPoolExecutor(2) as executor:
+        running = [executor.submit(change), executor.submit(process)]
+        try:
+            yield statuses
+        finally:
+            ended.set()
+        for thread in running:
+            thread.result()
+
+
+def test_three_times_what_it_holds_gets_right_responses_or_documented_errors_and_leaks_nothing(
+    roll: Stack, files: Files, request: pytest.FixtureRequest
+) -> None:
+    requests, seconds = Load(roll, files), request.config.getoption("--load-seconds") / 4
+    pid = roll.pid("query-data")
+    halves: list[tuple[int, int]] = []
+    with changing(roll, files) as runs:
+        rate = run_loop(load.closed_loop(CLIENTS, 3, requests.request))
+        print(f"\n{rate:.0f} requests a second by {CLIENTS} clients")
+        for factor in (1, 3, 1, 3):
+            requests.clear_figures()
+            run_loop(load.open_loop(factor * rate, seconds, requests.request))
+            print(f"{factor} × for {seconds} s{requests.figures()}")
+            if factor == 3:
+                halves.append((peak_memory(pid), descriptors(pid)))
+    print(f"query-data's peak memory in MiB and descriptors: {halves}; process-data's responses: {dict(runs)}")
+    assert not requests.wrong, requests.wrong[:5]
+    assert runs[200]
+    (memory_before, descriptors_before), (memory_after, _) = halves
+    assert memory_after < memory_before + 16
+    assert memory_after < limit_of_memory("query-data")
+    assert descriptors(pid) < descriptors_before + THREADS
+    assert sessions(roll) <= THREADS
+    roll.wait_until(lambda: sessions(roll, "idle") == sessions(roll))
+
+
+@pytest.mark.parametrize("way", ["gateway", "replica"])
+def test_clients_that_stall_or_send_a_byte_a_second_or_nothing_hold_up_nobody(roll: Stack, way: str) -> None:
+    roll.sql(MANY)
+    with ExitStack() as stack:
+        url = f"{roll.url}/function/query-data"
+        if way == "replica":
+            url = stack.enter_context(query_replica(roll)).url
+        location = urllib3.util.parse_url(url)
+        address = ("127.0.0.1", int(location.port or 0))
+        stalled = [
+            urllib3.request("GET", url, preload_content=False, retries=False, timeout=TIMEOUT) for _ in range(64)
+        ]
+        for response in stalled:
+            stack.callback(response.close)
+        assert Counter(response.status for response in stalled) == {200: MAX_STREAMS, 503: 64 - MAX_STREAMS}
+        slow = [stack.enter_context(socket.create_connection(address)) for _ in range(64)]
+        silent = [stack.enter_context(socket.create_connection(address)) for _ in range(200)]
+        for connection in slow[:32]:
+            connection.send(b"POST / HTTP/1.1\r\nHost: rollcall\r\nContent-Length: 1000\r\n\r\n")
+        longest = 0.0
+        for number in range(6):
+            for connection in slow:
+                connection.send(b"GET / HTTP/1.1"[number : number + 1])
+            for path in ("/healthz", "/?limit=100", "/?user_id=7", "/stats"):
+                other = run_loop(load.get(address[1], (location.path or "") + path, TIMEOUT))
+                assert other.status == 200
+                longest = max(longest, other.seconds)
+            time.sleep(1)
+        print(f"\nthe slowest of the others took {longest:.3f} s beside {len(stalled + slow + silent)} such clients")
+
+
+def sessions(stack: Stack, *states: str) -> int:
+    """Sessions of query-data at PostgreSQL, or those in these states."""
+    condition = "usename = 'rollcall_query' and (state = any(:states) or :states = '{}')"
+    with connected(stack.query_settings) as connection:  # only the role itself sees the states
+        condition += " and pid <> pg_backend_pid()"
+        [[number]] = connection.run(f"select count(*) from pg_stat_activity where {condition}", states=list(states))
+    return int(number)
+
+
+def peak_memory(pid: int) -> int:
+    """The most memory that a process ever had, in MiB."""
+    [peak] = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(peak) // 1024
+
+
+def limit_of_memory(function: str) -> int:
+    """What stack.yml allows a replica, in MiB."""
+    [limit] = [spec.limits["memory"] for spec in read_stack(ROOT, {}).functions if spec.name == function]
+    return int(limit.removesuffix("Mi"))
+
+
+def descriptors(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))

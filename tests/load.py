@@ -1,0 +1,95 @@
+"""A load generator: requests that arrive at a rate, whether earlier ones have been answered or not."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+Request = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Response:
+    """A complete response; header names are in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    seconds: float
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class BrokenOff(Exception):
+    """The connection ended before the response did."""
+
+
+async def get(port: int, path: str, timeout: float, **headers: str) -> Response:
+    """GET by a connection of its own. TimeoutError when `timeout` seconds were not enough."""
+    started_at = monotonic()
+    fields = {"Host": f"127.0.0.1:{port}", "Connection": "close"}
+    fields |= {name.replace("_", "-"): value for name, value in headers.items()}
+    lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
+    async with asyncio.timeout(timeout):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            writer.write("\r\n".join(lines).encode())
+            raw = await reader.read()
+        finally:
+            writer.close()
+    return _parse(raw, monotonic() - started_at)
+
+
+async def closed_loop(clients: int, seconds: float, request: Request) -> float:
+    """Let clients send one request after another; how many a second were answered."""
+    started_at, answered = monotonic(), 0
+
+    async def client() -> None:
+        nonlocal answered
+        while monotonic() < started_at + seconds:
+            await request()
+            answered += 1
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(clients):
+            group.create_task(client())
+    return answered / (monotonic() - started_at)
+
+
+async def open_loop(rate: float, seconds: float, request: Request) -> None:
+    """Send `rate` requests a second, and wait for the last response."""
+    started_at = monotonic()
+    async with asyncio.TaskGroup() as group:
+        for number in range(int(rate * seconds)):
+            await asyncio.sleep(started_at + number / rate - monotonic())
+            group.create_task(request())  # type: ignore[arg-type]
+
+
+def _parse(raw: bytes, seconds: float) -> Response:
+    head, separator, body = raw.partition(b"\r\n\r\n")
+    if not separator:
+        raise BrokenOff(f"after {len(raw)} bytes, in the headers")
+    status, *lines = head.decode("latin-1").split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    if headers.get("transfer-encoding") == "chunked":
+        body = _unchunk(body)
+    elif len(body) != int(headers.get("content-length", len(body))):
+        raise BrokenOff(f"after {len(body)} bytes of {headers['content-length']}")
+    return Response(int(status.split()[1]), headers, body, seconds)
+
+
+def _unchunk(body: bytes) -> bytes:
+    chunks: list[bytes] = []
+    position = 0
+    while True:
+        size, separator, _ = body[position : position + 20].partition(b"\r\n")
+        if not separator:
+            raise BrokenOff(f"after {position} bytes, in a chunk's head")
+        start, length = position + len(size) + 2, int(size, 16)
+        if length == 0:
+            return b"".join(chunks)
+        chunks.append(body[start : start + length])
+        position = start + length + 2
