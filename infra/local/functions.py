@@ -1,6 +1,5 @@
 """The functions of stack.yml as they run here."""
 
-import math
 import os
 import sys
 import tempfile
@@ -34,19 +33,6 @@ class Replica:
         self._environment, self._directory = environment, directory
         self._pool = urllib3.PoolManager(retries=False, timeout=1)
         self.port = 0
-        self.limit = int(environment.get("max_inflight") or 0) or math.inf
-        self._requests, self._lock = 0, Lock()
-
-    def enter(self) -> bool:
-        """Begin a request, as far as `max_inflight` allows one more; `leave` ends it."""
-        with self._lock:
-            has_room = self._requests < self.limit
-            self._requests += has_room
-            return has_room
-
-    def leave(self) -> None:
-        with self._lock:
-            self._requests -= 1
 
     def prepare(self) -> None:
         """All that it needs is its function's."""

@@ -3,14 +3,13 @@
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
 from threading import Timer
 from typing import IO
 
 import urllib3
 from urllib3.exceptions import HTTPError, NewConnectionError, ReadTimeoutError
 
-from .functions import Function, Replica
+from .functions import Function
 
 CHUNK = 64 * 1024
 
@@ -53,9 +52,8 @@ class UpstreamResponse:
         headers: Headers,
         deadline: float,
         interrupted: Callable[[Exception], None],
-        over: Callable[[], object],
     ) -> None:
-        self._response, self._deadline, self._interrupted, self._over = response, deadline, interrupted, over
+        self._response, self._deadline, self._interrupted = response, deadline, interrupted
         self.status = response.status
         self.headers = end_to_end(response.headers.items()) + headers
         self._chunks = response.stream(CHUNK, decode_content=False)
@@ -82,7 +80,6 @@ class UpstreamResponse:
 
     def close(self) -> None:
         self._response.close()
-        self._over()
 
 
 class Proxy:
@@ -102,27 +99,6 @@ class Proxy:
         """Call the function; `path` is raw, with the query. WatchdogError when it does not respond."""
         if (replica := function.choose()) is None:
             raise self._no_response(function, headers, 500, "is not running; it is being started")
-        if not replica.enter():
-            raise _too_many(replica.limit)
-        request = ExitStack()
-        request.callback(replica.leave)
-        try:
-            return self._call(function, replica, method, path, headers, body, call_id, request.close)
-        except BaseException:
-            request.close()
-            raise
-
-    def _call(
-        self,
-        function: Function,
-        replica: Replica,
-        method: str,
-        path: str,
-        headers: Headers,
-        body: IO[bytes] | None,
-        call_id: str | None,
-        over: Callable[[], object],
-    ) -> UpstreamResponse:
         trace_headers = [("X-Call-Id", call_id or new_call_id()), ("X-Start-Time", str(time.time_ns()))]
         deadline = time.monotonic() + function.timeout
         try:
@@ -140,7 +116,6 @@ class Proxy:
                 trace_headers,
                 deadline,
                 lambda error: self._say(f"{function.spec.name} was interrupted in its response: {error}"),
-                over,
             )
         except ReadTimeoutError as error:
             reason = f"did not respond within its exec_timeout of {function.timeout:g} s"
@@ -157,11 +132,6 @@ class Proxy:
         if _is_streamed(headers):
             return WatchdogError(200, {})
         return WatchdogError(status, {"X-OpenFaaS-Internal": "of-watchdog"})
-
-
-def _too_many(limit: float) -> WatchdogError:
-    headers = {"Content-Type": "text/plain", "X-OpenFaaS-Internal": "faas-middleware"}
-    return WatchdogError(429, headers, f"Concurrent request limit exceeded. Max concurrent requests: {limit:g}\n")
 
 
 def _is_streamed(headers: Headers) -> bool:

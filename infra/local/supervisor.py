@@ -131,7 +131,7 @@ class Supervisor:
         server = create_server(
             Gateway(self._functions, self._state.logs, self._say).application(),
             sockets=[reserved],
-            threads=128,  # so that the functions' max_inflight is what limits them
+            threads=128,  # so that the functions are what limits requests
             connection_limit=2000,
             asyncore_use_poll=True,
             max_request_body_size=1 << 40,  # the functions judge for themselves

@@ -28,7 +28,6 @@ functions:
     image: docker.io/rollcall/echo:1
     environment:
       exec_timeout: 2s
-      max_inflight: "8"
       greeting: "${GREETING:-hello}"
       token_file: /var/openfaas/secrets/echo-token
     secrets: [echo-token]

@@ -86,7 +86,7 @@ def test_a_function_gets_its_own_environment_and_secrets(toy: Toy, monkeypatch: 
     assert environment["greeting"] == "hello"
     assert Path(environment["token_file"]).read_text() == toy.env("echo")["token"]
     allowed = {"PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "PYTHONPATH", "PYTHONUNBUFFERED"}
-    assert environment.keys() - allowed == {"exec_timeout", "max_inflight", "greeting", "token_file"}
+    assert environment.keys() - allowed == {"exec_timeout", "greeting", "token_file"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
@@ -170,16 +170,6 @@ def test_a_request_for_ndjson_that_gets_no_response_is_an_empty_200(toy: Toy) ->
     """of-watchdog passes it on by another proxy, whose errors it does not tell."""
     late = toy.request("GET", "/function/echo?do=sleep&n=3", Accept="application/x-ndjson")
     assert (late.status, late.body) == (200, b"")
-
-
-def test_more_requests_than_max_inflight_are_429_in_the_watchdogs_words(toy: Toy) -> None:
-    with ThreadPoolExecutor(32) as executor:
-        answers = list(executor.map(lambda _: toy.request("GET", "/function/echo?do=sleep&n=0.5"), range(32)))
-    assert {answer.status for answer in answers} - {504} == {200, 429}
-    too_many = next(answer for answer in answers if answer.status == 429)
-    assert too_many.body == b"Concurrent request limit exceeded. Max concurrent requests: 8\n"
-    assert too_many.headers["Content-Type"] == "text/plain"
-    assert too_many.headers["X-OpenFaaS-Internal"] == "faas-middleware"
 
 
 @pytest.mark.parametrize(

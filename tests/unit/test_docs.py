@@ -7,10 +7,11 @@ import re
 from pathlib import Path
 
 import pytest
+from process_data.application import MAX_REQUESTS as MAX_RUNS
 from process_data.rejections import Reason
 from process_data.settings import Settings
 from process_data.shared.storage.records import _GRACE
-from query_data.application import MAX_STREAMS, THREADS
+from query_data.application import MAX_HEALTH, MAX_REQUESTS, MAX_STREAMS, MAX_WAITING
 from query_data.query import PARAMETERS
 from query_data.settings import Settings as QuerySettings
 
@@ -65,13 +66,15 @@ def test_the_timeouts_are_those_that_are_shipped_and_each_is_within_the_next() -
     assert defaults["run_deadline"] == QuerySettings.__dataclass_fields__["stream_deadline"].default
 
 
-def test_limits_agree_with_the_threads_that_serve_them() -> None:
-    """Of process-data each request is worked on at once; query-data's are short, so some more wait for a thread."""
-    environments = {function.name: function.environment for function in read_stack(ROOT, {}).functions}
-    [threads] = re.findall(r"set_up\(threads=(\d+)\)", (ROOT / "functions/process-data/handler.py").read_text())
-    assert environments["process-data"]["max_inflight"] == threads
-    assert MAX_STREAMS < THREADS < int(environments["query-data"]["max_inflight"])
-    assert {environment["healthcheck_interval"] for environment in environments.values()} == {"3s"}
+def test_the_limits_of_requests_are_those_of_the_functions() -> None:
+    limits = {row[0]: row[1:3] for row in table(INFRA, "Overload")}
+    assert limits["requests that are worked on"] == [str(MAX_RUNS), str(MAX_REQUESTS)]
+    assert limits["requests that wait for that, at most a second"] == ["", str(MAX_WAITING)]
+    assert limits["streams of people"] == limits["photos over 1 MiB"] == ["", str(MAX_STREAMS)]
+    assert limits["requests of `/healthz` that are worked on"] == ["", str(MAX_HEALTH)]
+    for function in read_stack(ROOT, {}).functions:
+        assert function.environment["healthcheck_interval"] == "3s"
+        assert "max_inflight" not in function.environment  # shared/bulkhead.py says why
 
 
 def test_every_parameter_is_in_the_table_as_the_code_has_it() -> None:

@@ -6,7 +6,6 @@ import pytest
 
 from infra.local.build import assemble
 from infra.local.errors import LocalError
-from infra.local.functions import Replica
 from infra.local.stack import read_stack, seconds
 from tests.stack import ROOT
 
@@ -99,12 +98,3 @@ def test_a_tree_is_made_anew(tmp_path: Path) -> None:
     (handler / "handler.py").touch()
     assemble(handler, [], into)
     assert tree(into) == {"__init__.py", "handler.py"}
-
-
-def test_a_replica_takes_as_many_requests_as_its_max_inflight(tmp_path: Path) -> None:
-    replica = Replica({"max_inflight": "2"}, tmp_path)
-    assert [replica.enter() for _ in range(3)] == [True, True, False]
-    replica.leave()
-    assert [replica.enter() for _ in range(2)] == [True, False]
-    without_limit = Replica({}, tmp_path)
-    assert all(without_limit.enter() for _ in range(1000))
