@@ -36,6 +36,11 @@ functions:
       schedule: "@every 2s"
     labels: {kind: toy}
     limits: {memory: 64Mi, cpu: 500m}
+  patient:
+    lang: python3-http-debian
+    handler: ./echo
+    image: docker.io/rollcall/echo:1
+    environment: {exec_timeout: 120s}
 """
 
 
