@@ -78,7 +78,7 @@ def test_pages_of_errors_too_are_for_browsers_alone(roll: Stack, without_tables:
     for query, method, status, code in (
         ("?limit=0", "GET", 400, "bad_parameter"),
         ("?after=x", "GET", 400, "bad_parameter"),
-        ("?nonsense=%3Cb%3E", "GET", 400, "bad_parameter"),
+        ("?%3Cb%3E=1", "GET", 400, "bad_parameter"),
         ("", "DELETE", 405, "method_not_allowed"),
         ("", "GET", 503, "schema_missing"),
     ):
