@@ -1,0 +1,197 @@
+"""Files that change, and requests to query-data whose responses are checked against them."""
+
+import random
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, timedelta
+from statistics import quantiles
+from traceback import format_exc
+from typing import Any
+
+from tests import load
+from tests.load import Response
+from tests.stack import Stack
+
+TIMEOUT = 60  # seconds: after them OpenFaaS's gateway gives a request up
+MAX_OUTSTANDING = 400  # requests; those that would be more are counted and not sent
+
+USER_IDS = [str(user_id) for user_id in range(1000, 3000)]
+WITH_PHOTO = USER_IDS[::10]
+LARGE = set(WITH_PHOTO[::10])  # photos that are streamed
+DAY = 86_400_000  # milliseconds
+FIRST_PAGE = "?limit=100"
+
+Check = Callable[[Response], None]
+"""Raises AssertionError when something is wrong with a response of status 200."""
+
+
+class Files:
+    """The source bucket, whose CSVs say which version of which person they are."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._bucket, self._random = stack.bucket, random.Random(1)
+        self.latest = 0
+
+    def fill(self) -> None:
+        with ThreadPoolExecutor(8) as executor:
+            list(executor.map(self._put, USER_IDS, [0] * len(USER_IDS)))
+            list(executor.map(lambda user_id: self._bucket.put(f"{user_id}.png", photo(user_id)), WITH_PHOTO))
+
+    def change(self) -> None:
+        """Put the next version of somebody, and now and then a file that is rejected."""
+        self.latest += 1
+        self._put(self._random.choice(USER_IDS), self.latest)
+        if self.latest % 10 == 0:
+            self._bucket.put(f"{self.latest % 50}.csv", b"first_name,last_name,birthts\n")
+
+    def _put(self, user_id: str, version: int) -> None:
+        self._bucket.put_person(user_id, f"First{user_id}", f"Last{version}", version * DAY)
+
+
+def photo(user_id: str) -> bytes:
+    return b"\x89PNG\r\n\x1a\n" + user_id.encode() * (400_000 if user_id in LARGE else 2_000)
+
+
+class Workload:
+    """Requests of every kind, and what is wrong with their responses."""
+
+    def __init__(self, stack: Stack, files: Files) -> None:
+        self._port, self._files = int(stack.url.rpartition(":")[2]), files
+        self._random, self._etags = random.Random(2), dict[str, str]()
+        self._seen, self._next = 0, FIRST_PAGE
+        self.outstanding, self.unsent = 0, 0
+        self.seconds: dict[int, list[float]] = defaultdict(list)
+        self.wrong: list[str] = []
+        self._kinds: list[tuple[int, Callable[[], tuple[str, Check]]]] = [
+            (30, self._page),
+            (10, lambda: ("/?limit=100&sort=-birthdate", self._check_youngest)),
+            (30, self._lookup),
+            (10, lambda: ("/stats", self._check_stats)),
+            (10, lambda: ("/healthz", self._check_health)),
+            (10, self._photo),
+            (4, lambda: ("/rejected", self._check_rejected)),
+            (4, lambda: ("/runs", self._check_runs)),
+            (4, lambda: ("/", self._check_everyone)),
+        ]
+
+    def clear_figures(self) -> None:
+        self.seconds.clear()
+        self.unsent = 0
+
+    def figures(self) -> str:
+        """How many responses of each status there were, and after how long. Not asserted: that is the machine's."""
+        lines = [f", {self.unsent} not sent"]
+        for status, seconds in sorted(self.seconds.items()):
+            percentiles = quantiles(seconds * 2, n=100)
+            late = sum(one > 1 for one in seconds)
+            lines.append(
+                f"  {status}: {len(seconds)}, median {percentiles[49]:.3f} s, 99 % {percentiles[98]:.3f} s, "
+                f"at most {max(seconds):.3f} s, {late} after more than a second"
+            )
+        return "\n".join(lines)
+
+    async def request(self) -> None:
+        """Send a request of any kind, and check its response."""
+        if self.outstanding >= MAX_OUTSTANDING:
+            self.unsent += 1
+            return
+        [(_, make)] = self._random.choices(self._kinds, [weight for weight, _ in self._kinds])
+        path, check = make()
+        etag = self._etags.get(path) if self._random.random() < 0.2 else None
+        self.outstanding += 1
+        try:
+            known = {"If_None_Match": etag} if etag else {}
+            response = await load.get(self._port, f"/function/query-data{path}", TIMEOUT, **known)
+            self.seconds[response.status].append(response.seconds)
+            self._check(response, etag, check)
+            if response.status == 200 and "etag" in response.headers:
+                self._etags[path] = response.headers["etag"]
+        except Exception:  # noqa: BLE001 - whatever it is, the test shows it
+            self.wrong.append(f"{path}: {format_exc(limit=-1)}")
+        finally:
+            self.outstanding -= 1
+
+    def _check(self, response: Response, etag: str | None, check: Check) -> None:
+        match response.status:
+            case 200:
+                check(response)
+            case 304:
+                assert etag == response.headers["etag"]
+                assert response.body == b""
+            case _:
+                assert (response.status, response.json()["error"]["code"]) == (503, "busy"), response.body
+                assert response.headers["retry-after"] == "1"
+
+    def _page(self) -> tuple[str, Check]:
+        """The page behind the one that was seen last."""
+        seen, url = self._seen, self._next
+
+        def check(response: Response) -> None:
+            content = response.json()
+            assert [person["user_id"] for person in content["result"]] == USER_IDS[seen : seen + 100]
+            self._check_people(content["result"])
+            assert (content["next"] is None) == (seen + 100 == len(USER_IDS))
+            self._seen, self._next = (seen + 100, content["next"]) if content["next"] else (0, FIRST_PAGE)
+
+        return f"/{url}", check
+
+    def _check_youngest(self, response: Response) -> None:
+        people = response.json()["result"]
+        assert len({person["user_id"] for person in people}) == 100
+        self._check_people(people)
+        births = [person["birthts"] for person in people]
+        assert births == sorted(births, reverse=True)
+
+    def _lookup(self) -> tuple[str, Check]:
+        user_id = self._random.choice(USER_IDS)
+
+        def check(response: Response) -> None:
+            content = response.json()
+            assert [person["user_id"] for person in content["result"]] == [user_id]
+            self._check_people(content["result"])
+            assert content["next"] is None
+
+        return f"/?user_id={user_id}", check
+
+    def _check_everyone(self, response: Response) -> None:
+        content = response.json()
+        assert [person["user_id"] for person in content["result"]] == USER_IDS
+        self._check_people(content["result"])
+        assert content["next"] is None
+
+    def _check_people(self, people: list[dict[str, Any]]) -> None:
+        """Each is a version of a person that was in the bucket."""
+        for person in people:
+            version, user_id = person["birthts"] // DAY, person["user_id"]
+            assert 0 <= version <= self._files.latest
+            assert person["birthts"] == version * DAY
+            assert person["birthdate"] == str(date(1970, 1, 1) + timedelta(version))
+            assert (person["first_name"], person["last_name"]) == (f"First{user_id}", f"Last{version}")
+            assert person["img_path"] == (f"src/{user_id}.png" if user_id in WITH_PHOTO else None)
+
+    def _photo(self) -> tuple[str, Check]:
+        user_id = self._random.choice(WITH_PHOTO)
+
+        def check(response: Response) -> None:
+            assert response.headers["content-type"] == "image/png"
+            assert response.body == photo(user_id)
+
+        return f"/photo/{user_id}", check
+
+    def _check_stats(self, response: Response) -> None:
+        content = response.json()
+        assert (content["people"], content["with_photo"]) == (len(USER_IDS), len(WITH_PHOTO))
+        assert sum(bar["people"] for bar in content["ages"]) == len(USER_IDS)
+
+    def _check_health(self, response: Response) -> None:
+        assert response.json()["status"] == "ok"
+
+    def _check_rejected(self, response: Response) -> None:
+        content = response.json()
+        assert {line["code"] for line in content["result"]} <= {"no_row"}
+        assert content["next"] is None
+
+    def _check_runs(self, response: Response) -> None:
+        ids = [line["id"] for line in response.json()["result"]]
+        assert ids == sorted(set(ids), reverse=True)
