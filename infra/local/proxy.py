@@ -13,6 +13,9 @@ from .functions import Function
 
 CHUNK = 64 * 1024
 
+MAX_CALLS = 128
+"""Calls at the same time: more than a replica takes on, so that the functions are what limits requests."""
+
 _EXPIRED = "its exec_timeout has passed"
 
 _HOP_BY_HOP = {
@@ -85,7 +88,7 @@ class UpstreamResponse:
 class Proxy:
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
-        self._pool = urllib3.PoolManager(num_pools=32, maxsize=128, retries=False)
+        self._pool = urllib3.PoolManager(num_pools=32, maxsize=MAX_CALLS, retries=False)
 
     def call(
         self,

@@ -18,6 +18,7 @@ from .gateway import Gateway
 from .ports import LOOPBACK, reserve
 from .postgres import DATABASE, PASSWORDS, Postgres
 from .processes import Identity, Part, Process, end_all
+from .proxy import MAX_CALLS
 from .schedule import Scheduler, read_schedules
 from .seaweedfs import REGION, RESULT_BUCKET, SOURCE_BUCKET, SeaweedFS
 from .stack import read_stack
@@ -131,7 +132,7 @@ class Supervisor:
         server = create_server(
             Gateway(self._functions, self._state.logs, self._say).application(),
             sockets=[reserved],
-            threads=128,  # so that the functions are what limits requests
+            threads=MAX_CALLS,
             connection_limit=2000,
             asyncore_use_poll=True,
             max_request_body_size=1 << 40,  # the functions judge for themselves
