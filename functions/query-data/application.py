@@ -27,6 +27,7 @@ THREADS = MAX_REQUESTS + MAX_WAITING + 2 * MAX_STREAMS + 2 * MAX_HEALTH + 4
 """One for each of them, and a few that are always free to send an error."""
 
 _CACHED = 64  # results of counts and /stats, one for each combination of filters
+_CACHED_PAGES = 16  # pages for people, by what they show; some 60 KB each
 
 
 class Application:
@@ -35,6 +36,7 @@ class Application:
     def __init__(self, settings: Settings) -> None:
         self.settings, self.pool = settings, Pool(settings)
         self.cache: Cache[Any] = Cache(_CACHED)
+        self.pages: Cache[bytes] = Cache(_CACHED_PAGES)
         self.requests = Bulkhead("requests", MAX_REQUESTS, waiting=MAX_WAITING)
         self.health = Bulkhead("health checks", MAX_HEALTH, waiting=MAX_HEALTH)
         self.streams = Bulkhead("streams of people", MAX_STREAMS)

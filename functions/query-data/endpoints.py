@@ -95,8 +95,8 @@ def _html(
         headers = rendering.headers(tag, Vary="Accept") | SECURITY_HEADERS
         if is_known(event, tag):
             return rendering.not_modified(headers)
-        body = people_page(connection, application.cache, shown, event.path, parameters, query, today)
-        return rendering.whole([body], HTML.content_type, headers)
+        render = partial(people_page, connection, application.cache, shown, event.path, parameters, query, today)
+        return rendering.whole([application.pages.get((tag, event.path), render)], HTML.content_type, headers)
 
 
 def stats(application: Application, event: api.Event) -> Response:

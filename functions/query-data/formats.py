@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
@@ -87,11 +88,16 @@ def negotiated(accept: str | None, formats: Mapping[str, Format] = FORMATS) -> F
     if not accept:
         return JSON
     by_type = {one.media_type: one for one in formats.values()}
-    liked = MIMEAccept((kind.partition(";")[0], quality) for kind, quality in parse_accept_header(accept, MIMEAccept))
-    best = liked.best_match(by_type)
+    best = _best_match(accept, tuple(by_type))
     if best is None:
         raise ApiError(406, "not_acceptable", f"Accept allows none of the formats there are: {', '.join(by_type)}")
     return by_type[best]
+
+
+@lru_cache(32)  # clients send few different ones, and parsing one costs more than most of a request
+def _best_match(accept: str, media_types: tuple[str, ...]) -> str | None:
+    accepted = parse_accept_header(accept, MIMEAccept)
+    return MIMEAccept((kind.partition(";")[0], quality) for kind, quality in accepted).best_match(media_types)
 
 
 def prefers_html(name: str | None, accept: str | None, formats: Mapping[str, Format] = FORMATS) -> bool:

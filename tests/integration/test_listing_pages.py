@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.test_query_pages import get
+from tests.integration.test_query_pages import add, changed, get
 from tests.integration.test_query_runs import insert
 from tests.replica import query_replica
 from tests.stack import Stack
@@ -132,3 +132,17 @@ def test_a_page_of_runs_takes_summaries_of_any_version(roll: Stack) -> None:
         (b"Unreadable", b"2"),
         (b"Added", b"1"),
     ]
+
+
+def test_a_page_that_is_kept_has_the_links_of_its_own_path_and_the_content_of_its_own_query(roll: Stack) -> None:
+    add(roll, "1")
+    changed(roll)
+    for _ in range(2):
+        for path, link in (("", 'href="query-data/runs'), ("/query-data/", 'href="../runs')):
+            for query, people in (("?format=html", b">1</"), ("?format=html&min_age=200", b"No one matches")):
+                body = roll.request("GET", f"/function/query-data{path}{query}").body
+                assert link.encode() in body
+                assert people in body
+    add(roll, "2")
+    changed(roll)
+    assert b">2</" in roll.request("GET", "/function/query-data?format=html").body
