@@ -24,6 +24,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="let tests/faults/test_load.py offer its load for N seconds (default: %(default)s; the long form: 120)",
     )
+    parser.addoption(
+        "--histories",
+        type=int,
+        default=15,
+        metavar="N",
+        help="let tests/integration/test_changes.py try N random histories (default: %(default)s; the long form: 100)",
+    )
 
 
 def pytest_configure() -> None:

@@ -1,5 +1,6 @@
 """Bulkheads: a request that finds no place gets an error soon, and places come free again."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from threading import Event
@@ -54,7 +55,10 @@ def test_a_request_waits_for_a_place_for_a_limited_time(monkeypatch: pytest.Monk
     monkeypatch.setattr(bulkhead, "_PATIENCE", 0.05)
     places, end = Bulkhead("requests", 1, waiting=1), Event()
     end.set()
-    with places.place():
-        assert not take(places, end)
-        assert not take(places, end)  # the one before waits no longer
-    assert take(places, end)
+    with ThreadPoolExecutor(1) as executor:
+        with places.place():
+            assert not take(places, end)
+            monkeypatch.setattr(bulkhead, "_PATIENCE", 60)
+            next_one = executor.submit(take, places, end)  # may wait, as the one before waits no longer
+            time.sleep(0.1)
+        assert next_one.result()
