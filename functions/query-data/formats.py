@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
@@ -27,7 +28,7 @@ class Format:
     media_type: str
     content_type: str
     line: str
-    parse_line: Callable[[str], dict[str, str]]
+    parse_line: Callable[[str], dict[str, Any]]
     disposition: str | None = None
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 from werkzeug.datastructures import MultiDict
 
 from .filters import where
-from .formats import JSON, JSON_LINE, LISTING_FORMATS, Format, format_parameter, negotiated
+from .formats import JSON, LISTING_FORMATS, Format, format_parameter, negotiated
 from .paging import AFTER, Order, Page, limit, read_page
 from .parameters import read_parameters
 from .shared.storage.records import Connection
@@ -71,7 +71,7 @@ def page(records: Connection, request: PageRequest) -> Page:
     listing, after = request.listing, [request.after] if request.after else []
     rows = f"select {', '.join(listing.columns)} from {listing.table} {where(after)} {listing.order.sql}"  # noqa: S608
     sql = f"{rows} limit {request.limit + 1}"
-    return read_page(records, listing.table, sql, JSON_LINE, listing.order, request.limit)
+    return read_page(records, listing.table, sql, JSON, listing.order, request.limit)
 
 
 def total(records: Connection, listing: Listing) -> int:

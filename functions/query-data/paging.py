@@ -8,11 +8,12 @@ the rows behind the same place.
 import json
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from .formats import Format
 from .parameters import Parameter, refusal, whole_number
 from .shared.api import ApiError
 from .shared.storage.records import Connection, literal
@@ -49,9 +50,16 @@ class Order:
             return f"{self.tie} {operator} {tie}"
         return f"({self.key}, {self.tie}) {operator} ({key}, {tie})"
 
-    def cursor(self, key: str, tie: str) -> str:
-        """The cursor of the row with these texts."""
-        return encode_cursor([self.name, key, tie])
+    def cursor(self, connection: Connection, row: Mapping[str, Any]) -> str:
+        """The cursor of a row that was read from its line."""
+        return encode_cursor([self.name, self._key_of(connection, row), str(row[self.tie])])
+
+    def _key_of(self, connection: Connection, row: Mapping[str, Any]) -> str:
+        if self.key in row:
+            return str(row[self.key])
+        column = self.name.removeprefix("-")
+        value = f"select {literal(row[column])}::{self.key_type} as {column}"
+        return str(connection.run(f"select ({self.key})::text from ({value}) as one")[0][0])  # noqa: S608
 
     def _place(self, cursor: str) -> tuple[str, str]:
         name, key, tie = decode_cursor(cursor, length=3)
@@ -92,26 +100,18 @@ class Page:
     cursor: str | None
 
 
-def read_page(records: Connection, data: Data, rows: str, line: str, order: Order, limit: int) -> Page:
-    """At most `limit` of the rows; `rows` is SQL that gives one more, in order, and `line` SQL over a row `one`.
+def read_page(connection: Connection, data: Data, rows: str, form: Format, order: Order, limit: int) -> Page:
+    """At most `limit` of the rows, a line each; `rows` is SQL that gives one more, in order.
 
     They come with the state of `data` by one statement, which spares a round trip and sees one snapshot.
     """
-    # fmt: off
-    sql = f"""
-select
-    string_agg({line}, E'\n'),
-    count(*),
-    ((array_agg({order.key}))[{limit}])::text,
-    ((array_agg({order.tie}))[{limit}])::text,
-    {state_sql(data)}
-from ({rows}) as one
-"""  # noqa: S608 - what is written into it was checked or quoted
-    # fmt: on
-    [[lines, number, key, tie, *state]] = records.run(sql)
-    if number > limit:
-        return Page(lines[: lines.rindex("\n") + 1].encode(), state, order.cursor(key, tie))
-    return Page(f"{lines}\n".encode() if number else b"", state, None)
+    sql = f"select string_agg({form.line}, E'\n'), count(*), {state_sql(data)} from ({rows}) as one"  # noqa: S608
+    [[lines, number, *state]] = connection.run(sql)
+    if number <= limit:
+        return Page(f"{lines}\n".encode() if number else b"", state, None)
+    lines = lines.rpartition("\n")[0]
+    last = form.parse_line(lines.rpartition("\n")[2])
+    return Page(f"{lines}\n".encode(), state, order.cursor(connection, last))
 
 
 def _literal(text: Any, kind: str) -> str:

@@ -8,7 +8,7 @@ from .age import MARCH_DATE, age_sql
 from .filters import Filters, conditions, where
 from .paging import Page, read_page
 from .query import Query
-from .shared.storage.records import Connection, Pool, literal
+from .shared.storage.records import Connection, Pool
 
 _COLUMNS = "id, user_id, first_name, last_name, birthdate, birthts, img_path"
 
@@ -27,7 +27,7 @@ def count(records: Connection, filters: Filters, today: date) -> int:
 def page(records: Connection, query: Query, limit: int, today: date) -> Page:
     """At most `limit` people."""
     rows = _people(query, today, f"limit {limit + 1}")
-    return read_page(records, "users", rows, query.format.line, query.order, limit)
+    return read_page(records, "users", rows, query.format, query.order, limit)
 
 
 class Stream:
@@ -53,16 +53,8 @@ class Stream:
             else:
                 return
         with self._pool.connection() as connection:
-            self.cursor = self._cursor_after(connection, chunk)
-
-    def _cursor_after(self, connection: Connection, chunk: bytes) -> str:
-        """The cursor of the last line."""
-        last = self._query.format.parse_line(chunk.rstrip(b"\n").rpartition(b"\n")[2].decode())
-        order = self._query.order
-        column = order.name.removeprefix("-")
-        row = f"select {literal(last[column])}::{order.key_type} as {column}"
-        [[key]] = connection.run(f"select ({order.key})::text from ({row}) as one")  # noqa: S608
-        return order.cursor(key, last[order.tie])
+            last = self._query.format.parse_line(chunk.rstrip(b"\n").rpartition(b"\n")[2].decode())
+            self.cursor = self._query.order.cursor(connection, last)
 
 
 def _people(query: Query, today: date, limit: str = "") -> str:
