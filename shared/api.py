@@ -1,8 +1,6 @@
 """What both functions' HTTP sides share: JSON answers, JSON errors, log lines."""
 
-import hmac
 import json
-from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from traceback import extract_tb
@@ -78,27 +76,6 @@ def require_method(event: Event, allowed: Iterable[str]) -> None:
 def json_response(payload: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     body = json.dumps(payload, ensure_ascii=False)
     return Response(body + "\n", status, headers, content_type="application/json")
-
-
-def require_token(event: Event, token: str) -> None:
-    """Ask for the token as Bearer, or as the password of Basic; anything goes when none is configured."""
-    if token and not hmac.compare_digest(_given_token(event), token.encode()):
-        challenge = {"WWW-Authenticate": 'Basic realm="Rollcall", Bearer'}
-        raise ApiError(
-            401, "unauthorized", "the API token is needed: as Bearer, or as Basic's password", headers=challenge
-        )
-
-
-def _given_token(event: Event) -> bytes:
-    scheme, _, value = event.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return value.strip().encode("latin-1", "replace")  # as WSGI decoded it
-    if scheme.lower() != "basic":
-        return b""
-    try:
-        return b64decode(value, validate=True).partition(b":")[2]
-    except ValueError:
-        return b""
 
 
 def _refusal(error: Exception) -> ApiError:

@@ -21,7 +21,7 @@ def queue_run(settings: Settings, since: int, *, accept_empty: bool) -> str:
     url = f"{settings.gateway_url.rstrip('/')}/async-function/{_FUNCTION}?since={since}"
     if accept_empty:
         url += "&accept_empty=1"
-    headers = {"Authorization": f"Bearer {settings.api_token}"} if settings.api_token else {}
+    headers = {"Authorization": f"Bearer {settings.api_token}"} if settings.auth == "token" else {}
     try:
         response = urllib3.request("POST", url, headers=headers, timeout=urllib3.Timeout(total=_TIMEOUT), retries=False)
     except urllib3.exceptions.HTTPError as error:

@@ -1,6 +1,8 @@
 """process-data: synchronises `users` with the source bucket."""
 
 import os
+from functools import partial
+from typing import Any
 
 from flask import Response
 
@@ -12,6 +14,7 @@ from .scan import SourceEmpty
 from .segments import next_tick
 from .settings import Settings
 from .shared import api
+from .shared.access import conceal, has_access, require_access
 from .shared.lazy import Lazy
 from .shared.log import log
 from .shared.process import MEBIBYTE, set_up
@@ -22,17 +25,26 @@ _stopping = set_up(threads=MAX_REQUESTS + 4, max_body=4 * MEBIBYTE)  # some are 
 _application = Lazy(lambda: Application(load(Settings, os.environ), _stopping))
 
 
-@api.handler
+def _render_error(event: api.Event, error: api.ApiError) -> Response:
+    return api.error_response(event, conceal(event, error, lambda: _application.get().settings))
+
+
+@partial(api.handler, render=_render_error)
 def handle(event: api.Event, _context: object) -> Response:
     application = _application.get()
     if event.body.strip() or event.query:  # cron-connector can send neither, nor a token
-        api.require_token(event, application.settings.api_token)
+        require_access(event, application.settings)
     request = parse_request(event, application.settings.source_bucket)
     with application.requests.place():
-        return _fan_out(application, request) if request.fan_out else _run(application, request)
+        if request.fan_out:
+            return _fan_out(application, request)
+        summary = _run(application, request)
+    if not has_access(event, application.settings):
+        summary = {name: summary[name] for name in ("status", "run_id")}
+    return api.json_response(summary)
 
 
-def _run(application: Application, request: Request) -> Response:
+def _run(application: Application, request: Request) -> dict[str, Any]:
     run = Run(application, request)
     try:
         summary = run.execute()
@@ -42,7 +54,7 @@ def _run(application: Application, request: Request) -> Response:
     finally:
         _log_problems(run, request)
     log("info", "run", call_id=request.call_id, **{key: value for key, value in summary.items() if key != "rejections"})
-    return api.json_response(summary)
+    return summary
 
 
 def _fan_out(application: Application, request: Request) -> Response:

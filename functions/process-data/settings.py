@@ -1,12 +1,13 @@
-"""The settings of process-data: both stores' and its own limits."""
+"""The settings of process-data: who has access, both backends', and its own limits."""
 
 from dataclasses import dataclass
 
-from .shared.storage.settings import ObjectsSettings, RecordsSettings, Secret, setting
+from .shared.access import AccessSettings
+from .shared.storage.settings import ObjectsSettings, RecordsSettings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(ObjectsSettings, RecordsSettings):
+class Settings(AccessSettings, ObjectsSettings, RecordsSettings):
     workers: int = setting("segments scanned at the same time by one replica", default=6, low=1, high=32)
     fetch_threads: int = setting("objects fetched at the same time by one replica", default=64, low=1, high=256)
     batch_size: int = setting("objects fetched, checked and stored in one transaction", default=500, low=1, high=1000)
@@ -15,4 +16,3 @@ class Settings(ObjectsSettings, RecordsSettings):
     gateway_url: str = setting(
         "the gateway, whose queue a run's continuation goes to", default="http://gateway.openfaas:8080"
     )
-    api_token: Secret = setting("the token that requests must show; open when empty", default=Secret())

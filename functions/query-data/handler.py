@@ -14,6 +14,7 @@ from .formats import FORMATS, LISTING_FORMATS, prefers_html
 from .paths import normalize
 from .settings import Settings
 from .shared import api
+from .shared.access import conceal, require_access
 from .shared.lazy import Lazy
 from .shared.log import log
 from .shared.process import MEBIBYTE, set_up
@@ -45,6 +46,7 @@ def handle(event: api.Event, context: object) -> Response:
 
 
 def _render_error(event: api.Event, error: api.ApiError) -> Response:
+    error = conceal(event, error, lambda: _application.get().settings)
     formats = _PAGES.get(normalize(event.path), {})
     if prefers_html(event.query.get("format"), event.headers.get("Accept"), formats):
         from .web.errors import render_error
@@ -58,7 +60,7 @@ def _respond(event: api.Event, _context: object) -> Response:
     application, path = _application.get(), normalize(event.path)
     is_health = path == "/healthz"
     if not is_health:
-        api.require_token(event, application.settings.api_token)
+        require_access(event, application.settings)
     endpoint = _route(path)
     api.require_method(event, ["GET", "HEAD"])
     with (application.health if is_health else application.requests).place():

@@ -9,8 +9,6 @@ from .postgres import PASSWORDS
 from .seaweedfs import write_identities
 from .stack import FunctionSpec
 
-TOKEN = "rollcall-api-token"  # noqa: S105 - its name
-
 
 def make_secrets(directory: Path, functions: Iterable[FunctionSpec]) -> list[str]:
     """Make what the functions, the servers and the operator need and is not there yet; returns the files' names.
@@ -22,7 +20,7 @@ def make_secrets(directory: Path, functions: Iterable[FunctionSpec]) -> list[str
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         before = _names(directory)
-        for name in (*names, *PASSWORDS.values(), TOKEN):
+        for name in (*names, *PASSWORDS.values()):
             credentials.get(name)
         write_identities(credentials)
         return sorted(_names(directory) - before)

@@ -29,11 +29,13 @@ Say = Callable[[str], None]
 _SETTINGS = {
     "s3_region": REGION,
     "s3_secure": "false",
+    "s3_ca_file": "",
     "source_bucket": SOURCE_BUCKET,
     "result_bucket": RESULT_BUCKET,
     "postgres_host": LOOPBACK,
     "postgres_database": DATABASE,
     "postgres_sslmode": "disable",
+    "postgres_ca_file": "",
 }
 """Of every stack; the ports are each one's own."""
 
@@ -49,7 +51,7 @@ class Supervisor:
         self._credentials = Credentials(state.secrets)
         self._processes: dict[str, Process] = {}
         self._functions: dict[str, Function] = {}
-        self._settings = dict(_SETTINGS)
+        self._settings = _SETTINGS | {"auth": _auth(os.environ)}
         self._url = ""
         self._ready = False
         self._recording = Lock()
@@ -178,9 +180,14 @@ class Supervisor:
         }
         paths = {name: str(self._state.secrets / secret) for name, secret in secrets.items()}
         for function in self._functions.values():
-            if token := function.environment.get("api_token_file"):
+            if self._settings["auth"] == "token" and (token := function.environment.get("api_token_file")):
                 paths["api_token_file"] = token
         return self._settings | {"postgres_user": "rollcall_process"} | paths
+
+
+def _auth(variables: Mapping[str, str]) -> str:
+    """How requests are authenticated: not at all unless something says so, as everything listens on loopback."""
+    return variables.get("AUTH") or ("token" if variables.get("API_TOKEN_FILE") else "none")
 
 
 class _Terminated(BaseException):

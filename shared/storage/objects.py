@@ -19,6 +19,7 @@ from urllib3 import BaseHTTPResponse
 
 from .errors import ObjectMissing, ObjectTooLarge, Refused, SettingError, StorageError, Unavailable
 from .settings import ObjectsSettings
+from .tls import describe, make_context
 
 MEBIBYTE = 1024 * 1024
 CHUNK = 64 * 1024
@@ -84,7 +85,7 @@ class Objects:
             maxsize=connections,
             timeout=urllib3.Timeout(connect=min(3, settings.s3_timeout), read=settings.s3_timeout),
             retries=_RETRIES,
-            ca_certs=certifi.where(),
+            ssl_context=make_context("s3_ca_file", settings.s3_ca_file, certifi.where()),
         )
         try:
             self._client = _Client(
@@ -265,7 +266,7 @@ def _reason(error: BaseException) -> str:
     cause: Any = error
     while (inner := getattr(cause, "reason", None)) and isinstance(inner, BaseException):
         cause = inner
-    return f"{type(cause).__name__}: {str(cause).rsplit(': ', 1)[-1]}"
+    return f"{type(cause).__name__}: {describe(cause).rsplit(': ', 1)[-1]}"
 
 
 class _Chunks(RawIOBase):

@@ -5,6 +5,7 @@ import ssl
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from queue import Empty, Queue
 from select import POLLIN, poll
 from threading import Lock, Thread
@@ -16,6 +17,7 @@ from pg8000.exceptions import DatabaseError, Error, InterfaceError
 
 from .errors import Refused, SchemaMissing, StorageError, Unavailable
 from .settings import RecordsSettings
+from .tls import describe, make_context
 
 _LOGIN = 5  # seconds to connect and log in
 _PING = 2  # seconds for an idle session to answer
@@ -51,6 +53,7 @@ class Connection:
         self.broken = False
         self._answered = 0.0  # when `answers` asked last, by the monotonic clock
         self._used = monotonic()  # when the last statement ended
+        context = _tls(settings)
         with self._translated():
             self._connection = pg8000.native.Connection(
                 user=settings.postgres_user,
@@ -59,7 +62,7 @@ class Connection:
                 port=settings.postgres_port,
                 database=settings.postgres_database,
                 sock=_socket(settings),
-                ssl_context=_tls(settings.postgres_sslmode),
+                ssl_context=context,
                 application_name="rollcall",
                 startup_params={
                     "statement_timeout": f"{settings.postgres_timeout}s",
@@ -199,7 +202,7 @@ class Connection:
             raise translated from error
         except (InterfaceError, OSError, UnicodeError) as error:
             self.broken = True
-            reason = error.__cause__ or error
+            reason = describe(error.__cause__ or error)
             raise Unavailable("postgresql", f"{self._where} can't be reached: {reason}") from error
         except Error as error:
             self.broken = True
@@ -308,13 +311,18 @@ def _socket(settings: RecordsSettings) -> socket.socket:
     return connected
 
 
-def _tls(sslmode: str) -> ssl.SSLContext | Literal[False]:
-    if sslmode == "disable":
+@lru_cache(maxsize=1)  # reading the system's authorities takes 30 ms
+def _tls(settings: RecordsSettings) -> ssl.SSLContext | Literal[False]:
+    """What pg8000 insists on before it sends anything; with False it does not ask for TLS.
+
+    `require` means what it means to libpq: it checks the chain if an authority is given, and the name never.
+    """
+    if settings.postgres_sslmode == "disable":
         return False
-    context = ssl.create_default_context()
-    if sslmode == "require":
+    context = make_context("postgres_ca_file", settings.postgres_ca_file)
+    if settings.postgres_sslmode == "require":
         context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
+        context.verify_mode = ssl.CERT_REQUIRED if settings.postgres_ca_file else ssl.CERT_NONE
     return context
 
 

@@ -90,12 +90,21 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ObjectsSettings:
+class SettingsGroup:
+    """Some settings that belong together; a function's settings inherit from several groups."""
+
+    def __post_init__(self) -> None:
+        """Check what `setting` can't: a group overrides this, and calls the next group's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectsSettings(SettingsGroup):
     """The S3 service and its two buckets."""
 
     s3_endpoint: str = setting("host:port of any S3 service, without a scheme")
     s3_region: str = setting("region of the buckets", default="us-east-1")
     s3_secure: bool = setting("true for HTTPS, false for HTTP", default=True)
+    s3_ca_file: str = setting("PEM file of the only authorities to trust; the public ones without it", default="")
     s3_access_key: Secret = setting("access key")
     s3_secret_key: Secret = setting("secret key")
     s3_timeout: int = setting("seconds to wait for an answer from S3", default=10, low=1, high=300)
@@ -103,9 +112,12 @@ class ObjectsSettings:
     result_bucket: str = setting("bucket that receives output.csv", default="res")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not _ENDPOINT.fullmatch(self.s3_endpoint):
             shown = "***" if "@" in self.s3_endpoint else repr(self.s3_endpoint)  # it may hold a password
             raise SettingError(f"s3_endpoint={shown} is not allowed: host:port alone; s3_secure chooses HTTPS or HTTP")
+        if self.s3_ca_file and not self.s3_secure:
+            raise SettingError("s3_ca_file is set although s3_secure=false uses no TLS: expected one or the other")
         for name in ("source_bucket", "result_bucket"):
             if not _BUCKET.fullmatch(bucket := getattr(self, name)):
                 raise SettingError(
@@ -114,7 +126,7 @@ class ObjectsSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecordsSettings:
+class RecordsSettings(SettingsGroup):
     """The PostgreSQL database."""
 
     postgres_host: str = setting("host name or address of PostgreSQL")
@@ -123,8 +135,17 @@ class RecordsSettings:
     postgres_user: str = setting("role to log in as")
     postgres_password: Secret = setting("the role's password")
     postgres_sslmode: str = setting(
-        "disable: no TLS; require: TLS; verify-full: TLS, and the certificate must be the host's",
-        default="require",
+        "verify-full: TLS, the certificate is valid and the host's; "
+        "require: TLS, with postgres_ca_file also a valid certificate; disable: no TLS",
+        default="verify-full",
         choices=("disable", "require", "verify-full"),
     )
+    postgres_ca_file: str = setting("PEM file of the only authorities to trust; the system's without it", default="")
     postgres_timeout: int = setting("seconds a statement may take", default=40, low=1, high=3600)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.postgres_ca_file and self.postgres_sslmode == "disable":
+            raise SettingError(
+                "postgres_ca_file is set although postgres_sslmode=disable uses no TLS: expected one or the other"
+            )

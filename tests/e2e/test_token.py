@@ -1,10 +1,27 @@
-"""With a token configured, only cron-connector's empty POST goes without it."""
+"""With auth=token, only cron-connector's empty POST goes without the token, and it tells nothing."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.stack import running
+from tests.stack import Stack, running
+
+
+def test_the_local_stack_is_open_unless_it_is_told_otherwise(stack: Stack) -> None:
+    for settings in (stack.settings, stack.process_settings, stack.query_settings):
+        assert settings["auth"] == "none"
+    assert "api_token" not in stack.settings
+    assert stack.request("POST", "/function/process-data?user_id=1").status == 200
+    assert stack.request("GET", "/function/query-data").status == 200
+
+
+def test_with_auth_token_the_local_stack_makes_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTH", "token")
+    with running(tmp_path / "state") as stack:
+        assert len(stack.settings["api_token"]) == 40
+        assert stack.request("GET", "/function/query-data", Authorization="").status == 401
+        assert stack.process()["status"] == "done"
+        assert stack.request("GET", "/function/query-data").status == 200
 
 
 def test_process_data_requires_the_token_and_passes_it_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -12,7 +29,8 @@ def test_process_data_requires_the_token_and_passes_it_on(tmp_path: Path, monkey
     monkeypatch.setenv("API_TOKEN_FILE", str(tmp_path / "token"))
     with running(tmp_path / "state") as stack:
         assert stack.settings["api_token"] == "s3cret"
-        assert stack.request("POST", "/function/process-data", Authorization="").status == 200
+        empty = stack.request("POST", "/function/process-data", Authorization="")
+        assert (empty.status, empty.json()) == (200, {"status": "done", "run_id": 1})
         for response in (
             stack.request("POST", "/function/process-data?user_id=1", Authorization=""),
             stack.request("POST", "/function/process-data?since=0", Authorization=""),

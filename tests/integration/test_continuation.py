@@ -20,6 +20,8 @@ from tests.stack import Stack
 PEOPLE = 160
 SMALL = {"segment_keys": "10", "batch_size": "5", "fetch_threads": "2", "workers": "1", "run_deadline": "1"}
 
+TOKEN = {"auth": "token", "api_token": "s3cret"}
+
 
 class Slow(Objects):
     """S3 that takes its time for every object: a run of a second comes to about forty of them."""
@@ -70,7 +72,7 @@ def since(path: str) -> int:
 
 
 def test_a_partial_run_queues_its_continuation_and_that_one_the_next(people: Stack) -> None:
-    with gateway(202) as (url, asked), application(people, Slow, gateway_url=url, api_token="s3cret", **SMALL) as made:
+    with gateway(202) as (url, asked), application(people, Slow, gateway_url=url, **TOKEN, **SMALL) as made:
         summary = run(made)
         assert (summary["status"], summary["continued"]) == ("partial", True)
         assert people.sql("select status, continued_at is not null from runs") == [["partial", True]]

@@ -94,7 +94,7 @@ def test_pages_of_errors_too_are_for_browsers_alone(roll: Stack, without_tables:
 
 @pytest.mark.parametrize("path", ["/", *PATHS])
 def test_a_browser_without_the_token_is_asked_for_it_by_a_page(roll: Stack, path: str) -> None:
-    with query_replica(roll, api_token="correct horse") as replica:
+    with query_replica(roll, auth="token", api_token="correct horse") as replica:
         response = replica.request("GET", path, Accept=BROWSER)
     assert (response.status, response.headers["Content-Type"]) == (401, HTML)
     assert response.headers["WWW-Authenticate"].startswith("Basic")

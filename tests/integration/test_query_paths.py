@@ -203,7 +203,7 @@ def test_with_an_api_token_everything_but_healthz_needs_it(roll: Stack, token_re
 @pytest.fixture(scope="module")
 def token_replica(fresh: Any, stack: Stack) -> Any:
     fresh()
-    with query_replica(stack, api_token=TOKEN) as replica:
+    with query_replica(stack, auth="token", api_token=TOKEN) as replica:
         yield replica
         assert TOKEN not in "\n".join(replica.lines())
 
@@ -377,7 +377,7 @@ def test_a_huge_body_costs_nothing(roll: Stack, function: str, chunked: bool, wa
         else:
             settings = roll.query_settings if function == "query-data" else roll.process_settings
             package = roll.state / "build" / function
-            running = stack.enter_context(replica(package, settings | {"api_token": TOKEN}))
+            running = stack.enter_context(replica(package, settings | {"auth": "token", "api_token": TOKEN}))
             first_answer(running, "/healthz")
             pid, url = running.process.pid, running.url
         usual = memory(pid)

@@ -9,17 +9,21 @@ import pytest
 import query_data.handler
 from flask import Response
 from process_data.shared.storage.errors import SettingError
+from query_data.shared.storage.errors import SettingError as QuerySettingError
 from werkzeug.datastructures import Headers, MultiDict
 
 from tests.stack import Stack
+
+TOKEN = {"auth": "token", "api_token": "s3cret"}
+VALID, WRONG = "Bearer s3cret", "Bearer wrong"
 
 
 class Event:
     """A request as the template hands it over."""
 
-    def __init__(self, method: str, path: str = "/") -> None:
+    def __init__(self, method: str, path: str = "/", authorization: str = "") -> None:
         self.method, self.path, self.body = method, path, b""
-        self.headers, self.query = Headers(), MultiDict[str, str]()
+        self.headers, self.query = Headers({"Authorization": authorization}), MultiDict[str, str]()
 
 
 @pytest.fixture
@@ -28,10 +32,10 @@ def process(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     made = process_data.handler._application
     made.clear()
 
-    def call(**replaced: str) -> Response:
+    def call(authorization: str = "", **replaced: str) -> Response:
         for name, value in {**stack.process_settings, **replaced}.items():
             monkeypatch.setenv(name, value)
-        return process_data.handler.handle(Event("POST"), None)
+        return process_data.handler.handle(Event("POST", authorization=authorization), None)
 
     yield call
     with suppress(SettingError):
@@ -43,13 +47,14 @@ def process(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
 def query(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Response]]:
     _forget()
 
-    def call(path: str, **replaced: str) -> Response:
+    def call(path: str, authorization: str = "", **replaced: str) -> Response:
         for name, value in {**stack.query_settings, **replaced}.items():
             monkeypatch.setenv(name, value)
-        return query_data.handler.handle(Event("GET", path), None)
+        return query_data.handler.handle(Event("GET", path, authorization), None)
 
     yield call
-    query_data.handler._application.get().close()
+    with suppress(QuerySettingError):
+        query_data.handler._application.get().close()
     _forget()
 
 
@@ -64,7 +69,7 @@ def error(response: Response) -> tuple[int, Any, str]:
     return response.status_code, answer["error"]["code"], answer["error"]["message"]
 
 
-@pytest.mark.parametrize(
+UNAVAILABLE = pytest.mark.parametrize(
     ("replaced", "code", "message"),
     [
         ({"s3_endpoint": "127.0.0.1:1"}, "s3_unavailable", "127.0.0.1:1 can't be reached"),
@@ -75,6 +80,9 @@ def error(response: Response) -> tuple[int, Any, str]:
         ({"postgres_database": "nowhere"}, "postgresql_refused", "nowhere"),
     ],
 )
+
+
+@UNAVAILABLE
 def test_process_data_says_which_backend_is_unavailable(
     process: Callable[..., Response], replaced: dict[str, str], code: str, message: str
 ) -> None:
@@ -118,3 +126,53 @@ def test_a_run_that_failed_is_recorded_and_the_next_one_continues(
     assert process(s3_endpoint="127.0.0.1:1").status_code == 503
     assert roll.sql("select status, error ~ '127.0.0.1:1' from runs") == [["failed", True]]
     assert roll.process()["added"] == 1
+
+
+@UNAVAILABLE
+def test_without_the_token_an_error_names_nothing_of_the_deployment(
+    process: Callable[..., Response],
+    capsys: pytest.CaptureFixture[str],
+    replaced: dict[str, str],
+    code: str,
+    message: str,
+) -> None:
+    for authorization in ("", WRONG):
+        response = process(authorization, **TOKEN, **replaced)
+        assert error(response)[:2] == (503, code)
+        assert response.get_json()["error"]["message"].startswith("details are in the function's log")
+        assert int(response.headers["Retry-After"]) > 0
+        assert message in capsys.readouterr().err
+    assert message in error(process(VALID, **TOKEN, **replaced))[2]
+
+
+def test_without_the_token_a_health_check_names_no_server(query: Callable[..., Response]) -> None:
+    status, code, message = error(query("/healthz", **TOKEN, postgres_port="1"))
+    assert (status, code) == (503, "postgresql_unavailable")
+    assert "127.0.0.1" not in message
+    assert "127.0.0.1:1" in error(query("/healthz", VALID, **TOKEN, postgres_port="1"))[2]
+
+
+def test_without_the_token_a_run_tells_its_status_and_id_alone(roll: Stack, process: Callable[..., Response]) -> None:
+    roll.bucket.put_person("1")
+    roll.bucket.put("2.csv", b"first_name,last_name,birthts\nAda,Secret,soon\n")
+    for number, authorization in enumerate(("", WRONG), start=1):
+        assert process(authorization, **TOKEN).get_json() == {"status": "done", "run_id": number}
+    assert roll.sql("select user_id from users") == [["1"]], "it ran all the same"
+    whole: Any = process(VALID, **TOKEN).get_json()
+    assert (whole["run_id"], whole["listed"], whole["rejections"][0]["object"]) == (3, 2, "2.csv")
+    roll.bucket.clear()
+    assert error(process(**TOKEN))[1:] == (
+        "source_empty",
+        "details are in the function's log, and in this response if the API token is given",
+    )
+    assert roll.bucket.source in error(process(VALID, **TOKEN))[2]
+
+
+def test_functions_without_a_token_serve_nothing(
+    process: Callable[..., Response], query: Callable[..., Response]
+) -> None:
+    closed = {"auth": "", "api_token": ""}
+    for response in (process(**closed), query("/", **closed), query("/healthz", **closed)):
+        status, code, message = error(response)
+        assert (status, code) == (500, "bad_setting")
+        assert message.startswith("api_token is not set: auth=token requires it")

@@ -11,8 +11,7 @@ from infra.local.stack import read_stack
 from tests.stack import ROOT
 
 OPERATORS = {
-    "operator-s3-access-key", "operator-s3-secret-key", "operator-postgres-password", "rollcall-api-token",
-    "seaweedfs.json",
+    "operator-s3-access-key", "operator-s3-secret-key", "operator-postgres-password", "seaweedfs.json",
 }  # fmt: skip
 
 
@@ -31,7 +30,7 @@ def test_there_is_a_file_for_every_secret_of_stack_yml_and_the_operators(
 ) -> None:
     said = make(tmp_path / "made/here", capsys)
     named = {secret for function in read_stack(ROOT, {}).functions for secret in function.secrets}
-    assert len(named) == 6
+    assert len(named) == 7
     assert contents(tmp_path / "made/here").keys() == named | OPERATORS
     for name in named | OPERATORS:
         assert name in said

@@ -7,6 +7,9 @@ import pytest
 from process_data.settings import Settings
 from process_data.shared.storage.errors import SettingError
 from process_data.shared.storage.settings import ObjectsSettings, RecordsSettings, load
+from query_data.settings import Settings as QuerySettings
+from query_data.shared.storage.errors import SettingError as QuerySettingError
+from query_data.shared.storage.settings import load as query_load
 
 REQUIRED = {
     "s3_endpoint": "s3.example:9000",
@@ -15,13 +18,14 @@ REQUIRED = {
     "postgres_host": "db.example",
     "postgres_user": "someone",
     "postgres_password": "hidden-password",
+    "api_token": "hidden-token",
 }
 
 
 def test_defaults_fill_what_is_not_set() -> None:
     settings = load(Settings, REQUIRED)
     assert (settings.s3_endpoint, settings.s3_secure, settings.postgres_port) == ("s3.example:9000", True, 5432)
-    assert (settings.postgres_sslmode, settings.source_bucket, settings.fetch_threads) == ("require", "src", 64)
+    assert (settings.postgres_sslmode, settings.source_bucket, settings.fetch_threads) == ("verify-full", "src", 64)
 
 
 def test_values_are_cast_and_stripped() -> None:
@@ -99,4 +103,28 @@ def test_defaults_obey_their_own_rules() -> None:
         for one in dataclasses.fields(Settings)
         if one.default is not dataclasses.MISSING
     }
-    assert load(Settings, {**REQUIRED, **texts}) == load(Settings, REQUIRED)
+    assert load(Settings, {**texts, **REQUIRED}) == load(Settings, REQUIRED)
+
+
+def test_a_function_is_closed_unless_auth_says_otherwise() -> None:
+    tokenless = {name: value for name, value in REQUIRED.items() if name != "api_token"}
+    for environ in (tokenless, {**tokenless, "auth": "token"}, {**REQUIRED, "api_token": " "}):
+        with pytest.raises(
+            SettingError, match=r"api_token is not set: auth=token requires it .* auth=none gives access"
+        ):
+            load(Settings, environ)
+        with pytest.raises(QuerySettingError, match="api_token is not set"):
+            query_load(QuerySettings, environ)
+    for environ in (tokenless, REQUIRED):
+        assert load(Settings, {**environ, "auth": "none"}).auth == "none"
+    with pytest.raises(SettingError, match=r"auth='None' is not allowed: one of token, none"):
+        load(Settings, {**REQUIRED, "auth": "None"})
+
+
+@pytest.mark.parametrize(
+    ("authority", "off"), [("s3_ca_file", "s3_secure=false"), ("postgres_ca_file", "postgres_sslmode=disable")]
+)
+def test_an_authority_without_tls_is_a_contradiction(authority: str, off: str) -> None:
+    name, value = off.split("=")
+    with pytest.raises(SettingError, match=f"{authority} is set although {off} uses no TLS"):
+        load(Settings, {**REQUIRED, authority: "/ca.pem", name: value})

@@ -1,0 +1,44 @@
+"""What is deployed without a word about it is closed and encrypted, and stays so at the next deploy."""
+
+import pytest
+from process_data.settings import Settings
+
+from infra.local.credentials import MOUNT
+from infra.local.stack import FunctionSpec, read_stack
+from tests.stack import ROOT
+
+FUNCTIONS = read_stack(ROOT, {}).functions
+TOKEN = "rollcall-api-token"
+
+each_function = pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.name)
+
+
+@each_function
+def test_stack_yml_requires_the_token_and_mounts_it(function: FunctionSpec) -> None:
+    assert function.environment["auth"] == "token"
+    assert function.environment["api_token_file"] == f"{MOUNT}{TOKEN}"
+    assert TOKEN in function.secrets
+
+
+@each_function
+def test_stack_yml_requires_tls_with_certificates_that_are_checked(function: FunctionSpec) -> None:
+    names = ("s3_secure", "postgres_sslmode", "s3_ca_file", "postgres_ca_file")
+    assert [function.environment[name] for name in names] == ["true", "verify-full", "", ""]
+
+
+@each_function
+@pytest.mark.parametrize("name", ["AUTH", "API_TOKEN_FILE", "S3_SECURE", "POSTGRES_SSLMODE"])
+def test_an_empty_variable_opens_nothing(function: FunctionSpec, name: str) -> None:
+    [emptied] = [one for one in read_stack(ROOT, {name: ""}).functions if one.name == function.name]
+    assert emptied.environment == function.environment
+
+
+def test_the_code_has_the_same_defaults() -> None:
+    defaults = {name: field.default for name, field in Settings.__dataclass_fields__.items()}
+    assert (defaults["auth"], defaults["s3_secure"], defaults["postgres_sslmode"]) == ("token", True, "verify-full")
+
+
+@pytest.mark.parametrize("document", ["faasd/README.md", "kubernetes/README.md"])
+def test_the_stores_without_tls_are_used_without_it(document: str) -> None:
+    steps = (ROOT / "infra" / document).read_text(encoding="utf-8")
+    assert "export S3_SECURE=false POSTGRES_SSLMODE=disable" in steps.partition(". ./deployment.env")[0]
