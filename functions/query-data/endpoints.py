@@ -176,9 +176,9 @@ def photo(user_id: str, application: Application, event: api.Event) -> Response:
     return rendering.streamed(event, chunks, photos.media_type(key), headers, close)
 
 
-def openapi(_application: Application, event: api.Event) -> Response:
+def openapi(application: Application, event: api.Event) -> Response:
     read_parameters({}, event.query)
-    return api.json_response(description.openapi())
+    return api.json_response(description.openapi(requires_token=application.settings.auth == "token"))
 
 
 def health(application: Application, event: api.Event) -> Response:

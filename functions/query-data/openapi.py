@@ -100,7 +100,7 @@ _ERRORS = {
 _COMMON = ("400", "401", "405", "500", "503")
 
 
-def openapi() -> Schema:
+def openapi(*, requires_token: bool) -> Schema:
     people = _page_of(_reference("Person"))
     people["properties"]["count"] = _COUNT
     paths = {
@@ -126,7 +126,7 @@ def openapi() -> Schema:
         "openapi": "3.1.0",
         "info": {"title": "Rollcall: query-data", "version": VERSION, "description": "Questions about the roll."},
         "servers": [{"url": ".", "description": "where this description comes from"}],
-        "security": [{}, {"bearer": []}, {"basic": []}],
+        "security": [{"bearer": []}, {"basic": []}] if requires_token else [{}],
         "paths": paths,
         "components": {"schemas": _SCHEMAS, "securitySchemes": schemes},
     }

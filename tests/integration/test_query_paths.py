@@ -200,6 +200,16 @@ def test_with_an_api_token_everything_but_healthz_needs_it(roll: Stack, token_re
     assert token_replica.request("GET", "/healthz").status == 200
 
 
+@pytest.mark.parametrize("auth", ["token", "none"])
+def test_the_description_says_whether_a_token_is_required(roll: Stack, token_replica: Any, auth: str) -> None:
+    if auth == "token":
+        described = token_replica.request("GET", "/openapi.json", Authorization=f"Bearer {TOKEN}").json()
+    else:
+        described = get(roll, "/openapi.json").json()
+    assert described["security"] == {"token": [{"bearer": []}, {"basic": []}], "none": [{}]}[auth]
+    assert described["paths"]["/healthz"]["get"]["security"] == [{}]
+
+
 @pytest.fixture(scope="module")
 def token_replica(fresh: Any, stack: Stack) -> Any:
     fresh()

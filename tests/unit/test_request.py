@@ -1,15 +1,13 @@
 """What process-data may be asked for, and by whom."""
 
 import json
-from base64 import b64encode
-from typing import Any
 from urllib.parse import quote_plus
 
 import pytest
 from process_data.keys import MAX_OBJECTS
 from process_data.request import Request, parse_request
 from process_data.runs import Trigger
-from process_data.shared.api import ApiError, require_token
+from process_data.shared.api import ApiError
 from werkzeug.datastructures import Headers, MultiDict
 from werkzeug.urls import iri_to_uri
 from werkzeug.wrappers import Request as HttpRequest
@@ -153,45 +151,3 @@ def test_an_event_takes_no_parameters() -> None:
     event = notification("1.csv")
     event.query = MultiDict({"user_id": "1"})
     assert error_of(event)[:2] == (400, "bad_parameter")
-
-
-def basic(user: str, password: str) -> str:
-    return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
-
-
-def authorized(authorization: str | None) -> Any:
-    return Event() if authorization is None else Event("", b"", Authorization=authorization)
-
-
-@pytest.mark.parametrize(
-    "authorization", ["Bearer s3cret", "bearer s3cret", basic("", "s3cret"), basic("anyone", "s3cret")]
-)
-def test_the_token_authorizes(authorization: str) -> None:
-    require_token(authorized(authorization), "s3cret")
-
-
-@pytest.mark.parametrize(
-    "authorization",
-    [
-        None,
-        "",
-        "Bearer",
-        "Bearer wrong",
-        "Bearer s3cret2",
-        "s3cret",
-        "Basic",
-        "Basic !",
-        basic("s3cret", ""),
-        "Bearer ü",
-    ],
-)
-def test_anything_else_is_unauthorized_and_says_what_is_expected(authorization: str | None) -> None:
-    with pytest.raises(ApiError) as raised:
-        require_token(authorized(authorization), "s3cret")
-    assert raised.value.status == 401
-    assert "Bearer" in raised.value.headers["WWW-Authenticate"]
-    assert "s3cret" not in raised.value.message
-
-
-def test_without_a_configured_token_everyone_is_authorized() -> None:
-    require_token(authorized(None), "")

@@ -1,0 +1,168 @@
+"""Both backends are used with TLS alone unless a setting says otherwise, and only with a valid certificate.
+
+The servers are the stack's own, behind a proxy of the tests' that ends TLS.
+"""
+
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from process_data.shared.storage.errors import SettingError, StorageError, Unavailable
+from process_data.shared.storage.objects import Objects
+from process_data.shared.storage.records import Connection, Pool
+from process_data.shared.storage.settings import ObjectsSettings, RecordsSettings, load
+
+from tests.stack import Stack
+from tests.tls import SSL_REQUEST, Authority, Proxy, terminating
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("tls") / "ours")
+
+
+@pytest.fixture(scope="module")
+def another(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("tls") / "another")
+
+
+@contextmanager
+def postgres(stack: Stack, context: ssl.SSLContext | None) -> Iterator[tuple[Proxy, dict[str, str]]]:
+    """PostgreSQL as localhost, and a function's settings for it that say nothing about TLS."""
+    settings = dict(stack.process_settings)
+    upstream = settings["postgres_host"], int(settings["postgres_port"])
+    with terminating(upstream, context, is_postgres=True) as proxy:
+        del settings["postgres_sslmode"]
+        yield proxy, settings | {"postgres_host": "localhost", "postgres_port": str(proxy.port)}
+
+
+@contextmanager
+def s3(stack: Stack, context: ssl.SSLContext | None) -> Iterator[tuple[Proxy, dict[str, str]]]:
+    """S3 as localhost, and a function's settings for it that say nothing about TLS."""
+    settings = dict(stack.process_settings)
+    host, _, port = settings["s3_endpoint"].rpartition(":")
+    with terminating((host, int(port)), context) as proxy:
+        del settings["s3_secure"]
+        yield proxy, settings | {"s3_endpoint": f"localhost:{proxy.port}"}
+
+
+def connect(settings: Mapping[str, str], **others: str) -> Connection:
+    return Connection(load(RecordsSettings, {**settings, **others}))
+
+
+def list_page(settings: Mapping[str, str], **others: str) -> list[str]:
+    objects = Objects(load(ObjectsSettings, {**settings, **others}))
+    return [found.key for found in objects.list_page(settings["source_bucket"]).objects]
+
+
+@pytest.mark.parametrize("name", ["DNS:localhost", "IP:127.0.0.1"])
+def test_a_certificate_of_the_authority_for_the_name_is_accepted(roll: Stack, ours: Authority, name: str) -> None:
+    roll.bucket.put_person("1")
+    host, context = name.partition(":")[2], ours.certify(name)
+    with postgres(roll, context) as (proxy, settings):
+        with connect(settings, postgres_host=host, postgres_ca_file=str(ours.file)) as connection:
+            assert connection.run("select 1") == [[1]]
+        assert settings["postgres_user"].encode() in proxy.received
+    with s3(roll, context) as (proxy, settings):
+        assert list_page(settings, s3_endpoint=f"{host}:{proxy.port}", s3_ca_file=str(ours.file)) == ["1.csv"]
+
+
+PROBLEMS = pytest.mark.parametrize(
+    ("name", "days", "authority", "reason"),
+    [
+        ("DNS:elsewhere.example", 2, "ours", "Hostname mismatch, certificate is not valid for 'localhost'"),
+        ("DNS:localhost", -1, "ours", "certificate has expired"),
+        ("DNS:localhost", 2, "another", "unable to get local issuer certificate"),
+        ("DNS:localhost", 2, "", "unable to get local issuer certificate"),
+    ],
+    ids=["wrong name", "expired", "unknown authority", "no public authority"],
+)
+
+
+@PROBLEMS
+def test_postgresql_with_an_invalid_certificate_gets_nothing(
+    stack: Stack, ours: Authority, another: Authority, name: str, days: int, authority: str, reason: str
+) -> None:
+    files = {"ours": str(ours.file), "another": str(another.file), "": ""}
+    with postgres(stack, ours.certify(name, days=days)) as (proxy, settings):
+        with pytest.raises(Unavailable, match=f"localhost:{proxy.port} can't be reached: .*{reason}\\.?$") as raised:
+            connect(settings, postgres_ca_file=files[authority])
+        assert raised.value.service == "postgresql"
+        assert proxy.received == b""
+
+
+@PROBLEMS
+def test_s3_with_an_invalid_certificate_gets_nothing(
+    stack: Stack, ours: Authority, another: Authority, name: str, days: int, authority: str, reason: str
+) -> None:
+    files = {"ours": str(ours.file), "another": str(another.file), "": ""}
+    with s3(stack, ours.certify(name, days=days)) as (proxy, settings):
+        with pytest.raises(Unavailable, match=f"localhost:{proxy.port} can't be reached: .*{reason}\\.?$") as raised:
+            list_page(settings, s3_ca_file=files[authority])
+        assert raised.value.service == "s3"
+        assert proxy.received == b""
+
+
+@pytest.mark.parametrize("sslmode", ["", "verify-full", "require"])
+def test_a_postgresql_without_tls_gets_no_password(stack: Stack, sslmode: str) -> None:
+    with postgres(stack, None) as (proxy, settings):
+        with pytest.raises(Unavailable, match=f"localhost:{proxy.port} can't be reached: Server refuses SSL"):
+            connect(settings, postgres_sslmode=sslmode)
+        assert proxy.received == SSL_REQUEST, "neither a password nor a name"
+
+
+def test_an_s3_without_tls_gets_no_request(stack: Stack) -> None:
+    with s3(stack, None) as (proxy, settings):
+        with pytest.raises(Unavailable, match=f"localhost:{proxy.port} can't be reached: SSLError: [^\\]]*$"):
+            list_page(settings)
+        assert settings["s3_access_key"].encode() not in proxy.received
+
+
+def test_require_checks_the_chain_if_an_authority_is_given_and_never_the_name(
+    stack: Stack, ours: Authority, another: Authority
+) -> None:
+    with postgres(stack, ours.certify("DNS:elsewhere.example")) as (proxy, settings):
+        for ca_file in ("", str(ours.file)):
+            with connect(settings, postgres_sslmode="require", postgres_ca_file=ca_file) as connection:
+                assert connection.run("select 1") == [[1]]
+        del proxy.received[:]
+        with pytest.raises(Unavailable, match="unable to get local issuer certificate"):
+            connect(settings, postgres_sslmode="require", postgres_ca_file=str(another.file))
+        assert proxy.received == b""
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no certificate"])
+def test_an_authority_that_is_none_is_a_bad_setting(stack: Stack, tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_bytes(content)
+    with postgres(stack, None) as (proxy, settings):
+        for setting, use in (("postgres_ca_file", connect), ("s3_ca_file", list_page)):
+            with pytest.raises(SettingError, match=f"^{setting}='{file}' can't be used: .*PEM certificates"):
+                use({**settings, "s3_secure": "true"}, **{setting: str(file)})
+        assert proxy.received == b""
+
+
+def test_sessions_stream_and_end_with_tls_as_without(stack: Stack, ours: Authority) -> None:
+    with postgres(stack, ours.certify("DNS:localhost")) as (_, settings):
+        pool = Pool(load(RecordsSettings, settings | {"postgres_ca_file": str(ours.file)}))
+        million = "copy (select generate_series(1, 1000000)) to stdout"
+        with pool.connection() as connection, connection.copy_out(million) as chunks:
+            assert sum(chunk.count(b"\n") for chunk in chunks) == 1_000_000
+        with pool.connection() as again:
+            assert again is connection
+            [[pid]] = again.run("select pg_backend_pid()")
+            with again.copy_out(million) as chunks:
+                next(chunks)
+        with pool.connection() as other:
+            assert other is not again
+            [[second]] = other.run("select pg_backend_pid()")
+        stack.wait_until(lambda: not stack.sql("select from pg_stat_activity where pid = :pid", pid=pid))
+        stack.sql("select pg_terminate_backend(:pid)", pid=second)
+        with pool.connection() as third:
+            assert third.run("select 1") == [[1]]
+        with pytest.raises(StorageError), pool.connection() as last:
+            last.run("select 1 / 0")
+        pool.close()
