@@ -180,7 +180,8 @@ class Connection:
         """
         with suppress(OSError):
             self._connection._usock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            self._connection._usock.shutdown(socket.SHUT_RD)
+            # not TLS's own shutdown, after which the thread would read on without decrypting
+            socket.socket.shutdown(self._connection._usock, socket.SHUT_RD)
 
     def close(self) -> None:
         """End the session; harmless when it has ended already."""
