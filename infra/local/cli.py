@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _up(options: argparse.Namespace, state: State, root: Path) -> int:
+    os.umask(0o077)  # also for the servers: what they make, sockets among it, is this user's alone
     if options.detach:
         return _detach(options, state, root)
 

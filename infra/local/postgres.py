@@ -42,7 +42,8 @@ class Postgres:
     """The server of one state directory.
 
     PostgreSQL refuses to run as root. Root's server therefore runs as another user, who may not be able to
-    enter the clone's directory: its binaries and data live in a home of their own under /var/tmp.
+    enter the state directory: its binaries and data live in a home of their own under /var/tmp, which only root
+    and that user's group may enter.
     """
 
     def __init__(self, state: State, credentials: Credentials) -> None:
@@ -59,7 +60,7 @@ class Postgres:
         """Make the home, the binaries and the database cluster, whichever is not there yet."""
         if self._user:
             remove_abandoned_homes()
-            self._home = _root_home(self._state.directory)
+            self._home = _root_home(self._state.directory, group=self._user[1])
             self._package = _copied_binaries(self._package, self._home)
         self._home.mkdir(exist_ok=True)
         if not self._data.exists():
@@ -175,17 +176,18 @@ def _server_user() -> tuple[int, int]:
     )
 
 
-def _root_home(state: Path) -> Path:
+def _root_home(state: Path, group: int) -> Path:
     """The home that the state directory points to, made if need be; it points back in turn."""
     pointer = state / "postgres-home"
     if not pointer.exists():
         pointer.write_text(str(_HOMES / f"{_HOME_PREFIX}{secrets.token_hex(8)}"), encoding="utf-8")
     home = Path(pointer.read_text(encoding="utf-8"))
     if not home.exists():
-        home.mkdir(mode=0o755)
-        home.chmod(0o755)  # whatever the umask
+        home.mkdir(mode=0o700)
     if home.is_symlink() or home.stat().st_uid != 0:
         raise LocalError(f"{home} is not root's directory: remove {pointer} for a new one")
+    os.chown(home, 0, group)
+    home.chmod(0o750)
     (home / "state").write_text(str(state), encoding="utf-8")
     return home
 

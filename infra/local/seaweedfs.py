@@ -1,4 +1,8 @@
-"""The S3 server: SeaweedFS in one process, on loopback, with an identity for each that needs one."""
+"""The S3 server: SeaweedFS in one process, on loopback, with an identity for each that needs one.
+
+Its master, volume, filer and admin servers know no identities: whoever reached them could read and write every
+object. All of them therefore speak TLS and require the certificate of this server, which no one else has.
+"""
 
 import json
 import os
@@ -12,6 +16,7 @@ import minio
 import minio.error
 import urllib3
 
+from .certificates import make_certificate
 from .credentials import Credentials
 from .ports import LOOPBACK, free_ports, is_free
 from .processes import Command
@@ -37,6 +42,9 @@ _OPTIONS = {
     "master.telemetry": "false",
     "volume.preStopSeconds": "0",
 }
+_CERTIFICATE, _KEY = "internal.crt", "internal.key"
+_GRPC = ("master", "volume", "filer", "s3", "admin", "worker", "client")
+_HTTPS = ("master", "volume", "filer", "admin", "client")
 
 
 class SeaweedFS:
@@ -55,6 +63,11 @@ class SeaweedFS:
 
     def prepare(self) -> None:
         self._directory.mkdir(exist_ok=True)
+        certificate, key = make_certificate("rollcall-seaweedfs", LOOPBACK)
+        (self._directory / _CERTIFICATE).write_bytes(certificate)
+        (self._directory / _KEY).touch(mode=0o600)
+        (self._directory / _KEY).write_bytes(key)
+        (self._directory / "security.toml").write_text(_security(), encoding="utf-8")
         for old in self._directory.glob("m[0-9]*"):  # a master's own state, named by a port it no longer has
             shutil.rmtree(old)
         self._identities = write_identities(self._credentials)
@@ -100,6 +113,14 @@ def write_identities(credentials: Credentials) -> Path:
     for identity in document["identities"]:
         identity["credentials"] = [_keys(credentials, identity["name"])]
     return credentials.write("seaweedfs.json", json.dumps(document))
+
+
+def _security() -> str:
+    """A security.toml that requires the certificate on every port but that of S3; paths are relative to it."""
+    pair = f'cert = "{_CERTIFICATE}"\nkey = "{_KEY}"\n'
+    grpc = f'[grpc]\nca = "{_CERTIFICATE}"\n' + "".join(f"[grpc.{part}]\n{pair}" for part in _GRPC)
+    https = "".join(f'[https.{part}]\n{pair}ca = "{_CERTIFICATE}"\n' for part in _HTTPS)
+    return f"{grpc}{https}enabled = true\n"  # of https.client, the last
 
 
 def _keys(credentials: Credentials, identity: str) -> dict[str, str]:

@@ -33,10 +33,19 @@ class State:
         return f"python3 infra/local {name}{where}"
 
     def create(self) -> None:
+        """Make the directory, or close the one that is there to other users.
+
+        LocalError when it holds something else: closing /tmp, say, would harm others.
+        """
         try:
-            for directory in (self.logs, self.build):
-                directory.mkdir(parents=True, exist_ok=True)
-            self.secrets.mkdir(mode=0o700, exist_ok=True)
+            self.directory.mkdir(parents=True, exist_ok=True)
+            if self.directory != DEFAULT and not self._lock.exists() and any(self.directory.iterdir()):
+                raise LocalError(f"--state {self.directory} holds other files: the stack needs a directory of its own")
+            self.directory.chmod(0o700)
+            self._lock.touch()
+            for directory in (self.logs, self.build, self.secrets):
+                directory.mkdir(exist_ok=True)
+            self.secrets.chmod(0o700)
         except OSError as error:
             raise LocalError(f"--state {self.directory} can't be used: {error.strerror}") from error
 
