@@ -176,9 +176,8 @@ def test_no_port_speaks_grpc_to_a_stranger(exposed: Stack) -> None:
 
 
 def test_every_login_to_postgresql_takes_a_password(exposed: Stack) -> None:
-    settings = exposed.settings | {"postgres_user": "postgres", "postgres_database": "postgres"}
     password = (exposed.state / "secrets" / PASSWORDS["postgres"]).read_text()
-    with connected(settings, postgres_password=password) as connection:
+    with connected(exposed.settings, postgres_user="postgres", postgres_password=password) as connection:
         assert connection.run("select distinct auth_method from pg_hba_file_rules") == [["scram-sha-256"]]
         without = "select rolname from pg_authid where rolcanlogin and rolpassword not like 'SCRAM-SHA-256$%'"
         assert connection.run(f"{without} or rolcanlogin and rolpassword is null") == []
