@@ -53,7 +53,7 @@ def fresh(stack: Stack) -> Callable[[], None]:
 
     def fresh() -> None:
         stack.bucket.clear()
-        stack.sql("truncate users, rejected, runs, segments, hints restart identity")
+        stack.sql("truncate users, erased, rejected, runs, segments, hints restart identity")
         stack.sql("insert into segments (start) values ('')")
         # a state of the data that no other test has had, as query-data keeps what it computed for a state
         stack.sql(

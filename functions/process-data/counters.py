@@ -50,7 +50,7 @@ class RunCounters:
             yield
         finally:
             with self._lock:
-                self.seconds[name] = round(self.seconds[name] + perf_counter() - started_at, 4)
+                self.seconds[name] = round(self.seconds.get(name, 0.0) + perf_counter() - started_at, 4)
 
     def record_listing(self, listing: Listing, reconciled: Reconciled) -> None:
         with self._lock:

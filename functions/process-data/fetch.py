@@ -8,11 +8,12 @@ from .parse import Row, read_row
 from .rejections import Rejection
 from .shared.storage.errors import ObjectMissing, ObjectTooLarge, Refused, Unavailable
 from .shared.storage.objects import Objects
+from .tombstones import Tombstones, brings_back
 
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """The object was removed after it was listed."""
+    """The object was removed, or replaced by one that brings nobody back, after it was listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Unreadable:
 FetchResult = Row | Rejection | Gone | Unreadable
 
 
-def fetch(objects: Objects, bucket: str, user_id: str) -> FetchResult:
+def fetch(objects: Objects, bucket: str, tombstones: Tombstones, user_id: str) -> FetchResult:
     """Fetch and read the CSV of a user."""
     key = csv_key(user_id)
     try:
@@ -37,4 +38,4 @@ def fetch(objects: Objects, bucket: str, user_id: str) -> FetchResult:
         return Unreadable(key, error)
     except ObjectTooLarge as error:  # it was smaller when it was listed
         return too_large(key, error.etag, error.size)
-    return read_row(key, fetched)
+    return read_row(key, fetched) if brings_back(tombstones, user_id, fetched.modified) else Gone()

@@ -8,6 +8,7 @@ from flask import Response
 
 from .application import MAX_REQUESTS, Application
 from .continuation import NotQueued, queue_run
+from .erase import EraseRun
 from .request import Request, parse_request
 from .run import Run
 from .scan import SourceEmpty
@@ -32,7 +33,7 @@ def _render_error(event: api.Event, error: api.ApiError) -> Response:
 @partial(api.handler, render=_render_error)
 def handle(event: api.Event, _context: object) -> Response:
     application = _application.get()
-    if event.body.strip() or event.query:  # cron-connector can send neither, nor a token
+    if event.body.strip() or event.query or event.path.strip("/"):  # cron-connector can send neither, nor a token
         require_access(event, application.settings)
     request = parse_request(event, application.settings.source_bucket)
     with application.requests.place():
@@ -45,7 +46,7 @@ def handle(event: api.Event, _context: object) -> Response:
 
 
 def _run(application: Application, request: Request) -> dict[str, Any]:
-    run = Run(application, request)
+    run = EraseRun(application, request) if request.erase else Run(application, request)
     try:
         summary = run.execute()
     except SourceEmpty as error:
@@ -53,7 +54,7 @@ def _run(application: Application, request: Request) -> dict[str, Any]:
         raise api.ApiError(503, "source_empty", message) from error
     finally:
         _log_problems(run, request)
-    log("info", "run", call_id=request.call_id, **{key: value for key, value in summary.items() if key != "rejections"})
+    log("info", "run", call_id=request.call_id, **run.recorded)
     return summary
 
 
@@ -80,8 +81,7 @@ def _log_problems(run: Run, request: Request) -> None:
             call_id=request.call_id,
             object=rejection.object,
             line=rejection.line,
-            code=rejection.code,
-            message=rejection.message,
+            code=rejection.code,  # the message quotes what the file has
         )
     for failure in run.counters.failures:
         log("warning", "unreadable", call_id=request.call_id, object=failure.key, message=str(failure.error))

@@ -16,6 +16,7 @@ class Listing:
     """
 
     csvs: dict[str, str] = field(default_factory=dict)  # ETags
+    modified: dict[str, str] = field(default_factory=dict)  # Last-Modified of CSVs, of those too large as well
     photos: dict[str, str] = field(default_factory=dict)  # keys
     rejections: list[Rejection] = field(default_factory=list)
     keys: int = 0  # objects and folders
@@ -34,10 +35,12 @@ class Listing:
                 self.ignored += 1
         elif kind == "photo":
             self.photos[user_id] = info.key  # .jpeg < .jpg < .png, the preferred one last
-        elif info.size > CONTENT_LIMIT:
-            self.rejections.append(too_large(info.key, info.etag, info.size))
         else:
-            self.csvs[user_id] = info.etag
+            self.modified[user_id] = info.modified
+            if info.size > CONTENT_LIMIT:
+                self.rejections.append(too_large(info.key, info.etag, info.size))
+            else:
+                self.csvs[user_id] = info.etag
 
 
 def _bad_name(info: ObjectInfo) -> Rejection:

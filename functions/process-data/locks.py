@@ -3,12 +3,13 @@
 Each lock belongs to a session and ends with it:
 
     run       held while a run is in progress, so that others can tell that its process lives
-    segment   held by the one writer of the segment's users, rejections and hints
+    segment   held by the one writer of the segment's users, rejections, tombstones and hints
     export    held by whoever writes the result bucket
 
 A session first holds its run, then one segment (its neighbour's too while it merges both), then no segment but
 the export. Segments and the export are only tried, never waited for, so runs cannot deadlock. Of the rows that
-other sessions write too, those of outputs, a statement locks 'output.csv' before 'rejected.csv'.
+other sessions write too, those of outputs, a statement locks 'output.csv' before 'rejected.csv' before
+'erased.csv'.
 """
 
 from .shared.storage.records import Connection

@@ -1,7 +1,7 @@
 """The objects in the result bucket: each a consistent snapshot of a table, replaced in one PUT when it changed."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -10,14 +10,18 @@ from . import locks
 from .application import Application
 from .deadline import GRACE, Deadline
 from .parallel import ParallelCalls
+from .shared.log import log
+from .shared.storage.errors import Refused
 from .shared.storage.objects import Objects
 from .shared.storage.records import Connection
 
 OUTPUT = "output.csv"
 REJECTED = "rejected.csv"
+ERASED = "erased.csv"
 
 _HEADERS = {
     REJECTED: "object,line,code,message,first_seen,last_seen",
+    ERASED: "user_id,erased_at,csv_modified",
     OUTPUT: "user_id,first_name,last_name,birthts,img_path",
 }
 
@@ -28,15 +32,35 @@ def _quote(column: str) -> str:
     return f"""case when {special} then '"' || replace({column}, '"', '""') || '"' else {column} end"""
 
 
+_FORMULA_PREFIXES = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+
+
+def _neutralise(column: str) -> str:
+    """SQL for text that no spreadsheet runs as a formula: an apostrophe goes before it."""
+    return f"""
+    (case when left({column}, 1) in {_FORMULA_PREFIXES} or left({column}, 1) in (E'\\t', E'\\r', E'\\n')
+    then '''' || {column} else {column} end)"""
+
+
 # The lines of some rows, joined by PostgreSQL: a row at a time costs Python more than all the rest of an export.
 _ROWS = 5000
 _LINES = {
     REJECTED: f"""
 select string_agg(
-    concat_ws(',', {_quote("object")}, coalesce(line::text, ''), code, {_quote("message")}, first_seen, last_seen),
+    concat_ws(',', {_quote("object_text")}, coalesce(line::text, ''), code, {_quote("message_text")}, first_seen, last_seen),
     E'\n' order by object
 ), max(object), count(*)
-from (select * from rejected where object > :after order by object limit {_ROWS}) as chunk
+from (
+    select *, {_neutralise("object")} as object_text, {_neutralise("message")} as message_text
+    from rejected where object > :after order by object limit {_ROWS}
+) as chunk
+""",  # noqa: S608 - interpolates module constants
+    ERASED: f"""
+select string_agg(
+    concat_ws(',', user_id, erased_at, coalesce(csv_modified::text, '')),
+    E'\n' order by user_id
+), max(user_id), count(*)
+from (select * from erased where user_id > :after order by user_id limit {_ROWS}) as chunk
 """,  # noqa: S608 - interpolates module constants
     OUTPUT: f"""
 select string_agg(
@@ -69,6 +93,15 @@ _MARK_WRITTEN = """
 update outputs
 set written = :changed, rows = :rows, etag = :etag, seconds = :seconds, written_at = clock_timestamp()
 where object = :object
+"""
+
+
+_KNOWN_ETAG = "select etag from outputs where object = :object"
+
+_ADOPT = """
+update outputs
+set etag = :etag, changed = changed + 1
+where object = :object and etag is not distinct from :known
 """
 
 
@@ -116,6 +149,8 @@ def export(application: Application, connection: Connection, deadline: Deadline,
         ).collect(lambda: deadline.remaining_with(GRACE), connection.keep_alive)
         if len(etags) < len(_HEADERS) or None in etags:
             return describe(connection, bucket)
+        if dict(zip(_HEADERS, etags, strict=True))[ERASED] not in ("", known_etag(connection, ERASED)):
+            return replace(describe(connection, bucket), pending=True)  # first a run has to apply it
         outputs = [
             _export(connection, application.objects, bucket, output, etag, urgent=urgent)
             for output, etag in zip(_HEADERS, etags, strict=True)
@@ -129,6 +164,17 @@ def describe(connection: Connection, bucket: str) -> Output:
     """What is known of output.csv without asking S3."""
     state = _read_state(connection, OUTPUT)
     return Output(f"{bucket}/{OUTPUT}", state.rows, written=False, pending=state.changed != state.written)
+
+
+def known_etag(connection: Connection, output: str) -> str | None:
+    """ETag of the object that was written last, or adopted."""
+    [[etag]] = connection.run(_KNOWN_ETAG, object=output)
+    return None if etag is None else str(etag)
+
+
+def adopt(connection: Connection, output: str, known: str | None, etag: str) -> None:
+    """The table has all that an object has which something else wrote: the next export may replace it."""
+    connection.run(_ADOPT, object=output, known=known, etag=etag)
 
 
 def _read_state(connection: Connection, output: str) -> _State:
@@ -153,11 +199,23 @@ def _export(
             return Output(name, state.rows, written=False, pending=False)
         if not urgent and not state.is_due:
             return Output(name, state.rows, written=False, pending=True)
+        _abort_uploads(objects, bucket, output)
         lines = _Lines(connection, output)
         etag = objects.put(bucket, output, lines, content_type="text/csv; charset=utf-8")
     seconds = perf_counter() - started_at
     connection.run(_MARK_WRITTEN, changed=state.changed, rows=lines.rows, etag=etag, seconds=seconds, object=output)
     return Output(name, lines.rows, written=True, pending=False)
+
+
+def _abort_uploads(objects: Objects, bucket: str, output: str) -> None:
+    """Abort what exports have left that were killed, with parts of the data. Who exports now is the only one to."""
+    try:
+        number = objects.abort_uploads(bucket, output)
+    except Refused as error:
+        log("warning", "uploads_not_aborted", message=str(error))
+        return
+    if number:
+        log("warning", "uploads_aborted", object=output, number=number)
 
 
 class _Lines:

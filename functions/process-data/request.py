@@ -23,7 +23,8 @@ _BOOLEANS = {"0": False, "false": False, "1": True, "true": True}
 class Request:
     """Scan the whole bucket, or only the `objects` if there are any: a CSV stands for its user.
 
-    `since` is the tick of the run that this one continues; `fan_out` is how many runs to queue instead of running.
+    With `erase` the users are erased instead. `since` is the tick of the run that this one continues; `fan_out` is how
+    many runs to queue instead of running.
     """
 
     trigger: Trigger
@@ -32,16 +33,20 @@ class Request:
     since: int | None = None
     fan_out: int = 0
     accept_empty: bool = False
+    erase: bool = False
 
 
 def parse_request(event: Event, source_bucket: str) -> Request:
     """Check the request; ApiError says what is invalid and what is expected."""
-    if event.path.strip("/"):
+    path = event.path.strip("/")
+    if path not in ("", "erase"):
         raise ApiError(404, "not_found", f"there is no {event.path} here; POST / runs the pipeline")
     require_method(event, ["POST"])
     call_id = event.headers.get("X-Call-Id", "")[:_MAX_CALL_ID] or None
     if len(event.body) > _BODY_LIMIT:
         raise ApiError(413, "too_large", f"the body has {len(event.body)} bytes; at most {_BODY_LIMIT} are allowed")
+    if path == "erase":
+        return _parse_erasure(event, call_id)
     if event.body.strip():
         if event.query:
             raise ApiError(400, "bad_parameter", "an event notification takes no parameters")
@@ -58,9 +63,7 @@ def _from_parameters(event: Event, call_id: str | None) -> Request:
     query = event.query
     users, accept_empty = query.getlist("user_id"), query.get("accept_empty", "0")
     since, fan_out = query.get("since"), query.get("fan_out")
-    for user_id in users:
-        if not is_user_id(user_id):
-            raise _bad_parameter("user_id", f"invalid user_id={user_id!r}: expected 1 to 18 digits")
+    _check_user_ids(users)
     if since is not None and not _TICK.fullmatch(since):
         raise _bad_parameter("since", f"invalid since={since!r}: expected a number that a run was given")
     if fan_out is not None and not _FAN_OUT.fullmatch(fan_out):
@@ -78,6 +81,24 @@ def _from_parameters(event: Event, call_id: str | None) -> Request:
         fan_out=int(fan_out or 0),
         accept_empty=_BOOLEANS[accept_empty.lower()],
     )
+
+
+def _parse_erasure(event: Event, call_id: str | None) -> Request:
+    if event.body.strip():
+        raise ApiError(400, "bad_body", "invalid body: an erasure takes none, users are named by user_id")
+    if unknown := event.query.keys() - {"user_id"}:
+        raise _bad_parameter(min(unknown), f"unknown parameter {min(unknown)!r}; expected user_id")
+    users = event.query.getlist("user_id")
+    if not users:
+        raise _bad_parameter("user_id", f"user_id is missing; expected 1 to {MAX_OBJECTS} of them")
+    _check_user_ids(users)
+    return Request(Trigger.HTTP, call_id, _check_number({csv_key(user_id) for user_id in users}), erase=True)
+
+
+def _check_user_ids(users: Iterable[str]) -> None:
+    for user_id in users:
+        if not is_user_id(user_id):
+            raise _bad_parameter("user_id", f"invalid user_id={user_id!r}: expected 1 to 18 digits")
 
 
 def _event_objects(body: bytes, bucket: str) -> set[str]:

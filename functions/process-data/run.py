@@ -5,13 +5,13 @@ it, and look for hints that came meanwhile. Runs of any number of replicas share
 knowing of each other.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from random import uniform
 from threading import Thread
 from typing import Any
 
-from . import hints, outputs, rejections, segments
+from . import hints, outputs, rejections, restore, segments
 from .application import Application
 from .continuation import NotQueued, queue_run
 from .counters import RunCounters
@@ -89,13 +89,19 @@ class Run:
         if remaining or is_behind or self.counters.unreadable:
             self._record.status = Status.PARTIAL
         continued = self._is_whole and bool(remaining or is_behind) and self._continue(connection)
-        self._record.summary = self._summary(connection, remaining, output, continued=continued)
-        return {
-            "status": self._record.status,
-            "run_id": self._record.id,
-            "trigger": self._record.trigger,
-            **self._record.summary,
-        }
+        summary = self._summary(connection, remaining, output, continued=continued)
+        # what rejections quote of files is kept in their table alone, where it is erased with their users
+        self._record.summary = {name: value for name, value in summary.items() if name != "rejections"}
+        return self._response(summary)
+
+    def _response(self, summary: Mapping[str, Any]) -> dict[str, Any]:
+        record = self._record
+        return {"status": record.status, "run_id": record.id, "trigger": record.trigger, **summary}
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """What was recorded of a run that has ended: it names nobody."""
+        return self._response(self._record.summary)
 
     def _start(self, connection: Connection) -> None:
         """Note when the run began to look at the bucket, and what it was given."""
@@ -103,6 +109,9 @@ class Run:
         self._since = now if self._since is None else min(self._since, now)
         if self._objects is not None:
             hints.add(connection, self._objects)
+        restore.apply_lost(
+            self._application, connection, self._deadline, lambda segment: self._rescan(connection, segment)
+        )
 
     def _export(self, connection: Connection, *, urgent: bool) -> Output:
         if self._ran_out_of_time and not self.counters.progressed:  # S3 does not respond
@@ -114,9 +123,7 @@ class Run:
 
         What is due comes first: a scan covers the hints, and a hint that can't be scanned holds nothing up.
         """
-        scanner = Scanner(
-            self._application, connection, self._deadline, self.counters, accept_empty=self._request.accept_empty
-        )
+        scanner = self._scanner(connection)
         while not self._deadline.expired:
             if self._is_whole and (segment := segments.claim(connection, self._tick, self.failed_segments)):
                 self._scan(connection, scanner, segment)
@@ -126,6 +133,15 @@ class Run:
                 return
             else:
                 self._wait()
+
+    def _scanner(self, connection: Connection) -> Scanner:
+        return Scanner(
+            self._application, connection, self._deadline, self.counters, accept_empty=self._request.accept_empty
+        )
+
+    def _rescan(self, connection: Connection, segment: Segment) -> None:
+        """Scan what was hinted while this session held a segment that it has released."""
+        self._scan_hinted(connection, self._scanner(connection), segments.claim_again(connection, segment))
 
     def _wait(self) -> None:
         """Wait a moment for what is held, or for a helper to end: it is probably the one that holds it."""

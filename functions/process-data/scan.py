@@ -6,6 +6,10 @@ one writer at a time, and what a writer read from the bucket, it read after the 
 session that was lost has lost the lock and cannot commit either. Hence a row is never replaced by something that is
 older than what the row shows, and the scan that is last to begin after the bucket came to rest leaves what the
 bucket holds, whatever came before it. A scan that ends early leaves its segment, or the rest of it, in line.
+
+Who erases somebody holds the segment too, from before the CSV's Last-Modified is read until after the tombstone is
+stored. So what a scan finds in the table of tombstones stands until it has stored, and a CSV that was there when its
+user was erased is, for every later scan, not there.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,6 +35,7 @@ from .shared.storage.errors import Unavailable
 from .shared.storage.objects import MAX_PAGE, ListingPage
 from .shared.storage.records import Connection
 from .store import store
+from .tombstones import Tombstones, drop_erased
 
 T = TypeVar("T")
 
@@ -126,15 +131,16 @@ class Scanner:
         if listing.keys == listing.folders and not self._accept_empty:
             self._check_not_emptied()
         with counters.stage("reconcile"):
+            tombstones = drop_erased(connection, scope, listing)
             reconciled = reconcile(connection, scope, listing, settings.source_bucket, _now())
         counters.record_listing(listing, reconciled)
         pending = reconciled.pending
         with self._application.fetching(self, len(pending)):
-            done = self._fetch_and_store(pending, listing.photos)
+            done = self._fetch_and_store(pending, listing.photos, tombstones)
         counters.record_left(len(pending) - done)
         return pending[done] if done < len(pending) else None
 
-    def _fetch_and_store(self, user_ids: list[str], photos: Mapping[str, str]) -> int:
+    def _fetch_and_store(self, user_ids: list[str], photos: Mapping[str, str], tombstones: Tombstones) -> int:
         """Fetch, check and store these users, batch by batch; returns how many of them there was time for.
 
         While one batch is stored the next one is fetched.
@@ -146,8 +152,8 @@ class Scanner:
             for batch, next_batch in zip_longest(batches, batches[1:]):
                 if self._deadline.expired and counters.progressed:
                     break
-                current = upcoming or self._fetch(batch)
-                upcoming = self._fetch(next_batch) if next_batch and not self._deadline.expired else None
+                current = upcoming or self._fetch(batch, tombstones)
+                upcoming = self._fetch(next_batch, tombstones) if next_batch and not self._deadline.expired else None
                 with counters.stage("fetch"):
                     results = self._collect(batch, current)
                 with counters.stage("parse"):
@@ -164,8 +170,8 @@ class Scanner:
                 upcoming.cancel()
         return done
 
-    def _fetch(self, user_ids: list[str]) -> ParallelCalls[str, FetchResult]:
-        fetch_one = partial(fetch, self._objects, self._settings.source_bucket)
+    def _fetch(self, user_ids: list[str], tombstones: Tombstones) -> ParallelCalls[str, FetchResult]:
+        fetch_one = partial(fetch, self._objects, self._settings.source_bucket, tombstones)
         return ParallelCalls(self._fetches, self._settings.fetch_threads, fetch_one, user_ids)
 
     def _collect(self, user_ids: list[str], calls: ParallelCalls[str, FetchResult]) -> list[FetchResult]:

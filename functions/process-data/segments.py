@@ -26,18 +26,22 @@ where pg_try_advisory_lock(:space, id)
 limit 1
 """
 
-_HINTED = """
+_AROUND = """
 select id from (
     select distinct id
-    from (select object from hints where {condition} order by object limit 1000) as named
+    from ({objects}) as named
     cross join lateral (select id from segments where start < object order by start desc limit 1) as segment
     where id <> all(cast(:skip as int[]))
 ) as hinted
 where pg_try_advisory_lock(:space, id)
 limit 1
 """
-_ANY_HINTED = _HINTED.format(condition="true")
-_NAMED_HINTED = _HINTED.format(condition="object in (select value from json_array_elements_text(:objects))")
+_HINTED = "select object from hints where {} order by object limit 1000"
+_ANY_HINTED = _AROUND.format(objects=_HINTED.format("true"))
+_NAMED_HINTED = _AROUND.format(
+    objects=_HINTED.format("object in (select value from json_array_elements_text(:objects))")
+)
+_NAMED = _AROUND.format(objects='select value collate "C" as object from json_array_elements_text(:objects)')
 
 # Without hints the lock is not even tried. PostgreSQL may evaluate the conditions on a row in any order, so no row is
 # asked for: beside `id = :id` the function would lock other segments in passing.
@@ -142,6 +146,14 @@ def claim_hinted(connection: Connection, skip: Collection[int], objects: Sequenc
         if objects is None
         else connection.run(_NAMED_HINTED, objects=json.dumps(list(objects)), **parameters)
     ):
+        if segment := _read(connection, rows[0][0]):
+            return segment
+    return None
+
+
+def claim_around(connection: Connection, objects: Sequence[str]) -> Segment | None:
+    """Take a segment that has some of the objects; None when all of those are held."""
+    while rows := connection.run(_NAMED, space=locks.SEGMENT, skip=[], objects=json.dumps(objects)):
         if segment := _read(connection, rows[0][0]):
             return segment
     return None

@@ -9,6 +9,7 @@ from .changes import take_number
 from .parse import Row
 from .rejections import Rejection
 from .shared.storage.records import Connection
+from .tombstones import DELETE_RETURNED
 
 _STORE = f"""
 with batch as (
@@ -45,6 +46,10 @@ with batch as (
     {rejections.DELETE_ACCEPTED}
 ), rejected_number as (
     {take_number("rejected.csv", "resolved")}
+), returned as (
+    {DELETE_RETURNED}
+), erased_number as (
+    {take_number("erased.csv", "returned")}
 )
 select
     count(*) filter (where outcome = 'added'),

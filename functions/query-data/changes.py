@@ -1,8 +1,8 @@
-"""The changes of users since a cursor, in the order in which they were committed.
+"""The changes of users since a cursor, erasures included, in the order in which they were committed.
 
-A cursor is a place in that order, (users.changed, user_id), and the database that it belongs to. Nothing can be
-committed behind a place that was served: process-data takes the numbers of `changed` under a lock that it holds until
-it has committed. A user who changes again moves to the end. So whoever follows the cursors misses nothing.
+A cursor is a place in that order, (changed, user_id) of users and erased, and the database that it belongs to. Nothing
+can be committed behind a place that was served: process-data takes the numbers of `changed` under a lock that it holds
+until it has committed. A user who changes again moves to the end. So whoever follows the cursors misses nothing.
 
 Another or restored database has an order of its own. What identifies it changes with the cluster, with a base backup
 that was restored (a new timeline), with a copy of the database and with a dump that was restored (a new file of the
@@ -26,14 +26,24 @@ _KIND = "changes"
 
 _READ = """
 with page as materialized (
-    select
-        changed, user_id,
-        (
-            select row_to_json(person)::text
-            from (select id, user_id, first_name, last_name, birthdate, birthts, img_path) as person
-        ) as line
-    from users
-    where (changed, user_id) > (cast(:number as bigint), cast(:user_id as text))
+    (
+        select
+            changed, user_id,
+            (
+                select row_to_json(person)::text
+                from (select id, user_id, first_name, last_name, birthdate, birthts, img_path) as person
+            ) as line
+        from users
+        where (changed, user_id) > (cast(:number as bigint), cast(:user_id as text))
+        order by changed, user_id
+        limit :limit
+    ) union all (
+        select changed, user_id, json_build_object('user_id', user_id, 'deleted', true)::text
+        from erased
+        where (changed, user_id) > (cast(:number as bigint), cast(:user_id as text))
+        order by changed, user_id
+        limit :limit
+    )
     order by changed, user_id
     limit :limit
 ), last as (

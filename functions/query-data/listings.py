@@ -38,7 +38,7 @@ RUNS = Listing(
         "started_at",
         "finished_at",
         "status",
-        "summary - 'rejections' as summary",
+        "summary",
         "error",
     ),
     Order("-id", "id", "bigint", "id", tie_type="bigint", descending=True),

@@ -50,7 +50,12 @@ _PERSON: dict[str, Schema] = {
 
 _SCHEMAS = {
     "Person": _object(_PERSON | {"age": {"type": "number", "description": "years, today in UTC"}}),
-    "Change": _object(_PERSON),
+    "Change": {
+        "anyOf": [
+            _object(_PERSON),
+            _object({"user_id": _PERSON["user_id"], "deleted": {"type": "boolean", "const": True}}),
+        ]
+    },
     "Rejected": _object(
         {
             "object": _TEXT,

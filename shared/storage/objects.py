@@ -40,11 +40,12 @@ _RETRIES = urllib3.Retry(
 
 
 class ObjectInfo(NamedTuple):
-    """One object of a listing. `size` is in bytes."""
+    """One object of a listing. `size` is in bytes, `modified` as S3 sent it: ISO 8601, UTC."""
 
     key: str
     etag: str
     size: int
+    modified: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,22 @@ class Objects:
         except ObjectMissing:
             return ""
 
+    def modified(self, bucket: str, key: str) -> datetime | None:
+        """The object's Last-Modified; None when there is no such object."""
+        try:
+            with self._translated(bucket, key):
+                modified = self._client.stat_object(bucket_name=bucket, object_name=key).last_modified
+        except ObjectMissing:
+            return None
+        if modified is None:
+            raise Unavailable("s3", f"S3 at {self._endpoint} answered without a Last-Modified")
+        return modified
+
+    def abort_uploads(self, bucket: str, key: str) -> int:
+        """Abort the multipart uploads of the object that were not completed; returns how many there were."""
+        with self._translated(bucket):
+            return self._client.abort_uploads(bucket, key)
+
     @contextmanager
     def _translated(self, bucket: str, key: str = "") -> Iterator[None]:
         """Turn the libraries' exceptions into ours."""
@@ -200,11 +217,18 @@ class _Client(Minio):
             query["start-after"] = start_after
         return self._execute("GET", bucket, query_params=dict(query)).data
 
+    def abort_uploads(self, bucket: str, key: str) -> int:
+        """Those of exactly this key, up to a thousand."""
+        found = [one for one in self._list_multipart_uploads(bucket, prefix=key).uploads if one.object_name == key]
+        for upload in found:
+            self._abort_multipart_upload(bucket, key, str(upload.upload_id))
+        return len(found)
+
 
 # Each is one element of ListBucketResult, S3's answer to ListObjectsV2: parsing it as XML costs five times as much.
 _ELEMENTS = {
     name: re.compile(rb"<%s>([^<]*)</%s>" % (name.encode(), name.encode()))
-    for name in ("Key", "Size", "EncodingType", "IsTruncated", "NextContinuationToken")
+    for name in ("Key", "Size", "LastModified", "EncodingType", "IsTruncated", "NextContinuationToken")
 }
 _QUOTE = rb"(?:\"|&#34;|&quot;)?"
 _ELEMENTS["ETag"] = re.compile(rb"<ETag>%s([^<]*?)%s</ETag>" % (_QUOTE, _QUOTE))
@@ -222,15 +246,15 @@ def _parse_page(xml: bytes) -> ListingPage:
     def text(name: str) -> str:
         return "".join(texts(_ELEMENTS[name]))
 
-    keys, etags, sizes = (texts(_ELEMENTS[name]) for name in ("Key", "ETag", "Size"))
+    keys, etags, sizes, times = (texts(_ELEMENTS[name]) for name in ("Key", "ETag", "Size", "LastModified"))
     folders = texts(_FOLDER)
     if text("EncodingType") == "url":  # a service is asked to escape keys, and says whether it did
         keys = [_unquote(key) if "%" in key or "+" in key else key for key in keys]
         folders = [_unquote(folder) for folder in folders]
-    if not len(keys) == len(etags) == len(sizes) == xml.count(b"<Contents>"):
-        raise Unavailable("s3", "S3 sent a listing in which an object lacks its key, ETag or size")
+    if not len(keys) == len(etags) == len(sizes) == len(times) == xml.count(b"<Contents>"):
+        raise Unavailable("s3", "S3 sent a listing in which an object lacks its key, ETag, size or LastModified")
     try:
-        objects = [ObjectInfo(*item) for item in zip(keys, etags, map(int, sizes), strict=True)]
+        objects = [ObjectInfo(*item) for item in zip(keys, etags, map(int, sizes), times, strict=True)]
     except ValueError as error:
         raise Unavailable("s3", f"S3 sent a listing with a size that is no number: {error}") from error
     token = text("NextContinuationToken") if text("IsTruncated") == "true" else None

@@ -36,7 +36,7 @@ from (
 
 def reset(stack: Stack) -> None:
     """Empty the tables as they are before the first run; the objects stay."""
-    stack.sql("truncate users, rejected, runs, segments, hints restart identity")
+    stack.sql("truncate users, erased, rejected, runs, segments, hints restart identity")
     stack.sql("insert into segments (start) values ('')")
     stack.sql("update outputs set changed = 1, written = 0, rows = 0, etag = null, seconds = 0, written_at = null")
 

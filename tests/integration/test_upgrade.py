@@ -18,7 +18,7 @@ from tests.stack import Stack
 VERSION_1 = ("0001_roll", "0002_overlap", "0003_questions")
 
 DROP = """
-drop table users, rejected, runs, outputs, migrations, segments, hints cascade;
+drop table users, erased, rejected, runs, outputs, migrations, segments, hints cascade;
 drop sequence ticks
 """
 
@@ -79,7 +79,7 @@ def test_people_and_rejections_are_kept_and_nothing_is_read_again(roll: Stack, v
             prefix=prefix,
             status=status,
         )
-    assert migrate(version_1) == ["0004_segments", "0005_changes"]
+    assert migrate(version_1) == ["0004_segments", "0005_changes", "0006_erased"]
     assert version_1.run("select scope from runs order by id") == [["bucket"], ["users"], ["users"]]
     assert version_1.run("select start, keys from segments") == [["", 1]]
     assert version_1.run("select object, rules, retry_after from rejected order by object") == [

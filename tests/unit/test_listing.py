@@ -26,7 +26,7 @@ TOKEN = b"<NextContinuationToken>a&amp;b</NextContinuationToken>"
 
 
 def test_a_page_has_objects_folders_and_a_token() -> None:
-    objects = [ObjectInfo("a+b\udcff.csv", "e", 5)]
+    objects = [ObjectInfo("a+b\udcff.csv", "e", 5, "2026-01-01T00:00:00Z")]
     assert _parse_page(PAGE % (b"false", b"")) == ListingPage(objects, ["f f/"], None)
     assert _parse_page(PAGE % (b"true", TOKEN)) == ListingPage(objects, ["f f/"], "a&b")
     assert _parse_page(PAGE % (b"false", TOKEN)).token is None
@@ -36,7 +36,7 @@ def test_a_page_has_objects_folders_and_a_token() -> None:
 def test_keys_that_a_service_does_not_encode_are_read_as_they_are() -> None:
     plain = (PAGE % (b"false", b"")).replace(b"<EncodingType>url</EncodingType>", b"")
     page = _parse_page(plain.replace(b"a%2Bb%FF.csv", b"a+b%41&amp;&lt;.csv"))
-    assert page.objects == [ObjectInfo("a+b%41&<.csv", "e", 5)]
+    assert page.objects == [ObjectInfo("a+b%41&<.csv", "e", 5, "2026-01-01T00:00:00Z")]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def pages(
         begin = 0 if token is None else int(token)
         end = begin + next(size_of_page)
         names = entries[begin:end]
-        objects = [ObjectInfo(name, f"etag of {name}", 1) for name in names if not name.endswith("/")]
+        objects = [ObjectInfo(name, f"etag of {name}", 1, "") for name in names if not name.endswith("/")]
         folders = [name for name in names if name.endswith("/")]
         return ListingPage(objects, folders, str(end) if end < len(entries) else None)
 
@@ -148,7 +148,7 @@ class InMemory:
 
     def list_page(self, bucket: str, *, prefix: str, limit: int) -> ListingPage:
         names = [key for key in self._keys if key.startswith(prefix) and "/" not in key][:limit]
-        return ListingPage([ObjectInfo(name, f"etag of {name}", 1) for name in names], [], None)
+        return ListingPage([ObjectInfo(name, f"etag of {name}", 1, "") for name in names], [], None)
 
 
 def list_segment(
@@ -244,7 +244,7 @@ def test_a_key_that_is_not_representable_is_ignored(key: str) -> None:
 @pytest.mark.parametrize(("size", "is_accepted"), [(64 * 1024, True), (64 * 1024 + 1, False)])
 def test_a_csv_of_64_kib_is_accepted_by_its_size_and_a_larger_one_is_not(size: int, is_accepted: bool) -> None:
     listing = Listing()
-    listing.add(ObjectInfo("1.csv", "e", size))
+    listing.add(ObjectInfo("1.csv", "e", size, ""))
     assert listing.csvs == ({"1": "e"} if is_accepted else {})
     assert [(rejection.object, rejection.code) for rejection in listing.rejections] == (
         [] if is_accepted else [("1.csv", "too_large")]

@@ -1,0 +1,143 @@
+"""Tombstones: who was erased. Neither the CSV that was there at that time nor a restored database brings them back.
+
+A CSV that S3 says is newer does: its Last-Modified is compared with that of the CSV at the time, never with a clock
+of another machine. A person has a row in `users` or a tombstone, not both, and only the holder of the person's
+segment writes either.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from .changes import take_number
+from .keys import user_of
+from .listing import Listing
+from .scope import Scope
+from .shared.storage.errors import Unavailable
+from .shared.storage.records import Connection
+
+Tombstones = dict[str, datetime | None]
+"""Last-Modified of the CSV, None where there was none, by user_id."""
+
+_EXIST = "select exists (select from erased where {users})"
+
+_READ = """
+select user_id, csv_modified
+from erased
+where user_id in (select value collate "C" from json_array_elements_text(:user_ids))
+"""
+
+# The rows of outputs are locked in their order: each of the numbers needs the one before it.
+_ERASE = f"""
+with batch as materialized (
+    select user_id collate "C" as user_id, erased_at, csv_modified
+    from json_to_recordset(:tombstones) as r (user_id text, erased_at timestamptz, csv_modified timestamptz)
+), known as materialized (
+    select batch.*, users.user_id is not null as has_row,
+        users.user_id is not null or rejected.object is not null or erased.user_id is not null as is_known,
+        erased.user_id is not null and erased.csv_modified is not distinct from batch.csv_modified as is_erased
+    from batch
+    left join users using (user_id)
+    left join erased using (user_id)
+    left join rejected on rejected.object = batch.user_id || '.csv'
+), changes as materialized (
+    select * from known where has_row or not is_erased
+), number as (
+    {take_number("output.csv", "changes")}
+), tombstones as (
+    insert into erased (user_id, erased_at, csv_modified, changed)
+    select user_id, coalesce(erased_at, now()), csv_modified, number.changed
+    from changes cross join number
+    order by user_id
+    on conflict (user_id) do update
+    set erased_at = excluded.erased_at, csv_modified = excluded.csv_modified, changed = excluded.changed
+    returning user_id
+), deleted as (
+    delete from users using tombstones where users.user_id = tombstones.user_id
+), resolved as (
+    delete from rejected using known
+    where object = known.user_id || '.csv' and (select count(*) from tombstones) >= 0
+    returning object
+), rejected_number as (
+    {take_number("rejected.csv", "resolved")}
+), mirrored as (
+    select from tombstones where (select count(*) from rejected_number) >= 0
+), erased_number as (
+    {take_number("erased.csv", "mirrored")}
+), forgotten as (
+    delete from hints using batch where object = batch.user_id || '.csv' and tick < :tick
+)
+select user_id, is_known or csv_modified is not null from known
+"""  # noqa: S608 - interpolates constants
+
+DELETE_RETURNED = """
+    delete from erased using stored
+    where erased.user_id = stored.user_id and (select count(*) from rejected_number) >= 0
+    returning erased.user_id
+"""
+"""SQL that deletes the tombstones of users in a table `stored`, once a table `rejected_number` is complete."""
+
+_MISSING = """
+select value ->> 'user_id'
+from json_array_elements(:tombstones)
+where not exists (select from erased where user_id = value ->> 'user_id' collate "C")
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """`erased_at` is None for somebody who is erased now."""
+
+    user_id: str
+    erased_at: datetime | None
+    csv_modified: datetime | None
+
+
+def drop_erased(connection: Connection, scope: Scope, listing: Listing) -> Tombstones:
+    """Drop the CSVs that bring nobody back from a listing; returns the tombstones of those that may."""
+    if not connection.run(_EXIST.format(users=scope.users), **scope.user_parameters)[0][0]:
+        return {}
+    rows = connection.run(_READ, user_ids=json.dumps(list(listing.modified)))
+    tombstones: Tombstones = dict(map(tuple, rows))
+    for user_id, csv_modified in list(tombstones.items()):
+        if not _is_newer(_parse(listing.modified[user_id]), csv_modified):
+            listing.csvs.pop(user_id, None)
+            del tombstones[user_id]
+            listing.rejections = [one for one in listing.rejections if user_of(one.object) != user_id]
+    return tombstones
+
+
+def brings_back(tombstones: Tombstones, user_id: str, modified: datetime) -> bool:
+    """Whether a CSV may be ingested: its user was not erased, or it is newer than the CSV at that time."""
+    return user_id not in tombstones or _is_newer(modified, tombstones[user_id])
+
+
+def erase(connection: Connection, tombstones: Sequence[Tombstone], tick: int) -> dict[str, bool]:
+    """Erase people of a segment that this session holds, and the hints that are older than the tick.
+
+    Returns for each user_id whether there was anything: a row, a rejection, a CSV or a tombstone.
+    """
+    rows = connection.run(_ERASE, tombstones=_dump(tombstones), tick=tick)
+    return dict(map(tuple, rows))
+
+
+def missing(connection: Connection, tombstones: Sequence[Tombstone]) -> list[str]:
+    """The user_ids of those that the table does not have."""
+    return [user_id for (user_id,) in connection.run(_MISSING, tombstones=_dump(tombstones))]
+
+
+def _dump(tombstones: Sequence[Tombstone]) -> str:
+    return json.dumps([asdict(tombstone) for tombstone in tombstones], default=str)
+
+
+def _is_newer(modified: datetime, csv_modified: datetime | None) -> bool:
+    """A listing may have fractions of a second where the response to a GET has none."""
+    return csv_modified is None or modified.replace(microsecond=0) > csv_modified
+
+
+def _parse(modified: str) -> datetime:
+    try:
+        return datetime.fromisoformat(modified)
+    except ValueError as error:
+        raise Unavailable("s3", f"S3 sent a listing with a LastModified that is no time: {error}") from error

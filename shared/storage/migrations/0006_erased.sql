@@ -1,0 +1,14 @@
+-- People who were erased: tombstones, mirrored in the result bucket.
+create table erased (
+    user_id text collate "C" primary key check (user_id ~ '^[0-9]{1,18}$'),
+    erased_at timestamptz not null default now(),
+    csv_modified timestamptz, -- Last-Modified of the CSV that was in the source bucket then; null when there was none
+    changed bigint not null -- number of the change, as in users
+);
+
+create index erased_changed on erased (changed, user_id);
+
+insert into outputs (object) values ('erased.csv');
+
+-- Summaries no longer have what rejections quote of files.
+update runs set summary = summary - 'rejections' where summary ? 'rejections';
