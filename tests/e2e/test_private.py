@@ -3,7 +3,6 @@
 import json
 import os
 import pwd
-import re
 import socket
 import ssl
 import stat
@@ -19,6 +18,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from infra.local.postgres import PASSWORDS
+from infra.local.state import State
+from tests.e2e.processes import family, listeners
 from tests.stack import Stack, connected, running
 
 MARKER = b"only for those who may"
@@ -85,39 +86,17 @@ def exposed() -> Iterator[Stack]:
 
 def pids(stack: Stack) -> list[int]:
     """The supervisor, its guards, and all that they started."""
-    parents = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
-    supervisor = int(json.loads((stack.state / "running.json").read_text())["pid"])
-    found = [supervisor]
-    for pid in found:
-        found += [child for child, parent in parents.items() if parent == pid]
-    return found
+    return family(State(stack.state).read_record()["pid"])
 
 
-def listening(stack: Stack) -> set[tuple[str, int]]:
-    """Addresses, in the kernel's notation, and ports on which the stack's processes listen."""
-    inodes = set()
-    for pid in pids(stack):
-        for path in Path(f"/proc/{pid}/fd").iterdir():
-            with suppress(OSError):
-                inodes.update(re.findall(r"socket:\[(\d+)\]", str(path.readlink())))
-    found = set()
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == "0A" and fields[9] in inodes:
-                address, _, port = fields[1].partition(":")
-                found.add((address, int(port, 16)))
-    return found
-
-
-def served(stack: Stack) -> set[int]:
-    """The ports of the gateway and of the functions, which serve what the gateway does and require the same token."""
+def guarded(stack: Stack) -> set[int]:
+    """Every port that the stack listens on, but those that serve what the gateway does and ask for its token."""
     words = [Path(f"/proc/{pid}/cmdline").read_text().split("\0") for pid in pids(stack)]
     functions = {int(one[one.index("--port") + 1]) for one in words if any(word.endswith("host.py") for word in one)}
-    return functions | {urlsplit(stack.url).port or 0}
+    every = {port for _, port in listeners(pids(stack))}
+    open_to_all = functions | {urlsplit(stack.url).port}
+    assert open_to_all < every
+    return every - open_to_all
 
 
 def stranger(*protocols: str) -> ssl.SSLContext:
@@ -139,17 +118,11 @@ def connection(port: int, context: ssl.SSLContext | None) -> Iterator[socket.soc
 
 
 @linux
-def test_the_stack_listens_on_loopback_alone(exposed: Stack) -> None:
-    found = listening(exposed)
-    assert {address for address, _ in found} == {"0100007F"}
-    assert len(found) >= 14  # gateway, functions, PostgreSQL, SeaweedFS's ten
-
-
-@linux
 def test_no_port_but_the_gateways_lets_anyone_read_or_write(exposed: Stack) -> None:
-    ports = {port for _, port in listening(exposed)} - served(exposed)
+    ports = guarded(exposed)
     s3 = urlsplit("//" + exposed.settings["s3_endpoint"]).port or 0
     assert {s3, int(exposed.settings["postgres_port"])} < ports
+    assert len(ports) == 11  # SeaweedFS has ten
     for port in ports:
         for context in (None, stranger()):
             for method, path in REQUESTS:
@@ -168,7 +141,7 @@ def test_no_port_but_the_gateways_lets_anyone_read_or_write(exposed: Stack) -> N
 
 @linux
 def test_no_port_speaks_grpc_to_a_stranger(exposed: Stack) -> None:
-    for port in {port for _, port in listening(exposed)} - served(exposed):
+    for port in guarded(exposed):
         for context in (None, stranger("h2")):
             with suppress(OSError), connection(port, context) as stream:
                 stream.sendall(H2_PREFACE)
@@ -197,7 +170,7 @@ def test_another_user_reads_no_file_socket_secret_or_environment(exposed: Stack)
     server = home.joinpath("data").stat().st_uid  # nobody, where there is no user postgres
     user = next(name for name in ("nobody", "daemon") if pwd.getpwnam(name).pw_uid != server)
     paths = [exposed.state, *exposed.state.rglob("*"), home, *home.rglob("*")]
-    for _, port in listening(exposed):
+    for port in guarded(exposed):
         paths += Path("/tmp").glob(f"seaweedfs-*-{port}.sock")
     assert len([path for path in paths if path.is_socket()]) > 5
     assert {exposed.state / "secrets/operator-s3-secret-key", home / "data/PG_VERSION"} < set(paths)

@@ -19,45 +19,13 @@ import pytest
 from infra.local.processes import Identity
 from infra.local.seaweedfs import s3_client
 from tests.e2e.conftest import Toy, make_toy, wait_until
+from tests.e2e.processes import family, listeners
 from tests.stack import Stack, connected
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="processes and sockets are read from /proc")
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="about running as root")
 
-PARTS = ("postgres", "seaweedfs", "echo")
-
-
-def family(pid: int) -> list[int]:
-    """The process and all that descend from it."""
-    children: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        children.setdefault(int(fields[1]), []).append(int(path.parent.name))
-    found = [pid]
-    for one in found:
-        found += children.get(one, [])
-    return found
-
-
-def listeners(pids: list[int]) -> set[str]:
-    """Local addresses, in the kernel's hexadecimal, that the processes listen on."""
-    inodes = set()
-    for pid in pids:
-        for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
-            try:
-                inodes.add(str(descriptor.readlink()))
-            except FileNotFoundError:
-                continue
-    found = set()
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
-                found.add(fields[1].split(":")[0])
-    return found
+PARTS = ("postgres", "seaweedfs", "echo", "patient")
 
 
 def ports(toy: Toy) -> list[int]:
@@ -171,7 +139,7 @@ def test_two_stacks_run_side_by_side_and_keep_their_data(own_toy: Toy, tmp_path:
 @linux
 def test_everything_listens_on_loopback_alone(stack: Stack) -> None:
     running = Toy(stack.state, stack.state).record()
-    assert listeners(family(running["pid"])) == {"0100007F"}
+    assert {address for address, _ in listeners(family(running["pid"]))} == {"0100007F"}
 
 
 @linux
