@@ -18,7 +18,7 @@ Intercept = Callable[[str, str], Answer | None]
 
 @contextmanager
 def counting(endpoint: str, intercept: Intercept = lambda _kind, _path: None) -> Iterator[tuple[str, Counter[str]]]:
-    """An endpoint that passes everything on to `endpoint`, and the count of LIST, GET, HEAD, PUT …"""
+    """An endpoint that passes everything on to `endpoint`, and the count of LIST, GET, HEAD, PUT, UPLOADS …"""
     counts: Counter[str] = Counter()
     lock = Lock()
     pool = urllib3.PoolManager(maxsize=64, retries=False, timeout=30)
@@ -52,8 +52,8 @@ def counting(endpoint: str, intercept: Intercept = lambda _kind, _path: None) ->
             return Answer(response.status, response.headers, response.data)
 
         def kind(self) -> str:
-            url = urlsplit(self.path)
-            return "LIST" if "list-type" in parse_qs(url.query) else self.command
+            names = parse_qs(urlsplit(self.path).query, keep_blank_values=True)
+            return "LIST" if "list-type" in names else "UPLOADS" if "uploads" in names else self.command
 
         do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = respond  # noqa: N815
 

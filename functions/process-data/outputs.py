@@ -47,7 +47,9 @@ _ROWS = 5000
 _LINES = {
     REJECTED: f"""
 select string_agg(
-    concat_ws(',', {_quote("object_text")}, coalesce(line::text, ''), code, {_quote("message_text")}, first_seen, last_seen),
+    concat_ws(
+        ',', {_quote("object_text")}, coalesce(line::text, ''), code, {_quote("message_text")}, first_seen, last_seen
+    ),
     E'\n' order by object
 ), max(object), count(*)
 from (

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from process_data import tombstones
 from process_data.listing import Listing
 from process_data.parse import Row
 from process_data.reconcile import reconcile
@@ -23,6 +24,7 @@ from process_data.shared.storage.errors import Unavailable
 from process_data.shared.storage.records import Connection
 from process_data.shared.storage.settings import RecordsSettings, load
 from process_data.store import store
+from process_data.tombstones import Tombstone
 from query_data.paging import decode_cursor, encode_cursor
 
 from tests.postgres import client_environment
@@ -63,6 +65,10 @@ def set_photo(connection: Connection, name: str, photo: str | None) -> None:
     [[etag]] = connection.run("select csv_etag from users where user_id = :name", name=name)
     listing = Listing(csvs={name: etag}, photos={name: photo} if photo else {}, keys=1)
     reconcile(connection, Named([f"{name}.csv"]), listing, "src", 0)
+
+
+def erase(connection: Connection, *names: str) -> None:
+    tombstones.erase(connection, [Tombstone(name, None, None) for name in names], 0)
 
 
 def changes(function: Replica, query: str = "") -> Any:
@@ -109,6 +115,26 @@ def test_the_changes_come_in_the_order_of_their_commits(function: Replica, conne
         ("2", "new2", None),
         ("1", "1", "src/1.png"),
     ]
+
+
+def test_erased_people_come_in_the_order_of_the_commits_too(function: Replica, connection: Connection) -> None:
+    put(connection, "1", "2", "3")
+    page = changes(function)
+    erase(connection, "2", "4")
+    put(connection, "1", prefix="new")
+    erase(connection, "3")
+    expected = [("2", True), ("4", True), ("1", None), ("3", True)]
+    following = changes(function, page["next"])["result"]
+    assert [(change["user_id"], change.get("deleted")) for change in following] == expected
+    assert following[0] == {"user_id": "2", "deleted": True}
+    one_by_one, query = [], f"{page['next']}&limit=1"
+    while result := (page := changes(function, query))["result"]:
+        one_by_one += result
+        query = page["next"]
+    assert one_by_one == following
+    put(connection, "2")
+    assert [(one["user_id"], one.get("deleted")) for one in changes(function, page["next"])["result"]] == [("2", None)]
+    assert sorted(user_ids(changes(function))) == ["1", "2", "3", "4"]  # each once
 
 
 def test_what_changes_nothing_is_no_change(function: Replica, connection: Connection) -> None:
@@ -241,7 +267,10 @@ def test_a_writer_that_has_not_committed_keeps_no_change_from_being_seen_later(
 
 
 class History:
-    """Writers, each with users of its own, whose sessions are terminated at random moments; dumps and restores."""
+    """Writers, each with users of its own, whose sessions are terminated at random moments; dumps and restores.
+
+    Each write, and each erasure, is one statement.
+    """
 
     def __init__(self, stack: Stack, function: Replica, directory: Path, seed: str) -> None:
         self._stack, self._random, self._dump = stack, random.Random(seed), directory / "dump"
@@ -293,6 +322,8 @@ class History:
                 names = moments.sample(users, moments.randint(1, 4))
                 put(connection, *names, prefix=str(moments.randint(0, 3)))
                 set_photo(connection, names[0], moments.choice((None, f"{names[0]}.png")))
+                if moments.random() < 0.5:
+                    erase(connection, *moments.sample(users, moments.randint(1, 4)))
 
     def _terminate(self, pid: int, seconds: float) -> None:
         time.sleep(seconds)
