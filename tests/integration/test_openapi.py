@@ -27,6 +27,7 @@ def filled(stack: Stack, fresh: Any) -> Stack:
     stack.bucket.put("1.png", b"png")
     stack.bucket.put("bad.csv", b"")
     stack.process()
+    stack.process("/erase?user_id=2&user_id=31")
     return stack
 
 

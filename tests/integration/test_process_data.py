@@ -517,6 +517,22 @@ def test_a_run_is_recorded_with_its_trigger_and_counts(roll: Stack) -> None:
     assert row == [summary["run_id"], "cron", answer.headers["X-Call-Id"], "done", 1, None, True]
 
 
+def test_what_a_file_has_is_in_no_log_line_and_no_summary(roll: Stack) -> None:
+    roll.bucket.put("1.csv", b"first_name,last_name,birthts\nAda,Secretary,Secretly\n")
+    with replica(roll.state / "build/process-data", roll.process_settings) as running:
+        first_answer(running, "/")
+        response = running.request("POST", "/").json()
+        logged = [json.loads(line) for line in running.lines()]
+    assert "Secretly" in response["rejections"][0]["message"]
+    [rejection] = [line for line in logged if line["event"] == "rejection"]
+    assert (rejection["object"], rejection["line"], rejection["code"]) == ("1.csv", 2, "not_an_integer")
+    assert "Secret" not in json.dumps(logged)
+    [[summary]] = roll.sql("select summary from runs where id = :id", id=response["run_id"])
+    assert summary["rejected"] == 1
+    assert "rejections" not in summary
+    assert "Secret" not in json.dumps(summary)
+
+
 def test_a_run_and_its_new_rejections_are_logged_with_the_call_id(roll: Stack) -> None:
     for number in range(MAX_LOGGED + 5):
         roll.bucket.put(f"bad {number}.csv", b"")

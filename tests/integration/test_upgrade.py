@@ -75,12 +75,14 @@ def test_people_and_rejections_are_kept_and_nothing_is_read_again(roll: Stack, v
         )
     for prefix, status in (("", "done"), ("1", "partial"), (None, "done")):
         version_1.run(
-            "insert into runs (trigger, prefix, status, finished_at) values ('cron', :prefix, :status, now())",
+            "insert into runs (trigger, prefix, status, summary, finished_at) values "
+            """('cron', :prefix, :status, '{"added": 1, "rejections": [{"message": "birthts is ''x''"}]}', now())""",
             prefix=prefix,
             status=status,
         )
     assert migrate(version_1) == ["0004_segments", "0005_changes", "0006_erased"]
     assert version_1.run("select scope from runs order by id") == [["bucket"], ["users"], ["users"]]
+    assert version_1.run("select distinct summary from runs") == [[{"added": 1}]]  # nothing that files had
     assert version_1.run("select start, keys from segments") == [["", 1]]
     assert version_1.run("select object, rules, retry_after from rejected order by object") == [
         ["5.csv", RULES, None],

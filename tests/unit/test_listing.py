@@ -54,9 +54,17 @@ def test_a_truncated_page_without_a_token_is_an_error(token: bytes) -> None:
         _parse_page(PAGE % (b"true", token))
 
 
-@pytest.mark.parametrize("missing", [b"<ETag>&#34;e&#34;</ETag>", b"<Size>5</Size>", b"<Key>a%2Bb%FF.csv</Key>"])
-def test_an_object_without_key_etag_or_size_is_an_error(missing: bytes) -> None:
-    with pytest.raises(Unavailable, match="lacks its key, ETag or size"):
+@pytest.mark.parametrize(
+    "missing",
+    [
+        b"<ETag>&#34;e&#34;</ETag>",
+        b"<Size>5</Size>",
+        b"<Key>a%2Bb%FF.csv</Key>",
+        b"<LastModified>2026-01-01T00:00:00Z</LastModified>",
+    ],
+)
+def test_an_object_without_key_etag_size_or_time_is_an_error(missing: bytes) -> None:
+    with pytest.raises(Unavailable, match="lacks its key, ETag, size or LastModified"):
         _parse_page((PAGE % (b"false", b"")).replace(missing, b""))
 
 

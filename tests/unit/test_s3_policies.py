@@ -13,6 +13,7 @@ ARN = "arn:aws:s3:::"
 # SeaweedFS's word for an action of S3, and whether the action is on the bucket or on what is in it.
 WORDS = {
     "s3:ListBucket": ("List", ""),
+    "s3:ListBucketMultipartUploads": ("List", ""),
     "s3:GetObject": ("Read", "/*"),
     "s3:PutObject": ("Write", "/*"),
     "s3:AbortMultipartUpload": ("Write", "/*"),
