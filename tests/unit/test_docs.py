@@ -100,7 +100,7 @@ def test_every_error_is_in_the_table_with_its_status() -> None:
 
 def test_the_summary_of_a_run_is_in_the_table_field_by_field() -> None:
     fields = [field for row in table(README, "process-data") for field in row[0].replace("`", "").split(", ")]
-    [example] = re.findall(r"^\{\n {4}.*?^\}", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    example, _ = re.findall(r"^\{\n {4}.*?^\}", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     assert fields == list(json.loads(example.replace("…", "0")))
 
 
