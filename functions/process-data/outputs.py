@@ -11,7 +11,7 @@ from .application import Application
 from .deadline import GRACE, Deadline
 from .parallel import ParallelCalls
 from .shared.log import log
-from .shared.storage.errors import Refused
+from .shared.storage.errors import StorageError
 from .shared.storage.objects import Objects
 from .shared.storage.records import Connection
 
@@ -213,7 +213,7 @@ def _abort_uploads(objects: Objects, bucket: str, output: str) -> None:
     """Abort what exports have left that were killed, with parts of the data. Who exports now is the only one to."""
     try:
         number = objects.abort_uploads(bucket, output)
-    except Refused as error:
+    except StorageError as error:  # not every service knows such lists, and the export needs none
         log("warning", "uploads_not_aborted", message=str(error))
         return
     if number:

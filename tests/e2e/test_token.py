@@ -36,6 +36,8 @@ def test_process_data_requires_the_token_and_passes_it_on(tmp_path: Path, monkey
             stack.request("POST", "/function/process-data?since=0", Authorization=""),
             stack.request("POST", "/function/process-data?fan_out=2", Authorization=""),
             stack.request("POST", "/function/process-data?accept_empty=1", Authorization=""),
+            stack.request("POST", "/function/process-data/erase?user_id=1", Authorization=""),
+            stack.request("POST", "/function/process-data/erase", Authorization=""),
             stack.event("1.csv", Authorization=""),
             stack.event("1.csv", Authorization="Bearer wrong"),
         ):

@@ -21,7 +21,7 @@ from process_data.shared.storage.objects import Object, Objects
 from tests.postgres import client_environment
 from tests.proxy import counting
 from tests.runs import Paused, application, run
-from tests.stack import Stack
+from tests.stack import Answer, Stack
 
 NEW_SECOND = 1.1  # seconds after which S3's Last-Modified is another
 
@@ -304,7 +304,7 @@ def test_an_event_that_found_the_segment_held_by_an_erasure_is_not_lost(roll: St
         roll.bucket.put_person("2")
         assert roll.event("2.csv").json()["status"] == "partial"
 
-    Uploading.upload = staticmethod(upload)  # type: ignore[method-assign]
+    Uploading.upload = staticmethod(upload)
     with application(roll, Uploading) as made:
         erase_in(made, "1")
     assert rows(roll) == ["2"]
@@ -398,7 +398,7 @@ def leave_upload(roll: Stack, key: str, bucket: str = "res") -> None:
     )
 
 
-def uploads(roll: Stack) -> list[str | None]:
+def uploads(roll: Stack) -> list[str]:
     return sorted(str(one.object_name) for one in roll.bucket.client._list_multipart_uploads("res").uploads)
 
 
@@ -415,3 +415,19 @@ def test_uploads_that_killed_exports_left_are_aborted_by_the_next_export(roll: S
         roll.bucket.client._abort_multipart_upload(
             "res", "output.csv.bak", str(roll.bucket.client._list_multipart_uploads("res").uploads[0].upload_id)
         )
+
+
+@pytest.mark.parametrize(("status", "code"), [(403, "AccessDenied"), (501, "NotImplemented")])
+def test_an_export_needs_no_list_of_uploads(roll: Stack, status: int, code: str) -> None:
+    """A key may lack the right, and a service the operation."""
+
+    def deny(kind: str, _path: str) -> Answer | None:
+        body = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
+        return Answer(status, {"Content-Type": "application/xml"}, body) if kind == "UPLOADS" else None
+
+    roll.bucket.put_person("1")
+    s3 = counting(roll.process_settings["s3_endpoint"], deny)
+    with s3 as (endpoint, asked), application(roll, s3_endpoint=endpoint) as made:
+        assert run(made)["output"]["written"]
+        assert asked["UPLOADS"] > 0
+    assert exported(roll) == ["1"]
