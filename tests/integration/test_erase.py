@@ -220,6 +220,19 @@ def test_a_file_that_was_not_scanned_yet_is_part_of_what_is_erased(roll: Stack) 
     assert roll.process()["added"] == 0
 
 
+def test_people_are_erased_also_from_a_bucket_that_was_emptied(roll: Stack) -> None:
+    """Hints of others are left to a run that may ask whether the bucket is meant to be empty."""
+    for user_id in ("1", "2"):
+        roll.bucket.put_person(user_id)
+    roll.process()
+    for user_id in ("1", "2"):
+        roll.bucket.remove(f"{user_id}.csv")
+    roll.sql("insert into hints values ('1.csv', 0), ('2.csv', 0)")
+    assert erase(roll, "1")["status"] == "done"
+    assert rows(roll, "hints", "object") == ["2.csv"]
+    assert exported(roll) == ["2"]
+
+
 def test_a_thousand_people_are_erased_by_one_request(roll: Stack) -> None:
     users = [f"{number:04}" for number in range(1000)]
     with ThreadPoolExecutor(16) as executor:
