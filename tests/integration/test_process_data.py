@@ -502,7 +502,7 @@ def test_ten_thousand_people_are_fetched_once(roll: Stack) -> None:
         roll.bucket.put_person("00001", birthts=-1)
         roll.sql("update outputs set written_at = null")  # it may be written again at once
         assert counts(run(made, Trigger.EVENT, objects=("00001.csv",))) == {"listed": 2, "updated": 1}
-        assert asked == {"LIST": 1, "GET": 1, "HEAD": 2, "PUT": 1}
+        assert asked == {"LIST": 1, "GET": 1, "HEAD": 4, "UPLOADS": 1, "PUT": 1}
     assert output(roll) == users(roll)
 
 
