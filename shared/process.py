@@ -9,8 +9,11 @@ from waitress.adjustments import Adjustments
 
 MEBIBYTE = 1024 * 1024
 
-_MAX_CONNECTIONS = 1000  # slow and idle ones; requests wait for none of them
-_MAX_BUFFERED = MEBIBYTE  # bytes of a response that wait for a slow client: the server keeps what was sent, too
+_MAX_CONNECTIONS = 500  # slow and idle ones; requests wait for none of them
+_MAX_BUFFERED = MEBIBYTE  # bytes of a response that wait for a slow client
+# Bytes of a body and of a response that a connection keeps in memory. The rest is in a temporary file, so slow
+# clients, as many as there are connections, cost 64 MiB at most.
+_BODY_IN_MEMORY, _RESPONSE_IN_MEMORY = 8 * 1024, 120 * 1024
 
 
 def set_up(*, threads: int, max_body: int) -> Event:
@@ -30,6 +33,8 @@ def set_up(*, threads: int, max_body: int) -> Event:
     Adjustments.connection_limit = _MAX_CONNECTIONS
     Adjustments.asyncore_use_poll = True  # select() takes 1,024 file descriptors at most
     Adjustments.max_request_body_size = max_body
+    Adjustments.inbuf_overflow = _BODY_IN_MEMORY
+    Adjustments.outbuf_overflow = _RESPONSE_IN_MEMORY
     Adjustments.outbuf_high_watermark = _MAX_BUFFERED
     stopping = Event()
     signal.signal(signal.SIGTERM, lambda _signum, _frame: stopping.set())

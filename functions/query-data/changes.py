@@ -51,7 +51,10 @@ with page as materialized (
 )
 select
     (
-        select concat_ws('-', system_identifier, timeline_id, pg_database.oid, pg_relation_filenode('users'))
+        select concat_ws(
+            '-', system_identifier, timeline_id, pg_database.oid, pg_relation_filenode('users'),
+            pg_relation_filenode('outputs')
+        )
         from pg_control_system(), pg_control_checkpoint(), pg_database
         where datname = current_database()
     ),

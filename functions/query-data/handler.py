@@ -17,10 +17,10 @@ from .shared import api
 from .shared.access import conceal, require_access
 from .shared.lazy import Lazy
 from .shared.log import log
-from .shared.process import MEBIBYTE, set_up
+from .shared.process import set_up
 from .shared.storage.settings import load
 
-set_up(threads=THREADS, max_body=MEBIBYTE)
+set_up(threads=THREADS, max_body=64 * 1024)  # none is used
 _application = Lazy(lambda: Application(load(Settings, os.environ)))
 
 _ENDPOINTS: dict[str, Endpoint] = {

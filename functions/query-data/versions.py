@@ -20,7 +20,7 @@ States = dict[Data, str]
 _STATES: dict[Data, str] = {
     "users": "(select concat(changed, ' ', etag) from outputs where object = 'output.csv')",
     "rejected": "(select concat(changed, ' ', etag) from outputs where object = 'rejected.csv')",
-    "runs": "(select concat(max(id), ' ', max(finished_at)) from runs)",
+    "runs": "(select concat(min(id), ' ', max(id), ' ', max(finished_at)) from runs)",
 }
 
 

@@ -239,7 +239,7 @@ def test_a_cursor_ahead_of_the_database_expires(function: Replica, connection: C
     assert error(function.request("GET", f"/changes?after={cursor}")) == (410, "cursor_expired")
 
 
-@pytest.mark.parametrize("statement", ["truncate users", "vacuum full users", "cluster users using users_changed"])
+@pytest.mark.parametrize("statement", ["truncate users", "vacuum full outputs", "cluster users using users_changed"])
 def test_all_cursors_expire_when_the_table_is_replaced(
     function: Replica, connection: Connection, statement: str
 ) -> None:

@@ -1,10 +1,13 @@
 """Overload is answered: more requests than a replica can work on get an error soon, and nothing is left behind."""
 
+import socket
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 from process_data.application import MAX_REQUESTS as MAX_RUNS
+from process_data.shared.process import MEBIBYTE
 from query_data.application import MAX_HEALTH, MAX_REQUESTS, MAX_WAITING
 
 from tests.replica import Replica, first_answer, query_replica, replica
@@ -59,6 +62,31 @@ def test_process_data_turns_requests_away_while_all_its_places_are_taken(roll: S
             roll.wait_until(lambda: sum(request.done() for request in requests) == 8)
             locking.run("rollback")
             assert codes([request.result() for request in requests]) == {"ok": MAX_RUNS, "busy": 8}
+
+
+@pytest.mark.parametrize("function", ["query-data", "process-data"])
+def test_slow_clients_cost_little_memory(roll: Stack, function: str) -> None:
+    """Those that do not read a photo, and those that do not complete a body."""
+    roll.bucket.put_person("1")
+    roll.bucket.put("1.png", bytes(MEBIBYTE - 1))
+    roll.settle()
+    requests = {
+        "query-data": b"GET /photo/1 HTTP/1.1\r\nHost: rollcall\r\n\r\n",
+        "process-data": b"POST / HTTP/1.1\r\nHost: rollcall\r\nContent-Length: 1000000\r\n\r\n" + bytes(500_000),
+    }
+    settings = roll.query_settings if function == "query-data" else roll.process_settings
+    with replica(roll.state / "build" / function, settings) as running, ExitStack() as stack:
+        first_answer(running, "/healthz")
+        for _ in range(300):
+            client = stack.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            client.connect(("127.0.0.1", int(running.url.rpartition(":")[2])))
+            client.sendall(requests[function])
+            if function == "query-data":
+                assert client.recv(8) == b"HTTP/1.1"
+        assert running.request("GET", "/healthz").status < 500
+        running.stop()
+    assert running.peak < 150 * MEBIBYTE, running.peak
 
 
 def post(function: Replica) -> Answer:
