@@ -31,13 +31,14 @@ def pool(settings: RecordsSettings) -> Iterator[Pool]:
     pool.close()
 
 
-def test_copy_out_yields_everything_in_large_chunks(connection: Connection) -> None:
-    with connection.copy_out(MILLION) as chunks:
-        data = list(chunks)
-    assert b"".join(data).split() == [b"%d" % number for number in range(1, 1_000_001)]
-    assert len(data) < 200
-    assert connection.row_count == 1_000_000
-    assert connection.run("select 1") == [[1]]
+def test_copy_out_yields_everything_in_large_chunks(stack: Stack) -> None:
+    with Connection(load(RecordsSettings, stack.process_settings)) as connection:
+        with connection.copy_out(MILLION) as chunks:
+            data = list(chunks)
+        assert b"".join(data).split() == [b"%d" % number for number in range(1, 1_000_001)]
+        assert len(data) < 200
+        assert connection.row_count == 1_000_000
+        assert connection.run("select 1") == [[1]]
 
 
 def test_leaving_a_copy_early_stops_it_and_the_pool_goes_on(pool: Pool) -> None:
