@@ -2,10 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 Request = Callable[[], Awaitable[None]]
 
@@ -25,6 +28,12 @@ class Response:
 
 class BrokenOff(Exception):
     """The connection ended before the response did."""
+
+
+def run_loop(work: Coroutine[Any, Any, T]) -> T:
+    """Run it in a thread of its own: the browser tests leave a running loop in the main one."""
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(asyncio.run, work).result()
 
 
 async def get(port: int, path: str, timeout: float, **headers: str) -> Response:

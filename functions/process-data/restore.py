@@ -12,10 +12,9 @@ from itertools import islice
 
 from . import outputs, tombstones
 from .application import Application
-from .deadline import GRACE, Deadline
+from .deadline import Deadline
 from .eraser import Eraser
 from .outputs import ERASED
-from .parallel import ParallelCalls
 from .segments import Segment
 from .shared.log import log
 from .shared.storage.errors import ObjectMissing, Refused, Unavailable
@@ -23,6 +22,7 @@ from .shared.storage.records import Connection
 from .tombstones import Tombstone
 
 _BATCH = 1000
+_PATIENCE = 0.1  # fraction of the time that is left, for S3 to say whether the file is another one
 _LINE = re.compile(r"([0-9]{1,18}),([^,]+),([^,]*)")
 _LONGEST_LINE = 200  # bytes; what is longer is none of them
 
@@ -36,9 +36,8 @@ def apply_lost(
     """
     bucket, known = application.settings.result_bucket, outputs.known_etag(connection, ERASED)
     try:
-        calls = ParallelCalls(application.listings, 1, partial(application.objects.etag, bucket), [ERASED])
-        etags = calls.collect(lambda: deadline.remaining_with(GRACE), connection.keep_alive)
-        if etags in ([], [None], [""], [known]):
+        looking = application.listings.submit(application.objects.etag, bucket, ERASED)
+        if looking.result(deadline.remaining * _PATIENCE) in ("", known):
             return
         number = 0
         with application.objects.stream(bucket, ERASED) as stream:
@@ -50,7 +49,7 @@ def apply_lost(
                     return
                 number += len(missing)
             outputs.adopt(connection, ERASED, known, stream.etag)
-    except ObjectMissing:
+    except (ObjectMissing, TimeoutError):
         return
     except (Unavailable, Refused) as error:
         if error.service != "s3":

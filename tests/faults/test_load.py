@@ -4,7 +4,6 @@ import re
 import socket
 import sys
 import time
-from asyncio import run as run_loop
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from query_data.application import MAX_HEALTH, MAX_REQUESTS, MAX_STREAMS, MAX_WA
 from infra.local.proxy import MAX_CALLS
 from infra.local.stack import read_stack
 from tests import load
+from tests.load import run_loop
 from tests.replica import query_replica
 from tests.stack import ROOT, Stack, connected
 from tests.workload import TIMEOUT, Files, Workload
