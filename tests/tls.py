@@ -5,51 +5,90 @@ for their TLS alone: it answers PostgreSQL's SSLRequest itself, and passes every
 """
 
 import select
-import shutil
 import socket
 import ssl
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from threading import Thread
 
-import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
 """What a client of PostgreSQL sends first when it wants TLS."""
 
-_KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+_USAGES = (
+    "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+    "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+)  # fmt: skip
 _CHUNK = 64 * 1024
 
 
 class Authority:
-    """An authority of its own, made by the openssl command in `directory`. `file` is its certificate."""
+    """An authority of its own. `file` is its certificate, in `directory`."""
 
     def __init__(self, directory: Path) -> None:
-        if not shutil.which("openssl"):
-            pytest.skip("no openssl on the PATH to make certificates with")
         directory.mkdir()
         self._directory, self.file = directory, directory / "ca.pem"
-        subject = ["-subj", f"/CN={directory.name}", "-addext", "keyUsage=critical,keyCertSign"]
-        self._openssl("req", "-x509", *_KEY, "-keyout", "ca.key", "-out", self.file.name, "-days", "2", *subject)
+        self._name, self._key = _name(directory.name), ec.generate_private_key(ec.SECP256R1())
+        usage = dict.fromkeys(_USAGES, False) | {"key_cert_sign": True}
+        certificate = (
+            self._builder(self._name, self._key.public_key(), days=2)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(x509.KeyUsage(**usage), critical=True)
+            .sign(self._key, hashes.SHA256())
+        )
+        self.file.write_bytes(certificate.public_bytes(Encoding.PEM))
 
-    def certify(self, name: str, *, days: int = 2) -> ssl.SSLContext:
-        """A server's context with a certificate for `name` (such as DNS:localhost), expired when `days` is negative."""
-        base = name.replace(":", "_") + f"{days}"
-        (self._directory / f"{base}.ext").write_text(f"subjectAltName={name}\nauthorityKeyIdentifier=keyid\n")
-        self._openssl("req", *_KEY, "-keyout", f"{base}.key", "-out", f"{base}.csr", "-subj", "/CN=server")
-        self._openssl(
-            *("x509", "-req", "-in", f"{base}.csr", "-CA", self.file.name, "-CAkey", "ca.key", "-CAcreateserial"),
-            *("-days", str(days), "-extfile", f"{base}.ext", "-out", f"{base}.pem"),
+    def certify(self, host: str, *, days: int = 2) -> ssl.SSLContext:
+        """A server's context with a certificate for `host`, a name or an address. Negative `days`: expired."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = (
+            self._builder(_name("server"), key.public_key(), days=days)
+            .add_extension(x509.SubjectAlternativeName([_general_name(host)]), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        file = self._directory / f"{host}{days}.pem"
+        file.write_bytes(
+            key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+            + certificate.public_bytes(Encoding.PEM)
         )
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self._directory / f"{base}.pem", self._directory / f"{base}.key")
+        context.load_cert_chain(file)
         return context
 
-    def _openssl(self, *words: str) -> None:
-        subprocess.run(["openssl", *words], cwd=self._directory, check=True, capture_output=True)
+    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, days: int) -> x509.CertificateBuilder:
+        """A certificate that ends in so many days."""
+        end = datetime.now(UTC) + timedelta(days=days)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(end - timedelta(days=30))
+            .not_valid_after(end)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+        )
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
 @dataclass
