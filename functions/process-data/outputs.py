@@ -11,6 +11,7 @@ from .application import Application
 from .deadline import GRACE, Deadline
 from .parallel import ParallelCalls
 from .shared.log import log
+from .shared.spreadsheet import FORMULA_PREFIXES
 from .shared.storage.errors import StorageError
 from .shared.storage.objects import Objects
 from .shared.storage.records import Connection
@@ -32,13 +33,10 @@ def _quote(column: str) -> str:
     return f"""case when {special} then '"' || replace({column}, '"', '""') || '"' else {column} end"""
 
 
-_FORMULA_PREFIXES = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
-
-
 def _neutralise(column: str) -> str:
     """SQL for text that no spreadsheet runs as a formula: an apostrophe goes before it."""
     return f"""
-    (case when left({column}, 1) in {_FORMULA_PREFIXES} or left({column}, 1) in (E'\\t', E'\\r', E'\\n')
+    (case when left({column}, 1) in {FORMULA_PREFIXES} or left({column}, 1) in (E'\\t', E'\\r', E'\\n')
     then '''' || {column} else {column} end)"""
 
 

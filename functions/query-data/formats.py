@@ -12,10 +12,9 @@ from werkzeug.http import parse_accept_header
 
 from .parameters import Parameter, one_of
 from .shared.api import ApiError
+from .shared.spreadsheet import FORMULA_PREFIXES
 
 COLUMNS = ("id", "user_id", "first_name", "last_name", "birthdate", "birthts", "img_path", "age")
-
-_FORMULA_PREFIXES = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 
 JSON_LINE = "row_to_json(one)::text"
 
@@ -35,7 +34,7 @@ class Format:
 def _quoted(column: str) -> str:
     """A name in CSV. A spreadsheet would run one that begins as a formula does, so an apostrophe goes before it."""
     clean = rf"translate({column}, E'\x01\x02\n\r', '    ')"
-    guarded = f"case when left({column}, 1) in {_FORMULA_PREFIXES} then '''' || {clean} else {clean} end"
+    guarded = f"case when left({column}, 1) in {FORMULA_PREFIXES} then '''' || {clean} else {clean} end"
     return f"""'"' || replace({guarded}, '"', '""') || '"'"""
 
 
@@ -48,7 +47,7 @@ concat_ws(
 def _parse_csv(line: str) -> dict[str, str]:
     row = dict(zip(COLUMNS, next(csv.reader([line])), strict=True))
     for name in ("first_name", "last_name"):
-        if row[name].startswith("'") and row[name][1:].startswith(_FORMULA_PREFIXES):
+        if row[name].startswith("'") and row[name][1:].startswith(FORMULA_PREFIXES):
             row[name] = row[name][1:]
     return row
 

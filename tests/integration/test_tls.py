@@ -4,9 +4,10 @@ The servers are the stack's own, behind a proxy of the tests' that ends TLS.
 """
 
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from process_data.shared.storage.errors import SettingError, StorageError, Unavailable
@@ -82,26 +83,20 @@ PROBLEMS = pytest.mark.parametrize(
 
 
 @PROBLEMS
-def test_postgresql_with_an_invalid_certificate_gets_nothing(
-    stack: Stack, ours: Authority, another: Authority, name: str, days: int, authority: str, reason: str
-) -> None:
+@pytest.mark.parametrize(
+    ("serve", "use", "setting", "service"),
+    [(postgres, connect, "postgres_ca_file", "postgresql"), (s3, list_page, "s3_ca_file", "s3")],
+    ids=["postgresql", "s3"],
+)
+def test_a_server_with_an_invalid_certificate_gets_nothing(
+    stack: Stack, ours: Authority, another: Authority, name: str, days: int, authority: str, reason: str,
+    serve: Callable[..., Any], use: Callable[..., object], setting: str, service: str,
+) -> None:  # fmt: skip
     files = {"ours": str(ours.file), "another": str(another.file), "": ""}
-    with postgres(stack, ours.certify(name, days=days)) as (proxy, settings):
+    with serve(stack, ours.certify(name, days=days)) as (proxy, settings):
         with pytest.raises(Unavailable, match=f"localhost:{proxy.port} can't be reached: .*{reason}\\.?$") as raised:
-            connect(settings, postgres_ca_file=files[authority])
-        assert raised.value.service == "postgresql"
-        assert proxy.received == b""
-
-
-@PROBLEMS
-def test_s3_with_an_invalid_certificate_gets_nothing(
-    stack: Stack, ours: Authority, another: Authority, name: str, days: int, authority: str, reason: str
-) -> None:
-    files = {"ours": str(ours.file), "another": str(another.file), "": ""}
-    with s3(stack, ours.certify(name, days=days)) as (proxy, settings):
-        with pytest.raises(Unavailable, match=f"localhost:{proxy.port} can't be reached: .*{reason}\\.?$") as raised:
-            list_page(settings, s3_ca_file=files[authority])
-        assert raised.value.service == "s3"
+            use(settings, **{setting: files[authority]})
+        assert raised.value.service == service
         assert proxy.received == b""
 
 
