@@ -1,11 +1,14 @@
 """Runs of process-data in this process, on the stack's servers."""
 
 import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from process_data.application import Application
+from process_data.erase import EraseRun
 from process_data.request import Request
 from process_data.run import Run
 from process_data.runs import Trigger
@@ -14,6 +17,7 @@ from process_data.shared.storage.errors import Unavailable
 from process_data.shared.storage.objects import ListingPage, Object, Objects
 from process_data.shared.storage.settings import load
 
+from tests.proxy import Intercept, counting
 from tests.stack import Stack
 
 
@@ -37,6 +41,40 @@ def run(made: Application, trigger: Trigger = Trigger.HTTP, **request: Any) -> d
     return Run(made, Request(trigger, **request)).execute()
 
 
+def erase_in(made: Application, *user_ids: str) -> dict[str, Any]:
+    """Erase people and return the summary."""
+    request = Request(Trigger.HTTP, objects=tuple(f"{one}.csv" for one in user_ids), erase=True)
+    return EraseRun(made, request).execute()
+
+
+@contextmanager
+def proxied(
+    stack: Stack, intercept: Intercept = lambda _kind, _path: None, **settings: str
+) -> Iterator[tuple[Application, Counter[str]]]:
+    """An application whose requests to S3 are counted, and may be interfered with."""
+    with (
+        counting(stack.process_settings["s3_endpoint"], intercept) as (endpoint, asked),
+        application(stack, s3_endpoint=endpoint, **settings) as made,
+    ):
+        yield made, asked
+
+
+def counts(summary: dict[str, Any]) -> dict[str, int]:
+    """The counts of a summary that are not 0."""
+    names = (
+        *("listed", "added", "updated", "unchanged", "images_changed", "ignored", "rejected", "unreadable"),
+        "remaining",
+    )
+    return {name: summary[name] for name in names if summary[name]}
+
+
+def put_people(stack: Stack, numbers: range) -> list[str]:
+    """Upload people with ids of four digits, and return these."""
+    users = [f"{number:04}" for number in numbers]
+    stack.bucket.put_people(users)
+    return users
+
+
 class Paused(Objects):
     """S3 that holds back what the first GET returned until `go` is set."""
 
@@ -50,6 +88,20 @@ class Paused(Objects):
             self.reached.set()
             assert self.go.wait(60)
         return fetched
+
+
+class Slow(Objects):
+    """S3 that needs a while for each page and each object."""
+
+    page_seconds = get_seconds = 0.0
+
+    def get(self, bucket: str, key: str, *, limit: int) -> Object:
+        time.sleep(self.get_seconds)
+        return super().get(bucket, key, limit=limit)
+
+    def list_page(self, bucket: str, **named: Any) -> ListingPage:
+        time.sleep(self.page_seconds)
+        return super().list_page(bucket, **named)
 
 
 class Failing(Objects):

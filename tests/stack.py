@@ -1,5 +1,6 @@
 """The local stack as the tests use it, and direct access to its bucket and tables."""
 
+import csv
 import io
 import json
 import shutil
@@ -7,7 +8,7 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,6 +64,13 @@ class Deployment(ABC):
     def process(self, query: str = "") -> dict[str, Any]:
         """Run process-data and return its summary."""
         answer = self.request("POST", f"/function/process-data{query}")
+        assert answer.status == 200, answer.body
+        summary: dict[str, Any] = answer.json()
+        return summary
+
+    def erase(self, *user_ids: str) -> dict[str, Any]:
+        """Erase people and return the summary."""
+        answer = self.request("POST", "/function/process-data/erase?" + "&".join(f"user_id={one}" for one in user_ids))
         assert answer.status == 200, answer.body
         summary: dict[str, Any] = answer.json()
         return summary
@@ -192,6 +200,10 @@ class Bucket:
     def put_person(self, user_id: str, first: str = "Ada", last: str = "Lovelace", birthts: int = 0) -> None:
         self.put(f"{user_id}.csv", f"first_name,last_name,birthts\n{first},{last},{birthts}\n".encode())
 
+    def put_people(self, user_ids: Iterable[str], first: str = "Ada") -> None:
+        with ThreadPoolExecutor(8) as executor:
+            list(executor.map(lambda user_id: self.put_person(user_id, first), user_ids))
+
     def remove(self, key: str, bucket: str | None = None) -> None:
         self.client.remove_object(bucket_name=bucket or self.source, object_name=key)
 
@@ -207,6 +219,15 @@ class Bucket:
         finally:
             response.close()
             response.release_conn()
+
+    def modified(self, key: str) -> str:
+        """The Last-Modified of a source object, as erased.csv has it."""
+        found = self.client.stat_object(bucket_name=self.source, object_name=key)
+        return f"{found.last_modified:%Y-%m-%d %H:%M:%S}+00"
+
+    def read_rows(self, key: str) -> list[dict[str, str]]:
+        """The rows of a CSV in the result bucket."""
+        return list(csv.DictReader(io.StringIO(self.read(key).decode(), newline="")))
 
     def clear(self) -> None:
         """Empty both buckets, of the folders too that SeaweedFS keeps when their last object is gone."""

@@ -13,7 +13,7 @@ from process_data.runs import Trigger
 from process_data.settings import Settings
 from process_data.shared.storage.settings import load
 
-from tests.s3_simulator import Simulator, simulated_s3
+from tests.s3_simulator.client import Simulator, simulated_s3
 from tests.stack import Stack
 
 FIRST_ID = 1_000_000_000

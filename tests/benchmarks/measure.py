@@ -22,7 +22,7 @@ SIMULATOR = "simulator"
 NO_S3 = ""
 
 LEGEND = f"""\
-S3: "{SERVER}" is the local stack's SeaweedFS; "{SIMULATOR}" is tests/s3_simulator.py, which generates the objects and
+S3: "{SERVER}" is the local stack's SeaweedFS; "{SIMULATOR}" is tests/s3_simulator, which generates the objects and
 answers after a set time. Values are medians, in parentheses min-max. A ratio is own / ceiling of the medians."""
 
 HEADER = f"{'work':<68} {'S3':<9} {'own':>26} {'ceiling':>26} {'ratio':>18}  goal"

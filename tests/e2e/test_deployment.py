@@ -6,8 +6,6 @@ makes have user_ids of 18 digits that begin with twelve random ones. Their files
 themselves stay in the table, which keeps everyone.
 """
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -88,7 +86,7 @@ class People:
     def _rows(self, key: str) -> list[dict[str, str]]:
         """Of an object in the result bucket; an export that takes long may be due only some time after a run."""
         self.deployment.wait_until(lambda: not self.run()["output"]["pending"], seconds=600)
-        return list(csv.DictReader(io.StringIO(self.bucket.read(key).decode())))
+        return self.bucket.read_rows(key)
 
     def remove(self) -> None:
         for key in self._keys:

@@ -61,8 +61,7 @@ def gateway(status: int, accepted: int = 1000) -> Iterator[tuple[str, list[tuple
 
 @pytest.fixture
 def people(roll: Stack) -> Stack:
-    with ThreadPoolExecutor(8) as executor:
-        list(executor.map(lambda number: roll.bucket.put_person(f"{number:03}"), range(PEOPLE)))
+    roll.bucket.put_people(f"{number:03}" for number in range(PEOPLE))
     return roll
 
 

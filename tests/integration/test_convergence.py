@@ -348,7 +348,7 @@ class Convergence(RuleBasedStateMachine):
         assert output == sorted([user, *map(str, person), image] for user, (person, image) in rows.items())
         rejected = self.stack.sql("select object, code from rejected")
         assert {(key, code) for key, code in rejected} == self.bucket.rejected()
-        mirrored = csv.DictReader(io.StringIO(self.stack.bucket.read("rejected.csv").decode()))
+        mirrored = self.stack.bucket.read_rows("rejected.csv")
         assert {(row["object"], row["code"]) for row in mirrored} == self.bucket.rejected()
         assert self.stack.sql("select count(*) from hints") == [[0]]
         again = self.replicas.settle(0)

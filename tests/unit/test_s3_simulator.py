@@ -13,7 +13,8 @@ import urllib3
 from minio import Minio
 from minio.error import S3Error
 
-from tests.s3_simulator import Simulator, SourceBucket, csv_body, simulated_s3
+from tests.s3_simulator.client import Simulator, simulated_s3
+from tests.s3_simulator.source import SourceBucket, csv_body
 
 PEOPLE, PHOTOS, FIRST = 1_100, 440, 1_000_000_000
 PART = 8 * 1024 * 1024

@@ -1,0 +1,157 @@
+"""Deadlines: every run makes progress, keeps what it did, and waits for nothing any longer."""
+
+import threading
+from typing import Any
+
+import pytest
+from process_data.deadline import Deadline
+from process_data.runs import Trigger
+from process_data.shared.storage.errors import Unavailable
+from process_data.shared.storage.objects import ListingPage, Object, Objects
+
+from tests.proxy import counting
+from tests.rows import rows
+from tests.runs import Slow, application, put_people, run
+from tests.stack import Stack
+
+
+@pytest.mark.parametrize(("page_seconds", "get_seconds"), [(0.0, 0.2), (1.2, 0.0)], ids=["objects", "pages"])
+def test_every_run_makes_progress_however_short_its_time(roll: Stack, page_seconds: float, get_seconds: float) -> None:
+    """Even where a page takes longer than a run may: what a run did is never done again."""
+    people = put_people(roll, range(120))
+    slow = type("Slow", (Slow,), {"page_seconds": page_seconds, "get_seconds": get_seconds})
+    added = passes = 0
+    status = "partial"
+    [[since]] = roll.sql("select nextval('ticks')")
+    with counting(roll.process_settings["s3_endpoint"]) as (endpoint, asked):
+        small = {"segment_keys": "50", "batch_size": "10", "fetch_threads": "4", "workers": "1", "run_deadline": "1"}
+        with application(roll, slow, s3_endpoint=endpoint, **small) as made:
+            while status == "partial":
+                summary = run(made, Trigger.CONTINUATION, since=since)
+                assert summary["segments"]["scanned"] > 0
+                added, passes, status = added + summary["added"], passes + 1, summary["status"]
+                assert passes <= 20
+    assert passes > 1
+    assert added == len(people)
+    assert rows(roll) == people
+    if not get_seconds:
+        assert asked["GET"] == len(people)
+
+
+def test_a_run_that_is_stopped_says_partial_and_keeps_what_it_did(roll: Stack) -> None:
+    put_people(roll, range(100))
+    slow = type("Slow", (Slow,), {"get_seconds": 0.05})
+    with application(roll, slow, batch_size="10", fetch_threads="2") as made:
+        threading.Timer(0.6, made.stopping.set).start()
+        summary = run(made)
+        assert summary["status"] == "partial"
+        assert 0 < summary["added"] < 100
+        assert summary["added"] + summary["remaining"] == 100
+        assert len(rows(roll)) == summary["added"]
+        assert roll.sql("select status from runs") == [["partial"]]
+    assert roll.process()["added"] == 100 - summary["added"]
+
+
+def test_a_run_that_is_stopped_before_anything_came_blames_nobody(roll: Stack) -> None:
+    put_people(roll, range(3))
+    slow = type("Slow", (Slow,), {"page_seconds": 2})
+    with application(roll, slow) as made:
+        threading.Timer(0.5, made.stopping.set).start()
+        summary = run(made)
+    assert (summary["status"], summary["listed"], summary["segments"]["remaining"]) == ("partial", 0, 1)
+
+
+@pytest.mark.parametrize(("page_seconds", "get_seconds"), [(60.0, 0.0), (0.0, 60.0)], ids=["pages", "objects"])
+def test_an_s3_that_is_silent_is_named_when_the_time_is_over(
+    roll: Stack, page_seconds: float, get_seconds: float
+) -> None:
+    """Nothing waits for it any longer than the deadline and its grace."""
+    put_people(roll, range(3))
+    released, answered = threading.Event(), threading.Event()
+
+    class Silent(Objects):
+        def pause(self, seconds: float) -> None:
+            if seconds:
+                released.wait(seconds)
+                answered.set()
+
+        def get(self, bucket: str, key: str, *, limit: int) -> Object:
+            self.pause(get_seconds)
+            return super().get(bucket, key, limit=limit)
+
+        def list_page(self, bucket: str, **named: Any) -> ListingPage:
+            self.pause(page_seconds)
+            return super().list_page(bucket, **named)
+
+        def etag(self, bucket: str, key: str) -> str:
+            self.pause(60)
+            return super().etag(bucket, key)
+
+    with application(roll, Silent, run_deadline="1") as made:
+        with pytest.raises(Unavailable, match="did not respond within 1 s"):
+            run(made)
+        assert not answered.is_set()
+        released.set()
+    assert roll.sql("select count(*) from users") == [[0]]
+
+
+def test_an_export_does_not_wait_for_an_s3_that_fell_silent(roll: Stack) -> None:
+    put_people(roll, range(3))
+    released, answered = threading.Event(), threading.Event()
+
+    class Silent(Objects):
+        def etag(self, bucket: str, key: str) -> str:
+            released.wait(60)
+            answered.set()
+            return super().etag(bucket, key)
+
+    with application(roll, Silent, run_deadline="1") as made:
+        summary = run(made)
+        assert not answered.is_set()
+        released.set()
+    assert (summary["status"], summary["added"], summary["output"]["pending"]) == ("partial", 3, True)
+    assert roll.process()["output"]["written"]
+
+
+def test_an_object_that_hangs_holds_up_nobody_behind_it(roll: Stack) -> None:
+    people = put_people(roll, range(40))
+    released = threading.Event()
+
+    class Hanging(Objects):
+        def get(self, bucket: str, key: str, *, limit: int) -> Object:
+            if key == "0003.csv":
+                released.wait(60)
+            return super().get(bucket, key, limit=limit)
+
+    with application(roll, Hanging, batch_size="10", fetch_threads="8", run_deadline="1") as made:
+        summary = run(made)
+        released.set()
+    assert (summary["status"], summary["unreadable"]) == ("partial", 1)
+    assert set(rows(roll)) >= set(people[:10]) - {"0003"}
+    assert roll.process()["status"] == "done"
+    assert rows(roll) == people
+
+
+def test_no_batch_is_begun_after_the_deadline(roll: Stack) -> None:
+    people = put_people(roll, range(100))
+    slow = type("Slow", (Slow,), {"get_seconds": 0.2})
+    with application(roll, slow, batch_size="5", fetch_threads="8", workers="1", run_deadline="1") as made:
+        summary = run(made)
+    assert summary["status"] == "partial"
+    assert 0 < summary["added"] < len(people)
+
+
+def test_a_deadline_is_over_when_its_time_is_or_when_it_is_told_to_stop() -> None:
+    stopping = threading.Event()
+    deadline = Deadline(60, stopping)
+    assert not deadline.expired
+    assert 50 < deadline.remaining <= 60 < deadline.remaining_with(5) <= 65
+    deadline.cancel()
+    assert (deadline.expired, deadline.remaining_with(5)) == (True, 0)
+    deadline.resume()
+    assert not deadline.expired
+    stopping.set()
+    assert (deadline.expired, deadline.remaining_with(5)) == (True, 0)
+    short = Deadline(0.01, threading.Event())
+    short.sleep(60)
+    assert (short.expired, short.elapsed_fraction >= 1) == (True, True)

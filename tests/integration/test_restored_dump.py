@@ -1,0 +1,93 @@
+"""A database restored from a dump gets its tombstones back before anything is exported."""
+
+import io
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from process_data.shared.storage.objects import Objects
+
+from tests.postgres import client_environment
+from tests.rows import exported, rows
+from tests.runs import application, run
+from tests.stack import Stack
+
+
+def dump(roll: Stack, path: Path) -> None:
+    command = ["pg_dump", "--format", "custom", "--file", str(path)]
+    subprocess.run(command, env=client_environment(roll.process_settings), check=True, capture_output=True, timeout=60)
+
+
+def restore(roll: Stack, path: Path) -> None:
+    environment = client_environment(roll.process_settings)
+    options = ["--clean", "--if-exists", "--single-transaction", "--exit-on-error"]
+    command = ["pg_restore", *options, "--dbname", environment["PGDATABASE"], str(path)]
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=60)
+
+
+@pytest.mark.parametrize("first", ["bucket", "users", "event", "erase"])
+def test_a_restored_dump_brings_nobody_back(roll: Stack, tmp_path: Path, first: str) -> None:
+    """Whatever runs first: output.csv is never written with them, and erased.csv never without them."""
+    for user_id in ("1", "2", "3", "4"):
+        roll.bucket.put_person(user_id)
+    roll.process()
+    roll.erase("4")
+    dump(roll, tmp_path / "dump")
+    roll.bucket.remove("2.csv")
+    roll.erase("1", "2")
+    before = roll.bucket.read_rows("erased.csv")
+    restore(roll, tmp_path / "dump")
+    assert rows(roll) == ["1", "2", "3"]
+    if first == "bucket":
+        roll.process()
+    elif first == "users":
+        roll.process("?user_id=3")
+    elif first == "event":
+        assert roll.event("3.csv").status == 200
+    else:
+        roll.erase("4")
+    assert rows(roll) == ["3"]
+    assert exported(roll) == ["3"]
+    assert roll.bucket.read_rows("erased.csv") == before
+    roll.process()
+    assert rows(roll) == ["3"]
+
+
+def test_nothing_is_exported_before_lost_tombstones_were_applied(roll: Stack, tmp_path: Path) -> None:
+    for user_id in ("1", "2"):
+        roll.bucket.put_person(user_id)
+    roll.process()
+    dump(roll, tmp_path / "dump")
+    roll.erase("1")
+    before = roll.bucket.read("output.csv"), roll.bucket.read("erased.csv")
+    restore(roll, tmp_path / "dump")
+    roll.bucket.put_person("2", first="Changed")
+
+    class Broken(Objects):
+        """S3 that loses the tombstones half way."""
+
+        def stream(self, bucket: str, key: str) -> Any:
+            return super().stream(bucket, f"no-{key}")
+
+    with application(roll, Broken) as made:
+        summary = run(made)
+    assert (summary["status"], summary["output"]["pending"]) == ("partial", True)
+    assert (roll.bucket.read("output.csv"), roll.bucket.read("erased.csv")) == before
+    roll.process()
+    assert exported(roll) == ["2"]
+
+
+def test_many_lost_tombstones_are_applied_in_batches_and_odd_lines_are_skipped(roll: Stack) -> None:
+    roll.bucket.put_person("0")
+    roll.process()
+    lines = [f"{number},2026-01-01 00:00:00+00,{'2126-01-01 00:00:00+00' if number else ''}" for number in range(2500)]
+    odd = ["", "x", "1,2", "99999,2026-99-99 00:00:00+00,", "é,2026-01-01 00:00:00+00,", "y" * 300_000, "7,now,"]
+    body = "\n".join(["user_id,erased_at,csv_modified", *odd, *lines]).encode() + b"\n"
+    client = roll.bucket.client
+    client.put_object(bucket_name="res", object_name="erased.csv", data=io.BytesIO(body), length=len(body))
+    assert roll.process()["output"]["rows"] == 1  # that file is still there, and there was none by the tombstone
+    assert len(rows(roll, "erased")) == 2499
+    assert [row["user_id"] for row in roll.bucket.read_rows("erased.csv")] == rows(roll, "erased")
+    with application(roll) as made:
+        assert not run(made)["output"]["written"]

@@ -1,0 +1,49 @@
+"""Runs are recorded and logged, without anything that stands in a file."""
+
+import json
+
+from process_data.counters import MAX_LOGGED
+
+from tests.replica import first_answer, replica
+from tests.stack import Stack
+
+
+def test_a_run_is_recorded_with_its_trigger_and_counts(roll: Stack) -> None:
+    roll.bucket.put_person("1")
+    answer = roll.request("POST", "/function/process-data", X_Connector="cron-connector", X_Topic="cron-function")
+    summary = answer.json()
+    assert summary["trigger"] == "cron"
+    [row] = roll.sql(
+        "select id, trigger, call_id, status, summary -> 'added', error, finished_at >= started_at from runs"
+    )
+    assert row == [summary["run_id"], "cron", answer.headers["X-Call-Id"], "done", 1, None, True]
+
+
+def test_what_a_file_has_is_in_no_log_line_and_no_summary(roll: Stack) -> None:
+    roll.bucket.put("1.csv", b"first_name,last_name,birthts\nAda,Secretary,Secretly\n")
+    with replica(roll.state / "build/process-data", roll.process_settings) as running:
+        first_answer(running, "/")
+        response = running.request("POST", "/").json()
+        logged = [json.loads(line) for line in running.lines()]
+    assert "Secretly" in response["rejections"][0]["message"]
+    [rejection] = [line for line in logged if line["event"] == "rejection"]
+    assert (rejection["object"], rejection["line"], rejection["code"]) == ("1.csv", 2, "not_an_integer")
+    assert "Secret" not in json.dumps(logged)
+    [[summary]] = roll.sql("select summary from runs where id = :id", id=response["run_id"])
+    assert summary["rejected"] == 1
+    assert "rejections" not in summary
+    assert "Secret" not in json.dumps(summary)
+
+
+def test_a_run_and_its_new_rejections_are_logged_with_the_call_id(roll: Stack) -> None:
+    for number in range(MAX_LOGGED + 5):
+        roll.bucket.put(f"bad {number}.csv", b"")
+    with replica(roll.state / "build/process-data", roll.process_settings) as running:
+        assert first_answer(running, "/").status == 405
+        for call in ("first", "second"):
+            assert running.request("POST", "/", X_Call_Id=call).json()["rejected"] == MAX_LOGGED + 5
+        lines = [json.loads(line) for line in running.lines()]
+    logged = [(line["event"], line["call_id"]) for line in lines]
+    assert logged == [*[("rejection", "first")] * MAX_LOGGED, ("run", "first"), ("run", "second")]
+    assert (lines[0]["object"], lines[0]["code"], lines[-1]["rejected"]) == ("bad 0.csv", "bad_name", MAX_LOGGED + 5)
+    assert "rejections" not in lines[-1]

@@ -1,0 +1,64 @@
+"""What S3 may answer: an object that is gone, one error, and what is no listing."""
+
+import pytest
+from process_data.shared.storage.errors import Unavailable
+
+from tests.rows import output
+from tests.runs import counts, proxied, run
+from tests.stack import Answer, Stack
+
+
+def test_an_object_that_is_removed_after_it_was_listed_is_left_out(roll: Stack) -> None:
+    def remove(kind: str, path: str) -> None:
+        if (kind, path) == ("GET", "/src/1.csv"):
+            roll.bucket.remove("1.csv")
+
+    roll.bucket.put_person("1")
+    roll.bucket.put_person("2")
+    with proxied(roll, remove) as (made, _):
+        summary = run(made)
+    assert (summary["status"], counts(summary)) == ("done", {"listed": 2, "added": 1})
+
+
+@pytest.mark.parametrize("kind", ["LIST", "GET", "HEAD", "PUT"])
+def test_one_503_of_s3_is_retried(roll: Stack, kind: str) -> None:
+    failed: list[str] = []
+
+    def fail(asked: str, path: str) -> Answer | None:
+        if asked != kind or failed:
+            return None
+        failed.append(path)
+        return Answer(503, {}, b"")
+
+    roll.bucket.put_person("1")
+    with proxied(roll, fail) as (made, _):
+        summary = run(made)
+    assert len(failed) == 1
+    assert (summary["status"], counts(summary)) == ("done", {"listed": 1, "added": 1})
+    assert [row["user_id"] for row in output(roll)] == ["1"]
+    assert roll.sql("select count(*) from runs") == [[1]]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>welcome to this network</html>",
+        b"",
+        b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>",
+        b"<ListBucketResult><IsTruncated>false</IsTruncated>",
+    ],
+)
+def test_a_response_that_is_no_whole_listing_changes_nothing(roll: Stack, body: bytes) -> None:
+    def replace(kind: str, _path: str) -> Answer | None:
+        return Answer(200, {"Content-Type": "text/html"}, body) if kind == "LIST" else None
+
+    roll.bucket.put_person("1")
+    roll.bucket.put("1.png", b"photo")
+    roll.bucket.put("2.csv", b"")
+    roll.process()
+    state = "select u.*, u.xmin::text, r.*, r.xmin::text from users u, rejected r"
+    before = roll.sql(state)
+    with proxied(roll, replace) as (made, _), pytest.raises(Unavailable) as raised:
+        run(made)
+    assert raised.value.service == "s3"
+    assert roll.sql(state) == before

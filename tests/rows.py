@@ -1,0 +1,32 @@
+"""What the tables and output.csv hold."""
+
+from tests.stack import Stack
+
+COLUMNS = ["user_id", "first_name", "last_name", "birthts", "img_path"]
+
+
+def rows(stack: Stack, table: str = "users", column: str = "user_id") -> list[str]:
+    """A column of a table, in order."""
+    return [value for (value,) in stack.sql(f"select {column} from {table} order by {column}")]
+
+
+def starts(stack: Stack) -> list[str]:
+    """Where the segments begin."""
+    return rows(stack, "segments", "start")
+
+
+def people(stack: Stack) -> list[dict[str, str]]:
+    """The rows of `users` as output.csv should have them."""
+    found = stack.sql(f"select {', '.join(COLUMNS)} from users order by user_id")
+    texts = [["" if value is None else str(value) for value in row] for row in found]
+    return [dict(zip(COLUMNS, row, strict=True)) for row in texts]
+
+
+def output(stack: Stack) -> list[dict[str, str]]:
+    """The rows of output.csv."""
+    return stack.bucket.read_rows("output.csv")
+
+
+def exported(stack: Stack) -> list[str]:
+    """The user ids in output.csv."""
+    return [row["user_id"] for row in output(stack)]

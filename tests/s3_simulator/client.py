@@ -1,0 +1,105 @@
+"""A SIMULATED S3 service for benchmarks and tests at sizes that a real server cannot be filled to in time.
+
+This is not an S3 server. The objects of the bucket `src` are generated from their keys, requests are not
+authenticated, and only the requests that Rollcall makes are supported; others get 501 NotImplemented. It runs in a
+process of its own, with the standard library alone, and uses as little CPU as possible: it shares the cores with
+the code under measurement.
+
+    with simulated_s3(people=200_000, photos=100_000, page_seconds=0.1, get_seconds=0.04) as simulator:
+        simulator.endpoint  # "127.0.0.1:port", plain HTTP, any credentials
+
+- `src` holds `<id>.csv` for `people` consecutive ids of equal length and `<id>.png` for `photos` of them, evenly
+  spread: ListObjectsV2, GET and HEAD. Listings are delayed by `page_seconds`, objects by `get_seconds`.
+- `res` is empty at first: PUT, multipart uploads, GET and HEAD, without delay. Bodies of up to 8 MiB that come in a
+  single PUT are kept; of everything else only the size and the ETag.
+
+ETags in `src` identify the key and its version but are not MD5 sums.
+"""
+
+import http.client
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Simulator:
+    """A simulator in another process. Ranges of users are indexes: 0 is the user `first_id`."""
+
+    endpoint: str
+
+    def counts(self) -> dict[str, int]:
+        """Return the requests since the last reset: LIST, GET, HEAD and PUT, which includes parts of uploads."""
+        counts: dict[str, int] = self._control(action="counts")
+        return counts
+
+    def reset(self) -> None:
+        self._control(action="reset")
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that the simulator has used since it started."""
+        return float(self._control(action="cpu_seconds"))
+
+    def change(self, first: int, count: int) -> None:
+        """Give the CSVs of `count` users new content, ETags and modification times."""
+        self._control(action="change", first=first, count=count)
+
+    def fail(self, first: int, count: int) -> None:
+        """Answer GET and HEAD of the objects of `count` users with 500, in addition to those that fail already."""
+        self._control(action="fail", first=first, count=count)
+
+    def recover(self) -> None:
+        """Stop all failures."""
+        self._control(action="recover")
+
+    def set_latency(self, page_seconds: float, get_seconds: float) -> None:
+        self._control(action="set_latency", page_seconds=page_seconds, get_seconds=get_seconds)
+
+    def _control(self, **command: object) -> Any:
+        connection = http.client.HTTPConnection(self.endpoint, timeout=30)
+        try:
+            connection.request("POST", "/-/control", json.dumps(command))
+            response = connection.getresponse()
+            body = response.read().decode()
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise ValueError(body)
+        return json.loads(body)
+
+
+@contextmanager
+def simulated_s3(
+    *,
+    people: int,
+    photos: int = 0,
+    page_seconds: float = 0,
+    get_seconds: float = 0,
+    first_id: int = 1_000_000_000,
+) -> Iterator[Simulator]:
+    """Run a simulator until the end of the block. Raise RuntimeError if it does not start."""
+    options = {
+        "people": people,
+        "photos": photos,
+        "page-seconds": page_seconds,
+        "get-seconds": get_seconds,
+        "first-id": first_id,
+    }
+    command = [sys.executable, "-m", "tests.s3_simulator", *[f"--{name}={value}" for name, value in options.items()]]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, start_new_session=True) as process:
+        try:
+            assert process.stdout is not None
+            endpoint = process.stdout.readline().decode().strip()
+            if not endpoint:
+                raise RuntimeError("the S3 simulator did not start")
+            yield Simulator(endpoint)
+        finally:
+            process.kill()
