@@ -88,7 +88,7 @@ def _refusal(error: Exception) -> ApiError:
         case Refused():
             return ApiError(503, f"{error.service}_refused", str(error), headers=away)
         case SchemaMissing():
-            message = "the database has no tables yet: run process-data once"
+            message = "the database lacks a table or a column: apply the migrations by infra/postgres/setup.sh"
             return ApiError(503, "schema_missing", message, headers=away)
         case SettingError():
             return ApiError(500, "bad_setting", str(error))

@@ -1,10 +1,18 @@
-"""PostgreSQL's own client programs, from the wheel."""
+"""PostgreSQL's own client programs, from the wheel, and the set-up of a database by them."""
 
 import os
+import subprocess
 from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+
+from tests.stack import ROOT
+
+SETUP = ROOT / "infra/postgres/setup.sh"
+MIGRATIONS = ROOT / "infra/postgres/migrations"
+NAMES = sorted(path.stem for path in MIGRATIONS.glob("*.sql"))
+"""Of all migrations, in the order in which they are applied."""
 
 
 @cache
@@ -16,7 +24,7 @@ def programs() -> Path:
 
 
 def client_environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """An environment in which these programs log in as a function's settings say."""
+    """An environment in which these programs log in as a function's or the operator's settings say."""
     return {
         "PATH": f"{programs()}:{os.environ['PATH']}",
         "PGHOST": settings["postgres_host"],
@@ -25,3 +33,15 @@ def client_environment(settings: Mapping[str, str]) -> dict[str, str]:
         "PGUSER": settings["postgres_user"],
         "PGPASSWORD": settings["postgres_password"],
     }
+
+
+def run(command: list[str], environment: Mapping[str, str], *, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a program; unless it may fail, its errors are shown when it does."""
+    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=120)
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+def set_up(environment: Mapping[str, str], *, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run setup.sh."""
+    return run(["sh", str(SETUP)], environment, check=check)

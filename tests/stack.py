@@ -47,7 +47,7 @@ class Deployment(ABC):
     @property
     @abstractmethod
     def settings(self) -> Mapping[str, str]:
-        """What `infra/local env` prints: where everything is, with keys that may do anything to the buckets."""
+        """What `infra/local env` prints: where everything is, with an operator's keys and password."""
 
     @property
     def url(self) -> str:
@@ -127,7 +127,7 @@ class Stack(Deployment):
 
     @cached_property
     def settings(self) -> Mapping[str, str]:
-        """The operator's, who owns the tables too."""
+        """The operator's, who is PostgreSQL's superuser."""
         return self.env()
 
     @cached_property
@@ -158,8 +158,8 @@ class Stack(Deployment):
             time.sleep(0.1)
 
     def sql(self, statement: str, **parameters: object) -> list[list[Any]]:
-        """Run a statement as the role that owns the tables."""
-        with connected(self.process_settings) as connection:
+        """Run a statement as the operator."""
+        with connected(self.settings) as connection:
             return connection.run(statement, **parameters) or []
 
     def remove(self) -> None:

@@ -19,7 +19,6 @@ from .shared.access import conceal, has_access, require_access
 from .shared.lazy import Lazy
 from .shared.log import log
 from .shared.process import MEBIBYTE, set_up
-from .shared.storage.schema import migrate
 from .shared.storage.settings import load
 
 _stopping = set_up(threads=MAX_REQUESTS + 4, max_body=4 * MEBIBYTE)  # some are always free to send an error
@@ -61,7 +60,6 @@ def _run(application: Application, request: Request) -> dict[str, Any]:
 def _fan_out(application: Application, request: Request) -> Response:
     """Queue runs that share the work, for as many replicas as there are."""
     with application.pool.connection() as connection:
-        migrate(connection)
         since = next_tick(connection)
     calls: list[str] = []
     try:

@@ -26,7 +26,6 @@ from .segments import Segment
 from .shared.log import log
 from .shared.storage.errors import Refused, StorageError, Unavailable
 from .shared.storage.records import Connection
-from .shared.storage.schema import migrate
 
 MAX_REPORTED_REJECTIONS = 100
 
@@ -63,7 +62,6 @@ class Run:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 with self._application.pool.connection() as connection:
-                    migrate(connection)
                     with record_run(connection, self._record), self._helpers_ended():
                         return self._execute(connection)
             except Exception as error:

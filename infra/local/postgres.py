@@ -1,4 +1,4 @@
-"""PostgreSQL: the wheel's server, on loopback, with passwords and Rollcall's two roles."""
+"""PostgreSQL: the wheel's server, on loopback, with passwords, set up as a deployment's is."""
 
 import importlib.util
 import os
@@ -25,10 +25,11 @@ PASSWORDS = {
     SUPERUSER: "operator-postgres-password",
     "rollcall_process": "rollcall-process-postgres-password",
     "rollcall_query": "rollcall-query-postgres-password",
+    "rollcall_backup": "rollcall-backup-postgres-password",
 }
 """Roles and the secrets that hold their passwords."""
 
-_ROLES = Path(__file__).resolve().parents[1] / "postgres/roles.sql"
+_SETUP = Path(__file__).resolve().parents[1] / "postgres/setup.sh"
 _HOMES = Path("/var/tmp")  # noqa: S108 - a home is made by root alone, under a random name
 _HOME_PREFIX = "rollcall-postgres-"
 _USERS = ("postgres", "nobody")
@@ -97,18 +98,27 @@ class Postgres:
         self._chosen = True
         return True
 
-    def grant(self) -> None:
-        """Make the database, the roles and their passwords."""
+    def set_up(self) -> None:
+        """Make the database, and bring its roles, tables and passwords up to date."""
         connection = self._connection()
         if not connection.run("select from pg_database where datname = :name", name=DATABASE):
             connection.run(f"create database {DATABASE}")
         connection.close()
-        connection = self._connection(DATABASE)
-        connection.run(_ROLES.read_text(encoding="utf-8"))
-        for role, secret in PASSWORDS.items():
-            password = pg8000.native.literal(self._credentials.get(secret))
-            connection.run(f"alter role {pg8000.native.identifier(role)} password {password}")
-        connection.close()
+        passwords = {role: self._credentials.get(secret) for role, secret in PASSWORDS.items()}
+        environment = {
+            "PATH": f"{Path(self._binary('psql')).parent}:{os.defpath}",
+            "PGHOST": LOOPBACK,
+            "PGPORT": str(self.port),
+            "PGDATABASE": DATABASE,
+            "PGUSER": SUPERUSER,
+            "PGPASSWORD": passwords[SUPERUSER],
+            "SECRETS": str(self._credentials.directory),
+        }
+        done = subprocess.run(
+            ["sh", _SETUP], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        )
+        if done.returncode:
+            raise LocalError(f"{_SETUP} failed:\n{done.stdout}")
 
     @property
     def _data(self) -> Path:
@@ -117,10 +127,10 @@ class Postgres:
     def _binary(self, name: str) -> str:
         return str(self._package / "pginstall/bin" / name)
 
-    def _connection(self, database: str = "postgres") -> pg8000.native.Connection:
+    def _connection(self) -> pg8000.native.Connection:
         password = self._credentials.get(PASSWORDS[SUPERUSER])
         return pg8000.native.Connection(
-            SUPERUSER, host=LOOPBACK, port=self.port, database=database, password=password, timeout=10
+            SUPERUSER, host=LOOPBACK, port=self.port, database="postgres", password=password, timeout=10
         )
 
     def _make_cluster(self) -> None:

@@ -16,7 +16,7 @@ from .credentials import Credentials
 from .functions import Function
 from .gateway import Gateway
 from .ports import LOOPBACK, reserve
-from .postgres import DATABASE, PASSWORDS, Postgres
+from .postgres import DATABASE, PASSWORDS, SUPERUSER, Postgres
 from .processes import Identity, Part, Process, end_all
 from .proxy import MAX_CALLS
 from .schedule import Scheduler, read_schedules
@@ -106,7 +106,7 @@ class Supervisor:
         servers = [self._start(started, "seaweedfs", seaweedfs), self._start(started, "postgres", postgres)]
         for server in servers:
             server.wait_ready()
-        postgres.grant()
+        postgres.set_up()
         self._settings |= {"s3_endpoint": seaweedfs.endpoint, "postgres_port": str(postgres.port)}
 
     def _start_functions(self, started: ExitStack) -> None:
@@ -172,17 +172,17 @@ class Supervisor:
             )
 
     def _operator(self) -> dict[str, str]:
-        """The settings of whoever looks after the stack; secrets as paths."""
+        """The settings of whoever looks after the stack, who may do anything; secrets as paths."""
         secrets = {
             "s3_access_key_file": "operator-s3-access-key",
             "s3_secret_key_file": "operator-s3-secret-key",
-            "postgres_password_file": PASSWORDS["rollcall_process"],
+            "postgres_password_file": PASSWORDS[SUPERUSER],
         }
         paths = {name: str(self._state.secrets / secret) for name, secret in secrets.items()}
         for function in self._functions.values():
             if self._settings["auth"] == "token" and (token := function.environment.get("api_token_file")):
                 paths["api_token_file"] = token
-        return self._settings | {"postgres_user": "rollcall_process"} | paths
+        return self._settings | {"postgres_user": SUPERUSER} | paths
 
 
 def _auth(variables: Mapping[str, str]) -> str:

@@ -1,32 +1,63 @@
--- Rollcall's two roles and what each may do. Run it as a superuser, connected to Rollcall's database:
---
---     createdb rollcall && psql -d rollcall -f infra/postgres/roles.sql
---
--- It may be run again at any time. Passwords are set apart from it (psql: \password rollcall_process).
+-- Rollcall's roles, and the owner of its database. setup.sh runs this before the migrations, and grants.sql after them.
 do $$
+declare
+    name text;
+    kind text;
+    is_outsider boolean;
 begin
-    if not exists (select from pg_roles where rolname = 'rollcall_process') then
-        create role rollcall_process login;
+    foreach name in array array['rollcall_owner', 'rollcall_process', 'rollcall_query', 'rollcall_backup'] loop
+        if not exists (select from pg_roles where rolname = name) then
+            execute format('create role %I', name);
+        end if;
+    end loop;
+    if not pg_has_role('rollcall_owner', 'usage') then -- an administrator who is no superuser
+        grant rollcall_owner to current_user;
     end if;
-    if not exists (select from pg_roles where rolname = 'rollcall_query') then
-        create role rollcall_query login;
+
+    -- Up to version 2 rollcall_process owned everything.
+    if exists (
+        select from pg_database where datname = current_database() and datdba = 'rollcall_process'::regrole
+        union all
+        select from pg_class where relnamespace = 'public'::regnamespace and relowner = 'rollcall_process'::regrole
+    ) then
+        is_outsider := not pg_has_role('rollcall_process', 'usage');
+        if is_outsider then
+            grant rollcall_process to current_user;
+        end if;
+        alter default privileges for role rollcall_process in schema public revoke all on tables from rollcall_query;
+        execute format('alter database %I owner to rollcall_owner', current_database());
+        alter schema public owner to rollcall_owner;
+        for kind, name in
+            select case relkind when 'S' then 'sequence' else 'table' end, oid::regclass
+            from pg_class
+            where relnamespace = 'public'::regnamespace and relowner = 'rollcall_process'::regrole
+                and (relkind = 'r' or relname = 'ticks') -- what belongs to a table follows it
+        loop
+            execute format('alter %s %s owner to rollcall_owner', kind, name);
+        end loop;
+        if is_outsider then
+            revoke rollcall_process from current_user;
+        end if;
     end if;
-    -- process-data owns the schema: it applies the migrations.
-    execute format('alter database %I owner to rollcall_process', current_database());
-    execute format('revoke all on database %I from public', current_database());
-    execute format('grant connect on database %I to rollcall_query', current_database());
+    execute format('alter database %I owner to rollcall_owner', current_database());
+    alter schema public owner to rollcall_owner;
+
+    -- Anyone may make large objects, until a superuser says otherwise.
+    if (select rolsuper from pg_roles where rolname = current_user) then
+        revoke execute on function lo_creat(int), lo_create(oid), lo_from_bytea(oid, bytea) from public;
+    end if;
 end
 $$;
 
-alter schema public owner to rollcall_process;
-revoke all on schema public from public;
-grant usage on schema public to rollcall_query;
-
--- query-data reads, the tables that are there and those to come.
-grant select on all tables in schema public to rollcall_query;
-alter default privileges for role rollcall_process in schema public grant select on tables to rollcall_query;
-alter role rollcall_query set default_transaction_read_only = on;
+alter role rollcall_owner nologin; -- an administrator becomes it by `set role`; there is no password to lose
+alter role rollcall_process login;
+alter role rollcall_query login;
+alter role rollcall_backup login;
 
 -- A client that vanished in mid-transaction holds no lock for long. The functions' own sessions set shorter limits.
 alter role rollcall_process set idle_in_transaction_session_timeout = '5min';
 alter role rollcall_query set idle_in_transaction_session_timeout = '1min';
+
+-- Beside what grants.sql denies them: a mistake of the role's own is an error, too.
+alter role rollcall_query set default_transaction_read_only = on;
+alter role rollcall_backup set default_transaction_read_only = on;

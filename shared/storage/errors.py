@@ -6,7 +6,7 @@
     ├── Refused          the service answered and declined: credentials, rights, no such bucket or database
     ├── ObjectMissing    there is no object of that key
     ├── ObjectTooLarge   the object has more bytes than the caller takes
-    └── SchemaMissing    the tables are not there (yet)
+    └── SchemaMissing    a table or a column is not there: migrations are pending
 
 The exceptions of minio, urllib3 and pg8000 never leave this package.
 """

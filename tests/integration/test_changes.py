@@ -274,7 +274,7 @@ class History:
 
     def __init__(self, stack: Stack, function: Replica, directory: Path, seed: str) -> None:
         self._stack, self._random, self._dump = stack, random.Random(seed), directory / "dump"
-        self._environment = client_environment(stack.process_settings)
+        self._environment = client_environment(stack.settings)
         self._follow, self._copy, self._after = example(function), People(), ""
         self._stop = threading.Event()
 

@@ -317,7 +317,7 @@ def test_a_wrong_password_is_a_503_that_shows_no_secret(call: Call, capsys: pyte
 def test_a_database_without_tables_is_a_503_that_says_what_to_do(call: Call, path: str) -> None:
     status, code, message = error_of(call(path, postgres_database="postgres"))
     assert (status, code) == (503, "schema_missing")
-    assert "run process-data" in message
+    assert "infra/postgres/setup.sh" in message
 
 
 def test_a_bad_setting_is_named(call: Call, capsys: pytest.CaptureFixture[str]) -> None:

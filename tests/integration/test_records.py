@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import pytest
 from process_data.shared.storage.errors import SchemaMissing, StorageError, Unavailable
 from process_data.shared.storage.records import Connection, Pool
-from process_data.shared.storage.schema import MIGRATIONS, migrate
 from process_data.shared.storage.settings import RecordsSettings, load
 
 from tests.stack import Stack
@@ -83,9 +82,3 @@ def test_a_session_that_the_server_ended_is_not_lent_again(stack: Stack, pool: P
 def test_missing_tables_are_told_apart(connection: Connection) -> None:
     with pytest.raises(SchemaMissing):
         connection.run("select * from nowhere")
-
-
-def test_migrations_are_applied_once(roll: Stack, connection: Connection) -> None:
-    assert migrate(connection) == []
-    names = sorted(path.stem for path in MIGRATIONS.glob("*.sql"))
-    assert connection.run("select name from migrations order by name") == [[name] for name in names]

@@ -16,11 +16,11 @@ from tests.stack import Stack
 
 def dump(roll: Stack, path: Path) -> None:
     command = ["pg_dump", "--format", "custom", "--file", str(path)]
-    subprocess.run(command, env=client_environment(roll.process_settings), check=True, capture_output=True, timeout=60)
+    subprocess.run(command, env=client_environment(roll.settings), check=True, capture_output=True, timeout=60)
 
 
 def restore(roll: Stack, path: Path) -> None:
-    environment = client_environment(roll.process_settings)
+    environment = client_environment(roll.settings)
     options = ["--clean", "--if-exists", "--single-transaction", "--exit-on-error"]
     command = ["pg_restore", *options, "--dbname", environment["PGDATABASE"], str(path)]
     subprocess.run(command, env=environment, check=True, capture_output=True, timeout=60)

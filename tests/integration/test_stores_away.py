@@ -109,7 +109,7 @@ def test_without_tables_query_data_says_what_to_run(roll: Stack, query: Callable
     finally:
         roll.sql("alter table users_moved rename to users")
     assert (status, code) == (503, "schema_missing")
-    assert "run process-data" in message
+    assert "infra/postgres/setup.sh" in message
 
 
 @pytest.mark.parametrize("name", ["s3_endpoint", "postgres_password"])

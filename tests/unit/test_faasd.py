@@ -113,15 +113,15 @@ def test_secrets_and_scripts_are_read_only_and_data_is_not(name: str) -> None:
         assert mount.get("read_only", False) is not is_data, mount
 
 
-def test_postgres_runs_the_roles_before_the_passwords() -> None:
-    scripts = {
-        mount["target"]: mount["source"].removeprefix("./rollcall/")
-        for mount in mounts("postgres")
-        if mount["target"].startswith("/docker-entrypoint-initdb.d/")
-    }
-    assert [scripts[target] for target in sorted(scripts)] == ["roles.sql", "passwords.sh"]
-    for script in scripts.values():
-        assert (ROOT / "infra/postgres" / script).is_file()
+def test_postgres_has_what_sets_it_up() -> None:
+    targets = {mount["target"] for mount in mounts("postgres")}
+    assert "/rollcall" in targets
+    for role in ("process", "query", "backup"):
+        assert f"/run/secrets/rollcall-{role}-postgres-password" in targets
+    assert {"PGUSER=postgres", "PGDATABASE=rollcall"} < set(SERVICES["postgres"]["environment"])
+    steps = (FAASD / "README.md").read_text(encoding="utf-8")
+    assert "infra/postgres/. /var/lib/faasd/rollcall/setup/" in steps
+    assert "postgres env SECRETS=/run/secrets sh /rollcall/setup.sh" in steps
 
 
 @each_service

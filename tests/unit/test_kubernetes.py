@@ -236,12 +236,17 @@ def test_only_the_functions_and_the_own_jobs_reach_a_store(overlay: Path, object
         return
     assert policies["deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     allowed = {name: spec["ingress"] for name, spec in policies.items() if "ingress" in spec}
-    for store, (job, port) in {"postgres": ("backup", 5432), "s3": ("buckets", 8333)}.items():
+    name = "app.kubernetes.io/name"
+    jobs: dict[str, Object] = {
+        "postgres": {"matchExpressions": [{"key": name, "operator": "In", "values": ["backup", "schema"]}]},
+        "s3": {"matchLabels": {name: "buckets"}},
+    }
+    for store, port in {"postgres": 5432, "s3": 8333}.items():
         (rule,) = allowed.pop(store)
         assert rule["ports"] == [{"port": port}]
         outside, inside = rule["from"]
         assert outside["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "openfaas-fn"}
-        assert inside == {"podSelector": {"matchLabels": {"app.kubernetes.io/name": job}}}
+        assert inside == {"podSelector": jobs[store]}
     assert not allowed
 
 
@@ -250,6 +255,10 @@ def test_every_pod_behind_a_policy_is_one_that_there_is(objects: list[Object]) -
     there = {labels(one)["app.kubernetes.io/name"] for one in objects if pod(one)}
     policies = [one for one in objects if one["kind"] == "NetworkPolicy"]
     named = set(re.findall(r"app\.kubernetes\.io/name: (\w[\w-]*)", yaml.safe_dump(policies)))
+    for policy in policies:
+        for expression in policy["spec"]["podSelector"].get("matchExpressions", []):
+            if expression["key"] == "app.kubernetes.io/name":
+                named.update(expression["values"])
     assert named <= there
 
 

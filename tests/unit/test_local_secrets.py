@@ -12,6 +12,7 @@ from tests.stack import ROOT
 
 OPERATORS = {
     "operator-s3-access-key", "operator-s3-secret-key", "operator-postgres-password", "seaweedfs.json",
+    "rollcall-backup-postgres-password",
 }  # fmt: skip
 
 

@@ -1,0 +1,104 @@
+#!/bin/sh
+# Sets up Rollcall's database: roles, pending migrations, privileges, and the passwords of the roles that log in. It is
+# the one step of a first deployment, of an upgrade and of new passwords. It may be run at any time, by several at once
+# too, while the functions serve.
+#
+#     createdb rollcall                                                         # the first time
+#     PGHOST=db.example PGUSER=postgres PGDATABASE=rollcall SECRETS=secrets infra/postgres/setup.sh
+#
+# Run it as a superuser, or as an administrator with CREATEROLE and CREATEDB who owns the database. psql's variables say
+# where, $SECRETS is the directory with the files <role>-postgres-password; without it passwords stay as they are.
+# $MIGRATIONS is the directory of the migrations when it is not the one beside this file.
+set -eu
+
+here="$(cd "$(dirname "$0")" && pwd)"
+migrations="${MIGRATIONS:-$here/migrations}"
+roles='rollcall_process rollcall_query rollcall_backup'
+
+password_file() {
+    echo "$SECRETS/$(echo "$1" | tr _ -)-postgres-password"
+}
+
+# The server never sees a password in a statement, which it might log, but in the data of a COPY, which it does not.
+set_passwords() {
+    cat <<'SQL'
+reset role;
+begin;
+create temporary table passwords (role text, password text) on commit drop;
+copy passwords from stdin (format csv);
+SQL
+    for role in $roles; do
+        printf '%s,"%s"\n' "$role" "$(sed 's/"/""/g' "$(password_file "$role")")"
+    done
+    cat <<'SQL'
+\.
+do $$
+declare
+    role text;
+    password text;
+begin
+    for role, password in table passwords loop
+        begin
+            execute format('alter role %I password %L', role, password);
+        exception when others then
+            raise exception 'the password of % cannot be set: %', role, sqlerrm; -- without the statement
+        end;
+    end loop;
+end
+$$;
+commit;
+SQL
+    for role in $roles; do
+        printf '\\echo set the password of %s\n' "$role"
+    done
+}
+
+apply_migrations() {
+    for file in "$migrations"/*.sql; do
+        printf '\\set name %s\n' "$(basename "$file" .sql)"
+        cat <<'SQL'
+begin;
+select not exists (select from migrations where name = :'name') as is_pending \gset
+\if :is_pending
+    \i :migrations/:name.sql
+    insert into migrations (name) values (:'name');
+\endif
+commit;
+\if :is_pending
+    \echo applied :name
+\endif
+SQL
+    done
+}
+
+set_up() {
+    cat <<'SQL'
+set client_encoding = 'UTF8';
+set client_min_messages = warning;
+set search_path = public;
+set statement_timeout = 0;
+set idle_in_transaction_session_timeout = 0;
+-- Until this session ends. "rollcall" in ASCII.
+select pg_advisory_lock(x'726f6c6c63616c6c'::bigint) as locked \gset
+begin;
+\i :here/roles.sql
+commit;
+set role rollcall_owner;
+create table if not exists migrations (name text primary key, applied_at timestamptz default now());
+SQL
+    apply_migrations
+    cat <<'SQL'
+begin;
+\i :here/grants.sql
+commit;
+\echo set the roles and what they may do
+SQL
+    [ -z "${SECRETS:-}" ] || set_passwords
+}
+
+if [ -n "${SECRETS:-}" ]; then
+    for role in $roles; do
+        [ -s "$(password_file "$role")" ] || { echo "$(password_file "$role") is missing or empty" >&2; exit 1; }
+    done
+fi
+set_up | psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --set here="$here" --set migrations="$migrations"

@@ -1,0 +1,236 @@
+"""setup.sh makes the same of any database: an empty one, that of an older version, one that is up to date."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pg8000.native
+import pytest
+
+from infra.local.postgres import PASSWORDS
+from tests.postgres import MIGRATIONS, NAMES, set_up
+from tests.server import Server, serving
+
+LOGINS = ("rollcall_process", "rollcall_query", "rollcall_backup")
+DONE = "set the roles and what they may do"
+ADMINISTRATOR = "administrator"
+
+OWNERS = """
+select datname, datdba::regrole from pg_database where datname = current_database()
+union all select nspname, nspowner::regrole from pg_namespace where nspname = 'public'
+union all select relname, relowner::regrole from pg_class where relnamespace = 'public'::regnamespace
+"""
+
+PRIVILEGES = """
+select oid::regclass::text, relacl from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'S')
+union all select oid::regnamespace::text, nspacl from pg_namespace where nspname = 'public'
+order by 1
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(cluster: Server) -> Iterator[Server]:
+    """A server without Rollcall's roles, with an empty database of the administrator's, who is no superuser."""
+    cluster.sql(
+        f"create role {ADMINISTRATOR} login createdb createrole password '{ADMINISTRATOR}'",
+        f"create database rollcall owner {ADMINISTRATOR}",
+        database="postgres",
+    )
+    yield cluster
+    cluster.sql("drop database rollcall with (force)", database="postgres")
+    roles = cluster.sql("select rolname from pg_roles where rolname ~ '^(rollcall|administrator)'", database="postgres")
+    for (role,) in sorted(roles, reverse=True):  # the administrator last: it has granted what the others have
+        cluster.sql(f"drop owned by {role}", f"drop role {role}", database="postgres")
+
+
+def applied(output: str) -> list[str]:
+    return re.findall(r"^applied (\S+)$", output, re.MULTILINE)
+
+
+def only(directory: Path, names: list[str]) -> Path:
+    """A directory with some of the migrations."""
+    directory.mkdir()
+    for name in names:
+        shutil.copy(MIGRATIONS / f"{name}.sql", directory)
+    return directory
+
+
+def can_log_in(server: Server, role: str, password: str) -> bool:
+    environment = server.environment(role, password=password)
+    try:
+        pg8000.native.Connection(
+            role, host=environment["PGHOST"], port=server.port, database="rollcall", password=password
+        ).close()
+    except pg8000.native.DatabaseError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("user", ["postgres", ADMINISTRATOR])
+def test_an_empty_database_gets_everything_and_again_nothing(server: Server, user: str) -> None:
+    environment = server.environment(user) | {"SECRETS": str(server.secrets)}
+    first, second = (set_up(environment).stdout for _ in range(2))
+    assert applied(first) == NAMES
+    passwords = [f"set the password of {role}" for role in LOGINS]
+    assert first.splitlines()[len(NAMES) :] == second.splitlines() == [DONE, *passwords]
+    assert {owner for _, owner in server.sql(OWNERS)} == {"rollcall_owner"}
+    assert server.sql("select name from migrations order by name") == [[name] for name in NAMES]
+    for role in LOGINS:
+        assert can_log_in(server, role, (server.secrets / PASSWORDS[role]).read_text())
+    assert server.sql("select rolcanlogin from pg_roles where rolname = 'rollcall_owner'") == [["f"]]
+    assert server.sql(
+        "select rolname from pg_roles where rolname ~ '^rollcall' and "
+        "(rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls)"
+    ) == []  # fmt: skip
+
+
+def test_several_at_once_apply_each_migration_once(server: Server) -> None:
+    environment = server.environment() | {"SECRETS": str(server.secrets)}
+    with ThreadPoolExecutor(6) as executor:
+        outputs = [done.stdout for done in executor.map(lambda _: set_up(environment), range(6))]
+    assert sorted(applied("".join(outputs))) == NAMES
+    assert all(DONE in output for output in outputs)
+
+
+def test_a_migration_that_fails_leaves_nothing_of_itself(server: Server, tmp_path: Path) -> None:
+    environment = server.environment() | {"MIGRATIONS": str(only(tmp_path / "some", NAMES))}
+    failing = tmp_path / "some" / "9998_failing.sql"
+    failing.write_text("create table half ();\nselect 1 / 0;\n")
+    (tmp_path / "some" / "9999_next.sql").write_text("create table next ();\n")
+    done = set_up(environment, check=False)
+    assert done.returncode
+    assert "9998_failing.sql:2: ERROR:  division by zero" in done.stderr
+    assert applied(done.stdout) == NAMES
+    assert DONE not in done.stdout
+    assert server.sql("select to_regclass('half'), to_regclass('next')") == [["", ""]]
+    assert server.sql("select count(*) from migrations") == [[str(len(NAMES))]]
+    failing.write_text("create table half ();\n")
+    assert applied(set_up(environment).stdout) == ["9998_failing", "9999_next"]
+
+
+@pytest.mark.parametrize("user", ["postgres", ADMINISTRATOR])
+def test_a_database_of_an_older_version_loses_its_owner(server: Server, tmp_path: Path, user: str) -> None:
+    """Up to version 2 rollcall_process owned everything, and the README gave roles and default privileges so."""
+    some = only(tmp_path / "some", NAMES[:3])
+    server.sql("create role rollcall_process login", "create role rollcall_query login", user=user)
+    server.sql(
+        "grant rollcall_process to current_user",
+        "alter database rollcall owner to rollcall_process",
+        "alter schema public owner to rollcall_process",
+        "alter default privileges for role rollcall_process in schema public grant select on tables to rollcall_query",
+        "set role rollcall_process",
+        "create table migrations (name text primary key, applied_at timestamptz default now())",
+        *(path.read_text() for path in sorted(some.iterdir())),
+        f"insert into migrations select unnest('{{{','.join(NAMES[:3])}}}'::text[])",
+        "insert into users (user_id, first_name, last_name, birthts, csv_etag, csv_modified) "
+        "values ('1', 'Ada', 'Lovelace', 0, '', now())",
+        "reset role",
+        "revoke rollcall_process from current_user",
+        user=user,
+    )  # fmt: skip
+    assert applied(set_up(server.environment(user)).stdout) == NAMES[3:]
+    assert {owner for _, owner in server.sql(OWNERS)} == {"rollcall_owner"}
+    assert server.sql("select user_id from users") == [["1"]]
+    assert server.sql("select count(*) from pg_default_acl") == [["0"]]
+    assert server.sql(f"select pg_has_role('{ADMINISTRATOR}', 'rollcall_process', 'usage')") == [["f"]]
+    taken_over = server.sql(PRIVILEGES)
+    server.sql("drop schema public cascade", "create schema public", "drop table if exists migrations")
+    set_up(server.environment())
+    assert server.sql(PRIVILEGES) == taken_over, "as those of a database that is made from nothing"
+
+
+def test_what_was_granted_by_hand_ends(server: Server) -> None:
+    set_up(server.environment())
+    expected = server.sql(PRIVILEGES)
+    server.sql(
+        "grant all on all tables in schema public to public, rollcall_process, rollcall_query, rollcall_backup",
+        "grant all on all sequences in schema public to rollcall_query",
+        "grant create on schema public to rollcall_process, public",
+        "grant create, temporary on database rollcall to public, rollcall_query",
+        "alter role rollcall_query set default_transaction_read_only = off",
+    )
+    set_up(server.environment())
+    assert server.sql(PRIVILEGES) == expected
+    assert server.sql("show default_transaction_read_only", user="postgres") == [["off"]]
+    [[database]] = server.sql("select datacl from pg_database where datname = 'rollcall'")
+    assert set(database.strip("{}").split(",")) == {
+        "rollcall_owner=CTc/rollcall_owner", "rollcall_process=Tc/rollcall_owner",
+        "rollcall_query=c/rollcall_owner", "rollcall_backup=c/rollcall_owner",
+    }  # fmt: skip
+
+
+def test_every_table_of_a_migration_is_granted_to_process_data(server: Server) -> None:
+    set_up(server.environment())
+    without = server.sql(
+        "select relname from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r' "
+        "and not has_table_privilege('rollcall_process', oid, 'select')"
+    )
+    assert without == []
+
+
+def test_passwords_may_be_anything_and_stay_out_of_logs_and_command_lines(server: Server, tmp_path: Path) -> None:
+    server.sql(
+        "alter system set log_statement = 'all'",
+        "alter system set log_min_duration_statement = 0",
+        "select pg_reload_conf()",
+    )
+    passwords = {role: f"{role}'s \\ \"new\" :'x' $$ %s ü, x" for role in LOGINS}
+    for role, password in passwords.items():
+        (tmp_path / PASSWORDS[role]).write_text(password, encoding="utf-8")
+    # psql that notes with what it was called
+    note = tmp_path / "called"
+    (tmp_path / "bin").mkdir()
+    environment = server.environment()
+    program = tmp_path / "bin/psql"
+    program.write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$0 $*" >> "{note}"; env >> "{note}"\n'
+        f'exec "{shutil.which("psql", path=environment["PATH"])}" "$@"\n'
+    )
+    program.chmod(0o755)
+    environment |= {"PATH": f"{program.parent}:{environment['PATH']}", "SECRETS": str(tmp_path)}
+    try:
+        shown = set_up(environment)
+        for role, password in passwords.items():
+            assert can_log_in(server, role, password)
+    finally:
+        server.sql("alter system reset all", "select pg_reload_conf()")
+    texts = [shown.stdout, shown.stderr, note.read_text(encoding="utf-8"), server.log.read_text(errors="replace")]
+    assert "copy passwords" in texts[-1], "the log has the statements"
+    for password in passwords.values():
+        assert not [text for text in texts if password in text or password.split()[0] in text]
+
+
+def test_a_password_that_cannot_be_set_is_an_error_without_it(server: Server, tmp_path: Path) -> None:
+    set_up(server.environment(ADMINISTRATOR))
+    server.sql("alter role rollcall_backup superuser")  # whom the administrator may not change
+    for role in LOGINS:
+        (tmp_path / PASSWORDS[role]).write_text(f"hidden-{role}", encoding="utf-8")
+    done = set_up(server.environment(ADMINISTRATOR) | {"SECRETS": str(tmp_path)}, check=False)
+    assert done.returncode
+    assert "hidden" not in done.stdout + done.stderr
+    assert "hidden" not in server.log.read_text(errors="replace")
+    assert not can_log_in(server, "rollcall_process", "hidden-rollcall_process"), "all of them or none"
+
+
+@pytest.mark.parametrize("role", LOGINS)
+@pytest.mark.parametrize("content", [None, ""])
+def test_a_password_that_is_missing_changes_nothing(
+    server: Server, tmp_path: Path, role: str, content: str | None
+) -> None:
+    for other in LOGINS:
+        (tmp_path / PASSWORDS[other]).write_text("new", encoding="utf-8")
+    (tmp_path / PASSWORDS[role]).unlink()
+    if content is not None:
+        (tmp_path / PASSWORDS[role]).write_text(content)
+    done = set_up(server.environment() | {"SECRETS": str(tmp_path)}, check=False)
+    assert done.returncode
+    assert f"{tmp_path / PASSWORDS[role]} is missing or empty" in done.stderr
+    assert server.sql("select to_regrole('rollcall_process')") == [[""]]

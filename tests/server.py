@@ -1,0 +1,65 @@
+"""A PostgreSQL server of a test's own, with nothing in it but what initdb makes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.local.credentials import Credentials
+from infra.local.ports import LOOPBACK
+from infra.local.postgres import PASSWORDS, SUPERUSER, Postgres, remove_abandoned_homes
+from infra.local.processes import Process
+from infra.local.state import State
+from tests.postgres import client_environment, run
+
+
+@dataclass(frozen=True)
+class Server:
+    """`secrets` has the superuser's password, and those of Rollcall's roles."""
+
+    port: int
+    secrets: Path
+    log: Path
+
+    def environment(self, user: str = SUPERUSER, database: str = "rollcall", password: str = "") -> dict[str, str]:
+        """psql's variables for a login, with the role's password in `secrets` unless another one is given."""
+        secret = PASSWORDS.get(user)
+        return client_environment(
+            {
+                "postgres_host": LOOPBACK,
+                "postgres_port": str(self.port),
+                "postgres_database": database,
+                "postgres_user": user,
+                "postgres_password": password or ((self.secrets / secret).read_text() if secret else user),
+            }
+        )
+
+    def sql(self, *statements: str, user: str = SUPERUSER, database: str = "rollcall") -> list[list[str]]:
+        """Run statements in one session; returns the rows of all of them, as texts."""
+        words = [word for statement in statements for word in ("--command", statement)]
+        done = run(
+            ["psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set", "ON_ERROR_STOP=1", *words],
+            self.environment(user, database),
+        )
+        return [line.split("|") for line in done.stdout.splitlines()]
+
+
+@contextmanager
+def serving(directory: Path) -> Iterator[Server]:
+    state = State(directory / "state")
+    state.create()
+    credentials = Credentials(state.secrets)
+    for secret in PASSWORDS.values():
+        credentials.get(secret)
+    postgres = Postgres(state, credentials)
+    postgres.prepare()
+    log = directory / "postgres.log"
+    process = Process("postgres", postgres, log, print, lambda: None)
+    try:
+        process.start()
+        process.wait_ready()
+        yield Server(postgres.port, state.secrets, log)
+    finally:
+        process.stop()
+        (state.directory / "postgres-home").unlink(missing_ok=True)
+        remove_abandoned_homes()
