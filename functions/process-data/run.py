@@ -61,9 +61,12 @@ class Run:
         backoff = _INITIAL_BACKOFF
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                with self._application.pool.connection() as connection:
-                    with record_run(connection, self._record), self._helpers_ended():
-                        return self._execute(connection)
+                with (
+                    self._application.pool.connection() as connection,
+                    record_run(connection, self._record),
+                    self._helpers_ended(),
+                ):
+                    return self._execute(connection)
             except Exception as error:
                 is_late = attempt == _ATTEMPTS or self._deadline.elapsed_fraction >= 0.5 or self._deadline.expired
                 if is_late or not isinstance(error, Unavailable):

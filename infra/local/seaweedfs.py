@@ -24,8 +24,11 @@ from .state import State
 
 SOURCE_BUCKET, RESULT_BUCKET = "src", "res"
 REGION = "us-east-1"
-IDENTITIES = Path(__file__).resolve().parents[1] / "s3/seaweedfs.json"
-"""Identities and what they may do; their keys are the secrets `<identity>-s3-access-key` and `-secret-key`."""
+POLICIES = Path(__file__).resolve().parents[1] / "s3"
+"""Policies of the functions' keys, `<name>.json`, and SeaweedFS's identities, which name them.
+
+The keys of an identity are the secrets `<identity>-s3-access-key` and `-secret-key`.
+"""
 
 _LISTENERS = (
     "s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc",
@@ -108,10 +111,14 @@ class SeaweedFS:
 
 
 def write_identities(credentials: Credentials) -> Path:
-    """Write the identities with their keys, as weed's -s3.config wants them; returns the file."""
-    document = json.loads(IDENTITIES.read_text(encoding="utf-8"))
+    """Write the identities with their keys and policies, as weed's -s3.config wants them; returns the file."""
+    document = json.loads((POLICIES / "seaweedfs.json").read_text(encoding="utf-8"))
     for identity in document["identities"]:
         identity["credentials"] = [_keys(credentials, identity["name"])]
+    names = [name for identity in document["identities"] for name in identity.get("policyNames", [])]
+    document["policies"] = [
+        {"name": name, "content": (POLICIES / f"{name}.json").read_text(encoding="utf-8")} for name in names
+    ]
     return credentials.write("seaweedfs.json", json.dumps(document))
 
 

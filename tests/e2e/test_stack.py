@@ -11,13 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import minio
 import pg8000.exceptions
 import pg8000.native
 import pytest
 
 from infra.local.processes import Identity
-from infra.local.seaweedfs import s3_client
 from tests.e2e.conftest import Toy, make_toy, wait_until
 from tests.e2e.processes import family, listeners
 from tests.stack import Stack, connected
@@ -157,75 +155,8 @@ def test_secrets_are_their_owners_alone(stack: Stack) -> None:
     assert {stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()} == {0o600}
 
 
-def client(stack: Stack, identity: str) -> minio.Minio:
-    secrets = stack.state / "secrets"
-    keys = {
-        "accessKey": (secrets / f"{identity}-s3-access-key").read_text(),
-        "secretKey": (secrets / f"{identity}-s3-secret-key").read_text(),
-    }
-    return s3_client(stack.settings["s3_endpoint"], keys)
-
-
-def test_each_s3_identity_may_do_what_it_needs_and_no_more(stack: Stack) -> None:
-    stack.bucket.put("9.csv", b"theirs")
-    source, result = stack.bucket.source, stack.bucket.result
-    allowed = {
-        "rollcall-process": {("list", source), ("read", source), ("list", result), ("read", result), ("write", result)},
-        "rollcall-query": {("read", source)},
-    }
-    for identity, expected in allowed.items():
-        granted = {
-            (deed, bucket)
-            for bucket in (source, result)
-            for deed in ("list", "read", "write", "delete")
-            if _may(client(stack, identity), deed, bucket)
-        }
-        assert granted - {("delete", result)} == expected, identity
-        assert not _may(client(stack, identity), "make", "another")
-    stack.bucket.remove("9.csv")
-
-
-def _may(identity: minio.Minio, deed: str, bucket: str) -> bool:
-    try:
-        match deed:
-            case "list":
-                list(identity.list_objects(bucket_name=bucket))
-            case "read":
-                identity.stat_object(bucket_name=bucket, object_name="9.csv")
-            case "write":
-                identity.fput_object(bucket_name=bucket, object_name="probe", file_path=__file__)
-            case "delete":
-                identity.remove_object(bucket_name=bucket, object_name="probe")
-            case "make":
-                identity.make_bucket(bucket_name=bucket)
-    except minio.error.S3Error as error:
-        assert error.code in ("AccessDenied", "NoSuchKey", "SignatureDoesNotMatch"), error.code
-        return error.code == "NoSuchKey"
-    return True
-
-
-def test_query_datas_role_reads_and_no_more(stack: Stack) -> None:
-    with connected(stack.process_settings) as owner:
-        owner.run("create table later (n int)")
-        try:
-            with connected(stack.query_settings) as reader:
-                assert reader.run("select n from later") == []
-                reader.run("set default_transaction_read_only = off")
-                for statement in (
-                    "insert into later values (1)", "update later set n = 1", "delete from later", "truncate later",
-                    "drop table later", "create table mine ()", "create temporary table mine ()",
-                    "create schema mine", "select pg_read_file('/etc/passwd')", "copy later to program 'true'",
-                    "alter role rollcall_query superuser", "set role rollcall_process",
-                ):  # fmt: skip
-                    with pytest.raises(pg8000.exceptions.DatabaseError) as refused:
-                        reader.run(statement)
-                    assert refused.value.args[0]["C"] == "42501", statement  # insufficient privilege
-        finally:
-            owner.run("drop table later")
-
-
 def test_no_one_enters_the_database_without_the_password(stack: Stack) -> None:
-    for user in ("postgres", "rollcall_process", "rollcall_query"):
+    for user in ("postgres", "rollcall_process", "rollcall_query", "rollcall_backup"):
         with pytest.raises(pg8000.exceptions.DatabaseError) as refused:
             connected(stack.query_settings, postgres_user=user, postgres_password="guess")
         assert refused.value.args[0]["C"] == "28P01"

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import minio.error
-import pg8000.native
 import pytest
 import yaml
 from minio import Minio
@@ -20,24 +19,10 @@ from minio import Minio
 from infra.local.credentials import Credentials
 from infra.local.ports import LOOPBACK, free_ports
 from infra.local.seaweedfs import s3_client, write_identities
-from tests.postgres import client_environment
+from tests.postgres import MIGRATIONS, NAMES, SETUP, client_environment, run
 from tests.stack import ROOT, Stack
 
-PASSWORDS = ROOT / "infra/postgres/passwords.sh"
 KUBERNETES = ROOT / "infra/kubernetes"
-
-READER, READERS_SECRET = "rollcall_query", "rollcall-query-postgres-password"
-
-
-@pytest.fixture(scope="module")
-def superuser(stack: Stack) -> dict[str, str]:
-    password = (stack.state / "secrets/operator-postgres-password").read_text(encoding="utf-8")
-    return client_environment(stack.process_settings) | {"PGUSER": "postgres", "PGPASSWORD": password}
-
-
-@pytest.fixture(scope="module")
-def owner(stack: Stack) -> dict[str, str]:
-    return client_environment(stack.process_settings)
 
 
 def container(file: str, kind: str, name: str) -> dict[str, Any]:
@@ -58,63 +43,49 @@ def script(container: dict[str, Any], **places: Path) -> list[str]:
     return words
 
 
-def run(command: list[str], environment: dict[str, str], check: bool = True) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, env=environment, check=check, capture_output=True, text=True, timeout=120)
+def login(container: dict[str, Any], stack: Stack) -> dict[str, str]:
+    """The environment that the manifest gives a container, with this stack's server and secrets."""
+    given = {one["name"]: one.get("value") for one in container["env"]}
+    (secret,) = (one["valueFrom"]["secretKeyRef"]["key"] for one in container["env"] if "valueFrom" in one)
+    password = (stack.state / "secrets" / secret).read_text(encoding="utf-8")
+    places = {"MIGRATIONS": str(MIGRATIONS), "SECRETS": str(stack.state / "secrets")}
+    ours = {name: value for name, value in places.items() if name in given}
+    settings = stack.settings | {"postgres_user": str(given["PGUSER"]), "postgres_password": password}
+    kept = {name: str(given[name]) for name in ("KEEP_DAYS", "DUMP") if name in given}
+    return client_environment(settings) | kept | ours
 
 
-def can_log_in(client: dict[str, str], password: str) -> bool:
-    try:
-        pg8000.native.Connection(
-            READER,
-            password=password,
-            host=client["PGHOST"],
-            port=int(client["PGPORT"]),
-            database=client["PGDATABASE"],
-        ).close()
-    except pg8000.native.DatabaseError:
-        return False
-    return True
+def test_the_job_sets_up_what_an_older_version_left(roll: Stack) -> None:
+    roll.sql("drop table erased")
+    roll.sql("delete from outputs where object = 'erased.csv'")
+    roll.sql("delete from migrations where name = '0006_erased'")
+    job = container("postgres/schema.yaml", "Job", "schema")
+    done = run(script(job, rollcall=SETUP.parent), login(job, roll))
+    assert "applied 0006_erased" in done.stdout
+    assert "set the password of rollcall_backup" in done.stdout
+    assert roll.process()["status"] == "done"
 
 
-@pytest.mark.parametrize(
-    "command", [[str(PASSWORDS)], ["bash", "-ec", '. "$0"', str(PASSWORDS)]], ids=["run", "sourced"]
-)
-def test_roles_and_passwords_may_be_set_again(
-    stack: Stack, superuser: dict[str, str], tmp_path: Path, command: list[str]
-) -> None:
-    there = stack.state / "secrets"
-    old, new = (there / READERS_SECRET).read_text(encoding="utf-8"), 'it\'s \\ "new" : ü'
-    (tmp_path / "rollcall-process-postgres-password").write_text(stack.process_settings["postgres_password"])
-    (tmp_path / READERS_SECRET).write_text(new, encoding="utf-8")
-    run(["psql", "--set", "ON_ERROR_STOP=1", "--file", str(ROOT / "infra/postgres/roles.sql")], superuser)
-    try:
-        for _ in range(2):
-            answer = run(command, superuser | {"SECRETS": str(tmp_path)})
-            assert answer.stdout + answer.stderr == ""
-        assert can_log_in(superuser, new)
-        assert not can_log_in(superuser, old)
-        (tmp_path / READERS_SECRET).write_text("")
-        assert run(command, superuser | {"SECRETS": str(tmp_path)}, check=False).returncode
-        assert can_log_in(superuser, new)
-    finally:
-        run(command, superuser | {"SECRETS": str(there)})
-    assert can_log_in(superuser, old)
+def test_the_manifests_have_every_migration() -> None:
+    kustomization = yaml.safe_load((ROOT / "infra/postgres/kustomization.yaml").read_text(encoding="utf-8"))
+    files = {one["name"]: one["files"] for one in kustomization["configMapGenerator"]}
+    assert files["postgres-migrations"] == [f"migrations/{name}.sql" for name in NAMES]
 
 
-def test_a_backup_comes_back(roll: Stack, owner: dict[str, str], tmp_path: Path) -> None:
+def test_a_backup_comes_back(roll: Stack, tmp_path: Path) -> None:
     for user_id in ("1", "2"):
         roll.bucket.put_person(user_id)
     roll.process()
     was = roll.sql("select * from users order by id")
-    environment = owner | {"KEEP_DAYS": "14"}
     old = tmp_path / "rollcall-20000101T000000Z.dump"
     old.touch()
     os.utime(old, (0, 0))
-    run(script(container("postgres/backup.yaml", "CronJob", "backup"), backups=tmp_path), environment)
+    backup, restoring = (container("postgres/backup.yaml", "CronJob", name) for name in ("backup", "restore"))
+    run(script(backup, backups=tmp_path), login(backup, roll))
     (dump,) = tmp_path.iterdir()
     assert re.fullmatch(r"rollcall-\d{8}T\d{6}Z\.dump", dump.name)
 
-    restore = script(container("postgres/backup.yaml", "CronJob", "restore"), backups=tmp_path)
+    restore, environment = script(restoring, backups=tmp_path, rollcall=SETUP.parent), login(restoring, roll)
     (tmp_path / "half").write_bytes(dump.read_bytes()[:-2000])
     roll.sql("delete from users where user_id = '1'")
     roll.sql("create table of_a_later_version (id int)")
@@ -124,6 +95,7 @@ def test_a_backup_comes_back(roll: Stack, owner: dict[str, str], tmp_path: Path)
     run(restore, environment)
     assert roll.sql("select * from users order by id") == was
     assert roll.sql("select to_regclass('of_a_later_version')::text") == [[None]]
+    assert roll.sql("select distinct tableowner from pg_tables where schemaname = 'public'") == [["rollcall_owner"]]
     assert roll.request("GET", "/function/query-data?count=1&limit=1").json()["count"] == 2, (
         "and query-data may read it"
     )
@@ -188,9 +160,9 @@ def test_seaweedfs_has_its_buckets_and_keeps_them_apart(tmp_path: Path) -> None:
             for identity in ("operator", "rollcall-process", "rollcall-query")
         )
         assert {bucket.name for bucket in operator.list_buckets()} == {"src", "res"}
-        operator.fput_object(bucket_name="src", object_name="1.csv", file_path=str(PASSWORDS))
-        process.fput_object(bucket_name="res", object_name="output.csv", file_path=str(PASSWORDS))
-        query.get_object(bucket_name="src", object_name="1.csv").close()
+        operator.fput_object(bucket_name="src", object_name="1.png", file_path=__file__)
+        process.fput_object(bucket_name="res", object_name="output.csv", file_path=__file__)
+        query.get_object(bucket_name="src", object_name="1.png").close()
         assert refused(query, "res", "output.csv")
         with pytest.raises(minio.error.S3Error, match="AccessDenied"):
-            process.fput_object(bucket_name="src", object_name="1.csv", file_path=str(PASSWORDS))
+            process.fput_object(bucket_name="src", object_name="1.csv", file_path=__file__)

@@ -1,40 +1,49 @@
 """A database of version 1 goes on with version 2, without a file being read again."""
 
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from process_data.rejections import RULES
 from process_data.shared.storage.records import Connection
-from process_data.shared.storage.schema import MIGRATIONS, migrate
 from process_data.shared.storage.settings import RecordsSettings, load
 
+from tests.postgres import MIGRATIONS, NAMES, client_environment, set_up
 from tests.proxy import counting
 from tests.runs import application, run
 from tests.stack import Stack
 
-VERSION_1 = ("0001_roll", "0002_overlap", "0003_questions")
+VERSION_1 = NAMES[:3]
 
-DROP = """
-drop table users, erased, rejected, runs, outputs, migrations, segments, hints cascade;
-drop sequence ticks
+OWNED_BY_PROCESS_DATA = """
+drop schema public cascade;
+create schema public authorization rollcall_process;
+grant usage on schema public to rollcall_query;
+alter database rollcall owner to rollcall_process;
+alter default privileges for role rollcall_process in schema public grant select on tables to rollcall_query
 """
+OWNERS = "select distinct tableowner from pg_tables where schemaname = 'public'"
 
 
 @pytest.fixture
-def version_1(roll: Stack, tmp_path: Path) -> Iterator[Connection]:
-    """A connection to the database as version 1 leaves it, empty."""
-    for name in VERSION_1:
-        shutil.copy(MIGRATIONS / f"{name}.sql", tmp_path)
-    with Connection(load(RecordsSettings, roll.process_settings)) as connection:
-        connection.script(DROP)
-        try:
-            assert migrate(connection, tmp_path) == list(VERSION_1)
+def version_1(roll: Stack) -> Iterator[Connection]:
+    """A connection to the database as version 1 leaves it, whose process-data applied the migrations; empty."""
+    roll.sql(OWNED_BY_PROCESS_DATA)
+    try:
+        with Connection(load(RecordsSettings, roll.process_settings)) as connection:
+            connection.script("create table migrations (name text primary key, applied_at timestamptz default now())")
+            for name in VERSION_1:
+                connection.script((MIGRATIONS / f"{name}.sql").read_text(encoding="utf-8"))
+                connection.run("insert into migrations (name) values (:name)", name=name)
             yield connection
-        finally:
-            migrate(connection)
+    finally:
+        upgrade(roll)
+
+
+def upgrade(stack: Stack) -> list[str]:
+    """Set the database up; returns what was applied."""
+    output = set_up(client_environment(stack.settings)).stdout
+    return [line.removeprefix("applied ") for line in output.splitlines() if line.startswith("applied ")]
 
 
 def etag(stack: Stack, key: str) -> str:
@@ -80,7 +89,10 @@ def test_people_and_rejections_are_kept_and_nothing_is_read_again(roll: Stack, v
             prefix=prefix,
             status=status,
         )
-    assert migrate(version_1) == ["0004_segments", "0005_changes", "0006_erased"]
+    assert roll.sql(OWNERS) == [["rollcall_process"]]
+    assert roll.request("POST", "/function/process-data").json()["error"]["code"] == "schema_missing"
+    assert upgrade(roll) == NAMES[3:]
+    assert roll.sql(OWNERS) == [["rollcall_owner"]]
     assert version_1.run("select scope from runs order by id") == [["bucket"], ["users"], ["users"]]
     assert version_1.run("select distinct summary from runs") == [[{"added": 1}]]  # nothing that files had
     assert version_1.run("select start, keys from segments") == [["", 1]]

@@ -1,0 +1,194 @@
+"""What each role of the database may do and nothing else, tried with real logins."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pg8000.exceptions
+import pg8000.native
+import pytest
+
+from tests.postgres import client_environment, run, set_up
+from tests.stack import Stack, connected
+
+DENIED = "42501"  # insufficient_privilege
+
+VERBS = {
+    "insert": "insert into {table} default values",
+    "update": "update {table} set {column} = {column} where false",
+    "delete": "delete from {table} where false",
+    "truncate": "truncate {table}",
+}
+
+ROWS = {"insert", "update", "delete"}
+WRITES: Mapping[str, Mapping[str, set[str]]] = {
+    "rollcall_process": {
+        "users": ROWS, "erased": ROWS, "rejected": ROWS, "segments": ROWS, "hints": ROWS,
+        "runs": {"insert", "update"}, "outputs": {"update"}, "migrations": set(),
+    },
+    "rollcall_query": {},
+    "rollcall_backup": {},
+}  # fmt: skip
+"""Role → table → what it may do to the rows. All may read everything."""
+
+NOBODYS = [
+    # the schema
+    "create table mine ()", "create table public.mine ()", "create view mine as select 1", "create schema mine",
+    "create type mine as enum ()", "create function mine() returns int language sql as 'select 1'",
+    "alter table users add column mine int", "alter table users drop column img_path",
+    "alter table users rename to mine", "alter table users owner to current_user", "drop table users",
+    "drop schema public cascade", "create index on users (updated_at)", "drop index users_birthdate",
+    "reindex table users", "cluster users using users_changed", "alter sequence ticks restart",
+    "select setval('ticks', 1)", "select nextval('users_id_seq')", "select nextval('segments_id_seq')",
+    # what holds for every row
+    "alter table users disable trigger all", "set session_replication_role = replica",
+    "create trigger mine before update on users for each row execute function suppress_redundant_updates_trigger()",
+    "create rule mine as on delete to users do instead nothing", "alter table users enable row level security",
+    # roles and other databases
+    "create role mine", "create role mine login superuser", "alter role current_user createrole",
+    "alter role rollcall_query superuser", "alter role rollcall_process password 'x'", "drop role rollcall_backup",
+    "set role rollcall_owner", "set session authorization rollcall_owner", "set role postgres",
+    "grant rollcall_owner to current_user", "grant pg_read_all_data to current_user",
+    "select rolpassword from pg_authid", "select passwd from pg_shadow", "create database mine",
+    "drop database rollcall", "alter database rollcall set work_mem = '1GB'",
+    # the server
+    "copy users to '/tmp/rollcall-mine'", "copy users to program 'true'", "copy hints from '/etc/passwd'",
+    "copy hints from program 'true'", "select pg_read_file('/etc/passwd')", "select pg_ls_dir('/')",
+    "select lo_import('/etc/passwd')", "select lo_export(1, '/tmp/rollcall-mine')", "select lo_create(0)",
+    "select lo_creat(-1)", "select lo_from_bytea(0, 'x')", "alter system set work_mem = '1GB'",
+    "set log_statement = 'all'", "checkpoint", "select pg_reload_conf()",
+]  # fmt: skip
+
+READERS = [
+    "create temporary table mine ()", "create temporary view mine as select 1", "create temporary sequence mine",
+    "select nextval('ticks')", "select nextval('runs_id_seq')", "select from users for update",
+    "lock table users in row share mode",
+]  # fmt: skip
+
+
+def login(stack: Stack, role: str) -> dict[str, str]:
+    """The settings of a role; the backup's has no function."""
+    if role == "rollcall_process":
+        return stack.process_settings
+    if role == "rollcall_query":
+        return stack.query_settings
+    password = (stack.state / "secrets/rollcall-backup-postgres-password").read_text(encoding="utf-8")
+    return {**stack.settings, "postgres_user": role, "postgres_password": password}
+
+
+@pytest.fixture(params=WRITES)
+def session(roll: Stack, request: pytest.FixtureRequest) -> Iterator[tuple[str, pg8000.native.Connection]]:
+    """A role and a session of it that has taken off what it may take off by itself."""
+    role = str(request.param)
+    with connected(login(roll, role)) as connection:
+        assert connection.run("select session_user, current_user") == [[role, role]]
+        connection.run("set default_transaction_read_only = off")
+        yield role, connection
+
+
+def outcome(connection: pg8000.native.Connection, statement: str) -> str | None:
+    """SQLSTATE of a statement's error, whose transaction is rolled back; None when there is none."""
+    connection.run("begin")
+    try:
+        connection.run(statement)
+    except pg8000.exceptions.DatabaseError as error:
+        return str(error.args[0]["C"])
+    finally:
+        connection.run("rollback")
+    return None
+
+
+def alone(connection: pg8000.native.Connection, statement: str) -> str | None:
+    """The same of a statement that has to be a transaction of its own."""
+    try:
+        connection.run(statement)
+    except pg8000.exceptions.DatabaseError as error:
+        return str(error.args[0]["C"])
+    return None
+
+
+def test_each_role_reads_every_table_and_writes_what_it_has_to(
+    roll: Stack, session: tuple[str, pg8000.native.Connection]
+) -> None:
+    role, connection = session
+    columns = roll.sql(
+        "select table_name, min(column_name) from information_schema.columns where table_schema = 'public' "
+        "and is_identity = 'NO' and is_generated = 'NEVER' group by table_name order by 1"
+    )
+    assert {table for table, _ in columns} == WRITES["rollcall_process"].keys()
+    for table, column in columns:
+        connection.run(f"select * from {table}")
+        may = {
+            verb
+            for verb, statement in VERBS.items()
+            if outcome(connection, statement.format(table=table, column=column)) != DENIED
+        }
+        assert may == WRITES[role].get(table, set()), table
+
+
+def test_no_role_leaves_its_place(session: tuple[str, pg8000.native.Connection]) -> None:
+    role, connection = session
+    own = f"alter role {role} password 'x'"  # which no role can be kept from: setup.sh sets it again
+    for statement in NOBODYS:
+        if statement != own:
+            attempt = alone if statement.startswith(("create database", "drop database", "alter system")) else outcome
+            assert attempt(connection, statement) == DENIED, statement
+
+
+def test_those_that_read_cannot_even_write_what_is_temporary(session: tuple[str, pg8000.native.Connection]) -> None:
+    role, connection = session
+    for statement in READERS:
+        assert (outcome(connection, statement) == DENIED) == (role != "rollcall_process"), statement
+
+
+@pytest.mark.parametrize("role", ["rollcall_query", "rollcall_backup"])
+def test_those_that_read_are_read_only_from_the_start(roll: Stack, role: str) -> None:
+    with connected(login(roll, role)) as connection:
+        assert connection.run("show default_transaction_read_only") == [["on"]]
+
+
+def test_nobody_is_the_owner_and_the_owner_cannot_log_in(stack: Stack) -> None:
+    assert stack.sql(
+        "select member::regrole::text from pg_auth_members where roleid::regrole::text ~ '^rollcall'"
+    ) == []  # fmt: skip
+    with pytest.raises(pg8000.exceptions.DatabaseError):
+        connected(stack.settings, postgres_user="rollcall_owner", postgres_password="")
+
+
+def contents(environment: Mapping[str, str]) -> list[str]:
+    """A database as text, without the words that each dump makes up for itself."""
+    dump = run(["pg_dump", "--no-large-objects"], environment).stdout
+    return [line for line in dump.splitlines() if not line.startswith(("\\restrict", "\\unrestrict"))]
+
+
+def test_a_dump_of_the_backups_role_gives_an_equal_database(roll: Stack, tmp_path: Path) -> None:
+    for number in range(20):
+        roll.bucket.put_person(f"{number}")
+    roll.bucket.put("bad.csv", b"")
+    roll.process()
+    roll.process("/erase?user_id=3")
+    operator, dump = client_environment(roll.settings), str(tmp_path / "dump")
+    backup = client_environment(login(roll, "rollcall_backup"))
+    roll.sql("select lo_create(4711)")  # of whomever: a dump has none, and does not fail
+    try:
+        run(["pg_dump", "--format=custom", "--no-large-objects", "--file", dump], backup)
+    finally:
+        roll.sql("select lo_unlink(4711)")
+    copy = operator | {"PGDATABASE": "copy"}
+    roll.sql("create database copy owner rollcall_owner template template0")
+    try:
+        options = ["--no-owner", "--no-privileges", "--role=rollcall_owner", "--single-transaction", "--exit-on-error"]
+        run(["pg_restore", *options, "--clean", "--if-exists", "--dbname=copy", dump], copy)
+        set_up(copy)
+        assert contents(copy) == contents(operator)
+        assert sum(line.startswith("COPY public.") for line in contents(copy)) == len(WRITES["rollcall_process"])
+    finally:
+        roll.sql("drop database copy with (force)")
+
+
+def test_the_backups_role_restores_nothing(roll: Stack, tmp_path: Path) -> None:
+    backup = client_environment(login(roll, "rollcall_backup"))
+    dump = str(tmp_path / "dump")
+    run(["pg_dump", "--format=custom", "--no-large-objects", "--file", dump], backup)
+    restore = ["pg_restore", "--clean", "--if-exists", "--exit-on-error", "--dbname=rollcall", dump]
+    assert run(restore, backup | {"PGOPTIONS": "-c default_transaction_read_only=off"}, check=False).returncode
+    assert roll.process()["status"] == "done"
