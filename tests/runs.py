@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from process_data import locks
 from process_data.application import Application
 from process_data.erase import EraseRun
 from process_data.request import Request
@@ -57,6 +58,12 @@ def proxied(
         application(stack, s3_endpoint=endpoint, **settings) as made,
     ):
         yield made, asked
+
+
+def end_scans(stack: Stack) -> None:
+    """End the sessions that hold a segment."""
+    held = "select pid from pg_locks where locktype = 'advisory' and classid = :space::oid"
+    stack.sql(f"select pg_terminate_backend(pid) from ({held}) as held", space=locks.SEGMENT)
 
 
 def counts(summary: dict[str, Any]) -> dict[str, int]:

@@ -8,6 +8,7 @@ from time import perf_counter
 
 from .fetch import FetchResult, Gone, Unreadable
 from .listing import Listing
+from .parse import Row
 from .reconcile import Reconciled
 from .rejections import Rejection
 from .store import StoreResult
@@ -16,6 +17,18 @@ MAX_LOGGED = 100
 """New rejections, and unreadable objects, that are kept for the log."""
 
 STAGES = ("list", "reconcile", "fetch", "parse", "store", "export", "total")
+
+
+@dataclass
+class ScanCounters:
+    """Counts of one scan."""
+
+    listed: int = 0
+    ignored: int = 0
+    unchanged: int = 0
+    remaining: int = 0
+    failures: list[Unreadable] = field(default_factory=list)
+    stored: set[str] = field(default_factory=set)  # users that this scan stored, or one that it repeats
 
 
 @dataclass
@@ -35,6 +48,7 @@ class RunCounters:
     rejections: list[Rejection] = field(default_factory=list)  # the first new ones
     failures: list[Unreadable] = field(default_factory=list)  # the first ones
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    _stored: set[str] = field(default_factory=set)  # users, by scans that were interrupted
     _lock: Lock = field(default_factory=Lock)
 
     @property
@@ -52,31 +66,46 @@ class RunCounters:
             with self._lock:
                 self.seconds[name] = round(self.seconds.get(name, 0.0) + perf_counter() - started_at, 4)
 
-    def record_listing(self, listing: Listing, reconciled: Reconciled) -> None:
+    @contextmanager
+    def scan(self) -> Iterator[ScanCounters]:
+        """Count a scan once it has ended. One that is interrupted is repeated: only what it stored counts."""
+        scan = ScanCounters()
+        try:
+            yield scan
+        except BaseException:
+            with self._lock:
+                self._stored |= scan.stored
+            raise
         with self._lock:
-            self.listed += listing.keys
-            self.ignored += listing.ignored
-            self.images_changed += reconciled.images_changed
-            self.unchanged += reconciled.unchanged
-            self._record_rejections(reconciled.rejections)
+            self.listed += scan.listed
+            self.ignored += scan.ignored
+            self.unchanged += scan.unchanged
+            self.remaining += scan.remaining + len(scan.failures)
+            self.unreadable += len(scan.failures)
+            self.failures += scan.failures[: MAX_LOGGED - len(self.failures)]
 
-    def record_batch(self, results: Sequence[FetchResult], stored: StoreResult) -> None:
+    def record_listing(self, scan: ScanCounters, listing: Listing, reconciled: Reconciled) -> None:
+        with self._lock:
+            scan.stored = (self._stored & listing.csvs.keys()).difference(reconciled.pending)
+            self._stored -= scan.stored
+            self.images_changed += reconciled.images_changed
+            self._record_rejections(reconciled.rejections)
+        scan.listed, scan.ignored = listing.keys, listing.ignored
+        scan.unchanged = reconciled.unchanged - len(scan.stored)
+
+    def record_batch(
+        self, scan: ScanCounters, results: Sequence[FetchResult], valid: Sequence[Row], stored: StoreResult
+    ) -> None:
         failures = [result for result in results if isinstance(result, Unreadable)]
         gone = sum(isinstance(result, Gone) for result in results)
+        scan.failures += failures
+        scan.stored.update(row.user_id for row in valid)
         with self._lock:
             self.fetched += len(results) - len(failures) - gone
-            self.unreadable += len(failures)
-            self.failures += failures[: MAX_LOGGED - len(self.failures)]
             self.added += stored.added
             self.updated += stored.updated
             self.unchanged += stored.unchanged
-            self.remaining += len(failures)
             self._record_rejections(stored.rejections)
-
-    def record_left(self, number: int) -> None:
-        """Record how many CSVs of a scan there was no time for."""
-        with self._lock:
-            self.remaining += number
 
     def record_segment(self) -> None:
         with self._lock:

@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from . import hints, segments
 from .application import Application
-from .counters import RunCounters
+from .counters import RunCounters, ScanCounters
 from .deadline import GRACE, Deadline
 from .fetch import FetchResult, Unreadable, fetch
 from .keys import MAX_OBJECTS, csv_key
@@ -69,28 +69,31 @@ class Scanner:
 
         Small neighbours that were scanned since the tick are merged. OutOfTime and Unavailable leave it in line.
         """
-        with self._counters.stage("list"):
-            listing = self._list_range(segment)
-        if listing.cut_at is not None:
-            segments.split(self._connection, segment, listing.cut_at)
-            on_split()
-        keys, end = listing.keys - listing.folders, self._ingest(segment.range, listing)
-        if end is not None:
-            if end <= segment.start:
-                return
-            segments.split(self._connection, segment, end)
-            keys = sum(user_id < end for user_id in listing.csvs)
-        segments.complete(self._connection, segment, keys)
+        with self._counters.scan() as scan:
+            with self._counters.stage("list"):
+                listing = self._list_range(segment)
+            if listing.cut_at is not None:
+                segments.split(self._connection, segment, listing.cut_at)
+                on_split()
+            keys, end = listing.keys - listing.folders, self._ingest(scan, segment.range, listing)
+            if end is not None:
+                if end <= segment.start:
+                    return
+                segments.split(self._connection, segment, end)
+                keys = sum(user_id < end for user_id in listing.csvs)
+            segments.complete(self._connection, segment, keys)
         self._counters.record_segment()
         segments.merge(self._connection, segment, since, limit=self._settings.segment_keys * 3 // 4)
 
     def scan_hinted(self, segment: Segment) -> None:
         """Scan hinted objects of a segment. What there is no time for stays hinted."""
         hinted = hints.read(self._connection, segment.range, MAX_OBJECTS)
-        if hinted:
+        if not hinted:
+            return
+        with self._counters.scan() as scan:
             with self._counters.stage("list"):
                 listing, listed = self._list_named(list(hinted))
-            if self._ingest(Named(listed), listing) is None:
+            if self._ingest(scan, Named(listed), listing) is None:
                 hints.delete(self._connection, {name: hinted[name] for name in listed})
 
     def _list_range(self, segment: Segment) -> Listing:
@@ -125,7 +128,7 @@ class Scanner:
             raise OutOfTime
         return listing, listed
 
-    def _ingest(self, scope: Scope, listing: Listing) -> str | None:
+    def _ingest(self, scan: ScanCounters, scope: Scope, listing: Listing) -> str | None:
         """Make the tables equal to what is listed. Returns the first user_id that there was no time for."""
         connection, settings, counters = self._connection, self._settings, self._counters
         if listing.keys == listing.folders and not self._accept_empty:
@@ -133,14 +136,16 @@ class Scanner:
         with counters.stage("reconcile"):
             tombstones = drop_erased(connection, scope, listing)
             reconciled = reconcile(connection, scope, listing, settings.source_bucket, _now())
-        counters.record_listing(listing, reconciled)
+        counters.record_listing(scan, listing, reconciled)
         pending = reconciled.pending
         with self._application.fetching(self, len(pending)):
-            done = self._fetch_and_store(pending, listing.photos, tombstones)
-        counters.record_left(len(pending) - done)
+            done = self._fetch_and_store(scan, pending, listing.photos, tombstones)
+        scan.remaining = len(pending) - done
         return pending[done] if done < len(pending) else None
 
-    def _fetch_and_store(self, user_ids: list[str], photos: Mapping[str, str], tombstones: Tombstones) -> int:
+    def _fetch_and_store(
+        self, scan: ScanCounters, user_ids: list[str], photos: Mapping[str, str], tombstones: Tombstones
+    ) -> int:
         """Fetch, check and store these users, batch by batch; returns how many of them there was time for.
 
         While one batch is stored the next one is fetched.
@@ -161,7 +166,7 @@ class Scanner:
                 with counters.stage("store"):
                     rejected = [result for result in results if isinstance(result, Rejection)] + checked.rejections
                     stored = store(self._connection, checked.valid, rejected, photos, settings.source_bucket)
-                counters.record_batch(results, stored)
+                counters.record_batch(scan, results, checked.valid, stored)
                 done += len(results)
                 if len(results) < len(batch):
                     break

@@ -1,14 +1,14 @@
 """Faults stay where they are: an object, a segment or a session that fails stops nothing else."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
 from process_data.shared.storage.errors import Refused, Unavailable
-from process_data.shared.storage.objects import Objects
+from process_data.shared.storage.objects import Object, Objects
 
 from tests.rows import rows, starts
-from tests.runs import Failing, application, put_people, run
+from tests.runs import Failing, application, counts, end_scans, put_people, run
 from tests.stack import Stack
 
 
@@ -61,6 +61,35 @@ def test_a_segment_that_can_not_be_listed_stops_no_other_and_goes_to_the_end_of_
         assert failed.failed == [bad]  # it was tried once in the run
         assert run(made)["segments"]["remaining"] == 1
     assert roll.process()["status"] == "done"
+
+
+class Ending(Objects):
+    """S3 with a bystander who ends the session that scans when a user's CSV is read for the first time."""
+
+    end: Callable[[], None]
+    has_ended = False
+
+    def get(self, bucket: str, key: str, *, limit: int) -> Object:
+        if key == "0020.csv" and not self.has_ended:
+            self.has_ended = True
+            self.end()
+        return super().get(bucket, key, limit=limit)
+
+
+def test_a_scan_that_is_repeated_as_its_session_was_lost_is_counted_once(roll: Stack) -> None:
+    """When the session ends, the first of three batches was stored, and nothing of the third one."""
+    put_people(roll, range(30))
+    roll.bucket.put("notes.txt", b"")
+    roll.bucket.put("0005.csv", b"")
+    with application(roll, Ending, batch_size="10", workers="1") as made:
+        assert isinstance(made.objects, Ending)
+        made.objects.end = lambda: end_scans(roll)
+        summary = run(made)
+        assert made.objects.has_ended
+    assert counts(summary) == {"listed": 31, "added": 29, "ignored": 1, "rejected": 1}
+    assert summary["segments"] == {"scanned": 1, "remaining": 0}
+    [[stored]] = roll.sql("select count(distinct xmin::text) from users")
+    assert stored > 1
 
 
 def test_what_failed_is_recorded_when_it_took_the_session_with_it(roll: Stack) -> None:

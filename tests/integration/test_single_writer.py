@@ -7,12 +7,11 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from process_data import locks
 from process_data.shared.storage.errors import Unavailable
 
 from tests.proxy import counting
 from tests.rows import exported, rows
-from tests.runs import Paused, application, put_people, run
+from tests.runs import Paused, application, end_scans, put_people, run
 from tests.stack import Stack
 
 
@@ -26,8 +25,7 @@ def test_nobody_writes_beside_the_holder_and_who_lost_the_lock_cannot_commit(rol
         roll.bucket.put_person("1", last="Newer")
         [[before]] = roll.sql("select count(*) from users")
         assert roll.event("1.csv").json()["remaining"] == 1  # the segment is held: the event leaves a hint
-        roll.sql("select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and classid = :space::oid",
-                 space=locks.SEGMENT)  # fmt: skip
+        end_scans(roll)
         assert roll.process()["added"] == 1
         time.sleep(2)  # no second attempt of the holder
         paused.go.set()
