@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -15,12 +15,16 @@ from typing import IO
 
 import urllib3
 
+from tests.memory import peak_memory
 from tests.stack import ROOT, Answer, Stack
 
 
 @dataclass
 class Replica:
-    """A function's process. `log` is what it wrote on standard error; `peak`, once it ended, its memory in bytes."""
+    """A function's process. `log` is what it wrote on standard error; `peak`, once it ended, its memory in bytes.
+
+    Where there is no /proc, `peak` may be what the parent had when it started the process.
+    """
 
     process: subprocess.Popen[bytes]
     url: str
@@ -38,6 +42,8 @@ class Replica:
 
     def stop(self) -> int:
         """Ask it to end, wait for that, and return its status."""
+        with suppress(FileNotFoundError):
+            self.peak = peak_memory(self.process.pid)
         self.process.send_signal(signal.SIGTERM)
         return self.wait()
 
@@ -45,7 +51,7 @@ class Replica:
         if self.process.returncode is None:
             _, status, usage = os.wait4(self.process.pid, 0)
             self.process.returncode = os.waitstatus_to_exitcode(status)
-            self.peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+            self.peak = self.peak or usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         return self.process.returncode
 
 

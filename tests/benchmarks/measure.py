@@ -15,8 +15,6 @@ from typing import Any
 
 from tests.postgres import client_environment
 
-MEBIBYTE = 1024 * 1024
-
 SERVER = "server"
 SIMULATOR = "simulator"
 NO_S3 = ""

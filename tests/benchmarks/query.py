@@ -20,7 +20,8 @@ from pathlib import Path
 import urllib3
 
 from tests.benchmarks import measure
-from tests.benchmarks.measure import MEBIBYTE, NO_S3, Psql, Row, Samples, alternate, seconds
+from tests.benchmarks.measure import NO_S3, Psql, Row, Samples, alternate, seconds
+from tests.memory import MEBIBYTE
 from tests.million import MILLION, fill
 from tests.replica import Replica, first_answer, query_replica, replica
 from tests.stack import Stack, running

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 import urllib3
 
 from tests.benchmarks.fixtures import LATENCY, NO_DEADLINE, fill_users, reset, simulated
-from tests.benchmarks.measure import MEBIBYTE, SIMULATOR, Row, Samples, alternate
+from tests.benchmarks.measure import SIMULATOR, Row, Samples, alternate
 from tests.benchmarks.replicas import Completed, Queued, queued_replicas
+from tests.memory import MEBIBYTE
 from tests.replica import first_answer, replica
 from tests.stack import Stack
 

@@ -19,6 +19,7 @@ import pytest
 import urllib3
 
 from tests.e2e.conftest import Toy, wait_until
+from tests.memory import MEBIBYTE, peak_memory
 from tests.stack import Answer
 
 FAAS_CLI = os.environ.get("FAAS_CLI") or shutil.which("faas-cli")
@@ -91,16 +92,12 @@ def test_a_function_gets_its_own_environment_and_secrets(toy: Toy, monkeypatch: 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 def test_gigabytes_pass_through_flat_memory(toy: Toy) -> None:
-    def peak() -> int:
-        status = Path(f"/proc/{toy.record()['pid']}/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) // 1024
-
     toy.request("GET", "/function/patient?do=stream&n=30")
-    before = peak()
+    before = peak_memory(toy.record()["pid"])
     assert len(toy.request("GET", "/function/patient?do=stream&n=300").body) == 300_000_000
     sent = toy.request("POST", "/function/patient?do=length", bytes(300_000_000))
     assert sent.body == b"300000000"
-    assert peak() - before < 64
+    assert peak_memory(toy.record()["pid"]) - before < 64 * MEBIBYTE
 
 
 def test_a_function_that_dies_ends_its_response_as_a_complete_one_ends_and_comes_back(toy: Toy) -> None:

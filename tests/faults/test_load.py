@@ -1,6 +1,5 @@
 """Available and right under load: more requests than query-data can take, beside files that change and runs."""
 
-import re
 import socket
 import sys
 import time
@@ -19,6 +18,7 @@ from infra.local.proxy import MAX_CALLS
 from infra.local.stack import read_stack
 from tests import load
 from tests.load import run_loop
+from tests.memory import MEBIBYTE, peak_memory
 from tests.replica import query_replica
 from tests.stack import ROOT, Stack, connected
 from tests.workload import TIMEOUT, Files, Workload
@@ -82,7 +82,7 @@ def test_three_times_what_it_holds_gets_right_responses_or_documented_errors_and
             run_loop(load.open_loop(factor * rate, seconds, requests.request))
             print(f"{factor} × for {seconds} s{requests.figures()}")
             if factor == 3:
-                peaks.append(peak_memory(pid))
+                peaks.append(peak_memory(pid) // MEBIBYTE)
     print(f"query-data's peak memory in MiB: {peaks}, descriptors: {usual}, then {descriptors(pid)}")
     print(f"process-data's responses: {dict(runs)}")
     assert not requests.wrong, "".join(requests.wrong[:5])
@@ -134,12 +134,6 @@ def sessions(stack: Stack, *states: str) -> int:
         condition += " and pid <> pg_backend_pid()"
         [[number]] = connection.run(f"select count(*) from pg_stat_activity where {condition}", states=list(states))
     return int(number)
-
-
-def peak_memory(pid: int) -> int:
-    """The most memory that a process ever had, in MiB."""
-    [peak] = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    return int(peak) // 1024
 
 
 def descriptors(pid: int) -> int:

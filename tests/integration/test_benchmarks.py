@@ -1,12 +1,15 @@
 """The benchmarks run, at sizes too small to measure anything."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.benchmarks import measure, process, query, scaling, sizes
 from tests.benchmarks.measure import SERVER, SIMULATOR, Row, Samples
+from tests.memory import MEBIBYTE
+from tests.replica import query_replica
 from tests.stack import Stack
 
 
@@ -47,6 +50,15 @@ def test_events_export_and_memory_count_what_they_say(roll: Stack) -> None:
     assert "60 keys, 10 new users" in memory.work
     [export] = process.export(roll, 1, people=40)
     assert export.details["bytes"] == len(roll.bucket.read("output.csv"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+def test_the_peak_of_a_process_is_its_own_and_not_what_its_parent_had_when_it_started_it(roll: Stack) -> None:
+    """The kernel's maximum of a child begins with the memory of its parent."""
+    ballast = b"x" * (300 * MEBIBYTE)
+    with query_replica(roll) as running:
+        assert running.stop() == 0
+    assert 10 * MEBIBYTE < running.peak < len(ballast)
 
 
 def test_the_rows_of_query_data_measure_what_they_say(

@@ -1,18 +1,16 @@
 """Overload is answered: more requests than a replica can work on get an error soon, and nothing is left behind."""
 
-import re
 import socket
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 from process_data.application import MAX_REQUESTS as MAX_RUNS
-from process_data.shared.process import MEBIBYTE
 from query_data.application import MAX_HEALTH, MAX_REQUESTS, MAX_WAITING
 
+from tests.memory import MEBIBYTE, peak_memory
 from tests.replica import Replica, first_answer, query_replica, replica
 from tests.stack import Answer, Stack, connected
 
@@ -89,8 +87,7 @@ def test_slow_clients_cost_little_memory(roll: Stack, function: str) -> None:
             if function == "query-data":
                 assert client.recv(8) == b"HTTP/1.1"
         assert running.request("GET", "/healthz").status < 500
-        [peak] = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{running.process.pid}/status").read_text())
-    assert int(peak) < 150 * 1024
+        assert peak_memory(running.process.pid) < 150 * MEBIBYTE
 
 
 def post(function: Replica) -> Answer:

@@ -4,7 +4,7 @@ import csv
 import json
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,9 @@ from query_data.shared.storage.records import Connection
 from query_data.shared.storage.settings import RecordsSettings, load
 from werkzeug.datastructures import MultiDict
 
+from tests.memory import MEBIBYTE, peak_memory
 from tests.million import MILLION, fill, user_ids
 from tests.stack import Stack
-
-MEBIBYTE = 1024 * 1024
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +83,8 @@ def memory(crowd: Stack) -> int:
     """The function's memory in bytes: the most it ever had, or where that isn't told, what it has now."""
     [line] = [line.split() for line in crowd.cli("status").stdout.splitlines() if line.split()[0] == "query-data"]
     pid = line[line.index("pid") + 1]
-    status = Path(f"/proc/{pid}/status")
-    if status.exists():
-        return 1024 * int(status.read_text().partition("VmHWM:")[2].split()[0])
+    with suppress(FileNotFoundError):
+        return peak_memory(int(pid))
     return 1024 * int(subprocess.run(["ps", "-o", "rss=", "-p", pid], capture_output=True, check=True).stdout)
 
 
