@@ -45,3 +45,14 @@ def run(command: list[str], environment: Mapping[str, str], *, check: bool = Tru
 def set_up(environment: Mapping[str, str], *, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run setup.sh."""
     return run(["sh", str(SETUP)], environment, check=check)
+
+
+def dump(settings: Mapping[str, str], path: Path) -> None:
+    """Write all that the database holds to a file."""
+    run(["pg_dump", "--format", "custom", "--file", str(path)], client_environment(settings))
+
+
+def restore(settings: Mapping[str, str], path: Path) -> None:
+    """Replace all that the database holds by what was dumped."""
+    options = ["--clean", "--if-exists", "--single-transaction", "--exit-on-error"]
+    run(["pg_restore", *options, "--dbname", settings["postgres_database"], str(path)], client_environment(settings))

@@ -2,6 +2,8 @@
 
 from tests.stack import Stack
 
+NEW_SECOND = 1.1  # seconds after which S3's Last-Modified is another
+
 COLUMNS = ["user_id", "first_name", "last_name", "birthts", "img_path"]
 
 

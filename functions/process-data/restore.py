@@ -1,7 +1,8 @@
 """After a restore: whom the database no longer knows as erased is erased again.
 
-A dump brings back who was erased after it was made, and lacks their tombstones. The result bucket has them: its
-erased.csv is then another one than this database wrote. No run exports anything before it has applied that file.
+A dump brings back who was erased after it was made. It lacks their tombstones, or has older ones, which their newer
+files outlive. The result bucket has them: its erased.csv is then another one than this database wrote. No run exports
+anything before it has applied that file.
 """
 
 import re
@@ -30,7 +31,7 @@ _LONGEST_LINE = 200  # bytes; what is longer is none of them
 def apply_lost(
     application: Application, connection: Connection, deadline: Deadline, rescan: Callable[[Segment], None]
 ) -> None:
-    """Erase again whom the mirror of tombstones has and the database does not.
+    """Erase again whom the mirror of tombstones has and the database does not, or only from an earlier erasure.
 
     What there is no time for, or what S3 fails to return, is left to the next run.
     """

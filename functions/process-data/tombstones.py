@@ -79,9 +79,9 @@ DELETE_RETURNED = """
 """SQL that deletes the tombstones of users in a table `stored`, once a table `rejected_number` is complete."""
 
 _MISSING = """
-select value ->> 'user_id'
-from json_array_elements(:tombstones)
-where not exists (select from erased where user_id = value ->> 'user_id' collate "C")
+select user_id
+from json_to_recordset(:tombstones) as r (user_id text, erased_at timestamptz)
+where not exists (select from erased where erased.user_id = r.user_id collate "C" and erased.erased_at >= r.erased_at)
 """
 
 
@@ -123,7 +123,7 @@ def erase(connection: Connection, tombstones: Sequence[Tombstone], tick: int) ->
 
 
 def missing(connection: Connection, tombstones: Sequence[Tombstone]) -> list[str]:
-    """The user_ids of those that the table does not have."""
+    """The user_ids of those that the table does not have, or only from an earlier erasure."""
     return [user_id for (user_id,) in connection.run(_MISSING, tombstones=_dump(tombstones))]
 
 

@@ -1,29 +1,17 @@
 """A database restored from a dump gets its tombstones back before anything is exported."""
 
 import io
-import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from process_data.shared.storage.objects import Objects
 
-from tests.postgres import client_environment
-from tests.rows import exported, rows
+from tests.postgres import dump, restore
+from tests.rows import NEW_SECOND, exported, rows
 from tests.runs import application, run
 from tests.stack import Stack
-
-
-def dump(roll: Stack, path: Path) -> None:
-    command = ["pg_dump", "--format", "custom", "--file", str(path)]
-    subprocess.run(command, env=client_environment(roll.settings), check=True, capture_output=True, timeout=60)
-
-
-def restore(roll: Stack, path: Path) -> None:
-    environment = client_environment(roll.settings)
-    options = ["--clean", "--if-exists", "--single-transaction", "--exit-on-error"]
-    command = ["pg_restore", *options, "--dbname", environment["PGDATABASE"], str(path)]
-    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=60)
 
 
 @pytest.mark.parametrize("first", ["bucket", "users", "event", "erase"])
@@ -33,11 +21,11 @@ def test_a_restored_dump_brings_nobody_back(roll: Stack, tmp_path: Path, first: 
         roll.bucket.put_person(user_id)
     roll.process()
     roll.erase("4")
-    dump(roll, tmp_path / "dump")
+    dump(roll.settings, tmp_path / "dump")
     roll.bucket.remove("2.csv")
     roll.erase("1", "2")
     before = roll.bucket.read_rows("erased.csv")
-    restore(roll, tmp_path / "dump")
+    restore(roll.settings, tmp_path / "dump")
     assert rows(roll) == ["1", "2", "3"]
     if first == "bucket":
         roll.process()
@@ -54,14 +42,31 @@ def test_a_restored_dump_brings_nobody_back(roll: Stack, tmp_path: Path, first: 
     assert rows(roll) == ["3"]
 
 
+def test_whoever_was_erased_again_since_a_dump_is_so_after_it_is_restored(roll: Stack, tmp_path: Path) -> None:
+    """The dump has their first tombstone, and the file that is still there is newer than that."""
+    roll.bucket.put_people(["1", "2"])
+    roll.process()
+    roll.erase("1")
+    dump(roll.settings, tmp_path / "dump")
+    time.sleep(NEW_SECOND)
+    roll.bucket.put_person("1")
+    assert roll.process()["added"] == 1
+    roll.erase("1")
+    before = roll.bucket.read_rows("erased.csv")
+    restore(roll.settings, tmp_path / "dump")
+    roll.process()
+    assert rows(roll) == exported(roll) == ["2"]
+    assert roll.bucket.read_rows("erased.csv") == before
+
+
 def test_nothing_is_exported_before_lost_tombstones_were_applied(roll: Stack, tmp_path: Path) -> None:
     for user_id in ("1", "2"):
         roll.bucket.put_person(user_id)
     roll.process()
-    dump(roll, tmp_path / "dump")
+    dump(roll.settings, tmp_path / "dump")
     roll.erase("1")
     before = roll.bucket.read("output.csv"), roll.bucket.read("erased.csv")
-    restore(roll, tmp_path / "dump")
+    restore(roll.settings, tmp_path / "dump")
     roll.bucket.put_person("2", first="Changed")
 
     class Broken(Objects):

@@ -7,11 +7,9 @@ from process_data.runs import Trigger
 from process_data.shared.storage.objects import Object, Objects
 
 from tests.proxy import counting
-from tests.rows import exported, rows
+from tests.rows import NEW_SECOND, exported, rows
 from tests.runs import application, run
 from tests.stack import Stack
-
-NEW_SECOND = 1.1  # seconds after which S3's Last-Modified is another
 
 
 def test_the_file_that_is_still_there_brings_nobody_back(roll: Stack) -> None:
