@@ -1,0 +1,210 @@
+"""A versioned source bucket, and in plain Python what the tables must make of its history.
+
+Where runs overlap with changes to the bucket, what was there for a moment may or may not have been seen: the model
+then keeps every possibility until a run that overlaps with nothing settles it.
+"""
+
+import io
+import time
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from itertools import count
+from typing import NamedTuple
+
+from minio import Minio
+
+SOURCE = "versions"
+
+USERS = ("1", "12", "120", "129", "2", "20", "3")
+PHOTOS = ("png", "jpg", "jpeg")  # in the order of preference
+BAD = {
+    "empty": b"",
+    "no_row": b"first_name,last_name,birthts\n",
+    "not_an_integer": b"first_name,last_name,birthts\nAda,Lovelace,soon\n",
+    "too_large": b"x" * 70_000,
+}
+
+SOON = 0.7  # seconds after which a birth in the future is in the past
+
+Person = tuple[str, str, int]
+Content = Person | str | None
+"""A CSV's person, the code of what is wrong with it, or None where there is none."""
+
+
+@dataclass(frozen=True)
+class Tombstone:
+    """`modified` is the Last-Modified of the CSV that was there, in seconds since 1970; None where there was none."""
+
+    modified: int | None
+
+
+State = Person | Tombstone | None
+"""What the tables have of a user."""
+
+
+class Version(NamedTuple):
+    content: Content
+    id: str
+    modified: int  # Last-Modified in seconds since 1970
+
+
+def counts(version: Version, state: State) -> bool:
+    """Whether a scan sees a CSV: not when its user was erased and it is no newer than the CSV at that time."""
+    return not isinstance(state, Tombstone) or state.modified is None or version.modified > state.modified
+
+
+class SourceBucket:
+    """The bucket, and the possible states of each user."""
+
+    def __init__(self, client: Minio) -> None:
+        self._client = client
+        self.versions: dict[str, list[Version]] = {user: [] for user in USERS}  # the current one last
+        self.photos: set[tuple[str, str]] = set()
+        self.misnamed: set[str] = set()
+        self.possible: dict[str, set[State]] = {user: {None} for user in USERS}
+        self._persons: dict[str, list[Person]] = defaultdict(list)
+        self._numbers = count()
+
+    def current(self, user: str) -> Version | None:
+        """The CSV that is there."""
+        version = self.versions[user][-1] if self.versions[user] else None
+        return version if version and version.content is not None else None
+
+    def put_good(self, user: str) -> None:
+        number = next(self._numbers)
+        self._put_person(user, (f"First {number}", f"Last {number}", number))
+
+    def put_newer(self, user: str) -> None:
+        """Upload a CSV that is newer by S3's clock, which has whole seconds, than all that came before it."""
+        latest = max((version.modified for version in self.versions[user]), default=0)
+        time.sleep(max(0.0, latest + 1 - time.time()))
+        self.put_good(user)
+
+    def put_future(self, user: str) -> None:
+        number = next(self._numbers)
+        self._put_person(user, (f"First {number}", f"Last {number}", int((time.time() + SOON) * 1000)))
+
+    def put_again(self, user: str) -> None:
+        """Upload the first version that there ever was: an older content with the ETag that it had then."""
+        if self._persons[user]:
+            self._put_person(user, self._persons[user][0])
+
+    def put_bad(self, user: str, code: str) -> None:
+        self._put(user, code, BAD[code] + b"\n" * next(self._numbers))
+
+    def remove(self, user: str) -> None:
+        if self.current(user):
+            self._delete(f"{user}.csv")
+            marker = next(
+                one
+                for one in self._client.list_objects(bucket_name=SOURCE, prefix=f"{user}.csv", include_version=True)
+                if one.is_latest in (True, "true") and one.object_name == f"{user}.csv"
+            )
+            self.versions[user].append(Version(None, str(marker.version_id), 0))
+
+    def restore(self, user: str) -> None:
+        """Delete the current version, or the mark of a removal: the version before it is the current one again."""
+        if self.versions[user]:
+            version = self.versions[user].pop()
+            self._client.remove_object(bucket_name=SOURCE, object_name=f"{user}.csv", version_id=version.id)
+
+    def put_photo(self, user: str, kind: str) -> None:
+        self._write(f"{user}.{kind}", b"photo %d" % next(self._numbers))
+        self.photos.add((user, kind))
+
+    def remove_photo(self, user: str, kind: str) -> None:
+        self._delete(f"{user}.{kind}")
+        self.photos.discard((user, kind))
+
+    def put_misnamed(self, name: str) -> None:
+        self._write(name, b"")
+        self.misnamed.add(name)
+
+    def remove_misnamed(self, name: str) -> None:
+        self._delete(name)
+        self.misnamed.discard(name)
+
+    def put_unrelated(self, name: str) -> None:
+        self._write(name, b"")
+
+    def remove_unrelated(self, name: str) -> None:
+        self._delete(name)
+
+    def may_be_seen(self, erased: Collection[str] = ()) -> None:
+        """A run may have read what is there now, and these users may have been erased."""
+        for user in USERS:
+            self.possible[user] |= {self._seen(user, state) for state in self.possible[user]}
+            if user in erased:
+                self.possible[user].add(self._tombstone(user))
+
+    def is_seen(self, users: Collection[str]) -> None:
+        """A run that overlapped with nothing has read these users. Who is not born yet may have been rejected."""
+        for user in users:
+            seen = {self._seen(user, state) for state in self.possible[user]}
+            is_born = self.birth(user) < time.time() - 5
+            self.possible[user] = seen if is_born else self.possible[user] | seen
+
+    def is_settled(self) -> None:
+        """A run has read everyone, and everyone is born."""
+        for user in USERS:
+            self.possible[user] = {self._seen(user, state) for state in self.possible[user]}
+
+    def is_erased(self, users: Collection[str]) -> None:
+        """These users were erased, and nothing overlapped with that."""
+        for user in users:
+            self.possible[user] = {self._tombstone(user)}
+
+    def is_restored(self, possible: Mapping[str, set[State]], tombstones: Mapping[str, Tombstone]) -> None:
+        """The tables are as they were, but for what erased.csv tells of."""
+        for user in USERS:
+            self.possible[user] = {tombstones[user]} if user in tombstones else set(possible[user])
+
+    def image(self, user: str) -> str:
+        return next((f"{SOURCE}/{user}.{kind}" for kind in PHOTOS if (user, kind) in self.photos), "")
+
+    def rejected(self, states: Mapping[str, State]) -> set[tuple[str, str]]:
+        """What is rejected when the users are in these states: objects and codes."""
+        bad = {
+            (f"{user}.csv", version.content)
+            for user in USERS
+            if (version := self.current(user)) and isinstance(version.content, str) and counts(version, states[user])
+        }
+        return bad | {(name, "bad_name") for name in self.misnamed}
+
+    def birth(self, user: str) -> float:
+        """In seconds since 1970, 0 where there is no person."""
+        version = self.current(user)
+        return version.content[2] / 1000 if version and isinstance(version.content, tuple) else 0
+
+    def clear(self) -> None:
+        for one in list(self._client.list_objects(bucket_name=SOURCE, recursive=True, include_version=True)):
+            self._client.remove_object(bucket_name=SOURCE, object_name=str(one.object_name), version_id=one.version_id)
+
+    def _seen(self, user: str, state: State) -> State:
+        """What becomes of a state when the user is scanned."""
+        version = self.current(user)
+        is_ingested = version and isinstance(version.content, tuple) and counts(version, state)
+        return version.content if version and is_ingested else state  # type: ignore[return-value]
+
+    def _tombstone(self, user: str) -> Tombstone:
+        version = self.current(user)
+        return Tombstone(version.modified if version else None)
+
+    def _put_person(self, user: str, person: Person) -> None:
+        self._persons[user].append(person)
+        self._put(user, person, "first_name,last_name,birthts\n{},{},{}\n".format(*person).encode())
+
+    def _put(self, user: str, content: Content, body: bytes) -> None:
+        key = f"{user}.csv"
+        version = self._write(key, body)
+        found = self._client.stat_object(bucket_name=SOURCE, object_name=key, version_id=version)
+        assert found.last_modified
+        self.versions[user].append(Version(content, version, int(found.last_modified.timestamp())))
+
+    def _write(self, key: str, body: bytes) -> str:
+        written = self._client.put_object(bucket_name=SOURCE, object_name=key, data=io.BytesIO(body), length=len(body))
+        return str(written.version_id)
+
+    def _delete(self, key: str) -> None:
+        self._client.remove_object(bucket_name=SOURCE, object_name=key)
