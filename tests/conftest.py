@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.packages import assemble_packages
-from tests.stack import Stack, running
+from tests.stack import Stack, connected, running
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -53,13 +53,14 @@ def fresh(stack: Stack) -> Callable[[], None]:
 
     def fresh() -> None:
         stack.bucket.clear()
-        stack.sql("truncate users, erased, rejected, runs, segments, hints restart identity")
-        stack.sql("insert into segments (start) values ('')")
-        # a state of the data that no other test has had, as query-data keeps what it computed for a state
-        stack.sql(
-            "update outputs set changed = 1, written = 0, rows = 0, etag = gen_random_uuid(), seconds = 0, "
-            "written_at = null"
-        )
+        with connected(stack.settings) as connection:
+            connection.run("truncate users, erased, rejected, runs, segments, hints restart identity")
+            connection.run("insert into segments (start) values ('')")
+            # a state of the data that no other test has had, as query-data keeps what it computed for a state
+            connection.run(
+                "update outputs set changed = 1, written = 0, rows = 0, etag = gen_random_uuid(), seconds = 0, "
+                "written_at = null"
+            )
 
     return fresh
 

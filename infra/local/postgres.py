@@ -130,7 +130,13 @@ class Postgres:
     def _connection(self) -> pg8000.native.Connection:
         password = self._credentials.get(PASSWORDS[SUPERUSER])
         return pg8000.native.Connection(
-            SUPERUSER, host=LOOPBACK, port=self.port, database="postgres", password=password, timeout=10
+            SUPERUSER,
+            host=LOOPBACK,
+            port=self.port,
+            database="postgres",
+            password=password,
+            ssl_context=False,
+            timeout=10,
         )
 
     def _make_cluster(self) -> None:
