@@ -1,7 +1,6 @@
 """A bucket that no run could finish in its time is loaded by one request, through the gateway's queue."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,15 +8,15 @@ import pytest
 
 from tests.stack import Stack
 
-PEOPLE = 30_000
+PEOPLE = 15_000
 USERS = [f"{number:05}" for number in range(PEOPLE)]
 
 
 @contextmanager
 def started(stack: Stack, monkeypatch: pytest.MonkeyPatch, **variables: str) -> Iterator[Stack]:
-    """The stack with runs of two seconds, and with these variables of stack.yml."""
+    """The stack with runs of a second, and with these variables of stack.yml."""
     with monkeypatch.context() as patched:
-        for name, value in {"RUN_DEADLINE": "2", **variables}.items():
+        for name, value in {"RUN_DEADLINE": "1", **variables}.items():
             patched.setenv(name, value)
         stack.cli("up", "--detach", "--port", "0", "--no-sample")
     fresh = Stack(stack.state)  # its ports are others
@@ -29,11 +28,11 @@ def started(stack: Stack, monkeypatch: pytest.MonkeyPatch, **variables: str) -> 
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The state directory of a stack whose bucket has 30,000 people."""
+    """The state directory of a stack whose bucket has 15,000 people."""
     stack = Stack(tmp_path_factory.mktemp("size") / "state")
     try:
-        with pytest.MonkeyPatch.context() as patched, started(stack, patched) as running, ThreadPoolExecutor(8) as pool:
-            list(pool.map(running.bucket.put_person, USERS))
+        with pytest.MonkeyPatch.context() as patched, started(stack, patched) as running:
+            running.bucket.put_people(USERS)
         yield stack.state
     finally:
         stack.remove()

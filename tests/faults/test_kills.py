@@ -13,7 +13,7 @@ import pytest
 from tests.rows import COLUMNS
 from tests.stack import Stack, running
 
-PEOPLE = 2000
+PEOPLE = 1100  # more than two batches
 IDS = [f"{number:04}" for number in range(PEOPLE)]
 OLD = ("Old", "Older", "-1")
 NEW = ("New", "Lovelace", "0")
@@ -22,7 +22,7 @@ SEED = random.SystemRandom().randrange(2**32)
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack of its own with 2,000 people, all of them ingested."""
+    """A stack of its own with 1,100 people, all of them ingested."""
     with running(tmp_path_factory.mktemp("kills") / "state") as own:
         own.bucket.put_people(IDS, "New")
         assert own.process()["added"] == PEOPLE
