@@ -36,16 +36,16 @@ with page as materialized (
         from users
         where (changed, user_id) > (cast(:number as bigint), cast(:user_id as text))
         order by changed, user_id
-        limit :limit
+        limit {limit}
     ) union all (
         select changed, user_id, json_build_object('user_id', user_id, 'deleted', true)::text
         from erased
         where (changed, user_id) > (cast(:number as bigint), cast(:user_id as text))
         order by changed, user_id
-        limit :limit
+        limit {limit}
     )
     order by changed, user_id
-    limit :limit
+    limit {limit}
 ), last as (
     select changed, user_id from page order by changed desc, user_id desc limit 1
 )
@@ -104,8 +104,8 @@ def parse_page_request(query: MultiDict[str, str], accept: str | None) -> PageRe
 def read_changes(connection: Connection, request: PageRequest) -> ChangesPage:
     """Read a page by one statement, so from one snapshot. ApiError 410 when the cursor is not one of this database."""
     after = request.after
-    [[database, latest, lines, number, user_id]] = connection.run(
-        _READ, number=after.number, user_id=after.user_id, limit=request.limit
+    [[database, latest, lines, number, user_id]] = connection.run_prepared(
+        _READ.format(limit=request.limit), number=after.number, user_id=after.user_id
     )
     if after.database not in (None, database) or after.number > latest:
         message = "the database was replaced or restored since: start again with an empty copy, and without after"

@@ -1,12 +1,12 @@
 """Who is asked for: the filters, and the condition that they are in SQL."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date
 from typing import Any
 
 from .age import OLDEST, latest_birthdate
 from .parameters import LONGEST_NAME, Parameter, boolean, name, refusal, user_id, years
-from .shared.storage.records import literal
+from .shared.storage.records import Bind, literal
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,11 @@ class Filters:
     max_age: float | None = None
     user_id: tuple[str, ...] = ()
     name: str | None = None
+
+    @property
+    def given(self) -> set[str]:
+        """The names of those that do not stand for everyone."""
+        return {one.name for one in fields(self) if getattr(self, one.name) != one.default}
 
 
 _YEARS = f"years from 0 to {OLDEST}, such as 30 or 30.5"
@@ -55,19 +60,20 @@ def make_filters(values: dict[str, Any]) -> Filters:
     return filters
 
 
-def conditions(filters: Filters, today: date) -> list[str]:
-    """SQL that holds for the people asked for. COPY takes no parameters, so the values are written into it."""
+def conditions(filters: Filters, today: date, bind: Bind = literal) -> list[str]:
+    """SQL that holds for the people asked for."""
     found = []
     if filters.is_image_exists is not None:
         found.append(f"img_path is {'not ' if filters.is_image_exists else ''}null")
     if filters.min_age is not None:
-        found.append(f"birthdate <= date '{latest_birthdate(today, at_least=filters.min_age)}'")
+        found.append(f"birthdate <= {bind(latest_birthdate(today, at_least=filters.min_age))}")
     if filters.max_age is not None:
-        found.append(f"birthdate > date '{latest_birthdate(today, over=filters.max_age)}'")
+        found.append(f"birthdate > {bind(latest_birthdate(today, over=filters.max_age))}")
     if filters.user_id:
-        found.append(f"user_id = any('{{{','.join(filters.user_id)}}}')")
+        user_ids = ",".join(filters.user_id)
+        found.append(f"user_id = any({bind(f'{{{user_ids}}}')})")
     if filters.name is not None:
-        begins = f"like lower({literal(_escaped(filters.name))}) || '%'"
+        begins = f"like lower({bind(_escaped(filters.name))}) || '%'"
         found.append(f"""(lower(first_name) collate "C" {begins} or lower(last_name) collate "C" {begins})""")
     return found
 

@@ -7,9 +7,9 @@ from werkzeug.datastructures import MultiDict
 
 from .filters import where
 from .formats import JSON, LISTING_FORMATS, Format, format_parameter, negotiated
-from .paging import AFTER, Order, Page, limit, read_page
+from .paging import AFTER, Order, Page, Place, limit, read_page
 from .parameters import read_parameters
-from .shared.storage.records import Connection
+from .shared.storage.records import Connection, Parameters
 
 PARAMETERS = {"limit": limit(100), "after": AFTER, "format": format_parameter(LISTING_FORMATS)}
 
@@ -47,11 +47,11 @@ RUNS = Listing(
 
 @dataclass(frozen=True)
 class PageRequest:
-    """Which page of a listing is requested; `after` is SQL, true of the rows after the cursor."""
+    """Which page of a listing is requested; `after` is where the previous one ended."""
 
     listing: Listing
     limit: int
-    after: str | None = None
+    after: Place | None = None
     format: Format = JSON
 
 
@@ -62,16 +62,17 @@ def parse_page_request(listing: Listing, query: MultiDict[str, str], accept: str
     return PageRequest(
         listing,
         values["limit"],
-        None if after is None else listing.order.behind(after),
+        None if after is None else listing.order.parse_cursor(after),
         values["format"] or negotiated(accept, LISTING_FORMATS),
     )
 
 
 def page(records: Connection, request: PageRequest) -> Page:
-    listing, after = request.listing, [request.after] if request.after else []
+    listing, parameters = request.listing, Parameters()
+    after = [listing.order.after_condition(request.after, parameters.bind)] if request.after else []
     rows = f"select {', '.join(listing.columns)} from {listing.table} {where(after)} {listing.order.sql}"  # noqa: S608
     sql = f"{rows} limit {request.limit + 1}"
-    return read_page(records, listing.table, sql, JSON, listing.order, request.limit)
+    return read_page(records, listing.table, sql, JSON, listing.order, request.limit, parameters)
 
 
 def total(records: Connection, listing: Listing) -> int:

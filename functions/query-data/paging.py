@@ -11,15 +11,22 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple
 
 from .formats import Format
 from .parameters import Parameter, refusal, whole_number
 from .shared.api import ApiError
-from .shared.storage.records import Connection, literal
+from .shared.storage.records import Bind, Connection, Parameters, literal
 from .versions import Data, State, state_sql
 
 LARGEST_PAGE = 1000
+
+
+class Place(NamedTuple):
+    """A row's place in an order, as texts of the key and of the tie."""
+
+    key: str
+    tie: str
 
 
 @dataclass(frozen=True)
@@ -42,13 +49,12 @@ class Order:
         keys = [self.tie] if self.key == self.tie else [self.key, self.tie]
         return f"order by {', '.join(f'{key} {direction}' for key in keys)}"
 
-    def behind(self, cursor: str) -> str:
-        """The condition on the rows behind the cursor; ApiError when it is not one of this order."""
-        key, tie = self._place(cursor)
-        operator = "<" if self.descending else ">"
+    def after_condition(self, place: Place, bind: Bind) -> str:
+        """SQL that is true of the rows after the place."""
+        operator, tie = "<" if self.descending else ">", f"{bind(place.tie)}::{self.tie_type}"
         if self.key == self.tie:
             return f"{self.tie} {operator} {tie}"
-        return f"({self.key}, {self.tie}) {operator} ({key}, {tie})"
+        return f"({self.key}, {self.tie}) {operator} ({bind(place.key)}::{self.key_type}, {tie})"
 
     def cursor(self, connection: Connection, row: Mapping[str, Any]) -> str:
         """The cursor of a row that was read from its line."""
@@ -61,14 +67,18 @@ class Order:
         value = f"select {literal(row[column])}::{self.key_type} as {column}"
         return str(connection.run(f"select ({self.key})::text from ({value}) as one")[0][0])  # noqa: S608
 
-    def _place(self, cursor: str) -> tuple[str, str]:
+    def parse_cursor(self, cursor: str) -> Place:
+        """The place that the cursor is; ApiError when it is not one of this order."""
         name, key, tie = decode_cursor(cursor, length=3)
         if name != self.name:
             raise refusal("after", f"after belongs to another order than {self.name}: keep sort as it was")
         try:
-            return _literal(key, self.key_type), _literal(tie, self.tie_type)
+            is_valid = _KINDS[self.key_type](key) and _KINDS[self.tie_type](tie)
         except (ValueError, TypeError):
-            raise invalid_cursor() from None
+            is_valid = False
+        if not is_valid:
+            raise invalid_cursor()
+        return Place(key, tie)
 
 
 def encode_cursor(values: list[Any]) -> str:
@@ -100,25 +110,29 @@ class Page:
     cursor: str | None
 
 
-def read_page(connection: Connection, data: Data, rows: str, form: Format, order: Order, limit: int) -> Page:
+def read_page(
+    connection: Connection,
+    data: Data,
+    rows: str,
+    form: Format,
+    order: Order,
+    limit: int,
+    parameters: Parameters | None = None,
+) -> Page:
     """At most `limit` of the rows, a line each; `rows` is SQL that gives one more, in order.
+
+    With its parameters, it is SQL that `run_prepared` takes.
 
     They come with the state of `data` by one statement, which spares a round trip and sees one snapshot.
     """
     sql = f"select string_agg({form.line}, E'\n'), count(*), {state_sql(data)} from ({rows}) as one"  # noqa: S608
-    [[lines, number, *state]] = connection.run(sql)
+    rows_read = connection.run_prepared(sql, **parameters.values) if parameters else connection.run(sql)
+    [[lines, number, *state]] = rows_read
     if number <= limit:
         return Page(f"{lines}\n".encode() if number else b"", state, None)
     lines = lines.rpartition("\n")[0]
     last = form.parse_line(lines.rpartition("\n")[2])
     return Page(f"{lines}\n".encode(), state, order.cursor(connection, last))
-
-
-def _literal(text: Any, kind: str) -> str:
-    """The text as an SQL literal of that type; ValueError or TypeError when it can't be."""
-    if not _KINDS[kind](text):
-        raise ValueError
-    return f"{literal(text)}::{kind}"
 
 
 _KINDS: dict[str, Callable[[str], object]] = {

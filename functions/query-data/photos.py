@@ -17,7 +17,7 @@ TYPES = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg"}
 
 def find(records: Connection, user_id: str, bucket: str) -> str:
     """The key of the user's photo in the bucket; ApiError 404 when there is none."""
-    rows = records.run("select img_path from users where user_id = :user_id", user_id=user_id)
+    rows = records.run_prepared("select img_path from users where user_id = :user_id", user_id=user_id)
     pattern = rf"{re.escape(bucket)}/({user_id}\.({'|'.join(TYPES)}))"
     if not rows or not (found := re.fullmatch(pattern, rows[0][0] or "")):
         raise _no_photo(user_id)

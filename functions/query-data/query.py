@@ -7,7 +7,7 @@ from werkzeug.datastructures import MultiDict
 
 from .filters import FILTERS, Filters, make_filters
 from .formats import FORMATS, Format, format_parameter, negotiated
-from .paging import AFTER, LARGEST_PAGE, ORDERS, Order, limit
+from .paging import AFTER, LARGEST_PAGE, ORDERS, Order, Place, limit
 from .parameters import Parameter, boolean, one_of, read_parameters
 
 PARAMETERS = FILTERS | {
@@ -35,13 +35,13 @@ PARAMETERS = FILTERS | {
 class Query:
     """What is asked for.
 
-    `limit` None streams everyone; users that are named fit a page. `behind` is SQL, true of who comes after the cursor.
+    `limit` None streams everyone; users that are named fit a page. `after` is where the previous page ended.
     """
 
     filters: Filters
     order: Order
     limit: int | None
-    behind: str | None
+    after: Place | None
     count: bool
     format: Format
 
@@ -55,7 +55,7 @@ def read_query(query: MultiDict[str, str], accept: str | None) -> Query:
         filters=filters,
         order=order,
         limit=values["limit"] or (users if 0 < users <= LARGEST_PAGE else None),
-        behind=None if values["after"] is None else order.behind(values["after"]),
+        after=None if values["after"] is None else order.parse_cursor(values["after"]),
         count=values["count"],
         format=values["format"] or negotiated(accept),
     )

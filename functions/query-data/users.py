@@ -8,7 +8,10 @@ from .age import MARCH_DATE, age_sql
 from .filters import Filters, conditions, where
 from .paging import Page, read_page
 from .query import Query
-from .shared.storage.records import Connection, Pool
+from .shared.storage.records import Bind, Connection, Parameters, Pool, literal
+
+_SERVED = {"user_id": {"is_image_exists"}, "birthdate": {"min_age", "max_age"}, "last_name": set[str]()}
+"""The filters that the index of an order serves as well."""
 
 _COLUMNS = "id, user_id, first_name, last_name, birthdate, birthts, img_path"
 
@@ -26,8 +29,18 @@ def count(records: Connection, filters: Filters, today: date) -> int:
 
 def page(records: Connection, query: Query, limit: int, today: date) -> Page:
     """At most `limit` people."""
-    rows = _people(query, today, f"limit {limit + 1}")
-    return read_page(records, "users", rows, query.format, query.order, limit)
+    parameters = Parameters() if _has_one_plan(query) else None
+    rows = _people(query, today, f"limit {limit + 1}", parameters.bind if parameters else literal)
+    return read_page(records, "users", rows, query.format, query.order, limit, parameters)
+
+
+def _has_one_plan(query: Query) -> bool:
+    """Whether a page has the same best plan for all values: the users' or the order's index is read from a place on.
+
+    With other filters it depends on how many people there are in between.
+    """
+    given = query.filters.given
+    return "user_id" in given or given <= _SERVED[query.order.name.removeprefix("-")]
 
 
 class Stream:
@@ -57,7 +70,9 @@ class Stream:
             self.cursor = self._query.order.cursor(connection, last)
 
 
-def _people(query: Query, today: date, limit: str = "") -> str:
-    found = conditions(query.filters, today) + ([query.behind] if query.behind else [])
+def _people(query: Query, today: date, limit: str = "", bind: Bind = literal) -> str:
+    found = conditions(query.filters, today, bind)
+    if query.after:
+        found.append(query.order.after_condition(query.after, bind))
     people = f"select {_COLUMNS}, {MARCH_DATE} from users {where(found)} {query.order.sql} {limit}"  # noqa: S608
     return f"select {_COLUMNS}, {age_sql(today)} as age from ({people}) as people"  # noqa: S608

@@ -3,8 +3,9 @@
 import socket
 import ssl
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import date
 from functools import lru_cache
 from queue import Empty, Queue
 from select import POLLIN, poll
@@ -24,6 +25,7 @@ _PING = 2  # seconds for an idle session to answer
 _TRUST = 1  # seconds that this answer stands
 _GRACE = 4  # seconds more than a statement may take: the server gives up first and says why
 _KEEP_ALIVE = 15  # seconds without a statement after which `keep_alive` sends one
+_MAX_PREPARED = 32  # statements that a session keeps; each has some 100 KB in the server
 
 # A peer that vanished or froze loses its session, and its locks with it, within about a minute. Keepalives find a
 # host that is gone; the two idle timeouts find a process that is frozen while its kernel still acknowledges;
@@ -53,6 +55,7 @@ class Connection:
         self.broken = False
         self._answered = 0.0  # when `answers` asked last, by the monotonic clock
         self._used = monotonic()  # when the last statement ended
+        self._prepared: dict[str, pg8000.native.PreparedStatement] = {}  # by SQL, the one used last at the end
         context = _tls(settings)
         with self._translated():
             self._connection = pg8000.native.Connection(
@@ -85,6 +88,28 @@ class Connection:
             rows = self._connection.run(sql, **parameters) or []
         self._used = monotonic()
         return rows
+
+    def run_prepared(self, sql: str, **parameters: object) -> list[list[Any]]:
+        """As `run`, by a statement that the session keeps: one round trip instead of three, parsed and planned once.
+
+        It is planned for no values in particular, so it has to be one whose best plan is the same for all. So have
+        the others with parameters that run in the same session.
+        """
+        with self._translated():
+            rows: list[list[Any]] = self._prepare(sql).run(**parameters)
+        self._used = monotonic()
+        return rows
+
+    def _prepare(self, sql: str) -> pg8000.native.PreparedStatement:
+        statement = self._prepared.pop(sql, None)
+        if statement is None:
+            if not self._prepared:
+                self._connection.run("set plan_cache_mode = force_generic_plan")
+            elif len(self._prepared) == _MAX_PREPARED:
+                self._prepared.pop(next(iter(self._prepared))).close()
+            statement = self._connection.prepare(sql)
+        self._prepared[sql] = statement
+        return statement
 
     def keep_alive(self) -> None:
         """Keep an idle session from timing out; to be called every few seconds by whoever waits with one."""
@@ -296,9 +321,26 @@ class _Pipe:
                 self._queue.get_nowait()
 
 
-def literal(text: str) -> str:
-    """The text as an SQL literal, for COPY, which takes no parameters."""
-    return str(pg8000.native.literal(text))
+Bind = Callable[[str | date], str]
+"""Gives what stands for a value in SQL: `literal`, or that of `Parameters`."""
+
+
+def literal(value: str | date) -> str:
+    """The value as an SQL literal: for COPY, which takes no parameters, and where the best plan depends on it."""
+    return str(pg8000.native.literal(value))
+
+
+class Parameters:
+    """Values that go beside a statement, as `run_prepared` takes them."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, object] = {}
+
+    def bind(self, value: str | date) -> str:
+        """Keep the value, and return the parameter that stands for it."""
+        name = f"p{len(self.values)}"
+        self.values[name] = value
+        return f":{name}"
 
 
 def _socket(settings: RecordsSettings) -> socket.socket:

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
+from pg8000.native import to_statement
 from query_data import users
 from query_data.paging import encode_cursor
 from query_data.query import read_query
@@ -32,13 +33,16 @@ def crowd(stack: Stack, fresh: Callable[[], None]) -> Iterator[Stack]:
 
 
 class Explained(Connection):
-    """Runs EXPLAIN of what it is given."""
+    """Explains what it is given: with its values, or when it is to be prepared, for no values in particular."""
 
     plan = ""
 
     def run(self, sql: str, **parameters: object) -> list[list[Any]]:
         self.plan = "\n".join(row[0] for row in super().run(f"explain {sql}", **parameters))
         return [["", 0, "", ""]]
+
+    def run_prepared(self, sql: str, **parameters: object) -> list[list[Any]]:
+        return self.run(f"(generic_plan) {to_statement(sql)[0]}")
 
 
 @pytest.mark.parametrize(

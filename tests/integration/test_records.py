@@ -82,3 +82,30 @@ def test_a_session_that_the_server_ended_is_not_lent_again(stack: Stack, pool: P
 def test_missing_tables_are_told_apart(connection: Connection) -> None:
     with pytest.raises(SchemaMissing):
         connection.run("select * from nowhere")
+
+
+def test_a_prepared_statement_has_one_plan_for_all_values(connection: Connection) -> None:
+    for number in range(10):
+        assert connection.run_prepared("select :number::int + 1", number=number) == [[number + 1]]
+    assert connection.run("select generic_plans, custom_plans from pg_prepared_statements") == [[10, 0]]
+
+
+def test_a_session_keeps_the_prepared_statements_that_were_used_last(connection: Connection) -> None:
+    for number in range(100):
+        assert connection.run_prepared(f"select {number} + :number::int", number=1) == [[number + 1]]
+        assert connection.run_prepared("select :number::int", number=number) == [[number]]
+    kept = [statement for (statement,) in connection.run("select statement from pg_prepared_statements")]
+    assert sorted(kept) == sorted(["select $1::int", *(f"select {number} + $1::int" for number in range(69, 100))])
+
+
+def test_a_prepared_statement_survives_its_own_errors_and_changes_of_its_table(connection: Connection) -> None:
+    sql = "select (10 / n)::text from t where n = :number"
+    for table in ("t (n int)", "t (more text, n bigint)"):
+        connection.run(f"create temp table {table}")
+        connection.run("insert into t (n) values (0), (5)")
+        with pytest.raises(StorageError, match="division by zero"):
+            connection.run_prepared(sql, number=0)
+        assert connection.run_prepared(sql, number=5) == [["2"]]
+        connection.run("drop table t")
+        with pytest.raises(SchemaMissing):
+            connection.run_prepared(sql, number=5)

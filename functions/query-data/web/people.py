@@ -41,7 +41,7 @@ def people_page(
         bars=bars(figures["ages"]),
         bar_height=HEIGHT,
         is_filtered=is_filtered,
-        is_continued=query.behind is not None,
+        is_continued=query.after is not None,
         reasons=cache.get(("reasons", states["rejected"]), lambda: listings.reasons(connection)),
         rejected=_rejected(connection),
         sort=query.order.name,
