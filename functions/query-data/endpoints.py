@@ -1,6 +1,6 @@
 """The endpoints: each reads its parameters, executes, and renders."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, date, datetime
 from functools import partial
@@ -14,7 +14,7 @@ from . import openapi as description
 from . import stats as figures
 from .application import Application
 from .filters import FILTERS, make_filters
-from .formats import HTML, JSON, Trailer, document, prefers_html
+from .formats import FORMATS, HTML, JSON, LISTING_FORMATS, Format, Trailer, document, prefers_html
 from .parameters import read_parameters
 from .query import Query, read_query
 from .shared import api
@@ -28,7 +28,7 @@ Endpoint = Callable[[Application, api.Event], Response]
 
 def people(application: Application, event: api.Event) -> Response:
     """People in any format: a page of them, or a stream of all."""
-    parameters = _parameters(event)
+    parameters = _parameters(event, FORMATS)
     query, today = read_query(parameters, event.headers.get("Accept")), _today()
     if query.format is HTML:
         return _html(application, event, parameters, query, today)
@@ -73,12 +73,12 @@ def _stream(
     return rendering.streamed(event, body, query.format.content_type, headers, close)
 
 
-def _parameters(event: api.Event) -> MultiDict[str, str]:
-    """The parameters. The page's form sends an empty one for every field that is left blank: it means none.
+def _parameters(event: api.Event, formats: Mapping[str, Format]) -> MultiDict[str, str]:
+    """The parameters. A page's form sends an empty one for every field that is left blank: it means none.
 
     From anyone else it is an error, or a script whose variable isn't set would get everyone.
     """
-    if not prefers_html(event.query.get("format"), event.headers.get("Accept")):
+    if not prefers_html(event.query.get("format"), event.headers.get("Accept"), formats):
         return event.query
     return MultiDict([(name, text) for name, text in event.query.items(multi=True) if text])
 
@@ -119,9 +119,10 @@ def runs(application: Application, event: api.Event) -> Response:
 
 
 def _listing(application: Application, event: api.Event, listing: listings.Listing) -> Response:
-    request = listings.parse_page_request(listing, event.query, event.headers.get("Accept"))
+    parameters = _parameters(event, LISTING_FORMATS)
+    request = listings.parse_page_request(listing, parameters, event.headers.get("Accept"))
     if request.format is HTML:
-        return _listing_html(application, event, request)
+        return _listing_html(application, event, parameters, request)
     with application.pool.connection() as connection:
         if tag := known(event, connection, listing.table, request):
             return rendering.not_modified(rendering.headers(tag, Vary="Accept"))
@@ -132,17 +133,19 @@ def _listing(application: Application, event: api.Event, listing: listings.Listi
     return rendering.whole(body, JSON.content_type, headers)
 
 
-def _listing_html(application: Application, event: api.Event, request: listings.PageRequest) -> Response:
+def _listing_html(
+    application: Application, event: api.Event, parameters: MultiDict[str, str], request: listings.PageRequest
+) -> Response:
     from .web.listing import listing_page
     from .web.page import SECURITY_HEADERS, TEMPLATES_VERSION
 
-    table, query = request.listing.table, [TEMPLATES_VERSION, list(event.query.items(multi=True))]
+    table, query = request.listing.table, [TEMPLATES_VERSION, list(parameters.items(multi=True))]
     headers = rendering.headers(Vary="Accept") | SECURITY_HEADERS
     with application.pool.connection() as connection:
         if tag := known(event, connection, table, query):
             return rendering.not_modified(headers | rendering.headers(tag))
         page = listings.page(connection, request)
-    body = listing_page(f"{table}.html", event.path, event.query, page)
+    body = listing_page(f"{table}.html", event.path, parameters, page)
     return rendering.whole([body], HTML.content_type, headers | rendering.headers(etag(page.state, query)))
 
 

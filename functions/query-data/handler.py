@@ -11,6 +11,7 @@ from . import endpoints
 from .application import THREADS, Application
 from .endpoints import Endpoint
 from .formats import FORMATS, LISTING_FORMATS, prefers_html
+from .parameters import truncate
 from .paths import normalize
 from .settings import Settings
 from .shared import api
@@ -47,7 +48,7 @@ def handle(event: api.Event, context: object) -> Response:
 
 def _render_error(event: api.Event, error: api.ApiError) -> Response:
     error = conceal(event, error, lambda: _application.get().settings)
-    formats = _PAGES.get(normalize(event.path), {})
+    formats = LISTING_FORMATS if error.status == 404 else _PAGES.get(normalize(event.path), {})
     if prefers_html(event.query.get("format"), event.headers.get("Accept"), formats):
         from .web.errors import render_error
 
@@ -72,7 +73,7 @@ def _route(path: str) -> Endpoint:
         return partial(endpoints.photo, photo[1])
     if path not in _ENDPOINTS:
         there = f"{', '.join(_ENDPOINTS)} and /photo/<user_id>"
-        raise api.ApiError(404, "not_found", f"unknown path {path}; expected one of {there}")
+        raise api.ApiError(404, "not_found", f"unknown path {truncate(path)}; expected one of {there}")
     return _ENDPOINTS[path]
 
 

@@ -52,7 +52,7 @@ def read_parameters(table: Table, query: MultiDict[str, str]) -> dict[str, Any]:
 
 
 def refusal(name: str, message: str) -> ApiError:
-    return ApiError(400, "bad_parameter", message, parameter=_cut(name))
+    return ApiError(400, "bad_parameter", message, parameter=truncate(name))
 
 
 def _read(name: str, parameter: Parameter, text: str) -> Any:
@@ -63,11 +63,12 @@ def _read(name: str, parameter: Parameter, text: str) -> Any:
 
 
 def _shown(text: str) -> str:
-    """The text as a message shows it: escaped, in quotes, and not longer than a glance."""
-    return repr(_cut(text))
+    """The text as a message shows it: truncated, escaped, in quotes."""
+    return repr(truncate(text))
 
 
-def _cut(text: str) -> str:
+def truncate(text: str) -> str:
+    """The text as an error shows it: 40 characters of it at most."""
     return text if len(text) <= 40 else text[:40] + "…"
 
 

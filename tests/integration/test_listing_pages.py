@@ -101,9 +101,28 @@ def test_a_browser_without_the_token_is_asked_for_it_by_a_page(roll: Stack, path
     assert b"Authentication required" in response.body
 
 
-@pytest.mark.parametrize("path", ["/nowhere", "/photo/1", "/stats?x=1"])
-def test_errors_of_other_paths_stay_json(roll: Stack, path: str) -> None:
-    assert get(roll, path, Accept=BROWSER).headers["Content-Type"] == JSON
+@pytest.mark.parametrize("path", ["/nowhere", "/no/where", "/photo/1", "/photo/x"])
+def test_a_browser_gets_a_404_as_a_page_and_everything_else_as_json(roll: Stack, path: str) -> None:
+    page = get(roll, path, Accept=BROWSER)
+    assert (page.status, page.headers["Content-Type"]) == (404, HTML)
+    assert b"<h1>Not found</h1>" in page.body
+    everyone = "../" * (path.count("/") - 1) or "./"
+    assert f'<p><a href="{everyone}">Show everyone</a></p>'.encode() in page.body
+    for accept in ("", "*/*", "image/avif,image/webp,*/*;q=0.8", JSON):
+        assert get(roll, path, Accept=accept).headers["Content-Type"] == JSON
+
+
+def test_errors_of_paths_that_have_no_page_stay_json(roll: Stack) -> None:
+    assert get(roll, "/stats?x=1", Accept=BROWSER).headers["Content-Type"] == JSON
+
+
+@pytest.mark.parametrize("path", ["/", *PATHS])
+def test_a_blank_parameter_is_none_on_a_page_and_an_error_to_programs(roll: Stack, path: str) -> None:
+    page = get(roll, f"{path}?limit=&after=&format=", Accept=BROWSER)
+    assert (page.status, page.headers["Content-Type"]) == (200, HTML)
+    assert get(roll, f"{path}?limit=&format=html").status == 200
+    response = get(roll, f"{path}?limit=")
+    assert (response.status, response.json()["error"]["detail"]) == (400, {"parameter": "limit"})
 
 
 @pytest.mark.parametrize("path", ["/", *PATHS])
