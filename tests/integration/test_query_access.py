@@ -1,0 +1,54 @@
+"""Who may ask: with an API token, whoever has it."""
+
+from base64 import b64encode
+from typing import Any
+
+import pytest
+
+from tests.integration.test_query_pages import get
+from tests.replica import query_replica
+from tests.stack import Stack
+
+TOKEN = "correct horse: battery"
+
+
+def basic(password: str) -> str:
+    return "Basic " + b64encode(f"anyone:{password}".encode()).decode()
+
+
+WRONG = [
+    *("Bearer wrong", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", "Bearer", f"Digest {TOKEN}", TOKEN, "Basic !"),
+    *(basic(""), basic("wrong"), "Basic " + b64encode(TOKEN.encode()).decode(), "Bearer \xe9"),
+]
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/?format=csv", "/stats", "/rejected", "/runs", "/photo/1", "/openapi.json", "/x"]
+)
+def test_with_an_api_token_everything_but_healthz_needs_it(roll: Stack, token_replica: Any, path: str) -> None:
+    for wrong in WRONG:
+        answer = token_replica.request("GET", path, Authorization=wrong)
+        assert (answer.status, answer.json()["error"]["code"]) == (401, "unauthorized")
+        assert answer.headers["WWW-Authenticate"] == 'Basic realm="Rollcall", Bearer'
+    assert token_replica.request("GET", path).status == 401
+    for good in (f"Bearer {TOKEN}", f"bearer {TOKEN}", basic(TOKEN)):
+        assert token_replica.request("GET", path, Authorization=good).status in (200, 404)
+    assert token_replica.request("GET", "/healthz").status == 200
+
+
+@pytest.mark.parametrize("auth", ["token", "none"])
+def test_the_description_says_whether_a_token_is_required(roll: Stack, token_replica: Any, auth: str) -> None:
+    if auth == "token":
+        described = token_replica.request("GET", "/openapi.json", Authorization=f"Bearer {TOKEN}").json()
+    else:
+        described = get(roll, "/openapi.json").json()
+    assert described["security"] == {"token": [{"bearer": []}, {"basic": []}], "none": [{}]}[auth]
+    assert described["paths"]["/healthz"]["get"]["security"] == [{}]
+
+
+@pytest.fixture(scope="module")
+def token_replica(fresh: Any, stack: Stack) -> Any:
+    fresh()
+    with query_replica(stack, auth="token", api_token=TOKEN) as replica:
+        yield replica
+        assert TOKEN not in "\n".join(replica.lines())

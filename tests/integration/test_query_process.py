@@ -1,0 +1,77 @@
+"""A replica's process: what it loads, what it logs, and how much memory a request costs."""
+
+import json
+import re
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import urllib3
+
+from tests.packages import PACKAGES
+from tests.replica import first_answer, query_replica, replica
+from tests.stack import Stack
+
+
+def test_the_log_has_each_requests_call_id_and_no_names(roll: Stack) -> None:
+    with query_replica(roll) as replica:
+        replica.request("GET", "/?name=secret", X_Call_Id="call-1")
+        replica.request("GET", "/?limit=0", X_Call_Id="call-2")
+        replica.request("GET", "/healthz", X_Call_Id="call-3")
+        lines = [json.loads(line) for line in replica.lines()]
+    assert [(one["call_id"], one["path"], one["status"]) for one in lines] == [
+        ("call-1", "/", 200),
+        ("call-2", "/", 400),
+    ]
+    assert "secret" not in json.dumps(lines)
+
+
+@pytest.mark.parametrize("function", ["query-data", "process-data"])
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("way", ["replica", "gateway"])
+def test_a_huge_body_costs_nothing(roll: Stack, function: str, chunked: bool, way: str) -> None:
+    """It is neither kept nor read whole, with or without a token."""
+    with ExitStack() as stack:
+        if way == "gateway":
+            pid, url = roll.pid(function), f"{roll.url}/function/{function}"
+        else:
+            settings = roll.query_settings if function == "query-data" else roll.process_settings
+            package = roll.state / "build" / function
+            running = stack.enter_context(replica(package, settings | {"auth": "token", "api_token": "secret"}))
+            first_answer(running, "/healthz")
+            pid, url = running.process.pid, running.url
+        usual = memory(pid)
+        assert post(url, bytes(1024 * 1024), 500, chunked) in (413, 500, None)
+        assert memory(pid) < usual + 16 * 1024 * 1024
+        assert urllib3.request("GET", url + "/healthz", retries=False).status in (200, 401, 404, 405)
+
+
+def post(url: str, chunk: bytes, number: int, chunked: bool) -> int | None:
+    """Send a body; the response's status, or None when the server hung up while the client was sending."""
+    headers = {} if chunked else {"Content-Length": str(number * len(chunk))}
+    body = (chunk for _ in range(number))
+    try:
+        return urllib3.request("POST", url, body=body, headers=headers, retries=False, timeout=60).status
+    except urllib3.exceptions.HTTPError:
+        return None
+
+
+def memory(pid: int) -> int:
+    """The most memory that a process ever had, in bytes."""
+    [peak] = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(peak) * 1024
+
+
+LOADED = "import sys; from query_data import handler; print(*sys.modules)"
+
+
+def test_no_heavy_package_is_loaded() -> None:
+    modules = subprocess.run(
+        [sys.executable, "-c", LOADED], env={"PYTHONPATH": str(PACKAGES)}, capture_output=True, text=True, check=True
+    ).stdout.split()
+    loaded = {name.partition(".")[0] for name in modules}
+    assert {"flask", "pg8000"} <= loaded
+    assert not [name for name in modules if name.startswith("query_data.web")], "before a page is asked for"
+    assert not {"pandas", "numpy", "minio", "urllib3", "requests", "yaml"} & loaded

@@ -1,0 +1,163 @@
+"""Streams: a complete one is told from one that was cut, and none holds up anything else."""
+
+import csv
+import json
+import signal
+import subprocess
+import time
+from collections import Counter
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+import urllib3
+from query_data.application import MAX_STREAMS
+from query_data.shared.storage.records import Connection
+from query_data.shared.storage.settings import RecordsSettings, load
+
+from tests.replica import Replica, query_replica
+from tests.stack import Stack
+
+MANY = """
+insert into users (user_id, first_name, last_name, birthts, csv_etag, csv_modified)
+select n::text, 'First', 'Last', n, 'etag', now() from generate_series(1, 200000) n
+"""
+
+
+def test_sigterm_lets_a_stream_end_and_serves_what_the_watchdog_still_sends(roll: Stack) -> None:
+    roll.sql(MANY)
+    with query_replica(roll) as replica:
+        kept = urllib3.HTTPConnectionPool("127.0.0.1", int(replica.url.rpartition(":")[2]))
+        stream = kept.request("GET", "/", preload_content=False, retries=False)
+        body = stream.read(1000)
+        for _ in range(3):  # faasd signals all processes, and the watchdog passes its own on
+            replica.process.send_signal(signal.SIGTERM)
+            time.sleep(0.3)
+            assert replica.request("GET", "/healthz").status == 200
+        body += stream.read()
+        assert len(json.loads(body)["result"]) == 200_000
+        assert replica.wait() == 0
+
+
+def copies(roll: Stack, act: str = "count(*)") -> Any:
+    """Sessions of query-data's role, which alone may look into them, that run a COPY."""
+    activity = "pg_stat_activity where usename = current_user and state = 'active' and query like 'copy%'"
+    with Connection(load(RecordsSettings, roll.query_settings)) as records:
+        return records.run(f"select {act} from {activity}")[0][0]
+
+
+def test_a_client_that_goes_away_frees_the_connection(roll: Stack) -> None:
+    roll.sql(MANY)
+    with query_replica(roll) as replica:
+        for _ in range(10):  # it goes away at one moment or another of the server's
+            stream = urllib3.request("GET", replica.url, preload_content=False)
+            stream.read(1000)
+            assert copies(roll) == 1
+            stream.close()
+            roll.wait_until(lambda: copies(roll) == 0, seconds=20)
+        assert replica.request("GET", "/?limit=1").status == 200
+
+
+def is_complete(form: str, body: bytes) -> bool:
+    """As the README says it for each format."""
+    last = body.decode().splitlines()[-1] if body.endswith(b"\n") else ""
+    if form == "csv":
+        return last.startswith(("#end", "#next "))
+    try:
+        return "next" in json.loads(body if form == "json" else last)
+    except ValueError:
+        return False
+
+
+@pytest.mark.parametrize("form", ["json", "ndjson", "csv"])
+def test_a_stream_that_breaks_off_is_told_from_a_whole_one_behind_the_gateway(roll: Stack, form: str) -> None:
+    """Watchdog and gateway end a response well-formed whatever happened, so the content has to tell."""
+    roll.sql(MANY)
+    path = f"/function/query-data?format={form}"
+    whole = roll.request("GET", path).body
+    assert is_complete(form, whole)
+    cut_off = function_log(roll).count('"cut_off"')
+    with subprocess.Popen(["curl", "--silent", "--output", "-", roll.url + path], stdout=subprocess.PIPE) as curl:
+        assert curl.stdout
+        body = curl.stdout.read(1000)
+        assert copies(roll, "pg_terminate_backend(pid)")
+        body += curl.stdout.read()
+    assert curl.returncode == 0  # for curl it is whole
+    assert not is_complete(form, body)
+    for cut in range(len(whole) - 40, len(whole) - 1):
+        assert not is_complete(form, whole[:cut])
+    roll.wait_until(lambda: function_log(roll).count('"cut_off"') == cut_off + 1)
+
+
+def function_log(roll: Stack) -> str:
+    return (roll.state / "logs/query-data.log").read_text()
+
+
+@pytest.mark.parametrize("sort", ["user_id", "-user_id", "birthdate", "-birthdate", "last_name", "-last_name"])
+@pytest.mark.parametrize("form", ["json", "ndjson", "csv"])
+def test_a_stream_whose_time_is_over_ends_with_a_link_to_the_rest(
+    fresh: Any, stack: Stack, short_replica: Replica, sort: str, form: str
+) -> None:
+    """Whole rows, then the link: together they are everyone, once, in order."""
+    found: list[str] = []
+    url: str | None = f"?sort={sort}&format={form}&max_age=150"
+    parts = 0
+    while url is not None:
+        body = slowly(f"{short_replica.url}/{url}")
+        assert is_complete(form, body)
+        user_ids, url = people_and_next(form, body)
+        found += user_ids
+        parts += 1
+    assert parts > 1
+    direction = "desc" if sort.startswith("-") else "asc"
+    key = {"last_name": 'lower(last_name) collate "C"'}.get(sort.removeprefix("-"), sort.removeprefix("-"))
+    expected = stack.sql(f"select user_id from users order by {key} {direction}, user_id {direction}")
+    assert found == [user_id for (user_id,) in expected]
+
+
+@pytest.fixture(scope="module")
+def short_replica(fresh: Any, stack: Stack) -> Any:
+    """query-data whose streams end after a second, and a table that takes longer to read slowly."""
+    fresh()
+    stack.sql(MANY.replace("'Last'", "case when n % 7 = 0 then '=Łast ' else 'last ' end || n % 5000"))
+    with query_replica(stack, stream_deadline="1") as replica:
+        yield replica
+
+
+def slowly(url: str) -> bytes:
+    """Read a response, with a pause that is longer than a stream may take."""
+    response = urllib3.request("GET", url, preload_content=False, retries=False)
+    body = response.read(1000)
+    time.sleep(1.2)
+    return body + response.read()
+
+
+def people_and_next(form: str, body: bytes) -> tuple[list[str], str | None]:
+    """The user_ids of a response and the link behind them."""
+    if form == "json":
+        content = json.loads(body)
+        return [person["user_id"] for person in content["result"]], content["next"]
+    *lines, last = body.decode("utf-8-sig").splitlines()
+    if form == "ndjson":
+        return [json.loads(line)["user_id"] for line in lines], json.loads(last)["next"]
+    user_ids = [row["user_id"] for row in csv.DictReader(lines)]
+    return user_ids, last.removeprefix("#next ") if last.startswith("#next ") else None
+
+
+def test_streams_that_nobody_reads_hold_up_nothing_else(roll: Stack) -> None:
+    roll.sql(MANY)
+    with query_replica(roll) as replica, ExitStack() as stack:
+        stalled = []
+        for _ in range(64):
+            response = urllib3.request("GET", replica.url, preload_content=False, retries=False)
+            stack.callback(response.close)
+            stalled.append(response)
+        statuses = Counter(response.status for response in stalled)
+        assert statuses == {200: MAX_STREAMS, 503: 64 - MAX_STREAMS}
+        [busy] = {response.json()["error"]["code"] for response in stalled if response.status == 503}
+        assert busy == "busy"
+        assert {response.headers["Retry-After"] for response in stalled if response.status == 503} == {"1"}
+        for path in ("/healthz", "/?limit=100", "/?user_id=7", "/stats", "/rejected"):
+            assert replica.request("GET", path).status == 200
+        stack.close()
+        roll.wait_until(lambda: replica.request("GET", "/").status == 200, seconds=20)
