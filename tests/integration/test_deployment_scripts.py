@@ -50,7 +50,7 @@ def login(container: dict[str, Any], stack: Stack) -> dict[str, str]:
     password = (stack.state / "secrets" / secret).read_text(encoding="utf-8")
     places = {"MIGRATIONS": str(MIGRATIONS), "SECRETS": str(stack.state / "secrets")}
     ours = {name: value for name, value in places.items() if name in given}
-    settings = stack.settings | {"postgres_user": str(given["PGUSER"]), "postgres_password": password}
+    settings = dict(stack.settings) | {"postgres_user": str(given["PGUSER"]), "postgres_password": password}
     kept = {name: str(given[name]) for name in ("KEEP_DAYS", "DUMP") if name in given}
     return client_environment(settings) | kept | ours
 
