@@ -159,7 +159,8 @@ def test_what_was_granted_by_hand_ends(server: Server) -> None:
     )
     set_up(server.environment())
     assert server.sql(PRIVILEGES) == expected
-    assert server.sql("show default_transaction_read_only", user="postgres") == [["off"]]
+    [[settings]] = server.sql("select rolconfig from pg_roles where rolname = 'rollcall_query'")
+    assert "default_transaction_read_only=on" in settings
     [[database]] = server.sql("select datacl from pg_database where datname = 'rollcall'")
     assert set(database.strip("{}").split(",")) == {
         "rollcall_owner=CTc/rollcall_owner", "rollcall_process=Tc/rollcall_owner",
