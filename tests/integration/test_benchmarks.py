@@ -30,10 +30,10 @@ def test_users_that_are_filled_in_are_unchanged_in_the_simulated_bucket(roll: St
 
 
 def test_replicas_share_what_the_benchmark_queues(roll: Stack) -> None:
-    speed, share = scaling.replicas(roll, 1, 3000, [None], number=2, get_seconds=0, segment_keys="500")
+    speed, share = scaling.replicas(roll, 1, 1200, [None], number=2, get_seconds=0, segment_keys="200")
     assert (speed.name, share.name) == ("replicas", "replicas")
     [shares] = speed.details["shares"]
-    assert (len(shares), sum(shares)) == (2, 3000)
+    assert (len(shares), sum(shares)) == (2, 1200)
 
 
 def test_a_short_deadline_is_continued_by_the_benchmarks_queue(roll: Stack) -> None:
