@@ -233,8 +233,10 @@ class Bucket:
     def clear(self) -> None:
         """Empty both buckets, of the folders too that SeaweedFS keeps when their last object is gone."""
         for bucket in (self.source, self.result):
-            for recursive in (True, False):
-                found = self.client.list_objects(bucket_name=bucket, recursive=recursive)
+            top = list(self.client.list_objects(bucket_name=bucket))
+            has_folders = any(item.is_dir for item in top)
+            inner = list(self.client.list_objects(bucket_name=bucket, recursive=True)) if has_folders else []
+            for found in (inner, top):
                 keys = [str(item.object_name) for item in found]
                 with ThreadPoolExecutor(8) as executor:
                     list(executor.map(self.remove, keys, [bucket] * len(keys)))

@@ -137,12 +137,11 @@ def test_thousands_of_people_are_fetched_once(roll: Stack) -> None:
 
     with ThreadPoolExecutor(8) as executor:
         list(executor.map(put, range(3000)))
-    settings = {"run_deadline": "600", "segment_keys": "3000"}
-    with application(roll, **settings) as made:
+    with application(roll, run_deadline="600", segment_keys="3000") as made:
         assert counts(run(made)) == {"listed": 4500, "added": 3000}
     assert output(roll) == people(roll)
     assert len(output(roll)) == len({row["user_id"] for row in output(roll)}) == 3000
-    with proxied(roll, **settings) as (made, asked):
+    with proxied(roll, run_deadline="600", segment_keys="3000") as (made, asked):
         assert counts(run(made)) == {"listed": 4500, "unchanged": 3000}
         assert asked.keys() == {"LIST", "HEAD"}
         assert 5 <= asked["LIST"] <= 7  # two segments, which need not end with a page
