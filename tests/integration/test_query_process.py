@@ -1,15 +1,14 @@
 """A replica's process: what it loads, what it logs, and how much memory a request costs."""
 
 import json
-import re
 import subprocess
 import sys
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 import urllib3
 
+from tests.memory import MEBIBYTE, peak_memory
 from tests.packages import PACKAGES
 from tests.replica import first_answer, query_replica, replica
 from tests.stack import Stack
@@ -42,9 +41,9 @@ def test_a_huge_body_costs_nothing(roll: Stack, function: str, chunked: bool, wa
             running = stack.enter_context(replica(package, settings | {"auth": "token", "api_token": "secret"}))
             first_answer(running, "/healthz")
             pid, url = running.process.pid, running.url
-        usual = memory(pid)
+        usual = peak_memory(pid)
         assert post(url, bytes(1024 * 1024), 500, chunked) in (413, 500, None)
-        assert memory(pid) < usual + 16 * 1024 * 1024
+        assert peak_memory(pid) < usual + 16 * MEBIBYTE
         assert urllib3.request("GET", url + "/healthz", retries=False).status in (200, 401, 404, 405)
 
 
@@ -56,12 +55,6 @@ def post(url: str, chunk: bytes, number: int, chunked: bool) -> int | None:
         return urllib3.request("POST", url, body=body, headers=headers, retries=False, timeout=60).status
     except urllib3.exceptions.HTTPError:
         return None
-
-
-def memory(pid: int) -> int:
-    """The most memory that a process ever had, in bytes."""
-    [peak] = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    return int(peak) * 1024
 
 
 LOADED = "import sys; from query_data import handler; print(*sys.modules)"
