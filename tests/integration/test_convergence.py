@@ -37,6 +37,7 @@ user_ids = st.sampled_from(USERS)
 some_users = st.lists(user_ids, min_size=1, max_size=3, unique=True)
 erased_ids = st.sampled_from(USERS[:2])  # few, who come back and are erased again
 erased_users = st.lists(erased_ids, min_size=1, unique=True)
+lost = st.lists(st.tuples(st.sampled_from(("erase", "come back")), erased_ids), min_size=2, max_size=4)
 kinds = st.sampled_from(PHOTOS)
 misnamed = st.sampled_from(MISNAMED)
 unrelated = st.sampled_from(UNRELATED)
@@ -75,7 +76,7 @@ class Convergence(RuleBasedStateMachine):
         self.fresh()
         self.bucket = SourceBucket(self.stack.bucket.client)
         self.bucket.clear()
-        self.dumped: dict[str, set[State]] | None = None
+        self.is_restored = False
         self.bucket.put_unrelated("!")  # the bucket is never empty
 
     @rule(changed=some_changes)
@@ -108,20 +109,22 @@ class Convergence(RuleBasedStateMachine):
         assert not set(users) & {row["user_id"] for row in self.stack.bucket.read_rows("output.csv")}
         assert set(users) <= self._mirrored().keys()
 
-    @precondition(lambda self: self.dumped is None)
-    @rule(number=replica_numbers)
-    def dump(self, number: int) -> None:
+    @precondition(lambda self: not self.is_restored)
+    @rule(number=replica_numbers, lost=lost)
+    def restore(self, number: int, lost: list[tuple[str, str]]) -> None:
+        """The database is lost with what happened since it was dumped, once in a history."""
         self.run(number)
-        self.dumped = {user: set(states) for user, states in self.bucket.possible.items()}
-        dump(self.stack.process_settings, self.directory / "dump")
-
-    @precondition(lambda self: self.dumped)
-    @rule()
-    def restore(self) -> None:
-        assert self.dumped
-        restore(self.stack.process_settings, self.directory / "dump")
-        self.bucket.is_restored(self.dumped, self._mirrored())
-        self.dumped = {}  # a history has one
+        dumped = {user: set(states) for user, states in self.bucket.possible.items()}
+        dump(self.stack.settings, self.directory / "dump")
+        for name, user in lost:
+            if name == "erase":
+                self.erase(number, [user])
+            else:
+                self.bucket.put_newer(user)
+                self.run_for_users(number, [user])
+        restore(self.stack.settings, self.directory / "dump")
+        self.bucket.is_restored(dumped, self._mirrored())
+        self.is_restored = True
 
     @rule(
         runs=st.lists(replica_numbers, max_size=3),
