@@ -8,15 +8,15 @@ import pytest
 
 from tests.stack import Stack
 
-PEOPLE = 15_000
+PEOPLE = 20_000
 USERS = [f"{number:05}" for number in range(PEOPLE)]
 
 
 @contextmanager
 def started(stack: Stack, monkeypatch: pytest.MonkeyPatch, **variables: str) -> Iterator[Stack]:
-    """The stack with runs of a second, and with these variables of stack.yml."""
+    """The stack with runs of two seconds, and with these variables of stack.yml."""
     with monkeypatch.context() as patched:
-        for name, value in {"RUN_DEADLINE": "1", **variables}.items():
+        for name, value in {"RUN_DEADLINE": "2", **variables}.items():
             patched.setenv(name, value)
         stack.cli("up", "--detach", "--port", "0", "--no-sample")
     fresh = Stack(stack.state)  # its ports are others
@@ -28,7 +28,7 @@ def started(stack: Stack, monkeypatch: pytest.MonkeyPatch, **variables: str) -> 
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The state directory of a stack whose bucket has 15,000 people."""
+    """The state directory of a stack whose bucket has 20,000 people."""
     stack = Stack(tmp_path_factory.mktemp("size") / "state")
     try:
         with pytest.MonkeyPatch.context() as patched, started(stack, patched) as running:
