@@ -20,7 +20,7 @@ EARLIEST = datetime(1850, 1, 1, tzinfo=UTC)
 
 _SORTED_COLUMNS = sorted(COLUMNS)
 _EARLIEST = int(EARLIEST.timestamp() * 1000)
-_QUOTED = re.compile(r'(?<![^,\r\n])[ \t]*("(?:[^"]|"")*")[ \t]*(?=[,\r\n]|\Z)')
+_QUOTED = re.compile(r'(?<![^,\r\n])[ \t]*("(?:[^"]|"")*"?)(?:[ \t]*(?=[,\r\n]|\Z))?')
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")  # any of them fits 64 bits
 _SPACE = " \t"
@@ -88,7 +88,8 @@ class _InvalidCsv(Exception):
 def _read_row(body: bytes) -> tuple[int, tuple[str, ...]]:
     """The line and the values, in the order of COLUMNS, of the one row; _InvalidCsv when there is none such."""
     text = _decode(body)
-    # spaces around a quoted value are allowed here, while RFC 4180 and the csv module want none
+    # Spaces around a quoted value are allowed here, while RFC 4180 and the csv module want none. Those before a quote
+    # go in any case: behind them the module takes a quote that is never closed for a part of the value.
     if '"' in text:
         text = _QUOTED.sub(r"\1", text)
     reader = csv.reader(StringIO(text, newline=""), strict=True)
