@@ -21,6 +21,7 @@ EARLIEST = datetime(1850, 1, 1, tzinfo=UTC)
 _SORTED_COLUMNS = sorted(COLUMNS)
 _EARLIEST = int(EARLIEST.timestamp() * 1000)
 _QUOTED = re.compile(r'(?<![^,\r\n])[ \t]*("(?:[^"]|"")*"?)(?:[ \t]*(?=[,\r\n]|\Z))?')
+_LINE_END = re.compile(rb"\r\n?|\n")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")  # any of them fits 64 bits
 _SPACE = " \t"
@@ -127,7 +128,7 @@ def _decode(body: bytes) -> str:
 
 
 def _line_at(body: bytes, position: int) -> int:
-    return body.count(b"\n", 0, position) + 1
+    return len(_LINE_END.findall(body, 0, position)) + 1
 
 
 def _check_header(line: int, header: list[str]) -> None:
