@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from .rejections import Reason, Rejection
+from .shared.quoting import quoted
 from .shared.storage.objects import Object
 
 COLUMNS = ("first_name", "last_name", "birthts")
@@ -25,7 +26,6 @@ _LINE_END = re.compile(rb"\r\n?|\n")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")  # any of them fits 64 bits
 _SPACE = " \t"
-_MAX_QUOTED = 40  # characters of a bad value that a message quotes
 
 
 class Row(NamedTuple):
@@ -72,7 +72,7 @@ def check_rows(rows: Sequence[Row], now: int) -> Checked:
 
 
 def _reject_birth(row: Row) -> Rejection:
-    value = f"birthts is {_quoted(str(row.birthts))}"
+    value = f"birthts is {quoted(str(row.birthts))}"
     if row.birthts < _EARLIEST:
         message = f"{value}: {_EARLIEST} ({EARLIEST:%Y-%m-%d}) is the earliest"
         return Rejection(row.key, row.etag, row.line, Reason.TOO_EARLY, message)
@@ -137,7 +137,7 @@ def _check_header(line: int, header: list[str]) -> None:
     allowed = ", ".join(COLUMNS)
     for column in header:
         if column not in COLUMNS:
-            message = f"the column {_quoted(column)} is not known: the header must be {allowed}"
+            message = f"the column {quoted(column)} is not known: the header must be {allowed}"
             raise _InvalidCsv(line, Reason.UNKNOWN_COLUMN, message)
         if header.count(column) > 1:
             raise _InvalidCsv(line, Reason.REPEATED_COLUMN, f"the column {column} is there more than once")
@@ -167,9 +167,4 @@ def _check_integer(line: int, column: str, value: str) -> None:
 
 
 def _invalid_value(line: int, column: str, value: str, code: Reason, rule: str) -> _InvalidCsv:
-    return _InvalidCsv(line, code, f"{column} is {_quoted(value)}: {rule}")
-
-
-def _quoted(value: str) -> str:
-    """The value as a message shows it: escaped, in quotes, and truncated."""
-    return repr(value if len(value) <= _MAX_QUOTED else value[:_MAX_QUOTED] + "…")
+    return _InvalidCsv(line, code, f"{column} is {quoted(value)}: {rule}")

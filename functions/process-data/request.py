@@ -10,6 +10,7 @@ from urllib.parse import unquote_plus
 from .keys import MAX_OBJECTS, csv_key, is_user_id, parse_key
 from .runs import Trigger
 from .shared.api import ApiError, Event, require_method
+from .shared.quoting import quoted, truncate
 
 _PARAMETERS = ("user_id", "since", "fan_out", "accept_empty")
 _BODY_LIMIT = 1024 * 1024  # bytes: more than a thousand records
@@ -40,7 +41,7 @@ def parse_request(event: Event, source_bucket: str) -> Request:
     """Check the request; ApiError says what is invalid and what is expected."""
     path = event.path.strip("/")
     if path not in ("", "erase"):
-        raise ApiError(404, "not_found", f"there is no {event.path} here; POST / runs the pipeline")
+        raise ApiError(404, "not_found", f"there is no {truncate(event.path)} here; POST / runs the pipeline")
     require_method(event, ["POST"])
     call_id = event.headers.get("X-Call-Id", "")[:_MAX_CALL_ID] or None
     if len(event.body) > _BODY_LIMIT:
@@ -57,7 +58,7 @@ def parse_request(event: Event, source_bucket: str) -> Request:
 def _from_parameters(event: Event, call_id: str | None) -> Request:
     for name, values in event.query.lists():
         if name not in _PARAMETERS:
-            raise _bad_parameter(name, f"unknown parameter {name!r}; expected one of {', '.join(_PARAMETERS)}")
+            raise _bad_parameter(name, f"unknown parameter {quoted(name)}; expected one of {', '.join(_PARAMETERS)}")
         if len(values) > 1 and name != "user_id":
             raise _bad_parameter(name, f"{name} is given {len(values)} times; expected once")
     query = event.query
@@ -65,11 +66,11 @@ def _from_parameters(event: Event, call_id: str | None) -> Request:
     since, fan_out = query.get("since"), query.get("fan_out")
     _check_user_ids(users)
     if since is not None and not _TICK.fullmatch(since):
-        raise _bad_parameter("since", f"invalid since={since!r}: expected a number that a run was given")
+        raise _bad_parameter("since", f"invalid since={quoted(since)}: expected a number that a run was given")
     if fan_out is not None and not _FAN_OUT.fullmatch(fan_out):
-        raise _bad_parameter("fan_out", f"invalid fan_out={fan_out!r}: expected a number from 1 to 10")
+        raise _bad_parameter("fan_out", f"invalid fan_out={quoted(fan_out)}: expected a number from 1 to 10")
     if accept_empty.lower() not in _BOOLEANS:
-        raise _bad_parameter("accept_empty", f"invalid accept_empty={accept_empty!r}: expected 1 or 0")
+        raise _bad_parameter("accept_empty", f"invalid accept_empty={quoted(accept_empty)}: expected 1 or 0")
     if len([name for name in ("user_id", "since", "fan_out") if name in query]) > 1:
         raise _bad_parameter("user_id", "user_id, since and fan_out exclude each other: expected one of them")
     trigger = Trigger.CRON if event.headers.get("X-Connector") == "cron-connector" else Trigger.HTTP
@@ -87,7 +88,7 @@ def _parse_erasure(event: Event, call_id: str | None) -> Request:
     if event.body.strip():
         raise ApiError(400, "bad_body", "invalid body: an erasure takes none, users are named by user_id")
     if unknown := event.query.keys() - {"user_id"}:
-        raise _bad_parameter(min(unknown), f"unknown parameter {min(unknown)!r}; expected user_id")
+        raise _bad_parameter(min(unknown), f"unknown parameter {quoted(min(unknown))}; expected user_id")
     users = event.query.getlist("user_id")
     if not users:
         raise _bad_parameter("user_id", f"user_id is missing; expected 1 to {MAX_OBJECTS} of them")
@@ -98,7 +99,7 @@ def _parse_erasure(event: Event, call_id: str | None) -> Request:
 def _check_user_ids(users: Iterable[str]) -> None:
     for user_id in users:
         if not is_user_id(user_id):
-            raise _bad_parameter("user_id", f"invalid user_id={user_id!r}: expected 1 to 18 digits")
+            raise _bad_parameter("user_id", f"invalid user_id={quoted(user_id)}: expected 1 to 18 digits")
 
 
 def _event_objects(body: bytes, bucket: str) -> set[str]:
@@ -140,7 +141,7 @@ def _check_number(objects: Iterable[str]) -> tuple[str, ...]:
 
 
 def _bad_parameter(name: str, message: str) -> ApiError:
-    return ApiError(400, "bad_parameter", message, parameter=name)
+    return ApiError(400, "bad_parameter", message, parameter=truncate(name))
 
 
 def _bad_event(why: str) -> ApiError:

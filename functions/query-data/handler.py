@@ -11,7 +11,6 @@ from . import endpoints
 from .application import THREADS, Application
 from .endpoints import Endpoint
 from .formats import FORMATS, LISTING_FORMATS, prefers_html
-from .parameters import truncate
 from .paths import normalize
 from .settings import Settings
 from .shared import api
@@ -19,6 +18,7 @@ from .shared.access import conceal, require_access
 from .shared.lazy import Lazy
 from .shared.log import log
 from .shared.process import set_up
+from .shared.quoting import truncate
 from .shared.storage.settings import load
 
 set_up(threads=THREADS, max_body=64 * 1024)  # none is used

@@ -14,6 +14,7 @@ from werkzeug.datastructures import MultiDict
 
 from .age import OLDEST
 from .shared.api import ApiError
+from .shared.quoting import quoted, truncate
 
 LONGEST_NAME = 200
 """Characters of a name, as process-data takes them in."""
@@ -43,7 +44,7 @@ def read_parameters(table: Table, query: MultiDict[str, str]) -> dict[str, Any]:
     for name, texts in query.lists():
         if (parameter := table.get(name)) is None:
             known = f"{', '.join(table)} are" if table else "there are none here"
-            raise refusal(name, f"the parameter {_shown(name)} is not known: {known}")
+            raise refusal(name, f"the parameter {quoted(name)} is not known: {known}")
         read = tuple(_read(name, parameter, text) for text in texts)
         if not parameter.repeatable and len(read) > 1:
             raise refusal(name, f"{name} is given {len(read)} times: once is allowed")
@@ -59,17 +60,7 @@ def _read(name: str, parameter: Parameter, text: str) -> Any:
     try:
         return parameter.read(text)
     except ValueError:
-        raise refusal(name, f"{name}={_shown(text)} is not allowed: {parameter.allowed}") from None
-
-
-def _shown(text: str) -> str:
-    """The text as a message shows it: truncated, escaped, in quotes."""
-    return repr(truncate(text))
-
-
-def truncate(text: str) -> str:
-    """The text as an error shows it: 40 characters of it at most."""
-    return text if len(text) <= 40 else text[:40] + "…"
+        raise refusal(name, f"{name}={quoted(text)} is not allowed: {parameter.allowed}") from None
 
 
 def boolean(text: str) -> bool:

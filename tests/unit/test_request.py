@@ -151,3 +151,13 @@ def test_an_event_takes_no_parameters() -> None:
     event = notification("1.csv")
     event.query = MultiDict({"user_id": "1"})
     assert error_of(event)[:2] == (400, "bad_parameter")
+
+
+@pytest.mark.parametrize("name", ["user_id", "since", "fan_out", "accept_empty", "x" * 9000])
+@pytest.mark.parametrize("path", ["/", "/erase", f"/{'x' * 9000}"])
+def test_an_error_shows_the_beginning_of_a_long_value_alone(name: str, path: str) -> None:
+    event = Event(f"{name}={'x' * 9000}")
+    event.path = path
+    with pytest.raises(ApiError) as raised:
+        parse_request(event, "src")
+    assert len(raised.value.message) + len(str(raised.value.detail)) < 300
