@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-DIRECTORIES = ("functions/process-data", "functions/query-data", "infra/local", "tests")
+DIRECTORIES = ("functions/process-data", "functions/query-data", "infra/local", "tests", "tests/fuzz")
 """Those of the requirements; each keeps to the versions of the ones before it."""
 
 _COMPILE = [

@@ -17,19 +17,10 @@ from query_data.settings import Settings as QuerySettings
 
 from infra.local.cli import _parser
 from infra.local.stack import read_stack, seconds
+from tests.documents import INFRA, README, table
 from tests.stack import ROOT
 
 TIMEOUTS = ("run_deadline", "postgres_timeout", "exec_timeout", "write_timeout", "read_timeout", "stream_deadline")
-README = ROOT / "README.md"
-INFRA = ROOT / "infra/README.md"
-
-
-def table(document: Path, heading: str) -> list[list[str]]:
-    """The cells of the first table under a heading, without its head; backquotes are taken off."""
-    text = document.read_text(encoding="utf-8")
-    section = re.split(rf"^#+ {re.escape(heading)}\n", text, maxsplit=1, flags=re.MULTILINE)[1]
-    rows = [line for line in re.split(r"\n#+ ", section)[0].splitlines() if line.startswith("|")]
-    return [[cell.strip().strip("`") for cell in row.strip("|").split("|")] for row in rows[2:]]
 
 
 def readers(name: str) -> str:

@@ -1,0 +1,17 @@
+"""The project's documents, read as the tests compare them with the code."""
+
+import re
+from pathlib import Path
+
+from tests.stack import ROOT
+
+README = ROOT / "README.md"
+INFRA = ROOT / "infra/README.md"
+
+
+def table(document: Path, heading: str) -> list[list[str]]:
+    """The cells of the first table under a heading, without its head; backquotes are taken off."""
+    text = document.read_text(encoding="utf-8")
+    section = re.split(rf"^#+ {re.escape(heading)}\n", text, maxsplit=1, flags=re.MULTILINE)[1]
+    rows = [line for line in re.split(r"\n#+ ", section)[0].splitlines() if line.startswith("|")]
+    return [[cell.strip().strip("`") for cell in row.strip("|").split("|")] for row in rows[2:]]

@@ -1,0 +1,162 @@
+"""Both functions' handlers in this process, on a real stack, and what is wrong with a response of theirs."""
+
+import io
+import json
+import os
+import re
+import signal
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import process_data.handler
+import query_data.handler
+from werkzeug.test import create_environ, run_wsgi_app
+
+from infra.local.host import application
+from tests.documents import README, table
+from tests.stack import Stack
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+TOKEN = "f77d2a0c4e-the-api-token"
+AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
+
+_SECRETS = ("api_token", "postgres_password", "s3_access_key", "s3_secret_key")
+_HANG = 30  # seconds
+_MAX_MESSAGE = 1000  # characters
+_IS_OURS = ("X-Content-Type-Options", "nosniff")  # Flask's own error pages lack it
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+
+
+@dataclass(frozen=True)
+class Request:
+    """As the server hands it over: `path` is decoded, `query` is not; the texts stand for bytes, as Latin-1."""
+
+    path: str = "/"
+    query: str = ""
+    headers: Mapping[str, str] = field(default_factory=lambda: AUTHORIZED)
+    method: str = "GET"
+    body: bytes = b""
+
+
+@dataclass(frozen=True)
+class Response:
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    @property
+    def is_json(self) -> bool:
+        return ("Content-Type", "application/json") in self.headers
+
+
+class Client:
+    """Sends requests to a function. `problems` says what is wrong with the response, and `ask` returns it."""
+
+    def __init__(self, app: "WSGIApplication", secrets: Collection[str], unavailable: Collection[str] = ()) -> None:
+        """`unavailable` are codes of 503 that may come, as what they are about is not there."""
+        self._app, self._secrets = app, [secret.encode() for secret in secrets]
+        self._errors = {
+            (int(status), code)
+            for status, codes, *_ in table(README, "Errors")
+            for code in codes.replace("`", "").split(", ")
+            if int(status) < 500 or code in unavailable
+        }
+
+    def ask(self, request: Request) -> Response:
+        return self._send(request)[0]
+
+    def problems(self, request: Request) -> list[str]:
+        try:
+            response, log = self._send(request)
+        except Exception as error:  # noqa: BLE001 - any is a finding
+            return [f"{error!r}: {request}"]
+        return [f"{problem}: {request}" for problem in self._problems(request, response, log)]
+
+    def _send(self, request: Request) -> tuple[Response, str]:
+        environ = create_environ(method=request.method, data=request.body)
+        environ |= {"PATH_INFO": request.path, "QUERY_STRING": request.query}
+        environ |= {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in request.headers.items()}
+        with redirect_stderr(io.StringIO()) as log, _within(_HANG):
+            chunks, status, headers = run_wsgi_app(self._app, environ, buffered=True)
+        return Response(int(status.split()[0]), list(headers), b"".join(chunks)), log.getvalue()
+
+    def _problems(self, request: Request, response: Response, log: str) -> Iterator[str]:
+        for name, value in response.headers:
+            if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+                yield f"the header {name!r}: {value!r}"
+        shown = repr(response.headers).encode() + response.body + log.encode()
+        if any(secret in shown for secret in self._secrets):
+            yield "a secret is shown"
+        if request.method != "HEAD":
+            yield from self._problems_of_content(response)
+
+    def _problems_of_content(self, response: Response) -> Iterator[str]:
+        content = _parsed(response) if response.is_json else None
+        error = (content or {}).get("error", {})
+        shown = f"{response.status} with {response.headers} and {response.body[:200]!r}"
+        if response.status < 400:
+            if response.status not in (200, 304) or (response.is_json and content is None):
+                yield shown
+        elif content is None:
+            is_page = response.body.startswith(b"<!doctype html>") and _IS_OURS in response.headers
+            if not is_page or response.status not in dict(self._errors):
+                yield shown
+        elif (response.status, error.get("code")) not in self._errors:
+            yield shown
+        elif not error["message"] or len(error["message"]) > _MAX_MESSAGE:
+            yield f"{response.status} with a message of {len(error['message'])} characters"
+
+
+def _parsed(response: Response) -> dict[str, dict[str, str]] | None:
+    """The JSON object in a body; None when there is none."""
+    try:
+        value = json.loads(response.body)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+@contextmanager
+def clients(stack: Stack) -> Iterator[tuple[Client, Client]]:
+    """process-data and query-data with the stack's settings, closed by a token, and without a gateway's queue."""
+    before = dict(os.environ)
+    others = {"auth": "token", "api_token": TOKEN, "gateway_url": "http://127.0.0.1:9"}
+    both = ((process_data.handler, stack.process_settings), (query_data.handler, stack.query_settings))
+    secrets = {own[name] for _, own in both for name in _SECRETS if name in own} | {TOKEN}
+    try:
+        for handler, own in both:
+            handler._application.clear()
+            os.environ.update({**own, **others})
+            handler._application.get()  # it has read its settings, which are not the other's
+        yield (
+            Client(application(process_data.handler.handle), secrets, ["gateway_unavailable"]),
+            Client(application(query_data.handler.handle), secrets),
+        )
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        for handler, _ in both:
+            handler._application.get().close()
+            handler._application.clear()
+
+
+@contextmanager
+def _within(seconds: int) -> Iterator[None]:
+    """Raise TimeoutError in the body after so many seconds."""
+
+    def interrupt(_signum: int, _frame: FrameType | None) -> None:
+        raise TimeoutError(f"no response after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,87 @@
+"""The command line: which targets, how many inputs, and a table of what was found."""
+
+import argparse
+import json
+import os
+import secrets
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from tests.fuzz import csvs, guided, keys, requests
+from tests.fuzz.client import clients
+from tests.stack import Stack, running
+
+Fuzz = Callable[[int, int], Iterator[str]]
+"""Takes the number of inputs and the seed, and yields findings."""
+
+INPUTS = {
+    "csv": 1_000_000,
+    "guided": 200_000,
+    "keys": 200_000,
+    "queries": 20_000,
+    "cursors": 20_000,
+    "headers": 10_000,
+    "events": 5_000,
+}
+"""The targets, and how many inputs each gets."""
+
+MAX_SHOWN, MAX_LENGTH = 20, 2000  # findings of a target, and characters of each
+
+
+def on_stack(stack: Stack) -> dict[str, Fuzz]:
+    """The targets that need servers. The stack has to be empty."""
+    requests.fill(stack)
+
+    def with_clients(fuzz: requests.FuzzClients) -> Fuzz:
+        def run(inputs: int, seed: int) -> Iterator[str]:
+            with clients(stack) as (process, query):
+                yield from fuzz(process, query, inputs, seed)
+
+        return run
+
+    named = {name: with_clients(fuzz) for name, fuzz in requests.TARGETS.items()}
+    return {"keys": lambda inputs, seed: keys.fuzz(stack, inputs, seed), **named}
+
+
+def main(arguments: Sequence[str]) -> int:
+    options = _parse(arguments)
+    seed = secrets.randbits(32) if options.seed is None else options.seed
+    print(f"seed {seed}", flush=True)
+    targets: dict[str, Fuzz] = {"csv": csvs.fuzz, "guided": guided.fuzz}
+    with ExitStack() as cleanup:
+        if set(options.targets) - set(targets):
+            os.environ["SCHEDULE"] = "0 0 29 2 *"  # nothing else runs meanwhile
+            state = Path(cleanup.enter_context(tempfile.TemporaryDirectory())) / "state"
+            targets |= on_stack(cleanup.enter_context(running(state)))
+        rows = [_run(name, targets[name], options.inputs or INPUTS[name], seed) for name in options.targets]
+    if options.json:
+        options.json.write_text(json.dumps({"seed": seed, "targets": rows}, indent=2) + "\n", encoding="utf-8")
+    return int(any(row["findings"] for row in rows))
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="tests/fuzz", description="Fuzz the functions.")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(INPUTS)} (default: all)")
+    parser.add_argument("--inputs", type=int, metavar="N", help="for each target (default: those of the long form)")
+    parser.add_argument("--seed", type=int, metavar="S", help="of an earlier run, to repeat it (default: a new one)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to FILE too")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.targets) - set(INPUTS):
+        parser.error(f"unknown target {min(unknown)}; expected one of {', '.join(INPUTS)}")
+    options.targets = options.targets or [name for name in INPUTS if name != "guided" or guided.is_available()]
+    return options
+
+
+def _run(name: str, fuzz: Fuzz, inputs: int, seed: int) -> dict[str, Any]:
+    started_at, findings = time.monotonic(), 0
+    for finding in fuzz(inputs, seed):
+        findings += 1
+        if findings <= MAX_SHOWN:
+            print(f"{name}: {finding[:MAX_LENGTH]}", flush=True)
+    row = {"target": name, "inputs": inputs, "seconds": round(time.monotonic() - started_at, 1), "findings": findings}
+    print("{target:<8} {inputs:>9,} inputs {seconds:>8,} s {findings:>5} findings".format(**row), flush=True)
+    return row

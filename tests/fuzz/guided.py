@@ -1,0 +1,83 @@
+"""Mutates files by the coverage of both parsers, with Atheris (libFuzzer), which has wheels for Linux alone.
+
+Coverage of the naive parser counts too: it has branches in Python where process-data's leaves them to the csv module.
+
+    python3 -m tests.fuzz.guided INPUTS SEED CORPUS
+
+runs in a process of its own, as libFuzzer ends the one that it runs in. Findings are lines on standard output.
+"""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+
+from tests.stack import ROOT
+
+_MAX_BYTES = 1024
+_WORDS = ("first_name", "last_name", "birthts", r"\r\n", r"\"\"", r"\xEF\xBB\xBF", "-3786825600000", "1767225600000")
+_GENERATED = 200  # files of the corpus besides those of tests/data
+
+
+def is_available() -> bool:
+    return find_spec("atheris") is not None
+
+
+def fuzz(inputs: int, seed: int) -> Iterator[str]:
+    """Run it with a corpus of the samples in tests/data and some generated files."""
+    with tempfile.TemporaryDirectory() as directory:
+        corpus = Path(directory) / "corpus"
+        corpus.mkdir()
+        _write_corpus(corpus, seed)
+        command = [sys.executable, "-m", "tests.fuzz.guided", str(inputs), str(seed), str(corpus)]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            output, log = process.communicate()
+    yield from output.splitlines()
+    if process.returncode or f"Done {inputs} " not in log:
+        yield f"Atheris ended with {process.returncode}: {log[-2000:]}"
+
+
+def _write_corpus(corpus: Path, seed: int) -> None:
+    from tests.fuzz.csvs import NOW
+    from tests.fuzz.grammar import files
+    from tests.samples import samples
+
+    bodies = [sample.body for kind in ("good", "bad") for sample in samples(kind)]
+    for number, body in enumerate([*bodies, *islice(files(seed, NOW), _GENERATED)]):
+        if len(body) <= _MAX_BYTES:
+            (corpus / str(number)).write_bytes(body)
+
+
+def _main(inputs: str, seed: str, corpus: str) -> None:
+    import atheris
+
+    from tests.packages import assemble_packages
+
+    assemble_packages()
+
+    with atheris.instrument_imports(include=["process_data.parse", "tests.naive_csv"]):
+        from tests.fuzz.csvs import problems
+
+    def parse(body: bytes) -> None:
+        for problem in problems([body]):
+            print(problem, flush=True)
+
+    atheris.enabled_hooks.add("RegEx")
+    words = Path(corpus).with_name("words")
+    words.write_text("".join(f'"{word}"\n' for word in _WORDS), encoding="ascii")
+    options = [
+        f"-runs={inputs}",
+        f"-seed={int(seed) % 2**32}",
+        f"-max_len={_MAX_BYTES}",
+        f"-dict={words}",
+        "-timeout=10",
+    ]
+    atheris.Setup([sys.argv[0], *options, f"-artifact_prefix={corpus}/", corpus], parse)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

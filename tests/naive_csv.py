@@ -1,0 +1,184 @@
+"""The rules of a user's CSV, written a second time: from the README's words alone, character by character, slowly.
+
+It shares nothing with process-data's parser, which is compared with it. The parser names one fault of a file; this
+finds all of them, as far as the ones before them leave it a meaning.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+COLUMNS = ("first_name", "last_name", "birthts")
+EARLIEST = -3_786_825_600_000  # 1850-01-01 UTC
+SPACES = " \t"
+
+_LINE_ENDS = ("\n", "\r", "\r\n")
+_ENDS = ("", ",", *_LINE_ENDS)
+"""What comes after a value; nothing at the end of the text."""
+
+
+class Person(NamedTuple):
+    """`birthts` is in milliseconds UTC."""
+
+    first_name: str
+    last_name: str
+    birthts: int
+
+
+class Fault(NamedTuple):
+    """The code of a fault, and the lines, counted from 1, that show it."""
+
+    code: str
+    first_line: int
+    last_line: int
+
+
+class _BadQuoting(Exception):
+    def __init__(self, first_line: int, last_line: int) -> None:
+        super().__init__()
+        self.fault = Fault("bad_quoting", first_line, last_line)
+
+
+@dataclass
+class _Row:
+    first_line: int
+    last_line: int
+    values: list[str] = field(default_factory=list)
+
+
+def read(body: bytes, now: int) -> Person | set[Fault]:
+    """The person in a file, or everything that is wrong with it. `now` is in milliseconds UTC."""
+    if faults := set(_faults_of_bytes(body)):
+        return faults
+    try:
+        rows = [row for row in _Reader(body.decode().removeprefix("\ufeff")).rows() if row.values != [""]]
+    except _BadQuoting as error:
+        return {error.fault}
+    if not rows:
+        return {Fault("empty", 1, 1)}
+    header, *others = rows
+    faults = set(_faults_of_structure(header, others))
+    if faults:
+        return faults
+    [row] = others
+    first_name, last_name, birthts = (row.values[header.values.index(column)] for column in COLUMNS)
+    codes = {*_faults_of_name(first_name), *_faults_of_name(last_name), *_faults_of_birth(birthts, now)}
+    if codes:
+        return {Fault(code, row.first_line, row.last_line) for code in codes}
+    return Person(first_name, last_name, int(birthts))
+
+
+def _faults_of_bytes(body: bytes) -> Iterator[Fault]:
+    if b"\0" in body:
+        line = _line_of(body[: body.index(b"\0")])
+        yield Fault("nul_byte", line, line)
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        line = _line_of(body[: error.start])
+        yield Fault("not_utf8", line, line)
+
+
+def _line_of(before: bytes) -> int:
+    """The number of the line that these bytes lead to."""
+    return 1 + before.count(b"\n") + before.count(b"\r") - before.count(b"\r\n")
+
+
+def _faults_of_structure(header: _Row, others: list[_Row]) -> Iterator[Fault]:
+    for column in COLUMNS:
+        if column not in header.values:
+            yield Fault("missing_column", header.first_line, header.last_line)
+        if header.values.count(column) > 1:
+            yield Fault("repeated_column", header.first_line, header.last_line)
+    if set(header.values) - set(COLUMNS):
+        yield Fault("unknown_column", header.first_line, header.last_line)
+    if not others:
+        yield Fault("no_row", header.last_line + 1, header.last_line + 1)
+    if len(others) > 1:
+        yield Fault("several_rows", others[1].first_line, others[1].last_line)
+    if len(others) == 1 and len(others[0].values) != len(header.values):
+        yield Fault("wrong_field_count", others[0].first_line, others[0].last_line)
+
+
+def _faults_of_name(name: str) -> Iterator[str]:
+    if not name.strip():
+        yield "empty_value"
+    if len(name) > 200:
+        yield "too_long"
+    if "Cc" in map(unicodedata.category, name):
+        yield "control_character"
+
+
+def _faults_of_birth(text: str, now: int) -> Iterator[str]:
+    digits = text[1:] if text[:1] in ("+", "-") else text
+    if not text:
+        yield "empty_value"
+    elif not 1 <= len(digits) <= 18 or set(digits) - set("0123456789"):
+        yield "not_an_integer"
+    elif int(text) < EARLIEST:
+        yield "too_early"
+    elif int(text) > now:
+        yield "in_the_future"
+
+
+class _Reader:
+    """Goes through the text once. Values are without the spaces around them."""
+
+    def __init__(self, text: str) -> None:
+        self._characters, self._at, self._line = re.findall(r"\r\n|.", text, re.DOTALL), 0, 1
+
+    def rows(self) -> Iterator[_Row]:
+        while self._next:
+            row = _Row(self._line, self._line, [self._value()])
+            while self._next == ",":
+                self._advance()
+                row.values.append(self._value())
+            row.last_line = self._line
+            self._advance()  # over the line's end
+            yield row
+
+    @property
+    def _next(self) -> str:
+        """The character that comes next, a line's end as one; nothing at the end of the text."""
+        return self._characters[self._at] if self._at < len(self._characters) else ""
+
+    def _advance(self) -> str:
+        character = self._next
+        self._at += 1
+        self._line += character in _LINE_ENDS
+        return character
+
+    def _value(self) -> str:
+        self._skip_spaces()
+        value = self._quoted() if self._next == '"' else self._plain()
+        return value.strip(SPACES)
+
+    def _skip_spaces(self) -> None:
+        while self._next and self._next in SPACES:
+            self._advance()
+
+    def _plain(self) -> str:
+        start = self._at
+        while self._next not in _ENDS:
+            self._at += 1
+        return "".join(self._characters[start : self._at])
+
+    def _quoted(self) -> str:
+        first_line, value = self._line, ""
+        self._advance()
+        while True:
+            if not self._next:
+                raise _BadQuoting(first_line, self._line)
+            character = self._advance()
+            if character != '"':
+                value += character
+            elif self._next == '"':
+                value += self._advance()
+            else:
+                break
+        self._skip_spaces()
+        if self._next not in _ENDS:
+            raise _BadQuoting(first_line, self._line)
+        return value
