@@ -10,6 +10,7 @@ from werkzeug.datastructures import MultiDict
 
 from . import changes as feed
 from . import listings, photos, rendering, users
+from . import metrics as gauges
 from . import openapi as description
 from . import stats as figures
 from .application import Application
@@ -177,6 +178,13 @@ def photo(user_id: str, application: Application, event: api.Event) -> Response:
         chunks = rendering.started(opened.chunks)
         close = stack.pop_all().close
     return rendering.streamed(event, chunks, photos.media_type(key), headers, close)
+
+
+def metrics(application: Application, event: api.Event) -> Response:
+    read_parameters({}, event.query)
+    with application.pool.connection() as connection:
+        body = gauges.metrics(connection)
+    return Response(body, headers=rendering.headers(), content_type=gauges.CONTENT_TYPE)
 
 
 def openapi(application: Application, event: api.Event) -> Response:

@@ -30,6 +30,7 @@ _ENDPOINTS: dict[str, Endpoint] = {
     "/changes": endpoints.changes,
     "/rejected": endpoints.rejected,
     "/runs": endpoints.runs,
+    "/metrics": endpoints.metrics,
     "/openapi.json": endpoints.openapi,
     "/healthz": endpoints.health,
 }

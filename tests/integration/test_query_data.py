@@ -212,7 +212,7 @@ def test_an_unknown_path_is_a_404_that_names_those_there_are(roll: Stack) -> Non
     answer = get(roll, "/nowhere")
     error = answer.json()["error"]
     assert (answer.status, error["code"]) == (404, "not_found")
-    known = "/, /stats, /changes, /rejected, /runs, /openapi.json, /healthz and /photo/<user_id>"
+    known = "/, /stats, /changes, /rejected, /runs, /metrics, /openapi.json, /healthz and /photo/<user_id>"
     assert error["message"] == f"unknown path /nowhere; expected one of {known}"
     message = get(roll, "/" + "x" * 5000).json()["error"]["message"]
     assert message == f"unknown path /{'x' * 39}…; expected one of {known}"

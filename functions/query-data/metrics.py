@@ -1,0 +1,81 @@
+"""The state of the roll for Prometheus, in its text format: what the gateway's own metrics cannot tell."""
+
+from dataclasses import dataclass
+
+from .shared.storage.records import Connection
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """`value` is an SQL expression for the whole roll, or for each row of `outputs`. Times are seconds since 1970."""
+
+    name: str
+    description: str
+    value: str
+    of_outputs: bool = False
+
+    @property
+    def sql(self) -> str:
+        """The rows of this gauge: its name, the object that it is about or null, and the value."""
+        labels, source = ("object", "from outputs") if self.of_outputs else ("null", "")
+        return f"select '{self.name}', {labels}, ({self.value})::float {source}"
+
+
+GAUGES = (
+    Gauge(
+        "rollcall_last_full_run_timestamp_seconds",
+        "When a run over the whole bucket was last done, 0 for never",
+        "select coalesce(extract(epoch from max(finished_at)), 0) from runs "
+        "where status = 'done' and scope = 'bucket'",
+    ),
+    Gauge(
+        "rollcall_last_scan_timestamp_seconds",
+        "When the last scan of a segment that is complete began, 0 for never",
+        "select coalesce(extract(epoch from max(scanned_at)), 0) from segments",
+    ),
+    Gauge(
+        "rollcall_unreadable_objects",
+        "Objects that S3 failed to return to the last run over the bucket that has ended",
+        "select coalesce((select (summary ->> 'unreadable')::bigint from runs "
+        "where scope = 'bucket' and status in ('done', 'partial') order by id desc limit 1), 0)",
+    ),
+    Gauge("rollcall_rejected_files", "Files that are rejected", "select count(*) from rejected"),
+    Gauge("rollcall_hints", "Users that wait for a scan since an event", "select count(*) from hints"),
+    Gauge("rollcall_output_rows", "Rows of the object when it was last written", "rows", of_outputs=True),
+    Gauge(
+        "rollcall_output_pending",
+        "1 while the object is behind the database",
+        "(changed > written)::int",
+        of_outputs=True,
+    ),
+    Gauge(
+        "rollcall_output_written_timestamp_seconds",
+        "When the object was last written, 0 for never",
+        "coalesce(extract(epoch from written_at), 0)",
+        of_outputs=True,
+    ),
+    Gauge(
+        "rollcall_output_export_seconds",
+        "How long it took to write the object",
+        "seconds",
+        of_outputs=True,
+    ),
+)  # fmt: skip
+
+_SQL = " union all ".join(gauge.sql for gauge in GAUGES)
+
+
+def metrics(connection: Connection) -> str:
+    """All gauges, from one snapshot of the database."""
+    samples: dict[str, list[str]] = {gauge.name: [] for gauge in GAUGES}
+    for name, output, value in connection.run(_SQL):
+        labels = f'{{object="{output}"}}' if output else ""
+        samples[name].append(f"{name}{labels} {value!r}")
+    lines = [
+        line
+        for gauge in GAUGES
+        for line in (f"# HELP {gauge.name} {gauge.description}", f"# TYPE {gauge.name} gauge", *samples[gauge.name])
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,75 @@
+"""The alerts fire when they should, on metrics that there are."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from query_data.metrics import GAUGES
+
+from infra.local.stack import read_stack
+from tests.stack import ROOT
+from tests.unit.test_grafana import METRICS
+
+PROMETHEUS = ROOT / "infra/prometheus"
+RULES = PROMETHEUS / "rollcall.rules.yaml"
+CASES = ROOT / "tests/data/alerts.yaml"
+
+ALERTS: list[dict[str, Any]] = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"][0]["rules"]
+JOBS: list[dict[str, Any]] = yaml.safe_load((PROMETHEUS / "scrape.yaml").read_text(encoding="utf-8"))["scrape_configs"]
+
+needs_promtool = pytest.mark.skipif(not shutil.which("promtool"), reason="no promtool on the PATH")
+
+
+def promtool(*arguments: str | Path, directory: Path = PROMETHEUS) -> str:
+    done = subprocess.run(
+        ["promtool", *arguments], cwd=directory, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@needs_promtool
+def test_each_alert_fires_when_it_should_and_only_then(tmp_path: Path) -> None:
+    shutil.copy(RULES, tmp_path)
+    shutil.copy(CASES, tmp_path)
+    promtool("check", "rules", "--lint-fatal", RULES)
+    promtool("test", "rules", CASES.name, directory=tmp_path)
+
+
+@needs_promtool
+def test_prometheus_takes_the_jobs(tmp_path: Path) -> None:
+    discovery = "kubernetes_sd_configs"  # Debian's build knows none of Kubernetes
+    jobs = [{name: value for name, value in job.items() if name != discovery} for job in JOBS]
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump({"scrape_configs": jobs}), encoding="utf-8")
+    promtool("check", "config", "--syntax-only", "prometheus.yml", directory=tmp_path)
+
+
+def test_every_alert_has_a_case_in_which_it_fires() -> None:
+    fired = set(re.findall(r"alertname=\"(\w+)\"}?[,\w=\"-]*.*value: 1", CASES.read_text(encoding="utf-8")))
+    assert fired == {alert["alert"] for alert in ALERTS}
+
+
+def test_every_metric_is_one_that_the_gateway_or_query_data_has() -> None:
+    known = METRICS.keys() | {gauge.name for gauge in GAUGES} | {"up"}
+    for alert in ALERTS:
+        assert set(re.findall(r"\b(?:gateway|http|rollcall)_\w+|\bup\b", alert["expr"])) <= known, alert["alert"]
+
+
+def test_every_job_is_one_that_the_rules_and_the_dashboard_ask_for() -> None:
+    dashboard = (ROOT / "infra/grafana/rollcall.json").read_text(encoding="utf-8")
+    asked = set(re.findall(r'job=\\?"(\w+)', RULES.read_text(encoding="utf-8") + dashboard))
+    assert {job["job_name"] for job in JOBS} == asked | {"gateway"}
+
+
+def test_two_intervals_are_those_of_the_schedule_that_is_shipped() -> None:
+    (process, _) = read_stack(ROOT, {}).functions
+    minutes = re.fullmatch(r"\*/(\d+) \* \* \* \*", process.annotations["schedule"])
+    assert minutes
+    late = [alert["expr"] for alert in ALERTS if "timestamp_seconds" in alert["expr"]]
+    assert len(late) == 3
+    for expression in late:
+        assert f"> {2 * 60 * int(minutes[1])}" in expression
