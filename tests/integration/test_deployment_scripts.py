@@ -142,7 +142,7 @@ def test_seaweedfs_has_its_buckets_and_keeps_them_apart(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     credentials = Credentials(tmp_path / "secrets")
     identities = write_identities(credentials)
-    job = container("seaweedfs/buckets.yaml", "Job", "buckets")
+    job = container("seaweedfs/buckets.yaml", "CronJob", "buckets")
     command = script(job, **{"run/secrets": tmp_path / "secrets"})
     with weed(tmp_path / "data", identities) as endpoint:
         environment = {"PATH": os.environ["PATH"], "S3": f"http://{endpoint}"}

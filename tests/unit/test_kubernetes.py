@@ -144,6 +144,36 @@ def test_a_service_finds_one_pod_and_its_port(objects: list[Object]) -> None:
         assert {port["targetPort"] for port in service["spec"]["ports"]} <= names
 
 
+def test_no_service_finds_the_pods_of_the_other_store(tree: Path) -> None:
+    both = {name: build(tree / f"kubernetes/overlays/{name}") for name in ("seaweedfs", "minio")}
+    for name, other in (("seaweedfs", "minio"), ("minio", "seaweedfs")):
+        selector = named(both[name], "Service", "s3")["spec"]["selector"].items()
+        assert selector <= labels(named(both[name], "StatefulSet", name)).items()
+        assert not selector <= labels(named(both[other], "StatefulSet", other)).items()
+
+
+def test_a_second_apply_meets_nothing_that_cannot_change(objects: list[Object]) -> None:
+    """A Job's template is immutable; a CronJob's is not."""
+    assert not [identity(one) for one in objects if one["kind"] == "Job"]
+    jobs = {one["metadata"]["name"]: one["spec"] for one in objects if one["kind"] == "CronJob"}
+    assert {name for name, spec in jobs.items() if not spec.get("suspend")} <= {"backup"}
+    assert all("activeDeadlineSeconds" in spec["jobTemplate"]["spec"] for spec in jobs.values())
+
+
+def test_a_drain_is_not_held_up_by_replicas_that_are_broken(objects: list[Object]) -> None:
+    budgets = [one["spec"] for one in objects if one["kind"] == "PodDisruptionBudget"]
+    assert {spec["unhealthyPodEvictionPolicy"] for spec in budgets} == {"AlwaysAllow"}
+
+
+def test_a_paused_schedule_stays_so_at_an_apply(objects: list[Object]) -> None:
+    assert "replicas" not in named(objects, "Deployment", "cron-connector")["spec"]
+
+
+def test_everything_has_the_label_that_is_pruned_and_removed_by(objects: list[Object]) -> None:
+    for one in objects:
+        assert one["metadata"]["labels"]["app.kubernetes.io/part-of"] == "rollcall", identity(one)
+
+
 def test_images_are_pinned_to_a_version(objects: list[Object]) -> None:
     for one, container in containers(objects):
         assert re.search(r":[^:/]*\d+\.\d+[^:/]*$|:RELEASE\.\d{4}-", container["image"]), identity(one)

@@ -1,0 +1,99 @@
+"""The commands of the guides: extracted, and run by a shell whose tools are recorded."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.local.deployment import make_secrets
+from infra.local.stack import read_stack
+from tests.kustomize import build
+from tests.stack import ROOT
+
+PLATFORMS = ("kubernetes", "faasd")
+RECORDED = ("kubectl", "faas-cli", "helm", "curl", "aws", "mc", "sudo", "git")
+OPERATIONS = ROOT / "infra/OPERATIONS.md"
+OVERLAYS = ROOT / "infra/kubernetes/overlays"
+
+_BLOCK = re.compile(r"^```sh ?(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def commands(document: Path, heading: str, platform: str) -> str:
+    """What a section says to run; a block that names no platform is for both."""
+    text = document.read_text(encoding="utf-8")
+    _, section = re.split(rf"^#+ {re.escape(heading)}\n", text, maxsplit=1, flags=re.MULTILINE)
+    blocks = _BLOCK.findall(re.split(r"^## ", section, maxsplit=1, flags=re.MULTILINE)[0])
+    return "\n".join(block for name, block in blocks if name in ("", platform))
+
+
+def events() -> list[tuple[str, str]]:
+    """The sections of OPERATIONS.md that have commands, for each platform."""
+    headings = re.findall(r"^## (.+)$", OPERATIONS.read_text(encoding="utf-8"), re.MULTILINE)
+    return [(one, platform) for one in headings for platform in PLATFORMS if commands(OPERATIONS, one, platform)]
+
+
+@dataclass(frozen=True)
+class Shell:
+    """A bash in a copy of the tree. `environment` has what the tools need, and the place of the record."""
+
+    tree: Path
+    environment: dict[str, str]
+
+    def run(self, script: str, check: bool = True, **variables: str) -> tuple[str, list[list[str]]]:
+        """What a script prints, and the recorded commands, each with its arguments."""
+        record = Path(self.environment["RECORD"])
+        record.write_text("", encoding="utf-8")
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=self.tree, env=self.environment | variables, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300, check=False,
+        )  # fmt: skip
+        assert not check or done.returncode == 0, f"{script}\n{done.stdout}"
+        assert "command not found" not in done.stdout, done.stdout
+        printed = done.stdout + f"exit status {done.returncode}"
+        return printed, [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()]
+
+
+def shell(directory: Path, platform: str, **environment: str) -> Shell:
+    """A shell in a tree that has the secrets and the deployment.env of a guide."""
+    tree, tools, applied = directory / "tree", directory / "tools", directory / "applied"
+    shutil.copytree(ROOT / "infra", tree / "infra", ignore=shutil.ignore_patterns("secrets", "local"))
+    (tree / "rollcall.dump").touch()
+    (tree / "rejected.csv").write_text("object,line,code\n1.csv,,empty\n", encoding="utf-8")
+    secrets = tree / "infra/kubernetes/secrets"
+    make_secrets(secrets, read_stack(ROOT, {}).functions)
+    shutil.copy(ROOT / "infra/kubernetes/secrets/kustomization.yaml", secrets)
+    (tree / "secrets").symlink_to(secrets)
+    applied.mkdir()
+    for overlay in OVERLAYS.iterdir():
+        objects = build(tree / "infra/kubernetes/overlays" / overlay.name)
+        names = [f"{group(one['apiVersion'], one['kind'])}/{one['metadata']['name']}" for one in objects]
+        (applied / overlay.name).write_text("\n".join(names), encoding="utf-8")
+    tools.mkdir()
+    python = sys.executable
+    scripts = {name: f'exec {python} -I -S {ROOT}/tests/recorder.py {name} "$@"' for name in RECORDED}
+    scripts["python3"] = f'shift; PYTHONPATH={ROOT} exec {python} -m infra.local "$@"'  # without its environment
+    scripts["sleep"] = environment.pop("SLEEP", "exit 0")
+    for name, script in scripts.items():
+        (tools / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        (tools / name).chmod(0o755)
+    guide = (ROOT / f"infra/{platform}/README.md").read_text(encoding="utf-8")
+    (settings,) = re.findall(r"^cat > deployment.env <<'END'\n(.*?)^END$", guide, re.MULTILINE | re.DOTALL)
+    (tree / "deployment.env").write_text(settings, encoding="utf-8")
+    here = {
+        "PATH": f"{tools}:{os.environ['PATH']}",
+        "HOME": str(directory),
+        "RECORD": str(directory / "record"),
+        "APPLIED": str(applied),
+    }
+    return Shell(tree, here | environment)
+
+
+def group(version: str, kind: str) -> str:
+    """A kind as `--output=name` prints it."""
+    name, _, _ = version.rpartition("/")
+    return f"{kind.lower()}.{name}" if name else kind.lower()

@@ -1,0 +1,48 @@
+"""Stands in for a command of the guides: `recorder.py NAME ARGUMENT...` records how it was called, in $RECORD.
+
+It prints what the shell needs to go on. With $KUBECTL, the path of a real one, kubectl is that, but for what needs a
+node to run pods on, or the Internet.
+"""
+
+import base64
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+NEEDS_A_NODE = {"port-forward", "exec", "logs", "taint"}
+
+
+def main(name: str, arguments: list[str]) -> int:
+    with Path(os.environ["RECORD"]).open("a", encoding="utf-8") as record:
+        record.write(json.dumps([name, *arguments]) + "\n")
+    if name == "kubectl":
+        return kubectl(arguments)
+    sys.stdin.read()  # whoever writes to it is not interrupted
+    print("{}")
+    return 0
+
+
+def kubectl(arguments: list[str]) -> int:
+    (verb, *_) = [word for word in arguments if not word.startswith("-")]
+    text = " ".join(arguments)
+    if (real := os.environ.get("KUBECTL")) and verb not in NEEDS_A_NODE and "https://" not in text:
+        os.execv(real, [real, *arguments])  # noqa: S606 - no shell is wanted
+    if "--filename=-" in arguments:
+        manifest = sys.stdin.read()
+        made = re.search(r"name: (\S+)", manifest)
+        print(manifest if verb == "set" else f"job.batch/{made[1] if made else ''}")
+    elif "--from=" in text:
+        print(f"kind: Job\nmetadata:\n  name: {arguments[4]}")
+    elif "--output=name" in arguments:
+        print(Path(os.environ["APPLIED"], Path(os.environ["OVERLAY"]).name).read_text(encoding="utf-8"))
+    elif "conditions" in text:
+        print(os.environ.get("CONDITIONS", "SuccessCriteriaMet Complete"))
+    elif "basic-auth" in text:
+        print(base64.b64encode(b"secret").decode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2:]))
