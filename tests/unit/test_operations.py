@@ -1,6 +1,7 @@
 """The commands of the guides run as they stand, and name what there is."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def named(words: list[str]) -> set[tuple[str, str]]:
     namespace = options.get("namespace", "")
     plain = [word for word in words if not word.startswith("-")]
     found = {word for word in plain if re.fullmatch(r"[a-z]+/[a-z0-9-]+", word)}
-    for kind, name in zip(plain, plain[1:], strict=False):
+    for kind, name in pairwise(plain):
         if kind in SHORT and plain[0] != "create":
             found.add(f"{kind}/{name}")
     if plain[0] == "exec":
