@@ -1,4 +1,4 @@
-"""The state of the roll for Prometheus, in its text format: what the gateway's own metrics cannot tell."""
+"""The state of Rollcall for Prometheus, in its text format: what the gateway's own metrics cannot tell."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 @dataclass(frozen=True)
 class Gauge:
-    """`value` is an SQL expression for the whole roll, or for each row of `outputs`. Times are seconds since 1970."""
+    """`value` is an SQL expression for the whole database, or for each row of `outputs`. Times are seconds since 1970."""
 
     name: str
     description: str

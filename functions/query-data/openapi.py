@@ -123,7 +123,7 @@ def openapi(*, requires_token: bool) -> Schema:
         "/runs": _listing("runs", "Run history, newest first", _reference("Run")),
         "/photo/{user_id}": _photo(),
         "/metrics": _operation(
-            "metrics", "The state of the roll, for Prometheus", {}, {"text/plain": _TEXT}, conditional=False
+            "metrics", "The state of Rollcall, for Prometheus", {}, {"text/plain": _TEXT}, conditional=False
         ),
         "/openapi.json": _json("openapi", "This description", {}, {"type": "object"}, conditional=False),
         "/healthz": _json("health", "Whether the database responds", {}, _HEALTH, conditional=False),

@@ -59,10 +59,10 @@ def test_every_metric_is_one_that_the_gateway_or_query_data_has() -> None:
         assert set(re.findall(r"\b(?:gateway|http|rollcall)_\w+|\bup\b", alert["expr"])) <= known, alert["alert"]
 
 
-def test_every_job_is_one_that_the_rules_and_the_dashboard_ask_for() -> None:
+def test_every_job_is_one_that_the_rules_and_the_dashboard_use() -> None:
     dashboard = (ROOT / "infra/grafana/rollcall.json").read_text(encoding="utf-8")
-    asked = set(re.findall(r'job=\\?"(\w+)', RULES.read_text(encoding="utf-8") + dashboard))
-    assert {job["job_name"] for job in JOBS} == asked | {"gateway"}
+    used = set(re.findall(r'job=\\?"(\w+)', RULES.read_text(encoding="utf-8") + dashboard))
+    assert {job["job_name"] for job in JOBS} == used | {"gateway"}
 
 
 def test_two_intervals_are_those_of_the_schedule_that_is_shipped() -> None:

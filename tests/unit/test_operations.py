@@ -14,7 +14,7 @@ KUBERNETES = ROOT / "infra/kubernetes"
 
 EVENTS = {
     "First deployment", "New version", "New secret", "New key", "Other store", "Own servers", "Restore to a point",
-    "Node lost", "Disk full", "Database full", "S3 away for a day", "A flood of rejections", "Erase a person",
+    "Node lost", "Disk full", "Database full", "S3 unavailable for a day", "A flood of rejections", "Erase a person",
     "Remove everything",
 }  # fmt: skip
 
