@@ -9,7 +9,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 @dataclass(frozen=True)
 class Gauge:
-    """`value` is an SQL expression for the whole database, or for each row of `outputs`. Times are seconds since 1970."""
+    """`value` is SQL for the whole database, or for each row of `outputs`. Times are seconds since 1970."""
 
     name: str
     description: str
