@@ -1,0 +1,46 @@
+"""Break everything around Rollcall at random moments, while it is used, and check what it guarantees.
+
+python3 tests/faults [--injections N] [--seed S] [--json FILE] [--libfaketime FILE]
+"""
+
+import argparse
+import os
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+
+def main(arguments: list[str]) -> int:
+    from tests.faults.trial import LONG, Trial
+
+    parser = argparse.ArgumentParser(prog="tests/faults")
+    parser.add_argument("--injections", type=int, default=500, metavar="N", help="faults (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32), metavar="S")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result to a file, too")
+    parser.add_argument(
+        "--libfaketime", type=Path, metavar="FILE", help="the library of PyPI's package libfaketime: clocks jump, too"
+    )
+    options = parser.parse_args(arguments)
+    os.environ["SCHEDULE"] = "0 0 29 2 *"  # nothing else runs meanwhile
+    print(f"seed {options.seed}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="rollcall-faults-", ignore_cleanup_errors=True) as directory:
+        trial = Trial(Path(directory) / "state", options.seed, LONG, options.libfaketime)
+        figures = trial.run(options.injections)
+    print(f"\n{figures.table(trial.calls.ended)}\n\n{figures.totals}, at rest after {figures.rests} s")
+    for kind, reason in figures.skipped.items():
+        print(f"not tried: {kind}: {reason}")
+    for problem in figures.problems:
+        print(f"PROBLEM: {problem}")
+    if options.json:
+        figures.write(options.json, trial.calls.ended)
+    return int(bool(figures.problems))
+
+
+if __name__ == "__main__":
+    if __package__:
+        sys.exit(main(sys.argv[1:]))
+    root = Path(__file__).resolve().parents[2]
+    requirements = [root / "infra/local/requirements.txt", root / "tests/requirements.txt"]
+    command = [root / "infra/local/environment.py", *requirements, "--", "-m", "tests.faults", *sys.argv[1:]]
+    os.execv(sys.executable, [sys.executable, *map(str, command)])

@@ -1,0 +1,37 @@
+"""Clocks of processes that jump, by libfaketime; the monotonic clock goes on, as it does when a clock is set.
+
+Debian's libfaketime 0.9.10 breaks Python's time.sleep. The one that PyPI's package libfaketime builds works.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class Clock:
+    """The clock of the processes that are started with its `environment`. `offset` is a file of its own."""
+
+    def __init__(self, library: Path, offset: Path) -> None:
+        self._offset = offset
+        self.environment = {
+            "LD_PRELOAD": str(library),
+            "FAKETIME_TIMESTAMP_FILE": str(offset),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "FAKETIME_DONT_RESET": "1",
+        }
+        self._set(0)
+
+    @contextmanager
+    def jumped(self, seconds: int) -> Iterator[None]:
+        """Be so many seconds ahead, or behind if they are negative, until the end of the block."""
+        self._set(seconds)
+        try:
+            yield
+        finally:
+            self._set(0)
+
+    def _set(self, seconds: int) -> None:
+        partial = self._offset.with_suffix(".partial")
+        partial.write_text(f"{seconds:+d}", encoding="ascii")
+        partial.replace(self._offset)

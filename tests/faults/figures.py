@@ -1,0 +1,101 @@
+"""What was tried, how often, and what came out: as a table and as JSON."""
+
+import json
+import platform
+import statistics
+import subprocess
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tests.faults.calls import Call
+from tests.stack import ROOT
+
+SUCCEEDED = {"done", "partial", "complete", "continued", "no_photo"}
+FAILED_SAFELY = "503"
+
+
+@dataclass(frozen=True)
+class Injection:
+    """A fault that happened: from when to when, by the monotonic clock, and how many seconds all took to recover."""
+
+    kind: str
+    began: float
+    ended: float
+    recovery: float
+
+
+@dataclass
+class Figures:
+    """The result of a trial. `rests` are the seconds from each round's end until a run was done."""
+
+    seed: int
+    settings: dict[str, Any]
+    skipped: dict[str, str]
+    injections: list[Injection] = field(default_factory=list)
+    rests: list[float] = field(default_factory=list)
+    totals: dict[str, int] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def rows(self, calls: Sequence[Call]) -> list[dict[str, Any]]:
+        """One row for each kind."""
+        return [self._row(kind, calls) for kind in sorted({one.kind for one in self.injections})]
+
+    def _row(self, kind: str, calls: Sequence[Call]) -> dict[str, Any]:
+        injections = [one for one in self.injections if one.kind == kind]
+        beside = [
+            call for call in calls if any(call.began < one.ended and call.ended > one.began for one in injections)
+        ]
+        outcomes = Counter(_group(call.outcome) for call in beside)
+        recoveries = [one.recovery for one in injections]
+        return {
+            "kind": kind,
+            "injected": len(injections),
+            "calls": len(beside),
+            "outcomes": dict(outcomes.most_common()),
+            "longest_response": round(max((call.seconds for call in beside), default=0), 1),
+            "recovery_median": round(statistics.median(recoveries), 1),
+            "recovery_longest": round(max(recoveries), 1),
+        }
+
+    def table(self, calls: Sequence[Call]) -> str:
+        """The rows in Markdown."""
+        lines = [
+            "| fault | injected | calls beside it | of these succeeded | cut, and seen to be | 503 | no response "
+            "| longest response | recovery: median, longest |",
+            "|---|---|---|---|---|---|---|---|---|",
+        ]
+        for row in self.rows(calls):
+            counts = [str(row["outcomes"].get(name, 0)) for name in ("succeeded", "cut", FAILED_SAFELY, "no response")]
+            recovery = f"{row['recovery_median']} s, {row['recovery_longest']} s"
+            cells = [row["kind"], str(row["injected"]), str(row["calls"]), *counts, f"{row['longest_response']} s", recovery]
+            lines.append(f"| {' | '.join(cells)} |")
+        return "\n".join(lines)
+
+    def document(self, calls: Sequence[Call]) -> dict[str, Any]:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+        return {
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "commit": commit,
+            "platform": platform.platform(),
+            "seed": self.seed,
+            "injections": len(self.injections),
+            "settings": self.settings,
+            "kinds": self.rows(calls),
+            "not_tried": self.skipped,
+            "rests": [round(seconds, 1) for seconds in self.rests],
+            "totals": self.totals,
+            "problems": self.problems,
+        }
+
+    def write(self, path: Path, calls: Sequence[Call]) -> None:
+        path.write_text(json.dumps(self.document(calls), indent=2) + "\n", encoding="utf-8")
+
+
+def _group(outcome: str) -> str:
+    if outcome in SUCCEEDED:
+        return "succeeded"
+    return outcome if outcome in ("cut", "no response") else FAILED_SAFELY

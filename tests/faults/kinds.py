@@ -1,0 +1,122 @@
+"""The kinds of faults, each on one target."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+
+from tests import tcp_proxy
+from tests.faults.subject import Slot, Subject, stopped
+from tests.tcp_proxy import Fault
+
+Inject = Callable[[Subject, Random], AbstractContextManager[None]]
+"""Makes a fault that lasts until the end of the block."""
+
+PROXIED = ("postgres", "s3")
+KEPT = 5.0  # seconds that a server's connection outlives a client that vanished: keepalives find it
+JUMPS = (-315_360_000, -86_400, -3_600, -600, -60, 60, 600, 3_600, 86_400, 315_360_000)  # seconds
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A fault and what it happens to; two at the same time have different targets."""
+
+    name: str
+    target: str
+    inject: Inject
+
+    def __str__(self) -> str:
+        return f"{self.target}: {self.name}"
+
+
+def kinds(subject: Subject) -> list[Kind]:
+    """All that can be tried here."""
+    return [
+        *(Kind(name, target, partial(_network, target, name)) for target in PROXIED for name in _NETWORK),
+        *(Kind(name, "gateway", partial(_network, "gateway", name)) for name in (tcp_proxy.REFUSE, tcp_proxy.HANG)),
+        *(Kind(name, slot.function, partial(inject, slot.function)) for slot in subject.slots[::2] for name, inject in _FUNCTION.items()),
+        Kind("SIGKILL", "postgres", partial(_kill_server, "postgres")),
+        Kind("SIGKILL of a session", "postgres", _kill_backend),
+        Kind("SIGSTOP", "postgres", partial(_stop_server, "postgres")),
+        Kind("SIGSTOP of a session", "postgres", _stop_backend),
+        Kind("SIGKILL", "s3", partial(_kill_server, "seaweedfs")),
+        Kind("SIGSTOP", "s3", partial(_stop_server, "seaweedfs")),
+        *(Kind("disk full", target, partial(_fill_disk, disk)) for target, disk in (("postgres", "postgres"), ("s3", "seaweedfs")) if subject.disks),
+        *(Kind("clock jumps", slot.function, partial(_set_clock, slot)) for slot in subject.slots if slot.clock),
+    ]
+
+
+def lasting() -> Kind:
+    """Clients vanish from PostgreSQL, which finds out by its own timeouts alone."""
+    return Kind("vanish, no keepalive", "postgres", lambda one, _: one.proxies["postgres"].faulty(Fault(tcp_proxy.VANISH, kept=600)))
+
+
+_NETWORK: dict[str, Callable[[Random], Fault]] = {
+    tcp_proxy.DELAY: lambda random: Fault(tcp_proxy.DELAY, seconds=random.uniform(0.02, 0.5)),
+    tcp_proxy.THROTTLE: lambda random: Fault(tcp_proxy.THROTTLE, rate=random.randrange(20_000, 500_000)),
+    tcp_proxy.CUT: lambda _: Fault(tcp_proxy.CUT),
+    tcp_proxy.RESET: lambda _: Fault(tcp_proxy.RESET),
+    tcp_proxy.REFUSE: lambda _: Fault(tcp_proxy.REFUSE),
+    tcp_proxy.HANG: lambda _: Fault(tcp_proxy.HANG),
+    tcp_proxy.VANISH: lambda _: Fault(tcp_proxy.VANISH, kept=KEPT),
+}
+
+
+def _network(target: str, name: str, subject: Subject, random: Random) -> AbstractContextManager[None]:
+    return subject.proxies[target].faulty(_NETWORK[name](random))
+
+
+@contextmanager
+def _kill_function(function: str, subject: Subject, random: Random) -> Iterator[None]:
+    random.choice(subject.slots_of(function)).kill()
+    yield
+
+
+def _stop_function(function: str, subject: Subject, random: Random) -> AbstractContextManager[None]:
+    return random.choice(subject.slots_of(function)).stopped()
+
+
+_FUNCTION: dict[str, Callable[[str, Subject, Random], AbstractContextManager[None]]] = {
+    "SIGKILL": _kill_function,
+    "SIGSTOP": _stop_function,
+}
+
+
+@contextmanager
+def _kill_server(server: str, subject: Subject, _: Random) -> Iterator[None]:
+    """SIGKILL; the stack starts it again."""
+    pid = subject.stack.pid(server)
+    os.kill(pid, signal.SIGKILL)
+    yield
+    while subject.stack.pid(server) == pid or not subject.respond():
+        time.sleep(0.1)
+
+
+@contextmanager
+def _kill_backend(subject: Subject, random: Random) -> Iterator[None]:
+    """SIGKILL one session: PostgreSQL then ends all of them and recovers."""
+    if backends := subject.backends():
+        os.kill(random.choice(backends), signal.SIGKILL)
+    yield
+
+
+def _stop_server(server: str, subject: Subject, _: Random) -> AbstractContextManager[None]:
+    return stopped(subject.pids(server))
+
+
+def _stop_backend(subject: Subject, random: Random) -> AbstractContextManager[None]:
+    backends = subject.backends()
+    return stopped([random.choice(backends)]) if backends else nullcontext()
+
+
+def _fill_disk(disk: str, subject: Subject, _: Random) -> AbstractContextManager[None]:
+    return subject.disks[disk].full()
+
+
+def _set_clock(slot: Slot, _: Subject, random: Random) -> AbstractContextManager[None]:
+    assert slot.clock
+    return slot.clock.jumped(random.choice(JUMPS))

@@ -1,0 +1,136 @@
+"""What was uploaded, removed and erased, and what may be, must be and must not be served of it.
+
+One writer at a time changes a user. It says before it tries what may come of it, and afterwards what did: meanwhile
+either state may be seen.
+"""
+
+import hashlib
+from collections import defaultdict
+from dataclasses import dataclass, field
+from threading import Lock
+from time import monotonic, time
+
+PHOTOS = ("png", "jpg", "jpeg")  # in the order of preference
+HOUR = 3_600_000  # milliseconds
+
+Person = tuple[str, str, int]
+"""First name, last name, birth."""
+Content = Person | str
+"""What is in a CSV: a person, or the code of what is wrong with it."""
+
+
+@dataclass
+class User:
+    """One user. Times are of the monotonic clock.
+
+    `contents` has all CSVs that were ever tried to upload, by ETag; `possible` the rows that there may be, `erased_at`
+    and `present_at` since when there must be none, or one, whatever else is in progress.
+    """
+
+    user_id: str
+    contents: dict[str, Content] = field(default_factory=dict)
+    images: set[str] = field(default_factory=set)
+    possible: set[Person] = field(default_factory=set)
+    erased_at: float | None = None
+    present_at: float | None = None
+
+
+class Model:
+    def __init__(self, user_ids: list[str], bucket: str) -> None:
+        self._bucket, self._versions, self._lock = bucket, 0, Lock()
+        self._first_birth = int(time() * 1000) - HOUR
+        self.users = {user_id: User(user_id) for user_id in user_ids}
+        self.photos: dict[str, set[bytes]] = defaultdict(set)  # all that were ever tried to upload, by user_id
+        self.misnamed: set[str] = set()
+
+    def new_person(self, user_id: str) -> Person:
+        """A version of a person that there was not yet, born within the last hour: clocks that jump back matter."""
+        with self._lock:
+            self._versions += 1
+            return f"First{user_id}", f"Last{self._versions}", self._first_birth + self._versions
+
+    def will_put(self, user_id: str, content: Content, body: bytes) -> None:
+        user = self.users[user_id]
+        user.erased_at = None
+        user.contents[hashlib.md5(body).hexdigest()] = content
+        if not isinstance(content, str):
+            user.possible.add(content)
+
+    def will_put_photo(self, user_id: str, kind: str, body: bytes) -> None:
+        self.photos[user_id].add(body)
+        self.users[user_id].images.add(f"{self._bucket}/{user_id}.{kind}")
+
+    def will_erase(self, user_id: str) -> None:
+        self.users[user_id].present_at = None
+
+    def is_erased(self, user_id: str) -> None:
+        user = self.users[user_id]
+        user.possible.clear()
+        user.erased_at = monotonic()
+
+    def must_be(self, since: float) -> set[str]:
+        """Users that a complete response which began at that time must have."""
+        present = ((user.user_id, user.present_at) for user in self.users.values())
+        return {user_id for user_id, at in present if at is not None and at < since}
+
+    def wrong(self, user_id: str, person: Person, image: str | None, since: float) -> str:
+        """What is wrong with a row that a response has which began at that time; empty when it is right."""
+        user = self.users.get(user_id)
+        if user is None:
+            return f"{user_id} was never uploaded"
+        if (erased_at := user.erased_at) is not None and erased_at < since:
+            return f"{user_id} was erased"
+        if person not in list(user.contents.values()):
+            return f"{user_id} was never {person}"
+        if image is not None and image not in user.images:
+            return f"{user_id} never had {image}"
+        return ""
+
+    def is_rejected(self, key: str, code: str) -> bool:
+        """Whether that file may have been rejected so."""
+        if key in self.misnamed:
+            return code == "bad_name"
+        user = self.users.get(key.removesuffix(".csv"))
+        # a clock that jumped back takes births for future ones
+        return user is not None and (code in list(user.contents.values()) or code == "in_the_future")
+
+    def differences(self, listed: dict[str, str], rows: dict[str, tuple[Person, str | None]]) -> list[str]:
+        """What is not as it must be after runs have ended: ETags by key in the bucket, rows by user_id in the table."""
+        found = [f"{user_id} was never uploaded" for user_id in rows.keys() - self.users.keys()]
+        for user_id, user in self.users.items():
+            row = rows.get(user_id)
+            content = user.contents[etag] if (etag := listed.get(f"{user_id}.csv")) else None
+            if user.erased_at is not None:
+                expected = row is None
+            elif isinstance(content, tuple):
+                expected = row is not None and row[0] == content
+            else:
+                expected = (row is None and user.present_at is None) or (row is not None and row[0] in user.possible)
+            if not expected:
+                found.append(f"{user_id}: the bucket has {content}, the table {row}, possible are {user.possible}")
+            elif row is not None and row[1] != self.image(user_id, listed):
+                found.append(f"{user_id}: the photo is {self.image(user_id, listed)}, the table has {row[1]}")
+        return found
+
+    def settle(self, rows: dict[str, tuple[Person, str | None]]) -> None:
+        """What is in the table at rest is what must be served from now on."""
+        for user_id, user in self.users.items():
+            user.possible = {rows[user_id][0]} if user_id in rows else set()
+            user.present_at = monotonic() if user_id in rows else None
+
+    def image(self, user_id: str, listed: dict[str, str]) -> str | None:
+        names = (f"{user_id}.{kind}" for kind in PHOTOS)
+        return next((f"{self._bucket}/{name}" for name in names if name in listed), None)
+
+    def rejected(self, listed: dict[str, str]) -> set[tuple[str, str]]:
+        """Files and codes that must be in `rejected` at rest."""
+        found = {(key, "bad_name") for key in listed if key in self.misnamed}
+        for user_id, user in self.users.items():
+            content = user.contents[etag] if (etag := listed.get(f"{user_id}.csv")) else None
+            if isinstance(content, str) and user.erased_at is None:
+                found.add((f"{user_id}.csv", content))
+        return found
+
+    def erased(self) -> set[str]:
+        """Users who must have a tombstone at rest."""
+        return {user.user_id for user in self.users.values() if user.erased_at is not None}

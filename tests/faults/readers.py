@@ -1,0 +1,153 @@
+"""Readers of query-data, who check what they get against what may, must and must not be there."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from tests.faults.calls import Calls, Reply
+from tests.faults.model import Model
+from tests.faults.subject import Slot
+
+COMPLETE, CUT, CONTINUED = "complete", "cut", "continued"
+
+Row = tuple[str, str, str, str, str | None]
+"""user_id, first name, last name, birth, photo."""
+
+
+class Reader:
+    """Sends one request after another. What is cut is seen as the README says: by the end of the response."""
+
+    def __init__(self, model: Model, calls: Calls, slots: list[Slot], random: Random) -> None:
+        self._model, self._calls, self._slots, self._random = model, calls, slots, random
+        self._user_ids = list(model.users)
+
+    def step(self) -> None:
+        request = self._random.choice(
+            (self._json, self._json, self._ndjson, self._csv, self._page, self._lookup, self._stats, self._photo,
+             self._rejected, self._runs)
+        )  # fmt: skip
+        request(self._random.choice(self._slots))
+
+    def page(self, slot: Slot) -> bool:
+        """Request a page; whether it came."""
+        return self._get(slot, "/?limit=100", lambda reply: self._check_people(reply, _json_rows)) == CONTINUED
+
+    def _json(self, slot: Slot) -> None:
+        self._get(slot, "/", lambda reply: self._check_people(reply, _json_rows))
+
+    def _ndjson(self, slot: Slot) -> None:
+        self._get(slot, "/?format=ndjson", lambda reply: self._check_people(reply, _ndjson_rows))
+
+    def _csv(self, slot: Slot) -> None:
+        self._get(slot, "/?format=csv", lambda reply: self._check_people(reply, _csv_rows))
+
+    def _page(self, slot: Slot) -> None:
+        self.page(slot)
+
+    def _lookup(self, slot: Slot) -> None:
+        user_id = self._random.choice(self._user_ids)
+
+        def check(reply: Reply) -> str:
+            rows, following = _json_rows(reply.body)
+            assert following is None
+            assert [row[0] for row in rows] == ([user_id] if rows or user_id in self._model.must_be(reply.began) else [])
+            self._check_rows(rows, reply.began)
+            return COMPLETE
+
+        self._get(slot, f"/?user_id={user_id}", check)
+
+    def _stats(self, slot: Slot) -> None:
+        def check(reply: Reply) -> str:
+            content = reply.json()
+            assert sum(bar["people"] for bar in content["ages"]) == content["people"]
+            assert len(self._model.must_be(reply.began)) <= content["people"] <= len(self._user_ids)
+            return COMPLETE
+
+        self._get(slot, "/stats", check)
+
+    def _photo(self, slot: Slot) -> None:
+        user_id = self._random.choice(self._user_ids)
+
+        def check(reply: Reply) -> str:
+            photos = set(self._model.photos[user_id])
+            if reply.body in photos:
+                return COMPLETE
+            assert any(photo.startswith(reply.body) for photo in photos)
+            return CUT  # Content-Length says so
+
+        self._get(slot, f"/photo/{user_id}", check)
+
+    def _rejected(self, slot: Slot) -> None:
+        def check(reply: Reply) -> str:
+            for line in reply.json()["result"]:
+                assert self._model.is_rejected(line["object"], line["code"]), line
+            return COMPLETE
+
+        self._get(slot, "/rejected?limit=1000", check)
+
+    def _runs(self, slot: Slot) -> None:
+        def check(reply: Reply) -> str:
+            numbers = [line["id"] for line in reply.json()["result"]]
+            assert numbers == sorted(set(numbers), reverse=True)
+            return COMPLETE
+
+        self._get(slot, "/runs", check)
+
+    def _get(self, slot: Slot, path: str, check: Callable[[Reply], str]) -> str:
+        reply, began = self._calls.send(slot, "GET", path)
+        if reply is not None and reply.status == 200:
+            try:
+                outcome = check(reply)
+            except ValueError:  # what is cut does not parse
+                outcome = CUT
+            except AssertionError as error:
+                outcome = "wrong"
+                self._calls.note(f"query-data{path} is wrong: {error} in {reply.body[:300]!r}")
+        else:
+            outcome = self._calls.error(slot, reply)
+        self._calls.report(slot, began, outcome)
+        return outcome
+
+    def _check_people(self, reply: Reply, parse: Callable[[bytes], tuple[list[Row], str | None]]) -> str:
+        """A response with people, as a stream or as a page."""
+        rows, following = parse(reply.body)
+        user_ids = [row[0] for row in rows]
+        assert user_ids == sorted(set(user_ids)), "people are repeated or not in order"
+        self._check_rows(rows, reply.began)
+        must = self._model.must_be(reply.began)
+        if following:
+            must = {user_id for user_id in must if user_id <= user_ids[-1]}
+        assert must <= set(user_ids), f"{sorted(must - set(user_ids))[:5]} are missing in what looks complete"
+        return CONTINUED if following else COMPLETE
+
+    def _check_rows(self, rows: list[Row], since: float) -> None:
+        for user_id, first, last, birth, image in rows:
+            problem = self._model.wrong(user_id, (first, last, int(birth)), image, since)
+            assert not problem, problem
+
+
+def _json_rows(body: bytes) -> tuple[list[Row], str | None]:
+    content = json.loads(body)
+    return [_row(person) for person in content["result"]], content["next"]
+
+
+def _ndjson_rows(body: bytes) -> tuple[list[Row], str | None]:
+    lines = [json.loads(line) for line in body.decode().splitlines()]
+    if not lines or "next" not in lines[-1]:
+        raise ValueError("the last line is none with next")
+    return [_row(person) for person in lines[:-1]], lines[-1]["next"]
+
+
+def _csv_rows(body: bytes) -> tuple[list[Row], str | None]:
+    *lines, last = body.decode("utf-8-sig").splitlines() or [""]
+    if not last.startswith(("#end", "#next ")):
+        raise ValueError("the last line is neither #end nor #next")
+    rows = [_row(person) for person in csv.DictReader(io.StringIO("\n".join(lines)))]
+    return rows, None if last == "#end" else last.removeprefix("#next ")
+
+
+def _row(person: dict[str, Any]) -> Row:
+    return person["user_id"], person["first_name"], person["last_name"], person["birthts"], person["img_path"] or None

@@ -1,0 +1,206 @@
+"""What the faults happen to: a stack's servers behind proxies, and replicas of both functions with short timeouts."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from queue import Full, Queue
+from random import Random
+from time import monotonic
+
+from tests.e2e.processes import family
+from tests.faults.clock import Clock
+from tests.faults.disks import Disk, small_disks
+from tests.loopback import serving
+from tests.replica import Replica, first_answer, replica
+from tests.stack import Stack, running
+from tests.tcp_proxy import Proxy
+
+RUN_DEADLINE = 3
+LIMIT = RUN_DEADLINE + 15
+"""Seconds: exec_timeout, which is as much longer than the deadline as in stack.yml."""
+
+_SETTINGS = {
+    "postgres_timeout": str(RUN_DEADLINE + 5),
+    "s3_timeout": "2",
+    "auth": "none",
+}
+_OWN_SETTINGS = {
+    "process-data": {
+        "run_deadline": str(RUN_DEADLINE), "workers": "3", "fetch_threads": "16", "segment_keys": "150",
+        "batch_size": "50",
+    },
+    "query-data": {"stream_deadline": str(RUN_DEADLINE)},
+}  # fmt: skip
+_REPLICAS = {"process-data": 2, "query-data": 2}
+_QUEUE = 10  # requests, as OpenFaaS CE's
+
+
+@dataclass
+class Slot:
+    """A place for a replica of a function, in which there is another one when it was killed.
+
+    `stops` are the times, by the monotonic clock, for which it was stopped; `kills` those at which it was killed.
+    """
+
+    function: str
+    number: int
+    settings: dict[str, str]
+    package: Path
+    clock: Clock | None = None
+    stops: list[tuple[float, float]] = field(default_factory=list)
+    kills: list[float] = field(default_factory=list)
+    _exits: ExitStack = field(default_factory=ExitStack)
+
+    def start(self) -> None:
+        environment = self.settings | (self.clock.environment if self.clock else {})
+        self._exits = ExitStack()
+        self.replica: Replica = self._exits.enter_context(replica(self.package, environment))
+        first_answer(self.replica, "/_/health")
+
+    def kill(self) -> None:
+        """SIGKILL, and a new one in its place, as OpenFaaS does it."""
+        self.kills.append(monotonic())
+        self.close()
+        self.start()
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        started_at = monotonic()
+        with stopped([self.replica.process.pid]):
+            yield
+        self.stops.append((started_at, monotonic()))
+
+    def stopped_for(self, begin: float, end: float) -> float:
+        """Seconds for which it was stopped in that time."""
+        return sum(max(0.0, min(end, until) - max(begin, since)) for since, until in self.stops)
+
+    def was_killed(self, begin: float, end: float) -> bool:
+        return any(begin <= at <= end for at in self.kills)
+
+    def close(self) -> None:
+        self._exits.close()
+
+
+@contextmanager
+def stopped(pids: list[int]) -> Iterator[None]:
+    """SIGSTOP, and SIGCONT at the end of the block. Processes may have ended."""
+    for pid in pids:
+        _signal(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            _signal(pid, signal.SIGCONT)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+class Subject:
+    """Everything that is tried, and how to break it. `queue` has the continuations that were queued."""
+
+    def __init__(self, stack: Stack, random: Random, disks: dict[str, Disk], clocks: list[Clock | None]) -> None:
+        self.stack, self.disks = stack, disks
+        self._exits = ExitStack()
+        self.queue: Queue[str] = Queue(_QUEUE)
+        gateway = self._exits.enter_context(_gateway(self.queue))
+        settings = stack.process_settings
+        addresses = {
+            "postgres": (settings["postgres_host"], int(settings["postgres_port"])),
+            "s3": _split(settings["s3_endpoint"]),
+            "gateway": _split(gateway.removeprefix("http://")),
+        }
+        self.proxies = {name: Proxy(*address, random) for name, address in addresses.items()}
+        for proxy in self.proxies.values():
+            self._exits.callback(proxy.close)
+        through_proxies = _SETTINGS | {
+            "postgres_port": str(self.proxies["postgres"].port),
+            "s3_endpoint": f"127.0.0.1:{self.proxies['s3'].port}",
+            "gateway_url": f"http://127.0.0.1:{self.proxies['gateway'].port}",
+        }
+        self.slots = [
+            Slot(function, number, stack.env(function) | through_proxies | own, stack.state / "build" / function, clock)
+            for function, own in _OWN_SETTINGS.items()
+            for number, clock in zip(range(_REPLICAS[function]), clocks, strict=True)
+        ]
+        for slot in self.slots:
+            slot.start()
+            self._exits.callback(slot.close)
+
+    def slots_of(self, function: str) -> list[Slot]:
+        return [slot for slot in self.slots if slot.function == function]
+
+    def pids(self, server: str) -> list[int]:
+        """A server's process and those it has started."""
+        return family(self.stack.pid(server))
+
+    def backends(self) -> list[int]:
+        """PostgreSQL's processes that serve one of the functions."""
+        return [pid for pid in self.pids("postgres")[1:] if b"rollcall_" in _title(pid)]
+
+    def respond(self) -> bool:
+        """Whether both servers respond, written to and read from directly."""
+        try:
+            self.stack.bucket.put("~probe", b"")
+            self.stack.sql("create temporary table probe as select 1")
+        except Exception:  # noqa: BLE001 - whatever the clients say while a server is away
+            return False
+        return True
+
+    def close(self) -> None:
+        self._exits.close()
+
+
+@contextmanager
+def subject(state: Path, random: Random, *, with_disks: bool, library: Path | None) -> Iterator[Subject]:
+    """Start it all. With a library, the clock of every second replica can jump."""
+    with ExitStack() as exits:
+        disks = exits.enter_context(small_disks(state)) if with_disks else {}
+        stack = exits.enter_context(running(state))
+        clocks = [Clock(library, state / "clock") if library else None, None]
+        made = Subject(stack, random, disks, clocks)
+        exits.callback(made.close)
+        yield made
+
+
+def _split(endpoint: str) -> tuple[str, int]:
+    host, _, port = endpoint.rpartition(":")
+    return host, int(port)
+
+
+def _title(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
+@contextmanager
+def _gateway(queue: "Queue[str]") -> Iterator[str]:
+    """The gateway, as far as process-data uses it: it queues runs. Its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            status = 202
+            try:
+                queue.put_nowait(self.path.partition("?")[2])
+            except Full:
+                status = 429
+            self.send_response(status)
+            self.send_header("X-Call-Id", "faults")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with serving(Handler) as url:
+        yield url

@@ -1,0 +1,147 @@
+"""Everything that goes on while faults happen: runs, events, uploads, erasures, queries, a consumer of /changes."""
+
+import json
+import re
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from http.client import HTTPException
+from queue import Empty, Queue
+from random import Random
+from threading import Event, Thread
+from traceback import format_exc
+from typing import Any
+from urllib.parse import quote_plus
+
+from tests.faults.calls import Calls
+from tests.faults.model import Model
+from tests.faults.readers import Reader
+from tests.faults.subject import Slot, Subject
+from tests.faults.uploads import Uploader
+from tests.stack import ROOT
+
+_RUNNERS, _UPLOADERS, _READERS = 2, 3, 3
+
+
+class Copy:
+    """A consumer of /changes: the code in the README."""
+
+    def __init__(self, slots: list[Slot], random: Random) -> None:
+        self._slots, self._random = slots, random
+        self.people: dict[str, dict[str, Any]] = {}
+        self._after = ""
+        [code] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+        self._names: dict[str, Any] = {}
+        exec(code, self._names)
+
+    def follow(self) -> bool:
+        """Poll once; whether it came to the end of the changes."""
+        self._names["URL"] = f"{self._random.choice(self._slots).replica.url}/changes"
+        with suppress(OSError, HTTPException, ValueError):
+            self._after = self._names["follow"](self.people, self._after)
+            return True
+        return False
+
+
+class Traffic:
+    """Threads that each repeat one thing. `uploading` lets files be changed, `calling` everything else."""
+
+    def __init__(self, subject: Subject, model: Model, calls: Calls, active: list[str], random: Random) -> None:
+        self._subject, self._calls, self._random = subject, calls, random
+        self._process = subject.slots_of("process-data")
+        query = subject.slots_of("query-data")
+        self._changed: Queue[str] = Queue()
+
+        def seeded() -> Random:
+            return Random(random.getrandbits(64))
+
+        self._uploaders = [
+            Uploader(model, subject.stack.bucket, calls, self._process, active[at::_UPLOADERS], seeded(), self._changed)
+            for at in range(_UPLOADERS)
+        ]
+        self.readers = [Reader(model, calls, query, seeded()) for _ in range(_READERS)]
+        self.copy = Copy(query, seeded())
+        self._uploading, self._calling = Event(), Event()
+        self._threads: list[Thread] = []
+
+    @property
+    def uploads(self) -> int:
+        return sum(uploader.done for uploader in self._uploaders)
+
+    def fill(self, user_ids: list[str], photos: Callable[[str], None]) -> None:
+        """Upload everybody for the first time, and the photos of some."""
+        with ThreadPoolExecutor(8) as executor:
+            list(executor.map(self._uploaders[0].put, user_ids))
+            list(executor.map(photos, user_ids[::10]))
+
+    def start(self) -> None:
+        self._uploading.set()
+        self._calling.set()
+        self._threads = [
+            *(self._repeat(uploader.step, self._uploading, 0.02) for uploader in self._uploaders),
+            *(self._repeat(self._run, self._calling, 0.3) for _ in range(_RUNNERS)),
+            self._repeat(self._send_event, self._calling, 0.1),
+            self._repeat(self._run_for_users, self._calling, 0.5),
+            self._repeat(self._continue, self._calling, 0.05),
+            *(self._repeat(reader.step, self._calling, 0.05) for reader in self.readers),
+            self._repeat(self.copy.follow, self._calling, 0.2),
+        ]
+
+    def stop_uploading(self) -> None:
+        """Wait until all that was begun was seen through."""
+        self._uploading.clear()
+        for thread in self._threads[:_UPLOADERS]:
+            thread.join()
+
+    def stop(self) -> None:
+        self._uploading.clear()
+        self._calling.clear()
+        for thread in self._threads:
+            thread.join()
+        self._threads = []
+
+    def _repeat(self, step: Callable[[], object], going: Event, pause: float) -> Thread:
+        random = Random(self._random.getrandbits(64))
+
+        def loop() -> None:
+            while going.is_set():
+                try:
+                    step()
+                except Exception:  # noqa: BLE001 - whatever it is, the trial shows it
+                    self._calls.note(format_exc())
+                time.sleep(random.uniform(0, 2 * pause))
+
+        thread = Thread(target=loop, daemon=True)
+        thread.start()
+        return thread
+
+    def _slot(self) -> Slot:
+        return self._random.choice(self._process)
+
+    def _run(self) -> None:
+        self._calls.run(self._slot())
+
+    def _continue(self) -> None:
+        """Send a continuation that process-data has queued."""
+        with suppress(Empty):
+            self._calls.run(self._slot(), f"/?{self._subject.queue.get(timeout=0.5)}")
+
+    def _take_changed(self) -> list[str]:
+        """Some of the keys that changed; events may be lost, doubled and late."""
+        keys: list[str] = []
+        with suppress(Empty):
+            while len(keys) < 20:
+                keys.append(self._changed.get_nowait())
+        return [key for key in keys if self._random.random() < 0.8]
+
+    def _send_event(self) -> None:
+        if keys := self._take_changed():
+            bucket = self._subject.stack.settings["source_bucket"]
+            records = [{"s3": {"bucket": {"name": bucket}, "object": {"key": quote_plus(key)}}} for key in keys]
+            self._calls.run(self._slot(), "/", json.dumps({"Records": records}).encode())
+
+    def _run_for_users(self) -> None:
+        user_ids = {key.partition(".")[0] for key in self._take_changed()}
+        if query := "&".join(f"user_id={user_id}" for user_id in sorted(user_ids) if user_id.isdigit()):
+            self._calls.run(self._slot(), f"/?{query}")

@@ -1,0 +1,206 @@
+"""A TCP proxy on loopback that does to connections what networks do.
+
+It is the tests' own: of the well-kept ones, Toxiproxy is a Go program to build, and PyPI has none that keeps the
+server's side of a connection open when the client's is gone.
+"""
+
+import asyncio
+import socket
+import struct
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from random import Random
+from threading import Thread
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+CHUNK = 64 * 1024
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time
+_CUT_WITHIN = 20_000  # bytes that a connection may still get before it is cut or reset
+
+DELAY, THROTTLE, CUT, RESET, REFUSE, HANG, VANISH = "delay", "throttle", "cut", "reset", "refuse", "hang", "vanish"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens to connections. `kept` is for how many seconds the server's side outlives a client that vanished.
+
+    delay      every chunk is `seconds` late, in both directions
+    throttle   at most `rate` bytes a second
+    cut        connections are closed in the middle of what the server sends
+    reset      likewise, by RST
+    refuse     new connections are refused, those that are open are reset
+    hang       connections are accepted and nothing passes, until the fault ends
+    vanish     nothing passes on the connections that are open, and the server is not told that the client is gone
+    """
+
+    name: str
+    seconds: float = 0.0
+    rate: int = 0
+    kept: float = 0.0
+
+
+class Proxy:
+    """Passes connections on to `host`:`port`, but for its faults."""
+
+    def __init__(self, host: str, port: int, random: Random) -> None:
+        self._upstream, self._random = (host, port), random
+        self._links: set[_Link] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever, name="proxy", daemon=True)
+        self._thread.start()
+        self.fault: Fault | None = None
+        self.port = 0
+        self._call(self._open())
+
+    @contextmanager
+    def faulty(self, fault: Fault) -> Iterator[None]:
+        """Let the fault happen until the end of the block."""
+        self._call(self._begin(fault))
+        try:
+            yield
+        finally:
+            self._call(self._end())
+
+    def close(self) -> None:
+        self._call(self._shut())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _call(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    async def _open(self) -> None:
+        self._passing = asyncio.Event()
+        self._passing.set()
+        await self._listen()
+
+    async def _listen(self) -> None:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, backlog=256)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _begin(self, fault: Fault) -> None:
+        self.fault = fault
+        if fault.name == HANG:
+            self._passing.clear()
+        if fault.name == REFUSE:
+            self._server.close()
+        for link in list(self._links):
+            if fault.name == REFUSE:
+                link.end(reset=True)
+            elif fault.name == VANISH:
+                link.abandon(fault.kept)
+            elif fault.name in (CUT, RESET):
+                link.allowance = self._random.randrange(_CUT_WITHIN)
+
+    async def _end(self) -> None:
+        ended, self.fault = self.fault, None
+        self._passing.set()
+        for link in self._links:
+            link.allowance = None
+        if ended and ended.name == REFUSE:
+            await self._listen()
+
+    async def _shut(self) -> None:
+        self._server.close()
+        tasks = [link.task for link in self._links]
+        for link in list(self._links):
+            link.end(reset=True)
+        self._passing.set()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._passing.wait()
+        task = asyncio.current_task()
+        assert task
+        try:
+            server_reader, server_writer = await asyncio.open_connection(*self._upstream)
+        except OSError:
+            _close(writer, reset=True)
+            return
+        link = _Link(self, task, (reader, writer), (server_reader, server_writer))
+        if self.fault and self.fault.name in (CUT, RESET):
+            link.allowance = self._random.randrange(_CUT_WITHIN)
+        self._links.add(link)
+        try:
+            await link.run()
+        finally:
+            self._links.discard(link)
+
+    async def passing(self) -> None:
+        """Wait until bytes pass."""
+        await self._passing.wait()
+
+
+class _Link:
+    """A client's connection and the one to the server. `allowance` is how many bytes the client gets at most."""
+
+    def __init__(
+        self,
+        proxy: Proxy,
+        task: "asyncio.Task[Any]",
+        client: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        server: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+    ) -> None:
+        self._proxy, self.task = proxy, task
+        self._client, self._server = client, server
+        self.allowance: int | None = None
+        self._abandoned = False
+
+    async def run(self) -> None:
+        requests = asyncio.create_task(self._pump(self._client[0], self._server[1], to_client=False))
+        try:
+            await self._pump(self._server[0], self._client[1], to_client=True)
+        finally:
+            self.end()
+            requests.cancel()
+            await asyncio.gather(requests, return_exceptions=True)
+
+    def end(self, *, reset: bool = False) -> None:
+        _close(self._client[1], reset=reset)
+        _close(self._server[1], reset=reset)
+
+    def abandon(self, kept: float) -> None:
+        """Pass nothing any more, and let the server's side end by itself, or after `kept` seconds."""
+        self._abandoned = True
+        asyncio.get_running_loop().call_later(kept, self.end)
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, to_client: bool) -> None:
+        with suppress(OSError):
+            while data := await source.read(CHUNK):
+                await self._proxy.passing()
+                if not self._abandoned:
+                    await self._slow_down(len(data))
+                    if to_client and self.allowance is not None:
+                        data, whole = data[: self.allowance], data
+                        self.allowance -= len(data)
+                        if len(data) < len(whole):
+                            sink.write(data)
+                            fault = self._proxy.fault
+                            return self.end(reset=fault is not None and fault.name == RESET)
+                    sink.write(data)
+                    await sink.drain()
+        if not to_client and not self._abandoned:  # who abandons a connection does not say goodbye
+            self.end()
+        return None
+
+    async def _slow_down(self, size: int) -> None:
+        match self._proxy.fault:
+            case Fault(name="delay", seconds=seconds):
+                await asyncio.sleep(seconds)
+            case Fault(name="throttle", rate=rate):
+                await asyncio.sleep(size / rate)
+
+
+def _close(writer: asyncio.StreamWriter, *, reset: bool) -> None:
+    if reset:
+        with suppress(OSError):
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        writer.transport.abort()
+    else:
+        writer.close()
