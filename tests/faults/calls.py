@@ -106,8 +106,10 @@ class Calls:
         with self._lock:
             self.ended.append(Call(slot.function, began, ended, seconds, outcome))
         if seconds - lag > LIMIT:
-            self.note(f"{slot.function} took {seconds:.1f} s, of them {lag:.1f} s the machine's, over {LIMIT} s: {outcome}")
-        if outcome == NO_RESPONSE and not slot.was_killed(began - 5, ended):
+            self.note(
+                f"{slot.function} took {seconds:.1f} s, of them {lag:.1f} s the machine's, over {LIMIT} s: {outcome}"
+            )
+        if outcome == NO_RESPONSE and not slot.is_down_within(began, ended):
             self.note(f"{slot.function} gave no response although it was not killed")
 
     def error(self, slot: Slot, reply: Reply | None) -> str:

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-_SIZE = "1g"  # memory is taken only for what is stored
+_SIZE = "32g"  # SeaweedFS plans for many volumes; memory is taken only for what is stored
 _HOME_PREFIX = "/var/tmp/rollcall-postgres-"  # as infra/local names the home of a server that root starts
 
 

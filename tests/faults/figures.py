@@ -71,7 +71,14 @@ class Figures:
         for row in self.rows(calls):
             counts = [str(row["outcomes"].get(name, 0)) for name in ("succeeded", "cut", FAILED_SAFELY, "no response")]
             recovery = f"{row['recovery_median']} s, {row['recovery_longest']} s"
-            cells = [row["kind"], str(row["injected"]), str(row["calls"]), *counts, f"{row['longest_response']} s", recovery]
+            cells = [
+                row["kind"],
+                str(row["injected"]),
+                str(row["calls"]),
+                *counts,
+                f"{row['longest_response']} s",
+                recovery,
+            ]
             lines.append(f"| {' | '.join(cells)} |")
         return "\n".join(lines)
 

@@ -4,10 +4,15 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
+from io import BytesIO
 from random import Random
+
+import pg8000.exceptions
+from minio.error import MinioException
+from urllib3.exceptions import HTTPError
 
 from tests import tcp_proxy
 from tests.faults.subject import Slot, Subject, stopped
@@ -19,6 +24,10 @@ Inject = Callable[[Subject, Random], AbstractContextManager[None]]
 PROXIED = ("postgres", "s3")
 KEPT = 5.0  # seconds that a server's connection outlives a client that vanished: keepalives find it
 JUMPS = (-315_360_000, -86_400, -3_600, -600, -60, 60, 600, 3_600, 86_400, 315_360_000)  # seconds
+
+
+_WAL_FILES = 100  # more than PostgreSQL keeps ready
+_LARGE = bytes(1 << 20)
 
 
 @dataclass(frozen=True)
@@ -38,21 +47,29 @@ def kinds(subject: Subject) -> list[Kind]:
     return [
         *(Kind(name, target, partial(_network, target, name)) for target in PROXIED for name in _NETWORK),
         *(Kind(name, "gateway", partial(_network, "gateway", name)) for name in (tcp_proxy.REFUSE, tcp_proxy.HANG)),
-        *(Kind(name, slot.function, partial(inject, slot.function)) for slot in subject.slots[::2] for name, inject in _FUNCTION.items()),
+        *(
+            Kind(name, slot.function, partial(inject, slot.function))
+            for slot in subject.slots[::2]
+            for name, inject in _FUNCTION.items()
+        ),
         Kind("SIGKILL", "postgres", partial(_kill_server, "postgres")),
         Kind("SIGKILL of a session", "postgres", _kill_backend),
         Kind("SIGSTOP", "postgres", partial(_stop_server, "postgres")),
         Kind("SIGSTOP of a session", "postgres", _stop_backend),
         Kind("SIGKILL", "s3", partial(_kill_server, "seaweedfs")),
         Kind("SIGSTOP", "s3", partial(_stop_server, "seaweedfs")),
-        *(Kind("disk full", target, partial(_fill_disk, disk)) for target, disk in (("postgres", "postgres"), ("s3", "seaweedfs")) if subject.disks),
+        *((Kind("disk full", "postgres", _fill_postgres), Kind("disk full", "s3", _fill_s3)) if subject.disks else ()),
         *(Kind("clock jumps", slot.function, partial(_set_clock, slot)) for slot in subject.slots if slot.clock),
     ]
 
 
 def lasting() -> Kind:
     """Clients vanish from PostgreSQL, which finds out by its own timeouts alone."""
-    return Kind("vanish, no keepalive", "postgres", lambda one, _: one.proxies["postgres"].faulty(Fault(tcp_proxy.VANISH, kept=600)))
+    return Kind(
+        "vanish, no keepalive",
+        "postgres",
+        lambda one, _: one.proxies["postgres"].faulty(Fault(tcp_proxy.VANISH, kept=600)),
+    )
 
 
 _NETWORK: dict[str, Callable[[Random], Fault]] = {
@@ -113,8 +130,26 @@ def _stop_backend(subject: Subject, random: Random) -> AbstractContextManager[No
     return stopped([random.choice(backends)]) if backends else nullcontext()
 
 
-def _fill_disk(disk: str, subject: Subject, _: Random) -> AbstractContextManager[None]:
-    return subject.disks[disk].full()
+@contextmanager
+def _fill_postgres(subject: Subject, _: Random) -> Iterator[None]:
+    """PostgreSQL has files that it writes again and again: it feels a full disk once it needs another one."""
+    with subject.disks["postgres"].full():
+        with suppress(pg8000.exceptions.Error, OSError), subject.connect_as_superuser() as connection:
+            for _ in range(_WAL_FILES):
+                connection.run("select pg_logical_emit_message(true, 'full', 'full'), pg_switch_wal()")
+        yield
+
+
+@contextmanager
+def _fill_s3(subject: Subject, _: Random) -> Iterator[None]:
+    bucket = subject.stack.bucket
+    with subject.disks["seaweedfs"].full():
+        with suppress(MinioException, HTTPError, OSError):
+            for _ in range(10):
+                bucket.client.put_object(
+                    bucket_name=bucket.result, object_name="full", data=BytesIO(_LARGE), length=len(_LARGE)
+                )
+        yield
 
 
 def _set_clock(slot: Slot, _: Subject, random: Random) -> AbstractContextManager[None]:

@@ -12,6 +12,7 @@ from time import monotonic, time
 
 PHOTOS = ("png", "jpg", "jpeg")  # in the order of preference
 HOUR = 3_600_000  # milliseconds
+_LENGTH = 180  # characters of a name, so that few people are more than one chunk of a stream
 
 Person = tuple[str, str, int]
 """First name, last name, birth."""
@@ -47,7 +48,7 @@ class Model:
         """A version of a person that there was not yet, born within the last hour: clocks that jump back matter."""
         with self._lock:
             self._versions += 1
-            return f"First{user_id}", f"Last{self._versions}", self._first_birth + self._versions
+            return f"First{user_id}{_LENGTH * 'x'}", f"Last{self._versions}", self._first_birth + self._versions
 
     def will_put(self, user_id: str, content: Content, body: bytes) -> None:
         user = self.users[user_id]

@@ -53,7 +53,9 @@ class Reader:
         def check(reply: Reply) -> str:
             rows, following = _json_rows(reply.body)
             assert following is None
-            assert [row[0] for row in rows] == ([user_id] if rows or user_id in self._model.must_be(reply.began) else [])
+            assert [row[0] for row in rows] == (
+                [user_id] if rows or user_id in self._model.must_be(reply.began) else []
+            )
             self._check_rows(rows, reply.began)
             return COMPLETE
 

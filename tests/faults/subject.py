@@ -6,17 +6,22 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
+from math import inf
 from pathlib import Path
 from queue import Full, Queue
 from random import Random
-from time import monotonic
+from time import monotonic, sleep
 
+import pg8000.native
+from urllib3.exceptions import HTTPError
+
+from infra.local.postgres import PASSWORDS, SUPERUSER
 from tests.e2e.processes import family
 from tests.faults.clock import Clock
 from tests.faults.disks import Disk, small_disks
 from tests.loopback import serving
-from tests.replica import Replica, first_answer, replica
-from tests.stack import Stack, running
+from tests.replica import Replica, replica
+from tests.stack import Stack, connected, running
 from tests.tcp_proxy import Proxy
 
 RUN_DEADLINE = 3
@@ -43,7 +48,8 @@ _QUEUE = 10  # requests, as OpenFaaS CE's
 class Slot:
     """A place for a replica of a function, in which there is another one when it was killed.
 
-    `stops` are the times, by the monotonic clock, for which it was stopped; `kills` those at which it was killed.
+    `stops` are the times, by the monotonic clock, for which it was stopped; `downs` those from a kill until the
+    next one was ready.
     """
 
     function: str
@@ -52,20 +58,33 @@ class Slot:
     package: Path
     clock: Clock | None = None
     stops: list[tuple[float, float]] = field(default_factory=list)
-    kills: list[float] = field(default_factory=list)
+    downs: list[tuple[float, float]] = field(default_factory=list)
     _exits: ExitStack = field(default_factory=ExitStack)
 
     def start(self) -> None:
+        """Start a replica; it may not listen yet."""
         environment = self.settings | (self.clock.environment if self.clock else {})
         self._exits = ExitStack()
         self.replica: Replica = self._exits.enter_context(replica(self.package, environment))
-        first_answer(self.replica, "/_/health")
+
+    def wait_ready(self) -> None:
+        while not self._is_ready():
+            sleep(0.1)
+
+    def _is_ready(self) -> bool:
+        try:
+            return self.replica.request("GET", "/_/health").status == 200
+        except HTTPError:
+            assert self.replica.process.poll() is None, self.replica.lines()
+            return False
 
     def kill(self) -> None:
         """SIGKILL, and a new one in its place, as OpenFaaS does it."""
-        self.kills.append(monotonic())
+        self.downs.append((monotonic(), inf))
         self.close()
         self.start()
+        self.wait_ready()
+        self.downs[-1] = (self.downs[-1][0], monotonic())
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
@@ -78,8 +97,8 @@ class Slot:
         """Seconds for which it was stopped in that time."""
         return sum(max(0.0, min(end, until) - max(begin, since)) for since, until in self.stops)
 
-    def was_killed(self, begin: float, end: float) -> bool:
-        return any(begin <= at <= end for at in self.kills)
+    def is_down_within(self, begin: float, end: float) -> bool:
+        return any(since <= end and begin <= until for since, until in self.downs)
 
     def close(self) -> None:
         self._exits.close()
@@ -134,6 +153,8 @@ class Subject:
         for slot in self.slots:
             slot.start()
             self._exits.callback(slot.close)
+        for slot in self.slots:
+            slot.wait_ready()
 
     def slots_of(self, function: str) -> list[Slot]:
         return [slot for slot in self.slots if slot.function == function]
@@ -145,6 +166,10 @@ class Subject:
     def backends(self) -> list[int]:
         """PostgreSQL's processes that serve one of the functions."""
         return [pid for pid in self.pids("postgres")[1:] if b"rollcall_" in _title(pid)]
+
+    def connect_as_superuser(self) -> pg8000.native.Connection:
+        password = (self.stack.state / "secrets" / PASSWORDS[SUPERUSER]).read_text(encoding="utf-8").strip()
+        return connected(self.stack.process_settings, postgres_user=SUPERUSER, postgres_password=password)
 
     def respond(self) -> bool:
         """Whether both servers respond, written to and read from directly."""

@@ -21,7 +21,7 @@ from tests.faults.subject import Slot, Subject
 from tests.faults.uploads import Uploader
 from tests.stack import ROOT
 
-_RUNNERS, _UPLOADERS, _READERS = 2, 3, 3
+_RUNNERS, _UPLOADERS, _READERS = 2, 3, 2
 
 
 class Copy:

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -15,11 +14,11 @@ from tests.faults.disks import why_not
 from tests.faults.figures import Figures, Injection
 from tests.faults.kinds import Kind, kinds, lasting
 from tests.faults.model import Model
-from tests.faults.subject import RUN_DEADLINE, Subject, subject
+from tests.faults.subject import RUN_DEADLINE, Slot, Subject, subject
 from tests.faults.traffic import Traffic
 
 RECOVERY = 120  # seconds until everything works again, without a restart
-PEOPLE, ACTIVE = 600, 60  # users who stay as they are, and who change
+PEOPLE, ACTIVE = 300, 60  # users who stay as they are, and who change
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Pace:
     lasting: bool  # whether each round ends with clients that vanish for good, which takes a minute to be noticed
 
 
-LONG = Pace(burst=3, longest=4.0, round=100, lasting=True)
+LONG = Pace(burst=4, longest=4.0, round=100, lasting=True)
 SHORT = Pace(burst=4, longest=1.0, round=60, lasting=False)
 
 
@@ -98,7 +97,8 @@ class Rounds:
 
     def _plan(self, injections: int) -> Iterator[Kind]:
         """Every kind equally often, in random order."""
-        possible, chosen = kinds(self._subject), []
+        possible = kinds(self._subject)
+        chosen: list[Kind] = []
         while len(chosen) < injections:
             self._random.shuffle(possible)
             chosen += possible
@@ -109,18 +109,23 @@ class Rounds:
         done = self._calls.outcomes("process-data")["done"]
         left = [*plan[:-1], lasting()] if self._pace.lasting else list(plan)
         while left:
-            burst: list[Kind] = []
-            for kind in left[: self._random.randint(1, self._pace.burst)]:
-                if kind.target in (one.target for one in burst):
-                    break
-                burst.append(kind)
-            left = left[len(burst) :]
+            burst = self._take_burst(left)
             self._inject(burst)
         if self._calls.outcomes("process-data")["done"] == done:
             self._calls.note("no run was done beside the faults")
         self._traffic.stop_uploading()
         self._traffic.stop()
         self._rest()
+
+    def _take_burst(self, left: list[Kind]) -> list[Kind]:
+        """Take the next faults, each on another target, off the list."""
+        burst: list[Kind] = []
+        size = self._random.randint(1, self._pace.burst)
+        for kind in list(left):
+            if len(burst) < size and kind.target not in (one.target for one in burst):
+                burst.append(kind)
+                left.remove(kind)
+        return burst
 
     def _inject(self, burst: Sequence[Kind]) -> None:
         """Let faults happen at the same time, and wait until everything works again."""
@@ -144,13 +149,15 @@ class Rounds:
 
     def _recover(self, over: float, what: str) -> None:
         """Wait until each replica serves again: a run, or a page."""
-        for slot in self._subject.slots:
-            while not (
-                self._calls.run(slot) if slot.function == "process-data" else self._traffic.readers[0].page(slot)
-            ):
-                if monotonic() - over > RECOVERY:
-                    self._calls.note(f"{slot.function} {slot.number} did not recover within {RECOVERY} s of {what}")
-                    return
+        with ThreadPoolExecutor(len(self._subject.slots)) as executor:
+            list(executor.map(lambda slot: self._recover_one(slot, over, what), self._subject.slots))
+
+    def _recover_one(self, slot: Slot, over: float, what: str) -> None:
+        is_runner = slot.function == "process-data"
+        while not (self._calls.run(slot) if is_runner else self._traffic.readers[0].page(slot)):
+            if monotonic() - over > RECOVERY:
+                self._calls.note(f"{slot.function} {slot.number} did not recover within {RECOVERY} s of {what}")
+                return
 
     def _rest(self) -> None:
         """Wait until a run is done, and check everything."""

@@ -19,7 +19,11 @@ NEW_SECOND = 1.1  # seconds after which S3's Last-Modified is another one
 LATE = 3.0  # seconds after which nothing comes of a request any more that was given up
 _MISNAMED = ("x.csv", "a b+c%2F.csv", "1.x.csv", "0x.csv")
 
-BAD = [one for one in samples("bad") if one.key is None and len(one.body) <= 65536 and one.expected["code"] != "in_the_future"]
+BAD = [
+    one
+    for one in samples("bad")
+    if one.key is None and len(one.body) <= 65536 and one.expected["code"] != "in_the_future"
+]
 
 
 class Uploader:

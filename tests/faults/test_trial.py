@@ -1,0 +1,76 @@
+"""The short form of the trial, and that it sees what is wrong."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.faults.calls import Call
+from tests.faults.figures import Figures, Injection
+from tests.faults.model import Model
+from tests.faults.trial import SHORT, Trial
+
+SEED = random.SystemRandom().randrange(2**32)
+
+
+def test_whatever_fails_the_tables_converge_and_no_response_was_wrong(tmp_path: Path) -> None:
+    print(f"seed {SEED}")  # shown when the test fails
+    trial = Trial(tmp_path / "state", SEED, SHORT)
+    figures = trial.run(60)
+    print(figures.table(trial.calls.ended))
+    assert not figures.problems, "\n".join(figures.problems[:10])
+    assert len(figures.injections) == 60
+    assert figures.totals["done_runs"] > 0
+
+
+def test_the_model_sees_what_was_lost_kept_or_made_up() -> None:
+    model = Model(["1", "2", "3"], "src")
+    ada, alan = model.new_person("1"), model.new_person("2")
+    model.will_put("1", ada, b"ada")
+    model.will_put("2", alan, b"alan")
+    listed = {"1.csv": "8c8d357b5e872bbacd45197626bd5759", "2.csv": "02558a70324e7c4f269c69825450cec8"}
+    assert model.differences(listed, {"1": (ada, None), "2": (alan, None)}) == []
+    assert len(model.differences(listed, {"1": (ada, None)})) == 1  # lost
+    assert len(model.differences(listed, {"1": (ada, None), "2": (ada, None)})) == 1  # mixed up
+    assert (
+        len(model.differences(listed, {"1": (ada, "src/1.png"), "2": (alan, None)})) == 1
+    )  # a photo that is not there
+    assert len(model.differences(listed, {"1": (ada, None), "2": (alan, None), "4": (ada, None)})) == 1
+    model.settle({"1": (ada, None), "2": (alan, None)})
+    model.will_erase("2")
+    model.is_erased("2")
+    assert len(model.differences(listed, {"1": (ada, None), "2": (alan, None)})) == 1  # came back
+    assert model.erased() == {"2"}
+
+
+def test_the_table_counts_calls_beside_a_fault_by_how_they_ended(tmp_path: Path) -> None:
+    figures = Figures(1, {}, {}, [Injection("s3: cut", 10.0, 20.0, 1.5), Injection("s3: cut", 30.0, 40.0, 2.5)])
+    calls = [
+        Call("process-data", 9.0, 11.0, 2.0, "done"),
+        Call("query-data", 19.0, 31.0, 12.0, "cut"),
+        Call("query-data", 21.0, 22.0, 1.0, "complete"),
+        Call("query-data", 39.0, 49.0, 10.0, "postgresql_unavailable"),
+    ]
+    assert figures.table(calls).splitlines()[-1] == "| s3: cut | 2 | 3 | 1 | 1 | 1 | 0 | 12.0 s | 2.0 s, 2.5 s |"
+    figures.write(tmp_path / "result.json", calls)
+    document = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+    assert document["kinds"][0]["outcomes"] == {"succeeded": 1, "cut": 1, "503": 1}
+    assert len(document["commit"]) == 40
+
+
+@pytest.mark.parametrize(
+    ("user_id", "person", "since", "problem"),
+    [
+        ("1", ("Ada", "New", 1), 0.0, ""),
+        ("1", ("Ada", "Never", 1), 0.0, "1 was never"),
+        ("2", ("Ada", "New", 1), 0.0, "2 was never uploaded"),
+    ],
+)
+def test_a_row_that_was_never_uploaded_is_wrong(
+    user_id: str, person: tuple[str, str, int], since: float, problem: str
+) -> None:
+    model = Model(["1"], "src")
+    model.will_put("1", ("Ada", "New", 1), b"x")
+    found = model.wrong(user_id, person, None, since)
+    assert found.startswith(problem) and bool(found) == bool(problem)

@@ -1,0 +1,119 @@
+"""The proxy of the fault trials does what its faults say."""
+
+import socket
+import socketserver
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from random import Random
+from threading import Thread
+
+import pytest
+
+from tests.tcp_proxy import CUT, DELAY, HANG, REFUSE, RESET, THROTTLE, VANISH, Fault, Proxy
+
+SIZE = 100_000
+
+
+class Server(socketserver.ThreadingTCPServer):
+    """Sends SIZE bytes for each byte; `ended` counts the connections that it saw end."""
+
+    daemon_threads, ended = True, 0
+
+
+class Handler(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        with suppress(OSError):
+            while received := self.request.recv(1):
+                self.request.sendall(received * SIZE)
+        assert isinstance(self.server, Server)
+        self.server.ended += 1
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[Proxy]:
+    with closing(Proxy("127.0.0.1", server.server_address[1], Random(1))) as proxy:
+        yield proxy
+
+
+def connect(proxy: Proxy) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", proxy.port), timeout=30)
+
+
+def ask(client: socket.socket) -> int:
+    """How many bytes come."""
+    client.sendall(b"x")
+    received = 0
+    while received < SIZE and (data := client.recv(65536)):
+        received += len(data)
+    return received
+
+
+def test_without_a_fault_everything_passes(proxy: Proxy) -> None:
+    with connect(proxy) as client:
+        assert [ask(client), ask(client)] == [SIZE, SIZE]
+
+
+@pytest.mark.parametrize("fault", [Fault(DELAY, seconds=0.3), Fault(THROTTLE, rate=SIZE)])
+def test_a_slow_network_loses_nothing(proxy: Proxy, fault: Fault) -> None:
+    with connect(proxy) as client, proxy.faulty(fault):
+        started_at = time.monotonic()
+        assert ask(client) == SIZE
+        assert time.monotonic() - started_at >= 0.6
+
+
+def test_a_connection_that_is_cut_ends_before_all_has_come(proxy: Proxy) -> None:
+    with connect(proxy) as client:
+        assert ask(client) == SIZE
+        with proxy.faulty(Fault(CUT)):
+            assert ask(client) < SIZE
+
+
+def test_a_connection_that_is_reset_says_so(proxy: Proxy) -> None:
+    with connect(proxy) as client, proxy.faulty(Fault(RESET)), pytest.raises(ConnectionResetError):
+        ask(client)
+
+
+def test_connections_are_refused_until_the_fault_ends(proxy: Proxy) -> None:
+    with connect(proxy) as client, proxy.faulty(Fault(REFUSE)):
+        with pytest.raises(ConnectionError):
+            connect(proxy)
+        with pytest.raises(ConnectionResetError):
+            ask(client)
+    with connect(proxy) as client:
+        assert ask(client) == SIZE
+
+
+def test_what_hangs_passes_once_the_fault_ends(proxy: Proxy) -> None:
+    with connect(proxy) as old, connect(proxy) as new:
+        with proxy.faulty(Fault(HANG)):
+            for client in (old, new):
+                client.settimeout(0.2)
+                with pytest.raises(TimeoutError):
+                    ask(client)
+                client.settimeout(30)
+        assert old.recv(1) == new.recv(1) == b"x"
+
+
+def test_a_client_that_vanishes_is_not_missed_until_its_time_is_over(server: Server, proxy: Proxy) -> None:
+    with connect(proxy) as client:
+        assert ask(client) == SIZE
+        with proxy.faulty(Fault(VANISH, kept=1)):
+            pass
+        client.sendall(b"x")
+        client.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            client.recv(1)
+    assert server.ended == 0
+    deadline = time.monotonic() + 30
+    while not server.ended:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
