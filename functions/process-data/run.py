@@ -6,7 +6,7 @@ knowing of each other.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from random import uniform
 from threading import Thread
 from typing import Any
@@ -15,7 +15,7 @@ from . import hints, outputs, rejections, restore, segments
 from .application import Application
 from .continuation import NotQueued, queue_run
 from .counters import RunCounters
-from .deadline import Deadline
+from .deadline import GRACE, Deadline
 from .keys import LAST_KEY
 from .outputs import Output
 from .request import Request
@@ -63,6 +63,7 @@ class Run:
             try:
                 with (
                     self._application.pool.connection() as connection,
+                    self._bounded(connection),
                     record_run(connection, self._record),
                     self._helpers_ended(),
                 ):
@@ -76,6 +77,10 @@ class Run:
             self._deadline.sleep(backoff * uniform(0.5, 1.5))  # noqa: S311 - jitter
             backoff *= 2
         raise AssertionError("the last attempt returns or raises")
+
+    def _bounded(self, connection: Connection) -> AbstractContextManager[None]:
+        """Let no silent server keep the run much longer than its deadline: the watchdog would end it without a word."""
+        return connection.bounded(self._settings.run_deadline + GRACE - self._deadline.elapsed)
 
     def _execute(self, connection: Connection) -> dict[str, Any]:
         with self.counters.stage("total"):
@@ -242,7 +247,7 @@ class Run:
     def _help(self) -> None:
         """Work beside the run's own thread. What a lost session leaves behind is claimed again by others."""
         try:
-            with self._application.pool.connection() as connection:
+            with self._application.pool.connection() as connection, self._bounded(connection):
                 self._work(connection, is_helper=True)
         except Exception as error:  # noqa: BLE001 - raised again by the run's own thread
             if not (isinstance(error, Unavailable) and error.service == "postgresql"):

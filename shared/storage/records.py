@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import date
 from functools import lru_cache
+from math import inf
 from queue import Empty, Queue
 from select import POLLIN, poll
 from threading import Lock, Thread
@@ -24,6 +25,7 @@ _LOGIN = 5  # seconds to connect and log in
 _PING = 2  # seconds for an idle session to answer
 _TRUST = 1  # seconds that this answer stands
 _GRACE = 4  # seconds more than a statement may take: the server gives up first and says why
+_LEAST = 2  # seconds that a statement may take in any case
 _KEEP_ALIVE = 15  # seconds without a statement after which `keep_alive` sends one
 _MAX_PREPARED = 32  # statements that a session keeps; each has some 100 KB in the server
 
@@ -56,6 +58,7 @@ class Connection:
         self._answered = 0.0  # when `answers` asked last, by the monotonic clock
         self._used = monotonic()  # when the last statement ended
         self._prepared: dict[str, pg8000.native.PreparedStatement] = {}  # by SQL, the one used last at the end
+        self._patience, self._expires = settings.postgres_timeout + _GRACE, inf
         context = _tls(settings)
         with self._translated():
             self._connection = pg8000.native.Connection(
@@ -74,7 +77,7 @@ class Connection:
                     **_SERVER_TIMEOUTS,
                 },
             )
-            self._connection._usock.settimeout(settings.postgres_timeout + _GRACE)
+        self._socket = self._connection._usock
 
     def __enter__(self) -> "Connection":
         return self
@@ -84,10 +87,8 @@ class Connection:
 
     def run(self, sql: str, **parameters: object) -> list[list[Any]]:
         """Run one statement, its `:name` parameters bound; returns its rows, all of them in memory."""
-        with self._translated():
-            rows = self._connection.run(sql, **parameters) or []
-        self._used = monotonic()
-        return rows
+        with self._statement():
+            return self._connection.run(sql, **parameters) or []
 
     def run_prepared(self, sql: str, **parameters: object) -> list[list[Any]]:
         """As `run`, by a statement that the session keeps: one round trip instead of three, parsed and planned once.
@@ -95,10 +96,8 @@ class Connection:
         It is planned for no values in particular, so it has to be one whose best plan is the same for all. So have
         the others with parameters that run in the same session.
         """
-        with self._translated():
-            rows: list[list[Any]] = self._prepare(sql).run(**parameters)
-        self._used = monotonic()
-        return rows
+        with self._statement():
+            return self._prepare(sql).run(**parameters) or []
 
     def _prepare(self, sql: str) -> pg8000.native.PreparedStatement:
         statement = self._prepared.pop(sql, None)
@@ -110,6 +109,24 @@ class Connection:
             statement = self._connection.prepare(sql)
         self._prepared[sql] = statement
         return statement
+
+    @contextmanager
+    def _statement(self, timeout: float | None = None) -> Iterator[None]:
+        """Run a statement in the body, which waits so many seconds for a silent server."""
+        remaining = max(_LEAST, min(self._patience, self._expires - monotonic()))
+        with self._translated():
+            self._socket.settimeout(timeout or remaining)
+            yield
+        self._used = monotonic()
+
+    @contextmanager
+    def bounded(self, seconds: float) -> Iterator[None]:
+        """Wait in the body for a silent server until so many seconds have passed, if that is sooner than usual."""
+        self._expires = monotonic() + seconds
+        try:
+            yield
+        finally:
+            self._expires = inf
 
     def keep_alive(self) -> None:
         """Keep an idle session from timing out; to be called every few seconds by whoever waits with one."""
@@ -126,11 +143,6 @@ class Connection:
         """Rows that the last statement read or wrote, those of a COPY included."""
         return int(self._connection.row_count)
 
-    def script(self, sql: str) -> None:
-        """Run several statements in one round trip, as one transaction if none is open."""
-        with self._translated():
-            self._connection.run(sql)
-
     def answers(self) -> bool:
         """Whether the session still lives and the server answers at once; it is broken otherwise.
 
@@ -139,21 +151,19 @@ class Connection:
         """
         if monotonic() - self._answered < _TRUST and not self._has_news():
             return True
-        usual = self._connection._usock.gettimeout()
-        self._connection._usock.settimeout(_PING)
         try:
-            self.run("")
+            with self._statement(_PING):
+                self._connection.run("")
         except StorageError:
             self.broken = True
             return False
-        self._connection._usock.settimeout(usual)
         self._answered = monotonic()
         return True
 
     def _has_news(self) -> bool:
         """Whether anything waits to be read, the end of the connection included."""
         waiting = poll()
-        waiting.register(self._connection._usock, POLLIN)
+        waiting.register(self._socket, POLLIN)
         return bool(waiting.poll(0))
 
     @contextmanager
@@ -190,7 +200,7 @@ class Connection:
 
     def _copy_into(self, sql: str, pipe: "_Pipe") -> None:
         try:
-            with self._translated():
+            with self._statement():
                 self._connection.run(sql, stream=pipe)
         except BaseException as error:  # noqa: BLE001 - raised again where the chunks are read
             pipe.end(error)
@@ -204,9 +214,9 @@ class Connection:
         minute (Linux's tcp_fin_timeout). For so long the server would be stuck in its COPY, with the table's lock.
         """
         with suppress(OSError):
-            self._connection._usock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             # not TLS's own shutdown, after which the thread would read on without decrypting
-            socket.socket.shutdown(self._connection._usock, socket.SHUT_RD)
+            socket.socket.shutdown(self._socket, socket.SHUT_RD)
 
     def close(self) -> None:
         """End the session; harmless when it has ended already."""

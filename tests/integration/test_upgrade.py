@@ -31,9 +31,9 @@ def version_1(roll: Stack) -> Iterator[Connection]:
     roll.sql(OWNED_BY_PROCESS_DATA)
     try:
         with Connection(load(RecordsSettings, roll.process_settings)) as connection:
-            connection.script("create table migrations (name text primary key, applied_at timestamptz default now())")
+            connection.run("create table migrations (name text primary key, applied_at timestamptz default now())")
             for name in VERSION_1:
-                connection.script((MIGRATIONS / f"{name}.sql").read_text(encoding="utf-8"))
+                connection.run((MIGRATIONS / f"{name}.sql").read_text(encoding="utf-8"))
                 connection.run("insert into migrations (name) values (:name)", name=name)
             yield connection
     finally:
