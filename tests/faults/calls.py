@@ -5,7 +5,7 @@ import json
 from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from time import monotonic, sleep
 from typing import Any
 from urllib.parse import urlsplit
@@ -51,10 +51,14 @@ class Lag:
 
     def __init__(self) -> None:
         self._late: list[tuple[float, float]] = []  # when a thread woke up, and how many seconds late
+        self._ended = Event()
         Thread(target=self._beat, name="lag", daemon=True).start()
 
+    def close(self) -> None:
+        self._ended.set()
+
     def _beat(self) -> None:
-        while True:
+        while not self._ended.is_set():
             asleep_at = monotonic()
             sleep(self._BEAT)
             awake_at = monotonic()
@@ -73,6 +77,9 @@ class Calls:
         self._lock, self._lag = Lock(), Lag()
         self.ended: list[Call] = []
         self.problems: list[str] = []
+
+    def close(self) -> None:
+        self._lag.close()
 
     def note(self, problem: str) -> None:
         with self._lock:

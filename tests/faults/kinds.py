@@ -32,11 +32,17 @@ _LARGE = bytes(1 << 20)
 
 @dataclass(frozen=True)
 class Kind:
-    """A fault and what it happens to; two at the same time have different targets."""
+    """A fault and what it happens to: a process and its disk, or the network before it."""
 
     name: str
     target: str
     inject: Inject
+    is_network: bool = False
+
+    @property
+    def place(self) -> str:
+        """Where it happens. Two at the same time happen in different places."""
+        return f"network of {self.target}" if self.is_network else self.target
 
     def __str__(self) -> str:
         return f"{self.target}: {self.name}"
@@ -45,11 +51,11 @@ class Kind:
 def kinds(subject: Subject) -> list[Kind]:
     """All that can be tried here."""
     return [
-        *(Kind(name, target, partial(_network, target, name)) for target in PROXIED for name in _NETWORK),
-        *(Kind(name, "gateway", partial(_network, "gateway", name)) for name in (tcp_proxy.REFUSE, tcp_proxy.HANG)),
+        *(_network(name, target) for target in PROXIED for name in _NETWORK),
+        *(_network(name, "gateway") for name in (tcp_proxy.REFUSE, tcp_proxy.HANG)),
         *(
-            Kind(name, slot.function, partial(inject, slot.function))
-            for slot in subject.slots[::2]
+            Kind(name, function, partial(inject, function))
+            for function in subject.functions
             for name, inject in _FUNCTION.items()
         ),
         Kind("SIGKILL", "postgres", partial(_kill_server, "postgres")),
@@ -69,6 +75,7 @@ def lasting() -> Kind:
         "vanish, no keepalive",
         "postgres",
         lambda one, _: one.proxies["postgres"].faulty(Fault(tcp_proxy.VANISH, kept=600)),
+        is_network=True,
     )
 
 
@@ -83,8 +90,11 @@ _NETWORK: dict[str, Callable[[Random], Fault]] = {
 }
 
 
-def _network(target: str, name: str, subject: Subject, random: Random) -> AbstractContextManager[None]:
-    return subject.proxies[target].faulty(_NETWORK[name](random))
+def _network(name: str, target: str) -> Kind:
+    def inject(subject: Subject, random: Random) -> AbstractContextManager[None]:
+        return subject.proxies[target].faulty(_NETWORK[name](random))
+
+    return Kind(name, target, inject, is_network=True)
 
 
 @contextmanager
@@ -131,7 +141,7 @@ def _stop_backend(subject: Subject, random: Random) -> AbstractContextManager[No
 
 
 @contextmanager
-def _fill_postgres(subject: Subject, _: Random) -> Iterator[None]:
+def _fill_postgres(subject: Subject, _random: Random) -> Iterator[None]:
     """PostgreSQL has files that it writes again and again: it feels a full disk once it needs another one."""
     with subject.disks["postgres"].full():
         with suppress(pg8000.exceptions.Error, OSError), subject.connect_as_superuser() as connection:
@@ -141,7 +151,7 @@ def _fill_postgres(subject: Subject, _: Random) -> Iterator[None]:
 
 
 @contextmanager
-def _fill_s3(subject: Subject, _: Random) -> Iterator[None]:
+def _fill_s3(subject: Subject, _random: Random) -> Iterator[None]:
     bucket = subject.stack.bucket
     with subject.disks["seaweedfs"].full():
         with suppress(MinioException, HTTPError, OSError):

@@ -40,7 +40,6 @@ _OWN_SETTINGS = {
     },
     "query-data": {"stream_deadline": str(RUN_DEADLINE)},
 }  # fmt: skip
-_REPLICAS = {"process-data": 2, "query-data": 2}
 _QUEUE = 10  # requests, as OpenFaaS CE's
 
 
@@ -124,7 +123,10 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 
 class Subject:
-    """Everything that is tried, and how to break it. `queue` has the continuations that were queued."""
+    """Everything that is tried, and how to break it: each function has as many replicas as there are clocks.
+
+    `queue` has the continuations that were queued.
+    """
 
     def __init__(self, stack: Stack, random: Random, disks: dict[str, Disk], clocks: list[Clock | None]) -> None:
         self.stack, self.disks = stack, disks
@@ -148,13 +150,17 @@ class Subject:
         self.slots = [
             Slot(function, number, stack.env(function) | through_proxies | own, stack.state / "build" / function, clock)
             for function, own in _OWN_SETTINGS.items()
-            for number, clock in zip(range(_REPLICAS[function]), clocks, strict=True)
+            for number, clock in enumerate(clocks)
         ]
         for slot in self.slots:
             slot.start()
             self._exits.callback(slot.close)
         for slot in self.slots:
             slot.wait_ready()
+
+    @property
+    def functions(self) -> list[str]:
+        return list(_OWN_SETTINGS)
 
     def slots_of(self, function: str) -> list[Slot]:
         return [slot for slot in self.slots if slot.function == function]

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -31,16 +32,18 @@ class Pace:
     lasting: bool  # whether each round ends with clients that vanish for good, which takes a minute to be noticed
 
 
-LONG = Pace(burst=4, longest=4.0, round=100, lasting=True)
-SHORT = Pace(burst=4, longest=1.0, round=60, lasting=False)
+LONG = Pace(burst=7, longest=4.0, round=100, lasting=True)
+SHORT = Pace(burst=6, longest=1.0, round=60, lasting=False)
 
 
 class Trial:
+    """A trial that the seed determines, as far as the moments of the machine's own allow. `state` is a directory."""
+
     def __init__(self, state: Path, seed: int, pace: Pace, library: Path | None = None) -> None:
-        self._state, self._random, self._pace, self._library = state, Random(seed), pace, library
+        self._state, self.random, self.pace, self._library = state, Random(seed), pace, library
         self.calls = Calls()
         settings = {"run_deadline": RUN_DEADLINE, "people": PEOPLE, "changing": ACTIVE, **asdict(pace)}
-        self.figures = Figures(seed, settings, {})
+        self.figures = Figures(seed, settings, {}, problems=self.calls.problems)
 
     def run(self, injections: int) -> Figures:
         skipped = self.figures.skipped
@@ -49,18 +52,12 @@ class Trial:
         if self._library is None:
             skipped["clock jumps"] = "no libfaketime was given"
         disks = "disk full" not in skipped
-        with subject(self._state, self._random, with_disks=disks, library=self._library) as made:
+        with (
+            closing(self.calls),
+            subject(self._state, self.random, with_disks=disks, library=self._library) as made,
+        ):
             Rounds(made, self).run(injections)
-        self.figures.problems = self.calls.problems
         return self.figures
-
-    @property
-    def random(self) -> Random:
-        return self._random
-
-    @property
-    def pace(self) -> Pace:
-        return self._pace
 
 
 class Rounds:
@@ -79,16 +76,19 @@ class Rounds:
         self._traffic.fill(self._static, self._put_photo)
         self._rest()
         plan = list(self._plan(injections))
-        while plan and not self._calls.problems:
-            size = min(len(plan), self._pace.round)
-            current, plan = plan[:size], plan[size:]
-            self._round(current)
-        self._figures.totals = {
-            "done_runs": self._calls.outcomes("process-data")["done"],
-            "partial_runs": self._calls.outcomes("process-data")["partial"],
-            "calls": len(self._calls.ended),
-            "uploads_and_erasures": self._traffic.uploads,
-        }
+        try:
+            while plan and not self._calls.problems:
+                size = min(len(plan), self._pace.round)
+                current, plan = plan[:size], plan[size:]
+                self._round(current)
+        finally:
+            self._traffic.stop()
+            self._figures.totals = {
+                "done_runs": self._calls.outcomes("process-data")["done"],
+                "partial_runs": self._calls.outcomes("process-data")["partial"],
+                "calls": len(self._calls.ended),
+                "uploads_and_erasures": self._traffic.uploads,
+            }
 
     def _put_photo(self, user_id: str) -> None:
         body = b"photo " + user_id.encode() * 600
@@ -118,11 +118,11 @@ class Rounds:
         self._rest()
 
     def _take_burst(self, left: list[Kind]) -> list[Kind]:
-        """Take the next faults, each on another target, off the list."""
+        """Take the next faults, each in another place, off the list."""
         burst: list[Kind] = []
         size = self._random.randint(1, self._pace.burst)
         for kind in list(left):
-            if len(burst) < size and kind.target not in (one.target for one in burst):
+            if len(burst) < size and kind.place not in (one.place for one in burst):
                 burst.append(kind)
                 left.remove(kind)
         return burst
