@@ -32,6 +32,7 @@ class User:
     contents: dict[str, Content] = field(default_factory=dict)
     images: set[str] = field(default_factory=set)
     possible: set[Person] = field(default_factory=set)
+    was_erased: bool = False
     erased_at: float | None = None
     present_at: float | None = None
 
@@ -67,6 +68,7 @@ class Model:
     def is_erased(self, user_id: str) -> None:
         user = self.users[user_id]
         user.possible.clear()
+        user.was_erased = True
         user.erased_at = monotonic()
 
     def must_be(self, since: float) -> set[str]:
@@ -132,6 +134,11 @@ class Model:
                 found.add((f"{user_id}.csv", content))
         return found
 
-    def erased(self) -> set[str]:
-        """Users who must have a tombstone at rest."""
-        return {user.user_id for user in self.users.values() if user.erased_at is not None}
+    def wrong_tombstones(self, erased: set[str], rows: dict[str, tuple[Person, str | None]]) -> set[str]:
+        """Users who lack a tombstone at rest, or have one that they must not have.
+
+        Whoever came back with a file that is rejected, or removed before it was seen, keeps the tombstone.
+        """
+        must = {user.user_id for user in self.users.values() if user.erased_at is not None}
+        may = {user.user_id for user in self.users.values() if user.was_erased} - rows.keys()
+        return (must - erased) | (erased - may)

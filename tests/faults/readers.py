@@ -15,6 +15,8 @@ COMPLETE, CUT, CONTINUED = "complete", "cut", "continued"
 
 Row = tuple[str, str, str, str, str | None]
 """user_id, first name, last name, birth, photo."""
+Parse = Callable[[bytes], tuple[list[Row], str | None]]
+"""Reads a response: its people, and the `next` at its end. ValueError when it was cut."""
 
 
 class Reader:
@@ -33,16 +35,16 @@ class Reader:
 
     def page(self, slot: Slot) -> bool:
         """Request a page; whether it came."""
-        return self._get(slot, "/?limit=100", lambda reply: self._check_people(reply, _json_rows)) == CONTINUED
+        return self._get(slot, "/?limit=100", lambda reply: self.check_people(reply, json_rows)) == CONTINUED
 
     def _json(self, slot: Slot) -> None:
-        self._get(slot, "/", lambda reply: self._check_people(reply, _json_rows))
+        self._get(slot, "/", lambda reply: self.check_people(reply, json_rows))
 
     def _ndjson(self, slot: Slot) -> None:
-        self._get(slot, "/?format=ndjson", lambda reply: self._check_people(reply, _ndjson_rows))
+        self._get(slot, "/?format=ndjson", lambda reply: self.check_people(reply, ndjson_rows))
 
     def _csv(self, slot: Slot) -> None:
-        self._get(slot, "/?format=csv", lambda reply: self._check_people(reply, _csv_rows))
+        self._get(slot, "/?format=csv", lambda reply: self.check_people(reply, csv_rows))
 
     def _page(self, slot: Slot) -> None:
         self.page(slot)
@@ -51,7 +53,7 @@ class Reader:
         user_id = self._random.choice(self._user_ids)
 
         def check(reply: Reply) -> str:
-            rows, following = _json_rows(reply.body)
+            rows, following = json_rows(reply.body)
             assert following is None
             assert [row[0] for row in rows] == (
                 [user_id] if rows or user_id in self._model.must_be(reply.began) else []
@@ -110,10 +112,10 @@ class Reader:
                 self._calls.note(f"query-data{path} is wrong: {error} in {reply.body[:300]!r}")
         else:
             outcome = self._calls.error(slot, reply)
-        self._calls.report(slot, began, outcome)
+        self._calls.report(slot, path, began, outcome)
         return outcome
 
-    def _check_people(self, reply: Reply, parse: Callable[[bytes], tuple[list[Row], str | None]]) -> str:
+    def check_people(self, reply: Reply, parse: Parse) -> str:
         """A response with people, as a stream or as a page."""
         rows, following = parse(reply.body)
         user_ids = [row[0] for row in rows]
@@ -131,19 +133,19 @@ class Reader:
             assert not problem, problem
 
 
-def _json_rows(body: bytes) -> tuple[list[Row], str | None]:
+def json_rows(body: bytes) -> tuple[list[Row], str | None]:
     content = json.loads(body)
     return [_row(person) for person in content["result"]], content["next"]
 
 
-def _ndjson_rows(body: bytes) -> tuple[list[Row], str | None]:
+def ndjson_rows(body: bytes) -> tuple[list[Row], str | None]:
     lines = [json.loads(line) for line in body.decode().splitlines()]
     if not lines or "next" not in lines[-1]:
         raise ValueError("the last line is none with next")
     return [_row(person) for person in lines[:-1]], lines[-1]["next"]
 
 
-def _csv_rows(body: bytes) -> tuple[list[Row], str | None]:
+def csv_rows(body: bytes) -> tuple[list[Row], str | None]:
     *lines, last = body.decode("utf-8-sig").splitlines() or [""]
     if not last.startswith(("#end", "#next ")):
         raise ValueError("the last line is neither #end nor #next")

@@ -3,10 +3,12 @@
 import json
 import random
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
-from tests.faults.calls import Call
+from tests.faults import readers
+from tests.faults.calls import Call, Calls, Reply
 from tests.faults.figures import Figures, Injection
 from tests.faults.model import Model
 from tests.faults.trial import SHORT, Trial
@@ -41,7 +43,12 @@ def test_the_model_sees_what_was_lost_kept_or_made_up() -> None:
     model.will_erase("2")
     model.is_erased("2")
     assert len(model.differences(listed, {"1": (ada, None), "2": (alan, None)})) == 1  # came back
-    assert model.erased() == {"2"}
+    assert model.wrong_tombstones(set(), {"1": (ada, None)}) == {"2"}
+    assert model.wrong_tombstones({"2"}, {"1": (ada, None)}) == set()
+    assert model.wrong_tombstones({"2"}, {"2": (alan, None)}) == {"2"}
+    assert model.wrong_tombstones({"2", "3"}, {}) == {"3"}
+    model.will_put("2", "no_row", b"")  # the file that brings them back is rejected
+    assert model.wrong_tombstones({"2"}, {}) == model.wrong_tombstones(set(), {}) == set()
 
 
 def test_the_table_counts_calls_beside_a_fault_by_how_they_ended(tmp_path: Path) -> None:
@@ -74,3 +81,34 @@ def test_a_row_that_was_never_uploaded_is_wrong(
     model.will_put("1", ("Ada", "New", 1), b"x")
     found = model.wrong(user_id, person, None, since)
     assert found.startswith(problem) and bool(found) == bool(problem)
+
+
+PERSON = '{"user_id": "1", "first_name": "Ada", "last_name": "New", "birthts": 1, "img_path": null}'
+
+
+@pytest.mark.parametrize(
+    ("parse", "body"),
+    [
+        (readers.json_rows, f'{{"result": [{PERSON}], "next": null}}'),
+        (readers.ndjson_rows, f'{PERSON}\n{{"next": null}}\n'),
+        (readers.csv_rows, "\ufeffuser_id,first_name,last_name,birthts,img_path\n1,Ada,New,1,\n#end\n"),
+    ],
+)
+def test_a_reader_sees_wherever_a_response_is_cut(parse: readers.Parse, body: str) -> None:
+    (row,), following = parse(body.encode())
+    assert (row[0], following) == ("1", None)
+    for length in range(len(body.strip())):
+        with pytest.raises(ValueError):
+            parse(body[:length].encode())
+
+
+def test_a_reader_sees_that_somebody_is_missing_in_what_looks_complete() -> None:
+    model, calls = Model(["1", "2"], "src"), Calls()
+    for user_id in ("1", "2"):
+        model.will_put(user_id, ("Ada", "New", 1), b"x")
+    model.settle(dict.fromkeys(("1", "2"), (("Ada", "New", 1), None)))
+    reader = readers.Reader(model, calls, [], random.Random(1))
+    reply = Reply(200, f'{{"result": [{PERSON}], "next": null}}'.encode(), monotonic())
+    with pytest.raises(AssertionError, match=r"'2'.* are missing"):
+        reader.check_people(reply, readers.json_rows)
+    calls.close()
