@@ -3,6 +3,7 @@
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
+from time import sleep
 
 import pytest
 from query_data.cache import Cache
@@ -55,3 +56,36 @@ def test_an_error_is_not_kept() -> None:
     with pytest.raises(ValueError):
         cache.get("key", fail)
     assert cache.get("key", lambda: 1) == 1
+
+
+class Key:
+    """A key that knows how often it was looked up."""
+
+    lookups = 0
+
+    def __hash__(self) -> int:
+        self.lookups += 1
+        return 1
+
+
+def test_an_error_ends_the_waiting_of_all_who_asked_meanwhile() -> None:
+    cache: Cache[int] = Cache(2)
+    begun, go, key = Event(), Event(), Key()
+
+    def fail() -> int:
+        begun.set()
+        assert go.wait(60)
+        raise ValueError
+
+    with ThreadPoolExecutor(2) as executor:
+        first = executor.submit(cache.get, key, fail)
+        assert begun.wait(60)
+        before = key.lookups
+        second = executor.submit(cache.get, key, lambda: 1)
+        while key.lookups == before:
+            sleep(0.001)
+        go.set()
+        for call in (first, second):
+            with pytest.raises(ValueError):
+                call.result(60)
+    assert cache.get(key, lambda: 2) == 2
