@@ -26,11 +26,7 @@ def main(arguments: list[str]) -> int:
     print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="rollcall-faults-", ignore_cleanup_errors=True) as directory:
         trial = Trial(Path(directory) / "state", options.seed, LONG, options.libfaketime)
-        try:
-            trial.run(options.injections)
-        except KeyboardInterrupt:
-            print("interrupted")  # and what there is until now is shown
-    figures = trial.figures
+        figures = trial.run(options.injections)
     print(f"\n{figures.table(trial.calls.ended)}\n\n{figures.totals}, at rest after {figures.rests} s")
     for kind, reason in figures.skipped.items():
         print(f"not tried: {kind}: {reason}")

@@ -76,19 +76,16 @@ class Rounds:
         self._traffic.fill(self._static, self._put_photo)
         self._rest()
         plan = list(self._plan(injections))
-        try:
-            while plan and not self._calls.problems:
-                size = min(len(plan), self._pace.round)
-                current, plan = plan[:size], plan[size:]
-                self._round(current)
-        finally:
-            self._traffic.stop()
-            self._figures.totals = {
-                "done_runs": self._calls.outcomes("process-data")["done"],
-                "partial_runs": self._calls.outcomes("process-data")["partial"],
-                "calls": len(self._calls.ended),
-                "uploads_and_erasures": self._traffic.uploads,
-            }
+        while plan and not self._calls.problems:
+            size = min(len(plan), self._pace.round)
+            current, plan = plan[:size], plan[size:]
+            self._round(current)
+        self._figures.totals = {
+            "done_runs": self._calls.outcomes("process-data")["done"],
+            "partial_runs": self._calls.outcomes("process-data")["partial"],
+            "calls": len(self._calls.ended),
+            "uploads_and_erasures": self._traffic.uploads,
+        }
 
     def _put_photo(self, user_id: str) -> None:
         body = b"photo " + user_id.encode() * 600
