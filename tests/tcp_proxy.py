@@ -121,9 +121,10 @@ class Proxy:
         try:
             server_reader, server_writer = await asyncio.open_connection(*self._upstream)
         except OSError:
-            _close(writer, reset=True)
-            return
+            return _close(writer, reset=True)
         link = _Link(self, task, (reader, writer), (server_reader, server_writer))
+        if self.fault and self.fault.name == REFUSE:  # it was accepted just before
+            return link.end(reset=True)
         if self.fault and self.fault.name in (CUT, RESET):
             link.allowance = self._random.randrange(_CUT_WITHIN)
         self._links.add(link)
@@ -131,6 +132,7 @@ class Proxy:
             await link.run()
         finally:
             self._links.discard(link)
+        return None
 
     async def passing(self) -> None:
         """Wait until bytes pass."""

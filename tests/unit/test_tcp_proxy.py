@@ -83,11 +83,13 @@ def test_a_connection_that_is_reset_says_so(proxy: Proxy) -> None:
 
 
 def test_connections_are_refused_until_the_fault_ends(proxy: Proxy) -> None:
-    with connect(proxy) as client, proxy.faulty(Fault(REFUSE)):
-        with pytest.raises(ConnectionError):
-            connect(proxy)
-        with pytest.raises(ConnectionResetError):
-            ask(client)
+    with connect(proxy) as client:
+        assert ask(client) == SIZE
+        with proxy.faulty(Fault(REFUSE)):
+            with pytest.raises(ConnectionError):
+                connect(proxy)
+            with pytest.raises(ConnectionError):
+                ask(client)
     with connect(proxy) as client:
         assert ask(client) == SIZE
 
