@@ -6,13 +6,14 @@ import shutil
 import signal
 import subprocess
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import minio.error
 import pytest
+import urllib3
 import yaml
 from minio import Minio
 
@@ -21,6 +22,7 @@ from infra.local.ports import LOOPBACK, free_ports
 from infra.local.seaweedfs import s3_client, write_identities
 from tests.postgres import MIGRATIONS, NAMES, SETUP, client_environment, run
 from tests.stack import ROOT, Stack
+from tests.stranger import connection, speaks_grpc
 
 KUBERNETES = ROOT / "infra/kubernetes"
 
@@ -104,22 +106,37 @@ def test_a_backup_comes_back(roll: Stack, tmp_path: Path) -> None:
     assert roll.process()["added"] == 1
 
 
+def seaweedfs_of_kubernetes() -> tuple[list[str], dict[str, str]]:
+    """Its arguments and environment."""
+    server = container("seaweedfs/server.yaml", "StatefulSet", "seaweedfs")
+    return server["args"], {one["name"]: one["value"] for one in server["env"]}
+
+
+def seaweedfs_of_faasd() -> tuple[list[str], dict[str, str]]:
+    compose = ROOT / "infra/faasd/docker-compose.rollcall.yaml"
+    service = yaml.safe_load(compose.read_text(encoding="utf-8"))["services"]["s3"]
+    return service["command"][1:], dict(one.split("=", 1) for one in service["environment"])
+
+
 @contextmanager
-def weed(directory: Path, identities: Path) -> Iterator[str]:
-    """SeaweedFS as the manifest has it, but on free ports of loopback alone; gives S3's address."""
+def weed(directory: Path, identities: Path, deployment: tuple[list[str], dict[str, str]]) -> Iterator[tuple[str, int]]:
+    """SeaweedFS as a deployment has it, but on free ports of loopback alone; gives S3's address and gRPC port."""
+    arguments, environment = deployment
     names = ("s3", "master", "volume", "filer")
     ports = free_ports(2 * len(names))
     own = [f"-{name}.port{kind}={ports.pop()}" for name in names for kind in (".grpc", "")]
-    server = container("seaweedfs/server.yaml", "StatefulSet", "seaweedfs")
     given = [
         word.replace("=/data", f"={directory}").replace("=/run/secrets/seaweedfs.json", f"={identities}")
-        for word in server["args"]
+        for word in arguments
     ]
     program = Path(sysconfig.get_path("scripts")) / "weed"
     command = [str(program), *given, f"-s3.ip.bind={LOOPBACK}", *own]
-    with subprocess.Popen(command, cwd=directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        command, cwd=directory, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
         try:
-            yield f"{LOOPBACK}:{own[1].rpartition('=')[2]}"
+            grpc, s3 = (word.rpartition("=")[2] for word in own[:2])
+            yield f"{LOOPBACK}:{s3}", int(grpc)
         finally:
             process.send_signal(signal.SIGKILL)  # kindly, it takes 20 seconds
             process.wait()
@@ -144,7 +161,7 @@ def test_seaweedfs_has_its_buckets_and_keeps_them_apart(tmp_path: Path) -> None:
     identities = write_identities(credentials)
     job = container("seaweedfs/buckets.yaml", "CronJob", "buckets")
     command = script(job, **{"run/secrets": tmp_path / "secrets"})
-    with weed(tmp_path / "data", identities) as endpoint:
+    with weed(tmp_path / "data", identities, seaweedfs_of_kubernetes()) as (endpoint, _):
         environment = {"PATH": os.environ["PATH"], "S3": f"http://{endpoint}"}
         for _ in range(2):
             run(command, environment)
@@ -166,3 +183,16 @@ def test_seaweedfs_has_its_buckets_and_keeps_them_apart(tmp_path: Path) -> None:
         assert refused(query, "res", "output.csv")
         with pytest.raises(minio.error.S3Error, match="AccessDenied"):
             process.fput_object(bucket_name="src", object_name="1.csv", file_path=__file__)
+
+
+@pytest.mark.parametrize("deployment", [seaweedfs_of_kubernetes, seaweedfs_of_faasd])
+def test_nobody_gives_themselves_an_identity_at_seaweedfs(
+    tmp_path: Path, deployment: Callable[[], tuple[list[str], dict[str, str]]]
+) -> None:
+    """Its gRPC port takes identities and policies from whoever gets a connection."""
+    credentials = Credentials(tmp_path)
+    with weed(tmp_path, write_identities(credentials), deployment()) as (endpoint, grpc_port):
+        patiently = urllib3.Retry(total=60, backoff_factor=0.1, backoff_max=1, status_forcelist=[503])
+        assert urllib3.request("GET", f"http://{endpoint}/healthz", retries=patiently).status == 200
+        with connection(grpc_port, None):
+            assert not speaks_grpc(grpc_port)
