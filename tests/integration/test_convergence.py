@@ -37,7 +37,6 @@ user_ids = st.sampled_from(USERS)
 some_users = st.lists(user_ids, min_size=1, max_size=3, unique=True)
 erased_ids = st.sampled_from(USERS[:2])  # few, who come back and are erased again
 erased_users = st.lists(erased_ids, min_size=1, unique=True)
-lost = st.lists(st.tuples(st.sampled_from(("erase", "come back")), erased_ids), min_size=2, max_size=4)
 kinds = st.sampled_from(PHOTOS)
 misnamed = st.sampled_from(MISNAMED)
 unrelated = st.sampled_from(UNRELATED)
@@ -110,18 +109,17 @@ class Convergence(RuleBasedStateMachine):
         assert set(users) <= self._mirrored().keys()
 
     @precondition(lambda self: not self.is_restored)
-    @rule(number=replica_numbers, lost=lost)
-    def restore(self, number: int, lost: list[tuple[str, str]]) -> None:
-        """The database is lost with what happened since it was dumped, once in a history."""
+    @rule(number=replica_numbers, before=erased_users, back=erased_users, after=erased_users)
+    def restore(self, number: int, before: list[str], back: list[str], after: list[str]) -> None:
+        """The database is lost, once in a history: who came back and who was erased since it was dumped."""
+        self.erase(number, before)
         self.run(number)
         dumped = {user: set(states) for user, states in self.bucket.possible.items()}
         dump(self.stack.settings, self.directory / "dump")
-        for name, user in lost:
-            if name == "erase":
-                self.erase(number, [user])
-            else:
-                self.bucket.put_newer(user)
-                self.run_for_users(number, [user])
+        for user in back:
+            self.bucket.put_newer(user)
+        self.run(number)
+        self.erase(number, after)
         restore(self.stack.settings, self.directory / "dump")
         self.bucket.is_restored(dumped, self._mirrored())
         self.is_restored = True
