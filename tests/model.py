@@ -136,7 +136,7 @@ class SourceBucket:
         for user in USERS:
             self.possible[user] |= {self._seen(user, state) for state in self.possible[user]}
             if user in erased:
-                self.possible[user].add(self._tombstone(user))
+                self.possible[user] |= {self._tombstone(user, state) for state in self.possible[user]}
 
     def is_seen(self, users: Collection[str]) -> None:
         """A run that overlapped with nothing has read these users. Who is not born yet may have been rejected."""
@@ -153,7 +153,7 @@ class SourceBucket:
     def is_erased(self, users: Collection[str]) -> None:
         """These users were erased, and nothing overlapped with that."""
         for user in users:
-            self.possible[user] = {self._tombstone(user)}
+            self.possible[user] = {self._tombstone(user, state) for state in self.possible[user]}
 
     def is_restored(self, possible: Mapping[str, set[State]], tombstones: Mapping[str, Tombstone]) -> None:
         """The tables are as they were, but for what erased.csv tells of."""
@@ -187,9 +187,11 @@ class SourceBucket:
         is_ingested = version and isinstance(version.content, tuple) and counts(version, state)
         return version.content if version and is_ingested else state  # type: ignore[return-value]
 
-    def _tombstone(self, user: str) -> Tombstone:
-        version = self.current(user)
-        return Tombstone(version.modified if version else None)
+    def _tombstone(self, user: str, state: State) -> Tombstone:
+        """What an erasure makes of a state: it never weakens an earlier one."""
+        version, former = self.current(user), state.modified if isinstance(state, Tombstone) else None
+        times = [time for time in (version and version.modified, former) if time is not None]
+        return Tombstone(max(times, default=None))
 
     def _put_person(self, user: str, person: Person) -> None:
         self._persons[user].append(person)

@@ -34,13 +34,14 @@ with batch as materialized (
     select user_id collate "C" as user_id, erased_at, csv_modified
     from json_to_recordset(:tombstones) as r (user_id text, erased_at timestamptz, csv_modified timestamptz)
 ), known as materialized (
-    select batch.*, users.user_id is not null as has_row,
+    select batch.user_id, batch.erased_at, latest.csv_modified, users.user_id is not null as has_row,
         users.user_id is not null or rejected.object is not null or erased.user_id is not null as is_known,
-        erased.user_id is not null and erased.csv_modified is not distinct from batch.csv_modified as is_erased
+        erased.user_id is not null and erased.csv_modified is not distinct from latest.csv_modified as is_erased
     from batch
     left join users using (user_id)
     left join erased using (user_id)
     left join rejected on rejected.object = batch.user_id || '.csv'
+    cross join lateral (select greatest(batch.csv_modified, erased.csv_modified)) as latest (csv_modified)
 ), changes as materialized (
     select * from known where has_row or not is_erased
 ), number as (

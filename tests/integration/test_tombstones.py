@@ -41,6 +41,17 @@ def test_a_newer_file_brings_the_person_back_also_with_the_same_content(roll: St
     assert roll.bucket.read_rows("erased.csv") == []
 
 
+def test_erasing_again_once_the_file_is_removed_does_not_weaken_the_tombstone(roll: Stack) -> None:
+    """Else an older version of the file, restored in a versioned bucket, would bring the person back."""
+    roll.bucket.put_person("1")
+    roll.process()
+    roll.erase("1")
+    before = roll.sql("select csv_modified, changed from erased")
+    roll.bucket.remove("1.csv")
+    roll.erase("1")
+    assert roll.sql("select csv_modified, changed from erased") == before
+
+
 def test_an_older_file_brings_nobody_back_whatever_its_etag(roll: Stack) -> None:
     """As when a version of a versioned bucket is restored: another content, and not newer."""
     roll.bucket.put_person("1")
