@@ -61,7 +61,7 @@ def test_the_job_sets_up_what_an_older_version_left(roll: Stack) -> None:
     roll.sql("drop table erased")
     roll.sql("delete from outputs where object = 'erased.csv'")
     roll.sql("delete from migrations where name = '0006_erased'")
-    job = container("postgres/schema.yaml", "Job", "schema")
+    job = container("postgres/schema.yaml", "CronJob", "schema")
     done = run(script(job, rollcall=SETUP.parent), login(job, roll))
     assert "applied 0006_erased" in done.stdout
     assert "set the password of rollcall_backup" in done.stdout
