@@ -42,9 +42,15 @@ begin
     execute format('alter database %I owner to rollcall_owner', current_database());
     alter schema public owner to rollcall_owner;
 
-    -- Anyone may make large objects, until a superuser says otherwise.
-    if (select rolsuper from pg_roles where rolname = current_user) then
+    if (select rolsuper from pg_roles where rolname = current_user) then -- what nobody else may say
+        -- Anyone may make large objects until then.
         revoke execute on function lo_creat(int), lo_create(oid), lo_from_bytea(oid, bytea) from public;
+        -- The server's log keeps nobody's data: a statement that failed may have the name that was asked for, and the
+        -- detail of an error a row.
+        foreach name in array array['rollcall_process', 'rollcall_query'] loop
+            execute format('alter role %I set log_min_error_statement = panic', name);
+            execute format('alter role %I set log_error_verbosity = terse', name);
+        end loop;
     end if;
 end
 $$;

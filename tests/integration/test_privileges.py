@@ -1,5 +1,6 @@
 """What each role of the database may do and nothing else, tried with real logins."""
 
+import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -144,6 +145,20 @@ def test_those_that_read_cannot_even_write_what_is_temporary(session: tuple[str,
 def test_those_that_read_are_read_only_from_the_start(roll: Stack, role: str) -> None:
     with connected(login(roll, role)) as connection:
         assert connection.run("show default_transaction_read_only") == [["on"]]
+
+
+@pytest.mark.parametrize("role", ["rollcall_process", "rollcall_query"])
+def test_the_servers_log_has_an_error_without_its_statement_and_detail(roll: Stack, role: str) -> None:
+    """The statement may have a name that was asked for, the detail a row."""
+    log = roll.state / "logs/postgres.log"
+    mark = secrets.token_hex(8)
+    with connected(login(roll, role)) as connection:
+        failing = f"do $$ begin raise 'failed {mark}' using detail = 'Quatermain {mark}'; end $$"
+        assert outcome(connection, failing) == "P0001"
+    roll.wait_until(lambda: f"failed {mark}" in log.read_text(encoding="utf-8"))
+    lines = [line for line in log.read_text(encoding="utf-8").splitlines() if mark in line]
+    assert len(lines) == 1, lines
+    assert "Quatermain" not in lines[0]
 
 
 def test_nobody_is_the_owner_and_the_owner_cannot_log_in(stack: Stack) -> None:
