@@ -1,5 +1,6 @@
 """The gateway: enough of OpenFaaS's API for faas-cli, cron-connector and the functions' callers."""
 
+import hmac
 import json
 import platform
 from collections.abc import Callable, Iterator, Mapping
@@ -24,10 +25,15 @@ _DEPLOYMENT = ("/system/functions", "/system/secrets", "/system/namespace/<name>
 
 
 class Gateway:
-    """What the gateway answers from: the functions, and their logs as `logs`/NAME.log."""
+    """What the gateway answers from: the functions, and their logs as `logs`/NAME.log.
 
-    def __init__(self, functions: Mapping[str, Function], logs: Path, say: Callable[[str], None]) -> None:
-        self._functions, self._logs = functions, logs
+    With `token`, the file of the API token, its own API requires that, in the place of OpenFaaS's password.
+    """
+
+    def __init__(
+        self, functions: Mapping[str, Function], logs: Path, say: Callable[[str], None], token: Path | None = None
+    ) -> None:
+        self._functions, self._logs, self._token = functions, logs, token
         self._proxy = Proxy(say)
         workers = max(len(function.replicas) for function in functions.values())
         self._queue = AsyncQueue(self._proxy, workers, say)
@@ -46,10 +52,22 @@ class Gateway:
         app.get("/healthz")(_healthz)
         for rule in _DEPLOYMENT:
             app.route(rule, methods=["POST", "PUT", "DELETE"])(_deploy)
+        app.before_request(self._require_token)
         app.register_error_handler(GatewayError, _render_error)
         app.register_error_handler(WatchdogError, _render_watchdog_error)
         app.register_error_handler(HTTPException, _failed)
         return app
+
+    def _require_token(self) -> None:
+        """The functions ask for it themselves; settings and logs are the gateway's to keep."""
+        if self._token is None or not request.path.startswith("/system/"):
+            return
+        token, given = self._token.read_text(encoding="utf-8").strip(), request.authorization
+        said = (given.token or given.password or "") if given else ""
+        if not token or not hmac.compare_digest(said.encode(), token.encode()):
+            challenge = {"WWW-Authenticate": 'Basic realm="Rollcall", Bearer'}
+            message = "the API token is needed: as Bearer, or as Basic's password (faas-cli login)"
+            raise GatewayError(401, "unauthorized", message, challenge)
 
     def _invoke(self, name: str, path: str = "") -> Response:  # noqa: ARG002 - passed on as it came
         body = request.stream if request.content_length else None

@@ -131,8 +131,9 @@ class Supervisor:
 
     def _serve(self, started: ExitStack, reserved: socket.socket) -> None:
         logging.getLogger("waitress").setLevel(logging.CRITICAL)  # the proxy says itself what it cuts
+        token = self._operator().get("api_token_file")
         server = create_server(
-            Gateway(self._functions, self._state.logs, self._say).application(),
+            Gateway(self._functions, self._state.logs, self._say, Path(token) if token else None).application(),
             sockets=[reserved],
             threads=MAX_CALLS,
             connection_limit=2000,

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import urllib3
 
 from tests.stack import Stack, running
 
@@ -22,6 +23,22 @@ def test_with_auth_token_the_local_stack_makes_one(tmp_path: Path, monkeypatch: 
         assert stack.request("GET", "/function/query-data", Authorization="").status == 401
         assert stack.process()["status"] == "done"
         assert stack.request("GET", "/function/query-data").status == 200
+
+
+def test_the_gateways_settings_and_logs_require_the_token_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have user_ids, addresses and paths; OpenFaaS's password guards them in a deployment."""
+    monkeypatch.setenv("AUTH", "token")
+    with running(tmp_path / "state") as stack:
+        basic = urllib3.make_headers(basic_auth=f"admin:{stack.settings['api_token']}")["authorization"]
+        paths = ["/system/functions", "/system/function/process-data", "/system/info", "/system/logs?name=process-data"]
+        for path in (*paths, "/%73ystem/functions", "/system/secrets", "/system/nothing"):
+            for wrong in ("", "Bearer", "Bearer wrong", "Basic Og==", "Basic"):
+                response = stack.request("GET", path, Authorization=wrong)
+                assert (response.status, response.json()["error"]["code"]) == (401, "unauthorized"), (path, wrong)
+        for path in paths:
+            assert stack.request("GET", path).status == 200
+            assert stack.request("GET", path, Authorization=basic).status == 200
+        assert stack.request("GET", "/healthz", Authorization="").status == 200
 
 
 def test_process_data_requires_the_token_and_passes_it_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
