@@ -115,8 +115,8 @@ class Calls:
             self.ended.append(Call(slot.function, began, ended, seconds, outcome))
         if seconds > LIMIT + _PROCESSES * lag:
             self.note(f"{slot.function}{path} took {seconds:.1f} s, over {LIMIT} s; threads were {lag:.1f} s late")
-        if outcome == NO_RESPONSE and not slot.is_down_within(began, ended):
-            self.note(f"{slot.function}{path} gave no response although it was not killed")
+        if outcome == NO_RESPONSE and not slot.may_hang_up_within(began, ended):
+            self.note(f"{slot.function}{path} gave no response although nothing had happened to it")
 
     def error(self, slot: Slot, reply: Reply | None) -> str:
         """The outcome of a call that is not 200. An error that is not documented is a problem."""

@@ -6,13 +6,18 @@ Debian's libfaketime 0.9.10 breaks Python's time.sleep. The one that PyPI's pack
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 
 
 class Clock:
-    """The clock of the processes that are started with its `environment`. `offset` is a file of its own."""
+    """The clock of the processes that are started with its `environment`. `offset` is a file of its own.
+
+    `jumps` are the times, by the monotonic clock, at which it jumped.
+    """
 
     def __init__(self, library: Path, offset: Path) -> None:
         self._offset = offset
+        self.jumps: list[float] = []
         self.environment = {
             "LD_PRELOAD": str(library),
             "FAKETIME_TIMESTAMP_FILE": str(offset),
@@ -35,3 +40,4 @@ class Clock:
         partial = self._offset.with_suffix(".partial")
         partial.write_text(f"{seconds:+d}", encoding="ascii")
         partial.replace(self._offset)
+        self.jumps.append(monotonic())

@@ -96,8 +96,10 @@ class Slot:
         """Seconds for which it was stopped in that time."""
         return sum(max(0.0, min(end, until) - max(begin, since)) for since, until in self.stops)
 
-    def is_down_within(self, begin: float, end: float) -> bool:
-        return any(since <= end and begin <= until for since, until in self.downs)
+    def may_hang_up_within(self, begin: float, end: float) -> bool:
+        """Whether it was killed, or its clock jumped: waitress then may take a new connection for one that was idle."""
+        is_down = any(since <= end and begin <= until for since, until in self.downs)
+        return is_down or any(begin <= jump <= end for jump in (self.clock.jumps if self.clock else ()))
 
     def close(self) -> None:
         self._exits.close()
