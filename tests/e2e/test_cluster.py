@@ -67,7 +67,7 @@ def test_an_overlay_is_applied_strictly_and_again(cluster: Shell, overlay: str) 
     )
 
 
-@pytest.mark.parametrize(("old", "new"), itertools.permutations(NAMES, 2))
+@pytest.mark.parametrize(("old", "new"), list(itertools.permutations(NAMES, 2)))
 def test_a_switch_leaves_nothing_of_the_other_overlay_but_data(cluster: Shell, old: str, new: str) -> None:
     apply(cluster, old)
     assert rendered(cluster, old) <= there()
