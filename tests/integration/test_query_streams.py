@@ -32,7 +32,7 @@ def test_sigterm_lets_a_stream_end_and_serves_what_the_watchdog_still_sends(roll
         body = stream.read(1000)
         for _ in range(3):  # faasd signals all processes, and the watchdog passes its own on
             replica.process.send_signal(signal.SIGTERM)
-            time.sleep(0.3)
+            time.sleep(0.6)
             assert replica.request("GET", "/healthz").status == 200
         body += stream.read()
         assert len(json.loads(body)["result"]) == 200_000
