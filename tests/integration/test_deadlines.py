@@ -1,13 +1,14 @@
 """Deadlines: every run makes progress, keeps what it did, and waits for nothing any longer."""
 
 import threading
+import time
 from typing import Any
 
 import pytest
 from process_data.deadline import Deadline
 from process_data.runs import Trigger
 from process_data.shared.storage.errors import Unavailable
-from process_data.shared.storage.objects import ListingPage, Object, Objects
+from process_data.shared.storage.objects import MAX_PAGE, ListingPage, Object, Objects
 
 from tests.proxy import counting
 from tests.rows import rows
@@ -141,6 +142,25 @@ def test_no_batch_is_begun_after_the_deadline(roll: Stack) -> None:
     assert 0 < summary["added"] < len(people)
 
 
+@pytest.mark.parametrize(("seconds", "run_deadline", "attempts"), [(0.0, "60", 3), (1.1, "2", 1)])
+def test_a_run_that_fails_is_tried_again_only_in_the_first_half_of_its_time(
+    roll: Stack, seconds: float, run_deadline: str, attempts: int
+) -> None:
+    listed: list[str] = []
+
+    class Unlistable(Objects):
+        def list_page(self, bucket: str, *, limit: int = MAX_PAGE, **_named: Any) -> ListingPage:
+            if limit > 1:  # no check of whether S3 is there
+                listed.append(bucket)
+                time.sleep(seconds)
+            raise Unavailable("s3", "S3 answered 500 for the listing")
+
+    with application(roll, Unlistable, run_deadline=run_deadline) as made, pytest.raises(Unavailable, match="500"):
+        run(made)
+    assert len(listed) == attempts
+    assert roll.sql("select status from runs") == [["failed"]]
+
+
 def test_a_deadline_is_over_when_its_time_is_or_when_it_is_told_to_stop() -> None:
     stopping = threading.Event()
     deadline = Deadline(60, stopping)
@@ -154,4 +174,4 @@ def test_a_deadline_is_over_when_its_time_is_or_when_it_is_told_to_stop() -> Non
     assert (deadline.expired, deadline.remaining_with(5)) == (True, 0)
     short = Deadline(0.01, threading.Event())
     short.sleep(60)
-    assert (short.expired, short.elapsed_fraction >= 1) == (True, True)
+    assert (short.expired, short.elapsed_fraction >= 1, short.elapsed < 30) == (True, True, True)
