@@ -46,6 +46,23 @@ def test_what_runs_change_has_an_etag(roll: Stack, path: str) -> None:
     assert get(roll, path, If_None_Match=etag).status == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "accept"), [("/runs", "*/*"), ("/runs", "text/html"), ("/stats", "*/*"), ("/", "text/html")]
+)
+def test_a_run_is_shown_from_its_start_and_again_at_its_end(roll: Stack, path: str, accept: str) -> None:
+    """Also one that changes nothing else."""
+    roll.process()
+    etags = [get(roll, path, Accept=accept).headers["ETag"]]
+    for change in (
+        "insert into runs (trigger, scope, status) values ('cron', 'bucket', 'running')",
+        "update runs set status = 'done', finished_at = now() where finished_at is null",
+    ):
+        roll.sql(change)
+        response = get(roll, path, Accept=accept, If_None_Match=", ".join(etags))
+        assert response.status == 200
+        etags.append(response.headers["ETag"])
+
+
 def everything(roll: Stack, path: str, limit: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     url: str | None = f"?limit={limit}"
