@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from flask import Response
-from query_data import handler
+from query_data import endpoints, handler
 from query_data.age import MARCH_DATE, age, age_sql
 from query_data.shared.storage.errors import SettingError, Unavailable
 from query_data.shared.storage.records import Connection
@@ -320,6 +321,24 @@ def test_a_database_without_tables_is_a_503_that_says_what_to_do(call: Call, pat
     status, code, message = error_of(call(path, postgres_database="postgres"))
     assert (status, code) == (503, "schema_missing")
     assert "infra/postgres/setup.sh" in message
+
+
+@pytest.mark.parametrize(
+    "path", ["/?", "/?format=csv&", "/?limit=5&", "/?limit=5&count=1&sort=birthdate&", "/?format=html&", "/stats?"]
+)
+def test_at_midnight_every_answer_that_depends_on_the_date_changes(
+    roll: Stack, call: Call, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    add(roll, "1", born=date(1990, 6, 15))
+    answers = []
+    for today in (date(2020, 6, 14), date(2020, 6, 15)):
+        monkeypatch.setattr(endpoints, "_today", partial(date, today.year, today.month, today.day))
+        response = call(f"{path}min_age=30")
+        answers.append((response.headers["ETag"], response.headers.get("X-Total-Count"), response.get_data()))
+    (etag, count, body), (next_etag, next_count, next_body) = answers
+    assert etag != next_etag
+    assert body != next_body
+    assert (count, next_count) in ((None, None), ("0", "1"))
 
 
 def test_a_bad_setting_is_named(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
