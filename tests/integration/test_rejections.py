@@ -87,8 +87,9 @@ def test_a_rejected_file_that_is_unchanged_is_not_fetched_again(roll: Stack) -> 
         assert asked["GET"] == 1
         assert roll.sql("select *, xmin::text from rejected") == before
         roll.bucket.put("1.csv", b"\n")
-        assert run(made)["rejected"] == 2
-        assert asked["GET"] == 2
+        for _ in range(2):  # the other content is as known then as the first one was
+            assert run(made)["rejected"] == 2
+            assert asked["GET"] == 2
 
 
 def test_a_birth_in_the_future_is_accepted_once_its_moment_has_come_and_not_fetched_before(roll: Stack) -> None:
