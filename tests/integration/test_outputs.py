@@ -1,11 +1,14 @@
 """The objects in the result bucket: what they contain, and that they are there."""
 
 import io
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
+from process_data.shared.storage.objects import Objects
 from process_data.shared.storage.records import Connection
 from process_data.shared.storage.settings import RecordsSettings, load
 
+from tests.integration.test_query_pages import add, changed
 from tests.runs import application, run
 from tests.stack import Stack
 
@@ -54,6 +57,34 @@ def test_a_spreadsheet_runs_nothing_in_the_mirror_of_rejections(roll: Stack) -> 
         guard = "'" if text in formulas else ""
         row = mirrored[f"{number:02}"]
         assert (row["object"], row["message"]) == (f"{guard}{text}{number:02}", f"{guard}{text}")
+
+
+class Beside(Objects):
+    """S3 beside which a user is stored while output.csv is written."""
+
+    store: Callable[[], object]
+
+    def put(self, bucket: str, key: str, chunks: Iterable[bytes], *, content_type: str) -> str:
+        if key == "output.csv":
+            chunks = self._stored_meanwhile(iter(chunks))
+        return super().put(bucket, key, chunks, content_type=content_type)
+
+    def _stored_meanwhile(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        yield next(chunks)
+        self.store()
+        yield from chunks
+
+
+def test_an_output_shows_one_moment_and_what_came_meanwhile_is_in_the_next_one(roll: Stack) -> None:
+    roll.bucket.put_person("1")
+    with application(roll, Beside) as made:
+        assert isinstance(made.objects, Beside)
+        made.objects.store = lambda: (add(roll, "2"), changed(roll))
+        written = run(made, objects=["1.csv"])["output"]
+    assert (written["rows"], written["written"]) == (1, True)
+    assert [row["user_id"] for row in roll.bucket.read_rows("output.csv")] == ["1"]
+    assert roll.process()["output"]["written"]
+    assert [row["user_id"] for row in roll.bucket.read_rows("output.csv")] == ["1", "2"]
 
 
 @pytest.mark.parametrize("lost", ["removed", "replaced"])
