@@ -20,11 +20,11 @@ def test_a_value_is_computed_once_for_each_key() -> None:
 
         return cache.get(key, compute)
 
-    assert [get(1), get(2), get(1), get(2)] == [10, 20, 10, 20]
+    assert [get(1), get(2), get(2), get(1)] == [10, 20, 20, 10]
     assert computed == {1: 1, 2: 1}
     get(3)  # the one that was asked for least recently makes room
-    assert [get(2), get(1)] == [20, 10]
-    assert computed == {1: 2, 2: 1, 3: 1}
+    assert [get(1), get(2)] == [10, 20]
+    assert computed == {1: 1, 2: 2, 3: 1}
 
 
 def test_whoever_asks_meanwhile_waits_for_the_same_value_and_others_do_not() -> None:
