@@ -14,6 +14,9 @@ ROOT = Path(__file__).resolve().parents[1]
 DIRECTORIES = ("functions/process-data", "functions/query-data", "infra/local", "tests", "tests/fuzz")
 """Those of the requirements; each keeps to the versions of the ones before it."""
 
+APART = ("tests/benchmarks/peers",)
+"""Those of environments that have nothing to do with the others."""
+
 _COMPILE = [
     "-m", "uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11",
     "--fork-strategy", "fewest", "--generate-hashes", "--no-emit-index-url", "--no-emit-find-links",
@@ -31,12 +34,13 @@ def prepared(arguments: list[str]) -> int:
 
 def write_locks(arguments: list[str]) -> int:
     constraints: list[str] = []
-    for directory in DIRECTORIES:
+    for directory in (*APART, *DIRECTORIES):
         lock = f"{directory}/requirements.txt"
         words = [f"{directory}/requirements.in", "--output-file", lock, *constraints, *arguments]
         if status := subprocess.call([sys.executable, *_COMPILE, *words], cwd=ROOT, stdout=subprocess.DEVNULL):
             return status
-        constraints += ["--constraint", lock]
+        if directory not in APART:
+            constraints += ["--constraint", lock]
     return 0
 
 

@@ -8,7 +8,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.lock import DIRECTORIES
+from tests.lock import APART, DIRECTORIES
 from tests.stack import ROOT
 
 INSTALLED = [directory for directory in DIRECTORIES if directory != "tests/fuzz"]
@@ -53,7 +53,7 @@ def dependencies(requirement: Requirement) -> list[Requirement]:
     return [one for one in found if one.marker is None or any(one.marker.evaluate({"extra": it}) for it in extras)]
 
 
-@pytest.mark.parametrize("directory", DIRECTORIES)
+@pytest.mark.parametrize("directory", [*DIRECTORIES, *APART])
 def test_a_lock_has_a_version_and_hashes_on_every_line_and_names_no_registry(directory: str) -> None:
     path = ROOT / directory / "requirements.txt"
     for line in lines(path):
