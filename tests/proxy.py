@@ -17,8 +17,13 @@ Intercept = Callable[[str, str], Answer | None]
 
 
 @contextmanager
-def counting(endpoint: str, intercept: Intercept = lambda _kind, _path: None) -> Iterator[tuple[str, Counter[str]]]:
-    """An endpoint that passes everything on to `endpoint`, and the count of LIST, GET, HEAD, PUT, UPLOADS …"""
+def counting(
+    endpoint: str, intercept: Intercept = lambda _kind, _path: None, traffic: Counter[str] | None = None
+) -> Iterator[tuple[str, Counter[str]]]:
+    """An endpoint that passes everything on to `endpoint`, and the count of LIST, GET, HEAD, PUT, UPLOADS …
+
+    `traffic` gets the bytes of all bodies: those that were sent to S3, and those that were received from it.
+    """
     counts: Counter[str] = Counter()
     lock = Lock()
     pool = urllib3.PoolManager(maxsize=64, retries=False, timeout=30)
@@ -32,6 +37,9 @@ def counting(endpoint: str, intercept: Intercept = lambda _kind, _path: None) ->
                 counts[kind] += 1
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             response = intercept(kind, path) or self.pass_on(body)
+            if traffic is not None:
+                with lock:
+                    traffic.update(sent=len(body), received=len(response.body))
             self.send_response(response.status)
             for name, value in response.headers.items():
                 if name.lower() not in ("transfer-encoding", "content-length", "date", "server"):

@@ -32,7 +32,7 @@ _MANY = 15
 def run(requirements: list[Path], arguments: list[str]) -> None:
     """Replace this process by the environment's Python. SystemExit says why when that can't be."""
     _check_platform()
-    python = _environment(requirements) / "bin/python"
+    python = prepare(requirements)
     variables = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     os.execve(python, [str(python), *arguments], variables)  # noqa: S606 - no shell is wanted
 
@@ -51,14 +51,20 @@ def _unsupported(what: str) -> str:
     )
 
 
-def _environment(requirements: list[Path]) -> Path:
-    """The environment's directory, made first if need be. Safe against others at once and a kill half way."""
+def prepare(requirements: list[Path]) -> Path:
+    """The environment's Python, made first if need be. Safe against others at once and a kill half way."""
+    if python := find(requirements):
+        return python
+    with _locked():
+        if not find(requirements):
+            _make(ENVIRONMENTS / _key(requirements), requirements)
+    return ENVIRONMENTS / _key(requirements) / "bin/python"
+
+
+def find(requirements: list[Path]) -> Path | None:
+    """The environment's Python, if it is there."""
     directory = ENVIRONMENTS / _key(requirements)
-    if not (directory / _COMPLETE).exists():
-        with _locked():
-            if not (directory / _COMPLETE).exists():
-                _make(directory, requirements)
-    return directory
+    return directory / "bin/python" if (directory / _COMPLETE).exists() else None
 
 
 def _key(requirements: Iterable[Path]) -> str:

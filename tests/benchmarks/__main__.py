@@ -1,6 +1,8 @@
 """Measure a function against its ceilings.
 
 python3 tests/benchmarks process|query [NAME...] [--rounds N] [--json FILE]
+python3 tests/benchmarks peers [--people N] [--rounds N] [--json FILE]
+python3 tests/benchmarks charts FILE.json...
 """
 
 import os
@@ -8,19 +10,20 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-SUBJECTS = ("process", "query")
+SUBJECTS = {"process": "process", "query": "query", "peers": "peers.compare", "charts": "charts"}
+"""The modules, by what they are called with."""
 
 
 def main(arguments: list[str]) -> None:
     subject, *options = arguments or [""]
     if subject not in SUBJECTS:
-        sys.exit(f"usage: python3 tests/benchmarks {'|'.join(SUBJECTS)} [NAME...] [--rounds N] [--json FILE]")
+        sys.exit(f"usage: python3 tests/benchmarks {'|'.join(SUBJECTS)} [ARGUMENT...]")
     if __package__:
         from tests.packages import assemble_packages
 
         assemble_packages()
         os.environ["SCHEDULE"] = "0 0 29 2 *"  # nothing else runs meanwhile
-        sys.exit(import_module(f"tests.benchmarks.{subject}").main(options))
+        sys.exit(import_module(f"tests.benchmarks.{SUBJECTS[subject]}").main(options))
     else:
         root = Path(__file__).resolve().parents[2]
         requirements = [root / "infra/local/requirements.txt", root / "tests/requirements.txt"]

@@ -10,10 +10,14 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import urllib3
+
 from tests.postgres import client_environment
+from tests.stack import ROOT
 
 SERVER = "server"
 SIMULATOR = "simulator"
@@ -115,6 +119,28 @@ def alternate(
     return Samples(first, unit), Samples(second, unit)
 
 
+def request_time(url: str, requests: int) -> float:
+    """Seconds for a GET by a client that keeps its connection: the median of so many."""
+    with urllib3.PoolManager() as pool:
+
+        def get() -> None:
+            assert pool.request("GET", url).status == 200
+
+        return statistics.median(seconds(get) for _ in range(requests))
+
+
+def machine() -> dict[str, Any]:
+    """Where, when and of what it was measured."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    return {
+        "cpus": os.cpu_count(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "commit": commit.stdout.strip(),
+    }
+
+
 class Psql:
     """The wheel's psql, with a function's settings for PostgreSQL."""
 
@@ -151,12 +177,11 @@ def print_rows(rows: Rows, options: argparse.Namespace, subject: object) -> int:
     """Measure what was asked for on the subject; returns 0 when all goals are reached, else 1."""
     print(f"{LEGEND}\n\n{HEADER}", flush=True)
     measured: list[Row] = []
-    machine = {"cpus": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()}
     for name in options.names or rows:
         for row in rows[name](subject, **({"rounds": options.rounds} if options.rounds else {})):
             measured.append(row)
             print(row, flush=True)
         if options.json:
-            document = {"machine": machine, "rows": [row.to_json() for row in measured]}
+            document = {"machine": machine(), "rows": [row.to_json() for row in measured]}
             options.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     return int(not all(row.is_reached for row in measured))

@@ -5,7 +5,6 @@
 A rate is that of one client, which keeps its connection.
 """
 
-import statistics
 import subprocess
 import tempfile
 import time
@@ -17,10 +16,8 @@ from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 
-import urllib3
-
 from tests.benchmarks import measure
-from tests.benchmarks.measure import NO_S3, Psql, Row, Samples, alternate, seconds
+from tests.benchmarks.measure import NO_S3, Psql, Row, Samples, alternate, request_time, seconds
 from tests.memory import MEBIBYTE
 from tests.million import MILLION, fill
 from tests.replica import Replica, first_answer, query_replica, replica
@@ -49,20 +46,11 @@ class Subject:
 
     def request_time(self, path: str) -> float:
         """Seconds for a request, the median of many."""
-        return _request_time(f"{self.function.url}{path}")
+        return request_time(f"{self.function.url}{path}", REQUESTS)
 
     def rate(self, path: str) -> float:
         """Requests a second."""
         return 1 / self.request_time(path)
-
-
-def _request_time(url: str) -> float:
-    with urllib3.PoolManager() as pool:
-
-        def get() -> None:
-            assert pool.request("GET", url).status == 200
-
-        return statistics.median(seconds(get) for _ in range(REQUESTS))
 
 
 def stream(subject: Subject, rounds: int = 5) -> list[Row]:
@@ -84,7 +72,7 @@ def page(subject: Subject, rounds: int = 5) -> list[Row]:
     psql = Psql(subject.stack.query_settings)
 
     def ceiling() -> float:
-        return 1000 * _request_time(subject.bare.url) + psql.milliseconds(plain, REQUESTS)
+        return 1000 * request_time(subject.bare.url, REQUESTS) + psql.milliseconds(plain, REQUESTS)
 
     own, both = alternate(rounds, lambda: 1000 * subject.request_time(f"/?{PAGE}"), ceiling, "ms")
     return [Row("page", "page of 100: request / bare request + psql's time for it", NO_S3, own, both, 1.5)]

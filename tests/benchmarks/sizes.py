@@ -1,14 +1,12 @@
 """The cost of a run against the size of the bucket: wall-clock and CPU seconds, and the exponent of their growth."""
 
 import math
-import os
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
+from tests.benchmarks.cpu import postgres_cpu
 from tests.benchmarks.fixtures import application, reset, run_whole, simulated
 from tests.benchmarks.measure import SIMULATOR, Row, Samples
 from tests.stack import Stack
@@ -84,28 +82,8 @@ def _print(work: str, costs: dict[int, list[Cost]]) -> None:
 
 
 def _cost(stack: Stack, work: Callable[[], None]) -> Cost:
-    postgres, process, wall = _postgres_cpu(stack), time.process_time(), time.perf_counter()
+    postgres, process, wall = postgres_cpu(stack), time.process_time(), time.perf_counter()
     work()
     wall, process = time.perf_counter() - wall, time.process_time() - process
-    after = _postgres_cpu(stack)
+    after = postgres_cpu(stack)
     return Cost(wall, process, None if after is None or postgres is None else after - postgres)
-
-
-def _postgres_cpu(stack: Stack) -> float | None:
-    """CPU seconds of the server and of its sessions, those that ended included."""
-    if sys.platform != "linux":
-        return None
-    server = stack.pid("postgres")
-    ticks = 0
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError:  # it ended meanwhile
-            continue
-        fields = text.rpartition(")")[2].split()  # from the third field on: state, ppid, …
-        is_server = path.parent.name == str(server)
-        if is_server or int(fields[1]) == server:
-            ticks += sum(map(int, fields[11:13]))
-        if is_server:
-            ticks += sum(map(int, fields[13:15]))
-    return ticks / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,169 @@
+"""Draw the main figures of the benchmarks' JSON: a light and a dark SVG of each chart.
+
+python3 tests/benchmarks charts FILE.json... [--directory DIR]
+"""
+
+import argparse
+import json
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+DIRECTORY = Path(__file__).with_name("charts")
+
+WIDTH, LABEL, LINE, BAR, MARGIN = 760, 170, 22, 14, 16
+_VALUE = 130  # pixels beside the longest bar for its text
+
+
+@dataclass(frozen=True)
+class Theme:
+    name: str
+    background: str
+    text: str
+    own: str
+    other: str
+
+
+THEMES = (
+    Theme("light", "#ffffff", "#1f2328", "#0969da", "#818b98"),
+    Theme("dark", "#0d1117", "#f0f6fc", "#4493f8", "#9198a1"),
+)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """`is_own` is for those of Rollcall."""
+
+    label: str
+    value: float
+    text: str
+    is_own: bool = False
+
+
+@dataclass(frozen=True)
+class Group:
+    """Bars with a scale of their own."""
+
+    title: str
+    bars: Sequence[Bar]
+
+
+@dataclass(frozen=True)
+class Chart:
+    name: str
+    title: str
+    source: str
+    groups: Sequence[Group]
+
+    @property
+    def description(self) -> str:
+        """All figures, for who cannot see the bars."""
+        groups = (
+            f"{group.title}: " + ", ".join(f"{bar.label} {bar.text}" for bar in group.bars) for group in self.groups
+        )
+        return ". ".join((*groups, self.source)) + "."
+
+    def draw(self, theme: Theme) -> str:
+        y, drawn = MARGIN + LINE, []
+        drawn.append(_text(MARGIN, y, self.title, theme, "font-size='16' font-weight='bold'"))
+        for group in self.groups:
+            y += 2 * LINE
+            drawn.append(_text(MARGIN, y - 6, group.title, theme, "font-weight='bold'"))
+            scale = (WIDTH - LABEL - _VALUE - 2 * MARGIN) / (max(bar.value for bar in group.bars) or 1)
+            for bar in group.bars:
+                y += LINE
+                drawn += _bar(bar, y, scale, theme)
+        y += 2 * LINE
+        drawn.append(_text(MARGIN, y - 8, self.source, theme, "font-size='11'"))
+        return (
+            f"<svg xmlns='http://www.w3.org/2000/svg' width='{WIDTH}' height='{y + 8}' viewBox='0 0 {WIDTH} {y + 8}' "
+            "role='img' aria-labelledby='title desc' font-family='system-ui, sans-serif' font-size='13'>\n"
+            f"<title id='title'>{escape(self.title)}</title>\n<desc id='desc'>{escape(self.description)}</desc>\n"
+            f"<rect width='100%' height='100%' fill='{theme.background}'/>\n" + "\n".join(drawn) + "\n</svg>\n"
+        )
+
+
+def _text(x: float, y: float, text: str, theme: Theme, attributes: str = "") -> str:
+    return f"<text x='{x:.0f}' y='{y}' fill='{theme.text}' {attributes}>{escape(text)}</text>"
+
+
+def _bar(bar: Bar, y: int, scale: float, theme: Theme) -> list[str]:
+    left, width = MARGIN + LABEL, max(1, scale * bar.value)
+    color = theme.own if bar.is_own else theme.other
+    return [
+        _text(left - 8, y, bar.label, theme, "text-anchor='end'"),
+        f"<rect x='{left}' y='{y - BAR + 2}' width='{width:.1f}' height='{BAR}' rx='2' fill='{color}'/>",
+        _text(left + width + 8, y, bar.text, theme),
+    ]
+
+
+def charts(document: dict[str, Any]) -> list[Chart]:
+    """Those that a document of the benchmarks has the figures of."""
+    machine = document["machine"]
+    source = f"{machine['date']}, commit {machine['commit'][:7]}, {machine['cpus']} CPUs, Python {machine['python']}"
+    if "peers" in document:
+        return [_speed(document["peers"], source), _files(document["peers"], source)]
+    return [_ceilings(document["rows"], source)]
+
+
+def _speed(peers: dict[str, Any], source: str) -> Chart:
+    groups = []
+    for comparison in peers["comparisons"]:
+        medians = {system: statistics.median(values) for system, values in comparison["seconds"].items()}
+        own = medians["Rollcall"]
+        bars = [
+            Bar(system, median, f"{_duration(median)} ({median / own:,.2f} ×)", is_own=system == "Rollcall")
+            for system, median in medians.items()
+        ]
+        groups.append(Group(comparison["work"], bars))
+    return Chart("peers", "Rollcall and its peers: time, less is better", source, groups)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:,.2f} s" if seconds >= 1 else f"{1000 * seconds:,.1f} ms"
+
+
+def _files(peers: dict[str, Any], source: str) -> Chart:
+    groups = []
+    for system, kinds in peers["outcomes"].items():
+        counts = Counter(one["outcome"] for one in kinds["bad"].values())
+        bars = [Bar(outcome, count, str(count), is_own=system == "Rollcall") for outcome, count in counts.most_common()]
+        groups.append(Group(system, bars))
+    number = sum(bar.value for bar in groups[0].bars)
+    return Chart("bad-files", f"What becomes of {number:.0f} bad files", source, groups)
+
+
+def _ceilings(rows: list[dict[str, Any]], source: str) -> Chart:
+    groups = []
+    for title, at_least in (("at least the goal is good", True), ("at most the goal is good", False)):
+        bars = [
+            Bar(row["name"], row["ratio"], f"{row['ratio']:.2f}, goal {row['goal']:g}", is_own=True)
+            for row in rows
+            if row["ceiling"] and row["at_least"] == at_least
+        ]
+        if bars:
+            groups.append(Group(f"Own / ceiling: {title}", bars))
+    return Chart("ceilings", "Rollcall against its ceilings", source, groups)
+
+
+def write(chart: Chart, directory: Path) -> list[Path]:
+    directory.mkdir(parents=True, exist_ok=True)
+    paths = [directory / f"{chart.name}-{theme.name}.svg" for theme in THEMES]
+    for path, theme in zip(paths, THEMES, strict=True):
+        path.write_text(chart.draw(theme), encoding="utf-8")
+    return paths
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="tests/benchmarks charts")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.json", help="what the benchmarks wrote")
+    parser.add_argument("--directory", type=Path, default=DIRECTORY, help="where the SVGs go (%(default)s)")
+    options = parser.parse_args(arguments)
+    for file in options.files:
+        for chart in charts(json.loads(file.read_text(encoding="utf-8"))):
+            print(*write(chart, options.directory), sep="\n")
+    return 0

@@ -1,0 +1,124 @@
+"""Rollcall beside its peers, on the same servers in the same run.
+
+    python3 tests/benchmarks peers [--people N] [--rounds N] [--json FILE]
+
+The peers are installed into an environment of their own. Seconds are medians of the rounds; a ratio is that of a
+peer's to Rollcall's, so that above 1 Rollcall is faster.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from infra.local.environment import prepare
+from tests.benchmarks.fixtures import fill_bucket, reset
+from tests.benchmarks.measure import Samples, machine
+from tests.benchmarks.peers.cost import costs
+from tests.benchmarks.peers.importers import Importer, importers
+from tests.benchmarks.peers.outcomes import Finding, findings, table
+from tests.benchmarks.peers.readers import readers
+from tests.million import fill
+from tests.stack import Stack, running
+
+REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+REQUESTS = 100
+OWN = "Rollcall"
+
+
+@dataclass
+class Comparison:
+    """Seconds by system, one of each round."""
+
+    work: str
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, system: str, value: float) -> None:
+        self.seconds.setdefault(system, []).append(value)
+
+    def __str__(self) -> str:
+        samples = {
+            system: Samples(tuple(1000 * value for value in values), "ms") for system, values in self.seconds.items()
+        }
+        own = samples[OWN].median
+        return "\n".join(
+            f"{self.work:<40} {system:<14} {values!s:>34} {values.median / own:>8.2f}"
+            for system, values in samples.items()
+        )
+
+
+def imports(stack: Stack, systems: Sequence[Importer], people: int, rounds: int) -> list[Comparison]:
+    fill_bucket(stack, people, people // 2)
+    load, rerun = Comparison(f"first load of {people:,} people"), Comparison(f"unchanged re-run of {people:,} people")
+    for _ in range(rounds):
+        for system in systems:
+            system.reset()
+            load.add(system.name, system.run())
+            rerun.add(system.name, system.run())
+            assert len(system.people()) == people, system.name
+    return [load, rerun]
+
+
+def reads(stack: Stack, python: Path, people: int, rounds: int, requests: int = REQUESTS) -> list[Comparison]:
+    reset(stack)
+    fill(stack, people)
+    works = {
+        name: Comparison(f"{work} of {people:,} people")
+        for name, work in (("page", "page of 100"), ("lookup", "one"), ("export", "CSV"))
+    }
+    with readers(stack, python, requests) as systems:
+        for _ in range(rounds):
+            for system in systems:
+                measures: dict[str, Callable[[], float]] = {
+                    "page": system.page,
+                    "lookup": system.lookup,
+                    "export": system.export,
+                }
+                for name, measure in measures.items():
+                    works[name].add(system.name, measure())
+    return list(works.values())
+
+
+def compare(
+    stack: Stack, python: Path, people: int, rounds: int, samples: int | None = None, requests: int = REQUESTS
+) -> dict[str, Any]:
+    """Measure and print everything, of the samples the first so many; return what the JSON has."""
+    found: dict[str, dict[str, dict[str, Finding]]] = {}
+    with importers(stack, python) as systems:
+        comparisons = imports(stack, systems, people, rounds)
+        for system in systems:
+            found[system.name] = {kind: findings(stack, system, kind, samples) for kind in ("good", "bad")}
+    paid = costs(stack, people)
+    comparisons += reads(stack, python, people, rounds, requests)
+    print(f"{'work':<40} {'system':<14} {'time':>34} {'ratio':>8}", *comparisons, sep="\n")
+    print(f"\nFiles of tests/data:\n{table(found)}")
+    print(f"\nPer million objects, from {paid[0].objects:,} of them:", *paid, sep="\n")
+    return {
+        "people": people,
+        "comparisons": [asdict(comparison) for comparison in comparisons],
+        "outcomes": {
+            name: {
+                kind: {sample: asdict(one) for sample, one in by_sample.items()} for kind, by_sample in kinds.items()
+            }
+            for name, kinds in found.items()
+        },
+        "costs": [cost.to_json() for cost in paid],
+    }
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="tests/benchmarks peers")
+    parser.add_argument("--people", type=int, default=2000, help="files to load and rows to ask for (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each (%(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything to a file, too")
+    options = parser.parse_args(arguments)
+    python = prepare([REQUIREMENTS])
+    with tempfile.TemporaryDirectory() as directory, running(Path(directory) / "state") as stack:
+        stack.process()  # makes the tables
+        document = {"machine": machine(), "peers": compare(stack, python, options.people, options.rounds)}
+    if options.json:
+        options.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    return 0

@@ -1,0 +1,84 @@
+"""What a user pays: requests to S3, bytes and CPU seconds of a first load and of an unchanged re-run."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import urllib3
+
+from tests.benchmarks.cpu import postgres_cpu, process_cpu
+from tests.benchmarks.fixtures import NO_DEADLINE, fill_bucket, reset
+from tests.proxy import counting
+from tests.replica import Replica, first_answer, replica
+from tests.stack import Stack
+
+MILLION = 1_000_000
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of a run over `objects` objects. Bytes are those of bodies; CPU is None where the system does not tell."""
+
+    work: str
+    objects: int
+    requests: dict[str, int]
+    sent: int
+    received: int
+    process_cpu: float | None
+    postgres_cpu: float | None
+
+    def __str__(self) -> str:
+        scale = MILLION / self.objects
+        requests = ", ".join(f"{scale * number:,.0f} {kind}" for kind, number in sorted(self.requests.items()))
+        cpu = ", ".join(
+            f"{name} {'?' if value is None else f'{scale * value:,.1f}'} s"
+            for name, value in (("process-data", self.process_cpu), ("PostgreSQL", self.postgres_cpu))
+        )
+        megabytes = f"{scale * self.sent / 1e6:,.1f} MB to S3, {scale * self.received / 1e6:,.1f} MB from it"
+        return f"{self.work}: {requests}; {megabytes}; CPU: {cpu}"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def costs(stack: Stack, people: int) -> list[Cost]:
+    """Of a first load and of a re-run, half of the people with a photo, by a process-data of its own."""
+    photos = people // 2
+    fill_bucket(stack, people, photos)
+    reset(stack)
+    with _counted(stack) as (process, requests, traffic):
+        runs = []
+        for work, count in (("first load", "added"), ("unchanged re-run", "unchanged")):
+            requests.clear()
+            traffic.clear()
+            before = process_cpu(process.process.pid), postgres_cpu(stack)
+            summary = _post(process, "")
+            after = process_cpu(process.process.pid), postgres_cpu(stack)
+            assert summary[count] == people, summary
+            used = [
+                None if end is None or start is None else end - start for start, end in zip(before, after, strict=True)
+            ]
+            runs.append(Cost(work, people + photos, dict(requests), traffic["sent"], traffic["received"], *used))
+    return runs
+
+
+@contextmanager
+def _counted(stack: Stack) -> Iterator[tuple[Replica, Counter[str], Counter[str]]]:
+    """process-data in a process of its own, its requests to S3 by kind, and their bytes."""
+    traffic: Counter[str] = Counter()
+    settings = stack.process_settings | {"run_deadline": NO_DEADLINE}
+    with counting(settings["s3_endpoint"], traffic=traffic) as (endpoint, requests):
+        package = stack.state / "build/process-data"
+        with replica(package, settings | {"s3_endpoint": endpoint}) as process:
+            first_answer(process, "/_/health")
+            _post(process, "?user_id=0")  # connects to both backends
+            yield process, requests, traffic
+
+
+def _post(process: Replica, query: str) -> dict[str, Any]:
+    response = urllib3.request("POST", f"{process.url}/{query}", timeout=3600, retries=False)
+    assert response.status == 200, response.data
+    summary: dict[str, Any] = response.json()
+    return summary

@@ -1,0 +1,86 @@
+"""dlt's filesystem source, merged into PostgreSQL: a program for the peers' environment.
+
+Each line of standard input starts a run: "fresh" forgets what earlier ones did. A line of JSON answers: the run's
+`seconds`, and its `error`, which is null when it did not fail. Credentials are in the environment.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import dlt
+import pandas as pd
+from dlt.sources.credentials import AwsCredentials
+from dlt.sources.filesystem import filesystem
+
+DATASET = "dlt"
+
+SETTINGS: Mapping[str, str] = os.environ
+"""With the names of `infra/local env`."""
+
+
+def files(glob: str) -> Any:
+    """The source's files that are new or were changed since the last run."""
+    credentials = AwsCredentials(
+        aws_access_key_id=SETTINGS["s3_access_key"],
+        aws_secret_access_key=SETTINGS["s3_secret_key"],
+        endpoint_url=f"http://{SETTINGS['s3_endpoint']}",
+        region_name=SETTINGS["s3_region"],
+    )
+    return filesystem(
+        bucket_url=f"s3://{SETTINGS['source_bucket']}",
+        credentials=credentials,
+        file_glob=glob,
+        incremental=dlt.sources.incremental("modification_date"),
+    )
+
+
+def read_people(found: Any) -> Iterator[dict[str, Any]]:
+    for file in found:
+        with file.open() as opened:
+            for row in pd.read_csv(opened, skipinitialspace=True).to_dict(orient="records"):
+                yield {"user_id": file["file_name"].removesuffix(".csv"), **row}
+
+
+def read_photos(found: Any) -> Iterator[dict[str, Any]]:
+    for file in found:
+        name = file["file_name"]
+        yield {"user_id": name.removesuffix(".png"), "img_path": f"{SETTINGS['source_bucket']}/{name}"}
+
+
+def resource(name: str, glob: str, read: Any) -> Any:
+    made = (files(glob) | dlt.transformer(read, name=name)).with_name(name)
+    columns = {"user_id": {"data_type": "text"}}
+    if name == "people":
+        columns |= {"birthts": {"data_type": "bigint"}}
+    return made.apply_hints(primary_key="user_id", write_disposition="merge", columns=columns)
+
+
+def run(mode: str) -> None:
+    password = SETTINGS["postgres_password"]
+    address = "{postgres_host}:{postgres_port}/{postgres_database}".format(**SETTINGS)
+    pipeline = dlt.pipeline(
+        "people",
+        destination=dlt.destinations.postgres(f"postgresql://{SETTINGS['postgres_user']}:{password}@{address}"),
+        dataset_name=DATASET,
+    )
+    if mode == "fresh":
+        pipeline.drop()
+    pipeline.run([resource("people", "*.csv", read_people), resource("photos", "*.png", read_photos)])
+
+
+def main() -> None:
+    for line in sys.stdin:
+        started_at, error = time.perf_counter(), None
+        try:
+            run(line.strip())
+        except Exception as failure:  # noqa: BLE001 - it is what is asked for
+            error = f"{type(failure).__name__}: {failure}"
+        print(json.dumps({"seconds": time.perf_counter() - started_at, "error": error}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

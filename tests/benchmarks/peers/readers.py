@@ -1,0 +1,136 @@
+"""What answers for the same people: query-data, Datasette over a SQLite file of them, and plain psql."""
+
+import socket
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Protocol
+
+import urllib3
+
+from tests.benchmarks.measure import Psql, request_time, seconds
+from tests.replica import query_replica
+from tests.stack import Stack
+
+COLUMNS = "user_id, first_name, last_name, birthts, img_path"
+LOOKUP = "000000007"
+
+
+class Reader(Protocol):
+    """Each method returns seconds: of one page of 100 by birth, of one user, of everyone as CSV."""
+
+    name: str
+
+    def page(self) -> float: ...
+
+    def lookup(self) -> float: ...
+
+    def export(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Http:
+    """A server, and the URLs of a page of 100, of one user and of everyone as CSV; times are medians."""
+
+    name: str
+    page_url: str
+    lookup_url: str
+    export_url: str
+    requests: int
+
+    def page(self) -> float:
+        return request_time(self.page_url, self.requests)
+
+    def lookup(self) -> float:
+        return request_time(self.lookup_url, self.requests)
+
+    def export(self) -> float:
+        command = ["curl", "--silent", "--fail", "--output", "/dev/null", self.export_url]
+        return seconds(lambda: subprocess.run(command, check=True))
+
+
+@dataclass(frozen=True)
+class PlainPsql:
+    """No HTTP: psql's own clock for the same rows, in one session; the export with its start."""
+
+    psql: Psql
+    requests: int
+    name: str = "psql"
+
+    def page(self) -> float:
+        sql = f"select {COLUMNS} from users order by birthts, user_id limit 100"
+        return self.psql.milliseconds(sql, self.requests) / 1000
+
+    def lookup(self) -> float:
+        return self.psql.milliseconds(f"select {COLUMNS} from users where user_id = '{LOOKUP}'", self.requests) / 1000
+
+    def export(self) -> float:
+        sql = f"copy (select {COLUMNS} from users) to stdout (format csv, header);\n"
+        return seconds(lambda: self.psql.run(f"\\o /dev/null\n{sql}"))
+
+
+@contextmanager
+def readers(stack: Stack, python: Path, requests: int) -> Iterator[list[Reader]]:
+    """All of them over the users that are stored; `python` is that of the peers' environment."""
+    with ExitStack() as exits:
+        directory = Path(exits.enter_context(TemporaryDirectory()))
+        function = exits.enter_context(query_replica(stack)).url
+        datasette = exits.enter_context(_datasette(python, _sqlite(stack, directory)))
+        yield [
+            Http(
+                "Rollcall",
+                f"{function}/?limit=100&sort=birthdate",
+                f"{function}/?user_id={LOOKUP}",
+                f"{function}/?format=csv",
+                requests,
+            ),
+            Http(
+                "Datasette",
+                f"{datasette}.json?_shape=array&_size=100&_sort=birthts",
+                f"{datasette}/{LOOKUP}.json?_shape=array",
+                f"{datasette}.csv?_stream=on",
+                requests,
+            ),
+            PlainPsql(Psql(stack.query_settings), requests),
+        ]
+
+
+def _sqlite(stack: Stack, directory: Path) -> Path:
+    path = directory / "people.db"
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(
+            "create table users (user_id text primary key, first_name text, last_name text, birthts int, img_path text)"
+        )
+        database.executemany("insert into users values (?, ?, ?, ?, ?)", stack.sql(f"select {COLUMNS} from users"))
+        database.execute("create index users_birthts on users (birthts, user_id)")
+    return path
+
+
+@contextmanager
+def _datasette(python: Path, database: Path) -> Iterator[str]:
+    """The URL of the table."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    unlimited = ["--setting", "max_csv_mb", "0"]
+    command = [python.with_name("datasette"), "serve", "--port", str(port), *unlimited, "--immutable", database]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            _wait(f"http://127.0.0.1:{port}/-/versions.json", process)
+            yield f"http://127.0.0.1:{port}/people/users"
+        finally:
+            process.terminate()
+
+
+def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        with suppress(urllib3.exceptions.HTTPError):
+            urllib3.request("GET", url, retries=False)
+            return
+        time.sleep(0.05)
+    raise RuntimeError("Datasette does not answer")
