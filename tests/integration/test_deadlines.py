@@ -55,11 +55,14 @@ def test_a_run_that_is_stopped_says_partial_and_keeps_what_it_did(roll: Stack) -
 
 def test_a_run_that_is_stopped_before_anything_came_blames_nobody(roll: Stack) -> None:
     put_people(roll, range(3))
+    [[turn]] = roll.sql("select turn from segments")
     slow = type("Slow", (Slow,), {"page_seconds": 2})
     with application(roll, slow) as made:
         threading.Timer(0.5, made.stopping.set).start()
         summary = run(made)
     assert (summary["status"], summary["listed"], summary["segments"]["remaining"]) == ("partial", 0, 1)
+    [[next_turn]] = roll.sql("select turn from segments")
+    assert next_turn > turn  # others come before it, or one that is never listed would be first for ever
 
 
 @pytest.mark.parametrize(("page_seconds", "get_seconds"), [(60.0, 0.0), (0.0, 60.0)], ids=["pages", "objects"])
@@ -112,6 +115,30 @@ def test_an_export_does_not_wait_for_an_s3_that_fell_silent(roll: Stack) -> None
         released.set()
     assert (summary["status"], summary["added"], summary["output"]["pending"]) == ("partial", 3, True)
     assert roll.process()["output"]["written"]
+
+
+def test_a_run_that_has_no_time_for_a_hint_is_partial(roll: Stack) -> None:
+    """It may be of an event that found the segment held by this run."""
+    roll.bucket.put_person("1")
+    released = threading.Event()
+
+    class Hanging(Objects):
+        def get(self, bucket: str, key: str, *, limit: int) -> Object:
+            roll.sql("insert into hints (object, tick) values ('1.csv', nextval('ticks'))")
+            return super().get(bucket, key, limit=limit)
+
+        def list_page(self, bucket: str, **named: Any) -> ListingPage:
+            if named.get("prefix") == "1.":
+                released.wait(60)
+            return super().list_page(bucket, **named)
+
+    with application(roll, Hanging, run_deadline="1") as made:
+        summary = run(made)
+        released.set()
+    assert (summary["status"], summary["added"], summary["segments"]["remaining"]) == ("partial", 1, 0)
+    assert roll.sql("select object from hints") == [["1.csv"]]
+    assert roll.process()["status"] == "done"
+    assert roll.sql("select count(*) from hints") == [[0]]
 
 
 def test_an_object_that_hangs_holds_up_nobody_behind_it(roll: Stack) -> None:
