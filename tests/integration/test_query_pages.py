@@ -277,7 +277,7 @@ def test_an_etag_holds_until_the_data_the_question_or_the_format_changes(roll: S
         get(roll, query).headers["ETag"] for query in ("?limit=6", "?limit=5&min_age=1", "?limit=5&format=csv", "")
     ]
     assert len({etag, *others}) == 5
-    unchanged = get(roll, "?limit=5", If_None_Match=f'"other", {etag}')
+    unchanged = get(roll, "?limit=5", If_None_Match=f'"other", W/{etag}')  # a proxy compressed it
     assert (unchanged.status, unchanged.body, unchanged.headers["ETag"]) == (304, b"", etag)
     assert (unchanged.headers["Vary"], unchanged.headers["Cache-Control"]) == ("Accept", "private, no-cache")
     changed(roll)

@@ -34,7 +34,7 @@ def authorized(authorization: str | None) -> Any:
 
 
 @pytest.mark.parametrize(
-    "authorization", ["Bearer s3cret", "bearer s3cret", basic("", "s3cret"), basic("anyone", "s3cret")]
+    "authorization", ["Bearer s3cret", "bearer  s3cret", basic("", "s3cret"), basic("anyone", "s3cret")]
 )
 def test_the_token_authorizes(authorization: str) -> None:
     require_access(authorized(authorization), CLOSED)
