@@ -76,10 +76,14 @@ class Beside(Objects):
 
 
 def test_an_output_shows_one_moment_and_what_came_meanwhile_is_in_the_next_one(roll: Stack) -> None:
+    def store() -> None:
+        add(roll, "2")
+        changed(roll)
+
     roll.bucket.put_person("1")
     with application(roll, Beside) as made:
         assert isinstance(made.objects, Beside)
-        made.objects.store = lambda: (add(roll, "2"), changed(roll))
+        made.objects.store = store
         written = run(made, objects=["1.csv"])["output"]
     assert (written["rows"], written["written"]) == (1, True)
     assert [row["user_id"] for row in roll.bucket.read_rows("output.csv")] == ["1"]
