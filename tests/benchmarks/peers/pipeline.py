@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
 import dlt
@@ -38,11 +38,11 @@ def files(glob: str) -> Any:
     )
 
 
-def read_people(found: Any) -> Iterator[dict[str, Any]]:
+def read_people(found: Any) -> Iterator[dict[Hashable, Any]]:
     for file in found:
         with file.open() as opened:
             for row in pd.read_csv(opened, skipinitialspace=True).to_dict(orient="records"):
-                yield {"user_id": file["file_name"].removesuffix(".csv"), **row}
+                yield {**row, "user_id": file["file_name"].removesuffix(".csv")}
 
 
 def read_photos(found: Any) -> Iterator[dict[str, Any]]:

@@ -24,7 +24,8 @@ LOOKUP = "000000007"
 class Reader(Protocol):
     """Each method returns seconds: of one page of 100 by birth, of one user, of everyone as CSV."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def page(self) -> float: ...
 
@@ -117,7 +118,15 @@ def _datasette(python: Path, database: Path) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     unlimited = ["--setting", "max_csv_mb", "0"]
-    command = [python.with_name("datasette"), "serve", "--port", str(port), *unlimited, "--immutable", database]
+    command = [
+        str(python.with_name("datasette")),
+        "serve",
+        "--port",
+        str(port),
+        *unlimited,
+        "--immutable",
+        str(database),
+    ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             _wait(f"http://127.0.0.1:{port}/-/versions.json", process)
