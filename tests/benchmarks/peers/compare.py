@@ -18,7 +18,8 @@ from infra.local.environment import prepare
 from tests.benchmarks.fixtures import fill_bucket, reset
 from tests.benchmarks.measure import Samples, machine
 from tests.benchmarks.peers.cost import costs
-from tests.benchmarks.peers.importers import Importer, importers
+from tests.benchmarks.peers.importer import Importer
+from tests.benchmarks.peers.importers import importers
 from tests.benchmarks.peers.outcomes import Finding, findings, table
 from tests.benchmarks.peers.readers import readers
 from tests.million import fill

@@ -1,14 +1,12 @@
 """What brings the same bucket into the same PostgreSQL: Rollcall, dlt, and a plain service that goes row by row."""
 
-import csv
-import io
 import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Any, Protocol
+from typing import IO
 
 from process_data.application import Application
 from process_data.request import Request
@@ -17,26 +15,9 @@ from process_data.runs import Trigger
 
 from tests.benchmarks import fixtures
 from tests.benchmarks.measure import seconds
-from tests.stack import Stack, connected
-
-Person = tuple[str, str | None, str | None, int | None]
-"""user_id, first_name, last_name, birthts"""
-
-
-class Importer(Protocol):
-    """`run` returns its seconds, or raises what the run failed with."""
-
-    name: str
-
-    def reset(self) -> None:
-        """Be as before the first run; the objects stay."""
-
-    def run(self) -> float: ...
-
-    def people(self) -> list[Person]: ...
-
-    def rejections(self) -> list[str]:
-        """Messages about files that were not taken."""
+from tests.benchmarks.peers.importer import Importer, Person, stored_people
+from tests.benchmarks.peers.row_at_a_time import RowAtATime
+from tests.stack import Stack
 
 
 class Rollcall:
@@ -55,7 +36,7 @@ class Rollcall:
         return elapsed
 
     def people(self) -> list[Person]:
-        return _people(self._stack, "users")
+        return stored_people(self._stack, "users")
 
     def rejections(self) -> list[str]:
         return [message for (message,) in self._stack.sql("select message from rejected")]
@@ -90,85 +71,10 @@ class Dlt:
             "select column_name from information_schema.columns where (table_schema, table_name) = ('dlt', 'people')"
         )
         found = {name for (name,) in self._stack.sql(columns)}
-        return _people(self._stack, "dlt.people", found) if found else []
+        return stored_people(self._stack, "dlt.people", found) if found else []
 
     def rejections(self) -> list[str]:
         return []
-
-
-class RowAtATime:
-    """For each object: read and rewrite the whole output, select the ids, insert or update the row."""
-
-    name = "row at a time"
-    output = "plain_output.csv"
-
-    def __init__(self, stack: Stack) -> None:
-        self._stack, self._bucket = stack, stack.bucket
-
-    def reset(self) -> None:
-        self._stack.sql("drop table if exists plain_people")
-        self._stack.sql(
-            "create table plain_people "
-            "(user_id text primary key, first_name text, last_name text, birthts bigint, img_path text)"
-        )
-        self._bucket.remove(self.output, self._bucket.result)
-
-    def run(self) -> float:
-        return seconds(self._run)
-
-    def _run(self) -> None:
-        objects = list(self._bucket.client.list_objects(bucket_name=self._bucket.source))
-        keys = {str(found.object_name) for found in objects}
-        with connected(self._stack.settings) as connection:
-            for key in sorted(key for key in keys if key.endswith(".csv")):
-                person = self._read(key, keys)
-                stored = {user_id for (user_id,) in connection.run("select user_id from plain_people")}
-                statement = _UPDATE if person["user_id"] in stored else _INSERT
-                connection.run(statement, **person)
-                self._rewrite(person)
-
-    def _read(self, key: str, keys: set[str]) -> dict[str, Any]:
-        response = self._bucket.client.get_object(bucket_name=self._bucket.source, object_name=key)
-        with response:
-            row = next(csv.DictReader(io.StringIO(response.read().decode()), skipinitialspace=True))
-        user_id = key.removesuffix(".csv")
-        photo = f"{user_id}.png"
-        return {
-            "user_id": user_id,
-            "first_name": row["first_name"],
-            "last_name": row["last_name"],
-            "birthts": int(row["birthts"]),
-            "img_path": f"{self._bucket.source}/{photo}" if photo in keys else None,
-        }
-
-    def _rewrite(self, person: dict[str, Any]) -> None:
-        rows: dict[str, dict[str, Any]] = {}
-        if self._exists():
-            rows = {row["user_id"]: row for row in self._bucket.read_rows(self.output)}
-        rows[person["user_id"]] = person
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, person)
-        writer.writeheader()
-        writer.writerows(rows.values())
-        body = text.getvalue().encode()
-        self._bucket.client.put_object(
-            bucket_name=self._bucket.result, object_name=self.output, data=io.BytesIO(body), length=len(body)
-        )
-
-    def _exists(self) -> bool:
-        return any(self._bucket.client.list_objects(bucket_name=self._bucket.result, prefix=self.output))
-
-    def people(self) -> list[Person]:
-        return _people(self._stack, "plain_people")
-
-    def rejections(self) -> list[str]:
-        return []
-
-
-_INSERT = "insert into plain_people values (:user_id, :first_name, :last_name, :birthts, :img_path)"
-_UPDATE = """
-update plain_people set first_name = :first_name, last_name = :last_name, birthts = :birthts, img_path = :img_path
-where user_id = :user_id"""
 
 
 @contextmanager
@@ -194,9 +100,3 @@ def importers(stack: Stack, python: Path) -> Iterator[list[Importer]]:
 def _pipes(process: subprocess.Popen[str]) -> tuple[IO[str], IO[str]]:
     assert process.stdin and process.stdout
     return process.stdin, process.stdout
-
-
-def _people(stack: Stack, table: str, columns: set[str] | None = None) -> list[Person]:
-    names = ("user_id", "first_name", "last_name", "birthts")
-    selected = ", ".join(name if columns is None or name in columns else "null" for name in names)
-    return [(row[0], row[1], row[2], row[3]) for row in stack.sql(f"select {selected} from {table} order by 1")]

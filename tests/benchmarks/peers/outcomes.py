@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tests.benchmarks.peers.importers import Importer
+from tests.benchmarks.peers.importer import Importer
 from tests.samples import Sample, samples
 from tests.stack import Stack
 
