@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape
 DIRECTORY = Path(__file__).with_name("charts")
 
 WIDTH, LABEL, LINE, BAR, MARGIN = 760, 170, 22, 14, 16
-_VALUE = 130  # pixels beside the longest bar for its text
+_VALUE = 170  # pixels beside the longest bar for its text
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def reads(stack: Stack, python: Path, people: int, rounds: int, requests: int = 
     fill(stack, people)
     works = {
         name: Comparison(f"{work} of {people:,} people")
-        for name, work in (("page", "page of 100"), ("lookup", "one"), ("export", "CSV"))
+        for name, work in (("page", "page of 100"), ("lookup", "lookup"), ("export", "export as CSV"))
     }
     with readers(stack, python, requests) as systems:
         for _ in range(rounds):
@@ -112,7 +112,7 @@ def compare(
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="tests/benchmarks peers")
-    parser.add_argument("--people", type=int, default=2000, help="files to load and rows to ask for (%(default)s)")
+    parser.add_argument("--people", type=int, default=1000, help="files to load and rows to ask for (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything to a file, too")
     options = parser.parse_args(arguments)

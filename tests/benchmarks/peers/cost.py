@@ -19,7 +19,10 @@ MILLION = 1_000_000
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a run over `objects` objects. Bytes are those of bodies; CPU is None where the system does not tell."""
+    """Of a run over `objects` objects. Bytes are those of bodies; CPU is None where the system does not tell.
+
+    What a run needs whatever it finds, a few HEADs among it, is scaled to the million too: take thousands of objects.
+    """
 
     work: str
     objects: int
