@@ -48,8 +48,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def fresh(stack: Stack) -> Callable[[], None]:
-    """Empties the stack: no objects, and tables as after the first run."""
-    stack.process()  # makes the tables
+    """Empties the stack: no objects, and tables as they were set up."""
 
     def fresh() -> None:
         stack.bucket.clear()

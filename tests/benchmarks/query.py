@@ -178,7 +178,9 @@ def subject(stack: Stack, people: int) -> Iterator[Subject]:
 
 def main(arguments: Sequence[str]) -> int:
     options = measure.parse_arguments("query", ROWS, arguments)
-    with tempfile.TemporaryDirectory() as directory, running(Path(directory) / "state") as stack:
-        stack.process()  # makes the tables
-        with subject(stack, MILLION) as made:
-            return measure.print_rows(ROWS, options, made)
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        running(Path(directory) / "state") as stack,
+        subject(stack, MILLION) as made,
+    ):
+        return measure.print_rows(ROWS, options, made)

@@ -115,7 +115,7 @@ def test_without_tables_a_small_page_says_so(without_tables: None, page: Page, p
     response = page.goto(HOME)
     assert response is not None
     assert (response.status, response.headers["retry-after"]) == (503, "5")
-    expect(page.get_by_role("alert")).to_contain_text("run process-data once")
+    expect(page.get_by_role("alert")).to_contain_text("infra/postgres/setup.sh")
     assert faults(page) == []
     problems.expect_status(503)
 

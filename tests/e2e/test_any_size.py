@@ -39,7 +39,6 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def forget(stack: Stack) -> None:
-    stack.process("?user_id=0")  # makes the tables
     stack.sql("truncate users, erased, rejected, runs, segments, hints restart identity")
     stack.sql("insert into segments (start) values ('')")
     stack.sql("update outputs set changed = 1, written = 0, rows = 0, etag = null, seconds = 0, written_at = null")

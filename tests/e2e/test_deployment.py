@@ -237,7 +237,6 @@ def test_what_is_wrong_is_told_in_json(deployment: Deployment, method: str, path
 
 @pytest.mark.parametrize("path", ["stats", "rejected", "runs", "openapi.json", "healthz"])
 def test_the_other_paths_answer(deployment: Deployment, path: str) -> None:
-    deployment.process(f"?user_id={randbelow(10**18)}")  # makes the tables
     answer = deployment.request("GET", f"/function/query-data/{path}")
     assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json")
     assert answer.json()

@@ -118,7 +118,6 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     python = prepare([REQUIREMENTS])
     with tempfile.TemporaryDirectory() as directory, running(Path(directory) / "state") as stack:
-        stack.process()  # makes the tables
         document = {"machine": machine(), "peers": compare(stack, python, options.people, options.rounds)}
     if options.json:
         options.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
