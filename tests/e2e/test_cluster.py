@@ -3,7 +3,6 @@
 import itertools
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -129,12 +128,12 @@ def test_each_event(cluster: Shell, heading: str) -> None:
         assert "rollcall" not in {one["metadata"]["name"] for one in listed("namespaces")}
 
 
-def test_a_kustomization_of_ones_own_keeps_its_patches(cluster: Shell, tmp_path: Path) -> None:
-    own = tmp_path / "own"
+def test_a_kustomization_of_ones_own_keeps_its_patches(cluster: Shell) -> None:
+    own = cluster.tree.parent / "own"
     own.mkdir()
-    (block,) = [text for text in GUIDE.read_text(encoding="utf-8").split("```") if text.startswith("yaml\nresources:")]
-    target = cluster.tree / "infra/kubernetes/overlays/seaweedfs"
-    text = block.removeprefix("yaml\n").replace("../rollcall/infra/kubernetes/overlays/seaweedfs", str(target))
+    blocks = GUIDE.read_text(encoding="utf-8").split("```")
+    (block,) = [text for text in blocks if text.startswith("yaml\nresources:")]
+    text = block.removeprefix("yaml\n").replace("../rollcall/", f"../{cluster.tree.name}/")
     (own / "kustomization.yaml").write_text(text, encoding="utf-8")
     kubectl("delete", "namespace", "rollcall", "--ignore-not-found")
     cluster.run("infra/kubernetes/apply.sh", OVERLAY=str(own))
