@@ -1,5 +1,5 @@
--- What each role may do: all of it. What it was granted before ends in the same transaction. setup.sh runs this as
--- rollcall_owner after the migrations, so a migration that adds a table adds its line here.
+-- What each role may do: all of it. What it was granted before ends in the same transaction. setup.sh runs this
+-- after the migrations, so a migration that adds a table adds its line here.
 revoke all on database :"DBNAME" from public, rollcall_process, rollcall_query, rollcall_backup;
 revoke all on schema public from public, rollcall_process, rollcall_query, rollcall_backup;
 revoke all on all tables in schema public from public, rollcall_process, rollcall_query, rollcall_backup;

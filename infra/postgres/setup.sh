@@ -22,7 +22,6 @@ password_file() {
 # The server never sees a password in a statement, which it might log, but in the data of a COPY, which it does not.
 set_passwords() {
     cat <<'SQL'
-reset role;
 begin;
 create temporary table passwords (role text, password text) on commit drop;
 copy passwords from stdin (format csv);
@@ -88,6 +87,7 @@ create table if not exists migrations (name text primary key, applied_at timesta
 SQL
     apply_migrations
     cat <<'SQL'
+reset role; -- a table of the administrator's own may be there as well
 begin;
 \i :here/grants.sql
 commit;

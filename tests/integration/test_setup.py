@@ -169,6 +169,15 @@ def test_what_was_granted_by_hand_ends(server: Server) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("user", ["postgres", ADMINISTRATOR])
+def test_a_table_of_the_administrators_own_stays_and_is_in_the_dumps(server: Server, user: str) -> None:
+    set_up(server.environment(user))
+    server.sql("create table kept (id int)", user=user)
+    set_up(server.environment(user))
+    assert ["kept", user] in server.sql(OWNERS)
+    assert server.sql("select has_table_privilege('rollcall_backup', 'kept', 'select')") == [["t"]]
+
+
 def test_every_table_of_a_migration_is_granted_to_process_data(server: Server) -> None:
     set_up(server.environment())
     without = server.sql(
