@@ -28,8 +28,9 @@ MAX_SESSIONS = MAX_REQUESTS + MAX_STREAMS + MAX_HEALTH
 
 MANY = """
 insert into users (user_id, first_name, last_name, birthts, csv_etag, csv_modified)
-select n::text, 'First', 'Last', n, 'etag', now() from generate_series(1, 200000) n
+select n::text, repeat('F', 200), repeat('L', 200), n, 'etag', now() from generate_series(1, 200000) n
 """
+"""About 90 MB: more than the sockets between query-data and a client that does not read can ever hold."""
 
 
 @pytest.fixture
