@@ -14,9 +14,9 @@ import pytest
 from flask import Response
 from query_data import endpoints, handler
 from query_data.age import MARCH_DATE, age, age_sql
+from query_data.shared.storage.connection import Connection
 from query_data.shared.storage.errors import SettingError, Unavailable
-from query_data.shared.storage.records import Connection
-from query_data.shared.storage.settings import RecordsSettings, load
+from query_data.shared.storage.settings import PostgresSettings, load
 from query_data.shared.version import VERSION
 from werkzeug.test import EnvironBuilder
 
@@ -289,7 +289,7 @@ def error_of(response: Response) -> tuple[int, str, str]:
 
 def copies(roll: Stack) -> int:
     """Sessions of query-data's role that run a COPY."""
-    with Connection(load(RecordsSettings, roll.query_settings)) as records:
+    with Connection(load(PostgresSettings, roll.query_settings)) as records:
         activity = "from pg_stat_activity where usename = current_user and state = 'active' and query like 'copy%'"
         return int(records.run(f"select count(*) {activity}")[0][0])
 
@@ -304,7 +304,7 @@ def test_a_database_that_is_away_is_a_503_that_says_so(call: Call, path: str, me
 
 def test_a_session_that_ended_right_after_a_request_is_replaced(roll: Stack, call: Call) -> None:
     statuses = [call("/?limit=1").status_code for _ in range(2)]  # the second one asked the session, and trusts it now
-    with Connection(load(RecordsSettings, roll.query_settings)) as records:
+    with Connection(load(PostgresSettings, roll.query_settings)) as records:
         others = "from pg_stat_activity where usename = current_user and pid <> pg_backend_pid()"
         assert records.run(f"select pg_terminate_backend(pid, 5000) {others}")
     assert [*statuses, call("/?limit=1").status_code] == [200, 200, 200]

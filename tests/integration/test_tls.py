@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from process_data.shared.storage.connection import Connection
 from process_data.shared.storage.errors import SettingError, StorageError, Unavailable
 from process_data.shared.storage.objects import Objects
-from process_data.shared.storage.records import Connection, Pool
-from process_data.shared.storage.settings import ObjectsSettings, RecordsSettings, load
+from process_data.shared.storage.pool import Pool
+from process_data.shared.storage.settings import PostgresSettings, S3Settings, load
 
 from tests.stack import Stack
 from tests.tls import SSL_REQUEST, Authority, Proxy, terminating
@@ -50,11 +51,11 @@ def s3(stack: Stack, context: ssl.SSLContext | None) -> Iterator[tuple[Proxy, di
 
 
 def connect(settings: Mapping[str, str], **others: str) -> Connection:
-    return Connection(load(RecordsSettings, {**settings, **others}))
+    return Connection(load(PostgresSettings, {**settings, **others}))
 
 
 def list_page(settings: Mapping[str, str], **others: str) -> list[str]:
-    objects = Objects(load(ObjectsSettings, {**settings, **others}))
+    objects = Objects(load(S3Settings, {**settings, **others}))
     return [found.key for found in objects.list_page(settings["source_bucket"]).objects]
 
 
@@ -142,7 +143,7 @@ def test_an_authority_that_is_none_is_a_bad_setting(stack: Stack, tmp_path: Path
 
 def test_sessions_stream_and_end_with_tls_as_without(stack: Stack, ours: Authority) -> None:
     with postgres(stack, ours.certify("localhost")) as (_, settings):
-        pool = Pool(load(RecordsSettings, settings | {"postgres_ca_file": str(ours.file)}))
+        pool = Pool(load(PostgresSettings, settings | {"postgres_ca_file": str(ours.file)}))
         million = "copy (select generate_series(1, 1000000)) to stdout"
         with pool.connection() as connection, connection.copy_out(million) as chunks:
             assert sum(chunk.count(b"\n") for chunk in chunks) == 1_000_000

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from query_data.filters import FILTERS as PARAMETERS
 from query_data.filters import Filters, make_filters
-from query_data.parameters import read_parameters
+from query_data.parameters import parse_parameters
 from query_data.shared.api import ApiError
 from werkzeug.datastructures import MultiDict
 
 
 def read(*pairs: tuple[str, str]) -> Filters:
-    return make_filters(read_parameters(PARAMETERS, MultiDict(list(pairs))))
+    return make_filters(parse_parameters(PARAMETERS, MultiDict(list(pairs))))
 
 
 def refused(*pairs: tuple[str, str]) -> ApiError:
@@ -102,7 +102,7 @@ def test_a_bad_value_is_refused_by_name_value_and_rule(name: str, text: str) -> 
     error = refused((name, text))
     assert error.detail == {"parameter": name}
     assert error.message.startswith(f"{name}={repr(text[:40])[:-1]}")
-    assert error.message.endswith(f"is not allowed: {PARAMETERS[name].allowed}")
+    assert error.message.endswith(f"is not allowed: {PARAMETERS[name].expected}")
     assert len(error.message) < 250
 
 

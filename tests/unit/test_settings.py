@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from process_data.settings import Settings
 from process_data.shared.storage.errors import SettingError
-from process_data.shared.storage.settings import ObjectsSettings, RecordsSettings, load
+from process_data.shared.storage.settings import PostgresSettings, S3Settings, load
 from query_data.settings import Settings as QuerySettings
 from query_data.shared.storage.errors import SettingError as QuerySettingError
 from query_data.shared.storage.settings import load as query_load
@@ -34,7 +34,7 @@ def test_values_are_cast_and_stripped() -> None:
 
 
 def test_settings_cannot_be_changed() -> None:
-    settings = load(RecordsSettings, REQUIRED)
+    settings = load(PostgresSettings, REQUIRED)
     with pytest.raises(dataclasses.FrozenInstanceError):
         settings.postgres_host = "other"  # type: ignore[misc]
 
@@ -82,7 +82,7 @@ def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text("from-file\n", encoding="utf-8")
     environ = {**REQUIRED, "s3_secret_key": "", "s3_secret_key_file": str(file)}
-    assert load(ObjectsSettings, environ).s3_secret_key == "from-file"
+    assert load(S3Settings, environ).s3_secret_key == "from-file"
 
 
 def test_a_bad_file_is_named_and_its_content_never_shown(tmp_path: Path) -> None:
