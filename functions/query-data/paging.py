@@ -98,7 +98,7 @@ def decode_cursor(cursor: str, length: int) -> list[Any]:
 
 
 def invalid_cursor() -> ApiError:
-    return invalid_parameter("after", "invalid after: expected the value of `after` in a response's `next`")
+    return invalid_parameter("after", "invalid after: expected the value of `after` in the `next` of a response")
 
 
 @dataclass(frozen=True)
@@ -168,5 +168,5 @@ def limit(default: int | None) -> Parameter:
 
 
 AFTER = Parameter(
-    "the value of `after` in a response's `next`", "continue after that response's last result", str, {"type": "string"}
+    "the value of `after` in the `next` of a response", "continue after that response's last result", str, {"type": "string"}
 )

@@ -299,7 +299,7 @@ def test_a_database_that_is_away_is_a_503_that_says_so(call: Call, path: str, me
     response = call(path, method, postgres_port="1")
     status, code, message = error_of(response)
     assert (status, code, response.headers["Retry-After"]) == (503, "postgresql_unavailable", "5")
-    assert "127.0.0.1:1 can't be reached" in message
+    assert "127.0.0.1:1 cannot be reached" in message
 
 
 def test_a_session_that_ended_right_after_a_request_is_replaced(roll: Stack, call: Call) -> None:
@@ -312,7 +312,7 @@ def test_a_session_that_ended_right_after_a_request_is_replaced(roll: Stack, cal
 
 def test_a_wrong_password_is_a_503_that_shows_no_secret(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
     status, code, message = error_of(call("/healthz", postgres_password="hunter2"))
-    assert (status, code) == (503, "postgresql_refused")
+    assert (status, code) == (503, "postgresql_access_denied")
     assert "hunter2" not in message + "".join(capsys.readouterr())
 
 
@@ -344,7 +344,7 @@ def test_at_midnight_every_answer_that_depends_on_the_date_changes(
 def test_a_bad_setting_is_named(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
     status, code, message = error_of(call(postgres_port="http"))
     assert (status, code) == (500, "bad_setting")
-    assert message == "postgres_port='http' is not allowed: a whole number from 1 to 65535"
+    assert message == "invalid postgres_port='http': expected a whole number from 1 to 65535"
     assert json.loads(capsys.readouterr().err)["message"] == message
 
 

@@ -95,7 +95,7 @@ def test_a_server_with_an_invalid_certificate_gets_nothing(
 ) -> None:  # fmt: skip
     files = {"ours": str(ours.file), "another": str(another.file), "": ""}
     with serve(stack, ours.certify(name, days=days)) as (proxy, settings):
-        with pytest.raises(Unavailable, match=f"localhost:{proxy.port} can't be reached: .*{reason}\\.?$") as raised:
+        with pytest.raises(Unavailable, match=f"localhost:{proxy.port} cannot be reached: .*{reason}\\.?$") as raised:
             use(settings, **{setting: files[authority]})
         assert raised.value.service == service
         assert proxy.received == b""
@@ -104,14 +104,14 @@ def test_a_server_with_an_invalid_certificate_gets_nothing(
 @pytest.mark.parametrize("sslmode", ["", "verify-full", "require"])
 def test_a_postgresql_without_tls_gets_no_password(stack: Stack, sslmode: str) -> None:
     with postgres(stack, None) as (proxy, settings):
-        with pytest.raises(Unavailable, match=f"localhost:{proxy.port} can't be reached: Server refuses SSL"):
+        with pytest.raises(Unavailable, match=f"localhost:{proxy.port} cannot be reached: Server refuses SSL"):
             connect(settings, postgres_sslmode=sslmode)
         assert proxy.received == SSL_REQUEST, "neither a password nor a name"
 
 
 def test_an_s3_without_tls_gets_no_request(stack: Stack) -> None:
     with s3(stack, None) as (proxy, settings):
-        with pytest.raises(Unavailable, match=f"localhost:{proxy.port} can't be reached: SSLError: [^\\]]*$"):
+        with pytest.raises(Unavailable, match=f"localhost:{proxy.port} cannot be reached: SSLError: [^\\]]*$"):
             list_page(settings)
         assert settings["s3_access_key"].encode() not in proxy.received
 
@@ -136,7 +136,7 @@ def test_an_authority_that_is_none_is_a_bad_setting(stack: Stack, tmp_path: Path
         file.write_bytes(content)
     with postgres(stack, None) as (proxy, settings):
         for setting, use in (("postgres_ca_file", connect), ("s3_ca_file", list_page)):
-            with pytest.raises(SettingError, match=f"^{setting}='{file}' can't be used: .*PEM certificates"):
+            with pytest.raises(SettingError, match=f"^{setting}='{file}' cannot be used: .*PEM certificates"):
                 use({**settings, "s3_secure": "true"}, **{setting: str(file)})
         assert proxy.received == b""
 

@@ -31,7 +31,7 @@ def readers(name: str) -> str:
 def shown(default: object) -> str:
     if default is dataclasses.MISSING:
         return "required"
-    if default == "":
+    if not default and not isinstance(default, bool):  # an empty text or secret
         return "none"
     return str(default).lower() if isinstance(default, bool) else str(default)
 
@@ -84,7 +84,7 @@ def test_every_error_is_in_the_table_with_its_status() -> None:
     sources = [
         path.read_text(encoding="utf-8") for top in ("functions", "shared") for path in (ROOT / top).rglob("*.py")
     ]
-    raised = {found for source in sources for found in re.findall(r'\b([45]\d\d), f?"([\w{}.]+)"', source)}
+    raised = {found for source in sources for found in re.findall(r'\b([45]\d\d),\s+f?"([\w{}.]+)"', source)}
     services = [service for source in sources for service in re.findall(r'Unavailable\(\s*"(\w+)"', source)]
     errors = {(status, code.replace("{error.service}", one)) for status, code in raised for one in services}
     rows = [(row[0], code) for row in table(README, "Errors") for code in row[1].replace("`", "").split(", ")]

@@ -120,11 +120,11 @@ def test_sqlstates_have_their_kind(connection: Connection, code: str, expected: 
 
 
 def test_a_server_that_is_not_there_is_unavailable(objects: Objects) -> None:
-    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1 can't be reached.*refused"):
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1 cannot be reached.*refused"):
         objects.list_page("src")
     settings = PostgresSettings(
         postgres_host="127.0.0.1", postgres_port=1, postgres_user="u", postgres_password=Secret("hidden")
     )
-    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1 can't be reached") as raised:
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1 cannot be reached") as raised:
         Connection(settings)
     assert "hidden" not in str(raised.value)
