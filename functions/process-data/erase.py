@@ -1,6 +1,6 @@
 """The run that erases users: POST /erase."""
 
-from contextlib import suppress
+from functools import partial
 from typing import Any, TypedDict
 
 from . import restore
@@ -13,8 +13,6 @@ from .parallel import ParallelCalls
 from .request import Request
 from .run import Run
 from .runs import Status
-from .scan import SourceEmpty
-from .segments import Segment
 from .shared.storage.connection import Connection
 from .tombstones import Tombstone
 
@@ -38,7 +36,7 @@ class EraseRun(Run):
 
     def _execute(self, connection: Connection) -> dict[str, Any]:
         user_ids = [user_id for name in self._request.objects or () if (user_id := user_of(name))]
-        eraser = Eraser(connection, self._deadline, lambda segment: self._rescan(connection, segment), self._erased)
+        eraser = Eraser(connection, self._deadline, partial(self.workers.rescan, connection), self._erased)
         with self.counters.stage("total"):
             restore.apply_lost(self._application, connection, self._deadline, eraser.rescan)
             with self.counters.stage("erase"):
@@ -68,10 +66,3 @@ class EraseRun(Run):
         calls = ParallelCalls(self._application.fetches, self._settings.fetch_threads, create, user_ids)
         created = calls.collect(lambda: self._deadline.remaining_with(GRACE), connection.keep_alive)
         return [tombstone for tombstone in created if tombstone is not None]
-
-    def _rescan(self, connection: Connection, segment: Segment) -> None:
-        with suppress(SourceEmpty):  # reported by runs over the bucket
-            super()._rescan(connection, segment)
-
-    def _recruit(self, connection: Connection, segment: Segment) -> None:
-        """Erasures need no helpers."""

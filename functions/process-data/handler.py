@@ -83,5 +83,5 @@ def _log_problems(run: Run, request: Request) -> None:
         )
     for failure in run.counters.failures:
         log("warning", "unreadable", call_id=request.call_id, object=failure.key, message=str(failure.error))
-    for error in run.failed_segments.values():
+    for error in run.workers.failed_segments.values():
         log("warning", "segment_failed", call_id=request.call_id, message=str(error))
