@@ -1,4 +1,4 @@
-"""Requests that are answered later: a short queue in memory, worked off by as many as there are replicas."""
+"""The queue of asynchronous requests: short, in memory, with as many workers as there are replicas."""
 
 import tempfile
 import time
@@ -12,21 +12,20 @@ from urllib.parse import urlsplit
 
 import urllib3
 
-from .functions import Function
+from ..runtime.functions import Function
 from .proxy import GatewayError, Headers, Proxy, WatchdogError
 
-LENGTH = 10
-"""Requests that may wait."""
-LARGEST = 256 * 1024
-"""Bytes of a request's body."""
+CAPACITY = 10
+"""Requests."""
+MAX_BODY = 256 * 1024
+"""Bytes."""
 
-_IN_MEMORY = 1024 * 1024
+_MAX_IN_MEMORY = 1024 * 1024
+"""Bytes of a response; a longer one goes to a temporary file."""
 
 
 @dataclass(frozen=True)
-class Later:
-    """A request that waits."""
-
+class QueuedRequest:
     function: Function
     method: str
     path: str
@@ -37,54 +36,57 @@ class Later:
 
 
 class AsyncQueue:
-    """Nothing is retried, and what waits when the stack stops is lost."""
+    """Failed requests are not retried. Queued requests are lost when the stack stops."""
 
     def __init__(self, proxy: Proxy, workers: int, say: Callable[[str], None]) -> None:
         self._proxy, self._say = proxy, say
-        self._waiting: Queue[Later] = Queue(LENGTH)
+        self._queue: Queue[QueuedRequest] = Queue(CAPACITY)
         self._callbacks = urllib3.PoolManager(retries=False, timeout=30)
         for _ in range(workers):
             Thread(target=self._work, name="async", daemon=True).start()
 
-    def put(self, later: Later) -> None:
-        if later.callback is not None and urlsplit(later.callback).scheme not in ("http", "https"):
-            raise GatewayError(400, "bad_header", f"X-Callback-Url: {later.callback!r} is not allowed: an http(s) URL")
+    def put(self, request: QueuedRequest) -> None:
+        if request.callback is not None and urlsplit(request.callback).scheme not in ("http", "https"):
+            message = f"invalid X-Callback-Url {request.callback!r}: expected an http(s) URL"
+            raise GatewayError(400, "bad_header", message)
         try:
-            self._waiting.put_nowait(later)
+            self._queue.put_nowait(request)
         except Full:
-            message = f"{LENGTH} requests are waiting already; no more fit"
+            message = f"the queue is full: {CAPACITY} requests are waiting"
             raise GatewayError(429, "queue_full", message, {"Retry-After": "5"}) from None
 
     def _work(self) -> None:
         while True:
-            later = self._waiting.get()
+            request = self._queue.get()
             try:
-                self._invoke(later)
-            except Exception as error:  # noqa: BLE001 - the next one in the queue must have its turn
-                self._say(f"async {later.function.spec.name} ({later.call_id}): {error}")
+                self._invoke(request)
+            except Exception as error:  # noqa: BLE001 - the worker must go on with the next request
+                self._say(f"async {request.function.spec.name} ({request.call_id}): {error}")
 
-    def _invoke(self, later: Later) -> None:
-        began = time.monotonic()
-        with tempfile.SpooledTemporaryFile(_IN_MEMORY) as result:
+    def _invoke(self, request: QueuedRequest) -> None:
+        started_at = time.monotonic()
+        with tempfile.SpooledTemporaryFile(_MAX_IN_MEMORY) as result:
             try:
-                body = BytesIO(later.body) if later.body else None
-                called = self._proxy.call(later.function, later.method, later.path, later.headers, body, later.call_id)
-                with closing(called) as response:
-                    status, kind = response.status, dict(response.headers).get("Content-Type", "text/plain")
+                body = BytesIO(request.body) if request.body else None
+                upstream = self._proxy.call(
+                    request.function, request.method, request.path, request.headers, body, request.call_id
+                )
+                with closing(upstream) as response:
+                    status, content_type = response.status, dict(response.headers).get("Content-Type", "text/plain")
                     for chunk in response:
                         result.write(chunk)
             except WatchdogError as error:
-                status, kind = error.status, "text/plain"
+                status, content_type = error.status, "text/plain"
                 result.write(error.body.encode())
-            if later.callback is None:
+            if request.callback is None:
                 return
             headers = {
-                "Content-Type": kind,
+                "Content-Type": content_type,
                 "Content-Length": str(result.tell()),
-                "X-Call-Id": later.call_id,
-                "X-Function-Name": later.function.spec.name,
+                "X-Call-Id": request.call_id,
+                "X-Function-Name": request.function.spec.name,
                 "X-Function-Status": str(status),
-                "X-Duration-Seconds": f"{time.monotonic() - began:.6f}",
+                "X-Duration-Seconds": f"{time.monotonic() - started_at:.6f}",
             }
             result.seek(0)
-            self._callbacks.request("POST", later.callback, body=result, headers=headers)
+            self._callbacks.request("POST", request.callback, body=result, headers=headers)

@@ -1,4 +1,4 @@
-"""The gateway: enough of OpenFaaS's API for faas-cli, cron-connector and the functions' callers."""
+"""The gateway: the part of OpenFaaS's API that faas-cli, cron-connector and the functions' clients use."""
 
 import hmac
 import json
@@ -11,23 +11,28 @@ from typing import Any
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from .asynchronous import LARGEST, AsyncQueue, Later
-from .functions import NAMESPACE, Function
-from .logs import read_lines, timestamp
+from ..runtime.functions import NAMESPACE, Function
+from ..runtime.logs import read_lines, timestamp
+from .async_queue import MAX_BODY, AsyncQueue, QueuedRequest
 from .proxy import GatewayError, Headers, Proxy, WatchdogError, new_call_id
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-FOLLOW = 30
-"""Seconds that a followed log stays open, as in OpenFaaS."""
+FOLLOW_SECONDS = 30
+"""How long a followed log stays open, as in OpenFaaS."""
 
 _VERSION = {"release": "local", "sha": "local"}
-_DEPLOYMENT = ("/system/functions", "/system/secrets", "/system/namespace/<name>", "/system/scale-function/<name>")
+_DEPLOYMENT_PATHS = (
+    "/system/functions",
+    "/system/secrets",
+    "/system/namespace/<name>",
+    "/system/scale-function/<name>",
+)
 
 
 class Gateway:
-    """What the gateway answers from: the functions, and their logs as `logs`/NAME.log.
+    """The gateway of `functions`, whose logs are `logs`/NAME.log.
 
-    With `token`, the file of the API token, its own API requires that, in the place of OpenFaaS's password.
+    `token` is the file of the API token. If given, /system/ requires the token, as OpenFaaS requires a password.
     """
 
     def __init__(
@@ -41,66 +46,74 @@ class Gateway:
     def application(self) -> Flask:
         app = Flask(__name__, static_folder=None)
         app.url_map.merge_slashes = False
-        for prefix, view in (("/function", self._invoke), ("/async-function", self._invoke_later)):
+        for prefix, view in (("/function", self._invoke), ("/async-function", self._enqueue)):
             for rule in (f"{prefix}/<name>", f"{prefix}/<name>/", f"{prefix}/<name>/<path:path>"):
                 app.add_url_rule(rule, view_func=view, methods=METHODS, provide_automatic_options=False)
-        app.get("/system/functions")(self._list)
-        app.get("/system/function/<name>")(self._describe)
+        app.get("/system/functions")(self._list_functions)
+        app.get("/system/function/<name>")(self._describe_function)
         app.get("/system/info")(_info)
         app.get("/system/namespaces")(_namespaces)
         app.get("/system/logs")(self._read_logs)
         app.get("/healthz")(_healthz)
-        for rule in _DEPLOYMENT:
+        for rule in _DEPLOYMENT_PATHS:
             app.route(rule, methods=["POST", "PUT", "DELETE"])(_deploy)
         app.before_request(self._require_token)
         app.register_error_handler(GatewayError, _render_error)
         app.register_error_handler(WatchdogError, _render_watchdog_error)
-        app.register_error_handler(HTTPException, _failed)
+        app.register_error_handler(HTTPException, _render_http_exception)
         return app
 
     def _require_token(self) -> None:
-        """The functions ask for it themselves; settings and logs are the gateway's to keep."""
+        """Protect settings and logs. The functions check the token themselves."""
         if self._token is None or not request.path.startswith("/system/"):
             return
-        token, given = self._token.read_text(encoding="utf-8").strip(), request.authorization
-        said = (given.token or given.password or "") if given else ""
-        if not token or not hmac.compare_digest(said.encode(), token.encode()):
+        token, authorization = self._token.read_text(encoding="utf-8").strip(), request.authorization
+        sent = (authorization.token or authorization.password or "") if authorization else ""
+        if not token or not hmac.compare_digest(sent.encode(), token.encode()):
             challenge = {"WWW-Authenticate": 'Basic realm="Rollcall", Bearer'}
-            message = "the API token is needed: as Bearer, or as Basic's password (faas-cli login)"
+            message = "the API token is required: as Bearer, or as the password of Basic (faas-cli login)"
             raise GatewayError(401, "unauthorized", message, challenge)
 
-    def _invoke(self, name: str, path: str = "") -> Response:  # noqa: ARG002 - passed on as it came
+    def _invoke(self, name: str, path: str = "") -> Response:  # noqa: ARG002 - forwarded from REQUEST_URI
         body = request.stream if request.content_length else None
         upstream = self._proxy.call(
-            self._named(name), request.method, _onward(), _forwarded(), body, request.headers.get("X-Call-Id")
+            self._find(name),
+            request.method,
+            _upstream_path(),
+            _upstream_headers(),
+            body,
+            request.headers.get("X-Call-Id"),
         )
-        return Response(upstream, upstream.status, upstream.headers, direct_passthrough=True)  # the server closes it
+        return Response(
+            upstream, upstream.status, upstream.headers, direct_passthrough=True
+        )  # the server closes `upstream`
 
-    def _invoke_later(self, name: str, path: str = "") -> Response:  # noqa: ARG002
-        function, call_id = self._named(name), request.headers.get("X-Call-Id") or new_call_id()
-        if (request.content_length or 0) > LARGEST:
-            raise GatewayError(413, "too_large", f"an asynchronous request may have {LARGEST} bytes at most")
-        callback = request.headers.get("X-Callback-Url")
-        self._queue.put(Later(function, request.method, _onward(), _forwarded(), request.get_data(), call_id, callback))
+    def _enqueue(self, name: str, path: str = "") -> Response:  # noqa: ARG002
+        function, call_id = self._find(name), request.headers.get("X-Call-Id") or new_call_id()
+        if (request.content_length or 0) > MAX_BODY:
+            message = f"the body is too large: expected at most {MAX_BODY} bytes in an asynchronous request"
+            raise GatewayError(413, "too_large", message)
+        headers, body, callback = _upstream_headers(), request.get_data(), request.headers.get("X-Callback-Url")
+        self._queue.put(QueuedRequest(function, request.method, _upstream_path(), headers, body, call_id, callback))
         return Response(status=202, headers={"X-Call-Id": call_id})
 
-    def _list(self) -> Response:
-        here = request.args.get("namespace", NAMESPACE) in ("", NAMESPACE)
-        return _json([function.status() for function in self._functions.values()] if here else [])
+    def _list_functions(self) -> Response:
+        matches = request.args.get("namespace", NAMESPACE) in ("", NAMESPACE)
+        return _json([function.status() for function in self._functions.values()] if matches else [])
 
-    def _describe(self, name: str) -> Response:
-        return _json(self._named(name).status())
+    def _describe_function(self, name: str) -> Response:
+        return _json(self._find(name).status())
 
     def _read_logs(self) -> Response:
-        name = self._named(request.args.get("name", "")).spec.name
+        name = self._find(request.args.get("name", "")).spec.name
         return Response(_messages(name, self._logs / f"{name}.log"), content_type="application/x-ndjson")
 
-    def _named(self, name: str) -> Function:
-        """The function; cron-connector appends the namespace to its name."""
+    def _find(self, name: str) -> Function:
+        """Return a function by its name, to which cron-connector appends the namespace."""
         function = self._functions.get(name.removesuffix(f".{NAMESPACE}"))
         if function is None:
-            there = ", ".join(self._functions)
-            raise GatewayError(404, "unknown_function", f"there is no function {name!r}; there are: {there}")
+            message = f"unknown function {name!r}; expected one of {', '.join(self._functions)}"
+            raise GatewayError(404, "unknown_function", message)
         return function
 
 
@@ -118,41 +131,41 @@ def _healthz() -> Response:
 
 
 def _deploy(**_: str) -> Response:
-    message = "the local stack runs what stack.yml names: change that, then stop the stack and start it again"
+    message = "the local stack does not deploy functions: edit stack.yml and restart it"
     raise GatewayError(501, "not_supported", message)
 
 
-def _onward() -> str:
-    """The path after the function's name and the query, as they came."""
-    raw: str = request.environ["REQUEST_URI"]
-    path, mark, query = raw.partition("?")
-    return "/" + "/".join(path.split("/")[3:]) + mark + query
+def _upstream_path() -> str:
+    """Return the path after the function's name, with the query, both as they were sent."""
+    uri: str = request.environ["REQUEST_URI"]
+    path, separator, query = uri.partition("?")
+    return "/" + "/".join(path.split("/")[3:]) + separator + query
 
 
-def _forwarded() -> Headers:
-    own = [("X-Forwarded-Host", request.host), ("X-Forwarded-For", request.remote_addr or "")]
-    given = {name.lower() for name, _ in request.headers}
-    return [*request.headers, *((name, value) for name, value in own if name.lower() not in given)]
+def _upstream_headers() -> Headers:
+    forwarded = [("X-Forwarded-Host", request.host), ("X-Forwarded-For", request.remote_addr or "")]
+    sent = {name.lower() for name, _ in request.headers}
+    return [*request.headers, *((name, value) for name, value in forwarded if name.lower() not in sent)]
 
 
 def _messages(name: str, path: Path) -> Iterator[str]:
-    """OpenFaaS's log messages, one JSON document a line."""
+    """Return OpenFaaS's log messages, one JSON document per line."""
     try:
         last = int(request.args.get("tail") or 0)
         since = request.args.get("since")
         start = timestamp(datetime.fromisoformat(since)) if since else ""
     except ValueError as error:
-        raise GatewayError(
-            400, "bad_parameter", f"tail is a number, since a time as RFC 3339 has it: {error}"
-        ) from error
-    follow = FOLLOW if request.args.get("follow", "").lower() in ("1", "t", "true") else 0
+        message = f"invalid tail or since: expected a number and an RFC 3339 time: {error}"
+        raise GatewayError(400, "bad_parameter", message) from error
+    follow = FOLLOW_SECONDS if request.args.get("follow", "").lower() in ("1", "t", "true") else 0
     instance = request.args.get("instance")
     lines = read_lines(path, since=start, last=last, follow=follow)
     fields = {"name": name, "namespace": NAMESPACE}
     return (
-        json.dumps(fields | {"instance": one.pid, "timestamp": one.at, "text": one.text}, ensure_ascii=False) + "\n"
-        for one in lines
-        if instance in (None, "", one.pid)
+        json.dumps(fields | {"instance": line.pid, "timestamp": line.time, "text": line.text}, ensure_ascii=False)
+        + "\n"
+        for line in lines
+        if instance in (None, "", line.pid)
     )
 
 
@@ -173,8 +186,8 @@ def _render_watchdog_error(error: WatchdogError) -> Response:
     return response
 
 
-def _failed(error: HTTPException) -> Response:
-    """Flask's own errors: no such path, wrong method, a failure in here."""
+def _render_http_exception(error: HTTPException) -> Response:
+    """Render Flask's own errors: unknown path, wrong method, internal error."""
     codes = {404: "not_found", 405: "method_not_allowed", 500: "internal_error"}
     status = error.code or 500
     headers = {name: value for name, value in error.get_headers() if name == "Allow"}
