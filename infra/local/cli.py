@@ -170,14 +170,14 @@ def _logs(options: argparse.Namespace, state: State, __: Path) -> int:
     if options.name is not None and options.name not in files:
         raise LocalError(f"unknown log {options.name!r}; expected one of {', '.join(files) or '(no logs)'}")
     selected = files if options.name is None else {options.name: files[options.name]}
-    for time_, name, text in heapq.merge(*(_lines_with_name(name, path) for name, path in selected.items())):
-        print(f"{time_} {name}: {text}" if options.name is None else f"{time_} {text}")
+    for logged_at, name, text in heapq.merge(*(_lines_with_name(name, path) for name, path in selected.items())):
+        print(f"{logged_at} {name}: {text}" if options.name is None else f"{logged_at} {text}")
     return 0
 
 
 def _lines_with_name(name: str, path: Path) -> Iterator[tuple[str, str, str]]:
     for line in read_lines(path):
-        yield line.time, name, line.text
+        yield line.logged_at, name, line.text
 
 
 def _upload(options: argparse.Namespace, state: State, __: Path) -> int:

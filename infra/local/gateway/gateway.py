@@ -21,12 +21,7 @@ FOLLOW_SECONDS = 30
 """How long a followed log stays open, as in OpenFaaS."""
 
 _VERSION = {"release": "local", "sha": "local"}
-_DEPLOYMENT_PATHS = (
-    "/system/functions",
-    "/system/secrets",
-    "/system/namespace/<name>",
-    "/system/scale-function/<name>",
-)
+_DEPLOY_PATHS = ("/system/functions", "/system/secrets", "/system/namespace/<name>", "/system/scale-function/<name>")
 
 
 class Gateway:
@@ -55,7 +50,7 @@ class Gateway:
         app.get("/system/namespaces")(_namespaces)
         app.get("/system/logs")(self._read_logs)
         app.get("/healthz")(_healthz)
-        for rule in _DEPLOYMENT_PATHS:
+        for rule in _DEPLOY_PATHS:
             app.route(rule, methods=["POST", "PUT", "DELETE"])(_deploy)
         app.before_request(self._require_token)
         app.register_error_handler(GatewayError, _render_error)
@@ -76,17 +71,9 @@ class Gateway:
 
     def _invoke(self, name: str, path: str = "") -> Response:  # noqa: ARG002 - forwarded from REQUEST_URI
         body = request.stream if request.content_length else None
-        upstream = self._proxy.call(
-            self._find(name),
-            request.method,
-            _upstream_path(),
-            _upstream_headers(),
-            body,
-            request.headers.get("X-Call-Id"),
-        )
-        return Response(
-            upstream, upstream.status, upstream.headers, direct_passthrough=True
-        )  # the server closes `upstream`
+        headers, call_id = _upstream_headers(), request.headers.get("X-Call-Id")
+        upstream = self._proxy.call(self._find(name), request.method, _upstream_path(), headers, body, call_id)
+        return Response(upstream, upstream.status, upstream.headers, direct_passthrough=True)  # the server closes it
 
     def _enqueue(self, name: str, path: str = "") -> Response:  # noqa: ARG002
         function, call_id = self._find(name), request.headers.get("X-Call-Id") or new_call_id()
@@ -160,12 +147,12 @@ def _messages(name: str, path: Path) -> Iterator[str]:
     follow = FOLLOW_SECONDS if request.args.get("follow", "").lower() in ("1", "t", "true") else 0
     instance = request.args.get("instance")
     lines = read_lines(path, since=start, last=last, follow=follow)
-    fields = {"name": name, "namespace": NAMESPACE}
+    common = {"name": name, "namespace": NAMESPACE}
+    messages = (common | {"instance": line.pid, "timestamp": line.logged_at, "text": line.text} for line in lines)
     return (
-        json.dumps(fields | {"instance": line.pid, "timestamp": line.time, "text": line.text}, ensure_ascii=False)
-        + "\n"
-        for line in lines
-        if instance in (None, "", line.pid)
+        json.dumps(message, ensure_ascii=False) + "\n"
+        for message in messages
+        if instance in (None, "", message["instance"])
     )
 
 

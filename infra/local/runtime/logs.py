@@ -15,7 +15,7 @@ _POLL_INTERVAL = 0.2
 class Line:
     """One line of a process's output."""
 
-    time: str  # UTC, ISO 8601 with microseconds: sorts as text
+    logged_at: str  # UTC, ISO 8601 with microseconds: sorts as text
     pid: str
     text: str
 
@@ -24,7 +24,7 @@ def read_lines(path: Path, *, since: str = "", last: int = 0, follow: float = 0)
     """Yield lines not older than `since`, only the `last` ones if not 0, then new lines for `follow` seconds."""
     deadline = time.monotonic() + follow
     with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
-        existing = (line for line in _complete_lines(file) if line.time >= since)
+        existing = (line for line in _complete_lines(file) if line.logged_at >= since)
         yield from deque(existing, last) if last > 0 else existing
         while time.monotonic() < deadline:
             yield from _complete_lines(file)
@@ -43,6 +43,6 @@ def _complete_lines(file: IO[str]) -> Iterator[Line]:
         if not text.endswith("\n"):
             file.seek(position)
             return
-        written_at, _, rest = text.rstrip("\n").partition(" ")
+        logged_at, _, rest = text.rstrip("\n").partition(" ")
         pid, _, message = rest.partition(" ")
-        yield Line(written_at, pid, message)
+        yield Line(logged_at, pid, message)

@@ -103,7 +103,7 @@ class Process:
     component: Component
     log: Path
     say: Callable[[str], None]
-    changed: Callable[[], None]
+    on_change: Callable[[], None]
     ready: Event = field(default_factory=Event)
     identity: Identity | None = None
     restarts: int = 0
@@ -111,7 +111,7 @@ class Process:
 
     def __post_init__(self) -> None:
         self._stopping = Event()
-        self._settled = Event()  # ready for the first time, or given up
+        self._start_finished = Event()  # ready for the first time, or given up
         self._was_ready = False
         self._lock = Lock()
         self._guard: subprocess.Popen[str] | None = None
@@ -123,7 +123,7 @@ class Process:
 
     def wait_ready(self) -> None:
         """Wait until it is ready for the first time. Raise LocalError if it does not start."""
-        self._settled.wait()
+        self._start_finished.wait()
         if self.failure:
             raise LocalError(f"{self.name} does not start: {self.failure}\n{self._log_tail()}")
 
@@ -152,15 +152,15 @@ class Process:
             if self._stopping.is_set():
                 break
             attempts += 1
-            if not self._settled.is_set() and attempts == MAX_ATTEMPTS:
+            if not self._start_finished.is_set() and attempts == MAX_ATTEMPTS:
                 self.failure = outcome
                 break
-            if self._settled.is_set():
+            if self._start_finished.is_set():
                 self.restarts += 1
                 self.say(f"{self.name} {outcome}; restarting")
             backoff = _INITIAL_BACKOFF if self._was_ready else min(backoff * 2, _MAX_BACKOFF)
             self._stopping.wait(backoff)
-        self._settled.set()
+        self._start_finished.set()
 
     def _run(self) -> str:
         """Run the process until it exits; return how it ended."""
@@ -174,12 +174,12 @@ class Process:
             if not pid:
                 return f"could not be started (see {self.log})"
             self.identity = Identity.of(int(pid))
-            self.changed()
+            self.on_change()
             if self._await_ready(guard):
                 self._was_ready = True
-                self._settled.set()
+                self._start_finished.set()
                 self.ready.set()
-                self.changed()
+                self.on_change()
             elif guard.poll() is None:
                 return f"was not ready after {START_TIMEOUT} s"
             return f"exited with {_describe_status(guard.wait())}"
