@@ -109,7 +109,7 @@ def listing_time(made: Application) -> float:
     def list_all() -> None:
         token: str | None = None
         while True:
-            xml: bytes = made.objects._client.get_listing_page("src", "", "", token, 1000)
+            xml: bytes = made.objects._client.get_listing("src", "", "", token, 1000)
             if b"<IsTruncated>true" not in xml:
                 return
             token = xml.split(b"<NextContinuationToken>")[1].split(b"<")[0].decode()

@@ -13,7 +13,7 @@ def test_every_parameter_has_a_control_but_those_that_the_page_itself_stands_for
 def test_every_choice_is_allowed_and_none_is_missing() -> None:
     choices = {one.name: one.choices for one in controls(MultiDict()) if one.choices}
     assert list(choices["sort"]) == PARAMETERS["sort"].schema["enum"]
-    read = [PARAMETERS["is_image_exists"].read(text) for text in choices["is_image_exists"] if text]
+    read = [PARAMETERS["is_image_exists"].parse(text) for text in choices["is_image_exists"] if text]
     assert read == [True, False]
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from tests.faults.subject import LIMIT, Slot
 
 _PATIENCE = 90  # seconds: longer than anything may take, so that it is seen how long it took
-DOCUMENTED = {"s3_unavailable", "s3_refused", "postgresql_unavailable", "gateway_unavailable", "busy", "no_photo"}
+DOCUMENTED = {"s3_unavailable", "s3_access_denied", "postgresql_unavailable", "gateway_unavailable", "busy", "no_photo"}
 """Codes of errors that a fault may cause."""
 NO_RESPONSE = "no response"
 _PROCESSES = 4  # that a call goes through: this one twice, the function, a server. Each waits for its turn

@@ -23,5 +23,5 @@ def test_a_run_whose_database_falls_silent_ends_soon_after_its_deadline(roll: St
             assert made.objects.reached.wait(60)
             with proxy.faulty(Fault(HANG)):
                 made.objects.go.set()
-                with pytest.raises(Unavailable, match=r"PostgreSQL at .* can't be reached"):
+                with pytest.raises(Unavailable, match=r"PostgreSQL at .* cannot be reached"):
                     ended.result(timeout=120)

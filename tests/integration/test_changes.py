@@ -20,9 +20,9 @@ from process_data.listing import Listing
 from process_data.parse import Row
 from process_data.reconcile import reconcile
 from process_data.scope import Named
+from process_data.shared.storage.connection import Connection
 from process_data.shared.storage.errors import Unavailable
-from process_data.shared.storage.records import Connection
-from process_data.shared.storage.settings import RecordsSettings, load
+from process_data.shared.storage.settings import PostgresSettings, load
 from process_data.store import store
 from process_data.tombstones import Tombstone
 from query_data.paging import decode_cursor, encode_cursor
@@ -51,7 +51,7 @@ def connection(roll: Stack) -> Iterator[Connection]:
 
 
 def connect(stack: Stack) -> Connection:
-    return Connection(load(RecordsSettings, stack.process_settings))
+    return Connection(load(PostgresSettings, stack.process_settings))
 
 
 def put(connection: Connection, *names: str, prefix: str = "") -> None:

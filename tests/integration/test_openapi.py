@@ -63,4 +63,4 @@ def test_the_parameters_are_described_as_they_are_checked(filled: Stack) -> None
         described = {one["name"]: one for one in paths[path]["get"]["parameters"]}
         assert described.keys() == table.keys()
         for name, parameter in table.items():
-            assert described[name]["description"] == f"{parameter.meaning}: {parameter.allowed}"
+            assert described[name]["description"] == f"{parameter.description}; expected {parameter.expected}"

@@ -14,9 +14,9 @@ import pytest
 from flask import Response
 from query_data import endpoints, handler
 from query_data.age import MARCH_DATE, age, age_sql
+from query_data.shared.storage.connection import Connection
 from query_data.shared.storage.errors import SettingError, Unavailable
-from query_data.shared.storage.records import Connection
-from query_data.shared.storage.settings import RecordsSettings, load
+from query_data.shared.storage.settings import PostgresSettings, load
 from query_data.shared.version import VERSION
 from werkzeug.test import EnvironBuilder
 
@@ -289,7 +289,7 @@ def error_of(response: Response) -> tuple[int, str, str]:
 
 def copies(roll: Stack) -> int:
     """Sessions of query-data's role that run a COPY."""
-    with Connection(load(RecordsSettings, roll.query_settings)) as records:
+    with Connection(load(PostgresSettings, roll.query_settings)) as records:
         activity = "from pg_stat_activity where usename = current_user and state = 'active' and query like 'copy%'"
         return int(records.run(f"select count(*) {activity}")[0][0])
 
@@ -299,12 +299,12 @@ def test_a_database_that_is_away_is_a_503_that_says_so(call: Call, path: str, me
     response = call(path, method, postgres_port="1")
     status, code, message = error_of(response)
     assert (status, code, response.headers["Retry-After"]) == (503, "postgresql_unavailable", "5")
-    assert "127.0.0.1:1 can't be reached" in message
+    assert "127.0.0.1:1 cannot be reached" in message
 
 
 def test_a_session_that_ended_right_after_a_request_is_replaced(roll: Stack, call: Call) -> None:
     statuses = [call("/?limit=1").status_code for _ in range(2)]  # the second one asked the session, and trusts it now
-    with Connection(load(RecordsSettings, roll.query_settings)) as records:
+    with Connection(load(PostgresSettings, roll.query_settings)) as records:
         others = "from pg_stat_activity where usename = current_user and pid <> pg_backend_pid()"
         assert records.run(f"select pg_terminate_backend(pid, 5000) {others}")
     assert [*statuses, call("/?limit=1").status_code] == [200, 200, 200]
@@ -312,7 +312,7 @@ def test_a_session_that_ended_right_after_a_request_is_replaced(roll: Stack, cal
 
 def test_a_wrong_password_is_a_503_that_shows_no_secret(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
     status, code, message = error_of(call("/healthz", postgres_password="hunter2"))
-    assert (status, code) == (503, "postgresql_refused")
+    assert (status, code) == (503, "postgresql_access_denied")
     assert "hunter2" not in message + "".join(capsys.readouterr())
 
 
@@ -344,7 +344,7 @@ def test_at_midnight_every_answer_that_depends_on_the_date_changes(
 def test_a_bad_setting_is_named(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
     status, code, message = error_of(call(postgres_port="http"))
     assert (status, code) == (500, "bad_setting")
-    assert message == "postgres_port='http' is not allowed: a whole number from 1 to 65535"
+    assert message == "invalid postgres_port='http': expected a whole number from 1 to 65535"
     assert json.loads(capsys.readouterr().err)["message"] == message
 
 

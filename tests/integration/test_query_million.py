@@ -14,9 +14,9 @@ import pytest
 from pg8000.native import to_statement
 from query_data import users
 from query_data.paging import encode_cursor
-from query_data.query import read_query
-from query_data.shared.storage.records import Connection
-from query_data.shared.storage.settings import RecordsSettings, load
+from query_data.query import parse_query
+from query_data.shared.storage.connection import Connection
+from query_data.shared.storage.settings import PostgresSettings, load
 from werkzeug.datastructures import MultiDict
 
 from tests.memory import MEBIBYTE, peak_memory
@@ -66,10 +66,10 @@ class Explained(Connection):
     ],
 )
 def test_every_filter_and_sort_is_served_by_an_index(crowd: Stack, query: str, index: str) -> None:
-    asked = read_query(MultiDict(parse_qsl(query)), None)
+    asked = parse_query(MultiDict(parse_qsl(query)), None)
     today = datetime.now(UTC).date()
-    with closing(Explained(load(RecordsSettings, crowd.query_settings))) as records:
-        page = users.page(records, asked, asked.limit or 1000, today)
+    with closing(Explained(load(PostgresSettings, crowd.query_settings))) as records:
+        page = users.read_users(records, asked, asked.limit or 1000, today)
         assert index in records.plan, records.plan
         assert "Seq Scan on users" not in records.plan
         assert page.cursor is None
@@ -78,7 +78,7 @@ def test_every_filter_and_sort_is_served_by_an_index(crowd: Stack, query: str, i
                 asked.order.name.strip("-")
             ]
             behind = MultiDict([*parse_qsl(query), ("after", encode_cursor([asked.order.name, last, "000500000"]))])
-            users.page(records, read_query(behind, None), 100, today)
+            users.read_users(records, parse_query(behind, None), 100, today)
             assert "Index Cond: (" in records.plan, records.plan
             assert " Sort" not in records.plan
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import urllib3
 from query_data.application import MAX_STREAMS
-from query_data.shared.storage.records import Connection
-from query_data.shared.storage.settings import RecordsSettings, load
+from query_data.shared.storage.connection import Connection
+from query_data.shared.storage.settings import PostgresSettings, load
 
 from tests.replica import Replica, query_replica
 from tests.stack import Stack
@@ -42,7 +42,7 @@ def test_sigterm_lets_a_stream_end_and_serves_what_the_watchdog_still_sends(roll
 def copies(roll: Stack, act: str = "count(*)") -> Any:
     """Sessions of query-data's role, which alone may look into them, that run a COPY."""
     activity = "pg_stat_activity where usename = current_user and state = 'active' and query like 'copy%'"
-    with Connection(load(RecordsSettings, roll.query_settings)) as records:
+    with Connection(load(PostgresSettings, roll.query_settings)) as records:
         return records.run(f"select {act} from {activity}")[0][0]
 
 

@@ -52,13 +52,13 @@ def test_requests_wait_for_a_place_and_no_more_of_them_than_may() -> None:
 
 
 def test_a_request_waits_for_a_place_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bulkhead, "_PATIENCE", 0.05)
+    monkeypatch.setattr(bulkhead, "_WAIT", 0.05)
     places, end = Bulkhead("requests", 1, waiting=1), Event()
     end.set()
     with ThreadPoolExecutor(1) as executor:
         with places.place():
             assert not take(places, end)
-            monkeypatch.setattr(bulkhead, "_PATIENCE", 60)
+            monkeypatch.setattr(bulkhead, "_WAIT", 60)
             next_one = executor.submit(take, places, end)  # may wait, as the one before waits no longer
             time.sleep(0.1)
         assert next_one.result()

@@ -10,7 +10,7 @@ import pytest
 from process_data.application import MAX_REQUESTS as MAX_RUNS
 from process_data.rejections import Reason
 from process_data.settings import Settings
-from process_data.shared.storage.records import _GRACE
+from process_data.shared.storage.connection import _TIMEOUT_MARGIN
 from query_data.application import MAX_HEALTH, MAX_REQUESTS, MAX_STREAMS, MAX_WAITING
 from query_data.query import PARAMETERS
 from query_data.settings import Settings as QuerySettings
@@ -31,14 +31,16 @@ def readers(name: str) -> str:
 def shown(default: object) -> str:
     if default is dataclasses.MISSING:
         return "required"
-    if default == "":
+    if not default and not isinstance(default, bool):  # an empty text or secret
         return "none"
     return str(default).lower() if isinstance(default, bool) else str(default)
 
 
 def test_every_setting_is_in_the_table_as_the_code_has_it() -> None:
     fields = {one.name: one for one in (*dataclasses.fields(Settings), *dataclasses.fields(QuerySettings))}
-    expected = [[one.name, readers(one.name), shown(one.default), one.metadata["meaning"]] for one in fields.values()]
+    expected = [
+        [one.name, readers(one.name), shown(one.default), one.metadata["description"]] for one in fields.values()
+    ]
     assert sorted(table(INFRA, "Settings")) == sorted(expected)
 
 
@@ -50,7 +52,7 @@ def test_the_timeouts_are_those_that_are_shipped_and_each_is_within_the_next() -
         given = {name: seconds(text, name) for name, text in function.environment.items() if name in TIMEOUTS}
         statement, reading = given["postgres_timeout"], given.pop("read_timeout")
         assert given.pop("run_deadline", run) == given.pop("stream_deadline", run) == run
-        assert others == sorted([*given.values(), statement + _GRACE])
+        assert others == sorted([*given.values(), statement + _TIMEOUT_MARGIN])
         assert given["exec_timeout"] < given["write_timeout"] == reading
     defaults = {one.name: one.default for one in dataclasses.fields(Settings)}
     assert [defaults["run_deadline"], defaults["postgres_timeout"]] == told[:2]
@@ -70,7 +72,7 @@ def test_the_limits_of_requests_are_those_of_the_functions() -> None:
 
 def test_every_parameter_is_in_the_table_as_the_code_has_it() -> None:
     assert [row[:2] for row in table(README, "Questions")] == [
-        [name, parameter.allowed] for name, parameter in PARAMETERS.items()
+        [name, parameter.expected] for name, parameter in PARAMETERS.items()
     ]
 
 
@@ -82,7 +84,7 @@ def test_every_error_is_in_the_table_with_its_status() -> None:
     sources = [
         path.read_text(encoding="utf-8") for top in ("functions", "shared") for path in (ROOT / top).rglob("*.py")
     ]
-    raised = {found for source in sources for found in re.findall(r'\b([45]\d\d), f?"([\w{}.]+)"', source)}
+    raised = {found for source in sources for found in re.findall(r'\b([45]\d\d),\s+f?"([\w{}.]+)"', source)}
     services = [service for source in sources for service in re.findall(r'Unavailable\(\s*"(\w+)"', source)]
     errors = {(status, code.replace("{error.service}", one)) for status, code in raised for one in services}
     rows = [(row[0], code) for row in table(README, "Errors") for code in row[1].replace("`", "").split(", ")]

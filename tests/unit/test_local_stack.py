@@ -87,7 +87,7 @@ def test_the_tree_is_the_handlers_files_and_shared(name: str, tmp_path: Path) ->
     assemble(ROOT / "functions" / name, [Path("shared")], tmp_path / "function", ROOT)
     shared = {f"shared/{path}" for path in source(ROOT / "shared")}
     assert tree(tmp_path / "function") == source(ROOT / "functions" / name) | shared | {"__init__.py"}
-    assert {"handler.py", "requirements.txt", "shared/storage/records.py"} <= tree(tmp_path / "function")
+    assert {"handler.py", "requirements.txt", "shared/storage/connection.py"} <= tree(tmp_path / "function")
 
 
 def test_a_tree_is_made_anew(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_an_invalid_parameter_is_named_with_what_is_expected(query: str, paramet
 def test_users_a_continuation_and_a_fan_out_exclude_each_other(query: str) -> None:
     status, code, message = error_of(Event(query))
     assert (status, code) == (400, "bad_parameter")
-    assert "exclude each other" in message
+    assert message == "expected only one of user_id, since and fan_out"
 
 
 def test_a_request_names_a_thousand_users_at_most() -> None:
