@@ -168,5 +168,8 @@ def limit(default: int | None) -> Parameter:
 
 
 AFTER = Parameter(
-    "the value of `after` in the `next` of a response", "continue after that response's last result", str, {"type": "string"}
+    "the value of `after` in the `next` of a response",
+    "continue after that response's last result",
+    str,
+    {"type": "string"},
 )

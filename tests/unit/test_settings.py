@@ -123,9 +123,7 @@ def test_defaults_obey_their_own_rules() -> None:
 def test_a_function_is_closed_unless_auth_says_otherwise() -> None:
     tokenless = {name: value for name, value in REQUIRED.items() if name != "api_token"}
     for environ in (tokenless, {**tokenless, "auth": "token"}, {**REQUIRED, "api_token": " "}):
-        with pytest.raises(
-            SettingError, match=r"api_token is required with auth=token .* auth=none gives access"
-        ):
+        with pytest.raises(SettingError, match=r"api_token is required with auth=token .* auth=none gives access"):
             load(Settings, environ)
         with pytest.raises(QuerySettingError, match="api_token is required"):
             query_load(QuerySettings, environ)
