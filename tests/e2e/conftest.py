@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from infra.local.cli import RUN
-from infra.local.processes import Identity
-from infra.local.state import State
+from infra.local.runtime.processes import Identity
+from infra.local.runtime.state import State
 from tests.stack import ROOT, Stack, connected
 
 STACK_YML = """\
@@ -89,7 +89,7 @@ class Toy(Stack):
         return [str(one.object_name) for one in found]
 
     def record(self) -> dict[str, Any]:
-        return State(self.state).read_record()
+        return State(self.state).read_state_file()
 
     def identity(self, part: str) -> Identity:
         found = self.record()["parts"][part]

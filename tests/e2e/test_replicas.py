@@ -82,5 +82,5 @@ def test_an_invalid_number_of_replicas_is_named(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("REPLICAS", replicas)
     failed = Stack(tmp_path / "state").cli("up", "--detach", "--port", "0", check=False)
     assert failed.returncode == 1
-    message = f"process-data: labels.com.openfaas.scale.min: {replicas!r} is not allowed: 1 2 3 4 5"
+    message = f"process-data: labels.com.openfaas.scale.min: invalid value {replicas!r}: expected 1 to 5"
     assert message in failed.stdout + failed.stderr

@@ -15,7 +15,7 @@ import pg8000.exceptions
 import pg8000.native
 import pytest
 
-from infra.local.processes import Identity
+from infra.local.runtime.processes import Identity
 from tests.e2e.conftest import Toy, make_toy, wait_until
 from tests.e2e.processes import family, listeners
 from tests.stack import Stack, connected
@@ -48,7 +48,7 @@ def nothing_left(toy: Toy) -> Iterator[None]:
     yield
     wait_until(lambda: not any(one.alive() for one in [*parts, *everyone] if one.pid != supervisor), 30)
     assert not any(answers(port) for port in used)
-    assert "Nothing runs" in toy.cli("status", check=False).stdout
+    assert "No stack is running" in toy.cli("status", check=False).stdout
 
 
 def test_ctrl_c_leaves_nothing(own_toy: Toy) -> None:
@@ -61,7 +61,7 @@ def test_down_leaves_nothing(own_toy: Toy) -> None:
     own_toy.cli("up", "--detach", "--port", "0", "--no-sample")
     with nothing_left(own_toy):
         assert "Stopped" in own_toy.cli("down").stdout
-    assert "Nothing runs" in own_toy.cli("down").stdout
+    assert "No stack is running" in own_toy.cli("down").stdout
 
 
 def test_a_stack_whose_directory_was_removed_stops_by_itself(own_toy: Toy) -> None:

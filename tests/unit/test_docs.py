@@ -16,7 +16,7 @@ from query_data.query import PARAMETERS
 from query_data.settings import Settings as QuerySettings
 
 from infra.local.cli import _parser
-from infra.local.stack import read_stack, seconds
+from infra.local.config.stack import read_stack, seconds
 from tests.documents import INFRA, README, table
 from tests.stack import ROOT
 

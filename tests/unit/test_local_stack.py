@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.local.build import assemble
+from infra.local.config.stack import read_stack, seconds
 from infra.local.errors import LocalError
-from infra.local.stack import read_stack, seconds
+from infra.local.runtime.build import assemble
 from tests.stack import ROOT
 
 FUNCTION = """
@@ -38,7 +38,7 @@ def test_variables_are_filled_in(root: Path) -> None:
 
 
 def test_a_variable_that_is_not_set_names_function_and_key(root: Path) -> None:
-    with pytest.raises(LocalError, match=r"one: environment\.filled: .*FILLED is not set"):
+    with pytest.raises(LocalError, match=r"one: environment\.filled: .*FILLED is required"):
         read_stack(root, {})
 
 

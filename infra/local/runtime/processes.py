@@ -1,4 +1,4 @@
-"""Processes that are started again when they end, and that end with whoever started them."""
+"""Supervised processes: restarted when they exit, and stopped when their supervisor exits."""
 
 import os
 import signal
@@ -12,98 +12,98 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any, Protocol
 
-from .errors import LocalError
+from ..errors import LocalError
 
 PROC = Path("/proc")
 GUARD = Path(__file__).with_name("guard.py")
-STARTING = 60
-"""Seconds a process may take until it is ready."""
-ATTEMPTS = 5
-"""Starts until a process that has never been ready is given up."""
+START_TIMEOUT = 60
+"""Seconds until a started process must be ready."""
+MAX_ATTEMPTS = 5
+"""Starts of a process that has never been ready before it is given up."""
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
+_INITIAL_BACKOFF, _MAX_BACKOFF = 0.1, 10.0
 
 
 @dataclass(frozen=True)
 class Identity:
-    """A process, told apart from a later one that got the same pid by when it started."""
+    """A process, identified by its pid and start time, as pids are reused."""
 
     pid: int
     started: str
 
     @classmethod
     def of(cls, pid: int) -> "Identity":
-        return cls(pid, _started(pid))
+        return cls(pid, _start_time(pid))
 
     def alive(self) -> bool:
-        return self.started != "" and _started(self.pid) == self.started
+        return self.started != "" and _start_time(self.pid) == self.started
 
-    def send(self, what: signal.Signals) -> None:
+    def send(self, signum: signal.Signals) -> None:
         if self.alive():
             with suppress(ProcessLookupError):
-                os.kill(self.pid, what)
+                os.kill(self.pid, signum)
 
 
-def end_all(identities: Iterable[Identity], patience: float) -> None:
-    """End these and wait until they have: kindly first, and by SIGKILL after `patience` seconds."""
-    left, deadline = list(identities), time.monotonic() + patience
-    for one in left:
-        one.send(signal.SIGINT)  # a fast shutdown to PostgreSQL, the end to anything else
-    while left := [one for one in left if one.alive()]:
+def stop_all(processes: Iterable[Identity], timeout: float) -> None:
+    """Stop processes and wait until they have exited. SIGKILL follows after `timeout` seconds."""
+    alive, deadline = list(processes), time.monotonic() + timeout
+    for process in alive:
+        process.send(signal.SIGINT)  # PostgreSQL's fast shutdown
+    while alive := [process for process in alive if process.alive()]:
         if time.monotonic() > deadline:
-            for one in left:
-                one.send(signal.SIGKILL)
+            for process in alive:
+                process.send(signal.SIGKILL)
         time.sleep(0.05)
 
 
-def _started(pid: int) -> str:
-    """When the process started, in the system's own words; empty when it has ended."""
+def _start_time(pid: int) -> str:
+    """Return the process's start time as the OS reports it; empty if it has exited."""
     if PROC.exists():
         try:
             fields = Path(f"{PROC}/{pid}/stat").read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             return ""
         return "" if fields[0] == "Z" else fields[19]
-    words = ["ps", "-o", "stat=", "-o", "lstart=", "-p", str(pid)]
-    answer = subprocess.run(words, capture_output=True, text=True, env=os.environ | {"LC_ALL": "C"})
-    state, _, started = answer.stdout.strip().partition(" ")
+    argv = ["ps", "-o", "stat=", "-o", "lstart=", "-p", str(pid)]
+    result = subprocess.run(argv, capture_output=True, text=True, env=os.environ | {"LC_ALL": "C"})
+    state, _, started = result.stdout.strip().partition(" ")
     return "" if state.startswith("Z") else started.strip()
 
 
 @dataclass(frozen=True)
 class Command:
-    """What to run and how to stop it: `stop_signal`, and SIGKILL after `patience` seconds."""
+    """A command line, and how to stop it: by `stop_signal`, and by SIGKILL after `stop_timeout` seconds."""
 
-    words: list[str]
+    argv: list[str]
     environment: dict[str, str]
     directory: Path
     user: tuple[int, int] | None = None
     stop_signal: signal.Signals = signal.SIGTERM
-    patience: float = 5
+    stop_timeout: float = 5
 
 
-class Part(Protocol):
-    """What a process runs."""
+class Component(Protocol):
+    """A server or function that runs as a process."""
 
     def prepare(self) -> None:
-        """Make what must be there before the first start."""
+        """Create what the first start requires."""
 
     def command(self) -> Command:
-        """What to run; asked anew for each start, it may choose other ports."""
+        """Return the command. It is called for each start and may choose other ports."""
 
     def is_ready(self) -> bool:
-        """Whether it can serve, found out by asking it."""
+        """Return whether it can serve requests."""
 
 
 @dataclass
 class Process:
-    """A part's process under a guard."""
+    """A component's process, run by a guard."""
 
     name: str
-    part: Part
+    component: Component
     log: Path
     say: Callable[[str], None]
-    changed: Callable[[], None]
+    on_change: Callable[[], None]
     ready: Event = field(default_factory=Event)
     identity: Identity | None = None
     restarts: int = 0
@@ -111,7 +111,7 @@ class Process:
 
     def __post_init__(self) -> None:
         self._stopping = Event()
-        self._known = Event()  # ready for the first time, or given up
+        self._start_finished = Event()  # ready for the first time, or given up
         self._was_ready = False
         self._lock = Lock()
         self._guard: subprocess.Popen[str] | None = None
@@ -122,18 +122,18 @@ class Process:
         self._thread.start()
 
     def wait_ready(self) -> None:
-        """Wait until it is ready for the first time; LocalError when it doesn't come up."""
-        self._known.wait()
+        """Wait until it is ready for the first time. Raise LocalError if it does not start."""
+        self._start_finished.wait()
         if self.failure:
-            raise LocalError(f"{self.name} does not start: {self.failure}\n{self._last_words()}")
+            raise LocalError(f"{self.name} does not start: {self.failure}\n{self._log_tail()}")
 
     def status(self) -> dict[str, Any]:
-        """For the record; `pid` and `started` are its Identity's."""
+        """Return its entry in the state file. `pid` and `started` are those of Identity."""
         identity = self.identity or Identity(0, "")
         return vars(identity) | {"ready": self.ready.is_set(), "restarts": self.restarts}
 
     def stop(self) -> None:
-        """Stop it and wait until it has ended."""
+        """Stop it and wait until it has exited."""
         self._stopping.set()
         with self._lock:
             if self._guard and self._guard.stdin:
@@ -142,28 +142,28 @@ class Process:
             self._thread.join()
 
     def _supervise(self) -> None:
-        pause, attempts = _FIRST_PAUSE, 0
+        backoff, attempts = _INITIAL_BACKOFF, 0
         while not self._stopping.is_set():
             self._was_ready = False
             try:
-                ended = self._run()
+                outcome = self._run()
             except (LocalError, OSError) as error:
-                ended = str(error)
+                outcome = str(error)
             if self._stopping.is_set():
                 break
             attempts += 1
-            if not self._known.is_set() and attempts == ATTEMPTS:
-                self.failure = ended
+            if not self._start_finished.is_set() and attempts == MAX_ATTEMPTS:
+                self.failure = outcome
                 break
-            if self._known.is_set():
+            if self._start_finished.is_set():
                 self.restarts += 1
-                self.say(f"{self.name} {ended}; it is started again")
-            pause = _FIRST_PAUSE if self._was_ready else min(pause * 2, _LONGEST_PAUSE)
-            self._stopping.wait(pause)
-        self._known.set()
+                self.say(f"{self.name} {outcome}; restarting")
+            backoff = _INITIAL_BACKOFF if self._was_ready else min(backoff * 2, _MAX_BACKOFF)
+            self._stopping.wait(backoff)
+        self._start_finished.set()
 
     def _run(self) -> str:
-        """Run it once, until it ends; returns how it ended."""
+        """Run the process until it exits; return how it ended."""
         with self._lock:
             if self._stopping.is_set():
                 return "was stopped"
@@ -172,55 +172,56 @@ class Process:
         try:
             pid = guard.stdout.readline().strip()
             if not pid:
-                return f"could not be run (see {self.log})"
+                return f"could not be started (see {self.log})"
             self.identity = Identity.of(int(pid))
-            self.changed()
+            self.on_change()
             if self._await_ready(guard):
                 self._was_ready = True
-                self._known.set()
+                self._start_finished.set()
                 self.ready.set()
-                self.changed()
+                self.on_change()
             elif guard.poll() is None:
-                return f"was not ready after {STARTING} s"
-            return f"ended with {_described(guard.wait())}"
+                return f"was not ready after {START_TIMEOUT} s"
+            return f"exited with {_describe_status(guard.wait())}"
         finally:
             self.ready.clear()
-            self._end(guard)
+            self._clean_up(guard)
 
     def _start_guard(self) -> "subprocess.Popen[str]":
-        command = self.part.command()
-        options = ["--signal", command.stop_signal.name, "--patience", str(command.patience), "--log", str(self.log)]
+        command = self.component.command()
+        options = ["--stop-signal", command.stop_signal.name, "--stop-timeout", str(command.stop_timeout)]
+        options += ["--log", str(self.log)]
         if command.user:
             options += ["--user", "{}:{}".format(*command.user)]
         return subprocess.Popen(
-            [sys.executable, "-I", "-S", str(GUARD), *options, "--", *command.words],
+            [sys.executable, "-I", "-S", str(GUARD), *options, "--", *command.argv],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
             env=command.environment,
             cwd=command.directory,
-            start_new_session=True,  # Ctrl-C is for the one that supervises
+            start_new_session=True,  # Ctrl-C must only reach the supervisor
         )
 
     def _await_ready(self, guard: "subprocess.Popen[str]") -> bool:
-        deadline = time.monotonic() + STARTING
+        deadline = time.monotonic() + START_TIMEOUT
         while guard.poll() is None and time.monotonic() < deadline and not self._stopping.is_set():
-            if self.part.is_ready():
+            if self.component.is_ready():
                 return True
             time.sleep(0.05)
         return False
 
-    def _end(self, guard: "subprocess.Popen[str]") -> None:
-        """Leave nothing behind, also when the guard itself was killed."""
+    def _clean_up(self, guard: "subprocess.Popen[str]") -> None:
+        """End the guard and its process, even if the guard was killed."""
         for pipe in (guard.stdin, guard.stdout):
             if pipe:
                 pipe.close()
         guard.wait()
         if self.identity:
-            end_all([self.identity], patience=0)
+            stop_all([self.identity], timeout=0)
 
-    def _last_words(self) -> str:
+    def _log_tail(self) -> str:
         try:
             lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
         except FileNotFoundError:
@@ -228,9 +229,9 @@ class Process:
         return "\n".join("  " + line.split(" ", 2)[-1] for line in lines)
 
 
-def _described(status: int) -> str:
+def _describe_status(status: int) -> str:
     if status < 0:
-        return f"its guard, by {signal.Signals(-status).name}"
+        return f"its guard ({signal.Signals(-status).name})"
     if status > 128:
         with suppress(ValueError):
             return signal.Signals(status - 128).name

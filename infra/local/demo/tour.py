@@ -1,4 +1,4 @@
-"""What a newcomer is shown once the stack is up: sample data processed, and a question answered."""
+"""The first-run demo: upload and process sample files, then run a query."""
 
 import json
 import tempfile
@@ -21,38 +21,38 @@ Say = Callable[[str], None]
 
 
 def load_sample(client: minio.Minio, bucket: str, say: Say) -> None:
-    """Upload the sample people, unless the bucket holds something."""
+    """Upload the sample files, unless the bucket has objects."""
     if next(iter(client.list_objects(bucket_name=bucket)), None) is not None:
         return
     from .sample import write
 
     with tempfile.TemporaryDirectory() as directory:
         write(Path(directory))
-        say("\nThe bucket is empty: uploading the sample people …")
+        say("\nThe bucket is empty: uploading sample files …")
         upload(client, bucket, Path(directory), say)
 
 
 def show_functions(gateway: str, token: str | None, say: Say) -> None:
-    """Invoke process-data, then ask query-data one question, showing the token if there is one."""
+    """Invoke process-data, then query-data, with the API token if there is one."""
     headers = {"Authorization": f"Bearer {token}"} if token else None
     http = urllib3.PoolManager(headers=headers, retries=False, timeout=120)
     say("\nInvoking process-data …")
-    if summary := _answer(http, "POST", f"{gateway}/function/process-data", say):
+    if summary := _request(http, "POST", f"{gateway}/function/process-data", say):
         _show_summary(summary, say)
-    question = f"{gateway}/function/query-data?{QUERY}"
-    say(f"\nAsking {question}")
-    if found := _answer(http, "GET", question, say):
-        _show_users(found["result"], say)
+    url = f"{gateway}/function/query-data?{QUERY}"
+    say(f"\nGET {url}")
+    if page := _request(http, "GET", url, say):
+        _show_users(page["result"], say)
 
 
-def _answer(http: urllib3.PoolManager, method: str, url: str, say: Say) -> dict[str, Any] | None:
+def _request(http: urllib3.PoolManager, method: str, url: str, say: Say) -> dict[str, Any] | None:
     try:
         response = http.request(method, url)
     except urllib3.exceptions.HTTPError as error:
-        say(f"  no answer: {error}")
+        say(f"  no response: {error}")
         return None
     if response.status != 200:
-        say(f"  it answered {response.status}: {response.data.decode(errors='replace').strip()}")
+        say(f"  status {response.status}: {response.data.decode(errors='replace').strip()}")
         return None
     document: dict[str, Any] = json.loads(response.data)
     return document
@@ -74,7 +74,7 @@ def _show_summary(summary: dict[str, Any], say: Say) -> None:
 
 
 def _show_users(users: list[dict[str, Any]], say: Say) -> None:
-    say(f"  {len(users)} people; the first of them:")
+    say(f"  {len(users)} people; the first {min(_ROWS, len(users))}:")
     rows = [[_cell(user[name]) for name in _COLUMNS] for user in users[:_ROWS]]
     for line in _table([list(_COLUMNS), *rows]):
         say(f"  {line}")

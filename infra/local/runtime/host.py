@@ -1,9 +1,9 @@
-"""A function's process: OpenFaaS's python3-http-debian contract around the package `function`.
+"""A function's process: serves the package `function` as OpenFaaS's template python3-http-debian does.
 
     python host.py --port PORT
 
-It differs from the template's in what the watchdog does in production: it listens on loopback alone, at a port of
-the starter's choice, it answers /_/health itself, and on SIGTERM it ends once no request is in flight.
+It also does what the watchdog does in production: it listens on the given port, on loopback only, serves /_/health,
+and after SIGTERM exits once no request is in flight.
 """
 
 import argparse
@@ -27,7 +27,7 @@ METHODS = ["GET", "PUT", "POST", "PATCH", "DELETE"]
 
 
 class Event:
-    """The request, as the handler is given it."""
+    """The request that is passed to the handler."""
 
     def __init__(self, request: flask.Request) -> None:
         self.body = request.get_data()
@@ -42,10 +42,10 @@ class Context:
         self.hostname = os.environ.get("HOSTNAME", "localhost")
 
 
-Handle = Callable[[Event, Context], Any]
+Handler = Callable[[Event, Context], Any]
 
 
-def application(handle: Handle) -> flask.Flask:
+def application(handle: Handler) -> flask.Flask:
     app = flask.Flask(__name__)
 
     @app.get("/_/health")
@@ -55,13 +55,13 @@ def application(handle: Handle) -> flask.Flask:
     @app.route("/", defaults={"path": ""}, methods=METHODS)
     @app.route("/<path:path>", methods=METHODS)
     def call(path: str) -> Any:  # noqa: ARG001 - the event carries it
-        return answer(handle(Event(flask.request), Context()))
+        return to_response(handle(Event(flask.request), Context()))
 
     return app
 
 
-def answer(result: Any) -> Any:
-    """What Flask is given: nothing is an empty 200, a dict is taken apart, all else passes through."""
+def to_response(result: Any) -> Any:
+    """Convert a handler's result for Flask: None is an empty 200, a dict is unpacked, the rest is passed through."""
     if result is None:
         return "", 200
     if type(result) is not dict:
@@ -80,18 +80,18 @@ def _body(result: dict[str, Any]) -> Any:
 
 
 class Shutdown:
-    """Ends the process after SIGTERM, once all requests to `app` are answered; the function's handler hears it first.
+    """Exits the process after SIGTERM, once `app` has no request in flight. The function's signal handler runs first.
 
-    Further signals change nothing.
+    Further signals are ignored.
     """
 
-    _SENDING = 0.5  # seconds for the server to send the last response
+    _FLUSH_SECONDS = 0.5  # for the server to send the last response
 
     def __init__(self, app: "WSGIApplication") -> None:
         self._app = app
-        self._function = signal.getsignal(signal.SIGTERM)
+        self._function_handler = signal.getsignal(signal.SIGTERM)
         self._idle, self._requests = threading.Condition(), 0
-        self._stopping = self._over = False
+        self._stopping = self._finished = False
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         self._count(1)
@@ -107,19 +107,19 @@ class Shutdown:
             self._idle.notify_all()
 
     def on_signal(self, signum: int, frame: FrameType | None) -> None:
-        if self._over:
-            raise SystemExit(0)  # the server's main loop ends on it
+        if self._finished:
+            raise SystemExit(0)  # ends the server's main loop
         if not self._stopping:
             self._stopping = True
-            if callable(self._function):
-                self._function(signum, frame)
-            threading.Thread(target=self._end_when_idle, daemon=True).start()
+            if callable(self._function_handler):
+                self._function_handler(signum, frame)
+            threading.Thread(target=self._exit_when_idle, daemon=True).start()
 
-    def _end_when_idle(self) -> None:
+    def _exit_when_idle(self) -> None:
         with self._idle:
             self._idle.wait_for(lambda: self._requests == 0)
-        time.sleep(self._SENDING)
-        self._over = True
+        time.sleep(self._FLUSH_SECONDS)
+        self._finished = True
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
 
@@ -127,7 +127,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     port = parser.parse_args().port
-    handle: Handle = importlib.import_module("function.handler").handle
+    handle: Handler = importlib.import_module("function.handler").handle
     shutdown = Shutdown(application(handle))
     signal.signal(signal.SIGTERM, shutdown.on_signal)
     waitress.serve(shutdown, host="127.0.0.1", port=port)

@@ -1,19 +1,18 @@
-"""The secrets of a deployment, one file each: for faas-cli, Kubernetes and faasd alike."""
+"""The secrets of a deployment, one file each, for faas-cli, Kubernetes and faasd."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..errors import LocalError
+from .accounts import PASSWORDS, write_identities
 from .credentials import Credentials
-from .errors import LocalError
-from .postgres import PASSWORDS
-from .seaweedfs import write_identities
 from .stack import FunctionSpec
 
 
 def make_secrets(directory: Path, functions: Iterable[FunctionSpec]) -> list[str]:
-    """Make what the functions, the servers and the operator need and is not there yet; returns the files' names.
+    """Generate the missing secrets of the functions, the servers and the operator; return the names of the new files.
 
-    What is there stays. Only SeaweedFS's identities are written anew: they follow from the keys beside them.
+    Existing secrets are kept. SeaweedFS's identities are always rewritten, as they are derived from the keys.
     """
     names = {name for function in functions for name in function.secrets}
     credentials = Credentials(directory)

@@ -1,6 +1,6 @@
-"""Sample files: a hundred people of many scripts, most with a photo, and a few files that are refused.
+"""Sample files: 100 people with names in many scripts, most with a photo, and a few files that are rejected.
 
-They are the same each time. Everyone in people.csv is good, however their file is written.
+The output is deterministic. All people in people.csv are valid, in whichever form their file is written.
 """
 
 import csv
@@ -22,10 +22,10 @@ _FORMS = {
     "quoted": '"first_name","last_name","birthts"\n"{first}","{last}","{birthts}"\n',
     "spaced": " first_name , last_name , birthts \n  {first}  , {last} ,  {birthts} \n",
     "reordered": "birthts,last_name,first_name\n{birthts},{last},{first}\n",
-    "unended": _HEADER + "{first},{last},{birthts}",
+    "no_newline": _HEADER + "{first},{last},{birthts}",
 }
 
-_OTHERS = {
+_OTHER_FILES = {
     "2001.csv": _HEADER,  # no row
     "2002.csv": _HEADER + "Text,Birth,1 May 1990\n",
     "2003.csv": _HEADER + "Not,Yet-Born,4102444800000\n",  # 2100-01-01
@@ -38,7 +38,7 @@ _PHOTO_WITHOUT_PERSON = "2005"
 
 
 def write(directory: Path) -> int:
-    """Write the files into `directory`, which must exist; returns how many there are."""
+    """Write the files into `directory`, which must exist; return their number."""
     files = _files()
     for name, content in files.items():
         (directory / name).write_bytes(content)
@@ -46,7 +46,7 @@ def write(directory: Path) -> int:
 
 
 def _files() -> dict[str, bytes]:
-    files = {name: text.encode() for name, text in _OTHERS.items()}
+    files = {name: text.encode() for name, text in _OTHER_FILES.items()}
     files[f"{_PHOTO_WITHOUT_PERSON}.png"] = avatar(_PHOTO_WITHOUT_PERSON)
     with _PEOPLE.open(encoding="utf-8", newline="") as lines:
         for number, person in enumerate(csv.DictReader(lines)):

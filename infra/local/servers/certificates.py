@@ -1,4 +1,4 @@
-"""A certificate by which the parts of one server know each other."""
+"""The certificate with which the internal components of a server authenticate each other."""
 
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -12,28 +12,28 @@ _YEARS = 20
 
 
 def make_certificate(name: str, address: str) -> tuple[bytes, bytes]:
-    """A certificate for both ends of a connection to `address`, and its key, both as PEM.
+    """Return a certificate for client and server at `address`, and its private key, both as PEM.
 
-    It is its own authority: whoever trusts it trusts the holder of its key and no one else.
+    It is self-signed: a peer that trusts it trusts only the holder of its key.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
-    purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     certificate = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))  # a clock that is set back does no harm
+        .not_valid_before(now - timedelta(days=1))  # in case the clock is set back
         .not_valid_after(now + timedelta(days=365 * _YEARS))
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=False)
-        .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )
-    private = key.private_bytes(
+    private_key = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    return certificate.public_bytes(serialization.Encoding.PEM), private
+    return certificate.public_bytes(serialization.Encoding.PEM), private_key

@@ -1,9 +1,9 @@
-"""Runs one command and stops it when standard input ends, as it does when the guard's starter is gone.
+"""Run a command and stop it when standard input ends, which also happens when the parent process is killed.
 
-    python guard.py [--user UID:GID] [--signal NAME] [--patience SECONDS] --log FILE -- COMMAND...
+    python guard.py [--user UID:GID] [--stop-signal NAME] [--stop-timeout SECONDS] --log FILE -- COMMAND...
 
-A pipe works on every POSIX system and needs no one to outlive a SIGKILL. The command's pid is the first
-line on standard output. What the command prints goes to FILE, each line as `<UTC time> <pid> <text>`.
+A pipe works on every POSIX system, also after a SIGKILL of the parent. The first line on standard output is the
+command's pid. The command's output is appended to FILE, each line as `<UTC time> <pid> <text>`.
 Standard library only.
 """
 
@@ -18,8 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from threading import Thread
 
-LINE = 64 * 1024
-"""Bytes of a line; a longer one is split."""
+MAX_LINE = 64 * 1024
+"""Bytes; longer lines are split."""
 
 
 def main() -> int:
@@ -34,27 +34,28 @@ def main() -> int:
     copier.start()
 
     def stop(*_: object) -> None:
-        Thread(target=_stop, args=(child, signal.Signals[options.signal], options.patience), daemon=True).start()
+        stop_signal = signal.Signals[options.stop_signal]
+        Thread(target=_stop, args=(child, stop_signal, options.stop_timeout), daemon=True).start()
 
     signal.signal(signal.SIGTERM, stop)
-    Thread(target=_at_end_of_input, args=(stop,), daemon=True).start()
+    Thread(target=_call_at_end_of_input, args=(stop,), daemon=True).start()
     status = child.wait()
     with suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGKILL)  # what it started and left behind
+        os.killpg(child.pid, signal.SIGKILL)  # child processes that it left behind
     copier.join(1)
-    os._exit(status if status >= 0 else 128 - status)  # a thread may still wait for input
+    os._exit(status if status >= 0 else 128 - status)  # a thread may still be reading standard input
 
 
-def _at_end_of_input(then: Callable[[], None]) -> None:
+def _call_at_end_of_input(callback: Callable[[], None]) -> None:
     sys.stdin.buffer.read()
-    then()
+    callback()
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--user")
-    parser.add_argument("--signal", default="SIGTERM")
-    parser.add_argument("--patience", type=float, default=5)
+    parser.add_argument("--stop-signal", default="SIGTERM")
+    parser.add_argument("--stop-timeout", type=float, default=5)
     parser.add_argument("--log", type=Path, required=True)
     parser.add_argument("command", nargs="+")
     return parser.parse_args()
@@ -76,7 +77,7 @@ def _start(command: list[str], user: str | None) -> "subprocess.Popen[bytes]":
 
 def _copy(child: "subprocess.Popen[bytes]", log: Path) -> None:
     assert child.stdout
-    while line := child.stdout.readline(LINE):
+    while line := child.stdout.readline(MAX_LINE):
         with suppress(OSError):  # a full disk must not stop the command
             _write(log, child.pid, line.rstrip(b"\r\n"))
 
@@ -87,10 +88,10 @@ def _write(log: Path, pid: int, text: bytes) -> None:
         file.write(b"%s %d %s\n" % (now.encode(), pid, text))
 
 
-def _stop(child: "subprocess.Popen[bytes]", kindly: signal.Signals, patience: float) -> None:
-    child.send_signal(kindly)
+def _stop(child: "subprocess.Popen[bytes]", stop_signal: signal.Signals, stop_timeout: float) -> None:
+    child.send_signal(stop_signal)
     try:
-        child.wait(patience)
+        child.wait(stop_timeout)
     except subprocess.TimeoutExpired:
         child.kill()
 

@@ -1,4 +1,4 @@
-"""Calls to the functions: bytes pass through as they come, and nothing is held whole."""
+"""Calls to the functions. Request and response bodies are streamed, never buffered whole."""
 
 import time
 import uuid
@@ -9,14 +9,15 @@ from typing import IO
 import urllib3
 from urllib3.exceptions import HTTPError, NewConnectionError, ReadTimeoutError
 
-from .functions import Function
+from ..runtime.functions import Function
 
 CHUNK = 64 * 1024
 
 MAX_CALLS = 128
-"""Calls at the same time: more than a replica takes on, so that the functions are what limits requests."""
+"""Concurrent calls: more than the replicas accept, so that the functions limit requests, not the gateway."""
 
-_EXPIRED = "its exec_timeout has passed"
+_EXPIRED = "its exec_timeout has expired"
+_NOT_RUNNING = "is not running; it is being started"
 
 _HOP_BY_HOP = {
     "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
@@ -27,7 +28,7 @@ Headers = list[tuple[str, str]]
 
 
 class GatewayError(Exception):
-    """An error of this gateway's own, sent as JSON: a status, a code for programs, a message for people."""
+    """An error of the gateway itself, sent as JSON with a code and a message."""
 
     def __init__(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)
@@ -35,18 +36,18 @@ class GatewayError(Exception):
 
 
 class WatchdogError(Exception):
-    """A response that of-watchdog gives instead of the function, as its clients get it on OpenFaaS."""
+    """The response that of-watchdog sends when the function sends none."""
 
     def __init__(self, status: int, headers: dict[str, str], body: str = "") -> None:
-        super().__init__(f"{status} of the watchdog")
+        super().__init__(f"the watchdog responds {status}")
         self.status, self.headers, self.body = status, headers, body
 
 
 class UpstreamResponse:
     """A function's response: its status and headers, and its body to iterate over once.
 
-    The iteration ends when the function breaks off or its exec_timeout passes, as it does at the end of a complete
-    response: of-watchdog and OpenFaaS's gateway do the same, and log it. `close` drops the call.
+    The iteration ends normally even if the function breaks off or its exec_timeout expires: of-watchdog and OpenFaaS's
+    gateway also end such a response as if it were complete, and only log the error. `close` drops the call.
     """
 
     def __init__(
@@ -60,10 +61,10 @@ class UpstreamResponse:
         self.status = response.status
         self.headers = end_to_end(response.headers.items()) + headers
         self._chunks = response.stream(CHUNK, decode_content=False)
-        self._first = next(self._chunks, b"")  # also when a large request has taken all the time
+        self._first = next(self._chunks, b"")  # read even if a large request has used up the time
 
     def __iter__(self) -> Iterator[bytes]:
-        # a client that reads nothing keeps this waiting, and must not keep the function waiting with it
+        # a client that does not read blocks this generator; the timer frees the function in that case
         timer = Timer(self._deadline - time.monotonic(), self._response.close)
         timer.daemon = True
         timer.start()
@@ -72,8 +73,8 @@ class UpstreamResponse:
             for chunk in self._chunks:
                 _check_deadline(self._deadline)
                 yield chunk
-            _check_deadline(self._deadline)  # what was closed ends like what is complete
-        except Exception as error:  # noqa: BLE001 - a read may fail in any way when its response is closed meanwhile
+            _check_deadline(self._deadline)  # a closed response ends like a complete one
+        except Exception as error:  # noqa: BLE001 - a read may fail in any way if its response is closed meanwhile
             self._interrupted(TimeoutError(_EXPIRED) if time.monotonic() > self._deadline else error)
             self._response.close()
             return
@@ -99,9 +100,9 @@ class Proxy:
         body: IO[bytes] | None,
         call_id: str | None = None,
     ) -> UpstreamResponse:
-        """Call the function; `path` is raw, with the query. WatchdogError when it does not respond."""
+        """Call the function. `path` is raw and includes the query. Raise WatchdogError if there is no response."""
         if (replica := function.choose()) is None:
-            raise self._no_response(function, headers, 500, "is not running; it is being started")
+            raise self._no_response(function, headers, 500, _NOT_RUNNING)
         trace_headers = [("X-Call-Id", call_id or new_call_id()), ("X-Start-Time", str(time.time_ns()))]
         deadline = time.monotonic() + function.timeout
         try:
@@ -118,19 +119,19 @@ class Proxy:
                 response,
                 trace_headers,
                 deadline,
-                lambda error: self._say(f"{function.spec.name} was interrupted in its response: {error}"),
+                lambda error: self._say(f"{function.spec.name}: response interrupted: {error}"),
             )
         except ReadTimeoutError as error:
             reason = f"did not respond within its exec_timeout of {function.timeout:g} s"
             raise self._no_response(function, headers, 504, reason) from error
         except NewConnectionError as error:
-            raise self._no_response(function, headers, 500, "is not running; it is being started") from error
+            raise self._no_response(function, headers, 500, _NOT_RUNNING) from error
         except HTTPError as error:
-            reason = "ended without a response; its log may say why"
+            reason = "exited without a response; see its log"
             raise self._no_response(function, headers, 500, reason) from error
 
     def _no_response(self, function: Function, headers: Headers, status: int, reason: str) -> WatchdogError:
-        """What clients get instead of a response. Only the log says why."""
+        """Return what clients receive instead of a response. Only the log has the reason."""
         self._say(f"{function.spec.name} {reason}")
         if _is_streamed(headers):
             return WatchdogError(200, {})
@@ -138,7 +139,7 @@ class Proxy:
 
 
 def _is_streamed(headers: Headers) -> bool:
-    """Whether the watchdog passes the request on by a proxy that says nothing of errors: 200, and an empty body."""
+    """Return whether the watchdog uses its streaming proxy, which turns errors into an empty 200."""
     accept = ",".join(value.lower() for name, value in headers if name.lower() == "accept")
     return "text/event-stream" in accept or "application/x-ndjson" in accept
 
@@ -153,17 +154,17 @@ def new_call_id() -> str:
 
 
 def end_to_end(headers: Iterable[tuple[str, str]]) -> Headers:
-    """The headers that are meant for the other end, not for the next hop."""
+    """Return the end-to-end headers, without those of a single hop."""
     pairs = list(headers)
-    named = {
+    listed = {
         token.strip().lower() for name, value in pairs if name.lower() == "connection" for token in value.split(",")
     }
-    return [(name, value) for name, value in pairs if name.lower() not in _HOP_BY_HOP | named]
+    return [(name, value) for name, value in pairs if name.lower() not in _HOP_BY_HOP | listed]
 
 
 def _request_headers(headers: Headers, trace_headers: Headers) -> dict[str, str]:
-    """WSGI has joined repeated headers already. urllib3 is kept from adding its own."""
+    """Return the headers for urllib3, without its defaults. WSGI has already joined repeated ones."""
     suppressed = dict.fromkeys(("accept-encoding", "user-agent"), urllib3.util.SKIP_HEADER)
-    own = {name.lower() for name, _ in trace_headers} | {"host"}
-    passed = {name.lower(): value for name, value in end_to_end(headers) if name.lower() not in own}
-    return suppressed | passed | dict(trace_headers)
+    replaced = {name.lower() for name, _ in trace_headers} | {"host"}
+    forwarded = {name.lower(): value for name, value in end_to_end(headers) if name.lower() not in replaced}
+    return suppressed | forwarded | dict(trace_headers)

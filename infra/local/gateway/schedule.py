@@ -1,4 +1,4 @@
-"""Scheduled invocations: the annotations `topic: cron-function` and `schedule`, as cron-connector takes them."""
+"""Scheduled invocations by the annotations `topic: cron-function` and `schedule`, like cron-connector's."""
 
 import re
 import time
@@ -9,8 +9,8 @@ from threading import Event, Thread
 import urllib3
 from croniter import CroniterError, croniter
 
-from .errors import LocalError
-from .stack import FunctionSpec, seconds
+from ..config.stack import FunctionSpec, seconds
+from ..errors import LocalError
 
 TOPIC = "cron-function"
 
@@ -28,7 +28,7 @@ _PART = re.compile(r"(?:[*?]|(\w+)(?:-(\w+))?)(?:/(\d+))?")
 
 
 class Schedule:
-    """When a function is due, in UTC."""
+    """A cron expression, a descriptor or an interval, in UTC."""
 
     def __init__(self, text: str, where: str) -> None:
         self._every = 0.0
@@ -36,24 +36,23 @@ class Schedule:
         if self._fields.startswith("@every "):
             self._every = seconds(self._fields.removeprefix("@every ").strip(), where)
             if self._every < 1:
-                raise LocalError(f"{where}: {text!r} is not allowed: one second or more")
-        elif problem := _problem(self._fields):
-            allowed = f"five fields (minute hour day month weekday), {', '.join(_DESCRIPTORS)}, @every 1m30s"
-            raise LocalError(f"{where}: {text!r} is not allowed: {problem}; allowed: {allowed}")
+                raise LocalError(f"{where}: invalid schedule {text!r}: expected an interval of one second or more")
+        else:
+            _validate(self._fields, f"{where}: invalid schedule {text!r}")
         try:
             self.after(time.time())
         except CroniterError as error:
-            raise LocalError(f"{where}: {text!r} is not allowed: it is never due ({error})") from error
+            raise LocalError(f"{where}: invalid schedule {text!r}: it is never due ({error})") from error
 
     def after(self, moment: float) -> float:
-        """The next time that it is due, in seconds since 1970."""
+        """Return the next time that it is due after `moment`, both in seconds since 1970."""
         if self._every:
             return moment + self._every
         return float(croniter(self._fields, datetime.fromtimestamp(moment, UTC)).get_next(float))
 
 
 def read_schedules(specs: Iterable[FunctionSpec]) -> dict[str, Schedule]:
-    """The schedules of the functions that have one. LocalError names the function whose schedule is bad."""
+    """Return the schedules of the functions that have one. Raise LocalError if one is invalid."""
     return {
         spec.name: Schedule(spec.annotations.get("schedule", ""), f"{spec.name}: annotations.schedule")
         for spec in specs
@@ -62,14 +61,14 @@ def read_schedules(specs: Iterable[FunctionSpec]) -> dict[str, Schedule]:
 
 
 class Scheduler:
-    """Invokes through the gateway. A function still at work is invoked again all the same."""
+    """Invokes functions through the gateway, even while a previous invocation is running."""
 
     def __init__(self, schedules: dict[str, Schedule], gateway: str, say: Callable[[str], None]) -> None:
         self._gateway, self._say = gateway, say
         self._stopping = Event()
         self._pool = urllib3.PoolManager(retries=False, maxsize=8)
         self._threads = [
-            Thread(target=self._keep, args=(name, schedule), name=f"schedule {name}", daemon=True)
+            Thread(target=self._run, args=(name, schedule), name=f"schedule {name}", daemon=True)
             for name, schedule in schedules.items()
         ]
 
@@ -80,42 +79,42 @@ class Scheduler:
     def stop(self) -> None:
         self._stopping.set()
 
-    def _keep(self, name: str, schedule: Schedule) -> None:
+    def _run(self, name: str, schedule: Schedule) -> None:
         due = schedule.after(time.time())
         while not self._stopping.wait(max(0.0, due - time.time())):
             Thread(target=self._invoke, args=(name,), daemon=True).start()
-            due = schedule.after(max(due, time.time()))  # what a sleeping machine missed stays missed
+            due = schedule.after(max(due, time.time()))  # missed ticks are skipped
 
     def _invoke(self, name: str) -> None:
         headers = {"X-Topic": TOPIC, "X-Connector": "cron-connector"}
         try:
-            answer = self._pool.request("POST", f"{self._gateway}/function/{name}", headers=headers)
-            outcome = f"answered {answer.status}"
+            response = self._pool.request("POST", f"{self._gateway}/function/{name}", headers=headers)
+            outcome = f"returned {response.status}"
         except urllib3.exceptions.HTTPError as error:
             outcome = f"failed: {error}"
         self._say(f"schedule: {name} {outcome}")
 
 
-def _problem(text: str) -> str | None:
-    """What is wrong with five fields; None when nothing is."""
+def _validate(text: str, error: str) -> None:
+    """Raise LocalError, beginning with `error`, unless `text` is a descriptor or has five valid fields."""
     if text in _DESCRIPTORS:
-        return None
+        return
     fields = text.split()
     if len(fields) != len(_FIELDS):
-        return f"it has {len(fields)} fields"
-    for field, (name, low, high, names) in zip(fields, _FIELDS, strict=True):
+        expected = f"five fields (minute hour day month weekday), {', '.join(_DESCRIPTORS)} or @every 1m30s"
+        raise LocalError(f"{error}: expected {expected}")
+    for field, (name, minimum, maximum, names) in zip(fields, _FIELDS, strict=True):
         for part in field.split(","):
             match = _PART.fullmatch(part)
             if not match or match[3] == "0" * len(match[3] or "-"):
-                return f"{name} {part!r}"
-            ends = [_number(end, low, names) for end in match.groups()[:2] if end]
-            if any(not low <= end <= high for end in ends) or ends != sorted(ends):
-                return f"{name} {part!r} (from {low} to {high})"
-    return None
+                raise LocalError(f"{error}: invalid {name} {part!r}")
+            bounds = [_number(bound, minimum, names) for bound in match.groups()[:2] if bound]
+            if any(not minimum <= bound <= maximum for bound in bounds) or bounds != sorted(bounds):
+                raise LocalError(f"{error}: invalid {name} {part!r}: expected {minimum} to {maximum}")
 
 
-def _number(text: str, low: int, names: tuple[str, ...]) -> int:
-    """The number that a field's end stands for; -1 when it stands for none."""
+def _number(text: str, minimum: int, names: tuple[str, ...]) -> int:
+    """Return the number of a field's bound, which may be a name; -1 if it is neither."""
     if text in names:
-        return names.index(text) + low
+        return names.index(text) + minimum
     return int(text) if text.isascii() and text.isdecimal() else -1

@@ -1,4 +1,4 @@
-"""The functions of stack.yml as they run here."""
+"""The functions of stack.yml as local processes."""
 
 import os
 import sys
@@ -10,22 +10,22 @@ from typing import Any
 
 import urllib3
 
+from ..config.credentials import Credentials
+from ..config.stack import FunctionSpec, Stack
 from .build import assemble
-from .credentials import Credentials
 from .ports import LOOPBACK, free_ports
 from .processes import Command, Process
-from .stack import FunctionSpec, Stack
 from .state import State
 
 NAMESPACE = "openfaas-fn"
 
 _HOST = Path(__file__).with_name("host.py")
-_BASICS = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
-"""What a function is given of the caller's environment; a container has these too."""
+_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
+"""The variables that a function inherits; a container has these too."""
 
 
 class Replica:
-    """One process of a function, and where it answers."""
+    """One process of a function, and its URL."""
 
     process: Process
 
@@ -35,15 +35,15 @@ class Replica:
         self.port = 0
 
     def prepare(self) -> None:
-        """All that it needs is its function's."""
+        """Nothing to prepare: `Function` assembles the files."""
 
     def command(self) -> Command:
         (self.port,) = free_ports(1)
-        basics = {name: os.environ[name] for name in _BASICS if name in os.environ}
-        here = {"PYTHONPATH": str(self._directory), "PYTHONUNBUFFERED": "1", "TMPDIR": tempfile.gettempdir()}
+        inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        local = {"PYTHONPATH": str(self._directory), "PYTHONUNBUFFERED": "1", "TMPDIR": tempfile.gettempdir()}
         return Command(
             [sys.executable, "-P", str(_HOST), "--port", str(self.port)],
-            environment=basics | here | self._environment,
+            environment=inherited | local | self._environment,
             directory=self._directory,
         )
 
@@ -59,11 +59,11 @@ class Replica:
 
 
 class Function:
-    """One function: its replicas, and how often it was invoked."""
+    """A function, its replicas and its number of invocations."""
 
     def __init__(self, spec: FunctionSpec, stack: Stack, state: State, credentials: Credentials) -> None:
         self.spec = spec
-        self.environment = credentials.mounted(spec.environment)
+        self.environment = credentials.with_local_paths(spec.environment)
         self.timeout = spec.exec_timeout
         self.created_at = datetime.now(UTC)
         self._invocations, self._lock = 0, Lock()
@@ -77,7 +77,7 @@ class Function:
         return [replica for replica in self.replicas if replica.process.ready.is_set()]
 
     def choose(self) -> Replica | None:
-        """The replica whose turn it is; None when none is ready. It counts as an invocation."""
+        """Return the next replica, round robin, and count an invocation; None if no replica is ready."""
         ready = self.ready()
         if not ready:
             return None
@@ -86,7 +86,7 @@ class Function:
             return ready[self._invocations % len(ready)]
 
     def status(self) -> dict[str, Any]:
-        """OpenFaaS's FunctionStatus."""
+        """Return OpenFaaS's FunctionStatus."""
         spec = self.spec
         return {
             "name": spec.name,
