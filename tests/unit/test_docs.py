@@ -12,6 +12,8 @@ from process_data.rejections import Reason
 from process_data.settings import Settings
 from process_data.shared.storage.records import _GRACE
 from query_data.application import MAX_HEALTH, MAX_REQUESTS, MAX_STREAMS, MAX_WAITING
+from query_data.handler import _ENDPOINTS
+from query_data.openapi import openapi
 from query_data.query import PARAMETERS
 from query_data.settings import Settings as QuerySettings
 
@@ -72,6 +74,13 @@ def test_every_parameter_is_in_the_table_as_the_code_has_it() -> None:
     assert [row[:2] for row in table(README, "Questions")] == [
         [name, parameter.allowed] for name, parameter in PARAMETERS.items()
     ]
+
+
+def test_every_endpoint_is_in_the_table_and_described() -> None:
+    described = openapi(requires_token=True)["paths"].keys() - {"/photo/{user_id}"}
+    assert described == _ENDPOINTS.keys()
+    paths = {row[0] for row in table(README, "Other endpoints")} - {"/photo/1000"}
+    assert paths == _ENDPOINTS.keys() - {"/"}
 
 
 def test_every_reason_for_a_rejection_is_in_the_table() -> None:
