@@ -71,7 +71,7 @@ def test_the_limits_of_requests_are_those_of_the_functions() -> None:
 
 
 def test_every_parameter_is_in_the_table_as_the_code_has_it() -> None:
-    assert [row[:2] for row in table(README, "Questions")] == [
+    assert [row[:2] for row in table(README, "Query parameters")] == [
         [name, parameter.allowed] for name, parameter in PARAMETERS.items()
     ]
 
@@ -99,7 +99,7 @@ def test_every_error_is_in_the_table_with_its_status() -> None:
 
 
 def test_the_summary_of_a_run_is_in_the_table_field_by_field() -> None:
-    fields = [field for row in table(README, "process-data") for field in row[0].replace("`", "").split(", ")]
+    fields = [field for row in table(README, "Run summary") for field in row[0].replace("`", "").split(", ")]
     example, _ = re.findall(r"^\{\n {4}.*?^\}", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     assert fields == list(json.loads(example.replace("…", "0")))
 
