@@ -41,7 +41,7 @@ def shown(default: object) -> str:
 def test_every_setting_is_in_the_table_as_the_code_has_it() -> None:
     fields = {one.name: one for one in (*dataclasses.fields(Settings), *dataclasses.fields(QuerySettings))}
     expected = [[one.name, readers(one.name), shown(one.default), one.metadata["meaning"]] for one in fields.values()]
-    assert sorted(table(INFRA, "Settings")) == sorted(expected)
+    assert sorted(table(INFRA, "Configuration")) == sorted(expected)
 
 
 def test_the_timeouts_are_those_that_are_shipped_and_each_is_within_the_next() -> None:
@@ -60,11 +60,11 @@ def test_the_timeouts_are_those_that_are_shipped_and_each_is_within_the_next() -
 
 
 def test_the_limits_of_requests_are_those_of_the_functions() -> None:
-    limits = {row[0]: row[1:3] for row in table(INFRA, "Overload")}
-    assert limits["requests that are worked on"] == [str(MAX_RUNS), str(MAX_REQUESTS)]
-    assert limits["requests that wait for that, at most a second"] == ["", str(MAX_WAITING)]
+    limits = {row[0]: row[1:3] for row in table(INFRA, "Limits")}
+    assert limits["requests in progress"] == [str(MAX_RUNS), str(MAX_REQUESTS)]
+    assert limits["requests waiting for that, at most a second"] == ["", str(MAX_WAITING)]
     assert limits["streams of people"] == limits["photos over 1 MiB"] == ["", str(MAX_STREAMS)]
-    assert limits["requests of `/healthz` that are worked on"] == ["", str(MAX_HEALTH)]
+    assert limits["requests of `/healthz` in progress"] == ["", str(MAX_HEALTH)]
     for function in read_stack(ROOT, {}).functions:
         assert function.environment["healthcheck_interval"] == "3s"
         assert "max_inflight" not in function.environment  # shared/bulkhead.py says why
