@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from process_data.application import MAX_REQUESTS as MAX_RUNS
 from process_data.rejections import Reason
 from process_data.settings import Settings
@@ -68,6 +69,18 @@ def test_the_limits_of_requests_are_those_of_the_functions() -> None:
     for function in read_stack(ROOT, {}).functions:
         assert function.environment["healthcheck_interval"] == "3s"
         assert "max_inflight" not in function.environment  # shared/bulkhead.py says why
+
+
+def test_every_alert_is_in_the_table() -> None:
+    rules = yaml.safe_load((ROOT / "infra/prometheus/rollcall.rules.yaml").read_text(encoding="utf-8"))
+    assert [row[0] for row in table(INFRA, "Alerts")] == [rule["alert"] for rule in rules["groups"][0]["rules"]]
+
+
+def test_every_log_event_is_in_the_table() -> None:
+    sources = [path.read_text(encoding="utf-8") for path in [*ROOT.glob("functions/*/*.py"), *ROOT.glob("shared/*.py")]]
+    logged = {event for source in sources for event in re.findall(r'\blog\(\s*"\w+",\s*"(\w+)"', source)}
+    events = {event for row in table(INFRA, "Logs") for event in row[0].replace("`", "").split(", ")}
+    assert events == logged
 
 
 def test_every_parameter_is_in_the_table_as_the_code_has_it() -> None:
