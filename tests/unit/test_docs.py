@@ -64,7 +64,7 @@ def test_the_limits_of_requests_are_those_of_the_functions() -> None:
     limits = {row[0]: row[1:3] for row in table(INFRA, "Limits")}
     assert limits["requests in progress"] == [str(MAX_RUNS), str(MAX_REQUESTS)]
     assert limits["requests waiting for that, at most a second"] == ["", str(MAX_WAITING)]
-    assert limits["streams of people"] == limits["photos over 1 MiB"] == ["", str(MAX_STREAMS)]
+    assert limits["streams of users"] == limits["photos over 1 MiB"] == ["", str(MAX_STREAMS)]
     assert limits["requests of `/healthz` in progress"] == ["", str(MAX_HEALTH)]
     for function in read_stack(ROOT, {}).functions:
         assert function.environment["healthcheck_interval"] == "3s"
