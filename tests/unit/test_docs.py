@@ -7,11 +7,14 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from process_data.application import MAX_REQUESTS as MAX_RUNS
 from process_data.rejections import Reason
 from process_data.settings import Settings
 from process_data.shared.storage.connection import _TIMEOUT_MARGIN
 from query_data.application import MAX_HEALTH, MAX_REQUESTS, MAX_STREAMS, MAX_WAITING
+from query_data.handler import _ENDPOINTS
+from query_data.openapi import openapi
 from query_data.query import PARAMETERS
 from query_data.settings import Settings as QuerySettings
 
@@ -41,7 +44,7 @@ def test_every_setting_is_in_the_table_as_the_code_has_it() -> None:
     expected = [
         [one.name, readers(one.name), shown(one.default), one.metadata["description"]] for one in fields.values()
     ]
-    assert sorted(table(INFRA, "Settings")) == sorted(expected)
+    assert sorted(table(INFRA, "Configuration")) == sorted(expected)
 
 
 def test_the_timeouts_are_those_that_are_shipped_and_each_is_within_the_next() -> None:
@@ -60,20 +63,39 @@ def test_the_timeouts_are_those_that_are_shipped_and_each_is_within_the_next() -
 
 
 def test_the_limits_of_requests_are_those_of_the_functions() -> None:
-    limits = {row[0]: row[1:3] for row in table(INFRA, "Overload")}
-    assert limits["requests that are worked on"] == [str(MAX_RUNS), str(MAX_REQUESTS)]
-    assert limits["requests that wait for that, at most a second"] == ["", str(MAX_WAITING)]
-    assert limits["streams of people"] == limits["photos over 1 MiB"] == ["", str(MAX_STREAMS)]
-    assert limits["requests of `/healthz` that are worked on"] == ["", str(MAX_HEALTH)]
+    limits = {row[0]: row[1:3] for row in table(INFRA, "Limits")}
+    assert limits["requests in progress"] == [str(MAX_RUNS), str(MAX_REQUESTS)]
+    assert limits["requests waiting for that, at most a second"] == ["", str(MAX_WAITING)]
+    assert limits["streams of users"] == limits["photos over 1 MiB"] == ["", str(MAX_STREAMS)]
+    assert limits["requests of `/healthz` in progress"] == ["", str(MAX_HEALTH)]
     for function in read_stack(ROOT, {}).functions:
         assert function.environment["healthcheck_interval"] == "3s"
         assert "max_inflight" not in function.environment  # shared/bulkhead.py says why
 
 
+def test_every_alert_is_in_the_table() -> None:
+    rules = yaml.safe_load((ROOT / "infra/prometheus/rollcall.rules.yaml").read_text(encoding="utf-8"))
+    assert [row[0] for row in table(INFRA, "Alerts")] == [rule["alert"] for rule in rules["groups"][0]["rules"]]
+
+
+def test_every_log_event_is_in_the_table() -> None:
+    sources = [path.read_text(encoding="utf-8") for path in [*ROOT.glob("functions/*/*.py"), *ROOT.glob("shared/*.py")]]
+    logged = {event for source in sources for event in re.findall(r'\blog\(\s*"\w+",\s*"(\w+)"', source)}
+    events = {event for row in table(INFRA, "Logs") for event in row[0].replace("`", "").split(", ")}
+    assert events == logged
+
+
 def test_every_parameter_is_in_the_table_as_the_code_has_it() -> None:
-    assert [row[:2] for row in table(README, "Questions")] == [
-        [name, parameter.expected] for name, parameter in PARAMETERS.items()
+    assert table(README, "Query parameters") == [
+        [name, parameter.expected, parameter.description] for name, parameter in PARAMETERS.items()
     ]
+
+
+def test_every_endpoint_is_in_the_table_and_described() -> None:
+    described = openapi(requires_token=True)["paths"].keys() - {"/photo/{user_id}"}
+    assert described == _ENDPOINTS.keys()
+    paths = {row[0] for row in table(README, "Other endpoints")} - {"/photo/1000"}
+    assert paths == _ENDPOINTS.keys() - {"/"}
 
 
 def test_every_reason_for_a_rejection_is_in_the_table() -> None:
@@ -92,7 +114,7 @@ def test_every_error_is_in_the_table_with_its_status() -> None:
 
 
 def test_the_summary_of_a_run_is_in_the_table_field_by_field() -> None:
-    fields = [field for row in table(README, "process-data") for field in row[0].replace("`", "").split(", ")]
+    fields = [field for row in table(README, "Run summary") for field in row[0].replace("`", "").split(", ")]
     example, _ = re.findall(r"^\{\n {4}.*?^\}", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     assert fields == list(json.loads(example.replace("…", "0")))
 
