@@ -23,7 +23,7 @@ PARAMETERS = FILTERS | {
     "after": AFTER,
     "count": Parameter(
         "true, false, 1 or 0",
-        "include the total number, as `count` in JSON and as the header `X-Total-Count`",
+        "include the total number: `count` in JSON, and the header `X-Total-Count` in all formats",
         boolean,
         FILTERS["is_image_exists"].schema,
         default=False,

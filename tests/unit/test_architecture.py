@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ from tests.documents import CONTRIBUTING, table
 from tests.stack import ROOT
 
 DIRECTORIES = ("functions", "shared", "infra/local")
+
+BASE = [ROOT / "infra/local/errors.py", ROOT / "infra/local/environment.py"]
+"""Modules that import nothing of the project and that every room of their directory may import."""
 
 
 def modules(directory: str) -> list[Path]:
@@ -30,22 +34,26 @@ def imported(path: Path) -> Iterator[Path]:
 
 
 def room(path: Path) -> str:
-    """The directory of a module; a function's handler is a room of its own."""
+    """The directory of a module. What wires a function together, its handler and endpoints, has rooms of its own."""
     name = path.parent.relative_to(ROOT).as_posix().removeprefix("functions/")
-    return f"{name}/handler" if path.stem == "handler" else name
+    return f"{name}/{path.stem}" if path.stem in ("handler", "endpoints") else name
 
 
-def test_the_diagram_has_the_imports_between_rooms() -> None:
+def test_the_diagram_shows_the_imports_between_rooms_and_they_have_no_cycle() -> None:
     edges = {
-        f"{room(path)} --> {room(other)}"
+        (room(path), room(other))
         for directory in DIRECTORIES
         for path in modules(directory)
         for other in imported(path)
-        if room(path) != room(other)
+        if room(path) != room(other) and other not in BASE
     }
     [diagram] = re.findall(r"```mermaid\n.*\n((?: .*\n)*)```", CONTRIBUTING.read_text(encoding="utf-8"))
-    expected = "".join(f"    {edge}\n" for edge in sorted(edges))
+    expected = "".join(f"    {importer} --> {other}\n" for importer, other in sorted(edges))
     assert diagram == expected, f"the diagram has to be:\n{expected}"
+    graph: dict[str, set[str]] = {}
+    for importer, other in edges:
+        graph.setdefault(importer, set()).add(other)
+    TopologicalSorter(graph).prepare()  # raises CycleError
 
 
 @pytest.mark.parametrize("name", ["process-data", "query-data", "shared"])

@@ -87,7 +87,7 @@ def test_every_log_event_is_in_the_table() -> None:
 
 def test_every_parameter_is_in_the_table_as_the_code_has_it() -> None:
     assert table(README, "Query parameters") == [
-        [name, parameter.expected, parameter.description] for name, parameter in PARAMETERS.items()
+        [name, parameter.expected, parameter.description.strip("`")] for name, parameter in PARAMETERS.items()
     ]
 
 
