@@ -222,7 +222,7 @@ def _describe(response: BaseHTTPResponse) -> tuple[str, int, datetime]:
 def _status(error: S3Error | ServerError | InvalidResponseError) -> int:
     if isinstance(error, S3Error):
         return int(error.response.status)
-    return int(error.status_code if isinstance(error, ServerError) else error._code)
+    return int(error.status_code if isinstance(error, ServerError) else error._code)  # noqa: SLF001 - it has no public name
 
 
 def _reason(error: BaseException) -> str:
