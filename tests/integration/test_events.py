@@ -107,7 +107,7 @@ def test_an_event_about_something_unrelated_is_a_200(roll: Stack, bucket: str, k
 
 
 @pytest.mark.parametrize("key", ["a\0.csv", "\ud800.csv", "%FF.csv", "%00.csv"])
-def test_a_key_that_is_not_representable_is_ignored(roll: Stack, key: str) -> None:
+def test_an_unrepresentable_key_is_ignored(roll: Stack, key: str) -> None:
     roll.bucket.put_person("1")
     records = [{"s3": {"bucket": {"name": "src"}, "object": {"key": one}}} for one in (key, "1.csv")]
     response = roll.request("POST", "/function/process-data", json.dumps({"Records": records}).encode())
