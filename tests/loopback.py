@@ -1,4 +1,4 @@
-"""Small HTTP servers of the tests' own."""
+"""Small HTTP servers for tests."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from threading import Thread
 
 @contextmanager
 def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """Serve at a free port of 127.0.0.1 until the end of the block; the server's URL."""
+    """Serve on a free port of 127.0.0.1 until the end of the block. Yield the server's URL."""
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         try:

@@ -1,4 +1,4 @@
-"""A run whose database falls silent in the middle says so while somebody still waits for its response."""
+"""A run whose database becomes unresponsive returns an error in time."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -12,16 +12,16 @@ from tests.stack import Stack
 from tests.tcp_proxy import HANG, Fault, Proxy
 
 
-def test_a_run_whose_database_falls_silent_ends_soon_after_its_deadline(roll: Stack) -> None:
+def test_a_run_with_an_unresponsive_database_ends_soon_after_its_deadline(roll: Stack) -> None:
     roll.bucket.put_person("1")
     settings = roll.process_settings
     with closing(Proxy(settings["postgres_host"], int(settings["postgres_port"]), Random(0))) as proxy:
         own = {"postgres_port": str(proxy.port), "run_deadline": "1", "postgres_timeout": "3600"}
-        with application(roll, Paused, **own) as made, ThreadPoolExecutor(1) as executor:
-            ended = executor.submit(run, made)
-            assert isinstance(made.objects, Paused)
-            assert made.objects.reached.wait(60)
+        with application(roll, Paused, **own) as app, ThreadPoolExecutor(1) as executor:
+            future = executor.submit(run, app)
+            assert isinstance(app.objects, Paused)
+            assert app.objects.reached.wait(60)
             with proxy.faulty(Fault(HANG)):
-                made.objects.go.set()
+                app.objects.go.set()
                 with pytest.raises(Unavailable, match=r"PostgreSQL at .* can't be reached"):
-                    ended.result(timeout=120)
+                    future.result(timeout=120)

@@ -1,4 +1,4 @@
-"""/changes: a copy that follows its cursors stays exact, whatever is written, killed or restored meanwhile."""
+"""/changes: a copy that follows the cursors stays exact despite concurrent writes, kills and restores."""
 
 import json
 import random
@@ -29,7 +29,7 @@ from query_data.paging import decode_cursor, encode_cursor
 
 from tests.postgres import client_environment
 from tests.replica import Replica, query_replica
-from tests.stack import ROOT, Answer, Stack
+from tests.stack import ROOT, Response, Stack
 
 WRITERS = 8
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -55,13 +55,13 @@ def connect(stack: Stack) -> Connection:
 
 
 def put(connection: Connection, *names: str, prefix: str = "") -> None:
-    """Store people with these user_ids, whose first name is the prefix and the user_id, as a scan would."""
+    """Store people as a scan would. Their first name is the prefix and the user_id."""
     rows = [Row(f"{name}.csv", f"{prefix}{name}", NOW, 2, f"{prefix}{name}", "Last", 0) for name in names]
     store(connection, rows, [], {}, "src")
 
 
 def set_photo(connection: Connection, name: str, photo: str | None) -> None:
-    """Reconcile the user with a bucket in which there is this photo, and the CSV that was stored."""
+    """Reconcile the user with a bucket that has the stored CSV and this photo."""
     [[etag]] = connection.run("select csv_etag from users where user_id = :name", name=name)
     listing = Listing(csvs={name: etag}, photos={name: photo} if photo else {}, keys=1)
     reconcile(connection, Named([f"{name}.csv"]), listing, "src", 0)
@@ -72,9 +72,9 @@ def erase(connection: Connection, *names: str) -> None:
 
 
 def changes(function: Replica, query: str = "") -> Any:
-    answer = function.request("GET", f"/changes{query}")
-    assert answer.status == 200, answer.body
-    return answer.json()
+    response = function.request("GET", f"/changes{query}")
+    assert response.status == 200, response.body
+    return response.json()
 
 
 def user_ids(page: Any) -> list[str]:
@@ -82,7 +82,7 @@ def user_ids(page: Any) -> list[str]:
 
 
 def example(function: Replica) -> Follow:
-    """`follow` as the README has it."""
+    """Return the function `follow` from the README."""
     [code] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     names: dict[str, Any] = {}
     exec(code, names)
@@ -91,16 +91,16 @@ def example(function: Replica) -> Follow:
     return follow
 
 
-def roll_of(stack: Stack) -> People:
-    """What an exact copy is."""
+def people(stack: Stack) -> People:
+    """Return the people as an exact copy should have them."""
     rows = stack.sql(
-        "select row_to_json(one) from "
-        "(select id, user_id, first_name, last_name, birthdate, birthts, img_path from users) as one"
+        "select row_to_json(person) from "
+        "(select id, user_id, first_name, last_name, birthdate, birthts, img_path from users) as person"
     )
     return {person["user_id"]: person for (person,) in rows}
 
 
-def test_the_changes_come_in_the_order_of_their_commits(function: Replica, connection: Connection) -> None:
+def test_changes_are_listed_in_commit_order(function: Replica, connection: Connection) -> None:
     for name in ("2", "1", "3"):
         put(connection, name)
     page = changes(function)
@@ -117,7 +117,7 @@ def test_the_changes_come_in_the_order_of_their_commits(function: Replica, conne
     ]
 
 
-def test_erased_people_come_in_the_order_of_the_commits_too(function: Replica, connection: Connection) -> None:
+def test_erasures_are_listed_in_commit_order(function: Replica, connection: Connection) -> None:
     put(connection, "1", "2", "3")
     page = changes(function)
     erase(connection, "2", "4")
@@ -127,17 +127,19 @@ def test_erased_people_come_in_the_order_of_the_commits_too(function: Replica, c
     following = changes(function, page["next"])["result"]
     assert [(change["user_id"], change.get("deleted")) for change in following] == expected
     assert following[0] == {"user_id": "2", "deleted": True}
-    one_by_one, query = [], f"{page['next']}&limit=1"
+    by_page, query = [], f"{page['next']}&limit=1"
     while result := (page := changes(function, query))["result"]:
-        one_by_one += result
+        by_page += result
         query = page["next"]
-    assert one_by_one == following
+    assert by_page == following
     put(connection, "2")
-    assert [(one["user_id"], one.get("deleted")) for one in changes(function, page["next"])["result"]] == [("2", None)]
+    assert [(change["user_id"], change.get("deleted")) for change in changes(function, page["next"])["result"]] == [
+        ("2", None)
+    ]
     assert sorted(user_ids(changes(function))) == ["1", "2", "3", "4"]  # each once
 
 
-def test_what_changes_nothing_is_no_change(function: Replica, connection: Connection) -> None:
+def test_writes_without_an_effect_are_not_listed(function: Replica, connection: Connection) -> None:
     put(connection, "1", "2")
     set_photo(connection, "1", "1.png")
     page = changes(function)
@@ -147,7 +149,7 @@ def test_what_changes_nothing_is_no_change(function: Replica, connection: Connec
     assert changes(function, page["next"])["result"] == []
 
 
-def test_a_batch_that_changes_one_row_tells_of_that_one(function: Replica, connection: Connection) -> None:
+def test_a_batch_that_changes_one_row_reports_only_that_row(function: Replica, connection: Connection) -> None:
     put(connection, "1", "2", "3")
     page = changes(function)
     rows = [Row(f"{name}.csv", "new", NOW, 2, "new" if name == "2" else name, "Last", 0) for name in ("1", "2", "3")]
@@ -156,7 +158,7 @@ def test_a_batch_that_changes_one_row_tells_of_that_one(function: Replica, conne
     assert user_ids(changes(function, page["next"])) == ["2"]
 
 
-def test_next_is_always_there(function: Replica, connection: Connection) -> None:
+def test_every_page_has_next(function: Replica, connection: Connection) -> None:
     page = changes(function)
     assert page["result"] == []
     again = changes(function, page["next"])
@@ -169,7 +171,7 @@ def test_next_is_always_there(function: Replica, connection: Connection) -> None
         assert page["result"] == []
 
 
-def test_people_of_one_commit_come_in_several_pages(function: Replica, connection: Connection) -> None:
+def test_one_commit_can_span_several_pages(function: Replica, connection: Connection) -> None:
     put(connection, *(str(number) for number in range(7)))
     page: dict[str, Any] = {"next": "?limit=3"}
     seen: list[str] = []
@@ -183,19 +185,19 @@ def test_people_of_one_commit_come_in_several_pages(function: Replica, connectio
 
 def test_ndjson_ends_with_next(function: Replica, connection: Connection) -> None:
     put(connection, "1", "2")
-    for answer in (
+    for response in (
         function.request("GET", "/changes?format=ndjson"),
         function.request("GET", "/changes", Accept="application/x-ndjson"),
     ):
-        assert answer.headers["Content-Type"] == "application/x-ndjson"
-        *people, last = [json.loads(line) for line in answer.body.splitlines()]
+        assert response.headers["Content-Type"] == "application/x-ndjson"
+        *people, last = [json.loads(line) for line in response.body.splitlines()]
         assert user_ids({"result": people}) == ["1", "2"]
         assert list(last) == ["next"]
         assert changes(function, last["next"].replace("format=ndjson", ""))["result"] == []
 
 
-def error(answer: Answer) -> tuple[int, str]:
-    return answer.status, answer.json()["error"]["code"]
+def error(response: Response) -> tuple[int, str]:
+    return response.status, response.json()["error"]["code"]
 
 
 def test_other_formats_and_parameters_are_errors(function: Replica) -> None:
@@ -214,13 +216,13 @@ def test_other_formats_and_parameters_are_errors(function: Replica) -> None:
     ],
     ids=str,
 )  # fmt: skip
-def test_an_invalid_cursor_is_an_error(function: Replica, values: Any) -> None:
+def test_a_cursor_with_invalid_values_is_an_error(function: Replica, values: Any) -> None:
     cursor = encode_cursor(values)
     assert error(function.request("GET", f"/changes?after={cursor}")) == (400, "bad_parameter")
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "é", "W" * 5000])
-def test_what_is_no_cursor_is_an_error(function: Replica, cursor: str) -> None:
+def test_a_cursor_that_cannot_be_decoded_is_an_error(function: Replica, cursor: str) -> None:
     assert error(function.request("GET", f"/changes?after={quote(cursor)}")) == (400, "bad_parameter")
 
 
@@ -249,10 +251,10 @@ def test_all_cursors_expire_when_the_table_is_replaced(
     assert error(function.request("GET", f"/changes{page['next']}")) == (410, "cursor_expired")
 
 
-def test_a_writer_that_has_not_committed_keeps_no_change_from_being_seen_later(
+def test_no_change_is_skipped_because_of_an_uncommitted_writer(
     function: Replica, roll: Stack, connection: Connection
 ) -> None:
-    """The order of the numbers is that of the commits: a later writer waits for one that has taken its number."""
+    """Change numbers follow the commit order: a later writer waits for an earlier one to commit."""
     with connect(roll) as other, ThreadPoolExecutor(1) as executor:
         connection.run("begin")
         put(connection, "1")
@@ -267,9 +269,9 @@ def test_a_writer_that_has_not_committed_keeps_no_change_from_being_seen_later(
 
 
 class History:
-    """Writers, each with users of its own, whose sessions are terminated at random moments; dumps and restores.
+    """Writers, each with its own users, whose sessions are terminated at random moments; dumps and restores.
 
-    Each write, and each erasure, is one statement.
+    Each write and each erasure is one statement.
     """
 
     def __init__(self, stack: Stack, function: Replica, directory: Path, seed: str) -> None:
@@ -288,7 +290,7 @@ class History:
                 self._stop.set()
             following.result()
         self._update()
-        assert self._copy == roll_of(self._stack)
+        assert self._copy == people(self._stack)
 
     def _poll(self) -> None:
         while not self._stop.wait(0.005):
@@ -330,7 +332,7 @@ class History:
         self._stack.sql("select pg_terminate_backend(:pid)", pid=pid)
 
 
-def test_a_consumer_stays_an_exact_copy_beside_writers_kills_and_restored_dumps(
+def test_a_consumer_stays_an_exact_copy_despite_writers_kills_and_restores(
     function: Replica, roll: Stack, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     seed = random.SystemRandom().randrange(2**32)

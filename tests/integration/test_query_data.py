@@ -1,4 +1,4 @@
-"""query-data on real servers: what it answers, how it refuses, and what it leaves behind."""
+"""query-data on real servers: results, errors and resources."""
 
 import json
 import time
@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from flask import Response
+from flask import Response as FlaskResponse
 from query_data import endpoints, handler
 from query_data.age import MARCH_DATE, age, age_sql
 from query_data.shared.storage.errors import SettingError, Unavailable
@@ -20,7 +20,7 @@ from query_data.shared.storage.settings import RecordsSettings, load
 from query_data.shared.version import VERSION
 from werkzeug.test import EnvironBuilder
 
-from tests.stack import Answer, Stack
+from tests.stack import Response, Stack
 
 TODAY = datetime.now(UTC).date()
 EPOCH = date(1970, 1, 1)
@@ -40,17 +40,17 @@ INSERT_BORN = """
 insert into users (user_id, first_name, last_name, birthts, csv_etag, csv_modified)
 select days::text, 'First', 'Last', (:today - days) * 86400000::bigint, 'etag', now()
 from unnest(cast(:ages as int[])) days
-"""  # so many days ago
+"""  # ages in days
 
 
-def get(roll: Stack, query: str = "") -> Answer:
+def get(roll: Stack, query: str = "") -> Response:
     return roll.request("GET", f"/function/query-data{query}")
 
 
-def ask(roll: Stack, query: str = "") -> list[dict[str, Any]]:
-    answer = get(roll, query)
-    assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json"), answer.body
-    document = answer.json()
+def get_people(roll: Stack, query: str = "") -> list[dict[str, Any]]:
+    response = get(roll, query)
+    assert (response.status, response.headers["Content-Type"]) == (200, "application/json"), response.body
+    document = response.json()
     assert set(document) == {"result", "next"}
     assert document["next"] is None
     people: list[dict[str, Any]] = document["result"]
@@ -69,15 +69,15 @@ def add(
     roll.sql(INSERT, user_id=user_id, first=first, last=last, birthts=birthts, img_path=img_path)
 
 
-def test_nobody_is_an_empty_result(roll: Stack) -> None:
+def test_an_empty_table_is_an_empty_result(roll: Stack) -> None:
     assert get(roll).body == b'{"result": [], "next": null}\n'
 
 
-def test_what_process_data_took_in_is_what_query_data_shows(roll: Stack) -> None:
+def test_query_data_returns_what_process_data_ingested(roll: Stack) -> None:
     roll.bucket.put_person("0001", "Zoë", '"O""Neil, Jr."', -86_400_001)
     roll.bucket.put("0001.png", b"png")
     roll.process()
-    (person,) = ask(roll)
+    (person,) = get_people(roll)
     assert isinstance(person.pop("id"), int)
     assert person == {
         "user_id": "0001",
@@ -90,10 +90,10 @@ def test_what_process_data_took_in_is_what_query_data_shows(roll: Stack) -> None
     }
 
 
-def test_people_come_in_the_order_of_their_ids_bytes(roll: Stack) -> None:
+def test_people_are_sorted_by_the_bytes_of_their_ids(roll: Stack) -> None:
     for user_id in ("2", "10", "1", "0001", "100"):
         add(roll, user_id)
-    assert ids(ask(roll)) == ["0001", "1", "10", "100", "2"]
+    assert ids(get_people(roll)) == ["0001", "1", "10", "100", "2"]
 
 
 AWKWARD_NAMES = [
@@ -109,54 +109,59 @@ AWKWARD_NAMES = [
 ]
 
 
-def test_names_survive_the_way_through_sql_copy_and_json(roll: Stack) -> None:
+def test_names_are_unchanged_by_sql_copy_and_json(roll: Stack) -> None:
     for number, name in enumerate(AWKWARD_NAMES):
         add(roll, str(number), first=name, last=name[::-1])
-    people = ask(roll)
+    people = get_people(roll)
     assert [person["first_name"] for person in people] == AWKWARD_NAMES
     assert [person["last_name"][::-1] for person in people] == AWKWARD_NAMES
 
 
 @pytest.mark.parametrize(("value", "expected"), [("true", ["1"]), ("1", ["1"]), ("FALSE", ["2"]), ("0", ["2"])])
-def test_is_image_exists_tells_those_with_a_photo_from_those_without(
-    roll: Stack, value: str, expected: list[str]
-) -> None:
+def test_is_image_exists_filters_by_photo(roll: Stack, value: str, expected: list[str]) -> None:
     add(roll, "1", photo=True)
     add(roll, "2")
-    assert ids(ask(roll, f"?is_image_exists={value}")) == expected
+    assert ids(get_people(roll, f"?is_image_exists={value}")) == expected
 
 
 def test_user_ids_are_compared_as_text(roll: Stack) -> None:
     for user_id in ("1", "01", "2", "3", "999999999999999999"):
         add(roll, user_id)
-    assert ids(ask(roll, "?user_id=01")) == ["01"]
-    assert ids(ask(roll, "?user_id=3&user_id=999999999999999999&user_id=3&user_id=4")) == ["3", "999999999999999999"]
+    assert ids(get_people(roll, "?user_id=01")) == ["01"]
+    assert ids(get_people(roll, "?user_id=3&user_id=999999999999999999&user_id=3&user_id=4")) == [
+        "3",
+        "999999999999999999",
+    ]
 
 
-def test_a_thousand_user_ids_may_be_asked_for(roll: Stack) -> None:
+def test_a_thousand_user_ids_can_be_requested(roll: Stack) -> None:
     roll.sql(INSERT_MANY, count=2000)
-    wanted = [f"{n:09}" for n in range(1, 2001, 2)]
-    assert ids(ask(roll, "?" + "&".join(f"user_id={user_id}" for user_id in wanted))) == wanted
+    expected = [f"{n:09}" for n in range(1, 2001, 2)]
+    assert ids(get_people(roll, "?" + "&".join(f"user_id={user_id}" for user_id in expected))) == expected
 
 
-def test_filters_hold_together(roll: Stack) -> None:
+def test_filters_are_combined_with_and(roll: Stack) -> None:
     for user_id, years, photo in (("1", 20, True), ("2", 40, True), ("3", 40, False), ("4", 60, True)):
         add(roll, user_id, TODAY - timedelta(days=round(years * 365.2425) + 100), photo=photo)
-    assert ids(ask(roll, "?min_age=30&max_age=50&is_image_exists=true")) == ["2"]
-    assert ids(ask(roll, "?min_age=30&is_image_exists=true&user_id=4&user_id=1")) == ["4"]
+    assert ids(get_people(roll, "?min_age=30&max_age=50&is_image_exists=true")) == ["2"]
+    assert ids(get_people(roll, "?min_age=30&is_image_exists=true&user_id=4&user_id=1")) == ["4"]
 
 
-def test_age_filters_agree_with_the_shown_age_at_both_ends(roll: Stack) -> None:
+def test_age_filters_include_the_exact_age(roll: Stack) -> None:
     today = (datetime.now(UTC).date() - EPOCH).days
     roll.sql(INSERT_BORN, today=today, ages=[*range(800), *range(9000, 9400, 7)])
-    everyone = ask(roll)
+    everyone = get_people(roll)
     ages = sorted({person["age"] for person in everyone})
     for years in (*ages[:3], *ages[360:370], *ages[-2:]):
-        shown = format(years, ".20f") if years < 1 else repr(years)
-        assert ids(ask(roll, f"?min_age={shown}")) == [who["user_id"] for who in everyone if who["age"] >= years]
-        assert ids(ask(roll, f"?max_age={shown}")) == [who["user_id"] for who in everyone if who["age"] <= years]
-        both = ask(roll, f"?min_age={shown}&max_age={shown}")
-        assert ids(both) == [who["user_id"] for who in everyone if who["age"] == years]
+        text = format(years, ".20f") if years < 1 else repr(years)
+        assert ids(get_people(roll, f"?min_age={text}")) == [
+            person["user_id"] for person in everyone if person["age"] >= years
+        ]
+        assert ids(get_people(roll, f"?max_age={text}")) == [
+            person["user_id"] for person in everyone if person["age"] <= years
+        ]
+        both = get_people(roll, f"?min_age={text}&max_age={text}")
+        assert ids(both) == [person["user_id"] for person in everyone if person["age"] == years]
 
 
 @pytest.mark.parametrize(
@@ -167,7 +172,7 @@ def test_age_filters_agree_with_the_shown_age_at_both_ends(roll: Stack) -> None:
     ],
     ids=str,
 )
-def test_age_in_sql_is_age_in_python_for_every_birthdate(roll: Stack, today: date) -> None:
+def test_sql_and_python_compute_the_same_age_for_every_birthdate(roll: Stack, today: date) -> None:
     days = f"select day::date as birthdate from generate_series(date '1850-01-01', date '{today}', '1 day') day"
     dated = f"select birthdate, {MARCH_DATE} from ({days}) as days"
     rows = roll.sql(f"select birthdate, {age_sql(today)} from ({dated}) as dated")
@@ -177,8 +182,8 @@ def test_age_in_sql_is_age_in_python_for_every_birthdate(roll: Stack, today: dat
 
 def test_today_is_in_utc(roll: Stack) -> None:
     add(roll, "1", born=(today := datetime.now(UTC).date()))
-    shown = ask(roll)[0]["age"]
-    assert shown in (age(today, today), age(today, today + DAY))
+    result = get_people(roll)[0]["age"]
+    assert result in (age(today, today), age(today, today + DAY))
 
 
 @pytest.mark.parametrize(
@@ -200,19 +205,19 @@ def test_today_is_in_utc(roll: Stack) -> None:
     ids=lambda value: repr(value)[:20],
 )
 @pytest.mark.parametrize("name", ["is_image_exists", "min_age", "max_age", "user_id"])
-def test_injection_gets_nowhere(roll: Stack, name: str, value: str) -> None:
-    answer = get(roll, f"?{name}={quote(value)}")
-    error = answer.json()["error"]
-    assert (answer.status, error["code"], error["detail"]) == (400, "bad_parameter", {"parameter": name})
+def test_sql_injection_is_a_400(roll: Stack, name: str, value: str) -> None:
+    response = get(roll, f"?{name}={quote(value)}")
+    error = response.json()["error"]
+    assert (response.status, error["code"], error["detail"]) == (400, "bad_parameter", {"parameter": name})
     assert error["message"].startswith(f"{name}=")
-    assert answer.headers["Content-Type"] == "application/json"
+    assert response.headers["Content-Type"] == "application/json"
     assert roll.sql("select to_regclass('users') is not null") == [[True]]
 
 
-def test_an_unknown_path_is_a_404_that_names_those_there_are(roll: Stack) -> None:
-    answer = get(roll, "/nowhere")
-    error = answer.json()["error"]
-    assert (answer.status, error["code"]) == (404, "not_found")
+def test_an_unknown_path_is_a_404_that_lists_the_known_ones(roll: Stack) -> None:
+    response = get(roll, "/nowhere")
+    error = response.json()["error"]
+    assert (response.status, error["code"]) == (404, "not_found")
     known = "/, /stats, /changes, /rejected, /runs, /metrics, /openapi.json, /healthz and /photo/<user_id>"
     assert error["message"] == f"unknown path /nowhere; expected one of {known}"
     message = get(roll, "/" + "x" * 5000).json()["error"]["message"]
@@ -221,40 +226,40 @@ def test_an_unknown_path_is_a_404_that_names_those_there_are(roll: Stack) -> Non
 
 @pytest.mark.parametrize("path", ["", "/healthz"])
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-def test_another_method_is_a_405_that_names_those_allowed(roll: Stack, method: str, path: str) -> None:
-    answer = roll.request(method, f"/function/query-data{path}", b"body")
-    assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
-    assert answer.json()["error"]["code"] == "method_not_allowed"
+def test_another_method_is_a_405_that_lists_the_allowed_ones(roll: Stack, method: str, path: str) -> None:
+    response = roll.request(method, f"/function/query-data{path}", b"body")
+    assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
+    assert response.json()["error"]["code"] == "method_not_allowed"
 
 
-def test_healthz_is_ok_when_the_database_is(roll: Stack) -> None:
-    answer = get(roll, "/healthz")
-    assert (answer.status, answer.json()) == (200, {"status": "ok", "version": VERSION})
+def test_healthz_is_ok_when_the_database_is_available(roll: Stack) -> None:
+    response = get(roll, "/healthz")
+    assert (response.status, response.json()) == (200, {"status": "ok", "version": VERSION})
 
 
-def test_head_answers_as_get_without_a_body(roll: Stack) -> None:
+def test_head_responds_like_get_without_a_body(roll: Stack) -> None:
     add(roll, "1")
     good, bad = (roll.request("HEAD", f"/function/query-data{query}") for query in ("?min_age=1", "?min_age=x"))
     assert (good.status, good.headers["Content-Type"], good.body) == (200, "application/json", b"")
     assert (bad.status, bad.headers["Content-Type"], bad.body) == (400, "application/json", b"")
 
 
-def test_requests_at_the_same_time_get_their_own_answers(roll: Stack) -> None:
+def test_concurrent_requests_get_their_own_responses(roll: Stack) -> None:
     roll.sql(INSERT_MANY, count=200)
-    wanted = [f"{n:09}" for n in range(1, 201)]
+    expected = [f"{n:09}" for n in range(1, 201)]
     with ThreadPoolExecutor(8) as executor:
-        answers = list(executor.map(lambda user_id: ids(ask(roll, f"?user_id={user_id}")), wanted))
-    assert answers == [[user_id] for user_id in wanted]
+        results = list(executor.map(lambda user_id: ids(get_people(roll, f"?user_id={user_id}")), expected))
+    assert results == [[user_id] for user_id in expected]
 
 
-# What needs other settings, or a client that behaves badly, calls the handler itself.
+# The tests below call the handler directly, with other settings or a misbehaving client.
 
-Call = Callable[..., Response]
+Call = Callable[..., FlaskResponse]
 MANY = 100_000
 
 
 class Event:
-    """As the template makes it of a request."""
+    """A request as the OpenFaaS template passes it."""
 
     def __init__(self, path: str, method: str) -> None:
         request = EnvironBuilder(path, method=method).get_request()
@@ -266,13 +271,13 @@ class Event:
 def call(roll: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
     """Call the handler with query-data's settings, some of them replaced."""
 
-    def call(path: str = "/", method: str = "GET", **settings: str) -> Response:
+    def call(path: str = "/", method: str = "GET", **settings: str) -> FlaskResponse:
         for name, value in (roll.query_settings | settings).items():
             monkeypatch.setenv(name, value)
         responses.append(handler.handle(Event(path, method), None))
         return responses[-1]
 
-    responses: list[Response] = []
+    responses: list[FlaskResponse] = []
     handler._application.clear()
     yield call
     for response in responses:
@@ -282,31 +287,33 @@ def call(roll: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
     handler._application.clear()
 
 
-def error_of(response: Response) -> tuple[int, str, str]:
+def error_of(response: FlaskResponse) -> tuple[int, str, str]:
     error = json.loads(response.get_data())["error"]
     return response.status_code, error["code"], error["message"]
 
 
 def copies(roll: Stack) -> int:
-    """Sessions of query-data's role that run a COPY."""
-    with Connection(load(RecordsSettings, roll.query_settings)) as records:
+    """Return the number of sessions of query-data's role that run a COPY."""
+    with Connection(load(RecordsSettings, roll.query_settings)) as connection:
         activity = "from pg_stat_activity where usename = current_user and state = 'active' and query like 'copy%'"
-        return int(records.run(f"select count(*) {activity}")[0][0])
+        return int(connection.run(f"select count(*) {activity}")[0][0])
 
 
 @pytest.mark.parametrize(("path", "method"), [("/", "GET"), ("/", "HEAD"), ("/healthz", "GET")])
-def test_a_database_that_is_away_is_a_503_that_says_so(call: Call, path: str, method: str) -> None:
+def test_an_unavailable_database_is_a_503(call: Call, path: str, method: str) -> None:
     response = call(path, method, postgres_port="1")
     status, code, message = error_of(response)
     assert (status, code, response.headers["Retry-After"]) == (503, "postgresql_unavailable", "5")
     assert "127.0.0.1:1 can't be reached" in message
 
 
-def test_a_session_that_ended_right_after_a_request_is_replaced(roll: Stack, call: Call) -> None:
-    statuses = [call("/?limit=1").status_code for _ in range(2)]  # the second one asked the session, and trusts it now
-    with Connection(load(RecordsSettings, roll.query_settings)) as records:
+def test_a_session_that_ended_after_a_request_is_replaced(roll: Stack, call: Call) -> None:
+    statuses = [
+        call("/?limit=1").status_code for _ in range(2)
+    ]  # the second request found the session alive, so it is trusted now
+    with Connection(load(RecordsSettings, roll.query_settings)) as connection:
         others = "from pg_stat_activity where usename = current_user and pid <> pg_backend_pid()"
-        assert records.run(f"select pg_terminate_backend(pid, 5000) {others}")
+        assert connection.run(f"select pg_terminate_backend(pid, 5000) {others}")
     assert [*statuses, call("/?limit=1").status_code] == [200, 200, 200]
 
 
@@ -317,7 +324,7 @@ def test_a_wrong_password_is_a_503_that_shows_no_secret(call: Call, capsys: pyte
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz"])
-def test_a_database_without_tables_is_a_503_that_says_what_to_do(call: Call, path: str) -> None:
+def test_a_database_without_tables_is_a_503_that_names_the_setup_script(call: Call, path: str) -> None:
     status, code, message = error_of(call(path, postgres_database="postgres"))
     assert (status, code) == (503, "schema_missing")
     assert "infra/postgres/setup.sh" in message
@@ -326,29 +333,29 @@ def test_a_database_without_tables_is_a_503_that_says_what_to_do(call: Call, pat
 @pytest.mark.parametrize(
     "path", ["/?", "/?format=csv&", "/?limit=5&", "/?limit=5&count=1&sort=birthdate&", "/?format=html&", "/stats?"]
 )
-def test_at_midnight_every_answer_that_depends_on_the_date_changes(
+def test_at_midnight_every_response_that_depends_on_the_date_changes(
     roll: Stack, call: Call, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     add(roll, "1", born=date(1990, 6, 15))
-    answers = []
+    results = []
     for today in (date(2020, 6, 14), date(2020, 6, 15)):
         monkeypatch.setattr(endpoints, "_today", partial(date, today.year, today.month, today.day))
         response = call(f"{path}min_age=30")
-        answers.append((response.headers["ETag"], response.headers.get("X-Total-Count"), response.get_data()))
-    (etag, count, body), (next_etag, next_count, next_body) = answers
+        results.append((response.headers["ETag"], response.headers.get("X-Total-Count"), response.get_data()))
+    (etag, count, body), (next_etag, next_count, next_body) = results
     assert etag != next_etag
     assert body != next_body
     assert (count, next_count) in ((None, None), ("0", "1"))
 
 
-def test_a_bad_setting_is_named(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_setting_is_named_in_the_error(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
     status, code, message = error_of(call(postgres_port="http"))
     assert (status, code) == (500, "bad_setting")
     assert message == "postgres_port='http' is not allowed: a whole number from 1 to 65535"
     assert json.loads(capsys.readouterr().err)["message"] == message
 
 
-def test_a_client_that_leaves_early_stops_the_query(roll: Stack, call: Call) -> None:
+def test_a_disconnected_client_stops_the_query(roll: Stack, call: Call) -> None:
     roll.sql(INSERT_MANY, count=MANY)
     response = call()
     assert next(iter(response.response)) == b'{"result": ['
@@ -360,18 +367,18 @@ def test_a_client_that_leaves_early_stops_the_query(roll: Stack, call: Call) -> 
     assert copies(roll) == 0
 
 
-def test_a_failure_in_mid_stream_cuts_the_response_off(roll: Stack, call: Call) -> None:
+def test_a_failure_during_a_stream_truncates_the_response(roll: Stack, call: Call) -> None:
     roll.sql(INSERT_MANY, count=MANY)
     chunks = iter(call(postgres_timeout="1").response)
     next(chunks)
-    time.sleep(1.5)  # the statement's time is up while most of its rows wait
+    time.sleep(1.5)  # the statement times out with most rows unsent
     with pytest.raises(Unavailable, match="statement timeout"):
         list(chunks)
     assert copies(roll) == 0
 
 
-def test_a_long_stream_is_whole(roll: Stack, call: Call) -> None:
+def test_a_long_stream_is_complete(roll: Stack, call: Call) -> None:
     roll.sql(INSERT_MANY, count=MANY)
-    people = ask(roll)
+    people = get_people(roll)
     assert ids(people) == [f"{n:09}" for n in range(1, MANY + 1)]
     assert call().get_data() == get(roll).body

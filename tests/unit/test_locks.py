@@ -8,7 +8,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.lock import APART, DIRECTORIES
+from tests.lock import DIRECTORIES, INDEPENDENT
 from tests.stack import ROOT
 
 INSTALLED = [directory for directory in DIRECTORIES if directory != "tests/fuzz"]
@@ -61,7 +61,7 @@ def dependencies(requirement: Requirement) -> list[Requirement]:
     ]
 
 
-@pytest.mark.parametrize("directory", [*DIRECTORIES, *APART])
+@pytest.mark.parametrize("directory", [*DIRECTORIES, *INDEPENDENT])
 def test_every_locked_requirement_has_a_version_and_hashes_and_no_registry(directory: str) -> None:
     path = ROOT / directory / "requirements.txt"
     for line in lines(path):
