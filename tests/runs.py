@@ -62,8 +62,8 @@ def proxied(
 
 def end_scans(stack: Stack) -> None:
     """Terminate the sessions that hold a segment."""
-    held = "select pid from pg_locks where locktype = 'advisory' and classid = :space::oid"
-    stack.sql(f"select pg_terminate_backend(pid) from ({held}) as held", space=locks.SEGMENT)
+    holders = "select pid from pg_locks where locktype = 'advisory' and classid = :space::oid"
+    stack.sql(f"select pg_terminate_backend(pid) from ({holders}) as holders", space=locks.SEGMENT)
 
 
 def counts(summary: dict[str, Any]) -> dict[str, int]:

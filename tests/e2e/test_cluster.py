@@ -71,8 +71,8 @@ def test_switching_overlays_keeps_only_the_data_of_the_old_one(cluster: Shell, o
     apply(cluster, old)
     assert rendered(cluster, old) <= existing_objects()
     apply(cluster, new)
-    left = existing_objects() - rendered(cluster, new)
-    assert {item for item in left if item[0] != "rollcall" or new != "external"} == set()
+    remaining = existing_objects() - rendered(cluster, new)
+    assert {item for item in remaining if item[0] != "rollcall" or new != "external"} == set()
     assert rendered(cluster, new) <= existing_objects()
     if new == "external":  # as the guide says, once the external servers work
         kubectl("delete", "namespace", "rollcall")

@@ -40,8 +40,8 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def test_the_readme_has_an_example_of_each_step() -> None:
     commands = " ".join(command for command, _ in examples())
-    for word in ("infra/local up", "infra/local upload", "process-data", "query-data"):
-        assert word in commands
+    for command in ("infra/local up", "infra/local upload", "process-data", "query-data"):
+        assert command in commands
 
 
 def test_every_example_prints_the_output_shown(directory: Path) -> None:

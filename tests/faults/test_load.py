@@ -44,14 +44,14 @@ def files(roll: Stack) -> Files:
 @contextmanager
 def changing(stack: Stack, files: Files) -> Iterator[Counter[int]]:
     """Continuously change files and run process-data until the end of the block. Yield its statuses."""
-    ended, statuses = Event(), Counter[int]()
+    stopped, statuses = Event(), Counter[int]()
 
     def change() -> None:
-        while not ended.wait(0.02):
+        while not stopped.wait(0.02):
             files.change()
 
     def process() -> None:
-        while not ended.is_set():
+        while not stopped.is_set():
             response = stack.request("POST", "/function/process-data")
             statuses[response.status] += 1
             assert response.status == 200 or response.is_transient, response.body
@@ -61,7 +61,7 @@ def changing(stack: Stack, files: Files) -> Iterator[Counter[int]]:
         try:
             yield statuses
         finally:
-            ended.set()
+            stopped.set()
         for thread in running:
             thread.result()
 
@@ -97,7 +97,7 @@ def test_overload_gives_correct_responses_or_documented_errors_and_leaks_nothing
     roll.wait_until(lambda: sessions(roll, "idle") == sessions(roll))
 
 
-@pytest.mark.parametrize("way", ["gateway", "replica"])
+@pytest.mark.parametrize("target", ["gateway", "replica"])
 def test_stalled_slow_and_silent_clients_do_not_delay_others(roll: Stack, target: str) -> None:
     roll.sql(MANY)
     with ExitStack() as stack:
@@ -121,9 +121,9 @@ def test_stalled_slow_and_silent_clients_do_not_delay_others(roll: Stack, target
             for connection in slow:
                 connection.send(b"GET / HTTP/1.1"[number : number + 1])
             for path in ("/healthz", "/?limit=100", "/?user_id=7", "/stats"):
-                other = run_loop(load.get(address[1], (location.path or "") + path, TIMEOUT))
-                assert other.status == 200
-                longest = max(longest, other.seconds)
+                timed = run_loop(load.get(address[1], (location.path or "") + path, TIMEOUT))
+                assert timed.status == 200
+                longest = max(longest, timed.seconds)
             time.sleep(1)
         print(
             f"\nthe slowest normal request took {longest:.3f} s with {len(stalled + slow + silent)} misbehaving clients"

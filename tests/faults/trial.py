@@ -103,12 +103,12 @@ class Rounds:
 
     def _round(self, plan: Sequence[Kind]) -> None:
         self._traffic.start()
-        done = self._calls.outcomes("process-data")["done"]
+        done_before = self._calls.outcomes("process-data")["done"]
         remaining = [*plan[:-1], lasting()] if self._pace.lasting else list(plan)
         while remaining:
             burst = self._take_burst(remaining)
             self._inject(burst)
-        if self._calls.outcomes("process-data")["done"] == done:
+        if self._calls.outcomes("process-data")["done"] == done_before:
             self._calls.note("no run was done during the faults")
         self._traffic.stop_uploading()
         self._traffic.stop()

@@ -174,13 +174,13 @@ def test_every_page_has_next(function: Replica, connection: Connection) -> None:
 def test_one_commit_can_span_several_pages(function: Replica, connection: Connection) -> None:
     put(connection, *(str(number) for number in range(7)))
     page: dict[str, Any] = {"next": "?limit=3"}
-    seen: list[str] = []
-    while not seen or page["result"]:
+    listed: list[str] = []
+    while not listed or page["result"]:
         page = changes(function, page["next"])
         assert len(page["result"]) <= 3
         assert "limit=3" in page["next"]
-        seen += user_ids(page)
-    assert seen == [str(number) for number in range(7)]
+        listed += user_ids(page)
+    assert listed == [str(number) for number in range(7)]
 
 
 def test_ndjson_ends_with_next(function: Replica, connection: Connection) -> None:

@@ -137,14 +137,14 @@ def weed(directory: Path, identities: Path, deployment: tuple[list[str], dict[st
         command, cwd=directory, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
         try:
-            grpc, s3 = (word.rpartition("=")[2] for word in own[:2])
+            grpc, s3 = (option.rpartition("=")[2] for option in own[:2])
             yield f"{LOOPBACK}:{s3}", int(grpc)
         finally:
             process.send_signal(signal.SIGKILL)  # SIGTERM would take 20 seconds
             process.wait()
-            for word in own:
-                for socket in Path("/tmp").glob(f"seaweedfs-*-{word.rpartition('=')[2]}.sock"):
-                    socket.unlink()
+            for option in own:
+                for path in Path("/tmp").glob(f"seaweedfs-*-{option.rpartition('=')[2]}.sock"):
+                    path.unlink()
 
 
 def is_denied(client: Minio, bucket: str, key: str) -> bool:

@@ -94,8 +94,10 @@ def test_a_session_keeps_the_most_recently_used_prepared_statements(connection: 
     for number in range(100):
         assert connection.run_prepared(f"select {number} + :number::int", number=1) == [[number + 1]]
         assert connection.run_prepared("select :number::int", number=number) == [[number]]
-    kept = [statement for (statement,) in connection.run("select statement from pg_prepared_statements")]
-    assert sorted(kept) == sorted(["select $1::int", *(f"select {number} + $1::int" for number in range(69, 100))])
+    statements = [sql for (sql,) in connection.run("select statement from pg_prepared_statements")]
+    assert sorted(statements) == sorted(
+        ["select $1::int", *(f"select {number} + $1::int" for number in range(69, 100))]
+    )
 
 
 def test_a_prepared_statement_survives_errors_and_table_changes(connection: Connection) -> None:

@@ -79,17 +79,17 @@ values (:object, :etag, :etag, 2, :code, 'earlier message', :rules, :retry_after
 def test_an_unchanged_rejected_file_is_not_fetched_again(roll: Stack) -> None:
     roll.bucket.put("1.csv", b"")
     roll.bucket.put("x.csv", b"")
-    with proxied(roll) as (made, requests):
-        assert run(made)["rejected"] == 2
+    with proxied(roll) as (app, requests):
+        assert run(app)["rejected"] == 2
         assert requests["GET"] == 1
         before = roll.sql("select *, xmin::text from rejected")
-        assert run(made)["rejected"] == 2
-        assert run(made, Trigger.EVENT, objects=("1.csv", "x.csv"))["rejected"] == 2
+        assert run(app)["rejected"] == 2
+        assert run(app, Trigger.EVENT, objects=("1.csv", "x.csv"))["rejected"] == 2
         assert requests["GET"] == 1
         assert roll.sql("select *, xmin::text from rejected") == before
         roll.bucket.put("1.csv", b"\n")
         for _ in range(2):  # the second run knows the new content
-            assert run(made)["rejected"] == 2
+            assert run(app)["rejected"] == 2
             assert requests["GET"] == 2
 
 
@@ -99,17 +99,17 @@ def test_a_birth_in_the_future_is_fetched_again_only_once_it_has_passed(roll: St
     roll.bucket.put_person("1", birthts=later)
     roll.bucket.put_person("2", birthts=now)  # as if it had been rejected before its birth
     roll.sql(REJECT, object="2.csv", etag=etag_of(roll, "2.csv"), code="in_the_future", rules=RULES, retry_after=later)
-    with proxied(roll) as (made, requests):
-        assert counts(run(made)) == {"listed": 2, "rejected": 2}
+    with proxied(roll) as (app, requests):
+        assert counts(run(app)) == {"listed": 2, "rejected": 2}
         assert requests["GET"] == 1
         assert roll.sql("select object, code, retry_after from rejected order by object") == [
             ["1.csv", "in_the_future", later],
             ["2.csv", "in_the_future", later],
         ]
-        assert counts(run(made)) == {"listed": 2, "rejected": 2}
+        assert counts(run(app)) == {"listed": 2, "rejected": 2}
         assert requests["GET"] == 1
         roll.sql("update rejected set retry_after = :now where object = '2.csv'", now=now)
-        assert counts(run(made)) == {"listed": 2, "added": 1, "rejected": 1}
+        assert counts(run(app)) == {"listed": 2, "added": 1, "rejected": 1}
         assert requests["GET"] == 2
     assert [row["user_id"] for row in output(roll)] == ["2"]
 
@@ -119,11 +119,11 @@ def test_a_rejection_by_older_rules_is_checked_again_once(roll: Stack) -> None:
     roll.bucket.put_person("2")
     for key in ("1.csv", "2.csv"):
         roll.sql(REJECT, object=key, etag=etag_of(roll, key), code="no_row", rules=RULES - 1, retry_after=None)
-    with proxied(roll) as (made, requests):
-        assert counts(run(made)) == {"listed": 2, "added": 1, "rejected": 1}
+    with proxied(roll) as (app, requests):
+        assert counts(run(app)) == {"listed": 2, "added": 1, "rejected": 1}
         assert roll.sql("select object, code, rules from rejected") == [["1.csv", "empty", RULES]]
         assert requests["GET"] == 2
-        assert counts(run(made)) == {"listed": 2, "unchanged": 1, "rejected": 1}
+        assert counts(run(app)) == {"listed": 2, "unchanged": 1, "rejected": 1}
         assert requests["GET"] == 2
 
 
@@ -131,8 +131,8 @@ def test_a_csv_over_64_kib_is_rejected_without_fetching(roll: Stack) -> None:
     person = b"first_name,last_name,birthts\nAda,Lovelace,0\n"
     roll.bucket.put("1.csv", person.ljust(65_536, b"\n"))
     roll.bucket.put("2.csv", person.ljust(65_537, b"\n"))
-    with proxied(roll) as (made, requests):
-        summary = run(made)
+    with proxied(roll) as (app, requests):
+        summary = run(app)
     assert counts(summary) == {"listed": 2, "added": 1, "rejected": 1}
     assert [(rejection["object"], rejection["code"]) for rejection in summary["rejections"]] == [("2.csv", "too_large")]
     assert requests["GET"] == 1
@@ -144,8 +144,8 @@ def test_an_object_that_grew_after_the_listing_is_rejected(roll: Stack) -> None:
             roll.bucket.put("1.csv", b"x" * 70_000)
 
     roll.bucket.put_person("1")
-    with proxied(roll, grow) as (made, _):
-        summary = run(made)
+    with proxied(roll, grow) as (app, _):
+        summary = run(app)
     assert (summary["status"], counts(summary)) == ("done", {"listed": 1, "rejected": 1})
     assert [(rejection["object"], rejection["code"]) for rejection in summary["rejections"]] == [("1.csv", "too_large")]
     assert roll.sql("select etag from rejected") == [[etag_of(roll, "1.csv")]]

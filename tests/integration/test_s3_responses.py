@@ -17,8 +17,8 @@ def test_an_object_removed_after_the_listing_is_skipped(roll: Stack) -> None:
 
     roll.bucket.put_person("1")
     roll.bucket.put_person("2")
-    with proxied(roll, remove) as (made, _):
-        summary = run(made)
+    with proxied(roll, remove) as (app, _):
+        summary = run(app)
     assert (summary["status"], counts(summary)) == ("done", {"listed": 2, "added": 1})
 
 
@@ -34,8 +34,8 @@ def test_a_single_503_from_s3_is_retried_at_once(roll: Stack, kind: str) -> None
         return Response(503, {"Retry-After": "40"}, b"")
 
     roll.bucket.put_person("1")
-    with proxied(roll, fail) as (made, _):
-        summary = run(made)
+    with proxied(roll, fail) as (app, _):
+        summary = run(app)
     assert time.monotonic() - started_at < 40
     assert len(failed) == 1
     assert (summary["status"], counts(summary)) == ("done", {"listed": 1, "added": 1})
@@ -62,7 +62,7 @@ def test_an_invalid_listing_changes_nothing(roll: Stack, body: bytes) -> None:
     roll.process()
     state = "select u.*, u.xmin::text, r.*, r.xmin::text from users u, rejected r"
     before = roll.sql(state)
-    with proxied(roll, replace) as (made, _), pytest.raises(Unavailable) as raised:
-        run(made)
+    with proxied(roll, replace) as (app, _), pytest.raises(Unavailable) as raised:
+        run(app)
     assert raised.value.service == "s3"
     assert roll.sql(state) == before

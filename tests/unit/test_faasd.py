@@ -43,7 +43,7 @@ each_service = pytest.mark.parametrize("name", SERVICES)
 def test_faasd_supports_every_key(name: str) -> None:
     service = SERVICES[name]
     assert service.keys() <= KEYS
-    assert all(isinstance(word, str) for word in service.get("command", []))
+    assert all(isinstance(argument, str) for argument in service.get("command", []))
     for mount in mounts(name):
         assert mount.keys() <= {"type", "source", "target", "read_only"}
         assert mount["type"] == "bind"

@@ -191,15 +191,15 @@ def contents(*listings: Listing) -> tuple[list[tuple[str, str]], list[tuple[str,
 
 @given(KEY_SETS, PAGE_SIZES, SERVERS)
 def test_the_segments_together_cover_the_bucket(keys: list[str], sizes: list[int], server: str) -> None:
-    whole = list_range(pages(keys, "", [1000], server), "", LAST_KEY, lambda _: False)
+    complete = list_range(pages(keys, "", [1000], server), "", LAST_KEY, lambda _: False)
     parts = list(segments(keys, sizes, server))
-    assert contents(*(listing for _, _, listing in parts)) == contents(whole)
+    assert contents(*(listing for _, _, listing in parts)) == contents(complete)
     again = [list_segment(keys, start, end, sizes, server, lambda _: False) for start, end, _ in parts]
-    assert contents(*again) == contents(whole)
+    assert contents(*again) == contents(complete)
     assert not any(listing.cut_at for listing in again)
     if not any("/" in key for key in keys):  # a folder at a segment's end may be counted twice or not at all
-        assert sum(listing.keys for listing in again) == whole.keys
-        assert sum(listing.ignored for listing in again) == whole.ignored
+        assert sum(listing.keys for listing in again) == complete.keys
+        assert sum(listing.ignored for listing in again) == complete.ignored
 
 
 @given(KEY_SETS, PAGE_SIZES, SERVERS)

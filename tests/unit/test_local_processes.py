@@ -31,8 +31,8 @@ class Script:
         """Nothing is needed."""
 
     def command(self) -> Command:
-        words = [sys.executable, "-u", "-c", self.code]
-        return Command(words, dict(os.environ), self.directory, patience=self.patience)
+        command = [sys.executable, "-u", "-c", self.code]
+        return Command(command, dict(os.environ), self.directory, patience=self.patience)
 
     def is_ready(self) -> bool:
         return "ready" in (self.directory / "log").read_text()

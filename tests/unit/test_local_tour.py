@@ -18,7 +18,7 @@ def summary(**changes: Any) -> dict[str, Any]:
     )
 
 
-def printed(**changes: Any) -> str:
+def show(**changes: Any) -> str:
     lines: list[str] = []
     _show_summary(summary(**changes), lines.append)
     return "\n".join(lines)
@@ -32,9 +32,9 @@ def test_the_demo_distinguishes_written_pending_and_unchanged_exports(
     written: bool, pending: bool, expected: str
 ) -> None:
     output = {"object": "res/output.csv", "rows": 3, "written": written, "pending": pending}
-    assert expected in printed(output=output)
+    assert expected in show(output=output)
 
 
 def test_the_demo_says_that_a_partial_run_continues() -> None:
-    assert "continues in the background" in printed(status="partial", continued=True)
-    assert "continues" not in printed()
+    assert "continues in the background" in show(status="partial", continued=True)
+    assert "continues" not in show()

@@ -50,8 +50,8 @@ def objects_in(arguments: list[str]) -> set[tuple[str, str]]:
     """Return namespace and kind/name of the objects in a kubectl command."""
     options = dict(re.findall(r"--([\w-]+)=(\S*)", " ".join(arguments)))
     namespace = options.get("namespace", "")
-    operands = [word for word in arguments if not word.startswith("-")]
-    names = {word for word in [*operands, options.get("from", "")] if re.fullmatch(r"[a-z]+/[a-z0-9-]+", word)}
+    operands = [argument for argument in arguments if not argument.startswith("-")]
+    names = {operand for operand in [*operands, options.get("from", "")] if re.fullmatch(r"[a-z]+/[a-z0-9-]+", operand)}
     for kind, name in pairwise(operands):
         if kind in KINDS and operands[0] != "create":
             names.add(f"{kind}/{name}")
@@ -112,32 +112,32 @@ def test_applying_waits_for_the_backends_and_runs_the_jobs_of_the_overlay(shells
 def test_nothing_that_holds_data_is_pruned(shells: dict[str, Shell]) -> None:
     _, recorded = shells["kubernetes"].run("infra/kubernetes/apply.sh", OVERLAY="infra/kubernetes/overlays/external")
     (prune,) = [command for command in recorded if "--prune" in command]
-    kinds = {word.rpartition("/")[2] for word in prune if "allowlist" in word}
+    kinds = {argument.rpartition("/")[2] for argument in prune if "allowlist" in argument}
     assert not kinds & {"Namespace", "Secret", "PersistentVolumeClaim"}
     assert "--selector=app.kubernetes.io/part-of=rollcall" in prune
 
 
 def test_applying_without_an_overlay_changes_nothing(shells: dict[str, Shell]) -> None:
-    printed, recorded = shells["kubernetes"].run("infra/kubernetes/apply.sh", check=False)
-    assert "OVERLAY" in printed
+    output, recorded = shells["kubernetes"].run("infra/kubernetes/apply.sh", check=False)
+    assert "OVERLAY" in output
     assert recorded == []
 
 
 def test_a_restore_uses_the_given_dump_and_a_unique_job_name(shells: dict[str, Shell]) -> None:
-    printed, recorded = shells["kubernetes"].run("infra/kubernetes/job.sh restore DUMP=a.dump")
+    output, recorded = shells["kubernetes"].run("infra/kubernetes/job.sh restore DUMP=a.dump")
     (created,) = [command for command in recorded if "--from=cronjob/restore" in command]
     assert re.fullmatch(r"restore-\d{8}-\d{6}", created[5])
     (changed,) = [command for command in recorded if command[1] == "set"]
     assert changed[-1] == "DUMP=a.dump"
     assert "--local" in changed, "the CronJob would be changed"
-    assert f"job.batch/{created[5]}" in printed
+    assert f"job.batch/{created[5]}" in output
 
 
 def test_a_failed_job_fails_the_command(shells: dict[str, Shell]) -> None:
-    printed, recorded = shells["kubernetes"].run(
+    output, recorded = shells["kubernetes"].run(
         "infra/kubernetes/job.sh backup", check=False, CONDITIONS="FailureTarget Failed"
     )
-    assert printed.endswith("failed\nexit status 1")
+    assert output.endswith("failed\nexit status 1")
     assert any("logs" in command for command in recorded)
 
 
