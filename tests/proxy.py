@@ -3,13 +3,13 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock, Thread
-from typing import Any
+from http.server import BaseHTTPRequestHandler
+from threading import Lock
 from urllib.parse import parse_qs, urlsplit
 
 import urllib3
 
+from tests.loopback import Quiet, serving
 from tests.stack import Response
 
 Intercept = Callable[[str, str], Response | None]
@@ -28,7 +28,7 @@ def counting(
     lock = Lock()
     pool = urllib3.PoolManager(maxsize=64, retries=False, timeout=30)
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet, BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def respond(self) -> None:
@@ -65,17 +65,8 @@ def counting(
 
         do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = respond  # noqa: N815
 
-        def log_message(self, *arguments: Any) -> None:
-            """Log nothing."""
-
-    class Server(ThreadingHTTPServer):
-        request_queue_size = 128
-
-    server = Server(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"127.0.0.1:{server.server_port}", counts
+        with serving(Handler) as url:
+            yield url.removeprefix("http://"), counts
     finally:
-        server.shutdown()
-        server.server_close()
         pool.clear()

@@ -5,14 +5,13 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler
 from queue import Queue
 from threading import Thread
 from typing import Any
 
 import urllib3
 
-from tests.loopback import serving
+from tests.gateway import serving_gateway
 from tests.replica import Replica, replica, wait_until_ready
 from tests.stack import Stack
 
@@ -39,6 +38,14 @@ class ReplicaQueue:
 
     def put(self, query: str) -> None:
         self._waiting.put(query)
+
+    def enqueue(self, path: str, _authorization: str | None) -> int:
+        """Queue a request of process-data, as the gateway does. Return the status."""
+        name, mark, query = path.partition("?")
+        if name != _PATH:
+            return 404
+        self.put(mark + query)
+        return 202
 
     def next(self) -> Completed:
         """Wait for the next completed request. Raise its error if it failed."""
@@ -85,7 +92,7 @@ def queued_replicas(stack: Stack, settings: Mapping[str, str], number: int, **ot
     """Start replicas behind a queue; `others` replace some of the settings."""
     replicas: list[Replica] = []
     queued = ReplicaQueue(replicas)
-    with _server(queued) as url, ExitStack() as exits:
+    with serving_gateway(queued.enqueue) as url, ExitStack() as exits:
         for _ in range(number):
             values = {**settings, "gateway_url": url, **others}
             replicas.append(exits.enter_context(replica(stack.state / "build/process-data", values)))
@@ -94,24 +101,3 @@ def queued_replicas(stack: Stack, settings: Mapping[str, str], number: int, **ot
             assert _post(running, "?user_id=0")[0] == 200  # connects to both backends
             Thread(target=queued.work, args=(index,), daemon=True).start()
         yield queued
-
-
-@contextmanager
-def _server(queued: ReplicaQueue) -> Iterator[str]:
-    """The gateway, as far as process-data uses it: its URL."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            path, mark, query = self.path.partition("?")
-            if path == _PATH:
-                queued.put(mark + query)
-            self.send_response(202 if path == _PATH else 404)
-            self.send_header("X-Call-Id", "benchmark")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with serving(Handler) as url:
-        yield url

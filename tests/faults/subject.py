@@ -5,7 +5,6 @@ import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
 from math import inf
 from pathlib import Path
 from queue import Full, Queue
@@ -19,7 +18,7 @@ from infra.local.postgres import PASSWORDS, SUPERUSER
 from tests.e2e.processes import family
 from tests.faults.clock import Clock
 from tests.faults.disks import Disk, small_disks
-from tests.loopback import serving
+from tests.gateway import serving_gateway
 from tests.replica import Replica, replica
 from tests.stack import Stack, connected, running
 from tests.tcp_proxy import Proxy
@@ -134,7 +133,7 @@ class Subject:
         self.stack, self.disks = stack, disks
         self._exits = ExitStack()
         self.queue: Queue[str] = Queue(_QUEUE)
-        gateway = self._exits.enter_context(_gateway(self.queue))
+        gateway = self._exits.enter_context(serving_gateway(self._enqueue))
         settings = stack.process_settings
         addresses = {
             "postgres": (settings["postgres_host"], int(settings["postgres_port"])),
@@ -159,6 +158,14 @@ class Subject:
             self._exits.callback(slot.close)
         for slot in self.slots:
             slot.wait_ready()
+
+    def _enqueue(self, path: str, _authorization: str | None) -> int:
+        """Queue a continuation, as the gateway does. Return the status."""
+        try:
+            self.queue.put_nowait(path.partition("?")[2])
+        except Full:
+            return 429
+        return 202
 
     @property
     def functions(self) -> list[str]:
@@ -214,26 +221,3 @@ def _title(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return b""
-
-
-@contextmanager
-def _gateway(queue: "Queue[str]") -> Iterator[str]:
-    """The gateway, as far as process-data uses it: it queues runs. Its URL."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            status = 202
-            try:
-                queue.put_nowait(self.path.partition("?")[2])
-            except Full:
-                status = 429
-            self.send_response(status)
-            self.send_header("X-Call-Id", "faults")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with serving(Handler) as url:
-        yield url

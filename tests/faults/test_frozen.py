@@ -5,12 +5,12 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from threading import Event, Thread
-from typing import Any
 
 import urllib3
 
+from tests.loopback import Quiet, serving
 from tests.replica import replica, wait_until_ready
 from tests.stack import Stack
 
@@ -23,7 +23,7 @@ def pausing_s3(endpoint: str) -> Iterator[tuple[str, Event, Event]]:
     reached, go = Event(), Event()
     pool = urllib3.PoolManager(maxsize=16, retries=False, timeout=30)
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet, BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
@@ -39,18 +39,11 @@ def pausing_s3(endpoint: str) -> Iterator[tuple[str, Event, Event]]:
             self.end_headers()
             self.wfile.write(response.data)
 
-        def log_message(self, *arguments: Any) -> None:
-            """Log nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"127.0.0.1:{server.server_port}", reached, go
-    finally:
-        go.set()
-        server.shutdown()
-        server.server_close()
+    with serving(Handler) as url:
+        try:
+            yield url.removeprefix("http://"), reached, go
+        finally:
+            go.set()
 
 
 def post(url: str, statuses: list[int]) -> None:

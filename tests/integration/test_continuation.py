@@ -4,8 +4,6 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import pytest
 from process_data.continuation import NotQueued
@@ -14,6 +12,7 @@ from process_data.request import Request
 from process_data.runs import Trigger
 from process_data.shared.storage.objects import Object, Objects
 
+from tests.gateway import serving_gateway
 from tests.runs import Failing, application, run
 from tests.stack import Stack
 
@@ -39,24 +38,12 @@ def gateway(status: int, accepted: int = 1000) -> Iterator[tuple[str, list[tuple
     """
     requests: list[tuple[str, str | None]] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            requests.append((self.path, self.headers.get("Authorization")))
-            self.send_response(status if len(requests) <= accepted else 429)
-            self.send_header("X-Call-Id", f"call {len(requests)}")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+    def enqueue(path: str, authorization: str | None) -> int:
+        requests.append((path, authorization))
+        return status if len(requests) <= accepted else 429
 
-        def log_message(self, *arguments: Any) -> None:
-            """Log nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", requests
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving_gateway(enqueue) as url:
+        yield url, requests
 
 
 @pytest.fixture
