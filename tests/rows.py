@@ -12,6 +12,11 @@ def rows(stack: Stack, table: str = "users", column: str = "user_id") -> list[st
     return [value for (value,) in stack.sql(f"select {column} from {table} order by {column}")]
 
 
+def snapshot(stack: Stack) -> list[list[object]]:
+    """Return all rows of `users` and `rejected` with their transaction ids, which every write changes."""
+    return stack.sql("select u.*, u.xmin::text, r.*, r.xmin::text from users u, rejected r")
+
+
 def starts(stack: Stack) -> list[str]:
     """Return the start of each segment."""
     return rows(stack, "segments", "start")

@@ -4,6 +4,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -95,6 +96,21 @@ class Paused(Objects):
             self.reached.set()
             assert self.go.wait(60)
         return fetched
+
+
+@contextmanager
+def paused_run(
+    stack: Stack, trigger: Trigger = Trigger.HTTP, *, objects: tuple[str, ...] | None = None, **settings: str
+) -> Iterator[tuple[threading.Event, Future[dict[str, Any]]]]:
+    """Start a run and pause it at its first GET. Yield the event that resumes it, and the run."""
+    with application(stack, Paused, **settings) as app, ThreadPoolExecutor(1) as executor:
+        assert isinstance(app.objects, Paused)
+        future = executor.submit(run, app, trigger, objects=objects)
+        assert app.objects.reached.wait(30)
+        try:
+            yield app.objects.go, future
+        finally:
+            app.objects.go.set()
 
 
 class Slow(Objects):

@@ -1,13 +1,12 @@
 """A run whose database becomes unresponsive returns an error in time."""
 
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from random import Random
 
 import pytest
 from process_data.shared.storage.errors import Unavailable
 
-from tests.runs import Paused, application, run
+from tests.runs import paused_run
 from tests.stack import Stack
 from tests.tcp_proxy import HANG, Fault, Proxy
 
@@ -16,12 +15,8 @@ def test_a_run_with_an_unresponsive_database_ends_soon_after_its_deadline(roll: 
     roll.bucket.put_person("1")
     settings = roll.process_settings
     with closing(Proxy(settings["postgres_host"], int(settings["postgres_port"]), Random(0))) as proxy:
-        own = {"postgres_port": str(proxy.port), "run_deadline": "1", "postgres_timeout": "3600"}
-        with application(roll, Paused, **own) as app, ThreadPoolExecutor(1) as executor:
-            future = executor.submit(run, app)
-            assert isinstance(app.objects, Paused)
-            assert app.objects.reached.wait(60)
-            with proxy.faulty(Fault(HANG)):
-                app.objects.go.set()
-                with pytest.raises(Unavailable, match=r"PostgreSQL at .* can't be reached"):
-                    future.result(timeout=120)
+        run = paused_run(roll, postgres_port=str(proxy.port), run_deadline="1", postgres_timeout="3600")
+        with run as (go, future), proxy.faulty(Fault(HANG)):
+            go.set()
+            with pytest.raises(Unavailable, match=r"PostgreSQL at .* can't be reached"):
+                future.result(timeout=120)

@@ -64,9 +64,8 @@ def test_a_run_stopped_before_the_first_response_is_partial(roll: Stack) -> None
         summary = run(app)
     assert (summary["status"], summary["listed"], summary["segments"]["remaining"]) == ("partial", 0, 1)
     [[next_turn]] = roll.sql("select turn from segments")
-    assert (
-        next_turn > turn
-    )  # other segments come first; otherwise a segment that cannot be listed would always be first
+    # other segments come first; otherwise a segment that cannot be listed would always be first
+    assert next_turn > turn
 
 
 @pytest.mark.parametrize(("page_seconds", "get_seconds"), [(60.0, 0.0), (0.0, 60.0)], ids=["pages", "objects"])

@@ -1,7 +1,6 @@
 """Erasing people: all their data is removed, despite concurrent runs."""
 
 import json
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +10,7 @@ import pytest
 from process_data.shared.storage.objects import Objects
 
 from tests.rows import exported, rows
-from tests.runs import Paused, application, erase, run
+from tests.runs import application, erase, paused_run, run
 from tests.stack import Stack
 
 
@@ -135,14 +134,11 @@ def test_an_invalid_erasure_is_an_error(
 def test_a_concurrent_scan_does_not_restore_an_erased_person(roll: Stack) -> None:
     """The erasure waits for the segment and then erases what the scan stored."""
     roll.bucket.put_person("1")
-    with application(roll, Paused) as app, ThreadPoolExecutor(2) as executor:
-        assert isinstance(app.objects, Paused)
-        scanning = executor.submit(run, app)
-        assert app.objects.reached.wait(30)
+    with paused_run(roll) as (go, scanning), ThreadPoolExecutor(1) as executor:
         erasing = executor.submit(roll.erase, "1")
         time.sleep(0.5)
         assert not erasing.done()
-        app.objects.go.set()
+        go.set()
         assert scanning.result()["added"] == 1
         assert erasing.result()["erased"] == ["1"]
     assert rows(roll) == []
@@ -152,14 +148,8 @@ def test_a_concurrent_scan_does_not_restore_an_erased_person(roll: Stack) -> Non
 def test_an_erasure_without_a_segment_lists_the_remaining_users(roll: Stack) -> None:
     for user_id in ("1", "2"):
         roll.bucket.put_person(user_id)
-    with application(roll, Paused) as app, application(roll, run_deadline="2") as other:
-        assert isinstance(app.objects, Paused)
-        thread = threading.Thread(target=run, args=(app,))
-        thread.start()
-        assert app.objects.reached.wait(30)
-        summary = erase(other, "1")
-        app.objects.go.set()
-        thread.join()
+    with paused_run(roll), application(roll, run_deadline="2") as app:
+        summary = erase(app, "1")
     assert (summary["status"], summary["erased"], summary["remaining"]) == ("partial", [], ["1"])
     assert rows(roll) == ["1", "2"]
 

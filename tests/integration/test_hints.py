@@ -9,22 +9,19 @@ from process_data.shared.storage.errors import Refused
 from process_data.shared.storage.objects import ListingPage, Objects
 
 from tests.rows import rows
-from tests.runs import Paused, application, put_people, run
+from tests.runs import application, paused_run, put_people, run
 from tests.stack import Stack
 
 
 def test_a_hint_for_a_locked_segment_is_processed_by_its_holder(roll: Stack) -> None:
     roll.bucket.put_person("1", last="Older")
-    with application(roll, Paused) as app, ThreadPoolExecutor(1) as executor:
-        paused: Any = app.objects
-        holder = executor.submit(run, app)
-        assert paused.reached.wait(30)
+    with paused_run(roll) as (go, holder):
         roll.bucket.put_person("1", last="Newer")
         roll.bucket.put("1.png", b"photo")
         event = roll.event("1.csv", "1.png").json()
         assert (event["status"], event["remaining"], event["listed"]) == ("partial", 1, 0)
         assert roll.sql("select object from hints") == [["1.csv"]]
-        paused.go.set()
+        go.set()
         assert holder.result()["status"] == "done"
     assert roll.sql("select last_name, img_path from users") == [["Newer", "src/1.png"]]
     assert roll.sql("select count(*) from hints") == [[0]]
@@ -33,12 +30,9 @@ def test_a_hint_for_a_locked_segment_is_processed_by_its_holder(roll: Stack) -> 
 def test_a_hint_for_a_segment_locked_by_an_event_is_processed_by_that_event(roll: Stack) -> None:
     roll.bucket.put_person("1")
     roll.bucket.put_person("2")
-    with application(roll, Paused) as app, ThreadPoolExecutor(1) as executor:
-        paused: Any = app.objects
-        holder = executor.submit(run, app, Trigger.EVENT, objects=("1.csv",))
-        assert paused.reached.wait(30)
+    with paused_run(roll, Trigger.EVENT, objects=("1.csv",)) as (go, holder):
         assert roll.event("2.csv").json()["remaining"] == 1
-        paused.go.set()
+        go.set()
         assert holder.result()["added"] == 2
     assert rows(roll) == ["1", "2"]
     assert roll.sql("select count(*) from hints") == [[0]]
@@ -46,28 +40,22 @@ def test_a_hint_for_a_segment_locked_by_an_event_is_processed_by_that_event(roll
 
 def test_a_hint_repeated_during_processing_is_processed_again(roll: Stack) -> None:
     roll.bucket.put_person("1", last="Older")
-    with application(roll, Paused) as app, ThreadPoolExecutor(1) as executor:
-        paused: Any = app.objects
-        holder = executor.submit(run, app, Trigger.EVENT, objects=("1.csv",))
-        assert paused.reached.wait(30)
+    with paused_run(roll, Trigger.EVENT, objects=("1.csv",)) as (go, holder):
         roll.bucket.put_person("1", last="Newer")
         assert roll.event("1.csv").json()["remaining"] == 1
-        paused.go.set()
+        go.set()
         assert holder.result()["status"] == "done"
     assert roll.sql("select last_name from users") == [["Newer"]]
 
 
 def test_a_request_for_a_user_waits_for_the_holder(roll: Stack) -> None:
     roll.bucket.put_person("1", last="Older")
-    with application(roll, Paused) as app, ThreadPoolExecutor(2) as executor:
-        paused: Any = app.objects
-        holder = executor.submit(run, app)
-        assert paused.reached.wait(30)
+    with paused_run(roll) as (go, holder), ThreadPoolExecutor(1) as executor:
         roll.bucket.put_person("1", last="Newer")
         request = executor.submit(roll.process, "?user_id=1")
         roll.wait_until(lambda: roll.sql("select count(*) from hints") == [[1]])
         assert not request.done()
-        paused.go.set()
+        go.set()
         assert holder.result()["status"] == request.result()["status"] == "done"
     assert roll.sql("select last_name from users") == [["Newer"]]
 

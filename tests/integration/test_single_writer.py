@@ -11,24 +11,21 @@ from process_data.shared.storage.errors import Unavailable
 
 from tests.proxy import counting
 from tests.rows import exported, rows
-from tests.runs import Paused, application, end_scans, put_people, run
+from tests.runs import Paused, application, end_scans, paused_run, put_people, run
 from tests.stack import Stack
 
 
 def test_only_the_lock_holder_can_write_and_a_lost_lock_prevents_the_commit(roll: Stack) -> None:
     """The holder's session ends after it fetched the older version; another run reads the newer one."""
     roll.bucket.put_person("1", last="Older")
-    with application(roll, Paused, run_deadline="2") as app, ThreadPoolExecutor(1) as executor:
-        paused: Any = app.objects
-        holder = executor.submit(run, app)
-        assert paused.reached.wait(30)
+    with paused_run(roll, run_deadline="2") as (go, holder):
         roll.bucket.put_person("1", last="Newer")
         [[before]] = roll.sql("select count(*) from users")
         assert roll.event("1.csv").json()["remaining"] == 1  # the segment is locked, so the event leaves a hint
         end_scans(roll)
         assert roll.process()["added"] == 1
         time.sleep(2)  # until the holder has no time for another attempt
-        paused.go.set()
+        go.set()
         with pytest.raises(Unavailable):
             holder.result()
     assert before == 0
