@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import pytest
 import query_data.handler
 from playwright.sync_api import Page, expect
-from werkzeug.datastructures import Headers, MultiDict
 
 from tests.browser.accessibility import violations
 from tests.browser.conftest import Problems
+from tests.event import Event
 from tests.stack import Stack
 
 HOME = "query-data"
@@ -120,20 +120,13 @@ def test_missing_tables_are_reported_on_a_page(without_tables: None, page: Page,
     problems.expect_status(503)
 
 
-class Event:
-    """A browser's request as the OpenFaaS template passes it."""
-
-    method, path, body = "GET", "/", b""
-    headers = Headers({"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
-    query = MultiDict[str, str]()
-
-
 def test_an_unavailable_database_is_a_503_with_a_page(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {**stack.query_settings, "postgres_port": "1"}.items():
         monkeypatch.setenv(name, value)
     query_data.handler._application.clear()
+    event = Event(method="GET", headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
     try:
-        response = query_data.handler.handle(Event(), None)
+        response = query_data.handler.handle(event, None)
     finally:
         query_data.handler._application.clear()
     assert (response.status_code, response.content_type) == (503, "text/html; charset=utf-8")

@@ -10,20 +10,12 @@ import query_data.handler
 from flask import Response
 from process_data.shared.storage.errors import SettingError
 from query_data.shared.storage.errors import SettingError as QuerySettingError
-from werkzeug.datastructures import Headers, MultiDict
 
+from tests.event import Event
 from tests.stack import Stack
 
 TOKEN = {"auth": "token", "api_token": "s3cret"}
 VALID, WRONG = "Bearer s3cret", "Bearer wrong"
-
-
-class Event:
-    """A request as the OpenFaaS template passes it."""
-
-    def __init__(self, method: str, path: str = "/", authorization: str = "") -> None:
-        self.method, self.path, self.body = method, path, b""
-        self.headers, self.query = Headers({"Authorization": authorization}), MultiDict[str, str]()
 
 
 @pytest.fixture
@@ -35,7 +27,7 @@ def process(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     def call(authorization: str = "", **replaced: str) -> Response:
         for name, value in {**stack.process_settings, **replaced}.items():
             monkeypatch.setenv(name, value)
-        return process_data.handler.handle(Event("POST", authorization=authorization), None)
+        return process_data.handler.handle(Event(headers={"Authorization": authorization}), None)
 
     yield call
     with suppress(SettingError):
@@ -50,7 +42,7 @@ def query(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
     def call(path: str, authorization: str = "", **replaced: str) -> Response:
         for name, value in {**stack.query_settings, **replaced}.items():
             monkeypatch.setenv(name, value)
-        return query_data.handler.handle(Event("GET", path, authorization), None)
+        return query_data.handler.handle(Event(path, "GET", headers={"Authorization": authorization}), None)
 
     yield call
     with suppress(QuerySettingError):

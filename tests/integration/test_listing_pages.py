@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.test_query_pages import add, get, mark_changed
 from tests.integration.test_query_runs import insert
+from tests.queries import add, get, mark_changed
 from tests.replica import query_replica
 from tests.stack import Stack
 

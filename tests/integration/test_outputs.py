@@ -8,7 +8,7 @@ from process_data.shared.storage.objects import Objects
 from process_data.shared.storage.records import Connection
 from process_data.shared.storage.settings import RecordsSettings, load
 
-from tests.integration.test_query_pages import add, mark_changed
+from tests.queries import add, mark_changed
 from tests.runs import application, run
 from tests.stack import Stack
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.test_query_pages import get
+from tests.queries import get
 from tests.replica import query_replica
 from tests.stack import Stack
 

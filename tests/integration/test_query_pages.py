@@ -1,42 +1,14 @@
-"""Sorting, paging, counting and formats on real servers."""
+"""Sorting, paging, counting and the name filter of query-data."""
 
-import csv
-import io
 import itertools
-import json
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
-from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-from tests.stack import Response, Stack
-
-INSERT = """
-insert into users (user_id, first_name, last_name, birthts, img_path, csv_etag, csv_modified)
-values (:user_id, :first, :last, :birthts, :img_path, 'etag', now())
-"""
-DAY = 86_400_000
-
-
-def add(roll: Stack, user_id: str, first: str = "Ada", last: str = "Byron", born: int = 0, photo: bool = False) -> None:
-    img_path = f"src/{user_id}.png" if photo else None
-    roll.sql(INSERT, user_id=user_id, first=first, last=last, birthts=born * DAY, img_path=img_path)
-
-
-def mark_changed(roll: Stack) -> None:
-    """Mark the data as changed, as process-data does."""
-    roll.sql("update outputs set changed = changed + 1 where object = 'output.csv'")
-
-
-def get(roll: Stack, query: str = "", **headers: str) -> Response:
-    return roll.request("GET", f"/function/query-data{query}", b"", **headers)
-
-
-def ids(response: Response) -> list[str]:
-    assert response.status == 200, response.body
-    return [person["user_id"] for person in response.json()["result"]]
+from tests.queries import add, get, ids
+from tests.stack import Stack
 
 
 def pages(roll: Stack, query: str) -> Iterator[list[str]]:
@@ -112,14 +84,6 @@ def test_a_query_too_long_for_a_header_has_no_link(roll: Stack) -> None:
     assert ids(get(roll, response.json()["next"])) == ["1"]
 
 
-def test_a_database_with_the_same_change_count_has_another_etag(roll: Stack) -> None:
-    add(roll, "1")
-    roll.process()
-    before = get(roll).headers["ETag"]
-    roll.sql("update outputs set etag = 'of another export'")
-    assert get(roll, "", If_None_Match=before).status == 200
-
-
 @pytest.mark.parametrize("last_page", ["?limit=2", "?limit=3", "?"])
 def test_the_last_page_has_no_next(roll: Stack, last_page: str) -> None:
     add(roll, "1")
@@ -171,172 +135,3 @@ def test_name_matches_a_prefix_case_insensitively(roll: Stack, name: str, expect
     for user_id, first, last in people:
         add(roll, user_id, first, last)
     assert sorted(ids(get(roll, f"?name={quote(name)}")), key=int) == expected
-
-
-@pytest.mark.parametrize(
-    ("accept", "media_type"),
-    [
-        ("", "application/json"),
-        ("*/*", "application/json"),
-        ("application/*", "application/json"),
-        ("text/csv", "text/csv"),
-        ("text/*", "text/csv"),
-        ("TEXT/CSV; charset=utf-8", "text/csv"),
-        ("application/x-ndjson", "application/x-ndjson"),
-        ("application/json;q=0.5, text/csv;q=0.8", "text/csv"),
-        ("application/json;q=0.5, text/csv;q=0.3, */*;q=0.1", "application/json"),
-        ("application/json;q=0, text/csv;q=0.1", "text/csv"),
-        ("image/webp, */*;q=0.1", "application/json"),
-        ("nonsense, text/csv", "text/csv"),
-    ],
-)
-def test_accept_chooses_the_format(roll: Stack, accept: str, media_type: str) -> None:
-    response = get(roll, "", Accept=accept)
-    assert response.status == 200
-    assert response.headers["Content-Type"].partition(";")[0] == media_type
-    assert response.headers["Vary"] == "Accept"
-
-
-def test_format_overrides_accept_and_an_unsupported_type_is_a_406(roll: Stack) -> None:
-    assert get(roll, "?format=csv", Accept="application/json").headers["Content-Type"].startswith("text/csv")
-    assert get(roll, "?format=json", Accept="image/png").status == 200
-    response = get(roll, "", Accept="image/png, application/json;q=0")
-    assert (response.status, response.json()["error"]["code"]) == (406, "not_acceptable")
-    assert "application/json, text/csv, application/x-ndjson" in response.json()["error"]["message"]
-
-
-AWKWARD = [
-    'quote " here',
-    "comma, here",
-    "=1+1",
-    "+1",
-    "-1",
-    "@SUM(A1)",
-    "＝1",
-    "＋1",
-    "－1",
-    "＠SUM(A1)",
-    "'=1",
-    "a=1",
-    "Zoë נועה 小明 👩‍👧",
-    "\\.",
-    "\u2028",
-]
-
-
-@pytest.mark.parametrize("limit", ["", "&limit=1000"])
-def test_csv_can_be_opened_in_a_spreadsheet(roll: Stack, limit: str) -> None:
-    for number, name in enumerate(AWKWARD):
-        add(roll, str(10 + number), first=name, last=name[::-1], photo=number % 2 == 0, born=-1)
-    response = get(roll, f"?format=csv{limit}")
-    assert response.headers["Content-Type"] == "text/csv; charset=utf-8; header=present"
-    assert response.headers["Content-Disposition"] == 'attachment; filename="people.csv"'
-    assert response.body.startswith("\ufeffid,user_id,".encode())
-    text, end = response.body.decode("utf-8-sig").removesuffix("#end\n"), response.body[-6:]
-    assert end == b"\n#end\n"
-    rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    people = get(roll).json()["result"]
-    assert list(rows[0]) == list(people[0])
-    for row, person in zip(rows, people, strict=True):
-        for column in ("first_name", "last_name"):
-            name = person.pop(column)
-            assert row.pop(column) == ("'" + name if name[0] in "=+-@＝＋－＠" else name)
-        assert row == {name: "" if value is None else str(value) for name, value in person.items()}
-
-
-@pytest.mark.parametrize("limit", ["", "&limit=1000"])
-def test_ndjson_has_the_same_people_one_per_line(roll: Stack, limit: str) -> None:
-    for number, name in enumerate([*AWKWARD, "line\nfeed \x01 \x02"]):
-        add(roll, str(10 + number), first=name)
-    lines = get(roll, f"?format=ndjson{limit}").body.decode().split("\n")
-    assert [lines.pop(), lines.pop()] == ["", '{"next": null}']
-    assert [json.loads(line) for line in lines] == get(roll).json()["result"]
-
-
-@pytest.mark.parametrize(
-    ("form", "expected"),
-    [
-        ("json", b'{"result": [], "next": null}\n'),
-        ("csv", b"\xef\xbb\xbfid,user_id,first_name,last_name,birthdate,birthts,img_path,age\n#end\n"),
-        ("ndjson", b'{"next": null}\n'),
-    ],
-)
-@pytest.mark.parametrize("limit", ["", "&limit=5"])
-def test_an_empty_result_in_every_format(roll: Stack, form: str, expected: bytes, limit: str) -> None:
-    assert get(roll, f"?format={form}{limit}").body == expected
-
-
-def test_the_etag_depends_on_the_data_the_query_and_the_format(roll: Stack) -> None:
-    add(roll, "1")
-    first = get(roll, "?limit=5")
-    etag = first.headers["ETag"]
-    assert get(roll, "?limit=5").headers["ETag"] == etag
-    others = [
-        get(roll, query).headers["ETag"] for query in ("?limit=6", "?limit=5&min_age=1", "?limit=5&format=csv", "")
-    ]
-    assert len({etag, *others}) == 5
-    unchanged = get(roll, "?limit=5", If_None_Match=f'"other", W/{etag}')  # as if a proxy compressed it
-    assert (unchanged.status, unchanged.body, unchanged.headers["ETag"]) == (304, b"", etag)
-    assert (unchanged.headers["Vary"], unchanged.headers["Cache-Control"]) == ("Accept", "private, no-cache")
-    mark_changed(roll)
-    again = get(roll, "?limit=5", If_None_Match=etag)
-    assert (again.status, again.body) == (200, first.body)
-    assert again.headers["ETag"] != etag
-
-
-@pytest.mark.parametrize("query", ["?limit=1", "?limit=1&format=csv", "", "?format=csv", "?format=ndjson", "?count=1"])
-def test_head_has_the_headers_of_get(roll: Stack, query: str) -> None:
-    add(roll, "1")
-    add(roll, "2")
-    full, head = get(roll, query), roll.request("HEAD", f"/function/query-data{query}")
-    own = {"Date", "X-Call-Id", "X-Start-Time", "Transfer-Encoding", "Connection"}
-    assert (head.status, head.body) == (200, b"")
-    assert {k: v for k, v in head.headers.items() if k not in own} == {
-        k: v for k, v in full.headers.items() if k not in own
-    }
-
-
-def test_the_etag_changes_only_with_a_run_that_changes_data(roll: Stack) -> None:
-    roll.bucket.put_person("1")
-    roll.process()
-    etag = get(roll).headers["ETag"]
-    roll.process()
-    assert get(roll, "", If_None_Match=etag).status == 304
-    roll.bucket.put("1.png", b"png")
-    roll.process()
-    response = get(roll, "", If_None_Match=etag)
-    assert (response.status, response.json()["result"][0]["img_path"]) == (200, "src/1.png")
-
-
-INJECTIONS = [
-    *("1' or '1'='1", "'; drop table users; --", "\\'; drop table users; --", "$$", "\\", "%00", "x\0y", "{}", ":name"),
-    *("<script>alert(1)</script>", "\r\nSet-Cookie: a=b", "../../etc/passwd", "%s%n", "\ud7ff\uffff", "☃" * 300),
-]
-
-
-@pytest.mark.parametrize("value", INJECTIONS, ids=ascii)
-def test_injection_through_any_parameter_has_no_effect(roll: Stack, value: str) -> None:
-    add(roll, "1")
-    parameters: dict[str, list[str]] = {
-        "": ["is_image_exists", "min_age", "max_age", "user_id", "name", "sort", "limit", "after", "count", "format"],
-        "/stats": ["name", "min_age"],
-        "/rejected": ["limit", "after", "format"],
-        "/runs": ["limit", "after", "format"],
-        "/openapi.json": [],
-        "/healthz": [],
-    }
-    for path, names in parameters.items():
-        for name in [*names, value]:
-            response = get(roll, f"{path}?{quote(name)}={quote(value)}")
-            if name == "name" and response.status == 200:
-                assert response.json().get("result", []) == []
-            else:
-                error: dict[str, Any] = response.json()["error"]
-                assert (response.status, error["code"]) == (400, "bad_parameter"), (path, name)
-            assert response.headers["Content-Type"] == "application/json"
-            assert response.headers["X-Content-Type-Options"] == "nosniff"
-            assert "Set-Cookie" not in response.headers
-    for path in (f"/{quote(value, safe='')}", f"/photo/{quote(value, safe='')}"):
-        response = get(roll, path)
-        assert (response.status, response.json()["error"]["code"]) == (404, "not_found"), path
-    assert roll.sql("select count(*) from users") == [[1]]

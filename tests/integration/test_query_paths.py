@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.test_query_pages import add, get, mark_changed
+from tests.queries import add, get, mark_changed
 from tests.stack import Stack
 
 

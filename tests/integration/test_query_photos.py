@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.integration.test_query_pages import add
+from tests.queries import add
 from tests.replica import query_replica
 from tests.stack import Response, Stack
 

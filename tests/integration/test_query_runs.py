@@ -8,7 +8,7 @@ import pytest
 from process_data.runs import Status, Trigger
 from query_data.openapi import openapi
 
-from tests.integration.test_query_pages import get
+from tests.queries import get
 from tests.stack import Stack
 
 SCOPES = ("bucket", "users")

@@ -1,36 +1,24 @@
 """Access control: clients need the token unless `auth` is `none`."""
 
 from base64 import b64encode
-from typing import Any
 
 import pytest
 from process_data.shared.access import AccessSettings, conceal, require_access
 from process_data.shared.api import ApiError
 from process_data.shared.storage.errors import SettingError
 from process_data.shared.storage.settings import Secret
-from werkzeug.datastructures import Headers, MultiDict
+
+from tests.event import Event
 
 CLOSED = AccessSettings(api_token=Secret("s3cret"))
-
-
-class Event:
-    """A request as the OpenFaaS template passes it."""
-
-    path, method, body = "/", "POST", b""
-
-    def __init__(self) -> None:
-        self.headers, self.query = Headers(), MultiDict[str, str]()
 
 
 def basic(user: str, password: str) -> str:
     return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
 
 
-def authorized(authorization: str | None) -> Any:
-    event = Event()
-    if authorization is not None:
-        event.headers["Authorization"] = authorization
-    return event
+def authorized(authorization: str | None) -> Event:
+    return Event(headers=None if authorization is None else {"Authorization": authorization})
 
 
 @pytest.mark.parametrize(
