@@ -2,7 +2,6 @@
 
 import csv
 import io
-from typing import Any
 
 from tests.faults.calls import Calls
 from tests.faults.model import Model, Person
@@ -57,12 +56,3 @@ def _check_outputs(stack: Stack, model: Model, rows: Rows, listed: dict[str, str
 
 def _read(stack: Stack, name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(stack.bucket.read(name).decode())))
-
-
-def people(stack: Stack) -> dict[str, dict[str, Any]]:
-    """Return the people as an exact copy by /changes should have them."""
-    rows = stack.sql(
-        "select row_to_json(person) from "
-        "(select id, user_id, first_name, last_name, birthdate, birthts, img_path from users) as person"
-    )
-    return {person["user_id"]: person for (person,) in rows}

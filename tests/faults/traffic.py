@@ -1,7 +1,6 @@
 """The load during faults: runs, events, uploads, erasures, queries and a consumer of /changes."""
 
 import json
-import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,15 +10,14 @@ from queue import Empty, Queue
 from random import Random
 from threading import Event, Thread
 from traceback import format_exc
-from typing import Any
 from urllib.parse import quote_plus
 
+from tests.consumer import People, example
 from tests.faults.calls import Calls
 from tests.faults.model import Model
 from tests.faults.readers import Reader
 from tests.faults.subject import Slot, Subject
 from tests.faults.uploads import Uploader
-from tests.stack import ROOT
 
 _RUNNERS, _UPLOADERS, _READERS = 2, 3, 2
 
@@ -29,11 +27,9 @@ class Copy:
 
     def __init__(self, slots: list[Slot], random: Random) -> None:
         self._slots, self._random = slots, random
-        self.people: dict[str, dict[str, Any]] = {}
+        self.people = People()
         self._after = ""
-        [code] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-        self._names: dict[str, Any] = {}
-        exec(code, self._names)
+        self._names = example()
 
     def follow(self) -> bool:
         """Poll once. Return whether it reached the end of the changes."""

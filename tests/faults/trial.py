@@ -9,8 +9,9 @@ from pathlib import Path
 from random import Random
 from time import monotonic
 
+from tests.consumer import people
 from tests.faults.calls import Calls
-from tests.faults.checks import check_rest, people
+from tests.faults.checks import check_rest
 from tests.faults.disks import unavailable_reason
 from tests.faults.figures import Figures, Injection
 from tests.faults.kinds import Kind, kinds, lasting

@@ -2,102 +2,27 @@
 
 import json
 import random
-import re
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pytest
-from process_data import tombstones
-from process_data.listing import Listing
 from process_data.parse import Row
-from process_data.reconcile import reconcile
-from process_data.scope import Named
 from process_data.shared.storage.errors import Unavailable
 from process_data.shared.storage.records import Connection
-from process_data.shared.storage.settings import RecordsSettings, load
 from process_data.store import store
-from process_data.tombstones import Tombstone
-from query_data.paging import decode_cursor, encode_cursor
 
+from tests.changes import NOW, changes, connect, erase, put, set_photo, user_ids
+from tests.consumer import People, example, people
 from tests.postgres import client_environment
-from tests.replica import Replica, query_replica
-from tests.stack import ROOT, Response, Stack
+from tests.replica import Replica
+from tests.stack import Stack
 
 WRITERS = 8
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
-Follow = Callable[..., str]
-People = dict[str, dict[str, Any]]
-
-
-@pytest.fixture(scope="module")
-def function(stack: Stack, fresh: Callable[[], None]) -> Iterator[Replica]:
-    with query_replica(stack) as running:
-        yield running
-
-
-@pytest.fixture
-def connection(roll: Stack) -> Iterator[Connection]:
-    with connect(roll) as connection:
-        yield connection
-
-
-def connect(stack: Stack) -> Connection:
-    return Connection(load(RecordsSettings, stack.process_settings))
-
-
-def put(connection: Connection, *names: str, prefix: str = "") -> None:
-    """Store people as a scan would. Their first name is the prefix and the user_id."""
-    rows = [Row(f"{name}.csv", f"{prefix}{name}", NOW, 2, f"{prefix}{name}", "Last", 0) for name in names]
-    store(connection, rows, [], {}, "src")
-
-
-def set_photo(connection: Connection, name: str, photo: str | None) -> None:
-    """Reconcile the user with a bucket that has the stored CSV and this photo."""
-    [[etag]] = connection.run("select csv_etag from users where user_id = :name", name=name)
-    listing = Listing(csvs={name: etag}, photos={name: photo} if photo else {}, keys=1)
-    reconcile(connection, Named([f"{name}.csv"]), listing, "src", 0)
-
-
-def erase(connection: Connection, *names: str) -> None:
-    tombstones.erase(connection, [Tombstone(name, None, None) for name in names], 0)
-
-
-def changes(function: Replica, query: str = "") -> Any:
-    response = function.request("GET", f"/changes{query}")
-    assert response.status == 200, response.body
-    return response.json()
-
-
-def user_ids(page: Any) -> list[str]:
-    return [person["user_id"] for person in page["result"]]
-
-
-def example(function: Replica) -> Follow:
-    """Return the function `follow` from the README."""
-    [code] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    names: dict[str, Any] = {}
-    exec(code, names)
-    names["URL"] = f"{function.url}/changes"
-    follow: Follow = names["follow"]
-    return follow
-
-
-def people(stack: Stack) -> People:
-    """Return the people as an exact copy should have them."""
-    rows = stack.sql(
-        "select row_to_json(person) from "
-        "(select id, user_id, first_name, last_name, birthdate, birthts, img_path from users) as person"
-    )
-    return {person["user_id"]: person for (person,) in rows}
 
 
 def test_changes_are_listed_in_commit_order(function: Replica, connection: Connection) -> None:
@@ -196,61 +121,6 @@ def test_ndjson_ends_with_next(function: Replica, connection: Connection) -> Non
         assert changes(function, last["next"].replace("format=ndjson", ""))["result"] == []
 
 
-def error(response: Response) -> tuple[int, str]:
-    return response.status, response.json()["error"]["code"]
-
-
-def test_other_formats_and_parameters_are_errors(function: Replica) -> None:
-    assert error(function.request("GET", "/changes?format=csv")) == (400, "bad_parameter")
-    assert error(function.request("GET", "/changes", Accept="text/csv")) == (406, "not_acceptable")
-    assert error(function.request("GET", "/changes?limit=1001")) == (400, "bad_parameter")
-    assert error(function.request("GET", "/changes?min_age=3")) == (400, "bad_parameter")
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        ["changes"], ["user_id", "1", "1"], ["other", "a", 1, "1"], ["changes", 1, 1, "1"], ["changes", "a", "1", "1"],
-        ["changes", "a", -1, "1"], ["changes", "a", 2**63, "1"], ["changes", "a", True, "1"], ["changes", "a", 1, 1],
-        ["changes", "a", 1, "x"], ["changes", "a", 1, "1" * 19], {"a": 1}, 1,
-    ],
-    ids=str,
-)  # fmt: skip
-def test_a_cursor_with_invalid_values_is_an_error(function: Replica, values: Any) -> None:
-    cursor = encode_cursor(values)
-    assert error(function.request("GET", f"/changes?after={cursor}")) == (400, "bad_parameter")
-
-
-@pytest.mark.parametrize("cursor", ["", "x", "é", "W" * 5000])
-def test_a_cursor_that_cannot_be_decoded_is_an_error(function: Replica, cursor: str) -> None:
-    assert error(function.request("GET", f"/changes?after={quote(cursor)}")) == (400, "bad_parameter")
-
-
-def test_a_cursor_of_another_database_expires(function: Replica, connection: Connection) -> None:
-    put(connection, "1")
-    kind, database, number, user_id = decode_cursor(changes(function)["next"].partition("after=")[2], length=4)
-    for other in (f"1{database}", ""):
-        cursor = encode_cursor([kind, other, number, user_id])
-        assert error(function.request("GET", f"/changes?after={cursor}")) == (410, "cursor_expired")
-
-
-def test_a_cursor_ahead_of_the_database_expires(function: Replica, connection: Connection) -> None:
-    put(connection, "1")
-    kind, database, number, user_id = decode_cursor(changes(function)["next"].partition("after=")[2], length=4)
-    cursor = encode_cursor([kind, database, number + 1, user_id])
-    assert error(function.request("GET", f"/changes?after={cursor}")) == (410, "cursor_expired")
-
-
-@pytest.mark.parametrize("statement", ["truncate users", "vacuum full outputs", "cluster users using users_changed"])
-def test_all_cursors_expire_when_the_table_is_replaced(
-    function: Replica, roll: Stack, connection: Connection, statement: str
-) -> None:
-    put(connection, "1")
-    page = changes(function)
-    roll.sql(statement)
-    assert error(function.request("GET", f"/changes{page['next']}")) == (410, "cursor_expired")
-
-
 def test_no_change_is_skipped_because_of_an_uncommitted_writer(
     function: Replica, roll: Stack, connection: Connection
 ) -> None:
@@ -277,7 +147,8 @@ class History:
     def __init__(self, stack: Stack, function: Replica, directory: Path, seed: str) -> None:
         self._stack, self._random, self._dump = stack, random.Random(seed), directory / "dump"
         self._environment = client_environment(stack.settings)
-        self._follow, self._copy, self._after = example(function), People(), ""
+        self._consumer, self._copy, self._after = example(), People(), ""
+        self._consumer["URL"] = f"{function.url}/changes"
         self._stop = threading.Event()
 
     def run(self) -> None:
@@ -297,7 +168,7 @@ class History:
             self._update()
 
     def _update(self) -> None:
-        self._after = self._follow(self._copy, self._after)
+        self._after = self._consumer["follow"](self._copy, self._after)
 
     def _do(self, step: str) -> None:
         if step == "write":
