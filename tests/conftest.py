@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.packages import assemble_packages
-from tests.stack import Stack, connected, running
+from tests.stack import Stack, running
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -52,14 +52,7 @@ def fresh(stack: Stack) -> Callable[[], None]:
 
     def fresh() -> None:
         stack.bucket.clear()
-        with connected(stack.settings) as connection:
-            connection.run("truncate users, erased, rejected, runs, segments, hints restart identity")
-            connection.run("insert into segments (start) values ('')")
-            # a new state of the data, because query-data caches results by state
-            connection.run(
-                "update outputs set changed = 1, written = 0, rows = 0, etag = gen_random_uuid(), seconds = 0, "
-                "written_at = null"
-            )
+        stack.reset_tables()
 
     return fresh
 

@@ -86,7 +86,7 @@ class Deployment(ABC):
         body = json.dumps({"Records": records}).encode()
         return self.request("POST", "/function/process-data", body, Content_Type="application/json", **headers)
 
-    def wait_until(self, condition: Callable[[], bool], seconds: float = 30) -> None:
+    def wait_until(self, condition: Callable[[], object], seconds: float = 30) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, f"condition not met within {seconds} s"
@@ -173,6 +173,17 @@ class Stack(Deployment):
         """Run a statement as the operator."""
         with connected(self.settings) as connection:
             return connection.run(statement, **parameters) or []
+
+    def reset_tables(self) -> None:
+        """Reset the tables to their state after the set-up; the objects stay."""
+        with connected(self.settings) as connection:
+            connection.run("truncate users, erased, rejected, runs, segments, hints restart identity")
+            connection.run("insert into segments (start) values ('')")
+            # a new state of the data, because query-data caches results by state
+            connection.run(
+                "update outputs set changed = 1, written = 0, rows = 0, etag = gen_random_uuid(), seconds = 0, "
+                "written_at = null"
+            )
 
     def remove(self) -> None:
         """Stop the stack and delete all its files."""

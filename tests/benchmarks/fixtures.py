@@ -34,13 +34,6 @@ from (
 """
 
 
-def reset(stack: Stack) -> None:
-    """Reset the tables to their state before the first run; the objects stay."""
-    stack.sql("truncate users, erased, rejected, runs, segments, hints restart identity")
-    stack.sql("insert into segments (start) values ('')")
-    stack.sql("update outputs set changed = 1, written = 0, rows = 0, etag = null, seconds = 0, written_at = null")
-
-
 def fill_bucket(stack: Stack, people: int, photos: int) -> list[str]:
     """Fill the real server with only this number of CSVs and photos. Return the keys of the CSVs."""
     stack.bucket.clear()
@@ -53,7 +46,7 @@ def fill_bucket(stack: Stack, people: int, photos: int) -> list[str]:
 
 def fill_users(stack: Stack, people: int, photos: int, *, gap: int = 0, stored: int | None = None) -> int:
     """Store the first `stored` users of a simulated bucket. Return their number."""
-    reset(stack)
+    stack.reset_tables()
     stack.sql(_FILL, people=people, photos=photos, stored=stored or people, gap=gap, first_id=FIRST_ID)
     stack.sql("vacuum analyze users")
     return int(stack.sql("select count(*) from users")[0][0])

@@ -23,7 +23,6 @@ from tests.benchmarks.fixtures import (
     application,
     fill_bucket,
     fill_users,
-    reset,
     run,
     run_whole,
     simulated,
@@ -55,7 +54,7 @@ def first_load(stack: Stack, rounds: int = 5, people: int = 10_000, photos: int 
 
 
 def load_time(stack: Stack, app: Application, people: int) -> float:
-    reset(stack)
+    stack.reset_tables()
     start = time.perf_counter()
     summary = run_whole(app)
     elapsed = time.perf_counter() - start
@@ -75,7 +74,7 @@ def first_load_with_latency(stack: Stack, rounds: int = 3, people: int = 30_000)
 
 def unchanged(stack: Stack, rounds: int = 9, people: int = 10_000, photos: int = 5_000) -> list[Row]:
     fill_bucket(stack, people, photos)
-    reset(stack)
+    stack.reset_tables()
     with application(stack.process_settings) as app:
         run_whole(app)
         own, ceiling = alternate(rounds, lambda: rerun_time(app, people), lambda: listing_time(app), "s")
@@ -164,7 +163,7 @@ def export(stack: Stack, rounds: int = 5, people: int = MILLION) -> list[Row]:
         tempfile.TemporaryDirectory() as directory,
     ):
         path = Path(directory) / "output.csv"
-        reset(stack)
+        stack.reset_tables()
         fill(stack, people)
 
         def export_time() -> float:

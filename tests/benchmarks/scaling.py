@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import urllib3
 
-from tests.benchmarks.fixtures import LATENCY, NO_DEADLINE, fill_users, reset, simulated
+from tests.benchmarks.fixtures import LATENCY, NO_DEADLINE, fill_users, simulated
 from tests.benchmarks.measure import SIMULATOR, Row, Samples, alternate
 from tests.benchmarks.replicas import Completed, ReplicaQueue, queued_replicas
 from tests.memory import MEBIBYTE
@@ -26,7 +26,7 @@ def deadline(
     continuations: list[int] = []
 
     def load(queued: ReplicaQueue) -> float:
-        reset(stack)
+        stack.reset_tables()
         start = time.monotonic()
         completed = queued.run()
         continuations.append(len(completed) - 1)
@@ -70,7 +70,7 @@ def _replicas(
     shares: list[list[int]] = []
 
     def load(queued: ReplicaQueue) -> float:
-        reset(stack)
+        stack.reset_tables()
         start = time.monotonic()
         completed = queued.fan_out()
         assert stack.sql("select count(*) from users") == [[people]]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from tests.benchmarks.cpu import postgres_cpu
-from tests.benchmarks.fixtures import application, reset, run_whole, simulated
+from tests.benchmarks.fixtures import application, run_whole, simulated
 from tests.benchmarks.measure import SIMULATOR, Row, Samples
 from tests.stack import Stack
 
@@ -39,7 +39,7 @@ def cost_by_size(stack: Stack, rounds: int = 3, sizes: Sequence[int] = SIZES) ->
                 assert run_whole(app)["unchanged"] == unchanged
 
             for _ in range(rounds if size < max(sizes) else max(1, rounds // 2)):
-                reset(stack)
+                stack.reset_tables()
                 loads[size].append(_cost(stack, load))
                 reruns[size] += [_cost(stack, rerun) for _ in range(3)]
     _print("first load", loads)

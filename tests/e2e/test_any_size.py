@@ -38,12 +38,6 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         stack.remove()
 
 
-def reset(stack: Stack) -> None:
-    stack.sql("truncate users, erased, rejected, runs, segments, hints restart identity")
-    stack.sql("insert into segments (start) values ('')")
-    stack.sql("update outputs set changed = 1, written = 0, rows = 0, etag = null, seconds = 0, written_at = null")
-
-
 def is_loaded(stack: Stack) -> bool:
     [[count]] = stack.sql("select count(*) from users")
     [[pending, running]] = stack.sql(
@@ -63,7 +57,7 @@ def check_whole(stack: Stack) -> None:
 
 def test_one_request_loads_the_whole_bucket(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with started(Stack(state), monkeypatch) as stack:
-        reset(stack)
+        stack.reset_tables()
         first = stack.process()
         assert (first["status"], first["continued"]) == ("partial", True)
         stack.wait_until(lambda: is_loaded(stack), seconds=300)
@@ -77,7 +71,7 @@ def test_one_request_loads_the_whole_bucket(state: Path, monkeypatch: pytest.Mon
 
 def test_replicas_share_the_load(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with started(Stack(state), monkeypatch, REPLICAS="2") as stack:
-        reset(stack)
+        stack.reset_tables()
         response = stack.request("POST", "/function/process-data?fan_out=2")
         assert (response.status, len(response.json()["runs"])) == (202, 2)
         stack.wait_until(lambda: is_loaded(stack), seconds=300)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.local.environment import prepare
-from tests.benchmarks.fixtures import fill_bucket, reset
+from tests.benchmarks.fixtures import fill_bucket
 from tests.benchmarks.measure import Samples, machine
 from tests.benchmarks.peers.cost import costs
 from tests.benchmarks.peers.importer import Importer
@@ -64,7 +64,7 @@ def imports(stack: Stack, systems: Sequence[Importer], people: int, rounds: int)
 
 
 def reads(stack: Stack, python: Path, people: int, rounds: int, requests: int = REQUESTS) -> list[Comparison]:
-    reset(stack)
+    stack.reset_tables()
     fill(stack, people)
     works = {
         name: Comparison(f"{work} of {people:,} people")

@@ -9,7 +9,7 @@ from typing import Any
 import urllib3
 
 from tests.benchmarks.cpu import postgres_cpu, process_cpu
-from tests.benchmarks.fixtures import NO_DEADLINE, fill_bucket, reset
+from tests.benchmarks.fixtures import NO_DEADLINE, fill_bucket
 from tests.proxy import counting
 from tests.replica import Replica, replica, wait_until_ready
 from tests.stack import Stack
@@ -50,7 +50,7 @@ def costs(stack: Stack, people: int) -> list[Cost]:
     """Measure a first load and a re-run by a separate process-data, with photos for half of the people."""
     photos = people // 2
     fill_bucket(stack, people, photos)
-    reset(stack)
+    stack.reset_tables()
     with _counted_replica(stack) as (process, requests, traffic):
         runs = []
         for work, count in (("first load", "added"), ("unchanged re-run", "unchanged")):

@@ -27,7 +27,7 @@ class Rollcall:
         self._stack, self._application = stack, application
 
     def reset(self) -> None:
-        fixtures.reset(self._stack)
+        self._stack.reset_tables()
 
     def run(self) -> float:
         summaries = []
