@@ -3,8 +3,7 @@
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +68,7 @@ class Toy(Stack):
             ) as up,
         ):
             try:
-                wait_until(lambda: up.poll() is not None or self.ready_pid() == up.pid, 60)
+                self.wait_until(lambda: up.poll() is not None or self.ready_pid() == up.pid, 60)
                 assert up.poll() is None, output.read_text()
                 yield up
             finally:
@@ -87,6 +86,9 @@ class Toy(Stack):
         """Return the keys of the source bucket."""
         objects = self.bucket.client.list_objects(bucket_name=self.bucket.source)
         return [str(item.object_name) for item in objects]
+
+    def log(self) -> str:
+        return self.cli("logs", "echo").stdout
 
     def record(self) -> dict[str, Any]:
         return State(self.state).read_record()
@@ -107,13 +109,6 @@ def make_toy(directory: Path) -> Toy:
     shutil.copy(Path(__file__).with_name("echo.py"), directory / "echo/handler.py")
     (directory / "stack.yml").write_text(STACK_YML)
     return Toy(directory / "state", directory)
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"condition not met within {seconds} s"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="session")

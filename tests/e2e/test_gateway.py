@@ -1,36 +1,22 @@
-"""The gateway and the function host behave like OpenFaaS."""
+"""The gateway and the function host call functions like OpenFaaS, directly and through the queue."""
 
 import json
-import os
-import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from queue import Queue
-from threading import Thread
-from typing import Any
 
 import pytest
 import urllib3
 
-from tests.e2e.conftest import Toy, wait_until
+from tests.e2e.conftest import Toy
+from tests.loopback import Quiet, serving
 from tests.memory import MEBIBYTE, peak_memory
 from tests.stack import Response
-
-FAAS_CLI = os.environ.get("FAAS_CLI") or shutil.which("faas-cli")
-CRON_CONNECTOR = os.environ.get("CRON_CONNECTOR") or shutil.which("cron-connector")
-
-needs_faas_cli = pytest.mark.skipif(not FAAS_CLI, reason="no faas-cli on PATH or in $FAAS_CLI")
-needs_cron_connector = pytest.mark.skipif(not CRON_CONNECTOR, reason="no cron-connector on PATH or in $CRON_CONNECTOR")
-
-
-def log(toy: Toy) -> str:
-    return toy.cli("logs", "echo").stdout
 
 
 def gateway_log(toy: Toy) -> str:
@@ -106,7 +92,7 @@ def test_a_crash_truncates_the_response_without_an_error_and_the_function_restar
     truncated = toy.request("GET", "/function/echo?do=die")
     assert (truncated.status, len(truncated.body)) == (200, 1_000_000)
     assert gateway_log(toy).count("interrupted in its response") == logged + 1
-    wait_until(lambda: toy.identity("echo") != before and toy.record()["parts"]["echo"]["ready"])
+    toy.wait_until(lambda: toy.identity("echo") != before and toy.record()["parts"]["echo"]["ready"])
     assert toy.request("GET", "/function/echo").status == 200
 
 
@@ -114,7 +100,7 @@ def test_a_truncated_response_with_a_content_length_breaks_the_connection(toy: T
     before = toy.identity("echo")
     with pytest.raises(urllib3.exceptions.ProtocolError):
         toy.request("GET", "/function/echo?do=die&n=2000000")
-    wait_until(lambda: toy.identity("echo") != before and toy.record()["parts"]["echo"]["ready"])
+    toy.wait_until(lambda: toy.identity("echo") != before and toy.record()["parts"]["echo"]["ready"])
 
 
 def test_a_killed_function_is_a_500_without_a_body_until_it_restarts(toy: Toy) -> None:
@@ -124,7 +110,7 @@ def test_a_killed_function_is_a_500_without_a_body_until_it_restarts(toy: Toy) -
         time.sleep(0.5)  # usually during the call; otherwise the response is the same
         before.send(signal.SIGKILL)
         responses = [caller.result()]
-    wait_until(lambda: not before.alive())
+    toy.wait_until(lambda: not before.alive())
     while responses[-1].status != 200:
         check_no_response(responses[-1], 500)
         responses.append(toy.request("GET", "/function/echo"))
@@ -133,21 +119,21 @@ def test_a_killed_function_is_a_500_without_a_body_until_it_restarts(toy: Toy) -
 
 
 def test_a_disconnected_client_stops_the_function(toy: Toy) -> None:
-    before = log(toy).count("the client disconnected")
+    before = toy.log().count("the client disconnected")
     response = urllib3.request(
         "GET", f"{toy.url}/function/echo?do=stream&n=100000", preload_content=False, retries=False
     )
     response.read(1000)
     response.close()
-    wait_until(lambda: log(toy).count("the client disconnected") > before)
+    toy.wait_until(lambda: toy.log().count("the client disconnected") > before)
 
 
 def test_a_stalled_client_is_disconnected_after_exec_timeout(toy: Toy) -> None:
-    before = log(toy).count("the client disconnected")
+    before = toy.log().count("the client disconnected")
     response = urllib3.request(
         "GET", f"{toy.url}/function/echo?do=stream&n=100000", preload_content=False, retries=False
     )
-    wait_until(lambda: log(toy).count("the client disconnected") > before)
+    toy.wait_until(lambda: toy.log().count("the client disconnected") > before)
     response.close()
 
 
@@ -169,84 +155,7 @@ def test_an_ndjson_request_without_a_response_is_an_empty_200(toy: Toy) -> None:
     assert (response.status, response.body) == (200, b"")
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "status", "code"),
-    [
-        ("GET", "/function/nobody", 404, "unknown_function"),
-        ("POST", "/async-function/nobody", 404, "unknown_function"),
-        ("GET", "/system/function/nobody", 404, "unknown_function"),
-        ("GET", "/system/logs", 404, "unknown_function"),
-        ("GET", "/system/logs?name=echo&tail=few", 400, "bad_parameter"),
-        ("GET", "/system/logs?name=echo&since=yesterday", 400, "bad_parameter"),
-        ("GET", "/", 404, "not_found"),
-        ("POST", "/system/info", 405, "method_not_allowed"),
-        ("TRACE", "/function/echo", 405, "method_not_allowed"),
-        ("POST", "/system/functions", 501, "not_supported"),
-        ("PUT", "/system/functions", 501, "not_supported"),
-        ("DELETE", "/system/functions", 501, "not_supported"),
-        ("POST", "/system/secrets", 501, "not_supported"),
-    ],
-)
-def test_errors_are_json(toy: Toy, method: str, path: str, status: int, code: str) -> None:
-    response = toy.request(method, path)
-    assert (response.status, response.headers["Content-Type"]) == (status, "application/json")
-    error = response.json()["error"]
-    assert error["code"] == code
-    assert error["message"]
-    if code == "unknown_function":
-        assert "echo" in error["message"]
-    if status == 405:
-        assert "GET" in response.headers["Allow"]
-
-
-def test_the_function_is_described(toy: Toy) -> None:
-    listed, _ = toy.request("GET", "/system/functions").json()
-    described = toy.request("GET", "/system/function/echo").json()
-    assert listed["name"] == described["name"] == "echo"
-    assert described["image"] == "docker.io/rollcall/echo:1"
-    assert described["annotations"] == {"topic": "cron-function", "schedule": "@every 2s"}
-    assert described["labels"] == {"kind": "toy"}
-    assert described["limits"] == {"memory": "64Mi", "cpu": "500m"}
-    assert described["envVars"]["token_file"] == "/var/openfaas/secrets/echo-token"
-    assert described["secrets"] == ["echo-token"]
-    assert (described["replicas"], described["availableReplicas"]) == (1, 1)
-    assert toy.request("GET", "/system/functions?namespace=other").json() == []
-
-
-def test_invocations_are_counted(toy: Toy) -> None:
-    def count() -> int:
-        return int(toy.request("GET", "/system/function/echo").json()["invocationCount"])
-
-    before = count()
-    with ThreadPoolExecutor(8) as executor:
-        list(executor.map(lambda _: toy.request("GET", "/function/echo?do=nothing"), range(40)))
-    assert before + 40 <= count() <= before + 45  # the schedule invokes the function too
-
-
-def test_the_gateway_describes_itself(toy: Toy) -> None:
-    assert toy.request("GET", "/system/info").json()["provider"]["orchestration"] == "processes"
-    assert toy.request("GET", "/system/namespaces").json() == ["openfaas-fn"]
-    assert toy.request("GET", "/healthz").status == 200
-
-
-def test_logs_are_json_messages_one_per_line(toy: Toy) -> None:
-    for _ in range(3):
-        toy.request("GET", "/function/echo")
-
-    def messages(query: str) -> list[dict[str, Any]]:
-        body = toy.request("GET", f"/system/logs?name=echo{query}").body
-        return [json.loads(line) for line in body.splitlines()]
-
-    wait_until(lambda: len(messages("")) >= 3)
-    last = messages("&tail=2")
-    assert len(last) == 2
-    assert last[0].keys() == {"name", "namespace", "instance", "timestamp", "text"}
-    assert messages(f"&since={last[1]['timestamp'].replace('Z', '%2B00:00')}")[0] == last[1]
-    assert messages("&instance=1") == []
-    assert messages("&since=2100-01-01T00:00:00Z") == []
-
-
-class Callbacks(BaseHTTPRequestHandler):
+class Callbacks(Quiet, BaseHTTPRequestHandler):
     """Receives the responses of asynchronous calls."""
 
     received: Queue[tuple[dict[str, str], bytes]] = Queue()
@@ -257,16 +166,11 @@ class Callbacks(BaseHTTPRequestHandler):
         self.send_response(200)
         self.end_headers()
 
-    def log_message(self, *_: object) -> None:
-        """Log nothing."""
-
 
 @pytest.fixture
 def callbacks() -> Iterator[str]:
-    with HTTPServer(("127.0.0.1", 0), Callbacks) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/done"
-        server.shutdown()
+    with serving(Callbacks) as url:
+        yield f"{url}/done"
 
 
 def test_an_asynchronous_call_sends_its_response_to_the_callback(toy: Toy, callbacks: str) -> None:
@@ -288,47 +192,4 @@ def test_the_queue_has_limits(toy: Toy) -> None:
     statuses = [toy.request("POST", "/async-function/echo?do=sleep&n=0.2").status for _ in range(14)]
     assert statuses[:9] == [202] * 9
     assert statuses[-1] == 429
-    wait_until(lambda: toy.request("POST", "/async-function/echo?do=nothing").status == 202)
-
-
-def test_the_schedule_invokes_functions_as_cron_connector_does(toy: Toy) -> None:
-    ticks = log(toy).count("request of cron-connector")
-    wait_until(lambda: log(toy).count("request of cron-connector") > ticks)
-
-
-@needs_cron_connector
-def test_the_real_cron_connector_ticks(toy: Toy) -> None:
-    environment = {"gateway_url": toy.url, "rebuild_interval": "500ms", "basic_auth": "false"}
-    with subprocess.Popen([str(CRON_CONNECTOR)], env=environment, stderr=subprocess.PIPE, text=True) as connector:
-        assert connector.stderr
-        try:
-            assert any("Response: echo [200]" in line for line in connector.stderr)
-        finally:
-            connector.kill()
-
-
-def faas(toy: Toy, *arguments: str) -> str:
-    """Run the real faas-cli and return its output."""
-    result = subprocess.run(
-        [str(FAAS_CLI), *arguments],
-        env={"OPENFAAS_URL": toy.url, "HOME": str(toy.project), "PATH": os.defpath},
-        cwd=toy.state,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout + result.stderr
-
-
-@needs_faas_cli
-def test_the_real_faas_cli_works(toy: Toy) -> None:
-    assert "echo" in faas(toy, "list")
-    assert "Ready" in faas(toy, "describe", "echo")
-    assert '"x","1"' in faas(toy, "invoke", "echo", "--method", "GET", "--query", "x=1")
-    assert "submitted asynchronously" in faas(toy, "invoke", "echo", "--async")
-    assert "is ready" in faas(toy, "ready", "echo")
-    assert "is ready" in faas(toy, "ready")
-    assert "request of" in faas(toy, "logs", "echo", "--tail=false")
-    assert "rollcall-local" in faas(toy, "version", "--warn-update=false")
+    toy.wait_until(lambda: toy.request("POST", "/async-function/echo?do=nothing").status == 202)

@@ -16,7 +16,7 @@ import pg8000.native
 import pytest
 
 from infra.local.processes import Identity
-from tests.e2e.conftest import Toy, make_toy, wait_until
+from tests.e2e.conftest import Toy, make_toy
 from tests.e2e.processes import family, listeners
 from tests.stack import Stack, connected
 
@@ -46,8 +46,8 @@ def leaves_nothing(toy: Toy) -> Iterator[None]:
     used = ports(toy)
     assert all(is_open(port) for port in used)
     yield
-    wait_until(
-        lambda: not any(process.alive() for process in [*components, *everyone] if process.pid != supervisor), 30
+    toy.wait_until(
+        lambda: not any(process.alive() for process in [*components, *everyone] if process.pid != supervisor)
     )
     assert not any(is_open(port) for port in used)
     assert "Nothing runs" in toy.cli("status", check=False).stdout
@@ -84,7 +84,7 @@ def test_a_killed_up_leaves_no_processes_and_the_next_one_starts(own_toy: Toy) -
 
 def test_a_signal_during_the_start_leaves_no_processes(own_toy: Toy) -> None:
     with subprocess.Popen(own_toy.command("up", "--port", "0"), stdout=subprocess.DEVNULL) as up:
-        wait_until(lambda: own_toy.record().get("parts", {}).get("postgres", {}).get("pid"))
+        own_toy.wait_until(lambda: own_toy.record().get("parts", {}).get("postgres", {}).get("pid"))
         postgres = own_toy.identity("postgres")
         up.terminate()
         assert up.wait(30) == 1
@@ -99,13 +99,15 @@ def test_killed_components_restart_on_the_same_ports(own_toy: Toy) -> None:
     for component in COMPONENTS:
         previous = own_toy.identity(component)
         previous.send(signal.SIGKILL)
-        wait_until(lambda component=component, previous=previous: _is_back(own_toy, component, previous), 30)  # type: ignore[misc]
+        own_toy.wait_until(lambda component=component, previous=previous: _is_back(own_toy, component, previous))  # type: ignore[misc]
     guards = [pid for pid in family(supervisor) if b"guard.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     assert len(guards) == len(COMPONENTS)
     all_previous = {component: own_toy.identity(component) for component in COMPONENTS}
     for pid in guards:
         os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: all(_is_back(own_toy, component, previous) for component, previous in all_previous.items()), 30)
+    own_toy.wait_until(
+        lambda: all(_is_back(own_toy, component, previous) for component, previous in all_previous.items())
+    )
     assert not any(previous.alive() for previous in all_previous.values())
     assert ports(own_toy) == before
     assert own_toy.sql_as_owner("select 1") == [[1]]
