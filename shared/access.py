@@ -1,4 +1,4 @@
-"""Who may call a function: everyone, or whoever has the API token."""
+"""Access control: the API token, or none."""
 
 import hmac
 from base64 import b64decode
@@ -10,15 +10,15 @@ from .storage.errors import SettingError
 from .storage.settings import Secret, SettingsGroup, setting
 
 _VALUE_FREE = ("bad_setting", "busy", "internal_error", "schema_missing")
-"""Errors that everyone may read. While the settings are invalid nobody can be authenticated."""
+"""Errors whose messages contain nothing of the deployment. With invalid settings nobody can be authenticated."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AccessSettings(SettingsGroup):
-    """Closed unless `auth` says otherwise: no token by mistake is an error, not an open function."""
+    """Closed by default: a missing token is an error and does not open the function."""
 
     auth: str = setting(
-        "token: requests require the API token; none: everyone who reaches the function has access",
+        "token: requests require the API token; none: everyone who can reach the function has access",
         default="token",
         choices=("token", "none"),
     )
@@ -28,36 +28,37 @@ class AccessSettings(SettingsGroup):
         super().__post_init__()
         if self.auth == "token" and not self.api_token:
             raise SettingError(
-                "api_token is not set: auth=token requires it (or api_token_file, its path); "
-                "auth=none gives access to everyone who reaches the function"
+                "api_token is required with auth=token (or api_token_file, the path of a file); "
+                "auth=none gives access to everyone who can reach the function"
             )
 
 
 def has_access(event: Event, settings: AccessSettings) -> bool:
     """Whether the request has the token, as Bearer or as the password of Basic, or needs none."""
-    return settings.auth == "none" or hmac.compare_digest(_given_token(event), settings.api_token.encode())
+    return settings.auth == "none" or hmac.compare_digest(_token_of(event), settings.api_token.reveal().encode())
 
 
 def require_access(event: Event, settings: AccessSettings) -> None:
+    """Raise ApiError 401 unless the request has access."""
     if not has_access(event, settings):
         challenge = {"WWW-Authenticate": 'Basic realm="Rollcall", Bearer'}
         raise ApiError(
-            401, "unauthorized", "the API token is needed: as Bearer, or as Basic's password", headers=challenge
+            401, "unauthorized", "the API token is required: as Bearer, or as the password of Basic", headers=challenge
         )
 
 
 def conceal(event: Event, error: ApiError, settings: Callable[[], AccessSettings]) -> ApiError:
-    """The error as the client may see it: without access, nothing of the deployment (hosts, buckets, objects).
+    """The error as the client may see it: without access, nothing about the deployment (hosts, buckets, objects).
 
-    The function's log has the whole message in any case.
+    The function's log always has the whole message.
     """
     if error.status < 500 or error.code in _VALUE_FREE or has_access(event, settings()):
         return error
-    message = "details are in the function's log, and in this response if the API token is given"
+    message = "the details are in the function's log, and in this response to a request with the API token"
     return ApiError(error.status, error.code, message, headers=error.headers)
 
 
-def _given_token(event: Event) -> bytes:
+def _token_of(event: Event) -> bytes:
     scheme, _, value = event.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return value.strip().encode("latin-1", "replace")  # as WSGI decoded it

@@ -1,4 +1,4 @@
-"""What both functions' HTTP sides share: JSON answers, JSON errors, log lines."""
+"""HTTP in both functions: the request, JSON responses, and errors as responses."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -10,14 +10,14 @@ from flask import Response
 from werkzeug.datastructures import Headers, MultiDict
 
 from .log import log
-from .storage.errors import Refused, SchemaMissing, SettingError, StorageError, Unavailable
+from .storage.errors import AccessDenied, SchemaMissing, SettingError, StorageError, Unavailable
 
 RETRY_AFTER = "5"
-"""Seconds a client is asked to wait when a store is away."""
+"""Seconds that a client is asked to wait when a backend is unavailable."""
 
 
 class Event(Protocol):
-    """The request as the python3-http templates hand it over."""
+    """The request as OpenFaaS's python3-http templates pass it."""
 
     body: bytes
     headers: Headers
@@ -27,7 +27,7 @@ class Event(Protocol):
 
 
 class ApiError(Exception):
-    """An answer other than the one asked for: an HTTP status, a code for machines, a message for people."""
+    """An error response: an HTTP status, a code for programs, a message for people."""
 
     def __init__(
         self, status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None, **detail: object
@@ -37,8 +37,8 @@ class ApiError(Exception):
         self.headers, self.detail = dict(headers or {}), detail
 
 
-Handle = Callable[[Event, object], Response]
-Render = Callable[[Event, ApiError], Response]
+Handler = Callable[[Event, object], Response]
+ErrorRenderer = Callable[[Event, ApiError], Response]
 
 
 def error_response(_event: Event, error: ApiError) -> Response:
@@ -49,27 +49,31 @@ def error_response(_event: Event, error: ApiError) -> Response:
     return json_response({"error": content}, error.status, error.headers)
 
 
-def handler(handle: Handle, render: Render = error_response) -> Handle:
-    """Turn whatever `handle` raises into an error that shows no stack trace and no secret."""
+def handle_errors(handler: Handler, render: ErrorRenderer = error_response) -> Handler:
+    """Render whatever `handler` raises, without stack traces or secrets."""
 
-    @wraps(handle)
-    def answered(event: Event, context: object) -> Response:
+    @wraps(handler)
+    def wrapper(event: Event, context: object) -> Response:
         try:
-            return handle(event, context)
-        except Exception as error:  # noqa: BLE001 - the outermost frame: what gets past it becomes HTML
-            refusal = _refusal(error)
-            if refusal.status >= 500:
-                _log_failure(event, error, refusal)
-            return render(event, refusal)
+            return handler(event, context)
+        except Exception as error:  # noqa: BLE001 - anything else would become Flask's HTML
+            api_error = _to_api_error(error)
+            if api_error.status >= 500:
+                _log_failure(event, error, api_error)
+            return render(event, api_error)
 
-    return answered
+    return wrapper
 
 
 def require_method(event: Event, allowed: Iterable[str]) -> None:
+    """Raise ApiError 405 for any other method."""
     names = ", ".join(allowed)
     if event.method not in names.split(", "):
         raise ApiError(
-            405, "method_not_allowed", f"{event.method} is not allowed here: {names}", headers={"Allow": names}
+            405,
+            "method_not_allowed",
+            f"method {event.method} is not allowed; expected {names}",
+            headers={"Allow": names},
         )
 
 
@@ -78,31 +82,31 @@ def json_response(payload: object, status: int = 200, headers: Mapping[str, str]
     return Response(body + "\n", status, headers, content_type="application/json")
 
 
-def _refusal(error: Exception) -> ApiError:
-    away = {"Retry-After": RETRY_AFTER}
+def _to_api_error(error: Exception) -> ApiError:
+    retry = {"Retry-After": RETRY_AFTER}
     match error:
         case ApiError():
             return error
         case Unavailable():
-            return ApiError(503, f"{error.service}_unavailable", str(error), headers=away)
-        case Refused():
-            return ApiError(503, f"{error.service}_refused", str(error), headers=away)
+            return ApiError(503, f"{error.service}_unavailable", str(error), headers=retry)
+        case AccessDenied():
+            return ApiError(503, f"{error.service}_access_denied", str(error), headers=retry)
         case SchemaMissing():
             message = "the database lacks a table or a column: apply the migrations by infra/postgres/setup.sh"
-            return ApiError(503, "schema_missing", message, headers=away)
+            return ApiError(503, "schema_missing", message, headers=retry)
         case SettingError():
             return ApiError(500, "bad_setting", str(error))
         case _:
-            return ApiError(500, "internal_error", "something went wrong here; the function's log says what")
+            return ApiError(500, "internal_error", "unexpected error; the function's log has the details")
 
 
-def _log_failure(event: Event, error: Exception, refusal: ApiError) -> None:
+def _log_failure(event: Event, error: Exception, api_error: ApiError) -> None:
     frames = extract_tb(error.__traceback__)
     expected = isinstance(error, StorageError | ApiError)
     log(
         "error",
         "failure",
-        code=refusal.code,
+        code=api_error.code,
         message=str(error) if expected else f"{type(error).__name__}: {error}",
         at=f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else None,
         call_id=event.headers.get("X-Call-Id"),

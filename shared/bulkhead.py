@@ -1,7 +1,7 @@
-"""Bulkheads: how many requests of a kind may be in progress, so that others are served whatever their clients do.
+"""Bulkheads: limits on concurrent requests of a kind, so that slow clients of one kind do not delay the others.
 
-of-watchdog has a limit like it, `max_inflight`, which is not used: in 0.10.11 it loses a place for good whenever the
-client of a request with `Accept: application/x-ndjson` hangs up, and returns 429 to everyone once all are lost.
+of-watchdog's own limit, `max_inflight`, is not used: version 0.10.11 permanently loses a place whenever the client of a
+request with `Accept: application/x-ndjson` disconnects, and once all are lost it returns 429 to everyone.
 """
 
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ from threading import BoundedSemaphore
 
 from .api import ApiError
 
-_PATIENCE = 1.0  # seconds that a request waits for a place
+_WAIT = 1.0  # seconds that a request waits for a place
 _RETRY_AFTER = "1"  # seconds
 
 
 class Bulkhead:
-    """A number of places, and how many requests may wait for one. All others get an error at once.
+    """A limited number of places and of requests that wait for one. All others fail at once.
 
-    `name` says in the error what the places are for.
+    `name` is what the error calls the requests.
     """
 
     def __init__(self, name: str, places: int, *, waiting: int = 0) -> None:
@@ -26,9 +26,9 @@ class Bulkhead:
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """Hold a place in the body; ApiError 503 `busy` when there is none."""
+        """Hold a place during the body. Raises ApiError 503 `busy` if there is none."""
         if not self._acquire():
-            message = f"this replica is working on {self._places} {self._name} already; try again"
+            message = f"this replica is already processing {self._places} {self._name}; try again"
             raise ApiError(503, "busy", message, headers={"Retry-After": _RETRY_AFTER})
         try:
             yield
@@ -41,6 +41,6 @@ class Bulkhead:
         if self._waiting is None or not self._waiting.acquire(blocking=False):
             return False
         try:
-            return self._free.acquire(timeout=_PATIENCE)
+            return self._free.acquire(timeout=_WAIT)
         finally:
             self._waiting.release()

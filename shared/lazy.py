@@ -1,4 +1,4 @@
-"""Values that are made when they are first needed."""
+"""Values that are created on first use."""
 
 from collections.abc import Callable
 from threading import Lock
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class Lazy(Generic[T]):
-    """Made by the first `get`, once, whichever thread calls it. A `make` that raises is tried again by the next."""
+    """A value that the first `get` creates, once for all threads. If `make` raises, the next `get` calls it again."""
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make, self._lock = make, Lock()
@@ -21,6 +21,6 @@ class Lazy(Generic[T]):
             return self._values[0]
 
     def clear(self) -> None:
-        """Forget the value; the next `get` makes another."""
+        """Drop the value; the next `get` creates a new one."""
         with self._lock:
             self._values.clear()

@@ -1,4 +1,4 @@
-"""Log lines: one JSON object each, on standard error, where the watchdog picks them up."""
+"""The log: one JSON object per line, on standard error, which the watchdog reads."""
 
 import json
 import sys
@@ -6,11 +6,11 @@ import sys
 from .version import VERSION
 
 _LIMIT = 2000
-"""Characters of a text that are written: after a line of 64 KiB the watchdog reads no more, and the pipe fills up."""
+"""Characters of a text that are logged: the watchdog stops reading at a line of 64 KiB, and the pipe fills up."""
 
 
 def log(level: str, event: str, **fields: object) -> None:
-    """Write one line. Fields that are None are left out."""
+    """Write one line. Fields that are None are omitted."""
     present = {
         name: value[:_LIMIT] if isinstance(value, str) else value for name, value in fields.items() if value is not None
     }

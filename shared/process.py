@@ -1,4 +1,4 @@
-"""What a function's process is set up with, once, while its handler is imported."""
+"""Process-wide set-up, done once while the handler is imported."""
 
 import gc
 import logging
@@ -9,26 +9,26 @@ from waitress.adjustments import Adjustments
 
 MEBIBYTE = 1024 * 1024
 
-_MAX_CONNECTIONS = 500  # slow and idle ones; requests wait for none of them
+_MAX_CONNECTIONS = 500  # slow and idle ones do not delay other requests
 _MAX_BUFFERED = MEBIBYTE  # bytes of a response that wait for a slow client
-# Bytes of a body and of a response that a connection keeps in memory. The rest is in a temporary file, so slow
-# clients, as many as there are connections, cost 64 MiB at most.
+# Bytes of a body and of a response that a connection keeps in memory; the rest goes to a temporary file. So all
+# connections together use at most 64 MiB.
 _BODY_IN_MEMORY, _RESPONSE_IN_MEMORY = 8 * 1024, 120 * 1024
 
 
 def set_up(*, threads: int, max_body: int) -> Event:
-    """Set the process up to serve `threads` requests at the same time. Must be called by the main thread.
+    """Set the process up to serve `threads` requests at a time. Must be called by the main thread.
 
-    A body of more than `max_body` bytes is not read, and gets a 413 of the server. Each thread may hold a body.
+    waitress rejects a body of more than `max_body` bytes with 413, without reading it.
 
-    The event is set by SIGTERM. The process goes on serving then: of-watchdog sends it requests for another
-    `healthcheck_interval`, waits for their responses, and ends the process with itself.
+    Returns an event that SIGTERM sets. The process goes on serving: of-watchdog sends it requests for another
+    `healthcheck_interval`, waits for their responses, and then ends it.
     """
-    # A line for every request that waits, and the stack trace of a response that was cut; every repeated request
+    # They log every request that waits, the stack trace of every interrupted response, and every retry.
     logging.getLogger("waitress").setLevel(logging.CRITICAL)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-    gc.freeze()  # what was imported stays: looking through it again and again took a fifth of a listing
-    # The template starts waitress with its defaults after it has imported the handler.
+    gc.freeze()  # imported modules are never garbage: traversing them took a fifth of the time of a listing
+    # The template imports the handler and then starts waitress with its defaults.
     Adjustments.threads = threads
     Adjustments.connection_limit = _MAX_CONNECTIONS
     Adjustments.asyncore_use_poll = True  # select() takes 1,024 file descriptors at most

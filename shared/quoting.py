@@ -1,13 +1,14 @@
-"""Values of others in messages."""
+"""Values of clients and files in messages."""
 
 MAX_QUOTED = 40
-"""Characters of a value that a message shows."""
+"""Characters of a value that a message quotes."""
 
 
 def truncate(text: str) -> str:
+    """The first `MAX_QUOTED` characters, with an ellipsis if there are more."""
     return text if len(text) <= MAX_QUOTED else text[:MAX_QUOTED] + "…"
 
 
-def quoted(text: str) -> str:
-    """The text as a message shows it: escaped, in quotes, and truncated."""
+def quote(text: str) -> str:
+    """The text as messages quote it: truncated, escaped, in quotes."""
     return repr(truncate(text))

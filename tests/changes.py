@@ -8,8 +8,8 @@ from process_data.listing import Listing
 from process_data.parse import Row
 from process_data.reconcile import reconcile
 from process_data.scope import Named
-from process_data.shared.storage.records import Connection
-from process_data.shared.storage.settings import RecordsSettings, load
+from process_data.shared.storage.connection import Connection
+from process_data.shared.storage.settings import PostgresSettings, load
 from process_data.store import store
 from process_data.tombstones import Tombstone
 
@@ -20,7 +20,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def connect(stack: Stack) -> Connection:
-    return Connection(load(RecordsSettings, stack.process_settings))
+    return Connection(load(PostgresSettings, stack.process_settings))
 
 
 def put(connection: Connection, *names: str, prefix: str = "") -> None:

@@ -7,6 +7,7 @@ from tests.stack import ROOT
 
 README = ROOT / "README.md"
 INFRA = ROOT / "infra/README.md"
+CONTRIBUTING = ROOT / ".github/CONTRIBUTING.md"
 
 
 def table(document: Path, heading: str) -> list[list[str]]:

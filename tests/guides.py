@@ -9,8 +9,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.local.deployment import make_secrets
-from infra.local.stack import read_stack
+from infra.local.config.deployment import make_secrets
+from infra.local.config.stack import read_stack
 from tests.kustomize import build
 from tests.stack import ROOT
 

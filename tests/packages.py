@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from infra.local.build import assemble
+from infra.local.runtime.build import assemble
 from tests.stack import ROOT
 
 PACKAGES = ROOT / ".local/packages" / os.environ.get("PYTEST_XDIST_WORKER", "alone")

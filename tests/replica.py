@@ -60,7 +60,7 @@ def replica(package: Path, settings: Mapping[str, str]) -> Iterator[Replica]:
     """Run the handler in `package`/function until the end of the block. Do not wait until it listens."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-P", str(ROOT / "infra/local/host.py"), "--port", str(port)]
+    command = [sys.executable, "-P", str(ROOT / "infra/local/runtime/host.py"), "--port", str(port)]
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(package), **settings}
     with TemporaryFile() as log:
         process = subprocess.Popen(command, env=environment, stderr=log)

@@ -16,7 +16,8 @@ from process_data.run import Run
 from process_data.runs import Trigger
 from process_data.settings import Settings
 from process_data.shared.storage.errors import Unavailable
-from process_data.shared.storage.objects import ListingPage, Object, Objects
+from process_data.shared.storage.listing import ListingPage
+from process_data.shared.storage.objects import Object, Objects
 from process_data.shared.storage.settings import load
 
 from tests.proxy import Intercept, counting

@@ -5,11 +5,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.local.credentials import Credentials
-from infra.local.ports import LOOPBACK
-from infra.local.postgres import PASSWORDS, SUPERUSER, Postgres, remove_abandoned_homes
-from infra.local.processes import Process
-from infra.local.state import State
+from infra.local.config.accounts import PASSWORDS, SUPERUSER
+from infra.local.config.credentials import Credentials
+from infra.local.runtime.ports import LOOPBACK
+from infra.local.runtime.processes import Process
+from infra.local.runtime.state import State
+from infra.local.servers.postgres import Postgres, remove_abandoned_homes
 from tests.postgres import client_environment, run
 
 

@@ -21,7 +21,7 @@ import pg8000.native
 import urllib3
 from minio import Minio
 
-from infra.local.postgres import remove_abandoned_homes
+from infra.local.servers.postgres import remove_abandoned_homes
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -1,4 +1,4 @@
-"""What all requests of a process share: settings, clients, threads."""
+"""State that all requests of a process share: settings, clients, threads."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,17 +8,17 @@ from threading import BoundedSemaphore, Event, Lock
 from .settings import Settings
 from .shared.bulkhead import Bulkhead
 from .shared.storage.objects import Objects
-from .shared.storage.records import Pool
+from .shared.storage.pool import Pool
 
 MAX_REQUESTS = 8
-"""Runs that are in progress at the same time."""
+"""Runs in progress at the same time."""
 
 
 class Application:
-    """`stopping` is set when the process has to end.
+    """`stopping` is set when the process is told to stop.
 
-    `helpers` bounds the workers that runs start beside their own thread, each with a connection to PostgreSQL.
-    `listings` has threads of its own so that a page never waits behind the batches in `fetches`.
+    `helpers` limits the workers that runs start beside their own thread, each with a connection to PostgreSQL.
+    `listings` has its own threads so that a listing page never waits for the batches in `fetches`.
     """
 
     def __init__(self, settings: Settings, stopping: Event) -> None:
@@ -34,7 +34,7 @@ class Application:
 
     @contextmanager
     def fetching(self, scan: object, number: int) -> Iterator[None]:
-        """Note how many objects a scan fetches, or is expected to fetch, in the body."""
+        """Register the number of objects that a scan fetches, or is expected to fetch, during the body."""
         before = self._set_pending(scan, number)
         try:
             yield
@@ -50,17 +50,17 @@ class Application:
 
     @property
     def is_busy(self) -> bool:
-        """Whether S3 is asked for as much as this process can ask for, also while one scan lists or stores."""
+        """Whether the fetch threads have enough work, even while one of the scans lists or stores."""
         with self._lock:
             return len(self._pending) > 1 and sum(self._pending.values()) >= self.settings.fetch_threads
 
     def is_idle_beside(self, scan: object) -> bool:
-        """Whether no other scan fetches anything."""
+        """Whether no other scan is fetching."""
         with self._lock:
             return not self._pending.keys() - {scan}
 
     def close(self) -> None:
-        """End the idle sessions and threads."""
+        """Close the idle connections and end the threads."""
         self.pool.close()
         self.fetches.shutdown(cancel_futures=True)
         self.listings.shutdown(cancel_futures=True)

@@ -1,15 +1,15 @@
-"""The order in which changes are committed: `changed` of the table outputs, a counter for each output.
+"""The commit order of changes: `changed` of the table `outputs`, one counter per output.
 
-A statement that changes users, erased or rejected takes the next number of its counter under the counter's row lock
-and holds the lock until it has committed: it is a transaction of its own, so no client can freeze in between. Numbers
-are therefore committed in their order, and whoever reads the counter sees all that has a number up to it. Every row
-of users and of erased has the number of its last change, so the changes since a number are complete, also while
-others write. An export that has written the state of a number is behind when the counter is ahead of it.
+A statement that changes users, erased or rejected increments its counter, and so holds the counter's row lock until it
+has committed. The statement is a transaction of its own, so a frozen client cannot prolong it. Numbers are therefore
+committed in their order, and a reader of the counter sees every change with a number up to it. Each row of users and
+erased has the number of its last change, so the changes since a number are complete even while others write. An output
+is out of date if its counter is greater than the number that was exported.
 """
 
 
 def take_number(output: str, rows: str) -> str:
-    """SQL of a common table expression that takes the next number if the table `rows` has any, else returns no row."""
+    """SQL that increments the counter and returns it if the table `rows` is not empty, else returns no row."""
     return f"""
     update outputs set changed = changed + 1 where object = '{output}' and exists (select from {rows})
     returning changed

@@ -1,4 +1,4 @@
-"""Continuing a run later, or on other replicas, through the gateway's queue."""
+"""Queue runs at the gateway, to continue later or on other replicas."""
 
 import urllib3
 
@@ -10,22 +10,22 @@ _TIMEOUT = 5.0  # seconds for the gateway to queue a request
 
 
 class NotQueued(ApiError):
-    """The gateway's queue is full, or is not there."""
+    """The gateway's queue is full or unavailable."""
 
     def __init__(self, message: str) -> None:
         super().__init__(503, "gateway_unavailable", message, headers={"Retry-After": "30"})
 
 
 def queue_run(settings: Settings, since: int, *, accept_empty: bool) -> str:
-    """Queue a run that goes on with what has not been scanned since the tick; returns its call id."""
+    """Queue a run that scans what has not been scanned since the tick; returns its call id."""
     url = f"{settings.gateway_url.rstrip('/')}/async-function/{_FUNCTION}?since={since}"
     if accept_empty:
         url += "&accept_empty=1"
-    headers = {"Authorization": f"Bearer {settings.api_token}"} if settings.auth == "token" else {}
+    headers = {"Authorization": f"Bearer {settings.api_token.reveal()}"} if settings.auth == "token" else {}
     try:
         response = urllib3.request("POST", url, headers=headers, timeout=urllib3.Timeout(total=_TIMEOUT), retries=False)
     except urllib3.exceptions.HTTPError as error:
-        raise NotQueued(f"the gateway at {settings.gateway_url} can't be reached") from error
+        raise NotQueued(f"the gateway at {settings.gateway_url} cannot be reached") from error
     if response.status != 202:
         raise NotQueued(f"the gateway at {settings.gateway_url} returned {response.status}")
     return response.headers.get("X-Call-Id", "")

@@ -1,4 +1,4 @@
-"""What a run did, added up over its scans."""
+"""Counters of a run, added up over its scans."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,51 +14,51 @@ from .rejections import Rejection
 from .store import StoreResult
 
 MAX_LOGGED = 100
-"""New rejections, and unreadable objects, that are kept for the log."""
+"""New rejections, and unreadable objects, that a run logs."""
 
 STAGES = ("list", "reconcile", "fetch", "parse", "store", "export", "total")
 
 
 @dataclass
 class ScanCounters:
-    """Counts of one scan."""
+    """Counters of one scan."""
 
     listed: int = 0
     ignored: int = 0
     unchanged: int = 0
     remaining: int = 0
     failures: list[Unreadable] = field(default_factory=list)
-    stored: set[str] = field(default_factory=set)  # users that this scan stored, or one that it repeats
+    stored: set[str] = field(default_factory=set)  # users stored by this scan, or by one that it repeats
 
 
 @dataclass
 class RunCounters:
-    """Counts of one run; the run's workers share them. `seconds` adds up the workers' times."""
+    """Counters of one run, shared by its workers. `seconds` is the sum of the workers' times."""
 
     scanned: int = 0  # segments
     listed: int = 0  # keys
-    ignored: int = 0  # of them, those that are unrelated
+    ignored: int = 0  # unrelated ones
     added: int = 0
     updated: int = 0
     unchanged: int = 0
     images_changed: int = 0
-    remaining: int = 0  # CSVs that have to be ingested and were not
+    remaining: int = 0  # changed CSVs that were not ingested
     fetched: int = 0  # CSVs that S3 returned
     unreadable: int = 0
     rejections: list[Rejection] = field(default_factory=list)  # the first new ones
     failures: list[Unreadable] = field(default_factory=list)  # the first ones
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
-    _stored: set[str] = field(default_factory=set)  # users, by scans that were interrupted
+    _stored: set[str] = field(default_factory=set)  # users stored by interrupted scans
     _lock: Lock = field(default_factory=Lock)
 
     @property
     def progressed(self) -> bool:
-        """Whether the next run has less to do."""
+        """Whether this run left less to do for the next one."""
         return bool(self.scanned or self.fetched)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Add the time that the body takes to a stage's seconds."""
+        """Add the duration of the body to a stage's seconds."""
         started_at = perf_counter()
         try:
             yield
@@ -68,7 +68,7 @@ class RunCounters:
 
     @contextmanager
     def scan(self) -> Iterator[ScanCounters]:
-        """Count a scan once it has ended. One that is interrupted is repeated: only what it stored counts."""
+        """Count a scan when it ends. An interrupted scan is repeated, so only what it stored counts."""
         scan = ScanCounters()
         try:
             yield scan

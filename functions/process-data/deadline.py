@@ -1,14 +1,14 @@
-"""How long a run may go on."""
+"""The deadline of a run."""
 
 from threading import Event
 from time import monotonic
 
 GRACE = 5
-"""Seconds over the deadline that something may take which has started."""
+"""Seconds that work which has started may continue after the deadline."""
 
 
 class Deadline:
-    """Expires after `seconds`, as soon as `stopping` is set, or when it is cancelled."""
+    """Expires after `seconds`, or once `stopping` is set, or when it is cancelled."""
 
     def __init__(self, seconds: float, stopping: Event) -> None:
         self._started_at, self._seconds, self._stopping = monotonic(), seconds, stopping
@@ -20,11 +20,11 @@ class Deadline:
 
     @property
     def remaining(self) -> float:
-        """Seconds that are left; 0 when it has expired."""
+        """Seconds left; 0 if it has expired."""
         return self.remaining_with(0)
 
     def remaining_with(self, grace: float) -> float:
-        """Seconds that are left for what may end `grace` seconds late; 0 when stopping or cancelled."""
+        """Seconds left for work that may end `grace` seconds late; 0 if stopping or cancelled."""
         if self._stopping.is_set() or self._cancelled.is_set():
             return 0
         return max(0.0, self._seconds + grace - self.elapsed)
@@ -39,13 +39,13 @@ class Deadline:
         return self.elapsed / self._seconds
 
     def sleep(self, seconds: float) -> None:
-        """Sleep, but not beyond the deadline."""
+        """Sleep, at most until the deadline."""
         self._stopping.wait(min(seconds, self.remaining))
 
     def cancel(self) -> None:
-        """Let all work end at its next check."""
+        """Make all work end at its next check."""
         self._cancelled.set()
 
     def resume(self) -> None:
-        """Undo `cancel`, once the work that it ended has ended."""
+        """Undo `cancel`, after the work has ended."""
         self._cancelled.clear()

@@ -1,4 +1,4 @@
-"""Erasing people segment by segment, each under its lock, as their scans write under it."""
+"""Erase users segment by segment, under the lock that scans hold while they write."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -7,18 +7,18 @@ from . import segments, tombstones
 from .deadline import Deadline
 from .keys import csv_key, user_of
 from .segments import Segment
-from .shared.storage.records import Connection
+from .shared.storage.connection import Connection
 from .tombstones import Tombstone
 
-_POLL = 0.1  # seconds between two attempts to claim a segment that others hold
+_POLL_INTERVAL = 0.1  # seconds between attempts to claim a segment that another session holds
 
 
 @dataclass
 class Eraser:
-    """Erases what it is given until the deadline, and may be given the same again.
+    """Erases users until the deadline. Erasing the same users again is safe.
 
-    `rescan` is called for each segment after its release: hints that came meanwhile were left to its holder.
-    `erased` has those who were erased, and whether there was anything of them.
+    `rescan` is called for each segment after its release, for hints that were left to the holder of its lock.
+    `erased` maps the erased user_ids to whether anything was stored about them.
     """
 
     connection: Connection
@@ -26,20 +26,20 @@ class Eraser:
     rescan: Callable[[Segment], None]
     erased: dict[str, bool] = field(default_factory=dict)
 
-    def erase(self, user_ids: Iterable[str], look: Callable[[list[str]], list[Tombstone]]) -> bool:
-        """Whether there was time for all of them.
+    def erase(self, user_ids: Iterable[str], create_tombstones: Callable[[list[str]], list[Tombstone]]) -> bool:
+        """Erase the users; returns whether all were erased before the deadline.
 
-        `look` gives the tombstones of some users while their segment is held, those that there was time for.
+        `create_tombstones` is called while the users' segment is held; it may leave users out when time runs out.
         """
         left = [csv_key(user_id) for user_id in user_ids if user_id not in self.erased]
         while left and not self.deadline.expired:
             segment = segments.claim_around(self.connection, left)
             if segment is None:
-                self.deadline.sleep(_POLL)
+                self.deadline.sleep(_POLL_INTERVAL)
                 continue
             with segments.holding(self.connection, segment):
-                found = look([user for name in left if segment.start < name <= segment.end and (user := user_of(name))])
-                self.erased |= tombstones.erase(self.connection, found, segment.tick)
+                within = [user for name in left if segment.start < name <= segment.end and (user := user_of(name))]
+                self.erased |= tombstones.erase(self.connection, create_tombstones(within), segment.tick)
             left = [name for name in left if user_of(name) not in self.erased]
             self.rescan(segment)
         return not left

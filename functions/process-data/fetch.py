@@ -1,4 +1,4 @@
-"""Fetching a CSV, and reading it as soon as it is there."""
+"""Fetch one CSV and parse it."""
 
 from dataclasses import dataclass
 
@@ -6,36 +6,36 @@ from .keys import CONTENT_LIMIT, csv_key
 from .listing import too_large
 from .parse import Row, read_row
 from .rejections import Rejection
-from .shared.storage.errors import ObjectMissing, ObjectTooLarge, Refused, Unavailable
+from .shared.storage.errors import AccessDenied, ObjectMissing, ObjectTooLarge, Unavailable
 from .shared.storage.objects import Objects
-from .tombstones import Tombstones, brings_back
+from .tombstones import Tombstones, allows
 
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """The object was removed, or replaced by one that brings nobody back, after it was listed."""
+    """The object was removed after it was listed, or its user was erased and it is not newer than that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """S3 failed to return the object: it is left for the next run."""
+    """S3 failed to return the object. The next run tries again."""
 
     key: str
-    error: Unavailable | Refused
+    error: Unavailable | AccessDenied
 
 
 FetchResult = Row | Rejection | Gone | Unreadable
 
 
 def fetch(objects: Objects, bucket: str, tombstones: Tombstones, user_id: str) -> FetchResult:
-    """Fetch and read the CSV of a user."""
+    """Fetch and parse the CSV of a user."""
     key = csv_key(user_id)
     try:
         fetched = objects.get(bucket, key, limit=CONTENT_LIMIT)
     except ObjectMissing:
         return Gone()
-    except (Unavailable, Refused) as error:
+    except (Unavailable, AccessDenied) as error:
         return Unreadable(key, error)
     except ObjectTooLarge as error:  # it was smaller when it was listed
         return too_large(key, error.etag, error.size)
-    return read_row(key, fetched) if brings_back(tombstones, user_id, fetched.modified) else Gone()
+    return read_row(key, fetched) if allows(tombstones, user_id, fetched.modified) else Gone()

@@ -21,7 +21,7 @@ from .shared.log import log
 from .shared.process import MEBIBYTE, set_up
 from .shared.storage.settings import load
 
-_stopping = set_up(threads=MAX_REQUESTS + 4, max_body=4 * MEBIBYTE)  # some are always free to send an error
+_stopping = set_up(threads=MAX_REQUESTS + 4, max_body=4 * MEBIBYTE)  # 4 threads are always free to send errors
 _application = Lazy(lambda: Application(load(Settings, os.environ), _stopping))
 
 
@@ -29,10 +29,10 @@ def _render_error(event: api.Event, error: api.ApiError) -> Response:
     return api.error_response(event, conceal(event, error, lambda: _application.get().settings))
 
 
-@partial(api.handler, render=_render_error)
+@partial(api.handle_errors, render=_render_error)
 def handle(event: api.Event, _context: object) -> Response:
     application = _application.get()
-    if event.body.strip() or event.query or event.path.strip("/"):  # cron-connector can send neither, nor a token
+    if event.body.strip() or event.query or event.path.strip("/"):  # cron-connector sends none of these, nor a token
         require_access(event, application.settings)
     request = parse_request(event, application.settings.source_bucket)
     with application.requests.place():
@@ -49,16 +49,16 @@ def _run(application: Application, request: Request) -> dict[str, Any]:
     try:
         summary = run.execute()
     except SourceEmpty as error:
-        message = f"{error}; to confirm that it is meant to be, POST ?accept_empty=1"
+        message = f"{error}; to confirm that it is empty on purpose, POST ?accept_empty=1"
         raise api.ApiError(503, "source_empty", message) from error
     finally:
         _log_problems(run, request)
-    log("info", "run", call_id=request.call_id, **run.recorded)
+    log("info", "run", call_id=request.call_id, **run.public_summary)
     return summary
 
 
 def _fan_out(application: Application, request: Request) -> Response:
-    """Queue runs that share the work, for as many replicas as there are."""
+    """Queue several runs, which share the work across the replicas."""
     with application.pool.connection() as connection:
         since = next_tick(connection)
     calls: list[str] = []
@@ -67,7 +67,7 @@ def _fan_out(application: Application, request: Request) -> Response:
             calls.append(queue_run(application.settings, since, accept_empty=request.accept_empty))  # noqa: PERF401
     except NotQueued:
         if not calls:
-            raise  # fewer do the work as well
+            raise  # fewer runs do the same work
     return api.json_response({"status": "queued", "runs": [{"call_id": call_id} for call_id in calls]}, 202)
 
 
@@ -79,9 +79,9 @@ def _log_problems(run: Run, request: Request) -> None:
             call_id=request.call_id,
             object=rejection.object,
             line=rejection.line,
-            code=rejection.code,  # the message quotes what the file has
+            code=rejection.code,  # the message is omitted: it quotes the file
         )
     for failure in run.counters.failures:
         log("warning", "unreadable", call_id=request.call_id, object=failure.key, message=str(failure.error))
-    for error in run.failed_segments.values():
+    for error in run.workers.failed_segments.values():
         log("warning", "segment_failed", call_id=request.call_id, message=str(error))

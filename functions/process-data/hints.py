@@ -1,15 +1,15 @@
-"""Hints: objects to look at soon. A hint says that something happened; what, is read from the bucket.
+"""Hints: objects that may have changed. Events are hints: the current state is always read from the bucket.
 
-A hint is committed before its segment's lock is tried. When that lock is held, its holder looks for hints after it
-released the lock, so it finds this one. Hints may thus be reordered, repeated or lost: a scan of the whole bucket
-covers them all.
+So hints may be reordered, duplicated or lost; a scan of the whole bucket covers them all. A hint is committed before
+its segment's lock is tried. If the lock is held, its holder checks for hints after it has released the lock, and finds
+this one.
 """
 
 import json
 from collections.abc import Iterable
 
 from .scope import Range
-from .shared.storage.records import Connection
+from .shared.storage.connection import Connection
 
 _ADD = """
 insert into hints (object, tick)
@@ -19,7 +19,7 @@ on conflict (object) do update set tick = excluded.tick
 
 _READ = "select object, tick from hints where object > :start and object <= :end order by object limit :limit"
 
-# A hint that was repeated meanwhile has another tick, and stays.
+# A hint that was repeated meanwhile has another tick and stays.
 _DELETE = """
 delete from hints using json_each_text(:hints) as done where object = done.key collate "C" and tick = done.value::bigint
 """
@@ -34,7 +34,7 @@ def add(connection: Connection, objects: Iterable[str]) -> None:
 
 
 def read(connection: Connection, scope: Range, limit: int) -> dict[str, int]:
-    """The first hinted objects of a range, and their ticks."""
+    """The first hinted objects of a range, with their ticks."""
     rows = connection.run(_READ, limit=limit, start=scope.start, end=scope.end)
     return {str(name): int(tick) for name, tick in rows}
 

@@ -1,4 +1,4 @@
-"""What the keys of the source bucket mean, and where the key space may be cut."""
+"""The keys of the source bucket: which objects they name, and which can be segment boundaries."""
 
 import re
 from typing import Literal, NamedTuple
@@ -9,18 +9,18 @@ CONTENT_LIMIT = 64 * 1024
 """Bytes; a larger CSV is rejected without fetching."""
 
 MAX_OBJECTS = 1000
-"""Users, or CSVs with bad names, that are looked at one by one for a request."""
+"""Users, or CSVs with bad names, that one request may name."""
 
 LAST_KEY = "\U0010ffff"
 """Sorts after every key that is not ignored."""
 
-_LONGEST_KEY = 1024  # bytes that S3 allows; a longer one comes with a forged event
+_MAX_KEY = 1024  # bytes that S3 allows; a longer one comes from a forged event
 
 _USER_KEY = re.compile(r"([0-9]{1,18})\.(csv|png|jpg|jpeg)")
 _USER_ID = re.compile(r"[0-9]{1,18}")
 _USER_PREFIX = re.compile(r"([0-9]{1,18})\.")
 _UNREPRESENTABLE = re.compile("[\0\ud800-\udfff\U0010ffff]")
-"""What PostgreSQL or a URL can't hold, the surrogates that stand for bytes that are not UTF-8, and `LAST_KEY`."""
+"""Characters that PostgreSQL or a URL cannot represent, surrogates for bytes that are not UTF-8, and `LAST_KEY`."""
 
 
 class ParsedKey(NamedTuple):
@@ -31,11 +31,11 @@ class ParsedKey(NamedTuple):
 
 
 def parse_key(key: str) -> ParsedKey:
-    """Tell a user's CSV or photo from a CSV with a bad name and from unrelated keys."""
+    """Parse a key: a user's CSV or photo, a CSV with a bad name, or an unrelated key."""
     if match := _USER_KEY.fullmatch(key):
         return ParsedKey("csv" if match[2] == "csv" else "photo", match[1])
     is_csv = key.lower().endswith(".csv") and "/" not in key and not _UNREPRESENTABLE.search(key)
-    return ParsedKey("bad_name" if is_csv and len(key.encode()) <= _LONGEST_KEY else "ignored", None)
+    return ParsedKey("bad_name" if is_csv and len(key.encode()) <= _MAX_KEY else "ignored", None)
 
 
 def is_user_id(text: str) -> bool:
@@ -48,7 +48,7 @@ def csv_key(user_id: str) -> str:
 
 
 def keys_of(user_id: str) -> list[str]:
-    """All keys that a user may have, in order."""
+    """All keys that a user can have, in order."""
     return [f"{user_id}.{suffix}" for suffix in ("csv", "jpeg", "jpg", "png")]
 
 
@@ -59,11 +59,11 @@ def user_of(key: str) -> str | None:
 
 
 def is_representable(key: str) -> bool:
-    """Whether the key can be a boundary of segments: a listing may begin after it with S3's `start-after`."""
+    """Whether the key can be a segment boundary: a listing can start after it by S3's `start-after`."""
     return not _UNREPRESENTABLE.search(key)
 
 
 def user_around(key: str) -> str | None:
-    """The user whose keys lie on both sides of `key`: the CSV before it or at it, and maybe photos after it."""
+    """The user whose keys may lie on both sides of `key`: the CSV at or before it, photos after it."""
     match = _USER_PREFIX.match(key)
     return match[1] if match and f"{match[1]}.csv" <= key < f"{match[1]}.png" else None

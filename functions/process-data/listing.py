@@ -1,18 +1,19 @@
-"""What the bucket holds, of a range of keys or of single objects."""
+"""The content of the bucket: of a range of keys, or of single objects."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .keys import CONTENT_LIMIT, csv_key, is_representable, keys_of, parse_key, user_around, user_of
 from .rejections import Reason, Rejection
-from .shared.storage.objects import ListingPage, ObjectInfo, Objects
+from .shared.storage.listing import ListingPage, ObjectInfo
+from .shared.storage.objects import Objects
 
 
 @dataclass
 class Listing:
-    """CSVs and photos by user_id, and what is rejected without fetching it.
+    """CSVs and photos by user_id, and objects that are rejected without fetching them.
 
-    `cut_at` is the boundary at which a listing ended that did not reach the end of its range.
+    `cut_at` is the boundary at which the listing ended, if it did not reach the end of its range.
     """
 
     csvs: dict[str, str] = field(default_factory=dict)  # ETags
@@ -25,7 +26,7 @@ class Listing:
     cut_at: str | None = None
 
     def add(self, info: ObjectInfo) -> None:
-        """Add an object; those of a user in the order of their keys."""
+        """Add an object. Those of one user have to be added in the order of their keys."""
         self.keys += 1
         kind, user_id = parse_key(info.key)
         if user_id is None:
@@ -44,25 +45,25 @@ class Listing:
 
 
 def _bad_name(info: ObjectInfo) -> Rejection:
-    message = "the name must be <user_id>.csv, the user_id 1 to 18 digits"
+    message = "invalid name: expected <user_id>.csv with a user_id of 1 to 18 digits"
     return Rejection(info.key, info.etag, None, Reason.BAD_NAME, message)
 
 
 def too_large(key: str, etag: str, size: int) -> Rejection:
-    message = f"the file has {size} bytes: {CONTENT_LIMIT} are allowed"
+    message = f"the file has {size} bytes: expected at most {CONTENT_LIMIT}"
     return Rejection(key, etag, None, Reason.TOO_LARGE, message)
 
 
 def list_range(
     get_page: Callable[[str | None], ListingPage], start: str, end: str, is_full: Callable[[int], bool]
 ) -> Listing:
-    """List the keys greater than `start` up to `end`. Stop early, at a boundary, once `is_full(keys)`.
+    """List the keys greater than `start` up to `end`, or up to a boundary before it once `is_full(keys)` is true.
 
-    `get_page` returns the page of a continuation token; None stands for the first page.
+    `get_page` returns the page for a continuation token; None requests the first page.
     """
     listing, token, previous = Listing(), None, start
     around = user_around(start)
-    foreign = set() if around is None else set(keys_of(around))  # they belong to the range that has the CSV
+    excluded = set() if around is None else set(keys_of(around))  # they belong to the range of their CSV
     while True:
         page = get_page(token)
         token = page.token
@@ -70,10 +71,10 @@ def list_range(
         is_last = token is None or last >= end
         can_end = not is_last and last > previous and is_representable(last)
         if can_end and is_full(listing.keys + len(page.objects)):
-            before = user_around(last)  # a boundary that parts nobody's keys is the better one
+            before = user_around(last)  # prefer a boundary between the keys of two users
             listing.cut_at = end = before if before is not None and before > previous else last
         for info in page.objects:
-            if start < info.key <= end and info.key not in foreign:
+            if start < info.key <= end and info.key not in excluded:
                 listing.add(info)
         folders = sum(start < folder <= end for folder in page.folders)
         listing.keys += folders
@@ -85,13 +86,13 @@ def list_range(
 
 
 def _last_key(page: ListingPage, default: str) -> str:
-    """The key up to which a page has shown all. S3 sorts a folder `a/` as that, SeaweedFS sorts it as `a`."""
+    """The key up to which a page is complete. S3 sorts a folder as `a/`, SeaweedFS as `a`."""
     keys = [info.key for info in page.objects[-1:]] + [folder[:-1] for folder in page.folders[-1:]]
     return max(keys, default=default)
 
 
 def list_photos_after(objects: Objects, bucket: str, start: str, end: str) -> list[ObjectInfo]:
-    """The photos that sort after the end of a range whose user's CSV is in the range."""
+    """The photos after the end of a range whose CSV is within the range."""
     user_id = user_around(end)
     if user_id is None or not start < csv_key(user_id) <= end:
         return []
@@ -99,17 +100,17 @@ def list_photos_after(objects: Objects, bucket: str, start: str, end: str) -> li
 
 
 def list_named(objects: Objects, bucket: str, name: str) -> list[ObjectInfo]:
-    """The named object if it is there; for a user's CSV all objects of the user, in the order of their keys."""
+    """The object with this key, if it exists; for a user's CSV all objects of the user, in the order of their keys."""
     user_id = user_of(name)
     if user_id is None:
         return _exactly(objects, bucket, name)
     page = objects.list_page(bucket, prefix=f"{user_id}.")
     if page.token is None:
         return [info for info in page.objects if parse_key(info.key).user_id is not None]
-    # other keys that begin like the user's: there may be any number of them between the CSV and the photos
+    # any number of unrelated keys with this prefix may lie between the CSV and the photos
     return [info for key in keys_of(user_id) for info in _exactly(objects, bucket, key)]
 
 
 def _exactly(objects: Objects, bucket: str, key: str) -> list[ObjectInfo]:
-    """The object itself sorts before all others that begin with its key."""
+    """The object with this key, if it exists: it sorts before all others with this prefix."""
     return [info for info in objects.list_page(bucket, prefix=key, limit=1).objects if info.key == key]

@@ -2,17 +2,16 @@
 
 Each lock belongs to a session and ends with it:
 
-    run       held while a run is in progress, so that others can tell that its process lives
-    segment   held by the one writer of the segment's users, rejections, tombstones and hints
-    export    held by whoever writes the result bucket
+    run       held while a run is in progress, so that other runs can tell that its session exists
+    segment   held by the only writer of the segment's users, rejections, tombstones and hints
+    export    held by the only writer of the result bucket
 
-A session first holds its run, then one segment (its neighbour's too while it merges both), then no segment but
-the export. Segments and the export are only tried, never waited for, so runs cannot deadlock. Of the rows that
-other sessions write too, those of outputs, a statement locks 'output.csv' before 'rejected.csv' before
-'erased.csv'.
+A session locks its run first, then one segment at a time (and its neighbour while it merges both), and last the
+export, without a segment. Sessions only try to lock segments and the export and never wait for them, so runs cannot
+deadlock. The rows of `outputs` are shared: statements lock 'output.csv' before 'rejected.csv' before 'erased.csv'.
 """
 
-from .shared.storage.records import Connection
+from .shared.storage.connection import Connection
 
 RUN = 0x72756E73  # "runs" in ASCII; the second half of the key is the run's id
 SEGMENT = 0x7365676D  # "segm" in ASCII; the second half is the segment's id
@@ -20,17 +19,17 @@ EXPORT = 0x65787074  # "expt" in ASCII; the second half is 0
 
 
 def lock(connection: Connection, space: int, number: int) -> None:
-    """Wait for a lock."""
+    """Wait for the lock."""
     connection.run("select pg_advisory_lock(:space, :number)", space=space, number=number)
 
 
 def try_lock(connection: Connection, space: int, number: int) -> bool:
-    """Take the lock if it is free."""
+    """Acquire the lock if it is free."""
     [[locked]] = connection.run("select pg_try_advisory_lock(:space, :number)", space=space, number=number)
     return bool(locked)
 
 
 def unlock(connection: Connection, space: int, number: int) -> None:
-    """Release the lock; harmless when the session, and the lock with it, has ended."""
+    """Release the lock; does nothing if the session, and its locks, have ended."""
     if not connection.broken:
         connection.run("select pg_advisory_unlock(:space, :number)", space=space, number=number)

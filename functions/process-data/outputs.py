@@ -1,10 +1,10 @@
-"""The objects in the result bucket: each a consistent snapshot of a table, replaced in one PUT when it changed."""
+"""The objects in the result bucket: each a consistent snapshot of a table, replaced in one PUT when that changed."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import TypedDict
 
 from . import locks
 from .application import Application
@@ -12,9 +12,9 @@ from .deadline import GRACE, Deadline
 from .parallel import ParallelCalls
 from .shared.log import log
 from .shared.spreadsheet import FORMULA_PREFIXES
+from .shared.storage.connection import Connection
 from .shared.storage.errors import StorageError
 from .shared.storage.objects import Objects
-from .shared.storage.records import Connection
 
 OUTPUT = "output.csv"
 REJECTED = "rejected.csv"
@@ -28,19 +28,19 @@ _HEADERS = {
 
 
 def _quote(column: str) -> str:
-    """SQL for a CSV field that is quoted where RFC 4180 asks for it."""
+    """SQL for a CSV field, quoted where RFC 4180 requires it."""
     special = " or ".join(f"{column} like {pattern}" for pattern in ("'%,%'", "'%\"%'", r"E'%\n%'", r"E'%\r%'"))
     return f"""case when {special} then '"' || replace({column}, '"', '""') || '"' else {column} end"""
 
 
 def _neutralise(column: str) -> str:
-    """SQL for text that no spreadsheet runs as a formula: an apostrophe goes before it."""
+    """SQL for text with an apostrophe before it if a spreadsheet would run it as a formula."""
     return f"""
     (case when left({column}, 1) in {FORMULA_PREFIXES} or left({column}, 1) in (E'\\t', E'\\r', E'\\n')
     then '''' || {column} else {column} end)"""
 
 
-# The lines of some rows, joined by PostgreSQL: a row at a time costs Python more than all the rest of an export.
+# PostgreSQL joins the lines of several rows: in Python, single rows would cost more than the rest of an export.
 _ROWS = 5000
 _LINES = {
     REJECTED: f"""
@@ -72,15 +72,15 @@ from (select * from users where user_id > :after order by user_id limit {_ROWS})
 }
 
 _PACE = 10
-"""An export that is not urgent is left until this many times as long as the last one took have passed."""
+"""An export that is not urgent waits until this multiple of the last one's duration has passed."""
 
 _CHEAP = 0.1
-"""Seconds: an export that takes less is always urgent."""
+"""Seconds: a faster export is always urgent."""
 
 _ALWAYS_BEFORE = 0.1
-"""Fraction of a run's time in which an export starts however long it takes."""
+"""Fraction of a run's time: before that, an export starts however long it takes."""
 
-_POLL = 0.05  # seconds between two attempts to take the lock
+_POLL_INTERVAL = 0.05  # seconds between attempts to acquire the lock
 
 _STATE = f"""
 select changed, written, rows, etag, seconds,
@@ -105,17 +105,13 @@ where object = :object and etag is not distinct from :known
 """
 
 
-@dataclass(frozen=True)
-class Output:
-    """What the result bucket has now: whether this run wrote it, and whether it is behind the table."""
+class Output(TypedDict):
+    """An object in the result bucket after an export."""
 
     object: str
     rows: int
-    written: bool
-    pending: bool
-
-    def summary(self) -> dict[str, Any]:
-        return asdict(self)
+    written: bool  # by this run
+    pending: bool  # the object is behind the table
 
 
 @dataclass(frozen=True)
@@ -124,16 +120,16 @@ class _State:
     written: int
     rows: int
     etag: str | None
-    seconds: float  # that the last export took
-    is_due: bool  # that was long enough ago
+    seconds: float  # duration of the last export
+    is_due: bool  # whether the last export was long enough ago
 
 
 def export(application: Application, connection: Connection, deadline: Deadline, *, urgent: bool) -> Output:
-    """Write what changed since it was last written; returns what became of output.csv.
+    """Write the outputs that have changed; returns the outcome for output.csv.
 
-    It is left pending when the deadline is nearer than an export takes by the last one, unless the run has only
-    just started. What is not `urgent` is also left while another session exports, and soon after an export that took
-    long; the next run or event that is late enough writes it.
+    The export stays pending if the last one took longer than the time that is left, unless the run has just started.
+    If it is not `urgent`, it also stays pending while another session exports, and for a while after an export that
+    took long; a later run or event writes it.
     """
     bucket, state = application.settings.result_bucket, _read_state(connection, OUTPUT)
     if deadline.elapsed_fraction >= _ALWAYS_BEFORE and state.seconds > deadline.remaining + GRACE:
@@ -142,7 +138,7 @@ def export(application: Application, connection: Connection, deadline: Deadline,
     while not locks.try_lock(connection, locks.EXPORT, 0):
         if not urgent or deadline.expired:
             return describe(connection, bucket)
-        deadline.sleep(_POLL)
+        deadline.sleep(_POLL_INTERVAL)
     try:
         etags = ParallelCalls(
             application.listings, len(_HEADERS), partial(application.objects.etag, bucket), list(_HEADERS)
@@ -150,7 +146,7 @@ def export(application: Application, connection: Connection, deadline: Deadline,
         if len(etags) < len(_HEADERS) or None in etags:
             return describe(connection, bucket)
         if dict(zip(_HEADERS, etags, strict=True))[ERASED] not in ("", known_etag(connection, ERASED)):
-            return replace(describe(connection, bucket), pending=True)  # first a run has to apply it
+            return describe(connection, bucket) | {"pending": True}  # a run has to apply it first
         outputs = [
             _export(connection, application.objects, bucket, output, etag, urgent=urgent)
             for output, etag in zip(_HEADERS, etags, strict=True)
@@ -161,19 +157,19 @@ def export(application: Application, connection: Connection, deadline: Deadline,
 
 
 def describe(connection: Connection, bucket: str) -> Output:
-    """What is known of output.csv without asking S3."""
+    """The state of output.csv according to the database."""
     state = _read_state(connection, OUTPUT)
-    return Output(f"{bucket}/{OUTPUT}", state.rows, written=False, pending=state.changed != state.written)
+    return Output(object=f"{bucket}/{OUTPUT}", rows=state.rows, written=False, pending=state.changed != state.written)
 
 
 def known_etag(connection: Connection, output: str) -> str | None:
-    """ETag of the object that was written last, or adopted."""
+    """The ETag of the object as it was last written, or adopted."""
     [[etag]] = connection.run(_KNOWN_ETAG, object=output)
     return None if etag is None else str(etag)
 
 
 def adopt(connection: Connection, output: str, known: str | None, etag: str) -> None:
-    """The table has all that an object has which something else wrote: the next export may replace it."""
+    """Record that the table contains everything of an object that another writer wrote: exports may replace it."""
     connection.run(_ADOPT, object=output, known=known, etag=etag)
 
 
@@ -185,33 +181,33 @@ def _read_state(connection: Connection, output: str) -> _State:
 def _export(
     connection: Connection, objects: Objects, bucket: str, output: str, current_etag: str | None, *, urgent: bool
 ) -> Output:
-    """Write one output; `current_etag` is what the object has now.
+    """Write one output if needed; `current_etag` is the ETag of the object now.
 
-    The lock is held before the snapshot is taken: of two exports the later one has the later state.
+    The lock is held before the snapshot is taken, so a later export has a later state.
 
-    A state counts as written only when the object's ETag is the one that its PUT returned, so an object that was
-    lost, replaced by hand or by an export of a process that was frozen meanwhile is written again by the next run.
+    A state counts as written only if the object's ETag is the one that its PUT returned. So an object that was deleted,
+    replaced by hand, or overwritten by a process that was frozen is written again by the next run.
     """
     name, started_at = f"{bucket}/{output}", perf_counter()
     with connection.transaction("isolation level repeatable read, read only"):
         state = _read_state(connection, output)
         if state.changed == state.written and state.etag == current_etag:
-            return Output(name, state.rows, written=False, pending=False)
+            return Output(object=name, rows=state.rows, written=False, pending=False)
         if not urgent and not state.is_due:
-            return Output(name, state.rows, written=False, pending=True)
+            return Output(object=name, rows=state.rows, written=False, pending=True)
         _abort_uploads(objects, bucket, output)
         lines = _Lines(connection, output)
         etag = objects.put(bucket, output, lines, content_type="text/csv; charset=utf-8")
     seconds = perf_counter() - started_at
     connection.run(_MARK_WRITTEN, changed=state.changed, rows=lines.rows, etag=etag, seconds=seconds, object=output)
-    return Output(name, lines.rows, written=True, pending=False)
+    return Output(object=name, rows=lines.rows, written=True, pending=False)
 
 
 def _abort_uploads(objects: Objects, bucket: str, output: str) -> None:
-    """Abort what exports have left that were killed, with parts of the data. Who exports now is the only one to."""
+    """Abort uploads of exports that were killed: they contain data. Only the holder of the lock uploads."""
     try:
         number = objects.abort_uploads(bucket, output)
-    except StorageError as error:  # not every service knows such lists, and the export needs none
+    except StorageError as error:  # some services cannot list uploads, and the export does not depend on it
         log("warning", "uploads_not_aborted", message=str(error))
         return
     if number:
@@ -219,9 +215,9 @@ def _abort_uploads(objects: Objects, bucket: str, output: str) -> None:
 
 
 class _Lines:
-    """The lines of an output, the header first, in chunks; then `rows` is their number without the header.
+    """The lines of an output in chunks, the header first. Afterwards `rows` is their number without the header.
 
-    Each chunk is a statement of its own, so `postgres_timeout` bounds a chunk and not the export.
+    Each chunk is a statement of its own, so `postgres_timeout` limits a chunk, not the export.
     """
 
     def __init__(self, connection: Connection, output: str) -> None:

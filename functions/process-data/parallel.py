@@ -1,4 +1,4 @@
-"""Calling a function for many items at the same time, and waiting no longer than there is time."""
+"""Concurrent calls of a function, collected until a deadline."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -12,14 +12,13 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _CHECK = 1.0
-"""Seconds between two looks at the time that is left."""
+"""Seconds between two checks of the time that is left."""
 
 
 class ParallelCalls(Generic[T, R]):
-    """Calls of `function`, one for each item, started in the order of the items.
+    """Calls `function` for each item, in order, in up to `threads` of the executor's threads.
 
-    Up to `threads` of the executor's threads each take the next item until none is left: a future for each item
-    would cost more than reading a file.
+    Each thread takes the next item until none is left: one future per item would cost more than parsing a file.
     """
 
     def __init__(
@@ -35,11 +34,11 @@ class ParallelCalls(Generic[T, R]):
             self._results[index] = self._function(self._items[index])
 
     def collect(self, remaining: Callable[[], float], keep_alive: Callable[[], None]) -> list[R | None]:
-        """Wait for all while time is `remaining`; then no further call is started.
+        """Wait for the calls while `remaining()` seconds are left; then start no more.
 
-        The results of those that were started, the first ones, are returned. They may take `GRACE` seconds more, so
-        that no work is thrown away; None stands for what takes longer. Raises what a call has raised. `keep_alive`
-        is called every second meanwhile.
+        Returns the results of the calls that were started, which are the first ones. These may take `GRACE` seconds
+        more, so that no work is lost; the result of a slower one is None. Raises what a call has raised. Calls
+        `keep_alive` every second meanwhile.
         """
         running = self._loops
         try:
@@ -55,11 +54,11 @@ class ParallelCalls(Generic[T, R]):
         for loop in self._loops:
             if loop.done() and not loop.cancelled():
                 loop.result()
-        # the number of items that were taken; whoever takes one later finds that it was cancelled, or is ignored
+        # the number of items that were started; a loop that takes one later stops, or its result is ignored
         return self._results[: next(self._next)]
 
     def cancel(self) -> None:
-        """Start no further call."""
+        """Start no more calls."""
         self._cancelled = True
         for loop in self._loops:
             loop.cancel()

@@ -1,4 +1,4 @@
-"""Reading CSVs: the text of each on its own, as soon as it is there; the births of a whole batch at once."""
+"""Parse and validate CSVs: each file on its own, the birth dates of a batch at once."""
 
 import csv
 import re
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from .rejections import Reason, Rejection
-from .shared.quoting import quoted
+from .shared.quoting import quote
 from .shared.storage.objects import Object
 
 COLUMNS = ("first_name", "last_name", "birthts")
@@ -29,7 +29,7 @@ _SPACE = " \t"
 
 
 class Row(NamedTuple):
-    """The one row of a CSV, and where it stood. `birthts` is in milliseconds UTC and still has to be checked."""
+    """The row of a CSV, with its line. `birthts` is in milliseconds UTC and not yet checked."""
 
     key: str
     etag: str
@@ -46,14 +46,14 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Checked:
-    """A batch: the rows to store, and what is rejected for its birth."""
+    """A checked batch: valid rows, and rejections because of the birth date."""
 
     valid: list[Row]
     rejections: list[Rejection]
 
 
 def read_row(key: str, fetched: Object) -> Row | Rejection:
-    """Read one CSV and check all but whether the birth is possible."""
+    """Parse one CSV and check everything but the range of the birth date."""
     try:
         line, (first_name, last_name, birthts) = _read_row(fetched.body)
         _check_name(line, "first_name", first_name)
@@ -65,18 +65,18 @@ def read_row(key: str, fetched: Object) -> Row | Rejection:
 
 
 def check_rows(rows: Sequence[Row], now: int) -> Checked:
-    """Check the births of a batch; each row is valid or rejected. `now` is in milliseconds UTC."""
+    """Check the birth dates of a batch; each row is valid or rejected. `now` is in milliseconds UTC."""
     births = pd.Series([row.birthts for row in rows], dtype="int64")
     valid = births.between(_EARLIEST, now)
     return Checked(list(compress(rows, valid)), [_reject_birth(row) for row in compress(rows, ~valid)])
 
 
 def _reject_birth(row: Row) -> Rejection:
-    value = f"birthts is {quoted(str(row.birthts))}"
+    value = f"birthts is {quote(str(row.birthts))}"
     if row.birthts < _EARLIEST:
-        message = f"{value}: {_EARLIEST} ({EARLIEST:%Y-%m-%d}) is the earliest"
+        message = f"{value}: expected {_EARLIEST} ({EARLIEST:%Y-%m-%d}) or later"
         return Rejection(row.key, row.etag, row.line, Reason.TOO_EARLY, message)
-    message = f"{value}: the birth must not be in the future"
+    message = f"{value}: expected a time in the past"
     return Rejection(row.key, row.etag, row.line, Reason.IN_THE_FUTURE, message, retry_after=row.birthts)
 
 
@@ -87,28 +87,30 @@ class _InvalidCsv(Exception):
 
 
 def _read_row(body: bytes) -> tuple[int, tuple[str, ...]]:
-    """The line and the values, in the order of COLUMNS, of the one row; _InvalidCsv when there is none such."""
+    """The row's line and its values in the order of COLUMNS. Raises _InvalidCsv."""
     text = _decode(body)
-    # Spaces around a quoted value are allowed here, while RFC 4180 and the csv module want none. Those before a quote
-    # go in any case: behind them the module takes a quote that is never closed for a part of the value.
+    # Spaces around a quoted value are valid here, but not in RFC 4180 and the csv module. Those before an opening quote
+    # are always removed: otherwise the module would take an unclosed quote for a part of the value.
     if '"' in text:
         text = _QUOTED.sub(r"\1", text)
     reader = csv.reader(StringIO(text, newline=""), strict=True)
     try:
         lines = [(reader.line_num, [field.strip(_SPACE) for field in row]) for row in reader if not _is_blank(row)]
     except csv.Error as error:
-        raise _InvalidCsv(reader.line_num, Reason.BAD_QUOTING, f"the quotes don't match: {error}") from error
+        raise _InvalidCsv(reader.line_num, Reason.BAD_QUOTING, f"malformed quoting: {error}") from error
     if not lines:
-        raise _InvalidCsv(1, Reason.EMPTY, f"the file is empty: a header ({', '.join(COLUMNS)}) and one row are needed")
+        raise _InvalidCsv(1, Reason.EMPTY, f"the file is empty: expected the header {', '.join(COLUMNS)} and one row")
     (header_line, header), *rows = lines
     _check_header(header_line, header)
     if not rows:
-        raise _InvalidCsv(header_line + 1, Reason.NO_ROW, "there is no row after the header: exactly one is needed")
+        raise _InvalidCsv(header_line + 1, Reason.NO_ROW, "expected exactly one row after the header, found none")
     if len(rows) > 1:
-        raise _InvalidCsv(rows[1][0], Reason.SEVERAL_ROWS, f"there are {len(rows)} rows: exactly one is allowed")
+        raise _InvalidCsv(rows[1][0], Reason.SEVERAL_ROWS, f"expected exactly one row, found {len(rows)}")
     line, row = rows[0]
     if len(row) != len(COLUMNS):
-        raise _InvalidCsv(line, Reason.WRONG_FIELD_COUNT, f"the row has {len(row)} values: {len(COLUMNS)} are needed")
+        raise _InvalidCsv(
+            line, Reason.WRONG_FIELD_COUNT, f"expected {len(COLUMNS)} values in the row, found {len(row)}"
+        )
     return line, tuple(row[header.index(column)] for column in COLUMNS)
 
 
@@ -118,12 +120,12 @@ def _is_blank(row: list[str]) -> bool:
 
 def _decode(body: bytes) -> str:
     if (at := body.find(b"\0")) >= 0:
-        raise _InvalidCsv(_line_at(body, at), Reason.NUL_BYTE, "there is a NUL byte: the file must be plain text")
+        raise _InvalidCsv(_line_at(body, at), Reason.NUL_BYTE, "NUL byte: expected a text file")
     try:
         return body.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         line = _line_at(error.object, error.start)
-        message = f"byte 0x{error.object[error.start]:02x} is not UTF-8: save the file as UTF-8"
+        message = f"byte 0x{error.object[error.start]:02x} is not valid UTF-8: expected a file in UTF-8"
         raise _InvalidCsv(line, Reason.NOT_UTF8, message) from error
 
 
@@ -134,37 +136,37 @@ def _line_at(body: bytes, position: int) -> int:
 def _check_header(line: int, header: list[str]) -> None:
     if sorted(header) == _SORTED_COLUMNS:
         return
-    allowed = ", ".join(COLUMNS)
+    expected = f"expected {', '.join(COLUMNS)}"
     for column in header:
         if column not in COLUMNS:
-            message = f"the column {quoted(column)} is not known: the header must be {allowed}"
+            message = f"unknown column {quote(column)}; {expected}"
             raise _InvalidCsv(line, Reason.UNKNOWN_COLUMN, message)
         if header.count(column) > 1:
-            raise _InvalidCsv(line, Reason.REPEATED_COLUMN, f"the column {column} is there more than once")
+            raise _InvalidCsv(line, Reason.REPEATED_COLUMN, f"duplicate column {column}; {expected}")
     for column in COLUMNS:
         if column not in header:
-            message = f"the column {column} is missing: the header must be {allowed}"
+            message = f"missing column {column}; {expected}"
             raise _InvalidCsv(line, Reason.MISSING_COLUMN, message)
 
 
 def _check_name(line: int, column: str, value: str) -> None:
-    rule = f"1 to {NAME_LIMIT} characters are needed"
+    rule = f"expected 1 to {NAME_LIMIT} characters"
     if not value or value.isspace():
         raise _invalid_value(line, column, value, Reason.EMPTY_VALUE, rule)
     if len(value) > NAME_LIMIT:
         raise _invalid_value(line, column, value, Reason.TOO_LONG, rule)
     if _CONTROL.search(value):
-        raise _invalid_value(line, column, value, Reason.CONTROL_CHARACTER, "control characters are not allowed")
+        raise _invalid_value(line, column, value, Reason.CONTROL_CHARACTER, "expected no control characters")
 
 
 def _check_integer(line: int, column: str, value: str) -> None:
     if not value:
-        rule = "milliseconds since 1970-01-01 UTC are needed"
+        rule = "expected milliseconds since 1970-01-01 UTC"
         raise _invalid_value(line, column, value, Reason.EMPTY_VALUE, rule)
     if not _INTEGER.fullmatch(value):
-        rule = "a whole number of at most 18 digits is needed"
+        rule = "expected a whole number of at most 18 digits"
         raise _invalid_value(line, column, value, Reason.NOT_AN_INTEGER, rule)
 
 
 def _invalid_value(line: int, column: str, value: str, code: Reason, rule: str) -> _InvalidCsv:
-    return _InvalidCsv(line, code, f"{column} is {quoted(value)}: {rule}")
+    return _InvalidCsv(line, code, f"{column} is {quote(value)}: {rule}")

@@ -1,4 +1,4 @@
-"""Reconcile a scope with its listing, as far as nothing has to be fetched for it."""
+"""Reconcile the tables with a listing, without fetching anything."""
 
 import json
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ from .changes import take_number
 from .listing import Listing
 from .rejections import Rejection
 from .scope import Scope
-from .shared.storage.records import Connection
+from .shared.storage.connection import Connection
 
-# `key` and `value` are those of a JSON object: user_ids with ETags, and user_ids with the keys of their photos.
+# `key` and `value` come from JSON objects: ETags of CSVs by user_id, and keys of photos by user_id.
 _RECONCILE = f"""
 with csvs as materialized (
     select key collate "C" as user_id, value as etag from json_each_text(:csvs)
@@ -44,16 +44,16 @@ select
 
 @dataclass(frozen=True)
 class Reconciled:
-    """What a listing made of a scope, before anything is fetched."""
+    """What was reconciled, and what is left to fetch."""
 
     images_changed: int
-    unchanged: int  # CSVs that are the version the row was read from
+    unchanged: int  # CSVs with the ETag that their row was read from
     rejections: list[Rejection]  # the first new ones
-    pending: list[str]  # user_ids whose CSV has to be fetched, in order
+    pending: list[str]  # user_ids whose CSVs have to be fetched, in order
 
 
 def reconcile(connection: Connection, scope: Scope, listing: Listing, bucket: str, now: int) -> Reconciled:
-    """Update photos and rejections to what is listed, and find the CSVs to fetch. `now` is in milliseconds UTC."""
+    """Update photos and rejections, and find the CSVs to fetch. `now` is in milliseconds UTC."""
     csvs = json.dumps(listing.csvs)
     sql = _RECONCILE.format(users=scope.users, objects=scope.objects, is_current=rejections.IS_CURRENT)
     parameters = scope.user_parameters | scope.object_parameters

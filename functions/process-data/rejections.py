@@ -1,26 +1,26 @@
-"""Rejected objects: why, and the table that has them until they are corrected or removed.
+"""Rejected objects: the reasons, and the table `rejected`, which lists them until they are corrected or removed.
 
-An object belongs to one segment, and only the holder of that segment writes its rejection.
+An object belongs to one segment, and only the session that holds the segment writes its rejection.
 """
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TypedDict
 
 from .changes import take_number
 from .scope import Scope
-from .shared.storage.records import Connection
+from .shared.storage.connection import Connection
 
 RULES = 2
-"""Version of the rules that files are checked by. Raise it when a file that was rejected may now be accepted."""
+"""Version of the validation rules. Increment it when a file that was rejected may now be accepted."""
 
 _MAX_RETURNED = 100
 
 
 class Reason(StrEnum):
-    """Machine-readable codes, part of the API: they may be added to but don't change."""
+    """Codes for programs, part of the API: codes may be added, but existing ones do not change."""
 
     BAD_NAME = "bad_name"
     TOO_LARGE = "too_large"
@@ -44,9 +44,9 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """An object that was rejected. `line` counts from 1; None when the object as a whole is at fault.
+    """A rejected object. `line` counts from 1; None if the reason concerns the whole object.
 
-    `retry_after` is in milliseconds since 1970-01-01 UTC: from then on the same content may be accepted.
+    From `retry_after` on, in milliseconds since 1970-01-01 UTC, the same content may be accepted.
     """
 
     object: str
@@ -55,6 +55,15 @@ class Rejection:
     code: Reason
     message: str
     retry_after: int | None = None
+
+
+class RejectionSummary(TypedDict):
+    """A rejection as responses have it."""
+
+    object: str
+    line: int | None
+    code: str
+    message: str
 
 
 _UPSERT = f"""
@@ -76,7 +85,7 @@ with upserted as (
 select object, etag, line, code, message from upserted order by object limit :limit
 """  # noqa: S608 - interpolates constants
 
-# A CSV that is gone, or is again the version that the row was read from, is no longer rejected.
+# A CSV that was removed, or whose ETag is again that of the user's row, is no longer rejected.
 _DELETE_RESOLVED = f"""
 with resolved as (
     delete from rejected
@@ -95,10 +104,10 @@ with resolved as (
 IS_CURRENT = """
     checked_etag = csvs.etag and rejected.rules = :rules and (retry_after is null or retry_after > :now)
 """
-"""Whether a row of `rejected`, in SQL, still holds for the listed object."""
+"""SQL condition: the row of `rejected` still applies to the listed object."""
 
 DELETE_ACCEPTED = "delete from rejected using stored where object = user_id || '.csv' returning object"
-"""SQL that forgets the rejections of users in a table `stored`."""
+"""SQL that deletes the rejections of the users in a table `stored`."""
 
 _COUNT = "select count(*) from rejected where {objects}"
 
@@ -106,7 +115,7 @@ _FIRST = "select object, line, code, message from rejected where {objects} order
 
 
 def upsert(connection: Connection, rejections: Sequence[Rejection]) -> list[Rejection]:
-    """Record rejections; returns the first of those that are new."""
+    """Insert or update rejections; returns the first new ones."""
     if not rejections:
         return []
     rows = json.dumps([asdict(rejection) for rejection in rejections])
@@ -115,9 +124,9 @@ def upsert(connection: Connection, rejections: Sequence[Rejection]) -> list[Reje
 
 
 def delete_resolved(connection: Connection, scope: Scope, csvs: str, unfetched: Sequence[Rejection]) -> None:
-    """Forget what is not, or no longer, listed.
+    """Delete the rejections of objects that are no longer listed or no longer invalid.
 
-    `csvs` is JSON: the ETags by user_id; `unfetched` stays rejected.
+    `csvs` is JSON: ETags by user_id; the objects in `unfetched` stay rejected.
     """
     names = json.dumps([rejection.object for rejection in unfetched])
     connection.run(
@@ -125,8 +134,8 @@ def delete_resolved(connection: Connection, scope: Scope, csvs: str, unfetched: 
     )
 
 
-def first(connection: Connection, scope: Scope, limit: int) -> tuple[int, list[dict[str, Any]]]:
-    """How many objects of a scope are rejected, and the first of them."""
+def first(connection: Connection, scope: Scope, limit: int) -> tuple[int, list[RejectionSummary]]:
+    """The number of rejected objects in a scope, and the first of them."""
     [[total]] = connection.run(_COUNT.format(objects=scope.objects), **scope.object_parameters)
     rows = connection.run(_FIRST.format(objects=scope.objects), limit=limit, **scope.object_parameters)
-    return total, [dict(zip(("object", "line", "code", "message"), row, strict=True)) for row in rows]
+    return total, [RejectionSummary(object=name, line=line, code=code, message=text) for name, line, code, text in rows]

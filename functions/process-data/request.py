@@ -1,4 +1,4 @@
-"""What a request asks for, and what triggered it."""
+"""Requests: parsed and checked."""
 
 import json
 import re
@@ -10,11 +10,11 @@ from urllib.parse import unquote_plus
 from .keys import MAX_OBJECTS, csv_key, is_user_id, parse_key
 from .runs import Trigger
 from .shared.api import ApiError, Event, require_method
-from .shared.quoting import quoted, truncate
+from .shared.quoting import quote, truncate
 
 _PARAMETERS = ("user_id", "since", "fan_out", "accept_empty")
-_BODY_LIMIT = 1024 * 1024  # bytes: more than a thousand records
-_MAX_CALL_ID = 64  # characters: anyone may send one, and it ends up in the log
+_MAX_BODY = 1024 * 1024  # bytes: more than 1,000 event records
+_MAX_CALL_ID = 64  # characters: clients choose it, and it is logged
 _TICK = re.compile("[0-9]{1,18}")
 _FAN_OUT = re.compile("[1-9]|10")
 _BOOLEANS = {"0": False, "false": False, "1": True, "true": True}
@@ -22,10 +22,10 @@ _BOOLEANS = {"0": False, "false": False, "1": True, "true": True}
 
 @dataclass(frozen=True)
 class Request:
-    """Scan the whole bucket, or only the `objects` if there are any: a CSV stands for its user.
+    """What to run: a scan of the bucket, or of `objects` if given, where a CSV stands for its user.
 
-    With `erase` the users are erased instead. `since` is the tick of the run that this one continues; `fan_out` is how
-    many runs to queue instead of running.
+    With `erase` these users are erased instead. `since` is the tick of the run to continue; `fan_out` is the number
+    of runs to queue instead of running.
     """
 
     trigger: Trigger
@@ -38,46 +38,46 @@ class Request:
 
 
 def parse_request(event: Event, source_bucket: str) -> Request:
-    """Check the request; ApiError says what is invalid and what is expected."""
+    """Parse a request. Raises ApiError, which names what is invalid and what is expected."""
     path = event.path.strip("/")
     if path not in ("", "erase"):
-        raise ApiError(404, "not_found", f"there is no {truncate(event.path)} here; POST / runs the pipeline")
+        raise ApiError(404, "not_found", f"unknown path {truncate(event.path)}; expected / or /erase")
     require_method(event, ["POST"])
     call_id = event.headers.get("X-Call-Id", "")[:_MAX_CALL_ID] or None
-    if len(event.body) > _BODY_LIMIT:
-        raise ApiError(413, "too_large", f"the body has {len(event.body)} bytes; at most {_BODY_LIMIT} are allowed")
+    if len(event.body) > _MAX_BODY:
+        raise ApiError(413, "too_large", f"the body has {len(event.body)} bytes; expected at most {_MAX_BODY}")
     if path == "erase":
         return _parse_erasure(event, call_id)
     if event.body.strip():
         if event.query:
             raise ApiError(400, "bad_parameter", "an event notification takes no parameters")
-        return Request(Trigger.EVENT, call_id, _check_number(_event_objects(event.body, source_bucket)))
+        return Request(Trigger.EVENT, call_id, _limited(_event_objects(event.body, source_bucket)))
     return _from_parameters(event, call_id)
 
 
 def _from_parameters(event: Event, call_id: str | None) -> Request:
     for name, values in event.query.lists():
         if name not in _PARAMETERS:
-            raise _bad_parameter(name, f"unknown parameter {quoted(name)}; expected one of {', '.join(_PARAMETERS)}")
+            raise _bad_parameter(name, f"unknown parameter {quote(name)}; expected one of {', '.join(_PARAMETERS)}")
         if len(values) > 1 and name != "user_id":
-            raise _bad_parameter(name, f"{name} is given {len(values)} times; expected once")
+            raise _bad_parameter(name, f"repeated parameter {name}: expected once")
     query = event.query
     users, accept_empty = query.getlist("user_id"), query.get("accept_empty", "0")
     since, fan_out = query.get("since"), query.get("fan_out")
     _check_user_ids(users)
     if since is not None and not _TICK.fullmatch(since):
-        raise _bad_parameter("since", f"invalid since={quoted(since)}: expected a number that a run was given")
+        raise _bad_parameter("since", f"invalid since={quote(since)}: expected the tick of a run")
     if fan_out is not None and not _FAN_OUT.fullmatch(fan_out):
-        raise _bad_parameter("fan_out", f"invalid fan_out={quoted(fan_out)}: expected a number from 1 to 10")
+        raise _bad_parameter("fan_out", f"invalid fan_out={quote(fan_out)}: expected a number from 1 to 10")
     if accept_empty.lower() not in _BOOLEANS:
-        raise _bad_parameter("accept_empty", f"invalid accept_empty={quoted(accept_empty)}: expected 1 or 0")
+        raise _bad_parameter("accept_empty", f"invalid accept_empty={quote(accept_empty)}: expected 1 or 0")
     if len([name for name in ("user_id", "since", "fan_out") if name in query]) > 1:
-        raise _bad_parameter("user_id", "user_id, since and fan_out exclude each other: expected one of them")
+        raise _bad_parameter("user_id", "expected only one of user_id, since and fan_out")
     trigger = Trigger.CRON if event.headers.get("X-Connector") == "cron-connector" else Trigger.HTTP
     return Request(
         trigger=trigger if since is None else Trigger.CONTINUATION,
         call_id=call_id,
-        objects=_check_number({csv_key(user_id) for user_id in users}) if users else None,
+        objects=_limited({csv_key(user_id) for user_id in users}) if users else None,
         since=None if since is None else int(since),
         fan_out=int(fan_out or 0),
         accept_empty=_BOOLEANS[accept_empty.lower()],
@@ -86,26 +86,26 @@ def _from_parameters(event: Event, call_id: str | None) -> Request:
 
 def _parse_erasure(event: Event, call_id: str | None) -> Request:
     if event.body.strip():
-        raise ApiError(400, "bad_body", "invalid body: an erasure takes none, users are named by user_id")
+        raise ApiError(400, "bad_body", "invalid body: expected none; users are given by ?user_id=")
     if unknown := event.query.keys() - {"user_id"}:
-        raise _bad_parameter(min(unknown), f"unknown parameter {quoted(min(unknown))}; expected user_id")
+        raise _bad_parameter(min(unknown), f"unknown parameter {quote(min(unknown))}; expected user_id")
     users = event.query.getlist("user_id")
     if not users:
-        raise _bad_parameter("user_id", f"user_id is missing; expected 1 to {MAX_OBJECTS} of them")
+        raise _bad_parameter("user_id", f"user_id is required: expected 1 to {MAX_OBJECTS}")
     _check_user_ids(users)
-    return Request(Trigger.HTTP, call_id, _check_number({csv_key(user_id) for user_id in users}), erase=True)
+    return Request(Trigger.HTTP, call_id, _limited({csv_key(user_id) for user_id in users}), erase=True)
 
 
 def _check_user_ids(users: Iterable[str]) -> None:
     for user_id in users:
         if not is_user_id(user_id):
-            raise _bad_parameter("user_id", f"invalid user_id={quoted(user_id)}: expected 1 to 18 digits")
+            raise _bad_parameter("user_id", f"invalid user_id={quote(user_id)}: expected 1 to 18 digits")
 
 
 def _event_objects(body: bytes, bucket: str) -> set[str]:
-    """The objects to look at for an event; other buckets, folders and unrelated keys give none.
+    """The objects that an event names in this bucket, without folders and unrelated keys.
 
-    The format is that of S3's event message, version 2. ApiError when the body is no event notification.
+    The format is S3's event message, version 2. Raises ApiError if the body is something else.
     """
     objects = set()
     for record in _records(body):
@@ -125,17 +125,18 @@ def _records(body: bytes) -> list[Any]:
         event = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise _bad_event("it is not JSON") from error
-    if isinstance(event, dict) and event.get("Event") == "s3:TestEvent":  # S3 asks whether anyone listens
+    if isinstance(event, dict) and event.get("Event") == "s3:TestEvent":  # S3 tests the connection
         return []
     if not isinstance(event, dict) or not isinstance(records := event.get("Records"), list):
         raise _bad_event("it has no list of Records")
     return records
 
 
-def _check_number(objects: Iterable[str]) -> tuple[str, ...]:
+def _limited(objects: Iterable[str]) -> tuple[str, ...]:
+    """The objects, sorted. Raises ApiError 413 if there are too many."""
     names = tuple(sorted(objects))
     if len(names) > MAX_OBJECTS:
-        message = f"the request names {len(names)} users; at most {MAX_OBJECTS} are allowed"
+        message = f"the request names {len(names)} users; expected at most {MAX_OBJECTS}"
         raise ApiError(413, "too_many_users", message)
     return names
 
@@ -144,5 +145,5 @@ def _bad_parameter(name: str, message: str) -> ApiError:
     return ApiError(400, "bad_parameter", message, parameter=truncate(name))
 
 
-def _bad_event(why: str) -> ApiError:
-    return ApiError(400, "bad_body", f"invalid body: expected an S3 event notification or nothing: {why}")
+def _bad_event(reason: str) -> ApiError:
+    return ApiError(400, "bad_body", f"invalid body: expected an S3 event notification or none; {reason}")

@@ -1,8 +1,8 @@
-"""After a restore: whom the database no longer knows as erased is erased again.
+"""After a restore: repeat erasures that the database has lost.
 
-A dump brings back who was erased after it was made. It lacks their tombstones, or has older ones, which their newer
-files outlive. The result bucket has them: its erased.csv is then another one than this database wrote. No run exports
-anything before it has applied that file.
+A restored dump contains users who were erased after it was made. It lacks their tombstones, or has older ones. The
+result bucket has them: its erased.csv then differs from the one that this database wrote. No run exports anything
+before it has applied that file.
 """
 
 import re
@@ -18,32 +18,32 @@ from .eraser import Eraser
 from .outputs import ERASED
 from .segments import Segment
 from .shared.log import log
-from .shared.storage.errors import ObjectMissing, Refused, Unavailable
-from .shared.storage.records import Connection
+from .shared.storage.connection import Connection
+from .shared.storage.errors import AccessDenied, ObjectMissing, Unavailable
 from .tombstones import Tombstone
 
 _BATCH = 1000
-_PATIENCE = 0.1  # fraction of the time that is left, for S3 to say whether the file is another one
+_ETAG_FRACTION = 0.1  # fraction of the time that is left, to request the ETag of erased.csv
 _LINE = re.compile(r"([0-9]{1,18}),([^,]+),([^,]*)")
-_LONGEST_LINE = 200  # bytes; what is longer is none of them
+_MAX_LINE = 200  # bytes; longer lines are invalid
 
 
 def apply_lost(
     application: Application, connection: Connection, deadline: Deadline, rescan: Callable[[Segment], None]
 ) -> None:
-    """Erase again whom the mirror of tombstones has and the database does not, or only from an earlier erasure.
+    """Apply the tombstones in erased.csv that the database lacks, or has only from an earlier erasure.
 
-    What there is no time for, or what S3 fails to return, is left to the next run.
+    What the deadline or a failure of S3 leaves out is left to the next run.
     """
     bucket, known = application.settings.result_bucket, outputs.known_etag(connection, ERASED)
     try:
-        looking = application.listings.submit(application.objects.etag, bucket, ERASED)
-        if looking.result(deadline.remaining * _PATIENCE) in ("", known):
+        etag = application.listings.submit(application.objects.etag, bucket, ERASED)
+        if etag.result(deadline.remaining * _ETAG_FRACTION) in ("", known):
             return
         number = 0
         with application.objects.stream(bucket, ERASED) as stream:
             lines = _tombstones(stream.chunks)
-            while batch := {one.user_id: one for one in islice(lines, _BATCH)}:
+            while batch := {tombstone.user_id: tombstone for tombstone in islice(lines, _BATCH)}:
                 eraser = Eraser(connection, deadline, rescan)
                 missing = tombstones.missing(connection, list(batch.values()))
                 if not eraser.erase(missing, partial(_look_up, batch)):
@@ -52,10 +52,10 @@ def apply_lost(
             outputs.adopt(connection, ERASED, known, stream.etag)
     except (ObjectMissing, TimeoutError):
         return
-    except (Unavailable, Refused) as error:
+    except (Unavailable, AccessDenied) as error:
         if error.service != "s3":
             raise
-        return  # nothing is exported meanwhile, and the export says why
+        return  # then the export stays pending, too
     if number:
         log("warning", "erased_again", number=number)
 
@@ -65,7 +65,7 @@ def _look_up(batch: Mapping[str, Tombstone], user_ids: Iterable[str]) -> list[To
 
 
 def _tombstones(chunks: Iterable[bytes]) -> Iterator[Tombstone]:
-    """Those of a file, whose other lines are skipped."""
+    """The tombstones of a file; invalid lines, the header among them, are skipped."""
     for line in _lines(chunks):
         if match := _LINE.fullmatch(line):
             try:
@@ -82,5 +82,5 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             yield line.decode("ascii", "replace").rstrip("\r")
-        rest = rest[: _LONGEST_LINE + 1]
+        rest = rest[: _MAX_LINE + 1]
     yield rest.decode("ascii", "replace")

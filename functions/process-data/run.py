@@ -1,71 +1,93 @@
-"""One run, whatever triggered it: its workers scan what is due, then it exports, and what is left it hands on.
+"""One run: it scans what is due, exports, and queues its continuation if needed."""
 
-Every worker repeats the same: claim the segment that has waited longest, else one that has hints, scan it, release
-it, and look for hints that came meanwhile. Runs of any number of replicas share the work in this way without
-knowing of each other.
-"""
-
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
 from random import uniform
-from threading import Thread
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
-from . import hints, outputs, rejections, restore, segments
+from . import hints, outputs, rejections, restore
 from .application import Application
 from .continuation import NotQueued, queue_run
 from .counters import RunCounters
-from .deadline import GRACE, Deadline
+from .deadline import Deadline
 from .keys import LAST_KEY
 from .outputs import Output
+from .rejections import RejectionSummary
 from .request import Request
-from .runs import RunRecord, Status, Trigger, count_continuations, record_continuation, record_failure, record_run
-from .scan import OutOfTime, Scanner
+from .runs import (
+    RunRecord,
+    RunScope,
+    Status,
+    Trigger,
+    count_continuations,
+    record_continuation,
+    record_failure,
+    record_run,
+)
 from .scope import Named, Range
-from .segments import Segment
 from .shared.log import log
-from .shared.storage.errors import Refused, StorageError, Unavailable
-from .shared.storage.records import Connection
+from .shared.storage.connection import Connection
+from .shared.storage.errors import StorageError, Unavailable
+from .workers import Workers
 
 MAX_REPORTED_REJECTIONS = 100
 
 _ATTEMPTS = 3
 _INITIAL_BACKOFF = 0.2  # seconds, doubled each time
-_POLL = 0.1  # seconds between two attempts to claim a segment that others hold
-_JOIN = 1.0  # seconds after which a session that waits is kept alive
 _MAX_CONTINUATIONS = 10
-"""As many as `fan_out` may start."""
+"""At most as many as `fan_out` may start."""
+
+
+class SegmentsSummary(TypedDict):
+    scanned: int
+    remaining: int
+
+
+class RunSummary(TypedDict):
+    """What a run did, as its response and its record have it. query-data's OpenAPI describes the record."""
+
+    segments: SegmentsSummary
+    listed: int
+    added: int
+    updated: int
+    unchanged: int
+    images_changed: int
+    ignored: int
+    rejected: int
+    rejections: NotRequired[list[RejectionSummary]]  # in the response only
+    unreadable: int
+    remaining: int
+    continued: bool
+    output: Output
+    seconds: dict[str, float]  # by stage
 
 
 class Run:
-    """One run. `execute` returns its summary."""
+    """One run. `execute` returns its response."""
 
     def __init__(self, application: Application, request: Request) -> None:
         self._application, self._request, self._settings = application, request, application.settings
         self._deadline = Deadline(self._settings.run_deadline, application.stopping)
-        self._objects: Sequence[str] | None = request.objects
-        self._record = RunRecord(request.trigger, request.call_id, "bucket" if self._objects is None else "users")
-        self._since = request.since
-        self._helpers: list[Thread] = []
-        self._error: Exception | None = None
-        self._ran_out_of_time = False
-        self._failed_hints: set[int] = set()  # of segments
-        self.failed_segments: dict[int, Unavailable] = {}
+        self._objects = request.objects
+        scope = RunScope.BUCKET if self._is_whole else RunScope.USERS
+        self._record = RunRecord(request.trigger, request.call_id, scope)
         self.counters = RunCounters()
+        self.workers = Workers(application, request, self._deadline, self.counters)
 
     def execute(self) -> dict[str, Any]:
-        """Do the work, again when a backend was unavailable for a moment: every step may be repeated.
+        """Run, and retry while a backend is unavailable: every step may be repeated.
 
-        Unavailable when a backend stays unavailable; SourceEmpty when the bucket was emptied.
+        Raises Unavailable if a backend stays unavailable, SourceEmpty if the bucket was emptied.
         """
         backoff = _INITIAL_BACKOFF
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 with (
                     self._application.pool.connection() as connection,
-                    self._bounded(connection),
+                    self.workers.bounded(connection),
                     record_run(connection, self._record),
-                    self._helpers_ended(),
+                    self.workers.joined(),
                 ):
                     return self._execute(connection)
             except Exception as error:
@@ -78,25 +100,21 @@ class Run:
             backoff *= 2
         raise AssertionError("the last attempt returns or raises")
 
-    def _bounded(self, connection: Connection) -> AbstractContextManager[None]:
-        """Let no silent server keep the run much longer than its deadline: the watchdog would end it without a word."""
-        return connection.bounded(self._settings.run_deadline + GRACE - self._deadline.elapsed)
-
     def _execute(self, connection: Connection) -> dict[str, Any]:
         with self.counters.stage("total"):
-            self._start(connection)
-            self._work(connection, is_helper=False)
-            self._join_helpers(connection)
-            remaining = self._count_remaining(connection)
+            self.workers.start(connection)
+            restore.apply_lost(self._application, connection, self._deadline, partial(self.workers.rescan, connection))
+            self.workers.work(connection)
+            remaining = self.workers.count_remaining(connection)
             with self.counters.stage("export"):
                 output = self._export(connection, urgent=self._is_whole and remaining == 0)
-        self._check_anything_was_read()
-        is_behind = self._is_whole and (output.pending or (self._deadline.expired and hints.exist(connection)))
+        self._raise_if_s3_failed()
+        is_behind = self._is_whole and (output["pending"] or (self._deadline.expired and hints.exist(connection)))
         if remaining or is_behind or self.counters.unreadable:
             self._record.status = Status.PARTIAL
         continued = self._is_whole and bool(remaining or is_behind) and self._continue(connection)
         summary = self._summary(connection, remaining, output, continued=continued)
-        # what rejections quote of files is kept in their table alone, where it is erased with their users
+        # rejections quote files, and only the table `rejected` is cleared when a user is erased
         self._record.summary = {name: value for name, value in summary.items() if name != "rejections"}
         return self._response(summary)
 
@@ -105,193 +123,33 @@ class Run:
         return {"status": record.status, "run_id": record.id, "trigger": record.trigger, **summary}
 
     @property
-    def recorded(self) -> dict[str, Any]:
-        """What was recorded of a run that has ended: it names nobody."""
+    def public_summary(self) -> dict[str, Any]:
+        """The summary as it was recorded, without values from files."""
         return self._response(self._record.summary)
 
-    def _start(self, connection: Connection) -> None:
-        """Note when the run began to look at the bucket, and what it was given."""
-        now = segments.next_tick(connection)
-        self._since = now if self._since is None else min(self._since, now)
-        if self._objects is not None:
-            hints.add(connection, self._objects)
-        restore.apply_lost(
-            self._application, connection, self._deadline, lambda segment: self._rescan(connection, segment)
-        )
-
     def _export(self, connection: Connection, *, urgent: bool) -> Output:
-        if self._ran_out_of_time and not self.counters.progressed:  # S3 does not respond
+        if self.workers.ran_out_of_time and not self.counters.progressed:  # S3 does not respond
             return outputs.describe(connection, self._settings.result_bucket)
         return outputs.export(self._application, connection, self._deadline, urgent=urgent)
 
-    def _work(self, connection: Connection, *, is_helper: bool) -> None:
-        """Scan what can be claimed. The run's own thread also waits for what others hold.
-
-        What is due comes first: a scan covers the hints, and a hint that can't be scanned holds nothing up.
-        """
-        scanner = self._scanner(connection)
-        while not self._deadline.expired:
-            if self._is_whole and (segment := segments.claim(connection, self._tick, self.failed_segments)):
-                self._scan(connection, scanner, segment)
-            elif segment := segments.claim_hinted(connection, self._failed_hints, self._objects):
-                self._scan_hinted(connection, scanner, segment)
-            elif is_helper or not self._is_waiting(connection):
-                return
-            else:
-                self._wait()
-
-    def _scanner(self, connection: Connection) -> Scanner:
-        return Scanner(
-            self._application, connection, self._deadline, self.counters, accept_empty=self._request.accept_empty
-        )
-
-    def _rescan(self, connection: Connection, segment: Segment) -> None:
-        """Scan what was hinted while this session held a segment that it has released."""
-        self._scan_hinted(connection, self._scanner(connection), segments.claim_again(connection, segment))
-
-    def _wait(self) -> None:
-        """Wait a moment for what is held, or for a helper to end: it is probably the one that holds it."""
-        for helper in reversed(self._helpers):
-            if helper.is_alive():
-                helper.join(min(_POLL, self._deadline.remaining))
-                return
-        self._deadline.sleep(_POLL)
-
-    def _scan(self, connection: Connection, scanner: Scanner, segment: Segment) -> None:
-        """Scan a segment that was claimed. When S3 fails for it alone, others go on without it."""
-        expected = self._settings.segment_keys if segment.is_new else 0
-        with segments.holding(connection, segment), self._application.fetching(scanner, expected):
-            self._recruit(connection, segment)
-            try:
-                try:
-                    scanner.scan_segment(segment, self._tick, lambda: self._recruit(connection, segment))
-                except Unavailable as error:
-                    if error.service != "s3":
-                        raise
-                    scanner.check_s3()
-                    self.failed_segments[segment.id] = error
-                    segments.postpone(connection, segment)
-            except OutOfTime:
-                self._ran_out_of_time = True
-                segments.postpone(connection, segment)
-        self._scan_hinted(connection, scanner, segments.claim_again(connection, segment))
-
-    def _scan_hinted(self, connection: Connection, scanner: Scanner, segment: Segment | None) -> None:
-        """Scan the hinted objects of a segment that was claimed, and those that are hinted meanwhile.
-
-        When S3 fails for them alone, they are left to a scan of the whole segment.
-        """
-        while segment is not None:
-            with segments.holding(connection, segment):
-                self._recruit(connection, segment)
-                try:
-                    try:
-                        scanner.scan_hinted(segment)
-                    except (Unavailable, Refused) as error:
-                        if error.service != "s3":
-                            raise
-                        scanner.check_s3()
-                        self._failed_hints.add(segment.id)
-                except OutOfTime:
-                    self._ran_out_of_time = True
-                    self._failed_hints.add(segment.id)
-            is_over = segment.id in self._failed_hints or self._deadline.expired
-            segment = None if is_over else segments.claim_again(connection, segment)
-
     @property
     def _is_whole(self) -> bool:
-        """Whether the run is about the whole bucket."""
+        """Whether the run scans the whole bucket."""
         return self._objects is None
 
-    @property
-    def _tick(self) -> int:
-        assert self._since is not None
-        return self._since
-
-    def _is_waiting(self, connection: Connection) -> bool:
-        """Whether something that this run is about is held by others."""
-        if self._objects is None:
-            return segments.remaining(connection, self._tick, self.failed_segments) > 0
-        is_patient = self._request.trigger != Trigger.EVENT and not self._failed_hints
-        return is_patient and hints.count(connection, self._objects) > 0
-
-    def _count_remaining(self, connection: Connection) -> int:
-        """What is left of this run: segments, or objects that it was given."""
-        if self._objects is None:
-            return segments.remaining(connection, self._tick)
-        return hints.count(connection, self._objects)
-
-    def _recruit(self, connection: Connection, segment: Segment) -> None:
-        """Start another worker if there is room for it in the process and work for it beside this segment.
-
-        While this process is busy fetching, what is due is left to other replicas.
-        """
-        if self._application.is_busy or not self._application.helpers.acquire(blocking=False):
-            return
-        try:
-            if self._objects is None:
-                workers = 1 + sum(helper.is_alive() for helper in self._helpers)
-                has_work = segments.remaining(connection, self._tick, self.failed_segments) > workers
-            else:
-                has_work = any(not segment.start < name <= segment.end for name in self._objects)
-            if has_work:
-                helper = Thread(target=self._help, name="worker", daemon=True)
-                helper.start()
-                self._helpers.append(helper)  # by a worker that is itself still to be joined, or by the run's thread
-                return
-        except BaseException:
-            self._application.helpers.release()
-            raise
-        self._application.helpers.release()
-
-    def _help(self) -> None:
-        """Work beside the run's own thread. What a lost session leaves behind is claimed again by others."""
-        try:
-            with self._application.pool.connection() as connection, self._bounded(connection):
-                self._work(connection, is_helper=True)
-        except Exception as error:  # noqa: BLE001 - raised again by the run's own thread
-            if not (isinstance(error, Unavailable) and error.service == "postgresql"):
-                self._error = error
-                self._deadline.cancel()
-        finally:
-            self._application.helpers.release()
-
-    def _join_helpers(self, connection: Connection) -> None:
-        """Wait for the helpers and raise what one of them ran into."""
-        while self._helpers:
-            self._helpers[-1].join(_JOIN)
-            if not self._helpers[-1].is_alive():
-                self._helpers.pop()
-            elif not connection.broken:
-                connection.keep_alive()
-        if self._error is not None:
-            raise self._error
-
-    @contextmanager
-    def _helpers_ended(self) -> Iterator[None]:
-        """Leave no helper behind, whatever the body raises."""
-        self._error = None
-        try:
-            yield
-        finally:
-            self._deadline.cancel()
-            while self._helpers:
-                self._helpers.pop().join()
-            self._deadline.resume()
-
-    def _check_anything_was_read(self) -> None:
-        """Raise what S3 ran into when it failed for all that a run over the bucket has seen."""
+    def _raise_if_s3_failed(self) -> None:
+        """Raise S3's error if it failed for everything that this run tried to read."""
         counters = self.counters
         if self._is_whole and counters.unreadable and not counters.fetched and not counters.unchanged:
             raise counters.failures[-1].error
-        if self._ran_out_of_time and not counters.progressed and not self._application.stopping.is_set():
+        if self.workers.ran_out_of_time and not counters.progressed and not self._application.stopping.is_set():
             seconds = self._settings.run_deadline
             raise Unavailable("s3", f"S3 at {self._settings.s3_endpoint} did not respond within {seconds} s")
 
     def _continue(self, connection: Connection) -> bool:
-        """Queue a run that goes on where this one ended, unless it achieved nothing or others go on anyway.
+        """Queue the run's continuation, unless it made no progress or another continuation exists.
 
-        A continuation has at most one of its own, and with a queue that repeats requests there are never many.
+        The limit also holds if the queue delivers a request more than once.
         """
         if not self.counters.progressed:
             return False
@@ -299,14 +157,14 @@ class Run:
         if count_continuations(connection, self._record) >= allowed:
             return False
         try:
-            queue_run(self._settings, self._tick, accept_empty=self._request.accept_empty)
+            queue_run(self._settings, self.workers.tick, accept_empty=self._request.accept_empty)
         except NotQueued as error:
             log("warning", "not_continued", call_id=self._request.call_id, message=error.message)
             return False
         record_continuation(connection, self._record)
         return True
 
-    def _summary(self, connection: Connection, remaining: int, output: Output, *, continued: bool) -> dict[str, Any]:
+    def _summary(self, connection: Connection, remaining: int, output: Output, *, continued: bool) -> RunSummary:
         counters = self.counters
         scope = Range("", LAST_KEY) if self._objects is None else Named(self._objects)
         rejected, first = rejections.first(connection, scope, MAX_REPORTED_REJECTIONS)
@@ -323,6 +181,6 @@ class Run:
             "unreadable": counters.unreadable,
             "remaining": counters.remaining if self._is_whole else remaining + counters.unreadable,
             "continued": continued,
-            "output": output.summary(),
+            "output": output,
             "seconds": counters.seconds,
         }

@@ -1,4 +1,4 @@
-"""The table of runs: one row each, whatever triggered it."""
+"""The table `runs`: one row per run."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -8,23 +8,30 @@ from enum import StrEnum
 from typing import Any
 
 from . import locks
-from .shared.storage.records import Connection
+from .shared.storage.connection import Connection
 
 
 class Trigger(StrEnum):
     CRON = "cron"
     HTTP = "http"
     EVENT = "event"
-    CONTINUATION = "continuation"  # of a run that ended partial, through the gateway's queue
+    CONTINUATION = "continuation"  # queued at the gateway by a run that ended partial
+
+
+class RunScope(StrEnum):
+    BUCKET = "bucket"
+    USERS = "users"  # of an event, `?user_id=` or an erasure
 
 
 class Status(StrEnum):
+    """How a run ended; in the table, one that has not ended is `running`."""
+
     DONE = "done"
     PARTIAL = "partial"  # something is left for the next run
     FAILED = "failed"
 
 
-# A run's lock is taken before anyone else can see the row.
+# The id is assigned first: the run's lock is held before others can see its row.
 _NEW_ID = "select nextval(pg_get_serial_sequence('runs', 'id'))"
 
 _INSERT = """
@@ -52,7 +59,7 @@ set finished_at = clock_timestamp(), status = 'failed', error = 'the process or 
 where finished_at is null and not exists (select {_IN_PROGRESS})
 """  # noqa: S608 - interpolates a module constant
 
-# Those in progress, and those that were queued and have not started. What does not start within a minute was lost.
+# In progress, or queued and not started. A continuation that does not start within a minute is considered lost.
 _COUNT_CONTINUATIONS = """
 select (select count(*) from runs where finished_at is null and trigger = 'continuation' and id <> :id) + greatest(0,
     (select count(*) from runs where continued_at > clock_timestamp() - interval '1 minute')
@@ -64,11 +71,11 @@ select (select count(*) from runs where finished_at is null and trigger = 'conti
 
 @dataclass
 class RunRecord:
-    """One run as the table has it, over however many sessions it takes. `scope` is 'bucket' or 'users'."""
+    """A row of the table, over all sessions that the run takes."""
 
     trigger: Trigger
     call_id: str | None
-    scope: str
+    scope: RunScope
     id: int | None = None
     status: Status = Status.DONE
     summary: Mapping[str, Any] = field(default_factory=dict)
@@ -76,14 +83,16 @@ class RunRecord:
 
 @contextmanager
 def record_run(connection: Connection, record: RunRecord) -> Iterator[None]:
-    """Record the run that the body does in this session. Runs whose sessions ended are recorded as failed."""
+    """Record the run in the body, and mark runs whose sessions have ended as failed."""
     connection.run(_FAIL_STALE_RUNS, space=locks.RUN)
     if record.id is None:
         [[record.id]] = connection.run(_NEW_ID)
     number = int(record.id) % 2**31
     locks.lock(connection, locks.RUN, number)
     try:
-        connection.run(_INSERT, id=record.id, trigger=str(record.trigger), call_id=record.call_id, scope=record.scope)
+        connection.run(
+            _INSERT, id=record.id, trigger=str(record.trigger), call_id=record.call_id, scope=str(record.scope)
+        )
         yield
         _finish(connection, record, record.status, None)
     finally:
@@ -91,13 +100,13 @@ def record_run(connection: Connection, record: RunRecord) -> Iterator[None]:
 
 
 def record_failure(connection: Connection, record: RunRecord, error: Exception) -> None:
-    """Record that a run failed, in any session: its own may be what failed."""
+    """Record that a run failed. Any session will do, as the run's own may be what failed."""
     if record.id is not None:
         _finish(connection, record, Status.FAILED, f"{type(error).__name__}: {error}")
 
 
 def count_continuations(connection: Connection, record: RunRecord) -> int:
-    """How many continuations are queued or in progress beside this run."""
+    """How many other continuations are queued or in progress."""
     return int(connection.run(_COUNT_CONTINUATIONS, id=record.id)[0][0])
 
 

@@ -1,15 +1,14 @@
-"""A scan makes users and rejected equal to what the bucket holds: list → reconcile → fetch → parse → store.
+"""A scan makes `users` and `rejected` equal to the bucket: list → reconcile → fetch → parse → store.
 
-Why runs converge, however many there are and whatever ends them: a scan holds its segment's lock from before it
-lists until after it has stored, and whatever it writes, it writes in the session that holds the lock. So a user has
-one writer at a time, and what a writer read from the bucket, it read after the writer before it had stored. A
-session that was lost has lost the lock and cannot commit either. Hence a row is never replaced by something that is
-older than what the row shows, and the scan that is last to begin after the bucket came to rest leaves what the
-bucket holds, whatever came before it. A scan that ends early leaves its segment, or the rest of it, in line.
+Why concurrent and interrupted runs converge: a scan holds its segment's lock from before it lists until after it has
+stored, and it writes only in the session that holds the lock. So each user has one writer at a time, and a writer
+reads the bucket after the previous writer has stored. A session that is lost loses the lock and cannot commit. Hence a
+row is never replaced by an older version, and the last scan that starts after the bucket stopped changing stores what
+the bucket holds, whatever happened before. A scan that ends early leaves its segment, or the rest of it, queued.
 
-Who erases somebody holds the segment too, from before the CSV's Last-Modified is read until after the tombstone is
-stored. So what a scan finds in the table of tombstones stands until it has stored, and a CSV that was there when its
-user was erased is, for every later scan, not there.
+An erasure holds the same lock from before it reads the CSV's Last-Modified until after it has stored the tombstone. So
+the tombstones that a scan reads are valid until it has stored, and later scans ignore a CSV that existed when its user
+was erased.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,9 +30,9 @@ from .reconcile import reconcile
 from .rejections import Rejection
 from .scope import Named, Scope
 from .segments import Segment
+from .shared.storage.connection import Connection
 from .shared.storage.errors import Unavailable
-from .shared.storage.objects import MAX_PAGE, ListingPage
-from .shared.storage.records import Connection
+from .shared.storage.listing import MAX_KEYS, ListingPage
 from .store import store
 from .tombstones import Tombstones, drop_erased
 
@@ -41,18 +40,18 @@ T = TypeVar("T")
 
 
 class OutOfTime(Exception):
-    """S3 did not respond within the time of the run."""
+    """S3 did not respond before the run's deadline."""
 
 
 class SourceEmpty(Exception):
-    """The source bucket has no keys although it had some: it may be the wrong one, or emptied by mistake."""
+    """The source bucket is empty and was not before: it may be the wrong one, or emptied by mistake."""
 
     def __init__(self, bucket: str) -> None:
-        super().__init__(f"bucket {bucket} is empty, and it was not when it was scanned last")
+        super().__init__(f"bucket {bucket} is empty, and it was not at the last scan")
 
 
 class Scanner:
-    """Scans, one after the other, in one session."""
+    """Runs one scan after the other in one session."""
 
     def __init__(
         self, application: Application, connection: Connection, deadline: Deadline, counters: RunCounters,
@@ -65,9 +64,9 @@ class Scanner:
         self._accept_empty = accept_empty
 
     def scan_segment(self, segment: Segment, since: int, on_split: Callable[[], None]) -> None:
-        """Scan a segment. What does not fit into a scan, or into the time, is split off and keeps its place in line.
+        """Scan a segment. Split off what exceeds its size or the deadline; the rest keeps its place in the queue.
 
-        Small neighbours that were scanned since the tick are merged. OutOfTime and Unavailable leave it in line.
+        Small neighbours that were scanned since the tick are merged. After OutOfTime or Unavailable it is still due.
         """
         with self._counters.scan() as scan:
             with self._counters.stage("list"):
@@ -86,7 +85,7 @@ class Scanner:
         segments.merge(self._connection, segment, since, limit=self._settings.segment_keys * 3 // 4)
 
     def scan_hinted(self, segment: Segment) -> None:
-        """Scan hinted objects of a segment. What there is no time for stays hinted."""
+        """Scan hinted objects of a segment. Those that the deadline leaves out stay hinted."""
         hinted = hints.read(self._connection, segment.range, MAX_OBJECTS)
         if not hinted:
             return
@@ -98,13 +97,13 @@ class Scanner:
 
     def _list_range(self, segment: Segment) -> Listing:
         objects, bucket = self._objects, self._settings.source_bucket
-        limit = min(MAX_PAGE, self._settings.segment_keys)
+        limit = min(MAX_KEYS, self._settings.segment_keys)
 
         def get_page(token: str | None) -> ListingPage:
             return self._call(lambda: objects.list_page(bucket, start_after=segment.start, token=token, limit=limit))
 
         def is_full(keys: int) -> bool:
-            is_urgent = segment.is_new and self._application.is_idle_beside(self)  # fetching can start at once
+            is_urgent = segment.is_new and self._application.is_idle_beside(self)  # so that fetching starts at once
             return is_urgent or keys >= self._settings.segment_keys or self._deadline.expired
 
         listing = list_range(get_page, segment.start, segment.end, is_full)
@@ -114,10 +113,10 @@ class Scanner:
         return listing
 
     def _list_named(self, names: list[str]) -> tuple[Listing, list[str]]:
-        """List the objects one by one; those that there was time for."""
+        """List single objects; returns the listing, and the names that were listed before the deadline."""
         get_named = partial(list_named, self._objects, self._settings.source_bucket)
         calls = ParallelCalls(self._fetches, self._settings.fetch_threads, get_named, names)
-        found = calls.collect(self._patience, self._connection.keep_alive)
+        found = calls.collect(self._fetch_timeout, self._connection.keep_alive)
         listing, listed = Listing(), []
         for name, infos in zip(names, found, strict=False):
             if infos is not None:
@@ -129,7 +128,7 @@ class Scanner:
         return listing, listed
 
     def _ingest(self, scan: ScanCounters, scope: Scope, listing: Listing) -> str | None:
-        """Make the tables equal to what is listed. Returns the first user_id that there was no time for."""
+        """Make the tables equal to the listing. Returns the first user_id that the deadline left out."""
         connection, settings, counters = self._connection, self._settings, self._counters
         if listing.keys == listing.folders and not self._accept_empty:
             self._check_not_emptied()
@@ -146,9 +145,9 @@ class Scanner:
     def _fetch_and_store(
         self, scan: ScanCounters, user_ids: list[str], photos: Mapping[str, str], tombstones: Tombstones
     ) -> int:
-        """Fetch, check and store these users, batch by batch; returns how many of them there was time for.
+        """Fetch, check and store these users in batches; returns how many were done before the deadline.
 
-        While one batch is stored the next one is fetched.
+        The next batch is fetched while one is stored.
         """
         settings, counters, done = self._settings, self._counters, 0
         batches = [user_ids[at : at + settings.batch_size] for at in range(0, len(user_ids), settings.batch_size)]
@@ -180,9 +179,9 @@ class Scanner:
         return ParallelCalls(self._fetches, self._settings.fetch_threads, fetch_one, user_ids)
 
     def _collect(self, user_ids: list[str], calls: ParallelCalls[str, FetchResult]) -> list[FetchResult]:
-        """The results of a batch, as far as it was started. Unavailable when it is S3 that failed for all of it."""
-        collected = calls.collect(self._patience, self._connection.keep_alive)
-        late = Unavailable("s3", "S3 did not respond within the time of the run")
+        """The results of the calls that were started. Raises Unavailable if S3 failed for all of them."""
+        collected = calls.collect(self._fetch_timeout, self._connection.keep_alive)
+        late = Unavailable("s3", "S3 did not respond before the run's deadline")
         results = [
             Unreadable(csv_key(user_id), late) if result is None else result
             for user_id, result in zip(user_ids, collected, strict=False)
@@ -194,25 +193,25 @@ class Scanner:
         return results
 
     def _call(self, call: Callable[[], T]) -> T:
-        """Call S3 in another thread. OutOfTime if it takes longer than this run may."""
+        """Call S3 in another thread. Raises OutOfTime if the deadline, with its grace, passes first."""
         calls = ParallelCalls(self._listings, 1, lambda _: call(), [None])
         for result in calls.collect(lambda: self._deadline.remaining_with(GRACE), self._connection.keep_alive):
             if result is not None:
                 return result
         raise OutOfTime
 
-    def _patience(self) -> float:
-        """Seconds to wait for S3. A run that has nothing to show yet waits a little longer than its deadline."""
+    def _fetch_timeout(self) -> float:
+        """Seconds to wait for S3; beyond the deadline if the run has made no progress yet."""
         return self._deadline.remaining_with(0 if self._counters.progressed else GRACE)
 
     def check_s3(self) -> None:
-        """Ask S3 for the least that it can list; Unavailable when it is S3 that fails and not one object."""
+        """Request a minimal listing. Raises Unavailable if S3 itself fails, not only one object."""
         self._call(lambda: self._objects.list_page(self._settings.source_bucket, limit=1))
 
     def _check_not_emptied(self) -> None:
-        """SourceEmpty when the bucket has no object outside of folders although it had some.
+        """Raise SourceEmpty if the bucket has no object outside of folders although it had some.
 
-        Folders say nothing: SeaweedFS lists those that were emptied for some minutes more.
+        Folders do not count: SeaweedFS lists emptied ones for some minutes.
         """
         if not segments.total_keys(self._connection):
             return

@@ -1,4 +1,4 @@
-"""Which objects a scan is about: those of a range of keys, or those that are named one by one."""
+"""The scope of a scan: a range of keys, or single objects."""
 
 import re
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ from typing import Protocol
 from .keys import user_of
 
 _LEAST_USER = re.compile("[^\0-.]*")
-"""No user whose CSV sorts after a key is less than what this matches of the key."""
+"""Matches a lower bound, in a key, of the user_ids whose CSVs sort after the key."""
 
 
 class Scope(Protocol):
-    """Conditions in SQL, on `user_id` of users and on `object` of rejected, and their parameters."""
+    """SQL conditions on `user_id` of users and on `object` of rejected, with their parameters."""
 
     @property
     def users(self) -> str: ...
@@ -29,12 +29,12 @@ class Scope(Protocol):
 
 @dataclass(frozen=True)
 class Range:
-    """The keys greater than `start`, up to and including `end`. A user is where the key of the CSV is."""
+    """The keys greater than `start`, up to and including `end`, and the users whose CSV is one of them."""
 
     start: str
     end: str
 
-    # the first two comparisons are implied by the others, and can use the index on user_id
+    # the first two comparisons follow from the others, but can use the index on user_id
     users = "user_id >= :least_user and user_id < :end and user_id || '.csv' > :start and user_id || '.csv' <= :end"
     objects = "object > :start and object <= :end"
 
@@ -50,7 +50,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Named:
-    """Single objects: a CSV stands for its user, photos included."""
+    """Single objects; a CSV stands for its user, photos included."""
 
     names: Sequence[str]
 

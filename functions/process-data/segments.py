@@ -1,7 +1,7 @@
-"""The key space of the source bucket, cut into segments, and who may write which of them.
+"""Segments: the key space of the source bucket in ranges, each with one writer at a time.
 
-A segment has the keys greater than its `start`, up to and including the start of the next one. Only the session
-that holds a segment's lock changes its row, its range, or what lies in the range.
+A segment contains the keys greater than its `start`, up to and including the start of the next one. Only the session
+that holds a segment's lock changes its row, its range, or the rows of the objects in the range.
 """
 
 import json
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from . import locks
 from .keys import LAST_KEY
 from .scope import Range
-from .shared.storage.records import Connection
+from .shared.storage.connection import Connection
 
 _TICK = "select nextval('ticks')"
 
-# Who holds a segment keeps it for a while: as many are looked at as can be held at the same time, and more. The lock
-# is tried outside of a subquery with LIMIT or DISTINCT, into which PostgreSQL moves no volatile function.
+# The limit exceeds the number of segments that can be held at the same time, so a free one is found if there is any.
+# The lock is tried outside of the subquery with LIMIT or DISTINCT, as PostgreSQL moves no volatile function into it.
 _DUE = """
 select id from (
     select id from segments where scanned <= :since and id <> all(cast(:skip as int[])) order by turn, start limit 500
@@ -43,8 +43,8 @@ _NAMED_HINTED = _AROUND.format(
 )
 _NAMED = _AROUND.format(objects='select value collate "C" as object from json_array_elements_text(:objects)')
 
-# Without hints the lock is not even tried. PostgreSQL may evaluate the conditions on a row in any order, so no row is
-# asked for: beside `id = :id` the function would lock other segments in passing.
+# Without hints the lock is not tried. There is no FROM: PostgreSQL may evaluate conditions in any order, so beside
+# `id = :id` the function could lock other segments as well.
 _TRY_AGAIN = """
 select case
     when exists (select from hints where object > :start and object <= :end) then pg_try_advisory_lock(:space, :id)
@@ -52,7 +52,7 @@ select case
 end
 """
 
-# Read once the lock is held: before that, others may have changed the segment or merged it with its neighbour.
+# Read after the lock is held: before that, others may have changed the segment or merged it with its neighbour.
 _READ = """
 select start, coalesce((select min(start) from segments as next where next.start > segments.start), :last),
     scanned, nextval('ticks'), clock_timestamp()
@@ -88,7 +88,7 @@ from (
 where upper is not null and keys <= :limit and scanned > :since
 """
 
-# Before both were held, either may have been split or merged: they must still be neighbours.
+# Either may have been split or merged before both locks were held: they must still be neighbours.
 _MERGE = """
 with upper as (
     delete from segments
@@ -111,14 +111,14 @@ _TOTAL_KEYS = "select coalesce(sum(keys), 0) from segments"
 
 @dataclass
 class Segment:
-    """A segment that this session holds. `tick` and `claimed_at` are from before its scan lists anything."""
+    """A segment that this session holds. `tick` and `claimed_at` precede its scan's listing."""
 
     id: int
     start: str
     end: str
     tick: int
     claimed_at: object
-    is_new: bool  # it was never scanned, so its objects probably have to be fetched
+    is_new: bool  # never scanned, so its objects probably have to be fetched
 
     @property
     def range(self) -> Range:
@@ -126,12 +126,12 @@ class Segment:
 
 
 def next_tick(connection: Connection) -> int:
-    """Advance the logical clock: whatever takes its tick later looks at the bucket later."""
+    """Advance the logical clock: a scan with a later tick reads the bucket later."""
     return int(connection.run(_TICK)[0][0])
 
 
 def claim(connection: Connection, since: int, skip: Collection[int]) -> Segment | None:
-    """Take the segment that has waited longest of those not scanned since a tick; None when all are held."""
+    """Claim the segment that has waited longest of those not scanned since a tick; None if all are held."""
     while rows := connection.run(_DUE, space=locks.SEGMENT, skip=list(skip), since=since):
         if segment := _read(connection, rows[0][0], since):
             return segment
@@ -139,7 +139,7 @@ def claim(connection: Connection, since: int, skip: Collection[int]) -> Segment 
 
 
 def claim_hinted(connection: Connection, skip: Collection[int], objects: Sequence[str] | None = None) -> Segment | None:
-    """Take a segment that has hints, or hints for some objects; None when there is none or all of them are held."""
+    """Claim a segment that has hints, or hints for these objects; None if there is none or all are held."""
     parameters = {"space": locks.SEGMENT, "skip": list(skip)}
     while rows := (
         connection.run(_ANY_HINTED, **parameters)
@@ -152,7 +152,7 @@ def claim_hinted(connection: Connection, skip: Collection[int], objects: Sequenc
 
 
 def claim_around(connection: Connection, objects: Sequence[str]) -> Segment | None:
-    """Take a segment that has some of the objects; None when all of those are held."""
+    """Claim a segment that contains some of the objects; None if all of those are held."""
     while rows := connection.run(_NAMED, space=locks.SEGMENT, skip=[], objects=json.dumps(objects)):
         if segment := _read(connection, rows[0][0]):
             return segment
@@ -160,14 +160,14 @@ def claim_around(connection: Connection, objects: Sequence[str]) -> Segment | No
 
 
 def claim_again(connection: Connection, segment: Segment) -> Segment | None:
-    """Take a segment once more that was released, if it got hints while it was held."""
+    """Claim a segment again that was just released, if it received hints while it was held."""
     parameters = {"space": locks.SEGMENT, "id": segment.id, "start": segment.start, "end": segment.end}
     [[locked]] = connection.run(_TRY_AGAIN, **parameters)
     return _read(connection, segment.id) if locked else None
 
 
 def _read(connection: Connection, number: int, since: int | None = None) -> Segment | None:
-    """Read a segment that was locked; None, and unlocked, when it is gone or another session has scanned it."""
+    """Read a locked segment; None, and unlocked, if it was merged or another session has scanned it."""
     for start, end, scanned, tick, now in connection.run(_READ, id=number, last=LAST_KEY):
         if since is None or scanned <= since:
             return Segment(number, start, end, tick, now, is_new=scanned == 0)
@@ -177,7 +177,7 @@ def _read(connection: Connection, number: int, since: int | None = None) -> Segm
 
 @contextmanager
 def holding(connection: Connection, segment: Segment) -> Iterator[None]:
-    """Release the segment at the end."""
+    """Release the segment after the body."""
     try:
         yield
     finally:
@@ -185,25 +185,25 @@ def holding(connection: Connection, segment: Segment) -> Iterator[None]:
 
 
 def split(connection: Connection, segment: Segment, at: str) -> None:
-    """Let the segment end at a boundary; the rest is a segment of its own, which keeps the place in line."""
+    """End the segment at a boundary; the rest becomes a new segment with the same place in the queue."""
     connection.run(_SPLIT, id=segment.id, at=at)
     segment.end = at
 
 
 def complete(connection: Connection, segment: Segment, keys: int) -> None:
-    """The segment was scanned, and all hints that were there before the scan listed it are covered."""
+    """Record a complete scan of the segment, and delete the hints that it covers: those from before its listing."""
     with connection.transaction():
         connection.run(_COMPLETE, id=segment.id, keys=keys, tick=segment.tick, at=segment.claimed_at)
         connection.run(_DELETE_HINTS, start=segment.start, end=segment.end, tick=segment.tick)
 
 
 def postpone(connection: Connection, segment: Segment) -> None:
-    """Put a segment that failed at the end of the line."""
+    """Move a segment that failed to the end of the queue."""
     connection.run(_POSTPONE, id=segment.id)
 
 
 def merge(connection: Connection, segment: Segment, since: int, limit: int) -> None:
-    """Merge the segment with a neighbour scanned since the tick, if both have no more keys than `limit` together."""
+    """Merge the segment with a neighbour scanned since the tick, if both together have at most `limit` keys."""
     for lower, upper in connection.run(_NEIGHBOURS, start=segment.start, since=since, limit=limit):
         other = upper if lower == segment.id else lower
         if locks.try_lock(connection, locks.SEGMENT, other):
@@ -211,14 +211,14 @@ def merge(connection: Connection, segment: Segment, since: int, limit: int) -> N
                 connection.run(_MERGE, lower=lower, upper=upper)
             finally:
                 locks.unlock(connection, locks.SEGMENT, other)
-            return  # if it was merged into the other one, this one is gone
+            return  # the segment itself may have been the upper one, which is deleted
 
 
 def remaining(connection: Connection, since: int, skip: Collection[int] = ()) -> int:
-    """How many segments have not been scanned since the tick, some of them not counted."""
+    """How many segments have not been scanned since the tick, without those in `skip`."""
     return int(connection.run(_REMAINING, since=since, skip=list(skip))[0][0])
 
 
 def total_keys(connection: Connection) -> int:
-    """How many objects the last complete scans have seen."""
+    """How many keys the last complete scans have listed."""
     return int(connection.run(_TOTAL_KEYS)[0][0])

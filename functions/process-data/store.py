@@ -1,4 +1,4 @@
-"""Storing a batch: its users by one statement, its rejections by another."""
+"""Store a batch: its users in one statement, its rejections in another."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from . import rejections
 from .changes import take_number
 from .parse import Row
 from .rejections import Rejection
-from .shared.storage.records import Connection
+from .shared.storage.connection import Connection
 from .tombstones import DELETE_RETURNED
 
 _STORE = f"""
@@ -61,20 +61,20 @@ from compared
 
 @dataclass(frozen=True)
 class StoreResult:
-    """What a batch did."""
+    """The outcome of a batch."""
 
     added: int
     updated: int
-    unchanged: int  # another file with the same content
+    unchanged: int  # another version of the file with the same content
     rejections: list[Rejection]  # the first new ones
 
 
 def store(
     connection: Connection, valid: Sequence[Row], rejected: Sequence[Rejection], photos: Mapping[str, str], bucket: str
 ) -> StoreResult:
-    """Store a batch. `photos` has the keys of photos in `bucket` by user_id.
+    """Store a batch, its users atomically. `photos` maps user_ids to keys in `bucket`.
 
-    Only the holder of their segment may: what is compared is then what is replaced.
+    The session has to hold the segment's lock, so that no row changes between its comparison and its update.
     """
     batch = [row._asdict() | {"user_id": row.user_id, "photo": photos.get(row.user_id)} for row in valid]
     rows = json.dumps(batch, default=str)

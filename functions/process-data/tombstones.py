@@ -1,8 +1,7 @@
-"""Tombstones: who was erased. Neither the CSV that was there at that time nor a restored database brings them back.
+"""Tombstones of erased users: neither a CSV that existed at the erasure nor a restored database brings them back.
 
-A CSV that S3 says is newer does: its Last-Modified is compared with that of the CSV at the time, never with a clock
-of another machine. A person has a row in `users` or a tombstone, not both, and only the holder of the person's
-segment writes either.
+A newer CSV does: its Last-Modified is compared with that of the CSV at the erasure, never with another machine's
+clock. A user has a row in `users` or a tombstone, not both, and only the holder of the user's segment writes either.
 """
 
 import json
@@ -14,11 +13,11 @@ from .changes import take_number
 from .keys import user_of
 from .listing import Listing
 from .scope import Scope
+from .shared.storage.connection import Connection
 from .shared.storage.errors import Unavailable
-from .shared.storage.records import Connection
 
 Tombstones = dict[str, datetime | None]
-"""Last-Modified of the CSV, None where there was none, by user_id."""
+"""Last-Modified of the CSV at the erasure by user_id; None if there was no CSV."""
 
 _EXIST = "select exists (select from erased where {users})"
 
@@ -28,7 +27,7 @@ from erased
 where user_id in (select value collate "C" from json_array_elements_text(:user_ids))
 """
 
-# The rows of outputs are locked in their order: each of the numbers needs the one before it.
+# Each counter depends on the one before it, so the rows of `outputs` are locked in their order.
 _ERASE = f"""
 with batch as materialized (
     select user_id collate "C" as user_id, erased_at, csv_modified
@@ -77,7 +76,7 @@ DELETE_RETURNED = """
     where erased.user_id = stored.user_id and (select count(*) from rejected_number) >= 0
     returning erased.user_id
 """
-"""SQL that deletes the tombstones of users in a table `stored`, once a table `rejected_number` is complete."""
+"""SQL that deletes the tombstones of users in a table `stored`, after the table `rejected_number` is complete."""
 
 _MISSING = """
 select user_id
@@ -88,7 +87,7 @@ where not exists (select from erased where erased.user_id = r.user_id collate "C
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """`erased_at` is None for somebody who is erased now."""
+    """`erased_at` is None for an erasure that happens now."""
 
     user_id: str
     erased_at: datetime | None
@@ -96,7 +95,7 @@ class Tombstone:
 
 
 def drop_erased(connection: Connection, scope: Scope, listing: Listing) -> Tombstones:
-    """Drop the CSVs that bring nobody back from a listing; returns the tombstones of those that may."""
+    """Remove the CSVs of erased users from a listing; returns the tombstones of users with a newer CSV."""
     if not connection.run(_EXIST.format(users=scope.users), **scope.user_parameters)[0][0]:
         return {}
     rows = connection.run(_READ, user_ids=json.dumps(list(listing.modified)))
@@ -105,26 +104,26 @@ def drop_erased(connection: Connection, scope: Scope, listing: Listing) -> Tombs
         if not _is_newer(_parse(listing.modified[user_id]), csv_modified):
             listing.csvs.pop(user_id, None)
             del tombstones[user_id]
-            listing.rejections = [one for one in listing.rejections if user_of(one.object) != user_id]
+            listing.rejections = [item for item in listing.rejections if user_of(item.object) != user_id]
     return tombstones
 
 
-def brings_back(tombstones: Tombstones, user_id: str, modified: datetime) -> bool:
-    """Whether a CSV may be ingested: its user was not erased, or it is newer than the CSV at that time."""
+def allows(tombstones: Tombstones, user_id: str, modified: datetime) -> bool:
+    """Whether a CSV may be ingested: its user was not erased, or it is newer than the CSV at the erasure."""
     return user_id not in tombstones or _is_newer(modified, tombstones[user_id])
 
 
 def erase(connection: Connection, tombstones: Sequence[Tombstone], tick: int) -> dict[str, bool]:
-    """Erase people of a segment that this session holds, and the hints that are older than the tick.
+    """Erase users of a segment that this session holds, and their hints from before the tick.
 
-    Returns for each user_id whether there was anything: a row, a rejection, a CSV or a tombstone.
+    Returns by user_id whether there was anything to erase: a row, a rejection, a CSV or a tombstone.
     """
     rows = connection.run(_ERASE, tombstones=_dump(tombstones), tick=tick)
     return dict(map(tuple, rows))
 
 
 def missing(connection: Connection, tombstones: Sequence[Tombstone]) -> list[str]:
-    """The user_ids of those that the table does not have, or only from an earlier erasure."""
+    """The user_ids of tombstones that the table lacks, or has only from an earlier erasure."""
     return [user_id for (user_id,) in connection.run(_MISSING, tombstones=_dump(tombstones))]
 
 
@@ -133,7 +132,7 @@ def _dump(tombstones: Sequence[Tombstone]) -> str:
 
 
 def _is_newer(modified: datetime, csv_modified: datetime | None) -> bool:
-    """A listing may have fractions of a second where the response to a GET has none."""
+    """Compare whole seconds: listings may contain fractions, responses to GET do not."""
     return csv_modified is None or modified.replace(microsecond=0) > csv_modified
 
 
@@ -141,4 +140,4 @@ def _parse(modified: str) -> datetime:
     try:
         return datetime.fromisoformat(modified)
     except ValueError as error:
-        raise Unavailable("s3", f"S3 sent a listing with a LastModified that is no time: {error}") from error
+        raise Unavailable("s3", f"invalid bucket listing: a LastModified is not a time: {error}") from error

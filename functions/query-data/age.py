@@ -1,14 +1,14 @@
-"""Age: whole years since the last birthday plus the part of the way to the next one, in days.
+"""Age: whole years at the last birthday, plus the fraction of days since then until the next one.
 
-Someone born on 29 February has their birthday on 1 March in common years. Ages are IEEE doubles, here and
-in SQL, so what a filter compares with is what an answer shows.
+In non-leap years, 29 February birthdays fall on 1 March. Ages are IEEE doubles in Python and in SQL, so filters compare
+with exactly the ages that responses contain.
 """
 
 from datetime import date, timedelta
 from functools import lru_cache
 
-OLDEST = 200
-"""Years: the greatest age that can be asked for."""
+MAX_AGE = 200
+"""Years: the maximum of the age filters."""
 
 
 def age(birthdate: date, today: date) -> float:
@@ -26,14 +26,14 @@ def _birthday(birthdate: date, year: int) -> date:
 
 @lru_cache(maxsize=1024)
 def latest_birthdate(today: date, *, at_least: float | None = None, over: float | None = None) -> date:
-    """The latest birthdate whose age is `at_least` so many years, or `over` them. Years: 0 to OLDEST."""
+    """The latest birthdate with an age of `at_least` these years, or `over` them. Years: 0 to MAX_AGE."""
 
     def old_enough(birthdate: date) -> bool:
         years = age(birthdate, today)
         return (at_least is None or years >= at_least) and (over is None or years > over)
 
-    # a later birth never means a greater age, so the days can be bisected
-    early, late = date(today.year - OLDEST - 2, 1, 1), today + timedelta(days=1)
+    # age never increases with the birthdate, so bisect the days
+    early, late = date(today.year - MAX_AGE - 2, 1, 1), today + timedelta(days=1)
     while (days := (late - early).days) > 1:
         middle = early + timedelta(days=days // 2)
         early, late = (middle, late) if old_enough(middle) else (early, middle)
@@ -45,20 +45,19 @@ _QUARTERS = "(4 * (birthdate - date '0001-03-01 BC') + 3)"
 MARCH_DATE = f"""
     100 * ({_QUARTERS} / 146097) + ({_QUARTERS} % 146097 | 3) / 1461 as march_year,
     ({_QUARTERS} % 146097 | 3) % 1461 / 4 as march_day"""
-"""The columns that `age_sql` needs, over one named birthdate.
+"""The columns that `age_sql` uses, from a column `birthdate`: its year and day in a calendar that begins on 1 March.
 
-They are its date in a calendar whose year begins on 1 March and whose days count from 0. There 29 February is
-day 365, which in common years is the next 1 March: no case is special. They are counted in quarters of a day, of
-which a century has 146097 and a year 1461; the last quarter of its day stands for a date, and `| 3` finds it again
-within the century. The date functions would take twice as long.
+Days count from 0. 29 February is day 365, which in non-leap years is the next 1 March, so there is no special case.
+The arithmetic is in quarters of a day, 146097 a century and 1461 a year. A date is the last quarter of its day; `| 3`
+restores that within the century. PostgreSQL's date functions take twice as long.
 """
 
 
 def age_sql(today: date) -> str:
     """`age` as an SQL expression over `MARCH_DATE`.
 
-    It names each column several times: have them made by a query of its own that is ordered or limited, which
-    PostgreSQL makes once a row, or else it writes them out in each place.
+    It uses each column several times: select them in a subquery with ORDER BY or LIMIT, so that PostgreSQL computes
+    them once per row instead of inlining their expressions.
     """
     year = today.year if today.month >= 3 else today.year - 1
     last, this, following = (date(n, 3, 1) for n in (year - 1, year, year + 1))

@@ -1,4 +1,4 @@
-"""Values that were computed for a state of the data, for as long as that is the state."""
+"""A cache of values that were computed for a state of the data."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -10,9 +10,9 @@ T = TypeVar("T")
 
 
 class Cache(Generic[T]):
-    """The values that were asked for last, `size` of them. Each is computed once, however many ask at the same time.
+    """Keeps the `size` values that were used last. Concurrent requests for a value compute it once.
 
-    The key has the state of the data, so a value that is out of date is never found again.
+    Keys contain the state of the data, so an outdated value is never returned.
     """
 
     def __init__(self, size: int) -> None:
@@ -20,9 +20,9 @@ class Cache(Generic[T]):
         self._entries: OrderedDict[Hashable, Future[T]] = OrderedDict()
 
     def get(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """The value of the key. What `compute` raises is raised to all who wait for the value, and not kept.
+        """The value of the key. An exception of `compute` is raised in all waiting threads, and not cached.
 
-        If each of them tried it again, the last would wait for a silent server as many times as there are of them.
+        If each of them retried, the last one would wait for a silent server once per thread.
         """
         with self._lock:
             is_first = key not in self._entries

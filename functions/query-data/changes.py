@@ -1,12 +1,11 @@
-"""The changes of users since a cursor, erasures included, in the order in which they were committed.
+"""The changes of users since a cursor, erasures included, in commit order.
 
-A cursor is a place in that order, (changed, user_id) of users and erased, and the database that it belongs to. Nothing
-can be committed behind a place that was served: process-data takes the numbers of `changed` under a lock that it holds
-until it has committed. A user who changes again moves to the end. So whoever follows the cursors misses nothing.
+A cursor is a position in that order, (changed, user_id) of `users` and `erased`, and the database that it belongs to.
+Nothing is committed before a position that was returned: process-data increments `changed` under a lock that it holds
+until it has committed. A user who changes again moves to the end. So a client that follows the cursors misses nothing.
 
-Another or restored database has an order of its own. What identifies it changes with the cluster, with a base backup
-that was restored (a new timeline), with a copy of the database and with a dump that was restored (a new file of the
-table).
+Another or restored database has its own order. The identity of a database changes with the cluster, with a restored
+base backup (a new timeline), with a copy of the database, and with a restored dump (new files of the tables).
 """
 
 import re
@@ -14,13 +13,14 @@ from dataclasses import dataclass
 
 from werkzeug.datastructures import MultiDict
 
-from .formats import FEED_FORMATS, Format, format_parameter, negotiated
-from .paging import AFTER, LARGEST_PAGE, decode_cursor, encode_cursor, invalid_cursor, limit
-from .parameters import read_parameters
+from .formats import FEED_FORMATS, Format
+from .negotiation import format_parameter, negotiate
+from .paging import AFTER, MAX_LIMIT, decode_cursor, encode_cursor, invalid_cursor, limit
+from .parameters import parse_parameters
 from .shared.api import ApiError
-from .shared.storage.records import Connection
+from .shared.storage.connection import Connection
 
-PARAMETERS = {"limit": limit(LARGEST_PAGE), "after": AFTER, "format": format_parameter(FEED_FORMATS)}
+PARAMETERS = {"limit": limit(MAX_LIMIT), "after": AFTER, "format": format_parameter(FEED_FORMATS)}
 
 _KIND = "changes"
 
@@ -67,7 +67,7 @@ select
 
 @dataclass(frozen=True)
 class Cursor:
-    """A place in the order of changes. `database` is None at the beginning, which is the same in every database."""
+    """A position in the order of changes. `database` is None at the beginning, which is the same in every database."""
 
     database: str | None = None
     number: int = 0
@@ -79,7 +79,7 @@ class Cursor:
 
 @dataclass(frozen=True)
 class PageRequest:
-    """Which changes are requested, at most `limit`."""
+    """A parsed request for at most `limit` changes."""
 
     limit: int
     after: Cursor
@@ -88,27 +88,27 @@ class PageRequest:
 
 @dataclass(frozen=True)
 class ChangesPage:
-    """Whole lines, none when there is no change, and the cursor to go on from."""
+    """Whole lines, none without changes, and the cursor of the next page."""
 
     lines: bytes
     cursor: Cursor
 
 
 def parse_page_request(query: MultiDict[str, str], accept: str | None) -> PageRequest:
-    """Check the request's query; ApiError says what is wrong with it and what is expected."""
-    values = read_parameters(PARAMETERS, query)
+    """Parse the query. Raises ApiError, which names what is invalid and what is expected."""
+    values = parse_parameters(PARAMETERS, query)
     after = Cursor() if values["after"] is None else _parse_cursor(values["after"])
-    return PageRequest(values["limit"], after, values["format"] or negotiated(accept, FEED_FORMATS))
+    return PageRequest(values["limit"], after, values["format"] or negotiate(accept, FEED_FORMATS))
 
 
 def read_changes(connection: Connection, request: PageRequest) -> ChangesPage:
-    """Read a page by one statement, so from one snapshot. ApiError 410 when the cursor is not one of this database."""
+    """Read a page in one statement, so one snapshot. Raises ApiError 410 if the cursor is of another database."""
     after = request.after
     [[database, latest, lines, number, user_id]] = connection.run_prepared(
         _READ.format(limit=request.limit), number=after.number, user_id=after.user_id
     )
     if after.database not in (None, database) or after.number > latest:
-        message = "the database was replaced or restored since: start again with an empty copy, and without after"
+        message = "the database was replaced or restored: start again with an empty copy and without after"
         raise ApiError(410, "cursor_expired", message)
     if lines is None:
         return ChangesPage(b"", Cursor(database, after.number, after.user_id))

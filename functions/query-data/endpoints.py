@@ -1,9 +1,8 @@
-"""The endpoints: each reads its parameters, executes, and renders."""
+"""The endpoints: each parses its parameters, reads the database, and renders."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, date, datetime
-from functools import partial
 
 from flask import Response
 from werkzeug.datastructures import MultiDict
@@ -12,103 +11,102 @@ from . import changes as feed
 from . import listings, photos, rendering, users
 from . import metrics as gauges
 from . import openapi as description
-from . import stats as figures
+from . import stats as statistics
 from .application import Application
+from .etags import State, make_etag, matches, matching_etag, read_state, read_states
 from .filters import FILTERS, make_filters
-from .formats import FORMATS, HTML, JSON, LISTING_FORMATS, Format, Trailer, document, prefers_html
-from .parameters import read_parameters
-from .query import Query, read_query
+from .formats import FORMATS, HTML, JSON, LISTING_FORMATS
+from .negotiation import query_parameters
+from .parameters import parse_parameters
+from .query import Query, parse_query
 from .shared import api
 from .shared.process import MEBIBYTE
-from .shared.storage.records import Connection
+from .shared.storage.connection import Connection
 from .shared.version import VERSION
-from .versions import State, etag, is_known, known, state, states
 
 Endpoint = Callable[[Application, api.Event], Response]
 
 
 def people(application: Application, event: api.Event) -> Response:
-    """People in any format: a page of them, or a stream of all."""
-    parameters = _parameters(event, FORMATS)
-    query, today = read_query(parameters, event.headers.get("Accept")), _today()
+    """Users in any format: a page, or a stream of all."""
+    parameters = query_parameters(event, FORMATS)
+    query, today = parse_query(parameters, event.headers.get("Accept")), _today()
     if query.format is HTML:
-        return _html(application, event, parameters, query, today)
-    headers = partial(rendering.headers, Vary="Accept", Content_Disposition=query.format.disposition)
+        return _people_html(application, event, parameters, query, today)
+    if query.limit is None:
+        return _people_stream(application, event, query, today)
     with application.pool.connection() as connection:
-        if tag := known(event, connection, "users", today, query):
-            return rendering.not_modified(headers(tag))
-        page = None if query.limit is None else users.page(connection, query, query.limit, today)
-        shown = page.state if page else state(connection, "users")
-        named = headers(etag(shown, today, query))
-        count = _count(application, connection, query, shown, today) if query.count else None
-        if count is not None:
-            named["X-Total-Count"] = str(count)
-        if page is None and event.method == "HEAD":  # the same errors, without the work
+        if tag := matching_etag(event, connection, "users", today, query):
+            return rendering.not_modified(rendering.format_headers(query.format, tag))
+        page = users.read_users(connection, query, query.limit, today)
+        count = _count(application, connection, query, page.state, today)
+    tag = make_etag(page.state, today, query)
+    return rendering.render_page(page.lines, page.cursor, query.format, event.query, etag=tag, count=count)
+
+
+def _people_stream(application: Application, event: api.Event, query: Query, today: date) -> Response:
+    with application.pool.connection() as connection:
+        if tag := matching_etag(event, connection, "users", today, query):
+            return rendering.not_modified(rendering.format_headers(query.format, tag))
+        state = read_state(connection, "users")
+        count = _count(application, connection, query, state, today)
+        headers = rendering.format_headers(query.format, make_etag(state, today, query), count)
+        if event.method == "HEAD":  # the same errors, without the work
             users.check(connection)
-            return Response(iter(()), headers=named, content_type=query.format.content_type)
-    if page is None:
-        return _stream(application, event, query, today, named, count)
-    url = rendering.next_url(parameters, page.cursor)
-    body = document(query.format, [page.lines] if page.lines else [], lambda: Trailer(url, count))
-    return rendering.whole(body, query.format.content_type, named | rendering.headers(Link=rendering.link(url)))
-
-
-def _count(application: Application, connection: Connection, query: Query, shown: State, today: date) -> int:
-    """How many people there are in all. Never older than the state that is shown, as it is read after it."""
-    key = ("count", tuple(shown), query.filters, today)
-    count: int = application.cache.get(key, lambda: users.count(connection, query.filters, today))
-    return count
-
-
-def _stream(
-    application: Application, event: api.Event, query: Query, today: date, headers: dict[str, str], count: int | None
-) -> Response:
+            return Response(iter(()), headers=headers, content_type=query.format.content_type)
     stream = users.Stream(application.pool, query, today, application.settings.stream_deadline)
     with ExitStack() as stack:
         stack.enter_context(application.streams.place())
         lines = iter(stream)
         stack.callback(lines.close)
-        chunks = rendering.started(lines)
+        chunks = rendering.prefetch_first(lines)
         close = stack.pop_all().close
-    body = document(query.format, chunks, lambda: Trailer(rendering.next_url(event.query, stream.cursor), count))
-    return rendering.streamed(event, body, query.format.content_type, headers, close)
+    return rendering.render_stream(
+        event,
+        query.format,
+        chunks,
+        lambda: rendering.Trailer(rendering.next_url(event.query, stream.cursor), count),
+        headers,
+        close,
+    )
 
 
-def _parameters(event: api.Event, formats: Mapping[str, Format]) -> MultiDict[str, str]:
-    """The parameters. A page's form sends an empty one for every field that is left blank: it means none.
+def _count(application: Application, connection: Connection, query: Query, state: State, today: date) -> int | None:
+    """The total number of users, if requested. It is read after the state, so it is never older."""
+    if not query.count:
+        return None
+    key = ("count", tuple(state), query.filters, today)
+    count: int = application.cache.get(key, lambda: users.count(connection, query.filters, today))
+    return count
 
-    From anyone else it is an error, or a script whose variable isn't set would get everyone.
-    """
-    if not prefers_html(event.query.get("format"), event.headers.get("Accept"), formats):
-        return event.query
-    return MultiDict([(name, text) for name, text in event.query.items(multi=True) if text])
 
-
-def _html(
+def _people_html(
     application: Application, event: api.Event, parameters: MultiDict[str, str], query: Query, today: date
 ) -> Response:
-    from .web.page import SECURITY_HEADERS, TEMPLATES_VERSION
+    from .web import page
     from .web.people import people_page
 
     with application.pool.connection() as connection:
-        shown = states(connection)
-        tag = etag(list(shown.values()), today, TEMPLATES_VERSION, list(parameters.items(multi=True)))
-        headers = rendering.headers(tag, Vary="Accept") | SECURITY_HEADERS
-        if is_known(event, tag):
-            return rendering.not_modified(headers)
-        render = partial(people_page, connection, application.cache, shown, event.path, parameters, query, today)
-        return rendering.whole([application.pages.get((tag, event.path), render)], HTML.content_type, headers)
+        states = read_states(connection)
+        tag = make_etag(list(states.values()), today, page.TEMPLATES_VERSION, list(parameters.items(multi=True)))
+        if matches(event, tag):
+            return rendering.not_modified(page.headers(tag))
+        body = application.pages.get(
+            (tag, event.path),
+            lambda: people_page(connection, application.cache, states, event.path, parameters, query, today),
+        )
+    return page.html_response(body, tag)
 
 
 def stats(application: Application, event: api.Event) -> Response:
-    filters, today = make_filters(read_parameters(FILTERS, event.query)), _today()
+    filters, today = make_filters(parse_parameters(FILTERS, event.query)), _today()
     with application.pool.connection() as connection:
-        shown = states(connection)
-        tag = etag(list(shown.values()), today, filters)
-        if is_known(event, tag):
-            return rendering.not_modified(rendering.headers(tag))
-        content = figures.stats(connection, application.cache, shown, filters, today)
-        return api.json_response(content, headers=rendering.headers(tag))
+        states = read_states(connection)
+        tag = make_etag(list(states.values()), today, filters)
+        if matches(event, tag):
+            return rendering.not_modified(rendering.make_headers(tag))
+        content = statistics.stats(connection, application.cache, states, filters, today)
+    return api.json_response(content, headers=rendering.make_headers(tag))
 
 
 def rejected(application: Application, event: api.Event) -> Response:
@@ -120,80 +118,73 @@ def runs(application: Application, event: api.Event) -> Response:
 
 
 def _listing(application: Application, event: api.Event, listing: listings.Listing) -> Response:
-    parameters = _parameters(event, LISTING_FORMATS)
+    parameters = query_parameters(event, LISTING_FORMATS)
     request = listings.parse_page_request(listing, parameters, event.headers.get("Accept"))
     if request.format is HTML:
         return _listing_html(application, event, parameters, request)
     with application.pool.connection() as connection:
-        if tag := known(event, connection, listing.table, request):
-            return rendering.not_modified(rendering.headers(tag, Vary="Accept"))
-        page = listings.page(connection, request)
-    url = rendering.next_url(event.query, page.cursor)
-    body = document(JSON, [page.lines] if page.lines else [], lambda: Trailer(url))
-    headers = rendering.headers(etag(page.state, request), Vary="Accept", Link=rendering.link(url))
-    return rendering.whole(body, JSON.content_type, headers)
+        if tag := matching_etag(event, connection, listing.table, request):
+            return rendering.not_modified(rendering.format_headers(JSON, tag))
+        page = listings.read_listing(connection, request)
+    return rendering.render_page(page.lines, page.cursor, JSON, event.query, etag=make_etag(page.state, request))
 
 
 def _listing_html(
     application: Application, event: api.Event, parameters: MultiDict[str, str], request: listings.PageRequest
 ) -> Response:
+    from .web import page as web
     from .web.listing import listing_page
-    from .web.page import SECURITY_HEADERS, TEMPLATES_VERSION
 
-    table, query = request.listing.table, [TEMPLATES_VERSION, list(parameters.items(multi=True))]
-    headers = rendering.headers(Vary="Accept") | SECURITY_HEADERS
+    table, query = request.listing.table, [web.TEMPLATES_VERSION, list(parameters.items(multi=True))]
     with application.pool.connection() as connection:
-        if tag := known(event, connection, table, query):
-            return rendering.not_modified(headers | rendering.headers(tag))
-        page = listings.page(connection, request)
+        if tag := matching_etag(event, connection, table, query):
+            return rendering.not_modified(web.headers(tag))
+        page = listings.read_listing(connection, request)
     body = listing_page(f"{table}.html", event.path, parameters, page)
-    return rendering.whole([body], HTML.content_type, headers | rendering.headers(etag(page.state, query)))
+    return web.html_response(body, make_etag(page.state, query))
 
 
 def changes(application: Application, event: api.Event) -> Response:
     request = feed.parse_page_request(event.query, event.headers.get("Accept"))
     with application.pool.connection() as connection:
         page = feed.read_changes(connection, request)
-    url = rendering.next_url(event.query, str(page.cursor))
-    body = document(request.format, [page.lines] if page.lines else [], lambda: Trailer(url))
-    headers = rendering.headers(Vary="Accept", Link=rendering.link(url))
-    return rendering.whole(body, request.format.content_type, headers)
+    return rendering.render_page(page.lines, str(page.cursor), request.format, event.query)
 
 
 def photo(user_id: str, application: Application, event: api.Event) -> Response:
-    read_parameters({}, event.query)
+    parse_parameters({}, event.query)
     bucket = application.settings.source_bucket
     with application.pool.connection() as connection:
-        key = photos.find(connection, user_id, bucket)
+        key = photos.find_photo(connection, user_id, bucket)
     with ExitStack() as stack:
-        opened = stack.enter_context(photos.opened(application.objects.get(), bucket, key))
-        headers = rendering.headers(opened.etag, Content_Length=str(opened.size))
-        if is_known(event, opened.etag):
-            return rendering.not_modified(rendering.headers(opened.etag))
+        photo = stack.enter_context(photos.open_photo(application.objects.get(), bucket, key))
+        headers = rendering.make_headers(photo.etag, Content_Length=str(photo.size))
+        if matches(event, photo.etag):
+            return rendering.not_modified(rendering.make_headers(photo.etag))
         if event.method == "HEAD":
             return Response(headers=headers, content_type=photos.media_type(key))
-        if opened.size <= MEBIBYTE:  # it waits in the server's buffer for a slow client, and holds no thread
-            return rendering.whole(opened.chunks, photos.media_type(key), headers)
+        if photo.size <= MEBIBYTE:  # it fits the server's buffer, so a slow client blocks no thread
+            return Response(b"".join(photo.chunks), headers=headers, content_type=photos.media_type(key))
         stack.enter_context(application.photos.place())
-        chunks = rendering.started(opened.chunks)
+        chunks = rendering.prefetch_first(photo.chunks)
         close = stack.pop_all().close
-    return rendering.streamed(event, chunks, photos.media_type(key), headers, close)
+    return rendering.stream(event, chunks, photos.media_type(key), headers, close)
 
 
 def metrics(application: Application, event: api.Event) -> Response:
-    read_parameters({}, event.query)
+    parse_parameters({}, event.query)
     with application.pool.connection() as connection:
         body = gauges.metrics(connection)
-    return Response(body, headers=rendering.headers(), content_type=gauges.CONTENT_TYPE)
+    return Response(body, headers=rendering.make_headers(), content_type=gauges.CONTENT_TYPE)
 
 
 def openapi(application: Application, event: api.Event) -> Response:
-    read_parameters({}, event.query)
+    parse_parameters({}, event.query)
     return api.json_response(description.openapi(requires_token=application.settings.auth == "token"))
 
 
 def health(application: Application, event: api.Event) -> Response:
-    read_parameters({}, event.query)
+    parse_parameters({}, event.query)
     with application.pool.connection() as connection:
         users.check(connection)
     return api.json_response({"status": "ok", "version": VERSION})

@@ -1,4 +1,4 @@
-"""query-data: serves the people over HTTP, read-only."""
+"""query-data: serves the users over HTTP, read-only."""
 
 import os
 import re
@@ -10,7 +10,8 @@ from flask import Response
 from . import endpoints
 from .application import THREADS, Application
 from .endpoints import Endpoint
-from .formats import FORMATS, LISTING_FORMATS, prefers_html
+from .formats import FORMATS, LISTING_FORMATS
+from .negotiation import prefers_html
 from .paths import normalize
 from .settings import Settings
 from .shared import api
@@ -21,7 +22,7 @@ from .shared.process import set_up
 from .shared.quoting import truncate
 from .shared.storage.settings import load
 
-set_up(threads=THREADS, max_body=64 * 1024)  # none is used
+set_up(threads=THREADS, max_body=64 * 1024)  # requests need no body
 _application = Lazy(lambda: Application(load(Settings, os.environ)))
 
 _ENDPOINTS: dict[str, Endpoint] = {
@@ -50,14 +51,14 @@ def handle(event: api.Event, context: object) -> Response:
 def _render_error(event: api.Event, error: api.ApiError) -> Response:
     error = conceal(event, error, lambda: _application.get().settings)
     formats = LISTING_FORMATS if error.status == 404 else _PAGES.get(normalize(event.path), {})
-    if prefers_html(event.query.get("format"), event.headers.get("Accept"), formats):
+    if prefers_html(event, formats):
         from .web.errors import render_error
 
         return render_error(event, error)
     return api.error_response(event, error)
 
 
-@partial(api.handler, render=_render_error)
+@partial(api.handle_errors, render=_render_error)
 def _respond(event: api.Event, _context: object) -> Response:
     application, path = _application.get(), normalize(event.path)
     is_health = path == "/healthz"
@@ -73,8 +74,8 @@ def _route(path: str) -> Endpoint:
     if photo := _PHOTO.fullmatch(path):
         return partial(endpoints.photo, photo[1])
     if path not in _ENDPOINTS:
-        there = f"{', '.join(_ENDPOINTS)} and /photo/<user_id>"
-        raise api.ApiError(404, "not_found", f"unknown path {truncate(path)}; expected one of {there}")
+        expected = f"{', '.join(_ENDPOINTS)}, /photo/<user_id>"
+        raise api.ApiError(404, "not_found", f"unknown path {truncate(path)}; expected one of {expected}")
     return _ENDPOINTS[path]
 
 

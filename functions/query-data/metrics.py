@@ -1,15 +1,15 @@
-"""The state of Rollcall for Prometheus, in its text format: what the gateway's own metrics cannot tell."""
+"""Metrics in Prometheus's text format: the state that the gateway's own metrics do not show."""
 
 from dataclasses import dataclass
 
-from .shared.storage.records import Connection
+from .shared.storage.connection import Connection
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @dataclass(frozen=True)
 class Gauge:
-    """`value` is SQL for the whole database, or for each row of `outputs`. Times are seconds since 1970."""
+    """`value` is SQL for the whole database, or for each row of `outputs`. Times are in seconds since 1970."""
 
     name: str
     description: str
@@ -18,7 +18,7 @@ class Gauge:
 
     @property
     def sql(self) -> str:
-        """The rows of this gauge: its name, the object that it is about or null, and the value."""
+        """SQL for the samples: the gauge's name, the object or null, and the value."""
         labels, source = ("object", "from outputs") if self.of_outputs else ("null", "")
         return f"select '{self.name}', {labels}, ({self.value})::float {source}"
 

@@ -1,4 +1,4 @@
-"""The API's description (OpenAPI 3.1), from the tables that requests are checked by."""
+"""The OpenAPI 3.1 description of the API, made from the tables that requests are parsed by."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,9 +12,10 @@ from .shared.version import VERSION
 Schema = dict[str, Any]
 
 _TEXT: Schema = {"type": "string"}
+_BOOLEAN: Schema = {"type": "boolean"}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _TIME: Schema = {"type": "string", "format": "date-time"}
-_NEXT: Schema = {"type": ["string", "null"], "description": "the next page's URL, relative to this one's"}
+_NEXT: Schema = {"type": ["string", "null"], "description": "URL of the next page, relative to the request's"}
 
 
 def _null_or(schema: Schema) -> Schema:
@@ -34,7 +35,7 @@ _HEALTH = _object({"status": {"type": "string", "enum": ["ok"]}, "version": _TEX
 
 _PEOPLE: dict[str, Schema] = {
     "application/x-ndjson": _TEXT
-    | {"description": "a person a line; the last line of a complete response has `next` instead"},
+    | {"description": "one user per line; the last line of a complete response has `next` instead"},
     "text/csv": _TEXT | {"description": "the last line of a complete response is `#end`, or `#next` and a URL"},
 }
 
@@ -46,6 +47,23 @@ _PERSON: dict[str, Schema] = {
     "birthdate": {"type": "string", "format": "date"},
     "birthts": {"type": "integer", "description": "milliseconds since 1970-01-01 UTC"},
     "img_path": _null_or({"type": "string", "description": "bucket/key of the photo"}),
+}
+
+_OUTPUT = _object({"object": _TEXT, "rows": _COUNT, "written": _BOOLEAN, "pending": _BOOLEAN})
+_SECONDS: Schema = {"type": "object", "description": "by stage", "additionalProperties": {"type": "number"}}
+_RUN_COUNTS = (
+    "listed", "added", "updated", "unchanged", "images_changed", "ignored", "rejected", "unreadable", "remaining",
+)  # fmt: skip
+_SUMMARY: Schema = {
+    "anyOf": [
+        _object(
+            {"segments": _object({"scanned": _COUNT, "remaining": _COUNT})}
+            | dict.fromkeys(_RUN_COUNTS, _COUNT)
+            | {"continued": _BOOLEAN, "output": _OUTPUT, "seconds": _SECONDS}
+        ),
+        _object(dict.fromkeys(("erased", "not_found", "remaining"), _COUNT) | {"output": _OUTPUT, "seconds": _SECONDS}),
+        {"type": "object", "description": "a run of an older version"},
+    ]
 }
 
 _SCHEMAS = {
@@ -75,7 +93,7 @@ _SCHEMAS = {
             "started_at": _TIME,
             "finished_at": _null_or(_TIME),
             "status": {"type": "string", "enum": ["running", "done", "partial", "failed"]},
-            "summary": _null_or({"type": "object"}),
+            "summary": _null_or(_SUMMARY),
             "error": _null_or(_TEXT),
         }
     ),
@@ -93,14 +111,14 @@ _SCHEMAS = {
 }
 
 _ERRORS = {
-    "400": "a parameter is unknown, repeated or not allowed",
-    "401": "the API token is needed",
-    "404": "there is no photo of this user",
-    "405": "GET and HEAD are allowed",
+    "400": "a parameter is unknown, repeated or invalid",
+    "401": "the API token is required",
+    "404": "the user has no photo",
+    "405": "expected GET or HEAD",
     "406": "Accept allows none of the formats",
-    "410": "the cursor belongs to another database, or to one that was restored since: start again",
-    "500": "a setting is wrong, or something unexpected happened",
-    "503": "a backend is unavailable, there are no tables yet, or as much is streamed as may be: see Retry-After",
+    "410": "the cursor belongs to another or a restored database: start again without it",
+    "500": "a setting is invalid, or an unexpected error",
+    "503": "a backend is unavailable, the tables do not exist yet, or the replica is busy: see Retry-After",
 }
 _COMMON = ("400", "401", "405", "500", "503")
 
@@ -111,20 +129,21 @@ def openapi(*, requires_token: bool) -> Schema:
     paths = {
         "/": _operation(
             "people",
-            "The people asked for",
+            "List users",
             query.PARAMETERS,
-            {one.media_type: people if one is JSON else _PEOPLE.get(one.media_type, _TEXT) for one in FORMATS.values()},
+            {
+                form.media_type: people if form is JSON else _PEOPLE.get(form.media_type, _TEXT)
+                for form in FORMATS.values()
+            },
             "406",
-            headers={"Link": "the next page", "X-Total-Count": "how many there are in all, when count=1"},
+            headers={"Link": "the next page", "X-Total-Count": "the total number, with count=1"},
         ),
-        "/stats": _json("stats", "The people asked for, in figures", FILTERS, _reference("Stats")),
+        "/stats": _json("stats", "Statistics of users", FILTERS, _reference("Stats")),
         "/changes": _changes(),
         "/rejected": _listing("rejected", "Rejected files", _reference("Rejected")),
         "/runs": _listing("runs", "Run history, newest first", _reference("Run")),
         "/photo/{user_id}": _photo(),
-        "/metrics": _operation(
-            "metrics", "The state of Rollcall, for Prometheus", {}, {"text/plain": _TEXT}, conditional=False
-        ),
+        "/metrics": _operation("metrics", "Metrics for Prometheus", {}, {"text/plain": _TEXT}, conditional=False),
         "/openapi.json": _json("openapi", "This description", {}, {"type": "object"}, conditional=False),
         "/healthz": _json("health", "Whether the database responds", {}, _HEALTH, conditional=False),
     }
@@ -132,8 +151,12 @@ def openapi(*, requires_token: bool) -> Schema:
     schemes = {"bearer": {"type": "http", "scheme": "bearer"}, "basic": {"type": "http", "scheme": "basic"}}
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Rollcall: query-data", "version": VERSION, "description": "Questions about the roll."},
-        "servers": [{"url": ".", "description": "where this description comes from"}],
+        "info": {
+            "title": "Rollcall: query-data",
+            "version": VERSION,
+            "description": "Users that Rollcall has imported.",
+        },
+        "servers": [{"url": ".", "description": "the function that serves this description"}],
         "security": [{"bearer": []}, {"basic": []}] if requires_token else [{}],
         "paths": paths,
         "components": {"schemas": _SCHEMAS, "securitySchemes": schemes},
@@ -156,10 +179,12 @@ def _listing(name: str, summary: str, schema: Schema) -> Schema:
 
 def _changes() -> Schema:
     page = _page_of(_reference("Change"))
-    page["properties"]["next"] = _TEXT | {"description": "where the following changes are: to be requested any time"}
+    page["properties"]["next"] = _TEXT | {
+        "description": "URL of the following changes, which can be requested at any time"
+    }
     content = {JSON.media_type: page, NDJSON.media_type: _TEXT | {"description": "a change a line, then `next`"}}
     headers = {"Link": "the following changes"}
-    summary = "Changes of people since a cursor, in the order of their commits"
+    summary = "Changes of users since a cursor, in commit order"
     return _operation("changes", summary, changes.PARAMETERS, content, "406", "410", headers=headers, conditional=False)
 
 
@@ -180,35 +205,35 @@ def _operation(
     headers: Mapping[str, str] | None = None,
     conditional: bool = True,
 ) -> Schema:
-    """The path's GET, and its HEAD, which answers the same without a body."""
-    described = {one: {"description": text, "schema": _TEXT} for one, text in (headers or {}).items()}
-    good: Schema = {
+    """The path's GET, and its HEAD, which returns the same without a body."""
+    documented = {header: {"description": text, "schema": _TEXT} for header, text in (headers or {}).items()}
+    success: Schema = {
         "description": summary,
-        "headers": described | ({"ETag": {"schema": _TEXT}} if conditional else {}),
+        "headers": documented | ({"ETag": {"schema": _TEXT}} if conditional else {}),
     }
     parameters = _parameters(table)
-    answers = {"304": {"description": "nothing changed since the ETag in If-None-Match"}} if conditional else {}
+    unchanged = {"304": {"description": "unchanged since the ETag in If-None-Match"}} if conditional else {}
     failures = {status: _ERRORS[status] for status in sorted((*_COMMON, *statuses))}
     error = {JSON.media_type: {"schema": _reference("Error")}}
-    if HTML.media_type in content:  # who is shown pages is shown errors as pages too
+    if HTML.media_type in content:  # clients that get web pages get errors as web pages, too
         error[HTML.media_type] = {"schema": _TEXT}
     get: Schema = {
         "operationId": name,
         "summary": summary,
         "parameters": parameters,
         "responses": {
-            "200": good | {"content": {kind: {"schema": schema} for kind, schema in content.items()}},
-            **answers,
+            "200": success | {"content": {kind: {"schema": schema} for kind, schema in content.items()}},
+            **unchanged,
             **{status: {"description": text, "content": error} for status, text in failures.items()},
         },
     }
     head: Schema = {
         "operationId": f"{name}_head",
-        "summary": f"{summary}: the headers alone",
+        "summary": f"{summary}: headers only",
         "parameters": parameters,
         "responses": {
-            "200": good,
-            **answers,
+            "200": success,
+            **unchanged,
             **{status: {"description": text} for status, text in failures.items()},
         },
     }
@@ -220,8 +245,10 @@ def _parameters(table: Table) -> list[Schema]:
         {
             "name": name,
             "in": "query",
-            "description": f"{one.meaning}: {one.allowed}",
-            "schema": {"type": "array", "items": dict(one.schema)} if one.repeatable else dict(one.schema),
+            "description": f"{parameter.description}; expected {parameter.expected}",
+            "schema": {"type": "array", "items": dict(parameter.schema)}
+            if parameter.repeatable
+            else dict(parameter.schema),
         }
-        for name, one in table.items()
+        for name, parameter in table.items()
     ]

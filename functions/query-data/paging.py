@@ -1,8 +1,7 @@
-"""Orders and the cursors that lead from one page to the next.
+"""Keyset pagination: orders, cursors and pages.
 
-A cursor is the place of a page's last row in its order, so what is added or removed meanwhile neither
-repeats nor hides any other row. It is bound to its order and to nothing else: with other filters it means
-the rows behind the same place.
+A cursor is the position of a page's last row in its order, so rows that are added or removed meanwhile do not make
+others appear twice or disappear. It depends on the order only: with other filters it continues at the same position.
 """
 
 import json
@@ -13,52 +12,53 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, NamedTuple
 
+from .etags import State, Table, state_sql
 from .formats import Format
-from .parameters import Parameter, refusal, whole_number
+from .parameters import Parameter, invalid_parameter, whole_number
 from .shared.api import ApiError
-from .shared.storage.records import Bind, Connection, Parameters, literal
-from .versions import Data, State, state_sql
+from .shared.storage.connection import Connection
+from .shared.storage.sql import Bind, Parameters, literal
 
-LARGEST_PAGE = 1000
+MAX_LIMIT = 1000
 
 
-class Place(NamedTuple):
-    """A row's place in an order, as texts of the key and of the tie."""
+class Position(NamedTuple):
+    """A row's position in an order, as texts of the key and of the tiebreaker."""
 
     key: str
-    tie: str
+    tiebreaker: str
 
 
 @dataclass(frozen=True)
 class Order:
-    """A total order: by `key`, an SQL expression, then by `tie`, a unique column; both in one direction.
+    """A total order by `key`, an SQL expression, then by `tiebreaker`, a unique column, in the same direction.
 
-    `key_type` and `tie_type` are their SQL types, whose texts a cursor holds.
+    `key_type` and `tiebreaker_type` are their SQL types; a cursor contains them as texts.
     """
 
     name: str
     key: str
     key_type: str
-    tie: str
-    tie_type: str = "text"
+    tiebreaker: str
+    tiebreaker_type: str = "text"
     descending: bool = False
 
     @property
     def sql(self) -> str:
         direction = "desc" if self.descending else "asc"
-        keys = [self.tie] if self.key == self.tie else [self.key, self.tie]
+        keys = [self.tiebreaker] if self.key == self.tiebreaker else [self.key, self.tiebreaker]
         return f"order by {', '.join(f'{key} {direction}' for key in keys)}"
 
-    def after_condition(self, place: Place, bind: Bind) -> str:
-        """SQL that is true of the rows after the place."""
-        operator, tie = "<" if self.descending else ">", f"{bind(place.tie)}::{self.tie_type}"
-        if self.key == self.tie:
-            return f"{self.tie} {operator} {tie}"
-        return f"({self.key}, {self.tie}) {operator} ({bind(place.key)}::{self.key_type}, {tie})"
+    def after_condition(self, position: Position, bind: Bind) -> str:
+        """SQL condition for the rows after the position."""
+        operator, tiebreaker = "<" if self.descending else ">", f"{bind(position.tiebreaker)}::{self.tiebreaker_type}"
+        if self.key == self.tiebreaker:
+            return f"{self.tiebreaker} {operator} {tiebreaker}"
+        return f"({self.key}, {self.tiebreaker}) {operator} ({bind(position.key)}::{self.key_type}, {tiebreaker})"
 
     def cursor(self, connection: Connection, row: Mapping[str, Any]) -> str:
-        """The cursor of a row that was read from its line."""
-        return encode_cursor([self.name, self._key_of(connection, row), str(row[self.tie])])
+        """The cursor of a row, parsed from its line."""
+        return encode_cursor([self.name, self._key_of(connection, row), str(row[self.tiebreaker])])
 
     def _key_of(self, connection: Connection, row: Mapping[str, Any]) -> str:
         if self.key in row:
@@ -67,30 +67,30 @@ class Order:
         value = f"select {literal(row[column])}::{self.key_type} as {column}"
         return str(connection.run(f"select ({self.key})::text from ({value}) as one")[0][0])  # noqa: S608
 
-    def parse_cursor(self, cursor: str) -> Place:
-        """The place that the cursor is; ApiError when it is not one of this order."""
-        name, key, tie = decode_cursor(cursor, length=3)
+    def parse_cursor(self, cursor: str) -> Position:
+        """The position of a cursor. Raises ApiError if it is not one of this order."""
+        name, key, tiebreaker = decode_cursor(cursor, length=3)
         if name != self.name:
-            raise refusal("after", f"after belongs to another order than {self.name}: keep sort as it was")
+            raise invalid_parameter("after", f"invalid after: expected a cursor of sort={self.name}")
         try:
-            is_valid = _KINDS[self.key_type](key) and _KINDS[self.tie_type](tie)
+            is_valid = _VALIDATORS[self.key_type](key) and _VALIDATORS[self.tiebreaker_type](tiebreaker)
         except (ValueError, TypeError):
             is_valid = False
         if not is_valid:
             raise invalid_cursor()
-        return Place(key, tie)
+        return Position(key, tiebreaker)
 
 
 def encode_cursor(values: list[Any]) -> str:
-    """The values as text that may stand in a URL."""
+    """The values as a URL-safe text."""
     return urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
 
 
 def decode_cursor(cursor: str, length: int) -> list[Any]:
-    """The values that were encoded; ApiError when there are not as many."""
+    """The `length` values that were encoded. Raises ApiError."""
     try:
         values = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (ValueError, RecursionError):  # the last: brackets in brackets
+    except (ValueError, RecursionError):  # RecursionError: deeply nested brackets
         raise invalid_cursor() from None
     if not isinstance(values, list) or len(values) != length:
         raise invalid_cursor()
@@ -98,12 +98,12 @@ def decode_cursor(cursor: str, length: int) -> list[Any]:
 
 
 def invalid_cursor() -> ApiError:
-    return refusal("after", "after is not allowed: only what an answer's `next` has in its place")
+    return invalid_parameter("after", "invalid after: expected the value of `after` in the `next` of a response")
 
 
 @dataclass(frozen=True)
 class Page:
-    """Whole lines, the state of the data that they show, and the cursor to the next page; None when there is none."""
+    """Whole lines, the state of the data, and the cursor of the next page, None if this is the last one."""
 
     lines: bytes
     state: State
@@ -112,22 +112,22 @@ class Page:
 
 def read_page(
     connection: Connection,
-    data: Data,
+    table: Table,
     rows: str,
     form: Format,
     order: Order,
     limit: int,
     parameters: Parameters | None = None,
 ) -> Page:
-    """At most `limit` of the rows, a line each; `rows` is SQL that gives one more, in order.
+    """Read a page of at most `limit` rows. `rows` is SQL that selects one more, in order.
 
-    With its parameters, it is SQL that `run_prepared` takes.
+    With `parameters` the statement is prepared (see `Connection.run_prepared`).
 
-    They come with the state of `data` by one statement, which spares a round trip and sees one snapshot.
+    The same statement reads the state of the table: one round trip, one snapshot.
     """
-    sql = f"select string_agg({form.line}, E'\n'), count(*), {state_sql(data)} from ({rows}) as one"  # noqa: S608
-    rows_read = connection.run_prepared(sql, **parameters.values) if parameters else connection.run(sql)
-    [[lines, number, *state]] = rows_read
+    sql = f"select string_agg({form.line}, E'\n'), count(*), {state_sql(table)} from ({rows}) as one"  # noqa: S608
+    result = connection.run_prepared(sql, **parameters.values) if parameters else connection.run(sql)
+    [[lines, number, *state]] = result
     if number <= limit:
         return Page(f"{lines}\n".encode() if number else b"", state, None)
     lines = lines.rpartition("\n")[0]
@@ -135,7 +135,7 @@ def read_page(
     return Page(f"{lines}\n".encode(), state, order.cursor(connection, last))
 
 
-_KINDS: dict[str, Callable[[str], object]] = {
+_VALIDATORS: dict[str, Callable[[str], object]] = {
     "text": lambda text: isinstance(text, str) and "\0" not in text and text.encode() is not None,
     "date": lambda text: re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text) and date.fromisoformat(text),
     "bigint": lambda text: re.fullmatch(r"[0-9]{1,18}", text),
@@ -148,23 +148,28 @@ _SORTS = (
 )
 
 ORDERS = {
-    f"{sign}{one.name}": Order(f"{sign}{one.name}", one.key, one.key_type, one.tie, descending=bool(sign))
-    for one in _SORTS
+    f"{sign}{order.name}": Order(
+        f"{sign}{order.name}", order.key, order.key_type, order.tiebreaker, descending=bool(sign)
+    )
+    for order in _SORTS
     for sign in ("", "-")
 }
-"""The orders of people by what `sort` calls them."""
+"""The orders of users by their names in `sort`."""
 
 
 def limit(default: int | None) -> Parameter:
     return Parameter(
-        f"1 to {LARGEST_PAGE}",
-        f"at most so many; {default or 'all of them'} when it isn't given",
-        whole_number(1, LARGEST_PAGE),
-        {"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE},
+        f"1 to {MAX_LIMIT}",
+        f"maximum number of results; default: {default or 'all'}",
+        whole_number(1, MAX_LIMIT),
+        {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT},
         default=default,
     )
 
 
 AFTER = Parameter(
-    "what an answer's `next` has in its place", "what comes after that answer's last one", str, {"type": "string"}
+    "the value of `after` in the `next` of a response",
+    "continue after that response's last result",
+    str,
+    {"type": "string"},
 )

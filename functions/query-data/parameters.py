@@ -1,7 +1,7 @@
-"""Query parameters: what each one is, and how a request's query is read by a table of them.
+"""Query parameters: their definition in tables, and parsing by a table.
 
-The tables are the one definition: a request is checked by them, and /openapi.json, the page's form and the
-README's table are made from them or compared with them.
+Everything else follows from the tables: /openapi.json and the page's form are made from them, and the README's table is
+compared with them.
 """
 
 import re
@@ -12,24 +12,24 @@ from typing import Any
 
 from werkzeug.datastructures import MultiDict
 
-from .age import OLDEST
+from .age import MAX_AGE
 from .shared.api import ApiError
-from .shared.quoting import quoted, truncate
+from .shared.quoting import quote, truncate
 
-LONGEST_NAME = 200
-"""Characters of a name, as process-data takes them in."""
+MAX_NAME_LENGTH = 200
+"""Characters of a name that process-data accepts."""
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """`read` makes the value of the text; a ValueError means that the text is not `allowed`.
+    """`parse` converts a text to its value, and raises ValueError if it is not as `expected`.
 
-    `schema` describes the texts as JSON Schema, `default` is the value when the parameter isn't given.
+    `schema` describes the texts as JSON Schema; `default` is the value without the parameter.
     """
 
-    allowed: str
-    meaning: str
-    read: Callable[[str], Any]
+    expected: str
+    description: str
+    parse: Callable[[str], Any]
     schema: Mapping[str, Any] = field(default_factory=dict)
     default: Any = None
     repeatable: bool = False
@@ -38,29 +38,29 @@ class Parameter:
 Table = Mapping[str, Parameter]
 
 
-def read_parameters(table: Table, query: MultiDict[str, str]) -> dict[str, Any]:
-    """The value of every parameter in the table; ApiError names the parameter, its value and what is allowed."""
+def parse_parameters(table: Table, query: MultiDict[str, str]) -> dict[str, Any]:
+    """The values of all parameters in the table. Raises ApiError, which names what is invalid and what is expected."""
     values = {name: parameter.default for name, parameter in table.items()}
     for name, texts in query.lists():
         if (parameter := table.get(name)) is None:
-            known = f"{', '.join(table)} are" if table else "there are none here"
-            raise refusal(name, f"the parameter {quoted(name)} is not known: {known}")
-        read = tuple(_read(name, parameter, text) for text in texts)
-        if not parameter.repeatable and len(read) > 1:
-            raise refusal(name, f"{name} is given {len(read)} times: once is allowed")
-        values[name] = read if parameter.repeatable else read[0]
+            expected = f"one of {', '.join(table)}" if table else "none"
+            raise invalid_parameter(name, f"unknown parameter {quote(name)}; expected {expected}")
+        parsed = tuple(_parse(name, parameter, text) for text in texts)
+        if not parameter.repeatable and len(parsed) > 1:
+            raise invalid_parameter(name, f"repeated parameter {name}: expected once")
+        values[name] = parsed if parameter.repeatable else parsed[0]
     return values
 
 
-def refusal(name: str, message: str) -> ApiError:
+def invalid_parameter(name: str, message: str) -> ApiError:
     return ApiError(400, "bad_parameter", message, parameter=truncate(name))
 
 
-def _read(name: str, parameter: Parameter, text: str) -> Any:
+def _parse(name: str, parameter: Parameter, text: str) -> Any:
     try:
-        return parameter.read(text)
+        return parameter.parse(text)
     except ValueError:
-        raise refusal(name, f"{name}={quoted(text)} is not allowed: {parameter.allowed}") from None
+        raise invalid_parameter(name, f"invalid {name}={quote(text)}: expected {parameter.expected}") from None
 
 
 def boolean(text: str) -> bool:
@@ -70,7 +70,7 @@ def boolean(text: str) -> bool:
 
 
 def years(text: str) -> float:
-    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,20})?", text) or float(text) > OLDEST:
+    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,20})?", text) or float(text) > MAX_AGE:
         raise ValueError
     return float(text)
 
@@ -83,24 +83,26 @@ def user_id(text: str) -> str:
 
 def name(text: str) -> str:
     stripped = text.strip()
-    if not 1 <= len(stripped) <= LONGEST_NAME or any(unicodedata.category(one) in ("Cc", "Cs") for one in stripped):
+    if not 1 <= len(stripped) <= MAX_NAME_LENGTH or any(
+        unicodedata.category(character) in ("Cc", "Cs") for character in stripped
+    ):
         raise ValueError
     return stripped
 
 
-def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,9}", text) or not lowest <= int(text) <= highest:
+def whole_number(minimum: int, maximum: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", text) or not minimum <= int(text) <= maximum:
             raise ValueError
         return int(text)
 
-    return read
+    return parse
 
 
 def one_of(choices: Mapping[str, Any]) -> Callable[[str], Any]:
-    def read(text: str) -> Any:
+    def parse(text: str) -> Any:
         if text not in choices:
             raise ValueError
         return choices[text]
 
-    return read
+    return parse

@@ -1,4 +1,4 @@
-"""Photos: straight from the source bucket."""
+"""Photos, read from the source bucket."""
 
 import re
 from collections.abc import Iterator
@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from .shared.api import ApiError
+from .shared.storage.connection import Connection
 from .shared.storage.errors import ObjectMissing
-from .shared.storage.records import Connection
 
 if TYPE_CHECKING:
     from .shared.storage.objects import Objects, Stream
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 TYPES = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg"}
 
 
-def find(records: Connection, user_id: str, bucket: str) -> str:
-    """The key of the user's photo in the bucket; ApiError 404 when there is none."""
-    rows = records.run_prepared("select img_path from users where user_id = :user_id", user_id=user_id)
+def find_photo(connection: Connection, user_id: str, bucket: str) -> str:
+    """The key of the user's photo in the bucket. Raises ApiError 404 if there is none."""
+    rows = connection.run_prepared("select img_path from users where user_id = :user_id", user_id=user_id)
     pattern = rf"{re.escape(bucket)}/({user_id}\.({'|'.join(TYPES)}))"
-    if not rows or not (found := re.fullmatch(pattern, rows[0][0] or "")):
+    if not rows or not (match := re.fullmatch(pattern, rows[0][0] or "")):
         raise _no_photo(user_id)
-    return found[1]
+    return match[1]
 
 
 @contextmanager
-def opened(objects: "Objects", bucket: str, key: str) -> Iterator["Stream"]:
-    """The photo; ApiError 404 when it went away since the roll was brought up to date."""
+def open_photo(objects: "Objects", bucket: str, key: str) -> Iterator["Stream"]:
+    """Read a photo. Raises ApiError 404 if it was removed since the last run."""
     try:
         with objects.stream(bucket, key) as stream:
             yield stream
@@ -39,4 +39,4 @@ def media_type(key: str) -> str:
 
 
 def _no_photo(user_id: str) -> ApiError:
-    return ApiError(404, "no_photo", f"there is no photo of {user_id}")
+    return ApiError(404, "no_photo", f"user {user_id} has no photo")

@@ -1,4 +1,4 @@
-"""A request for people: who, in which order, how many, from where on, and in which format."""
+"""The query for users: filters, order, page and format."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -6,14 +6,15 @@ from typing import cast
 from werkzeug.datastructures import MultiDict
 
 from .filters import FILTERS, Filters, make_filters
-from .formats import FORMATS, Format, format_parameter, negotiated
-from .paging import AFTER, LARGEST_PAGE, ORDERS, Order, Place, limit
-from .parameters import Parameter, boolean, one_of, read_parameters
+from .formats import FORMATS, Format
+from .negotiation import format_parameter, negotiate
+from .paging import AFTER, MAX_LIMIT, ORDERS, Order, Position, limit
+from .parameters import Parameter, boolean, one_of, parse_parameters
 
 PARAMETERS = FILTERS | {
     "sort": Parameter(
         ", ".join(ORDERS),
-        "the order, `-` for descending; people alike come by user_id; names in any case, by their letters' code points",
+        "order, `-` for descending; ties broken by user_id; names case-insensitive, by code point",
         one_of(ORDERS),
         {"type": "string", "enum": list(ORDERS), "default": "user_id"},
         default=ORDERS["user_id"],
@@ -22,7 +23,7 @@ PARAMETERS = FILTERS | {
     "after": AFTER,
     "count": Parameter(
         "true, false, 1 or 0",
-        "how many there are in all, as `count` in JSON and as the header `X-Total-Count`",
+        "include the total number: `count` in JSON, and the header `X-Total-Count` in all formats",
         boolean,
         FILTERS["is_image_exists"].schema,
         default=False,
@@ -33,29 +34,26 @@ PARAMETERS = FILTERS | {
 
 @dataclass(frozen=True)
 class Query:
-    """What is asked for.
-
-    `limit` None streams everyone; users that are named fit a page. `after` is where the previous page ended.
-    """
+    """A parsed query. Without `limit` all results are streamed; `after` is the end of the previous page."""
 
     filters: Filters
     order: Order
     limit: int | None
-    after: Place | None
+    after: Position | None
     count: bool
     format: Format
 
 
-def read_query(query: MultiDict[str, str], accept: str | None) -> Query:
-    """Check the request's query; ApiError says what is wrong with it and what is allowed."""
-    values = read_parameters(PARAMETERS, query)
+def parse_query(query: MultiDict[str, str], accept: str | None) -> Query:
+    """Parse the query. Raises ApiError, which names what is invalid and what is expected."""
+    values = parse_parameters(PARAMETERS, query)
     filters, order = make_filters(values), cast("Order", values["sort"])
-    users = len(filters.user_id)
+    users = len(filters.user_id)  # they fit a page
     return Query(
         filters=filters,
         order=order,
-        limit=values["limit"] or (users if 0 < users <= LARGEST_PAGE else None),
+        limit=values["limit"] or (users if 0 < users <= MAX_LIMIT else None),
         after=None if values["after"] is None else order.parse_cursor(values["after"]),
         count=values["count"],
-        format=values["format"] or negotiated(accept),
+        format=values["format"] or negotiate(accept, FORMATS),
     )

@@ -1,69 +1,129 @@
-"""Responses: the headers that all have, bodies that are whole, and bodies that are streamed."""
+"""Responses: headers, bodies of lines with their trailer, and streams."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain
 from urllib.parse import urlencode
 
 from flask import Response
 from werkzeug.datastructures import MultiDict
 
+from .formats import COLUMNS, CSV, JSON, NDJSON, Format
 from .shared.api import Event
 from .shared.log import log
 
-LONGEST_LINK = 2000
-"""Characters: proxies take 4 to 64 KB of headers in all, and answer 502 to more."""
+MAX_LINK_LENGTH = 2000
+"""Characters: proxies accept 4 to 64 KB of headers in all, and return 502 otherwise."""
 
-_NO_CACHE = {"Cache-Control": "private, no-cache"}  # to be kept, and asked about each time
-
-
-def headers(etag: str | None = None, **others: str | None) -> dict[str, str]:
-    """Headers of an answer; those that are None are left out. Names are given with underscores."""
-    given = {name.replace("_", "-"): value for name, value in others.items() if value is not None}
-    return _NO_CACHE | ({"ETag": f'"{etag}"'} if etag else {}) | given
+_NO_CACHE = {"Cache-Control": "private, no-cache"}  # caches have to revalidate
 
 
-def not_modified(named: Mapping[str, str]) -> Response:
-    response = Response(status=304, headers=named)
+@dataclass(frozen=True)
+class Trailer:
+    """The end of a response, by which a client can tell a complete one from an interrupted one.
+
+    `next` is the URL of the next page, relative to the request's; `count` is the total number of results.
+    """
+
+    next: str | None
+    count: int | None = None
+
+    @property
+    def json(self) -> str:
+        """The last members of a JSON object."""
+        return json.dumps({"next": self.next} | ({} if self.count is None else {"count": self.count}))[1:-1]
+
+
+def make_headers(etag: str | None = None, **headers: str | None) -> dict[str, str]:
+    """Headers of a response, without those that are None. Their names have underscores instead of hyphens."""
+    named = {name.replace("_", "-"): value for name, value in headers.items() if value is not None}
+    return _NO_CACHE | ({"ETag": f'"{etag}"'} if etag else {}) | named
+
+
+def format_headers(form: Format, etag: str | None = None, count: int | None = None) -> dict[str, str]:
+    """Headers of a negotiated response."""
+    total = None if count is None else str(count)
+    return make_headers(etag, Vary="Accept", Content_Disposition=form.disposition, X_Total_Count=total)
+
+
+def not_modified(headers: dict[str, str]) -> Response:
+    response = Response(status=304, headers=headers)
     del response.headers["Content-Type"]
     return response
 
 
-def whole(chunks: Iterable[bytes], content_type: str, named: Mapping[str, str]) -> Response:
-    return Response(b"".join(chunks), headers=named, content_type=content_type)
+def render_page(
+    lines: bytes, cursor: str | None, form: Format, query: MultiDict[str, str],
+    *, etag: str | None = None, count: int | None = None,
+) -> Response:  # fmt: skip
+    """A page of results: whole lines, and the cursor of the next page if there is one."""
+    url = next_url(query, cursor)
+    body = b"".join(_document(form, [lines] if lines else [], lambda: Trailer(url, count)))
+    headers = format_headers(form, etag, count) | make_headers(Link=_link(url))
+    return Response(body, headers=headers, content_type=form.content_type)
 
 
-def started(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The same chunks, the first one fetched: what goes wrong until then can still be told with a status."""
-    first = next(chunks, b"")
-    return chain([first] if first else [], chunks)
+def render_stream(
+    event: Event, form: Format, chunks: Iterator[bytes], trailer: Callable[[], Trailer], headers: dict[str, str],
+    close: Callable[[], object],
+) -> Response:  # fmt: skip
+    """A stream of chunks of whole lines; see `stream`."""
+    return stream(event, _document(form, chunks, trailer), form.content_type, headers, close)
 
 
-def streamed(
-    event: Event, chunks: Iterator[bytes], content_type: str, named: Mapping[str, str], close: Callable[[], object]
+def stream(
+    event: Event, chunks: Iterator[bytes], content_type: str, headers: dict[str, str], close: Callable[[], object]
 ) -> Response:
-    """What goes wrong among the chunks cuts the response off, before its trailer. `close` is called in any case."""
-    response = Response(_told(event, chunks), headers=named, content_type=content_type)
+    """A streamed response. An error among the chunks interrupts it, before its trailer. `close` is always called."""
+    response = Response(_log_interruption(event, chunks), headers=headers, content_type=content_type)
     response.call_on_close(close)
     return response
 
 
+def prefetch_first(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The same chunks, the first one fetched now: an error up to there still gets an error response."""
+    first = next(chunks, b"")
+    return chain([first] if first else [], chunks)
+
+
 def next_url(query: MultiDict[str, str], cursor: str | None) -> str | None:
-    """The same question from the cursor on, as a URL relative to the request's own."""
+    """The URL of the same query after the cursor, relative to the request's URL."""
     if cursor is None:
         return None
-    kept = [(name, text) for name, text in query.items(multi=True) if name != "after"]
-    return "?" + urlencode([*kept, ("after", cursor)])
+    parameters = [(name, text) for name, text in query.items(multi=True) if name != "after"]
+    return "?" + urlencode([*parameters, ("after", cursor)])
 
 
-def link(url: str | None) -> str | None:
-    """The header Link's value, RFC 8288; none for a URL that is too long for a header."""
-    return f'<{url}>; rel="next"' if url and len(url) <= LONGEST_LINK else None
+def _link(url: str | None) -> str | None:
+    """The value of the header Link, RFC 8288; None if the URL is too long for a header."""
+    return f'<{url}>; rel="next"' if url and len(url) <= MAX_LINK_LENGTH else None
 
 
-def _told(event: Event, chunks: Iterator[bytes]) -> Iterator[bytes]:
+def _document(form: Format, chunks: Iterable[bytes], trailer: Callable[[], Trailer]) -> Iterator[bytes]:
+    """The whole body around chunks of whole lines. `trailer` is called after the last chunk."""
+    if form is CSV:
+        yield b"\xef\xbb\xbf" + ",".join(COLUMNS).encode() + b"\n"  # the BOM tells spreadsheets that it is UTF-8
+    if form is JSON:
+        yield b'{"result": ['
+        separator = b""
+        for chunk in chunks:
+            yield separator + chunk[:-1].replace(b"\n", b",\n")
+            separator = b",\n"
+        yield f"], {trailer().json}}}\n".encode()
+        return
+    yield from chunks
+    if form is NDJSON:
+        yield f"{{{trailer().json}}}\n".encode()
+    else:
+        url = trailer().next
+        yield f"#next {url}\n".encode() if url else b"#end\n"
+
+
+def _log_interruption(event: Event, chunks: Iterator[bytes]) -> Iterator[bytes]:
     try:
         yield from chunks
     except Exception as error:
         call_id = event.headers.get("X-Call-Id")
-        log("error", "failure", code="cut_off", message=f"the answer was cut off: {error}", call_id=call_id)
+        log("error", "failure", code="cut_off", message=f"the response was interrupted: {error}", call_id=call_id)
         raise

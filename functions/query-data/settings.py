@@ -1,13 +1,13 @@
-"""The settings of query-data: who has access, both backends', and its own limits."""
+"""The settings of query-data: access, backends, limits."""
 
 from dataclasses import dataclass
 
 from .shared.access import AccessSettings
-from .shared.storage.settings import ObjectsSettings, RecordsSettings, setting
+from .shared.storage.settings import PostgresSettings, S3Settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(AccessSettings, ObjectsSettings, RecordsSettings):
+class Settings(AccessSettings, S3Settings, PostgresSettings):
     stream_deadline: int = setting(
-        "seconds after which a stream of people ends, with a link to the rest", default=35, low=1, high=86400
+        "seconds after which a stream of users ends, with a link to the rest", default=35, minimum=1, maximum=86400
     )

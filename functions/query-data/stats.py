@@ -1,25 +1,26 @@
-"""The roll in figures."""
+"""Statistics of users, rejected files and the last run."""
 
 import json
 from datetime import date, timedelta
 from typing import Any
 
-from .age import OLDEST, latest_birthdate
+from .age import MAX_AGE, latest_birthdate
 from .cache import Cache
+from .etags import States
 from .filters import Filters, conditions, where
-from .listings import REJECTED, RUNS, PageRequest, page, total
-from .shared.storage.records import Connection
-from .versions import States
+from .listings import REJECTED, RUNS, PageRequest, read_listing
+from .listings import count as count_listing
+from .shared.storage.connection import Connection
 
-_DECADES = range(10, OLDEST + 1, 10)
+_DECADES = range(10, MAX_AGE + 1, 10)
 
 
 def stats(connection: Connection, cache: Cache[Any], states: States, filters: Filters, today: date) -> dict[str, Any]:
-    """Counts of the people that the filters let through, with and without a photo and by age; rejected; last run."""
+    """Matching users, with and without a photo and by age; the number of rejected files; the last run."""
     counted: dict[str, Any] = cache.get(
         ("stats", states["users"], filters, today), lambda: _count(connection, filters, today)
     )
-    rejected = cache.get(("rejected", states["rejected"]), lambda: total(connection, REJECTED))
+    rejected = cache.get(("rejected", states["rejected"]), lambda: count_listing(connection, REJECTED))
     return counted | {"rejected": rejected, "last_run": last_run(connection)}
 
 
@@ -34,26 +35,26 @@ def _count(connection: Connection, filters: Filters, today: date) -> dict[str, A
     }
 
 
-def last_run(records: Connection) -> dict[str, Any] | None:
-    """The run that began last, as /runs shows it; None before the first one."""
-    lines = page(records, PageRequest(RUNS, limit=1)).lines
+def last_run(connection: Connection) -> dict[str, Any] | None:
+    """The run that started last, as in /runs; None before the first one."""
+    lines = read_listing(connection, PageRequest(RUNS, limit=1)).lines
     run: dict[str, Any] | None = json.loads(lines) if lines else None
     return run
 
 
 def _by_decade(filters: Filters, today: date) -> str:
-    """Each bucket has those who are under so many of the decades' ages."""
-    under = sorted(latest_birthdate(today, at_least=years) + timedelta(days=1) for years in _DECADES)
-    dates = ", ".join(f"date '{day}'" for day in under)
+    """SQL that counts users by the number of decades' ages that they have not reached."""
+    not_reached = sorted(latest_birthdate(today, at_least=years) + timedelta(days=1) for years in _DECADES)
+    dates = ", ".join(f"date '{day}'" for day in not_reached)
     return f"""
 select width_bucket(birthdate, array[{dates}]), count(*), count(img_path)
 from users {where(conditions(filters, today))}
-group by 1"""  # noqa: S608 - what is written into it was checked or quoted
+group by 1"""  # noqa: S608 - values are dates or literals
 
 
-def _ages(people: dict[int, int]) -> list[dict[str, int]]:
-    """A bar for each decade from 0 to the oldest person's."""
+def _ages(users: dict[int, int]) -> list[dict[str, int]]:
+    """The decades from 0 to the oldest user's, empty ones included."""
     return [
-        {"from": 10 * decade, "under": 10 * decade + 10, "people": people.get(decade, 0)}
-        for decade in range(max(people, default=-1) + 1)
+        {"from": 10 * decade, "under": 10 * decade + 10, "people": users.get(decade, 0)}
+        for decade in range(max(users, default=-1) + 1)
     ]

@@ -1,4 +1,4 @@
-"""`python3 infra/local up`: the command line, inside its own environment."""
+"""`python3 infra/local`: run the command line in its own virtual environment."""
 
 import os
 import sys
@@ -10,5 +10,5 @@ if __package__:
     sys.exit(main(sys.argv[1:]))
 else:
     here = Path(__file__).resolve().parent
-    words = [here / "environment.py", here / "requirements.txt", "--", "-P", "-m", "infra.local", *sys.argv[1:]]
-    os.execv(sys.executable, [sys.executable, *map(str, words)])  # noqa: S606 - no shell is wanted
+    arguments = [here / "environment.py", here / "requirements.txt", "--", "-P", "-m", "infra.local", *sys.argv[1:]]
+    os.execv(sys.executable, [sys.executable, *map(str, arguments)])  # noqa: S606 - no shell is needed

@@ -1,10 +1,10 @@
-"""A virtual environment made once from locked requirements, and a Python program run in it.
+"""Create a virtual environment from locked requirements, and run a Python program in it.
 
     python3 infra/local/environment.py REQUIREMENTS.txt... -- ARGUMENTS...
 
-runs `python ARGUMENTS...` with the packages installed and the project on its path. The files are locks:
-every package is there, with the hashes of what may be installed; tests/lock.py writes them. The environment
-is keyed by their content and by this Python, so it is made again only when one of them changes.
+runs `python ARGUMENTS...` with the packages installed and the project on its path. The requirements are lock
+files: they list all packages, with hashes; tests/lock.py writes them. The environment's name is a hash of them and
+of this Python, so it is created only once, until one of them changes.
 Standard library only: this runs before anything is installed.
 """
 
@@ -22,49 +22,49 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENTS = ROOT / ".local/environments"
 
-_COMPLETE = "complete"
+_COMPLETE_MARKER = "complete"
 _DOWNLOADING = re.compile(r"\s*Downloading (\S+?)-(\d[^-]*)-\S+ \(([^)]*)\)")
 _NO_WHEEL = re.compile(r"No matching distribution found for (\S+)")
-_MANY = 15
-"""Lines of pip's output that are shown when it fails."""
+_TAIL = 15
+"""Lines of pip's output that are printed when it fails."""
 
 
 def run(requirements: list[Path], arguments: list[str]) -> None:
-    """Replace this process by the environment's Python. SystemExit says why when that can't be."""
+    """Replace this process by the environment's Python. Raise SystemExit with a message if that fails."""
     _check_platform()
     python = prepare(requirements)
     variables = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-    os.execve(python, [str(python), *arguments], variables)  # noqa: S606 - no shell is wanted
+    os.execve(python, [str(python), *arguments], variables)  # noqa: S606 - no shell is needed
 
 
 def _check_platform() -> None:
-    if sys.version_info < (3, 11):  # noqa: UP036 - an older one gets here too
-        sys.exit(f"Rollcall needs Python 3.11 or newer; this is {platform.python_version()} ({sys.executable})")
+    if sys.version_info < (3, 11):  # noqa: UP036 - older versions get this far
+        sys.exit(f"Rollcall requires Python 3.11 or newer; this is {platform.python_version()} ({sys.executable})")
     if sys.platform != "linux" and sys.platform != "darwin":
         sys.exit(_unsupported(f"the local stack runs on Linux and macOS; this is {platform.system()}"))
 
 
-def _unsupported(what: str) -> str:
+def _unsupported(problem: str) -> str:
     return (
-        f"{what}.\nRollcall's functions run anywhere with servers of your own: the settings s3_endpoint, "
-        "postgres_host and their kin point at them; infra/README.md lists every one."
+        f"{problem}.\nRollcall's functions also run with your own servers: set s3_endpoint, postgres_host and the "
+        "other settings that infra/README.md lists."
     )
 
 
 def prepare(requirements: list[Path]) -> Path:
-    """The environment's Python, made first if need be. Safe against others at once and a kill half way."""
+    """Return the environment's Python, creating the environment if necessary. Safe against concurrency and kills."""
     if python := find(requirements):
         return python
     with _locked():
         if not find(requirements):
-            _make(ENVIRONMENTS / _key(requirements), requirements)
+            _create(ENVIRONMENTS / _key(requirements), requirements)
     return ENVIRONMENTS / _key(requirements) / "bin/python"
 
 
 def find(requirements: list[Path]) -> Path | None:
-    """The environment's Python, if it is there."""
+    """Return the environment's Python, if the environment exists."""
     directory = ENVIRONMENTS / _key(requirements)
-    return directory / "bin/python" if (directory / _COMPLETE).exists() else None
+    return directory / "bin/python" if (directory / _COMPLETE_MARKER).exists() else None
 
 
 def _key(requirements: Iterable[Path]) -> str:
@@ -79,38 +79,38 @@ def _key(requirements: Iterable[Path]) -> str:
 
 @contextmanager
 def _locked() -> Iterator[None]:
-    import fcntl  # not on every platform: _check_platform goes first
+    import fcntl  # not available on all platforms: _check_platform runs first
 
     try:
         ENVIRONMENTS.mkdir(parents=True, exist_ok=True)
         file = (ENVIRONMENTS / "lock").open("w")
     except OSError as error:
-        sys.exit(f"{ENVIRONMENTS} can't be written ({error.strerror}): Rollcall keeps its packages there")
+        sys.exit(f"{ENVIRONMENTS} can't be written ({error.strerror}): Rollcall installs its packages there")
     with file as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _say("Waiting for another run that is setting up Rollcall's packages …")
+            _say("Waiting for another process that is installing Rollcall's packages …")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _make(directory: Path, requirements: list[Path]) -> None:
-    _say("Setting up Rollcall's packages, once: 100 MB to download, and as much again for the tests …")
+def _create(directory: Path, requirements: list[Path]) -> None:
+    _say("Installing Rollcall's packages, once: a download of 100 MB, and as much again for the tests …")
     shutil.rmtree(directory, ignore_errors=True)
-    made = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "venv", directory], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    if made.returncode:
-        sys.exit(f"`python -m venv` failed (on Debian and Ubuntu it needs the package python3-venv):\n{made.stdout}")
+    if result.returncode:
+        sys.exit(f"`python -m venv` failed (Debian and Ubuntu require the package python3-venv):\n{result.stdout}")
     _install(directory / "bin/python", requirements)
-    (directory / _COMPLETE).touch()
+    (directory / _COMPLETE_MARKER).touch()
 
 
 def _install(python: Path, requirements: list[Path]) -> None:
     options = ["--disable-pip-version-check", "--no-input", "--progress-bar=off"]
     options += ["--only-binary=:all:", "--require-hashes"]
-    files = [word for path in requirements for word in ("-r", str(path))]
+    files = [argument for path in requirements for argument in ("-r", str(path))]
     output: list[str] = []
     with subprocess.Popen(
         [python, "-m", "pip", "install", *options, *files],
@@ -126,26 +126,26 @@ def _install(python: Path, requirements: list[Path]) -> None:
             elif line.startswith("Installing collected packages"):
                 _say("  installing …")
     if pip.returncode:
-        _explain("".join(output))
+        _exit_with_explanation("".join(output))
 
 
-def _explain(output: str) -> None:
+def _exit_with_explanation(output: str) -> None:
     if missing := _NO_WHEEL.search(output):
-        here = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
-        sys.stderr.write("".join(output.splitlines(keepends=True)[-_MANY:]))
-        sys.exit(_unsupported(f"pip finds no package {missing[1]} for this machine ({here})"))
-    sys.exit("pip could not install the packages:\n" + "\n".join(output.splitlines()[-_MANY:]))
+        machine = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+        sys.stderr.write("".join(output.splitlines(keepends=True)[-_TAIL:]))
+        sys.exit(_unsupported(f"pip finds no package {missing[1]} for this machine ({machine})"))
+    sys.exit("pip could not install the packages:\n" + "\n".join(output.splitlines()[-_TAIL:]))
 
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def main(words: list[str]) -> None:
-    if "--" not in words or words.index("--") == 0:
+def main(arguments: list[str]) -> None:
+    if "--" not in arguments or arguments.index("--") == 0:
         sys.exit("usage: environment.py REQUIREMENTS.txt... -- ARGUMENTS...")
-    end = words.index("--")
-    run([Path(word) for word in words[:end]], words[end + 1 :])
+    separator = arguments.index("--")
+    run([Path(path) for path in arguments[:separator]], arguments[separator + 1 :])
 
 
 if __name__ == "__main__":

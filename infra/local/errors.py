@@ -1,2 +1,2 @@
 class LocalError(Exception):
-    """What a person can mend: its message names what is wrong and what is allowed."""
+    """An error that the user can correct. The message quotes the invalid value and says what is expected."""

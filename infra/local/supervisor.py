@@ -12,17 +12,18 @@ from types import FrameType
 
 from waitress.server import create_server
 
-from .credentials import Credentials
-from .functions import Function
-from .gateway import Gateway
-from .ports import LOOPBACK, reserve
-from .postgres import DATABASE, PASSWORDS, SUPERUSER, Postgres
-from .processes import Identity, Part, Process, end_all
-from .proxy import MAX_CALLS
-from .schedule import Scheduler, read_schedules
-from .seaweedfs import REGION, RESULT_BUCKET, SOURCE_BUCKET, SeaweedFS
-from .stack import read_stack
-from .state import State
+from .config.accounts import PASSWORDS, SUPERUSER
+from .config.credentials import Credentials
+from .config.stack import read_stack
+from .gateway.gateway import Gateway
+from .gateway.proxy import MAX_CALLS
+from .gateway.schedule import Scheduler, read_schedules
+from .runtime.functions import Function
+from .runtime.ports import LOOPBACK, reserve
+from .runtime.processes import Component, Identity, Process, stop_all
+from .runtime.state import State
+from .servers.postgres import DATABASE, Postgres
+from .servers.seaweedfs import REGION, RESULT_BUCKET, SOURCE_BUCKET, SeaweedFS
 
 Say = Callable[[str], None]
 
@@ -37,14 +38,14 @@ _SETTINGS = {
     "postgres_sslmode": "disable",
     "postgres_ca_file": "",
 }
-"""Of every stack; the ports are each one's own."""
+"""Common to all stacks; only ports differ."""
 
-_LEFTOVERS = 25
-"""Seconds that the guards of a killed stack are given; PostgreSQL's are the longest."""
+_LEFTOVERS_TIMEOUT = 25
+"""Seconds that the processes of a killed stack have to exit; PostgreSQL takes longest."""
 
 
 class Supervisor:
-    """One stack, from `run` until a signal. It says what a person would want to know."""
+    """Runs one stack until a signal, and reports its progress by `say`."""
 
     def __init__(self, root: Path, state: State, port: int, say: Say) -> None:
         self._root, self._state, self._port, self._say = root, state, port, say
@@ -54,46 +55,46 @@ class Supervisor:
         self._settings = _SETTINGS | {"auth": _auth(os.environ)}
         self._url = ""
         self._ready = False
-        self._recording = Lock()
+        self._state_file_lock = Lock()
 
     def run(self, welcome: Callable[[str, Mapping[str, str]], None]) -> bool:
-        """Bring everything up, call `welcome` with the URL and the operator's settings, stay until a signal.
+        """Start everything, call `welcome` with the URL and the operator's settings, and wait for a signal.
 
-        Returns whether it was ready before the signal came. LocalError when something can't be brought up.
-        What was started is stopped in any case.
+        Return whether the stack became ready before the signal. Raise LocalError if a component does not start.
+        Everything that was started is stopped in any case.
         """
-        self._check()
+        self._validate()
         self._state.create()
         with ExitStack() as started:
-            _on_termination()
+            _raise_on_signals()
             try:
-                self._bring_up(started)
-                welcome(self._url, self._operator())
-                self._start_schedule(started)  # not before: it would do what a newcomer is being shown
+                self._start_all(started)
+                welcome(self._url, self._operator_settings())
+                self._start_schedule(started)  # after the first-run demo, which it would interfere with
                 self._ready = True
-                self._record()
-                self._state.wait_until_gone()
+                self._write_state_file()
+                self._state.wait_until_removed()
                 self._say(f"{self._state.directory} was removed: stopping …")
             except _Terminated:
                 self._say("Stopping …")
         return self._ready
 
-    def _check(self) -> None:
-        """Find mistakes in stack.yml before anything is started."""
-        unknown = dict.fromkeys(("S3_ENDPOINT", "POSTGRES_PORT"), "known later")
-        stack = read_stack(self._root, self._variables() | unknown)
+    def _validate(self) -> None:
+        """Raise LocalError for errors in stack.yml, before anything is started."""
+        placeholders = dict.fromkeys(("S3_ENDPOINT", "POSTGRES_PORT"), "not known yet")
+        stack = read_stack(self._root, self._variables() | placeholders)
         read_schedules(stack.functions)
         for spec in stack.functions:
             _ = spec.exec_timeout, spec.replicas
 
-    def _bring_up(self, started: ExitStack) -> None:
+    def _start_all(self, started: ExitStack) -> None:
         started.enter_context(self._state.locked())
         leftovers = self._state.leftovers()
         reserved = started.enter_context(reserve(self._port))
         self._url = self._settings["gateway_url"] = f"http://{LOOPBACK}:{reserved.getsockname()[1]}"
-        self._record()
-        started.callback(self._state.clear_record)
-        end_all(leftovers, _LEFTOVERS)
+        self._write_state_file()
+        started.callback(self._state.remove_state_file)
+        stop_all(leftovers, _LEFTOVERS_TIMEOUT)
         self._start_servers(started)
         self._start_functions(started)
         self._serve(started, reserved)
@@ -121,25 +122,26 @@ class Supervisor:
             for replica in function.replicas:
                 replica.process.wait_ready()
 
-    def _start(self, started: ExitStack, name: str, part: Part, *, log: str | None = None) -> Process:
-        part.prepare()
-        process = Process(name, part, self._state.logs / f"{log or name}.log", self._say, self._record)
+    def _start(self, started: ExitStack, name: str, component: Component, *, log: str | None = None) -> Process:
+        component.prepare()
+        path = self._state.logs / f"{log or name}.log"
+        process = Process(name, component, path, self._say, self._write_state_file)
         self._processes[name] = process
         started.callback(process.stop)
         process.start()
         return process
 
     def _serve(self, started: ExitStack, reserved: socket.socket) -> None:
-        logging.getLogger("waitress").setLevel(logging.CRITICAL)  # the proxy says itself what it cuts
-        token = self._operator().get("api_token_file")
+        logging.getLogger("waitress").setLevel(logging.CRITICAL)  # the proxy reports interrupted responses itself
+        token = self._operator_settings().get("api_token_file")
         server = create_server(
             Gateway(self._functions, self._state.logs, self._say, Path(token) if token else None).application(),
             sockets=[reserved],
             threads=MAX_CALLS,
             connection_limit=2000,
             asyncore_use_poll=True,
-            max_request_body_size=1 << 40,  # the functions judge for themselves
-            outbuf_high_watermark=1 << 20,  # a function soon waits for its client, as behind the real gateway
+            max_request_body_size=1 << 40,  # the functions have their own limit
+            outbuf_high_watermark=1 << 20,  # backpressure: a slow client slows its function, as with the real gateway
             clear_untrusted_proxy_headers=False,
             ident=None,
         )
@@ -153,27 +155,27 @@ class Supervisor:
         scheduler.start()
 
     def _variables(self) -> dict[str, str]:
-        """What stack.yml may refer to: the environment, and this stack's own settings before it."""
+        """Return the variables for stack.yml: the environment, overridden by this stack's settings."""
         return dict(os.environ) | {name.upper(): value for name, value in self._settings.items()}
 
-    def _record(self) -> None:
-        """Write down what runs, for the other commands and for the `up` after a crash."""
-        with self._recording:
-            me = Identity.of(os.getpid())
-            self._state.write_record(
+    def _write_state_file(self) -> None:
+        """Write the state file, for other commands and for the next `up` after a crash."""
+        with self._state_file_lock:
+            supervisor = Identity.of(os.getpid())
+            self._state.write_state_file(
                 {
-                    "pid": me.pid,
-                    "started": me.started,
+                    "pid": supervisor.pid,
+                    "started": supervisor.started,
                     "url": self._url,
                     "ready": self._ready,
                     "parts": {name: process.status() for name, process in self._processes.items()},
-                    "settings": self._operator(),
+                    "settings": self._operator_settings(),
                     "functions": {name: function.environment for name, function in self._functions.items()},
                 }
             )
 
-    def _operator(self) -> dict[str, str]:
-        """The settings of whoever looks after the stack, who may do anything; secrets as paths."""
+    def _operator_settings(self) -> dict[str, str]:
+        """Return the settings of the operator, who has full access, with secrets as paths."""
         secrets = {
             "s3_access_key_file": "operator-s3-access-key",
             "s3_secret_key_file": "operator-s3-secret-key",
@@ -187,22 +189,22 @@ class Supervisor:
 
 
 def _auth(variables: Mapping[str, str]) -> str:
-    """How requests are authenticated: not at all unless something says so, as everything listens on loopback."""
+    """Return the setting `auth`: none by default, as everything listens on loopback only."""
     return variables.get("AUTH") or ("token" if variables.get("API_TOKEN_FILE") else "none")
 
 
 class _Terminated(BaseException):
-    """A signal asks to stop."""
+    """A termination signal was received."""
 
 
-def _on_termination() -> None:
-    """Raise _Terminated in the main thread at the first signal; later ones don't disturb the stopping."""
-    ended = Event()
+def _raise_on_signals() -> None:
+    """Raise _Terminated in the main thread at the first termination signal; later signals are ignored."""
+    received = Event()
 
     def terminate(_: int, __: FrameType | None) -> None:
-        if not ended.is_set():
-            ended.set()
+        if not received.is_set():
+            received.set()
             raise _Terminated
 
-    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(one, terminate)
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, terminate)

@@ -1,4 +1,4 @@
-"""Where the roll is kept: objects (any S3) and records (PostgreSQL), with their settings and errors.
+"""The backends: S3 (objects) and PostgreSQL (connection, pool), with their settings and errors.
 
-Import from the modules: a function that never touches S3 then never pays for loading its client.
+Import the modules, not the package: a function that does not use S3 then does not load its client.
 """

@@ -1,12 +1,12 @@
-"""What can go wrong with the stores.
+"""Errors of the backends.
 
     StorageError
     ├── SettingError     a setting is missing, malformed or out of range
-    ├── Unavailable      the service can't be reached or did not answer in time; trying later may help
-    ├── Refused          the service answered and declined: credentials, rights, no such bucket or database
-    ├── ObjectMissing    there is no object of that key
-    ├── ObjectTooLarge   the object has more bytes than the caller takes
-    └── SchemaMissing    a table or a column is not there: migrations are pending
+    ├── Unavailable      the service cannot be reached or did not respond in time; a retry may help
+    ├── AccessDenied     wrong credentials, a missing permission, or no such bucket or database
+    ├── ObjectMissing    the object does not exist
+    ├── ObjectTooLarge   the object exceeds the caller's limit
+    └── SchemaMissing    a table or a column does not exist: migrations are pending
 
 The exceptions of minio, urllib3 and pg8000 never leave this package.
 """
@@ -17,11 +17,11 @@ Service = Literal["s3", "postgresql"]
 
 
 class StorageError(Exception):
-    """A store failed in a way that is not one of the kinds below: most likely a fault of ours."""
+    """Any other failure of a backend: probably a bug."""
 
 
 class SettingError(StorageError):
-    """Names the setting, its value (unless it is a secret) and what is allowed."""
+    """Names the setting, its value (unless it is secret) and what is expected."""
 
 
 class Unavailable(StorageError):
@@ -30,7 +30,7 @@ class Unavailable(StorageError):
         self.service = service
 
 
-class Refused(StorageError):
+class AccessDenied(StorageError):
     def __init__(self, service: Service, message: str) -> None:
         super().__init__(message)
         self.service = service
@@ -38,7 +38,7 @@ class Refused(StorageError):
 
 class ObjectMissing(StorageError):
     def __init__(self, key: str) -> None:
-        super().__init__(f"there is no object {key}")
+        super().__init__(f"object {key} does not exist")
         self.key = key
 
 

@@ -1,88 +1,112 @@
 """Settings: frozen, typed, read once from a mapping of names to texts such as os.environ.
 
-A settings class is a frozen dataclass whose fields are made by `setting`; a field's name is the
-variable's name. Any setting `x` may be given as `x_file` instead: the path of a file whose stripped
-content is the value, which is how OpenFaaS hands over secrets.
+A settings class is a frozen dataclass whose fields are defined by `setting`; a field's name is the variable's name.
+Every setting `x` can be set by `x_file` instead, the path of a file whose stripped content is the value: that is how
+OpenFaaS provides secrets.
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import field as dataclass_field
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, NoReturn, TypeVar, get_type_hints
 
 from .errors import SettingError
 
 T = TypeVar("T")
 
 
-class Secret(str):
-    """A text that doesn't show itself: its repr is masked."""
+class Secret:
+    """A text that only `reveal` shows. It is no `str`, so it cannot be printed or serialised by accident."""
 
-    __slots__ = ()
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str = "") -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
 
     def __repr__(self) -> str:
         return "Secret('***')"
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Secret cannot be serialised")
+
 
 def setting(
-    meaning: str,
+    description: str,
     *,
     default: Any = MISSING,
-    low: int | None = None,
-    high: int | None = None,
+    minimum: int | None = None,
+    maximum: int | None = None,
     choices: tuple[str, ...] | None = None,
 ) -> Any:
     """A field of a settings class: required unless it has a default.
 
-    `low` and `high` bound an integer, both ends included; `choices` lists a text's allowed values.
+    `minimum` and `maximum` bound an integer, inclusive; `choices` lists the valid values of a text.
     """
-    metadata = {"meaning": meaning, "low": low, "high": high, "choices": choices}
-    return field(default=default, metadata=metadata)
+    metadata = {"description": description, "minimum": minimum, "maximum": maximum, "choices": choices}
+    return dataclass_field(default=default, metadata=metadata)
 
 
 def load(settings: type[T], environ: Mapping[str, str]) -> T:
-    """Read a settings class from `environ`; SettingError says which variable is wrong and what is allowed."""
+    """Read a settings class from `environ`; SettingError names the invalid variable and what is expected."""
     types = get_type_hints(settings)
     values = {}
-    for one in fields(settings):  # type: ignore[arg-type]
-        text = _text(one.name, environ)
+    for field in fields(settings):  # type: ignore[arg-type]
+        text = _text(field.name, environ)
         if text is not None:
-            values[one.name] = _cast(one, types[one.name], text)
-        elif one.default is MISSING:
-            raise SettingError(f"{one.name} is not set: {one.metadata['meaning']} (or {one.name}_file, its path)")
+            values[field.name] = _cast(field, types[field.name], text)
+        elif field.default is MISSING:
+            description = field.metadata["description"]
+            raise SettingError(f"{field.name} is required: {description} (or {field.name}_file, the path of a file)")
     return settings(**values)
 
 
 def _text(name: str, environ: Mapping[str, str]) -> str | None:
-    """The setting's text from the variable or from the file it names; None when neither has one."""
+    """The setting's text, from its variable or its file; None if it is not set."""
     text, path = environ.get(name, "").strip(), environ.get(f"{name}_file", "").strip()
     if text and path:
-        raise SettingError(f"{name} and {name}_file are both set: give one of them")
+        raise SettingError(f"{name} and {name}_file are both set: set one, not both")
     if not path:
         return text or None
     try:
         text = Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingError(f"{name}_file={path!r} can't be read: {error}") from error
+        raise SettingError(f"{name}_file={path!r} cannot be read: {error}") from error
     if not text:
-        raise SettingError(f"{name}_file={path!r} is empty: {name} must not be")
+        raise SettingError(f"{name}_file={path!r} is empty: expected the value of {name}")
     return text
 
 
-def _cast(one: Field[Any], kind: type, text: str) -> object:
-    low, high, choices = one.metadata["low"], one.metadata["high"], one.metadata["choices"]
+def _cast(field: Field[Any], kind: type, text: str) -> object:
+    minimum, maximum, choices = (field.metadata[name] for name in ("minimum", "maximum", "choices"))
     if kind is bool:
         if text.lower() not in ("true", "false"):
-            raise SettingError(f"{one.name}={text!r} is not allowed: true or false")
+            raise invalid_setting(field.name, text, "true or false")
         return text.lower() == "true"
     if kind is int:
-        if not (re.fullmatch("[0-9]{1,9}", text) and low <= int(text) <= high):
-            raise SettingError(f"{one.name}={text!r} is not allowed: a whole number from {low} to {high}")
+        if not (re.fullmatch("[0-9]{1,9}", text) and minimum <= int(text) <= maximum):
+            raise invalid_setting(field.name, text, f"a whole number from {minimum} to {maximum}")
         return int(text)
     if choices is not None and text not in choices:
-        raise SettingError(f"{one.name}={text!r} is not allowed: one of {', '.join(choices)}")
+        raise invalid_setting(field.name, text, f"one of {', '.join(choices)}")
     return kind(text)
+
+
+def invalid_setting(name: str, text: str, expected: str) -> SettingError:
+    return SettingError(f"invalid {name}={text!r}: expected {expected}")
 
 
 _ENDPOINT = re.compile(r"(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
@@ -91,46 +115,44 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 @dataclass(frozen=True, kw_only=True)
 class SettingsGroup:
-    """Some settings that belong together; a function's settings inherit from several groups."""
+    """Settings that belong together; a function's settings inherit from several groups."""
 
     def __post_init__(self) -> None:
-        """Check what `setting` can't: a group overrides this, and calls the next group's."""
+        """Check what `setting` cannot. Groups override this and call the next group's method."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ObjectsSettings(SettingsGroup):
+class S3Settings(SettingsGroup):
     """The S3 service and its two buckets."""
 
     s3_endpoint: str = setting("host:port of any S3 service, without a scheme")
     s3_region: str = setting("region of the buckets", default="us-east-1")
     s3_secure: bool = setting("true for HTTPS, false for HTTP", default=True)
-    s3_ca_file: str = setting("PEM file of the only authorities to trust; the public ones without it", default="")
+    s3_ca_file: str = setting("PEM file of the only authorities to trust; empty for the public ones", default="")
     s3_access_key: Secret = setting("access key")
     s3_secret_key: Secret = setting("secret key")
-    s3_timeout: int = setting("seconds to wait for an answer from S3", default=10, low=1, high=300)
-    source_bucket: str = setting("bucket that people drop files into", default="src")
-    result_bucket: str = setting("bucket that receives output.csv", default="res")
+    s3_timeout: int = setting("seconds to wait for a response of S3", default=10, minimum=1, maximum=300)
+    source_bucket: str = setting("bucket that users upload their files to", default="src")
+    result_bucket: str = setting("bucket for output.csv", default="res")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not _ENDPOINT.fullmatch(self.s3_endpoint):
-            shown = "***" if "@" in self.s3_endpoint else repr(self.s3_endpoint)  # it may hold a password
-            raise SettingError(f"s3_endpoint={shown} is not allowed: host:port alone; s3_secure chooses HTTPS or HTTP")
+            endpoint = "***" if "@" in self.s3_endpoint else self.s3_endpoint  # it may contain a password
+            raise invalid_setting("s3_endpoint", endpoint, "host:port alone; s3_secure chooses HTTPS or HTTP")
         if self.s3_ca_file and not self.s3_secure:
             raise SettingError("s3_ca_file is set although s3_secure=false uses no TLS: expected one or the other")
         for name in ("source_bucket", "result_bucket"):
             if not _BUCKET.fullmatch(bucket := getattr(self, name)):
-                raise SettingError(
-                    f"{name}={bucket!r} is not allowed: 3 to 63 lower-case letters, digits, dots and hyphens"
-                )
+                raise invalid_setting(name, bucket, "3 to 63 lower-case letters, digits, dots and hyphens")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecordsSettings(SettingsGroup):
+class PostgresSettings(SettingsGroup):
     """The PostgreSQL database."""
 
     postgres_host: str = setting("host name or address of PostgreSQL")
-    postgres_port: int = setting("port of PostgreSQL", default=5432, low=1, high=65535)
+    postgres_port: int = setting("port of PostgreSQL", default=5432, minimum=1, maximum=65535)
     postgres_database: str = setting("database", default="rollcall")
     postgres_user: str = setting("role to log in as")
     postgres_password: Secret = setting("the role's password")
@@ -140,8 +162,8 @@ class RecordsSettings(SettingsGroup):
         default="verify-full",
         choices=("disable", "require", "verify-full"),
     )
-    postgres_ca_file: str = setting("PEM file of the only authorities to trust; the system's without it", default="")
-    postgres_timeout: int = setting("seconds a statement may take", default=40, low=1, high=3600)
+    postgres_ca_file: str = setting("PEM file of the only authorities to trust; empty for the system's", default="")
+    postgres_timeout: int = setting("seconds that a statement may take", default=40, minimum=1, maximum=3600)
 
     def __post_init__(self) -> None:
         super().__post_init__()

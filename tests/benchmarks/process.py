@@ -108,7 +108,7 @@ def listing_time(app: Application) -> float:
     def list_all() -> None:
         token: str | None = None
         while True:
-            xml: bytes = app.objects._client.get_listing_page("src", "", "", token, 1000)
+            xml: bytes = app.objects._client.get_listing("src", "", "", token, 1000)
             if b"<IsTruncated>true" not in xml:
                 return
             token = xml.split(b"<NextContinuationToken>")[1].split(b"<")[0].decode()

@@ -149,7 +149,7 @@ def _sql(query: str, limit: str = "") -> str:
     users, queries = import_module("query_data.users"), import_module("query_data.query")
     pairs = [tuple(pair.split("=")) for pair in query.split("&") if pair]
     multi = import_module("werkzeug.datastructures").MultiDict(pairs)
-    return str(users._people(queries.read_query(multi, None), datetime.now(UTC).date(), limit))
+    return str(users._select(queries.parse_query(multi, None), datetime.now(UTC).date(), limit))
 
 
 ROWS: dict[str, Callable[..., list[Row]]] = {

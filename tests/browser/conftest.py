@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request
 
-from infra.local import sample as sample_files
+from infra.local.demo import sample as sample_files
 from tests.browser import chromium
 from tests.stack import Stack
 

@@ -13,7 +13,7 @@ def test_every_parameter_has_a_control_unless_the_page_provides_it() -> None:
 def test_the_choices_match_the_allowed_values() -> None:
     choices = {control.name: control.choices for control in controls(MultiDict()) if control.choices}
     assert list(choices["sort"]) == PARAMETERS["sort"].schema["enum"]
-    values = [PARAMETERS["is_image_exists"].read(text) for text in choices["is_image_exists"] if text]
+    values = [PARAMETERS["is_image_exists"].parse(text) for text in choices["is_image_exists"] if text]
     assert values == [True, False]
 
 

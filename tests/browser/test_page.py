@@ -214,7 +214,7 @@ def test_an_error_is_shown_at_its_field(page: Page, problems: Problems) -> None:
     expect(field).to_have_value("300")
     expect(field).to_have_attribute("aria-invalid", "true")
     expect(field).to_have_accessible_description(
-        "min_age='300' is not allowed: years from 0 to 200, such as 30 or 30.5"
+        "invalid min_age='300': expected years from 0 to 200, such as 30 or 30.5"
     )
     expect(page.get_by_label("Name begins with")).to_have_value("Ann")
     field.fill("30")

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from infra.local.cli import RUN
-from infra.local.processes import Identity
-from infra.local.state import State
+from infra.local.runtime.processes import Identity
+from infra.local.runtime.state import State
 from tests.stack import ROOT, Stack, connected
 
 STACK_YML = """\
@@ -91,7 +91,7 @@ class Toy(Stack):
         return self.cli("logs", "echo").stdout
 
     def record(self) -> dict[str, Any]:
-        return State(self.state).read_record()
+        return State(self.state).read_state_file()
 
     def identity(self, name: str) -> Identity:
         component = self.record()["parts"][name]

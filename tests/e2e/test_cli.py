@@ -23,10 +23,10 @@ def test_a_port_in_use_is_an_error(own_toy: Toy) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        assert re.search(rf"port {port} is taken.*--port N", error_of(own_toy, "up", "--port", str(port)))
+        assert re.search(rf"port {port} is in use.*--port N", error_of(own_toy, "up", "--port", str(port)))
         detached = own_toy.cli("up", "--detach", "--port", str(port), check=False)
         assert detached.returncode == 1
-        assert f"port {port} is taken" in detached.stdout
+        assert f"port {port} is in use" in detached.stdout
 
 
 @pytest.mark.parametrize("port", ["-1", "65536"])
@@ -49,17 +49,29 @@ def test_a_second_up_is_an_error_with_the_url_of_the_first(toy: Toy) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("@every 2s", "every minute", r"echo: annotations\.schedule: 'every minute'.*five fields"),
-        ("@every 2s", "61 * * * *", r"echo: annotations\.schedule: '61 \* \* \* \*'.*minute '61'"),
-        ("./echo", "./ehco", r"echo: handler: there is no .*ehco"),
-        ("./echo", "../elsewhere", r"echo: handler: '\.\./elsewhere'.*inside the project"),
-        ("python3-http-debian", "golang", r"echo: lang: 'golang' is not allowed: python3-http-debian"),
-        ("${GREETING:-hello}", "${NOT_SET_ANYWHERE}", r"echo: environment\.greeting: .*NOT_SET_ANYWHERE is not set"),
-        ("exec_timeout: 2s", "exec_timeout: soon", r"echo: environment\.exec_timeout: 'soon'.*50s"),
-        ("greeting:", "greeting: 5 #", r"echo: environment\.greeting: 5 is not allowed: a text"),
-        ("functions:", "function:", "names no functions"),
-        ("image:", "picture:", r"echo: picture: the local stack knows .*image"),
-        ("version: 1.0", "version: [", "stack.yml is not YAML"),
+        (
+            "@every 2s",
+            "every minute",
+            r"echo: annotations\.schedule: invalid schedule 'every minute': expected five fields",
+        ),
+        (
+            "@every 2s",
+            "61 * * * *",
+            r"echo: annotations\.schedule: invalid schedule '61 \* \* \* \*': invalid minute '61': expected 0 to 59",
+        ),
+        ("./echo", "./ehco", r"echo: handler: .*ehco does not exist"),
+        ("./echo", "../elsewhere", r"echo: handler: invalid path '\.\./elsewhere': expected one inside the project"),
+        ("python3-http-debian", "golang", r"echo: lang: invalid value 'golang': expected python3-http-debian"),
+        ("${GREETING:-hello}", "${NOT_SET_ANYWHERE}", r"echo: environment\.greeting: .*NOT_SET_ANYWHERE is required"),
+        (
+            "exec_timeout: 2s",
+            "exec_timeout: soon",
+            r"echo: environment\.exec_timeout: invalid duration 'soon': expected one such as 50s",
+        ),
+        ("greeting:", "greeting: 5 #", r"echo: environment\.greeting: invalid value 5: expected a string"),
+        ("functions:", "function:", "functions is required"),
+        ("image:", "picture:", r"echo: unknown key picture; expected one of .*image"),
+        ("version: 1.0", "version: [", "stack.yml is not valid YAML"),
     ],
 )
 def test_an_error_in_stack_yml_names_function_and_key(own_toy: Toy, old: str, new: str, message: str) -> None:
@@ -73,7 +85,7 @@ def test_a_function_that_does_not_start_is_an_error_with_its_output(own_toy: Toy
     message = error_of(own_toy, "up", "--port", "0")
     assert "echo does not start" in message
     assert "no_such_package" in message
-    assert "Nothing runs" in own_toy.cli("status", check=False).stdout
+    assert "No stack is running" in own_toy.cli("status", check=False).stdout
 
 
 @pytest.mark.parametrize("command", [["env"], ["upload", "."]])
@@ -114,7 +126,7 @@ def test_upload_without_files_is_an_error(toy: Toy, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "does not exist" in error_of(toy, "upload", str(tmp_path / "nowhere"))
     assert "is not a directory" in error_of(toy, "upload", str(tmp_path / "file"))
-    assert "holds no files" in error_of(toy, "upload", str(tmp_path / "empty"))
+    assert "contains no files" in error_of(toy, "upload", str(tmp_path / "empty"))
 
 
 def test_env_prints_the_settings_of_the_operator_or_a_function(toy: Toy) -> None:

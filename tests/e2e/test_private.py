@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from infra.local.postgres import PASSWORDS
-from infra.local.state import State
+from infra.local.config.accounts import PASSWORDS
+from infra.local.runtime.state import State
 from tests.e2e.processes import family, listeners
 from tests.port_probe import connection, speaks_grpc, unverified_tls
 from tests.stack import Stack, connected, running
@@ -82,7 +82,7 @@ def exposed() -> Iterator[Stack]:
 
 def pids(stack: Stack) -> list[int]:
     """Return the pids of the supervisor, its guards and all processes they started."""
-    return family(State(stack.state).read_record()["pid"])
+    return family(State(stack.state).read_state_file()["pid"])
 
 
 def private_ports(stack: Stack) -> set[int]:
@@ -170,6 +170,6 @@ def test_a_directory_with_other_files_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     result = Stack(tmp_path).cli("up", "--detach", "--port", "0", "--no-sample", check=False)
     assert result.returncode == 1
-    assert f"{tmp_path} holds other files" in result.stderr
+    assert f"{tmp_path} contains other files" in result.stderr
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

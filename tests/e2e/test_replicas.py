@@ -84,5 +84,5 @@ def test_an_invalid_number_of_replicas_is_an_error(
     monkeypatch.setenv("REPLICAS", replicas)
     result = Stack(tmp_path / "state").cli("up", "--detach", "--port", "0", check=False)
     assert result.returncode == 1
-    message = f"process-data: labels.com.openfaas.scale.min: {replicas!r} is not allowed: 1 2 3 4 5"
+    message = f"process-data: labels.com.openfaas.scale.min: invalid value {replicas!r}: expected 1 to 5"
     assert message in result.stdout + result.stderr

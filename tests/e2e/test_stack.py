@@ -15,7 +15,7 @@ import pg8000.exceptions
 import pg8000.native
 import pytest
 
-from infra.local.processes import Identity
+from infra.local.runtime.processes import Identity
 from tests.e2e.conftest import Toy, make_toy
 from tests.e2e.processes import family, listeners
 from tests.stack import Stack, connected
@@ -50,7 +50,7 @@ def leaves_nothing(toy: Toy) -> Iterator[None]:
         lambda: not any(process.alive() for process in [*components, *everyone] if process.pid != supervisor)
     )
     assert not any(is_open(port) for port in used)
-    assert "Nothing runs" in toy.cli("status", check=False).stdout
+    assert "No stack is running" in toy.cli("status", check=False).stdout
 
 
 def test_ctrl_c_leaves_no_processes(own_toy: Toy) -> None:
@@ -63,7 +63,7 @@ def test_down_leaves_no_processes(own_toy: Toy) -> None:
     own_toy.cli("up", "--detach", "--port", "0", "--no-sample")
     with leaves_nothing(own_toy):
         assert "Stopped" in own_toy.cli("down").stdout
-    assert "Nothing runs" in own_toy.cli("down").stdout
+    assert "No stack is running" in own_toy.cli("down").stdout
 
 
 def test_a_stack_stops_when_its_directory_is_removed(own_toy: Toy) -> None:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from tests.faults.subject import LIMIT, Slot
 
 _TIMEOUT = 90  # seconds: longer than any call may take, so that its duration can be measured
-DOCUMENTED = {"s3_unavailable", "s3_refused", "postgresql_unavailable", "gateway_unavailable", "busy", "no_photo"}
+DOCUMENTED = {"s3_unavailable", "s3_access_denied", "postgresql_unavailable", "gateway_unavailable", "busy", "no_photo"}
 """Error codes that a fault may cause."""
 NO_RESPONSE = "no response"
 _PROCESSES = 4  # scheduling steps of a call: this process twice, the function, a server

@@ -14,7 +14,7 @@ from time import monotonic, sleep
 import pg8000.native
 from urllib3.exceptions import HTTPError
 
-from infra.local.postgres import PASSWORDS, SUPERUSER
+from infra.local.config.accounts import PASSWORDS, SUPERUSER
 from tests.e2e.processes import family
 from tests.faults.clock import Clock
 from tests.faults.disks import Disk, small_disks

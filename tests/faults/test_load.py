@@ -14,8 +14,8 @@ import pytest
 import urllib3
 from query_data.application import MAX_HEALTH, MAX_REQUESTS, MAX_STREAMS, MAX_WAITING, THREADS
 
-from infra.local.proxy import MAX_CALLS
-from infra.local.stack import read_stack
+from infra.local.config.stack import read_stack
+from infra.local.gateway.proxy import MAX_CALLS
 from tests import load
 from tests.load import run_loop
 from tests.memory import MEBIBYTE, peak_memory

@@ -15,7 +15,7 @@ import process_data.handler
 import query_data.handler
 from werkzeug.test import create_environ, run_wsgi_app
 
-from infra.local.host import application
+from infra.local.runtime.host import application
 from tests.documents import README, table
 from tests.stack import Stack
 

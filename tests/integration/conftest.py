@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import pytest
-from process_data.shared.storage.records import Connection
+from process_data.shared.storage.connection import Connection
 
 from tests.changes import connect
 from tests.replica import Replica, query_replica

@@ -64,12 +64,12 @@ def error(response: Response) -> tuple[int, Any, str]:
 UNAVAILABLE = pytest.mark.parametrize(
     ("replaced", "code", "message"),
     [
-        ({"s3_endpoint": "127.0.0.1:1"}, "s3_unavailable", "127.0.0.1:1 can't be reached"),
-        ({"s3_secret_key": "hidden-wrong-key"}, "s3_refused", "answered 403"),
-        ({"source_bucket": "nowhere"}, "s3_refused", "bucket nowhere"),
-        ({"postgres_port": "1"}, "postgresql_unavailable", "127.0.0.1:1 can't be reached"),
-        ({"postgres_password": "hidden-wrong-password"}, "postgresql_refused", "password authentication failed"),
-        ({"postgres_database": "nowhere"}, "postgresql_refused", "nowhere"),
+        ({"s3_endpoint": "127.0.0.1:1"}, "s3_unavailable", "127.0.0.1:1 cannot be reached"),
+        ({"s3_secret_key": "hidden-wrong-key"}, "s3_access_denied", "returned 403"),
+        ({"source_bucket": "nowhere"}, "s3_access_denied", "bucket nowhere"),
+        ({"postgres_port": "1"}, "postgresql_unavailable", "127.0.0.1:1 cannot be reached"),
+        ({"postgres_password": "hidden-wrong-password"}, "postgresql_access_denied", "password authentication failed"),
+        ({"postgres_database": "nowhere"}, "postgresql_access_denied", "nowhere"),
     ],
 )
 
@@ -108,7 +108,7 @@ def test_without_tables_query_data_names_the_setup_script(roll: Stack, query: Ca
 def test_a_missing_setting_is_named(process: Callable[..., Response], name: str) -> None:
     status, code, message = error(process(**{name: ""}))
     assert (status, code) == (500, "bad_setting")
-    assert message.startswith(f"{name} is not set")
+    assert message.startswith(f"{name} is required")
 
 
 def test_a_failed_run_is_recorded_and_the_next_one_continues(roll: Stack, process: Callable[..., Response]) -> None:
@@ -165,4 +165,4 @@ def test_functions_without_a_configured_token_serve_nothing(
     for response in (process(**closed), query("/", **closed), query("/healthz", **closed)):
         status, code, message = error(response)
         assert (status, code) == (500, "bad_setting")
-        assert message.startswith("api_token is not set: auth=token requires it")
+        assert message.startswith("api_token is required with auth=token")

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from process_data.parse import Row
+from process_data.shared.storage.connection import Connection
 from process_data.shared.storage.errors import Unavailable
-from process_data.shared.storage.records import Connection
 from process_data.store import store
 
 from tests.changes import NOW, changes, connect, erase, put, set_photo, user_ids

@@ -4,7 +4,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from process_data.shared.storage.records import Connection
+from process_data.shared.storage.connection import Connection
 from query_data.paging import decode_cursor, encode_cursor
 
 from tests.changes import changes, put

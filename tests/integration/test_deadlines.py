@@ -8,7 +8,8 @@ import pytest
 from process_data.deadline import Deadline
 from process_data.runs import Trigger
 from process_data.shared.storage.errors import Unavailable
-from process_data.shared.storage.objects import MAX_PAGE, ListingPage, Object, Objects
+from process_data.shared.storage.listing import MAX_KEYS, ListingPage
+from process_data.shared.storage.objects import Object, Objects
 
 from tests.proxy import counting
 from tests.rows import rows
@@ -177,7 +178,7 @@ def test_a_failing_run_is_retried_only_in_the_first_half_of_its_time(
     listed: list[str] = []
 
     class Unlistable(Objects):
-        def list_page(self, bucket: str, *, limit: int = MAX_PAGE, **_options: Any) -> ListingPage:
+        def list_page(self, bucket: str, *, limit: int = MAX_KEYS, **_options: Any) -> ListingPage:
             if limit > 1:  # ignore checks of whether S3 is available
                 listed.append(bucket)
                 time.sleep(seconds)

@@ -17,9 +17,10 @@ import urllib3
 import yaml
 from minio import Minio
 
-from infra.local.credentials import Credentials
-from infra.local.ports import LOOPBACK, free_ports
-from infra.local.seaweedfs import s3_client, write_identities
+from infra.local.config.accounts import write_identities
+from infra.local.config.credentials import Credentials
+from infra.local.runtime.ports import LOOPBACK, free_ports
+from infra.local.servers.seaweedfs import s3_client
 from tests.port_probe import connection, speaks_grpc
 from tests.postgres import MIGRATIONS, NAMES, SETUP, client_environment, run
 from tests.stack import ROOT, Stack

@@ -4,7 +4,8 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from process_data.shared.storage.objects import ListingPage, Object, Objects
+from process_data.shared.storage.listing import ListingPage
+from process_data.shared.storage.objects import Object, Objects
 
 from tests.rows import starts
 from tests.runs import application, run

@@ -5,8 +5,9 @@ from typing import Any
 
 from process_data import segments
 from process_data.runs import Trigger
-from process_data.shared.storage.errors import Refused
-from process_data.shared.storage.objects import ListingPage, Objects
+from process_data.shared.storage.errors import AccessDenied
+from process_data.shared.storage.listing import ListingPage
+from process_data.shared.storage.objects import Objects
 
 from tests.rows import rows
 from tests.runs import application, paused_run, put_people, run
@@ -89,7 +90,7 @@ class Unlisted(Objects):
 
     def list_page(self, bucket: str, *, prefix: str = "", **options: Any) -> ListingPage:
         if prefix.startswith("1."):
-            raise Refused("s3", "S3 returned 400 for the prefix 1.")
+            raise AccessDenied("s3", "S3 returned 400 for the prefix 1.")
         return super().list_page(bucket, prefix=prefix, **options)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
-from process_data.shared.storage.errors import Refused, Unavailable
+from process_data.shared.storage.errors import AccessDenied, Unavailable
 from process_data.shared.storage.objects import Object, Objects
 
 from tests.rows import rows, starts
@@ -97,9 +97,9 @@ def test_a_failure_that_breaks_the_session_is_recorded(roll: Stack) -> None:
 
     class Unwritable(Objects):
         def put(self, bucket: str, key: str, chunks: Iterable[bytes], *, content_type: str) -> str:
-            raise Refused("s3", f"S3 returned 403 for {bucket}/{key}")
+            raise AccessDenied("s3", f"S3 returned 403 for {bucket}/{key}")
 
-    with application(roll, Unwritable) as app, pytest.raises(Refused):
+    with application(roll, Unwritable) as app, pytest.raises(AccessDenied):
         run(app)
     [[status, error]] = roll.sql("select status, error from runs")
     assert (status, "403 for res/" in error) == ("failed", True)

@@ -63,4 +63,4 @@ def test_the_described_parameters_match_the_code(filled: Stack) -> None:
         described = {parameter["name"]: parameter for parameter in paths[path]["get"]["parameters"]}
         assert described.keys() == table.keys()
         for name, parameter in table.items():
-            assert described[name]["description"] == f"{parameter.meaning}: {parameter.allowed}"
+            assert described[name]["description"] == f"{parameter.description}; expected {parameter.expected}"

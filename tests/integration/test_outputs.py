@@ -4,9 +4,9 @@ import io
 from collections.abc import Callable, Iterable, Iterator
 
 import pytest
+from process_data.shared.storage.connection import Connection
 from process_data.shared.storage.objects import Objects
-from process_data.shared.storage.records import Connection
-from process_data.shared.storage.settings import RecordsSettings, load
+from process_data.shared.storage.settings import PostgresSettings, load
 
 from tests.queries import add, mark_changed
 from tests.runs import application, run
@@ -149,7 +149,7 @@ def test_outputs_equal_postgresqls_copy(roll: Stack) -> None:
         "output.csv": "select user_id, first_name, last_name, birthts, img_path from users order by user_id",
         "rejected.csv": "select object, line, code, message, first_seen, last_seen from rejected order by object",
     }
-    with Connection(load(RecordsSettings, roll.process_settings)) as connection:
+    with Connection(load(PostgresSettings, roll.process_settings)) as connection:
         for name, query in expected.items():
             with connection.copy_out(f"copy ({query}) to stdout (format csv, header)") as chunks:
                 assert roll.bucket.read(name) == b"".join(chunks)

@@ -10,9 +10,9 @@ from functools import partial
 import pytest
 from flask import Response
 from query_data import endpoints, handler
+from query_data.shared.storage.connection import Connection
 from query_data.shared.storage.errors import SettingError, Unavailable
-from query_data.shared.storage.records import Connection
-from query_data.shared.storage.settings import RecordsSettings, load
+from query_data.shared.storage.settings import PostgresSettings, load
 
 from tests.event import Event
 from tests.queries import add, add_many, get, ids
@@ -49,7 +49,7 @@ def error_of(response: Response) -> tuple[int, str, str]:
 
 def copies(roll: Stack) -> int:
     """Return the number of sessions of query-data's role that run a COPY."""
-    with Connection(load(RecordsSettings, roll.query_settings)) as connection:
+    with Connection(load(PostgresSettings, roll.query_settings)) as connection:
         activity = "from pg_stat_activity where usename = current_user and state = 'active' and query like 'copy%'"
         return int(connection.run(f"select count(*) {activity}")[0][0])
 
@@ -59,13 +59,13 @@ def test_an_unavailable_database_is_a_503(call: Call, path: str, method: str) ->
     response = call(path, method, postgres_port="1")
     status, code, message = error_of(response)
     assert (status, code, response.headers["Retry-After"]) == (503, "postgresql_unavailable", "5")
-    assert "127.0.0.1:1 can't be reached" in message
+    assert "127.0.0.1:1 cannot be reached" in message
 
 
 def test_a_session_that_ended_after_a_request_is_replaced(roll: Stack, call: Call) -> None:
     # the second request finds the session alive, so that the third one trusts it
     statuses = [call("/?limit=1").status_code for _ in range(2)]
-    with Connection(load(RecordsSettings, roll.query_settings)) as connection:
+    with Connection(load(PostgresSettings, roll.query_settings)) as connection:
         others = "from pg_stat_activity where usename = current_user and pid <> pg_backend_pid()"
         assert connection.run(f"select pg_terminate_backend(pid, 5000) {others}")
     assert [*statuses, call("/?limit=1").status_code] == [200, 200, 200]
@@ -73,7 +73,7 @@ def test_a_session_that_ended_after_a_request_is_replaced(roll: Stack, call: Cal
 
 def test_a_wrong_password_is_a_503_that_shows_no_secret(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
     status, code, message = error_of(call("/healthz", postgres_password="hunter2"))
-    assert (status, code) == (503, "postgresql_refused")
+    assert (status, code) == (503, "postgresql_access_denied")
     assert "hunter2" not in message + "".join(capsys.readouterr())
 
 
@@ -105,7 +105,7 @@ def test_at_midnight_every_response_that_depends_on_the_date_changes(
 def test_an_invalid_setting_is_named_in_the_error(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
     status, code, message = error_of(call(postgres_port="http"))
     assert (status, code) == (500, "bad_setting")
-    assert message == "postgres_port='http' is not allowed: a whole number from 1 to 65535"
+    assert message == "invalid postgres_port='http': expected a whole number from 1 to 65535"
     assert json.loads(capsys.readouterr().err)["message"] == message
 
 

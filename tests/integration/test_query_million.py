@@ -14,9 +14,9 @@ import pytest
 from pg8000.native import to_statement
 from query_data import users
 from query_data.paging import encode_cursor
-from query_data.query import read_query
-from query_data.shared.storage.records import Connection
-from query_data.shared.storage.settings import RecordsSettings, load
+from query_data.query import parse_query
+from query_data.shared.storage.connection import Connection
+from query_data.shared.storage.settings import PostgresSettings, load
 from werkzeug.datastructures import MultiDict
 
 from tests.memory import MEBIBYTE, peak_memory
@@ -66,12 +66,12 @@ class ExplainingConnection(Connection):
     ],
 )
 def test_every_filter_and_sort_uses_an_index(crowd: Stack, query: str, index: str) -> None:
-    parsed = read_query(MultiDict(parse_qsl(query)), None)
+    parsed = parse_query(MultiDict(parse_qsl(query)), None)
     today = datetime.now(UTC).date()
-    with closing(ExplainingConnection(load(RecordsSettings, crowd.query_settings))) as records:
-        page = users.page(records, parsed, parsed.limit or 1000, today)
-        assert index in records.plan, records.plan
-        assert "Seq Scan on users" not in records.plan
+    with closing(ExplainingConnection(load(PostgresSettings, crowd.query_settings))) as connection:
+        page = users.read_users(connection, parsed, parsed.limit or 1000, today)
+        assert index in connection.plan, connection.plan
+        assert "Seq Scan on users" not in connection.plan
         assert page.cursor is None
         if "sort" in query:  # the next page starts at the cursor
             last = {"user_id": "000500000", "birthdate": "2000-01-01", "last_name": "łast 5"}[
@@ -80,9 +80,9 @@ def test_every_filter_and_sort_uses_an_index(crowd: Stack, query: str, index: st
             next_query = MultiDict(
                 [*parse_qsl(query), ("after", encode_cursor([parsed.order.name, last, "000500000"]))]
             )
-            users.page(records, read_query(next_query, None), 100, today)
-            assert "Index Cond: (" in records.plan, records.plan
-            assert " Sort" not in records.plan
+            users.read_users(connection, parse_query(next_query, None), 100, today)
+            assert "Index Cond: (" in connection.plan, connection.plan
+            assert " Sort" not in connection.plan
 
 
 def memory(crowd: Stack) -> int:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import urllib3
 from query_data.application import MAX_STREAMS
-from query_data.shared.storage.records import Connection
-from query_data.shared.storage.settings import RecordsSettings, load
+from query_data.shared.storage.connection import Connection
+from query_data.shared.storage.settings import PostgresSettings, load
 
 from tests.replica import Replica, query_replica
 from tests.stack import Stack
@@ -42,8 +42,8 @@ def test_on_sigterm_streams_complete_and_new_requests_are_served(roll: Stack) ->
 def copies(roll: Stack, expression: str = "count(*)") -> Any:
     """Evaluate an expression over the sessions that run a COPY, as query-data's role, which alone can see them."""
     activity = "pg_stat_activity where usename = current_user and state = 'active' and query like 'copy%'"
-    with Connection(load(RecordsSettings, roll.query_settings)) as records:
-        return records.run(f"select {expression} from {activity}")[0][0]
+    with Connection(load(PostgresSettings, roll.query_settings)) as connection:
+        return connection.run(f"select {expression} from {activity}")[0][0]
 
 
 def test_a_disconnected_client_frees_the_database_connection(roll: Stack) -> None:

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
+from process_data.shared.storage.connection import Connection
 from process_data.shared.storage.errors import SchemaMissing, StorageError, Unavailable
-from process_data.shared.storage.records import Connection, Pool
-from process_data.shared.storage.settings import RecordsSettings, load
+from process_data.shared.storage.pool import Pool
+from process_data.shared.storage.settings import PostgresSettings, load
 
 from tests.stack import Stack
 
@@ -13,25 +14,25 @@ MILLION = "copy (select generate_series(1, 1000000)) to stdout"
 
 
 @pytest.fixture
-def settings(stack: Stack) -> RecordsSettings:
-    return load(RecordsSettings, {**stack.process_settings, "postgres_timeout": "2"})
+def settings(stack: Stack) -> PostgresSettings:
+    return load(PostgresSettings, {**stack.process_settings, "postgres_timeout": "2"})
 
 
 @pytest.fixture
-def connection(settings: RecordsSettings) -> Iterator[Connection]:
+def connection(settings: PostgresSettings) -> Iterator[Connection]:
     with Connection(settings) as connection:
         yield connection
 
 
 @pytest.fixture
-def pool(settings: RecordsSettings) -> Iterator[Pool]:
+def pool(settings: PostgresSettings) -> Iterator[Pool]:
     pool = Pool(settings)
     yield pool
     pool.close()
 
 
 def test_copy_out_yields_everything_in_large_chunks(stack: Stack) -> None:
-    with Connection(load(RecordsSettings, stack.process_settings)) as connection:
+    with Connection(load(PostgresSettings, stack.process_settings)) as connection:
         with connection.copy_out(MILLION) as chunks:
             data = list(chunks)
         assert b"".join(data).split() == [b"%d" % number for number in range(1, 1_000_001)]

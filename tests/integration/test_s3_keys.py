@@ -10,7 +10,7 @@ import pytest
 from minio import Minio
 from minio.deleteobjects import DeleteObject
 
-from infra.local.seaweedfs import s3_client
+from infra.local.servers.seaweedfs import s3_client
 from tests.stack import Stack
 
 SOURCE, RESULT = "src", "res"

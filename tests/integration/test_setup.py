@@ -10,7 +10,7 @@ from pathlib import Path
 import pg8000.native
 import pytest
 
-from infra.local.postgres import PASSWORDS
+from infra.local.config.accounts import PASSWORDS
 from tests.postgres import MIGRATIONS, NAMES, set_up
 from tests.server import Server, serving
 

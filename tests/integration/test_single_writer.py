@@ -100,10 +100,10 @@ def test_sessions_end_when_their_client_vanishes_or_freezes(roll: Stack) -> None
                  "idle_session_timeout", "idle_in_transaction_session_timeout")  # fmt: skip
         values = [session.run(f"show {name}")[0][0] for name in names]
         assert values == ["20", "10", "3", "60000", "1min", "1min"]
-        session._used -= 30
-        used = session._used
+        session._used_at -= 30
+        used = session._used_at
         session.keep_alive()
-        assert session._used > used
-        again = session._used
+        assert session._used_at > used
+        again = session._used_at
         session.keep_alive()
-        assert session._used == again
+        assert session._used_at == again

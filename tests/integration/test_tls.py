@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from process_data.shared.storage.connection import Connection
 from process_data.shared.storage.errors import SettingError, StorageError, Unavailable
 from process_data.shared.storage.objects import Objects
-from process_data.shared.storage.records import Connection, Pool
-from process_data.shared.storage.settings import ObjectsSettings, RecordsSettings, load
+from process_data.shared.storage.pool import Pool
+from process_data.shared.storage.settings import PostgresSettings, S3Settings, load
 
 from tests.stack import Stack
 from tests.tls import SSL_REQUEST, Authority, Proxy, terminating
@@ -50,11 +51,11 @@ def s3(stack: Stack, context: ssl.SSLContext | None) -> Iterator[tuple[Proxy, di
 
 
 def connect(settings: Mapping[str, str], **others: str) -> Connection:
-    return Connection(load(RecordsSettings, {**settings, **others}))
+    return Connection(load(PostgresSettings, {**settings, **others}))
 
 
 def list_page(settings: Mapping[str, str], **others: str) -> list[str]:
-    objects = Objects(load(ObjectsSettings, {**settings, **others}))
+    objects = Objects(load(S3Settings, {**settings, **others}))
     return [info.key for info in objects.list_page(settings["source_bucket"]).objects]
 
 
@@ -94,7 +95,7 @@ def test_a_server_with_an_invalid_certificate_receives_no_data(
 ) -> None:  # fmt: skip
     files = {"trusted": str(trusted.file), "another": str(another.file), "": ""}
     with serve(stack, trusted.certify(name, days=days)) as (proxy, settings):
-        with pytest.raises(Unavailable, match=f"localhost:{proxy.port} can't be reached: .*{reason}\\.?$") as raised:
+        with pytest.raises(Unavailable, match=f"localhost:{proxy.port} cannot be reached: .*{reason}\\.?$") as raised:
             use(settings, **{setting: files[authority]})
         assert raised.value.service == service
         assert proxy.received == b""
@@ -103,14 +104,14 @@ def test_a_server_with_an_invalid_certificate_receives_no_data(
 @pytest.mark.parametrize("sslmode", ["", "verify-full", "require"])
 def test_a_postgresql_without_tls_receives_no_password(stack: Stack, sslmode: str) -> None:
     with postgres(stack, None) as (proxy, settings):
-        with pytest.raises(Unavailable, match=f"localhost:{proxy.port} can't be reached: Server refuses SSL"):
+        with pytest.raises(Unavailable, match=f"localhost:{proxy.port} cannot be reached: Server refuses SSL"):
             connect(settings, postgres_sslmode=sslmode)
         assert proxy.received == SSL_REQUEST, "neither password nor user name may be sent"
 
 
 def test_an_s3_without_tls_receives_no_request(stack: Stack) -> None:
     with s3(stack, None) as (proxy, settings):
-        with pytest.raises(Unavailable, match=f"localhost:{proxy.port} can't be reached: SSLError: [^\\]]*$"):
+        with pytest.raises(Unavailable, match=f"localhost:{proxy.port} cannot be reached: SSLError: [^\\]]*$"):
             list_page(settings)
         assert settings["s3_access_key"].encode() not in proxy.received
 
@@ -135,14 +136,14 @@ def test_an_invalid_ca_file_is_a_setting_error(stack: Stack, tmp_path: Path, con
         file.write_bytes(content)
     with postgres(stack, None) as (proxy, settings):
         for setting, use in (("postgres_ca_file", connect), ("s3_ca_file", list_page)):
-            with pytest.raises(SettingError, match=f"^{setting}='{file}' can't be used: .*PEM certificates"):
+            with pytest.raises(SettingError, match=f"^{setting}='{file}' cannot be used: .*PEM certificates"):
                 use({**settings, "s3_secure": "true"}, **{setting: str(file)})
         assert proxy.received == b""
 
 
 def test_sessions_over_tls_stream_and_end_as_without(stack: Stack, trusted: Authority) -> None:
     with postgres(stack, trusted.certify("localhost")) as (_, settings):
-        pool = Pool(load(RecordsSettings, settings | {"postgres_ca_file": str(trusted.file)}))
+        pool = Pool(load(PostgresSettings, settings | {"postgres_ca_file": str(trusted.file)}))
         million = "copy (select generate_series(1, 1000000)) to stdout"
         with pool.connection() as connection, connection.copy_out(million) as chunks:
             assert sum(chunk.count(b"\n") for chunk in chunks) == 1_000_000

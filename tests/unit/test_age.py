@@ -9,7 +9,7 @@ from math import inf, nextafter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from query_data.age import OLDEST, age, latest_birthdate
+from query_data.age import MAX_AGE, age, latest_birthdate
 
 DAY = timedelta(days=1)
 TODAYS = [
@@ -80,11 +80,11 @@ def test_age_matches_known_examples(birthdate: date, today: date, expected: floa
 
 @pytest.mark.parametrize("today", TODAYS, ids=str)
 def test_latest_birthdates_match_ages_to_the_day(today: date) -> None:
-    days = [today - n * DAY for n in range((OLDEST + 1) * 366)]  # youngest first
+    days = [today - n * DAY for n in range((MAX_AGE + 1) * 366)]  # youngest first
     ages = [age(day, today) for day in days]
     assert all(younger <= older for younger, older in pairwise(ages))
-    sample = {0.0, 1.0, 30.5, float(OLDEST), *ages[:800:7], *ages[9000:11000:97], *ages[70000:73000:131]}
+    sample = {0.0, 1.0, 30.5, float(MAX_AGE), *ages[:800:7], *ages[9000:11000:97], *ages[70000:73000:131]}
     for years in sample | {nextafter(years, inf) for years in sample} | {nextafter(years, 0) for years in sample}:
-        if years <= OLDEST:
+        if years <= MAX_AGE:
             assert latest_birthdate(today, at_least=years) == days[bisect_left(ages, years)]
             assert latest_birthdate(today, over=years) == days[bisect_left(ages, nextafter(years, inf))]

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from query_data.metrics import GAUGES
 
-from infra.local.stack import read_stack
+from infra.local.config.stack import read_stack
 from tests.stack import ROOT
 from tests.unit.test_grafana import METRICS
 

@@ -7,16 +7,19 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from process_data.application import MAX_REQUESTS as MAX_RUNS
 from process_data.rejections import Reason
 from process_data.settings import Settings
-from process_data.shared.storage.records import _GRACE
+from process_data.shared.storage.connection import _TIMEOUT_MARGIN
 from query_data.application import MAX_HEALTH, MAX_REQUESTS, MAX_STREAMS, MAX_WAITING
+from query_data.handler import _ENDPOINTS
+from query_data.openapi import openapi
 from query_data.query import PARAMETERS
 from query_data.settings import Settings as QuerySettings
 
 from infra.local.cli import _parser
-from infra.local.stack import read_stack, seconds
+from infra.local.config.stack import read_stack, seconds
 from tests.documents import INFRA, README, table
 from tests.stack import ROOT
 
@@ -34,7 +37,7 @@ def used_by(name: str) -> str:
 def format_default(default: object) -> str:
     if default is dataclasses.MISSING:
         return "required"
-    if default == "":
+    if not default and not isinstance(default, bool):  # an empty text or secret
         return "none"
     return str(default).lower() if isinstance(default, bool) else str(default)
 
@@ -42,10 +45,10 @@ def format_default(default: object) -> str:
 def test_the_settings_table_matches_the_code() -> None:
     fields = {field.name: field for field in (*dataclasses.fields(Settings), *dataclasses.fields(QuerySettings))}
     expected = [
-        [field.name, used_by(field.name), format_default(field.default), field.metadata["meaning"]]
+        [field.name, used_by(field.name), format_default(field.default), field.metadata["description"]]
         for field in fields.values()
     ]
-    assert sorted(table(INFRA, "Settings")) == sorted(expected)
+    assert sorted(table(INFRA, "Configuration")) == sorted(expected)
 
 
 def test_documented_timeouts_match_stack_yml_and_are_nested() -> None:
@@ -56,7 +59,7 @@ def test_documented_timeouts_match_stack_yml_and_are_nested() -> None:
         timeouts = {name: seconds(text, name) for name, text in function.environment.items() if name in TIMEOUTS}
         statement, reading = timeouts["postgres_timeout"], timeouts.pop("read_timeout")
         assert timeouts.pop("run_deadline", run) == timeouts.pop("stream_deadline", run) == run
-        assert others == sorted([*timeouts.values(), statement + _GRACE])
+        assert others == sorted([*timeouts.values(), statement + _TIMEOUT_MARGIN])
         assert timeouts["exec_timeout"] < timeouts["write_timeout"] == reading
     defaults = {field.name: field.default for field in dataclasses.fields(Settings)}
     assert [defaults["run_deadline"], defaults["postgres_timeout"]] == documented[:2]
@@ -64,20 +67,39 @@ def test_documented_timeouts_match_stack_yml_and_are_nested() -> None:
 
 
 def test_documented_request_limits_match_the_functions() -> None:
-    limits = {row[0]: row[1:3] for row in table(INFRA, "Overload")}
-    assert limits["requests that are worked on"] == [str(MAX_RUNS), str(MAX_REQUESTS)]
-    assert limits["requests that wait for that, at most a second"] == ["", str(MAX_WAITING)]
-    assert limits["streams of people"] == limits["photos over 1 MiB"] == ["", str(MAX_STREAMS)]
-    assert limits["requests of `/healthz` that are worked on"] == ["", str(MAX_HEALTH)]
+    limits = {row[0]: row[1:3] for row in table(INFRA, "Limits")}
+    assert limits["requests in progress"] == [str(MAX_RUNS), str(MAX_REQUESTS)]
+    assert limits["requests waiting for that, at most a second"] == ["", str(MAX_WAITING)]
+    assert limits["streams of users"] == limits["photos over 1 MiB"] == ["", str(MAX_STREAMS)]
+    assert limits["requests of `/healthz` in progress"] == ["", str(MAX_HEALTH)]
     for function in read_stack(ROOT, {}).functions:
         assert function.environment["healthcheck_interval"] == "3s"
         assert "max_inflight" not in function.environment  # shared/bulkhead.py says why
 
 
+def test_every_alert_is_documented() -> None:
+    rules = yaml.safe_load((ROOT / "infra/prometheus/rollcall.rules.yaml").read_text(encoding="utf-8"))
+    assert [row[0] for row in table(INFRA, "Alerts")] == [rule["alert"] for rule in rules["groups"][0]["rules"]]
+
+
+def test_every_log_event_is_documented() -> None:
+    sources = [path.read_text(encoding="utf-8") for path in [*ROOT.glob("functions/*/*.py"), *ROOT.glob("shared/*.py")]]
+    logged = {event for source in sources for event in re.findall(r'\blog\(\s*"\w+",\s*"(\w+)"', source)}
+    events = {event for row in table(INFRA, "Logs") for event in row[0].replace("`", "").split(", ")}
+    assert events == logged
+
+
 def test_the_parameter_table_matches_the_code() -> None:
-    assert [row[:2] for row in table(README, "Questions")] == [
-        [name, parameter.allowed] for name, parameter in PARAMETERS.items()
+    assert table(README, "Query parameters") == [
+        [name, parameter.expected, parameter.description.strip("`")] for name, parameter in PARAMETERS.items()
     ]
+
+
+def test_every_endpoint_is_documented_and_described() -> None:
+    described = openapi(requires_token=True)["paths"].keys() - {"/photo/{user_id}"}
+    assert described == _ENDPOINTS.keys()
+    paths = {row[0] for row in table(README, "Other endpoints")} - {"/photo/1000"}
+    assert paths == _ENDPOINTS.keys() - {"/"}
 
 
 def test_every_rejection_reason_is_documented() -> None:
@@ -88,7 +110,7 @@ def test_every_error_is_documented_with_its_status() -> None:
     sources = [
         path.read_text(encoding="utf-8") for top in ("functions", "shared") for path in (ROOT / top).rglob("*.py")
     ]
-    raised = {match for source in sources for match in re.findall(r'\b([45]\d\d), f?"([\w{}.]+)"', source)}
+    raised = {match for source in sources for match in re.findall(r'\b([45]\d\d),\s+f?"([\w{}.]+)"', source)}
     services = [service for source in sources for service in re.findall(r'Unavailable\(\s*"(\w+)"', source)]
     errors = {(status, code.replace("{error.service}", service)) for status, code in raised for service in services}
     rows = [(row[0], code) for row in table(README, "Errors") for code in row[1].replace("`", "").split(", ")]
@@ -96,7 +118,7 @@ def test_every_error_is_documented_with_its_status() -> None:
 
 
 def test_every_field_of_a_run_summary_is_documented() -> None:
-    fields = [field for row in table(README, "process-data") for field in row[0].replace("`", "").split(", ")]
+    fields = [field for row in table(README, "Run summary") for field in row[0].replace("`", "").split(", ")]
     example, _ = re.findall(r"^\{\n {4}.*?^\}", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     assert fields == list(json.loads(example.replace("…", "0")))
 

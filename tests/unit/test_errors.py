@@ -10,10 +10,10 @@ import pg8000.exceptions
 import pytest
 import urllib3
 import urllib3.exceptions
-from process_data.shared.storage.errors import Refused, SchemaMissing, StorageError, Unavailable
+from process_data.shared.storage.connection import Connection
+from process_data.shared.storage.errors import AccessDenied, SchemaMissing, StorageError, Unavailable
 from process_data.shared.storage.objects import Objects
-from process_data.shared.storage.records import Connection
-from process_data.shared.storage.settings import ObjectsSettings, RecordsSettings, Secret
+from process_data.shared.storage.settings import PostgresSettings, S3Settings, Secret
 
 UNREACHABLE = {
     urllib3.exceptions.ProxySchemeUnsupported,  # no proxy is ever configured
@@ -41,14 +41,14 @@ def make(kind: type[Exception]) -> Exception:
 
 @pytest.fixture
 def objects() -> Objects:
-    settings = ObjectsSettings(s3_endpoint="127.0.0.1:1", s3_access_key=Secret("a"), s3_secret_key=Secret("b"))
+    settings = S3Settings(s3_endpoint="127.0.0.1:1", s3_access_key=Secret("a"), s3_secret_key=Secret("b"))
     return Objects(settings)
 
 
 @pytest.fixture
 def connection() -> Connection:
     connection = Connection.__new__(Connection)  # only the mapping is tested, so no server is needed
-    connection._where, connection.broken = "PostgreSQL at nowhere", False
+    connection._server, connection.broken = "PostgreSQL at nowhere", False
     return connection
 
 
@@ -63,8 +63,8 @@ def minio_errors() -> Iterator[Any]:
     for kind in exceptions(minio.error):
         if kind is minio.error.S3Error:
             for status, code, expected in (
-                (404, "NoSuchBucket", Refused),
-                (403, "AccessDenied", Refused),
+                (404, "NoSuchBucket", AccessDenied),
+                (403, "AccessDenied", AccessDenied),
                 (503, "SlowDown", Unavailable),
                 (500, "InternalError", Unavailable),
                 (429, "TooManyRequests", Unavailable),
@@ -104,9 +104,9 @@ def test_every_pg8000_error_becomes_a_storage_error(connection: Connection, kind
         ("57P01", Unavailable, True),
         ("57P03", Unavailable, True),
         ("40P01", Unavailable, True),
-        ("28P01", Refused, False),
-        ("3D000", Refused, False),
-        ("42501", Refused, False),
+        ("28P01", AccessDenied, False),
+        ("3D000", AccessDenied, False),
+        ("42501", AccessDenied, False),
         ("42P01", SchemaMissing, False),
         ("23505", StorageError, False),
         ("22021", StorageError, False),
@@ -124,11 +124,11 @@ def test_sqlstates_map_to_error_classes(
 
 
 def test_an_unreachable_server_is_unavailable(objects: Objects) -> None:
-    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1 can't be reached.*refused"):
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1 cannot be reached.*refused"):
         objects.list_page("src")
-    settings = RecordsSettings(
+    settings = PostgresSettings(
         postgres_host="127.0.0.1", postgres_port=1, postgres_user="u", postgres_password=Secret("hidden")
     )
-    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1 can't be reached") as raised:
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1 cannot be reached") as raised:
         Connection(settings)
     assert "hidden" not in str(raised.value)

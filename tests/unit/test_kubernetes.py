@@ -12,8 +12,8 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from infra.local.deployment import make_secrets
-from infra.local.stack import read_stack
+from infra.local.config.deployment import make_secrets
+from infra.local.config.stack import read_stack
 from tests.kustomize import Object, Unsupported, build, identity
 from tests.stack import ROOT
 

@@ -80,6 +80,23 @@ def test_the_local_stack_imports_no_function() -> None:
         assert not foreign(path) & {"functions", "shared", "process_data", "query_data"}
 
 
+ROOMS: dict[str, set[str]] = {
+    "config": set(),
+    "runtime": {"config"},
+    "servers": {"config", "runtime"},
+    "gateway": {"config", "runtime"},
+    "demo": set(),
+}
+"""The packages of the local stack, and which of the others each may import."""
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_packages_of_the_local_stack_depend_on_each_other_one_way_only(room: str) -> None:
+    for path in files(ROOT / "infra/local" / room):
+        imported = {name.lstrip(".").split(".")[0] for name in imports(path) if name.startswith("..")}
+        assert imported <= ROOMS[room] | {"errors", "environment"}, path
+
+
 def test_only_storage_imports_the_s3_and_postgresql_libraries() -> None:
     continuation = ROOT / "functions/process-data/continuation.py"
     paths = [path for path in files(ROOT / "shared") if path.parent.name != "storage"]

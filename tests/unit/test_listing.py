@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from process_data.keys import LAST_KEY, is_representable, keys_of, parse_key, user_around
 from process_data.listing import Listing, list_photos_after, list_range
 from process_data.shared.storage.errors import Unavailable
-from process_data.shared.storage.objects import ListingPage, ObjectInfo, _parse_page
+from process_data.shared.storage.listing import ListingPage, ObjectInfo, parse_listing
 
 PAGE = (
     b'<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
@@ -27,15 +27,15 @@ TOKEN = b"<NextContinuationToken>a&amp;b</NextContinuationToken>"
 
 def test_a_page_has_objects_folders_and_a_token() -> None:
     objects = [ObjectInfo("a+b\udcff.csv", "e", 5, "2026-01-01T00:00:00Z")]
-    assert _parse_page(PAGE % (b"false", b"")) == ListingPage(objects, ["f f/"], None)
-    assert _parse_page(PAGE % (b"true", TOKEN)) == ListingPage(objects, ["f f/"], "a&b")
-    assert _parse_page(PAGE % (b"false", TOKEN)).token is None
-    assert _parse_page(b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>").objects == []
+    assert parse_listing(PAGE % (b"false", b"")) == ListingPage(objects, ["f f/"], None)
+    assert parse_listing(PAGE % (b"true", TOKEN)) == ListingPage(objects, ["f f/"], "a&b")
+    assert parse_listing(PAGE % (b"false", TOKEN)).token is None
+    assert parse_listing(b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>").objects == []
 
 
 def test_unencoded_keys_are_read_unchanged() -> None:
     plain = (PAGE % (b"false", b"")).replace(b"<EncodingType>url</EncodingType>", b"")
-    page = _parse_page(plain.replace(b"a%2Bb%FF.csv", b"a+b%41&amp;&lt;.csv"))
+    page = parse_listing(plain.replace(b"a%2Bb%FF.csv", b"a+b%41&amp;&lt;.csv"))
     assert page.objects == [ObjectInfo("a+b%41&<.csv", "e", 5, "2026-01-01T00:00:00Z")]
 
 
@@ -44,14 +44,14 @@ def test_unencoded_keys_are_read_unchanged() -> None:
     [b"", b"<html></html>", b"<Error><Code>SlowDown</Code></Error>", (PAGE % (b"false", b"")).partition(b"</Cont")[0]],
 )
 def test_an_invalid_listing_is_an_error(xml: bytes) -> None:
-    with pytest.raises(Unavailable, match="no listing"):
-        _parse_page(xml)
+    with pytest.raises(Unavailable, match="bucket listing"):
+        parse_listing(xml)
 
 
 @pytest.mark.parametrize("token", [b"", b"<NextContinuationToken></NextContinuationToken>"])
 def test_a_truncated_page_without_a_token_is_an_error(token: bytes) -> None:
     with pytest.raises(Unavailable, match="no continuation token"):
-        _parse_page(PAGE % (b"true", token))
+        parse_listing(PAGE % (b"true", token))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_truncated_page_without_a_token_is_an_error(token: bytes) -> None:
 )
 def test_an_object_without_key_etag_size_or_time_is_an_error(missing: bytes) -> None:
     with pytest.raises(Unavailable, match="lacks its key, ETag, size or LastModified"):
-        _parse_page((PAGE % (b"false", b"")).replace(missing, b""))
+        parse_listing((PAGE % (b"false", b"")).replace(missing, b""))
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_an_environment_is_created_once_per_content(root: Path) -> None:
     assert prefix == other
     assert Path(prefix).parent == root / ".local/environments"
     assert Path(path) == root
-    assert sum("Setting up" in errors for _, errors in results) == 1
+    assert sum("Installing" in errors for _, errors in results) == 1
     assert run(root, requirements, "--", *SHOW)[2] == ""
     (root / "requirements.txt").write_text("# another content\n")
     assert run(root, requirements, "--", *SHOW)[1].split()[0] != prefix

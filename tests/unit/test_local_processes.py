@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from infra.local import processes
-from infra.local.credentials import Credentials, resolved
+from infra.local.config.credentials import Credentials, resolve_files
 from infra.local.errors import LocalError
-from infra.local.logs import read_lines
-from infra.local.ports import free_ports, reserve
-from infra.local.processes import Command, Identity, Process, end_all
-from infra.local.state import State
+from infra.local.runtime import processes
+from infra.local.runtime.logs import read_lines
+from infra.local.runtime.ports import free_ports, reserve
+from infra.local.runtime.processes import Command, Identity, Process, stop_all
+from infra.local.runtime.state import State
 
 
 @dataclass
@@ -25,26 +25,26 @@ class Script:
 
     code: str
     directory: Path
-    patience: float = 5
+    stop_timeout: float = 5
 
     def prepare(self) -> None:
         """Nothing is needed."""
 
     def command(self) -> Command:
         command = [sys.executable, "-u", "-c", self.code]
-        return Command(command, dict(os.environ), self.directory, patience=self.patience)
+        return Command(command, dict(os.environ), self.directory, stop_timeout=self.stop_timeout)
 
     def is_ready(self) -> bool:
         return "ready" in (self.directory / "log").read_text()
 
 
-def process(part: Script) -> Process:
-    return Process("script", part, part.directory / "log", print, lambda: None)
+def process(component: Script) -> Process:
+    return Process("script", component, component.directory / "log", print, lambda: None)
 
 
 def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready'); time.sleep(600)"
-    stubborn = process(Script(code, tmp_path, patience=0.3))
+    stubborn = process(Script(code, tmp_path, stop_timeout=0.3))
     stubborn.start()
     stubborn.wait_ready()
     assert stubborn.identity
@@ -62,14 +62,14 @@ def test_child_processes_end_with_their_parent(tmp_path: Path) -> None:
     texts = [line.text for line in read_lines(tmp_path / "log")]
     orphan = Identity.of(int(texts[0].split()[1]))
     parent.stop()
-    end_all([orphan], patience=60)  # would take that long if it were alive and ignored SIGINT
+    stop_all([orphan], timeout=60)  # would take that long if it were alive and ignored SIGINT
     assert not orphan.alive()
 
 
 def test_a_process_that_does_not_start_is_an_error_with_its_last_output(tmp_path: Path) -> None:
     failing = process(Script("print('no luck'); raise SystemExit(3)", tmp_path))
     failing.start()
-    with pytest.raises(LocalError, match="script does not start: ended with status 3") as raised:
+    with pytest.raises(LocalError, match="script does not start: exited with status 3") as raised:
         failing.wait_ready()
     assert "no luck" in str(raised.value)
     failing.stop()
@@ -77,7 +77,7 @@ def test_a_process_that_does_not_start_is_an_error_with_its_last_output(tmp_path
 
 def test_a_reused_pid_is_left_alone() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-        end_all([Identity(child.pid, "long ago")], patience=0)
+        stop_all([Identity(child.pid, "long ago")], timeout=0)
         assert Identity.of(child.pid).alive()
         child.communicate(b"\n")
     assert not Identity.of(child.pid).alive()
@@ -97,7 +97,7 @@ def test_processes_are_identified_without_proc_too(tmp_path: Path, monkeypatch: 
 def test_a_stale_state_file_does_not_count_as_running(tmp_path: Path) -> None:
     state = State(tmp_path)
     state.create()
-    state.write_record({"pid": os.getpid(), "url": "http://former", "ready": True})
+    state.write_state_file({"pid": os.getpid(), "url": "http://former", "ready": True})
     assert state.running() is None
     with state.locked():
         assert state.running() == {"pid": os.getpid(), "url": "http://former", "ready": True}
@@ -120,13 +120,13 @@ def test_secrets_are_created_once_and_mounted(tmp_path: Path) -> None:
     assert len(value) >= 32
     assert credentials.get("name") == value
     assert (tmp_path / "name").stat().st_mode & 0o777 == 0o600
-    mounted = credentials.mounted({"x_file": "/var/openfaas/secrets/name", "y": "/var/other"})
+    mounted = credentials.with_local_paths({"x_file": "/var/openfaas/secrets/name", "y": "/var/other"})
     assert mounted == {"x_file": f"{tmp_path}/name", "y": "/var/other"}
-    assert resolved(mounted) == {"x": value, "y": "/var/other"}
+    assert resolve_files(mounted) == {"x": value, "y": "/var/other"}
 
 
 def test_free_ports_are_free_and_distinct() -> None:
     ports = free_ports(20)
     assert len(set(ports)) == 20
-    with reserve(ports[0]), pytest.raises(LocalError, match=f"port {ports[0]} is taken"):
+    with reserve(ports[0]), pytest.raises(LocalError, match=f"port {ports[0]} is in use"):
         reserve(ports[0])

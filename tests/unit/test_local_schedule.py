@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from infra.local.config.stack import read_stack
 from infra.local.errors import LocalError
-from infra.local.schedule import Schedule, read_schedules
-from infra.local.stack import read_stack
+from infra.local.gateway.schedule import Schedule, read_schedules
 from tests.stack import ROOT
 
 START = datetime(2026, 1, 31, 23, 59, 30, tzinfo=UTC)  # a Saturday

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from infra.local.cli import main
-from infra.local.stack import read_stack
+from infra.local.config.stack import read_stack
 from tests.stack import ROOT
 
 OPERATORS = {
@@ -58,7 +58,7 @@ def test_existing_secrets_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "operator-postgres-password" not in create(tmp_path, capsys)
     before = contents(tmp_path)
     assert before["operator-postgres-password"] == "chosen by hand"
-    assert create(tmp_path, capsys) == f"{tmp_path} has them all.\n"
+    assert create(tmp_path, capsys) == f"{tmp_path} is complete.\n"
     assert contents(tmp_path) == before
 
 

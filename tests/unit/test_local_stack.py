@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.local.build import assemble
+from infra.local.config.stack import read_stack, seconds
 from infra.local.errors import LocalError
-from infra.local.stack import read_stack, seconds
+from infra.local.runtime.build import assemble
 from tests.stack import ROOT
 
 FUNCTION = """
@@ -38,7 +38,7 @@ def test_variables_are_substituted(root: Path) -> None:
 
 
 def test_a_variable_that_is_not_set_names_function_and_key(root: Path) -> None:
-    with pytest.raises(LocalError, match=r"one: environment\.filled: .*FILLED is not set"):
+    with pytest.raises(LocalError, match=r"one: environment\.filled: .*FILLED is required"):
         read_stack(root, {})
 
 
@@ -87,7 +87,7 @@ def test_the_assembled_tree_has_the_handlers_files_and_shared(name: str, tmp_pat
     assemble(ROOT / "functions" / name, [Path("shared")], tmp_path / "function", ROOT)
     shared = {f"shared/{path}" for path in source(ROOT / "shared")}
     assert tree(tmp_path / "function") == source(ROOT / "functions" / name) | shared | {"__init__.py"}
-    assert {"handler.py", "requirements.txt", "shared/storage/records.py"} <= tree(tmp_path / "function")
+    assert {"handler.py", "requirements.txt", "shared/storage/connection.py"} <= tree(tmp_path / "function")
 
 
 def test_an_assembled_tree_replaces_the_old_one(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from infra.local.tour import _show_summary
+from infra.local.demo.tour import _show_summary
 
 
 def summary(**changes: Any) -> dict[str, Any]:

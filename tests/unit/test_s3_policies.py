@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from infra.local.seaweedfs import POLICIES
+from infra.local.config.accounts import POLICIES
 
 ARN = "arn:aws:s3:::"
 ON_BUCKETS = {"s3:ListBucket", "s3:ListBucketMultipartUploads"}

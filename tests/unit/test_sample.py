@@ -11,7 +11,7 @@ import pytest
 from process_data.keys import parse_key
 from process_data.parse import Checked
 
-from infra.local.sample import write
+from infra.local.demo.sample import write
 from tests.parsing import parse
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)

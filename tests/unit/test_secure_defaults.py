@@ -3,8 +3,8 @@
 import pytest
 from process_data.settings import Settings
 
-from infra.local.credentials import MOUNT
-from infra.local.stack import FunctionSpec, read_stack
+from infra.local.config.credentials import MOUNT
+from infra.local.config.stack import FunctionSpec, read_stack
 from tests.stack import ROOT
 
 FUNCTIONS = read_stack(ROOT, {}).functions

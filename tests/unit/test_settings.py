@@ -1,12 +1,15 @@
 """Settings are typed; an error about an invalid one names the setting, the value and the expected form."""
 
+import copy
 import dataclasses
+import json
+import pickle
 from pathlib import Path
 
 import pytest
 from process_data.settings import Settings
 from process_data.shared.storage.errors import SettingError
-from process_data.shared.storage.settings import ObjectsSettings, RecordsSettings, load
+from process_data.shared.storage.settings import PostgresSettings, S3Settings, load
 from query_data.settings import Settings as QuerySettings
 from query_data.shared.storage.errors import SettingError as QuerySettingError
 from query_data.shared.storage.settings import load as query_load
@@ -34,9 +37,20 @@ def test_values_are_stripped_and_converted() -> None:
 
 
 def test_settings_cannot_be_changed() -> None:
-    settings = load(RecordsSettings, REQUIRED)
+    settings = load(PostgresSettings, REQUIRED)
     with pytest.raises(dataclasses.FrozenInstanceError):
         settings.postgres_host = "other"  # type: ignore[misc]
+
+
+def test_a_secret_is_neither_serialised_nor_formatted() -> None:
+    settings = load(Settings, REQUIRED)
+    for dump in (json.dumps, pickle.dumps, copy.deepcopy):
+        with pytest.raises(TypeError):
+            dump(settings.s3_secret_key)
+    with pytest.raises(TypeError):
+        dataclasses.asdict(settings)
+    assert "hidden" not in f"{settings.s3_secret_key} {settings} {vars(settings)}"
+    assert json.dumps(vars(settings), default=str).count("Secret('***')") == 4
 
 
 def test_the_repr_shows_no_secret() -> None:
@@ -64,7 +78,7 @@ def test_the_repr_shows_no_secret() -> None:
 def test_an_invalid_setting_is_an_error_with_the_expected_form(name: str, value: str, allowed: str) -> None:
     with pytest.raises(SettingError) as raised:
         load(Settings, {**REQUIRED, name: value})
-    assert str(raised.value).startswith(f"{name}={value[:40]!r}"[:40])
+    assert str(raised.value).startswith(f"invalid {name}={value[:40]!r}"[:40])
     assert allowed in str(raised.value)
 
 
@@ -74,7 +88,7 @@ def test_a_missing_setting_is_named(name: str, value: str | None) -> None:
     environ = {**REQUIRED, name: value or ""}
     if value is None:
         del environ[name]
-    with pytest.raises(SettingError, match=f"{name} is not set"):
+    with pytest.raises(SettingError, match=f"{name} is required"):
         load(Settings, environ)
 
 
@@ -82,12 +96,12 @@ def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text("from-file\n", encoding="utf-8")
     environ = {**REQUIRED, "s3_secret_key": "", "s3_secret_key_file": str(file)}
-    assert load(ObjectsSettings, environ).s3_secret_key == "from-file"
+    assert load(S3Settings, environ).s3_secret_key.reveal() == "from-file"
 
 
 def test_an_error_about_a_secret_file_names_it_but_never_shows_its_content(tmp_path: Path) -> None:
     missing = {**REQUIRED, "s3_secret_key": "", "s3_secret_key_file": str(tmp_path / "none")}
-    with pytest.raises(SettingError, match=r"s3_secret_key_file='.*none' can't be read"):
+    with pytest.raises(SettingError, match=r"s3_secret_key_file='.*none' cannot be read"):
         load(Settings, missing)
     (tmp_path / "empty").write_text("\n", encoding="utf-8")
     with pytest.raises(SettingError, match="is empty"):
@@ -109,15 +123,13 @@ def test_the_defaults_are_valid_values() -> None:
 def test_a_function_requires_a_token_unless_auth_is_none() -> None:
     tokenless = {name: value for name, value in REQUIRED.items() if name != "api_token"}
     for environ in (tokenless, {**tokenless, "auth": "token"}, {**REQUIRED, "api_token": " "}):
-        with pytest.raises(
-            SettingError, match=r"api_token is not set: auth=token requires it .* auth=none gives access"
-        ):
+        with pytest.raises(SettingError, match=r"api_token is required with auth=token .* auth=none gives access"):
             load(Settings, environ)
-        with pytest.raises(QuerySettingError, match="api_token is not set"):
+        with pytest.raises(QuerySettingError, match="api_token is required"):
             query_load(QuerySettings, environ)
     for environ in (tokenless, REQUIRED):
         assert load(Settings, {**environ, "auth": "none"}).auth == "none"
-    with pytest.raises(SettingError, match=r"auth='None' is not allowed: one of token, none"):
+    with pytest.raises(SettingError, match=r"invalid auth='None': expected one of token, none"):
         load(Settings, {**REQUIRED, "auth": "None"})
 
 

@@ -1,4 +1,4 @@
-"""The pages: what people get where programs get JSON, made of the same data.
+"""Web pages, made from the same data as JSON responses.
 
-Imported by the first request for a page only, as Jinja2 and the templates would cost a part of the start.
+Imported by the first request for a page, as loading Jinja2 and the templates would delay the start.
 """

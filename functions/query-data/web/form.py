@@ -1,4 +1,4 @@
-"""The form of filters: a control for each parameter, made from the table that requests are checked by.
+"""The filter form: a control for each parameter, made from the table that requests are parsed by.
 
 `after`, `count` and `format` have no control: links and figures replace them.
 """
@@ -41,7 +41,7 @@ _PLACEHOLDERS = {"min_age": "0", "max_age": "any", "user_id": "any", "name": "an
 
 @dataclass(frozen=True)
 class Control:
-    """A field, or several when the parameter is repeatable. `choices` are a select's options, texts by value."""
+    """One field, or several if the parameter is repeatable. `choices` are the options of a select, labels by value."""
 
     name: str
     label: str
@@ -54,7 +54,7 @@ class Control:
 def controls(
     parameters: MultiDict[str, str], invalid_parameter: str | None = None, message: str | None = None
 ) -> list[Control]:
-    """The form as it was sent, with the message beside the invalid parameter."""
+    """The form as it was submitted, with the message beside the invalid parameter."""
     return [
         _control(name, PARAMETERS[name], parameters.getlist(name), message if name == invalid_parameter else None)
         for name in _LABELS
@@ -71,15 +71,15 @@ def _control(name: str, parameter: Parameter, texts: list[str], error: str | Non
 
 
 def _as_choice(parameter: Parameter, text: str, choices: dict[str, str]) -> str:
-    """The choice with the same value as the text: 1 is true."""
+    """The choice with the same value as the text, as 1 means true."""
     try:
-        return next(choice for choice in choices if choice and parameter.read(choice) == parameter.read(text))
+        return next(choice for choice in choices if choice and parameter.parse(choice) == parameter.parse(text))
     except ValueError:
         return ""
 
 
 def _attributes(name: str, parameter: Parameter) -> dict[str, str]:
-    """The input's attributes, with the constraints of the parameter's JSON Schema for the browser to check."""
+    """The input's attributes, with the constraints of the parameter's JSON Schema, which the browser checks."""
     schema: dict[str, Any] = dict(parameter.schema)
     attributes = {"placeholder": _PLACEHOLDERS.get(name, "")}
     match schema["type"]:
@@ -91,4 +91,4 @@ def _attributes(name: str, parameter: Parameter) -> dict[str, str]:
             attributes |= {"type": "text", "autocomplete": "off"}
     constraints = {"minimum": "min", "maximum": "max", "maxLength": "maxlength", "pattern": "pattern"}
     attributes |= {html: str(schema[keyword]) for keyword, html in constraints.items() if keyword in schema}
-    return attributes | ({"title": parameter.allowed} if "pattern" in schema else {})
+    return attributes | ({"title": parameter.expected} if "pattern" in schema else {})

@@ -7,12 +7,12 @@ from typing import Any
 HEIGHT = 112
 """Pixels of the tallest bar."""
 
-_MIN_HEIGHT = 2  # pixels: a single person among a million is visible
+_MIN_HEIGHT = 2  # pixels: a single user among a million is visible
 
 
 @dataclass(frozen=True)
 class Bar:
-    """`x` and `width` are per cent of the drawing's width, `height` is in pixels."""
+    """`x` and `width` are percentages of the drawing's width; `height` is in pixels."""
 
     x: float
     width: float
@@ -30,7 +30,7 @@ class Bar:
 
     @property
     def short(self) -> str:
-        """The number of people, abbreviated."""
+        """The number of users, abbreviated."""
         for unit, suffix in ((1_000_000, "M"), (1_000, "k")):
             if self.people >= unit:
                 return f"{self.people / unit:.{1 if self.people < 10 * unit else 0}f}{suffix}"

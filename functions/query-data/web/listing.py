@@ -1,4 +1,4 @@
-"""The pages at `/rejected` and `/runs`."""
+"""The web pages of `/rejected` and `/runs`."""
 
 import json
 
@@ -9,16 +9,16 @@ from .page import query_link, render
 
 
 def listing_page(template: str, path: str, parameters: MultiDict[str, str], page: Page) -> bytes:
-    """The page that shows `page`, of which a program gets the lines; `parameters` are the request's."""
-    kept = [(name, text) for name, text in parameters.items(multi=True) if name != "after"]
+    """The web page of a page of results; `parameters` are the request's."""
+    others = [(name, text) for name, text in parameters.items(multi=True) if name != "after"]
     return render(
         template,
         path,
         rows=[json.loads(line) for line in page.lines.splitlines()],
         is_continued="after" in parameters,
         links={
-            "first": query_link(kept),
-            "next": query_link([*kept, ("after", page.cursor)]) if page.cursor else None,
+            "first": query_link(others),
+            "next": query_link([*others, ("after", page.cursor)]) if page.cursor else None,
             "json": query_link([("format", "json")]),
         },
     )

@@ -1,4 +1,4 @@
-"""What all pages have in common: templates, navigation, and headers."""
+"""What all web pages share: templates, navigation, headers."""
 
 from base64 import b64encode
 from datetime import date, datetime, timedelta
@@ -8,19 +8,22 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from flask import Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from ..formats import HTML
 from ..paths import normalize, relative_root
+from ..rendering import make_headers
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _STYLE = (_TEMPLATES / "style.css").read_text(encoding="utf-8")
 
 TEMPLATES_VERSION = sha256(b"".join(path.read_bytes() for path in sorted(_TEMPLATES.iterdir()))).hexdigest()
-"""Changes with the templates, as the pages do."""
+"""A digest of the templates, for ETags."""
 
 _CSP = {
     "default-src": "'none'",
-    "img-src": "'self' data:",  # the photos, and the tab's icon
+    "img-src": "'self' data:",  # photos, and the favicon
     "style-src": f"'sha256-{b64encode(sha256(_STYLE.encode()).digest()).decode()}'",
     "form-action": "'self'",
     "base-uri": "'none'",
@@ -29,16 +32,24 @@ _CSP = {
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": "; ".join(f"{directive} {value}" for directive, value in _CSP.items()),
-    "Referrer-Policy": "no-referrer",  # the query may hold names
+    "Referrer-Policy": "no-referrer",  # queries may contain names
     "X-Content-Type-Options": "nosniff",
 }
-"""Headers of every page."""
+"""Headers of every web page."""
 
 _SECTIONS = {"/": "People", "/rejected": "Rejected files", "/runs": "Runs"}
 
 
+def headers(etag: str) -> dict[str, str]:
+    return make_headers(etag, Vary="Accept") | SECURITY_HEADERS
+
+
+def html_response(body: bytes, etag: str) -> Response:
+    return Response(body, headers=headers(etag), content_type=HTML.content_type)
+
+
 def render(template: str, path: str, **content: Any) -> bytes:
-    """The page at `path`, which is the request's, not normalized."""
+    """Render the page at the request's `path`, which is not normalized."""
     root, current = relative_root(path), normalize(path)
     sections = [
         {"href": _section_link(root, section, current), "title": title, "current": section == current}
@@ -48,7 +59,7 @@ def render(template: str, path: str, **content: Any) -> bytes:
 
 
 def query_link(parameters: list[tuple[str, str]]) -> str:
-    """A link to the same path with another query."""
+    """A link to the same path with these parameters."""
     return f"?{urlencode(parameters)}"
 
 
@@ -65,7 +76,7 @@ def _words(code: str) -> str:
 
 
 def _tenths(years: float) -> str:
-    """An age to a tenth of a year, rounded down: nobody seems old enough who isn't."""
+    """An age to a tenth of a year, rounded down, so that nobody appears older than they are."""
     return f"{floor(years * 10) / 10:.1f}"
 
 
@@ -80,7 +91,7 @@ def _moment(text: str) -> str:
 
 
 def _duration(run: dict[str, Any]) -> str:
-    """How long a finished run took, to two units at most."""
+    """The duration of a finished run, in at most two units."""
     duration = datetime.fromisoformat(run["finished_at"]) - datetime.fromisoformat(run["started_at"])
     if duration < timedelta(minutes=1):
         seconds = duration.total_seconds()

@@ -1,4 +1,4 @@
-"""The page at `/`: the filters as a form, figures, and the people."""
+"""The web page of users: the filter form, statistics, and the results."""
 
 import json
 from datetime import date
@@ -8,11 +8,11 @@ from werkzeug.datastructures import MultiDict
 
 from .. import listings, users
 from ..cache import Cache
+from ..etags import States
 from ..filters import FILTERS, Filters
 from ..query import Query
-from ..shared.storage.records import Connection
+from ..shared.storage.connection import Connection
 from ..stats import stats
-from ..versions import States
 from .form import PEOPLE_PER_PAGE, controls
 from .histogram import HEIGHT, bars
 from .page import query_link, render
@@ -29,8 +29,8 @@ def people_page(
     query: Query,
     today: date,
 ) -> bytes:
-    """The page of the people that `query` asks for; `parameters` are what it was read from."""
-    page = users.page(connection, query, query.limit or PEOPLE_PER_PAGE, today)
+    """The web page of the results of `query`, which was parsed from `parameters`."""
+    page = users.read_users(connection, query, query.limit or PEOPLE_PER_PAGE, today)
     figures, is_filtered = stats(connection, cache, states, query.filters, today), query.filters != Filters()
     return render(
         "people.html",
@@ -50,17 +50,17 @@ def people_page(
 
 
 def _rejected(connection: Connection) -> list[dict[str, Any]]:
-    lines = listings.page(connection, listings.PageRequest(listings.REJECTED, limit=REJECTED_SHOWN)).lines
+    lines = listings.read_listing(connection, listings.PageRequest(listings.REJECTED, limit=REJECTED_SHOWN)).lines
     return [json.loads(line) for line in lines.splitlines()]
 
 
 def _links(parameters: MultiDict[str, str], cursor: str | None) -> dict[str, Any]:
-    kept = [(name, text) for name, text in parameters.items(multi=True) if text and name != "after"]
-    unsorted = [(name, text) for name, text in kept if name not in ("sort", "count")]
-    download = [(name, text) for name, text in kept if name in FILTERS or name == "sort"]
+    others = [(name, text) for name, text in parameters.items(multi=True) if text and name != "after"]
+    unsorted = [(name, text) for name, text in others if name not in ("sort", "count")]
+    download = [(name, text) for name, text in others if name in FILTERS or name == "sort"]
     return {
-        "first": query_link(kept),
-        "next": query_link([*kept, ("after", cursor)]) if cursor else None,
+        "first": query_link(others),
+        "next": query_link([*others, ("after", cursor)]) if cursor else None,
         "sort": {
             order: query_link([*unsorted, ("sort", order)]) for column in _SORTABLE for order in (column, f"-{column}")
         },

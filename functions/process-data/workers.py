@@ -1,0 +1,205 @@
+"""The workers of a run: its own thread, and helpers beside it.
+
+Every worker repeats the same loop: claim the segment that has waited longest, else one that has hints, scan it, release
+it, and check for hints that arrived meanwhile. Any number of runs and replicas share the work in this way without
+knowing of each other.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from threading import Thread
+
+from . import hints, segments
+from .application import Application
+from .counters import RunCounters
+from .deadline import GRACE, Deadline
+from .request import Request
+from .runs import Trigger
+from .scan import OutOfTime, Scanner, SourceEmpty
+from .segments import Segment
+from .shared.storage.connection import Connection
+from .shared.storage.errors import AccessDenied, Unavailable
+
+_POLL_INTERVAL = 0.1  # seconds between attempts to claim a segment that another session holds
+_JOIN_INTERVAL = 1.0  # seconds between calls of keep_alive while a session waits for helpers
+
+
+class Workers:
+    """Scan what a run is requested to scan. `start` comes first."""
+
+    def __init__(self, application: Application, request: Request, deadline: Deadline, counters: RunCounters) -> None:
+        self._application, self._request = application, request
+        self._deadline, self._counters = deadline, counters
+        self._objects = request.objects
+        self._helpers: list[Thread] = []
+        self._error: Exception | None = None
+        self._failed_hints: set[int] = set()  # of segments
+        self.failed_segments: dict[int, Unavailable] = {}
+        self.ran_out_of_time = False
+        self._tick = request.since
+
+    def bounded(self, connection: Connection) -> AbstractContextManager[None]:
+        """Keep a silent server from delaying the run far beyond its deadline, when the watchdog would end it."""
+        return connection.bounded(self._application.settings.run_deadline + GRACE - self._deadline.elapsed)
+
+    def start(self, connection: Connection) -> None:
+        """Take the run's tick, which retries keep, and store its hints."""
+        now = segments.next_tick(connection)
+        self._tick = now if self._tick is None else min(self._tick, now)
+        if self._objects is not None:
+            hints.add(connection, self._objects)
+
+    @property
+    def tick(self) -> int:
+        """Segments that were scanned since this tick are done."""
+        assert self._tick is not None
+        return self._tick
+
+    def work(self, connection: Connection) -> None:
+        """Scan in this thread, with helpers beside it, and wait for segments that others hold."""
+        self._work(connection, is_helper=False)
+        while self._helpers:
+            self._helpers[-1].join(_JOIN_INTERVAL)
+            if not self._helpers[-1].is_alive():
+                self._helpers.pop()
+            elif not connection.broken:
+                connection.keep_alive()
+        if self._error is not None:
+            raise self._error
+
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """End all helpers after the body, whatever it raises."""
+        self._error = None
+        try:
+            yield
+        finally:
+            self._deadline.cancel()
+            while self._helpers:
+                self._helpers.pop().join()
+            self._deadline.resume()
+
+    def rescan(self, connection: Connection, segment: Segment) -> None:
+        """Scan what was hinted while this session held a segment that it has since released."""
+        with suppress(SourceEmpty):  # left to runs over the bucket
+            self._scan_hinted(connection, self._scanner(connection), segments.claim_again(connection, segment))
+
+    def count_remaining(self, connection: Connection) -> int:
+        """How many segments, or requested objects, are left."""
+        if self._objects is None:
+            return segments.remaining(connection, self.tick)
+        return hints.count(connection, self._objects)
+
+    def _work(self, connection: Connection, *, is_helper: bool) -> None:
+        """Scan what can be claimed. The run's own thread also waits for segments that others hold.
+
+        Segments that are due come first: their scans cover hints too, and a hint that fails delays nothing.
+        """
+        scanner = self._scanner(connection)
+        while not self._deadline.expired:
+            if self._objects is None and (segment := segments.claim(connection, self.tick, self.failed_segments)):
+                self._scan(connection, scanner, segment)
+            elif segment := segments.claim_hinted(connection, self._failed_hints, self._objects):
+                self._scan_hinted(connection, scanner, segment)
+            elif is_helper or not self._is_waiting(connection):
+                return
+            else:
+                self._wait()
+
+    def _scanner(self, connection: Connection) -> Scanner:
+        return Scanner(
+            self._application, connection, self._deadline, self._counters, accept_empty=self._request.accept_empty
+        )
+
+    def _wait(self) -> None:
+        """Wait a moment for a helper to end, as it probably holds the segment, or else for another session."""
+        for helper in reversed(self._helpers):
+            if helper.is_alive():
+                helper.join(min(_POLL_INTERVAL, self._deadline.remaining))
+                return
+        self._deadline.sleep(_POLL_INTERVAL)
+
+    def _scan(self, connection: Connection, scanner: Scanner, segment: Segment) -> None:
+        """Scan a claimed segment. If S3 fails for this segment only, the run continues with others."""
+        expected = self._application.settings.segment_keys if segment.is_new else 0
+        with segments.holding(connection, segment), self._application.fetching(scanner, expected):
+            self._recruit(connection, segment)
+            try:
+                try:
+                    scanner.scan_segment(segment, self.tick, lambda: self._recruit(connection, segment))
+                except Unavailable as error:
+                    if error.service != "s3":
+                        raise
+                    scanner.check_s3()
+                    self.failed_segments[segment.id] = error
+                    segments.postpone(connection, segment)
+            except OutOfTime:
+                self.ran_out_of_time = True
+                segments.postpone(connection, segment)
+        self._scan_hinted(connection, scanner, segments.claim_again(connection, segment))
+
+    def _scan_hinted(self, connection: Connection, scanner: Scanner, segment: Segment | None) -> None:
+        """Scan the hinted objects of a claimed segment, and those that are hinted meanwhile.
+
+        If S3 fails for these objects only, they are left to a scan of the whole segment.
+        """
+        while segment is not None:
+            with segments.holding(connection, segment):
+                self._recruit(connection, segment)
+                try:
+                    try:
+                        scanner.scan_hinted(segment)
+                    except (Unavailable, AccessDenied) as error:
+                        if error.service != "s3":
+                            raise
+                        scanner.check_s3()
+                        self._failed_hints.add(segment.id)
+                except OutOfTime:
+                    self.ran_out_of_time = True
+                    self._failed_hints.add(segment.id)
+            is_over = segment.id in self._failed_hints or self._deadline.expired
+            segment = None if is_over else segments.claim_again(connection, segment)
+
+    def _is_waiting(self, connection: Connection) -> bool:
+        """Whether another session holds something that this run has to scan."""
+        if self._objects is None:
+            return segments.remaining(connection, self.tick, self.failed_segments) > 0
+        is_patient = self._request.trigger != Trigger.EVENT and not self._failed_hints
+        return is_patient and hints.count(connection, self._objects) > 0
+
+    def _recruit(self, connection: Connection, segment: Segment) -> None:
+        """Start another worker if the process has room for it and there is work beside this segment.
+
+        While this process is busy fetching, it leaves segments to other replicas. Erasures need no helpers.
+        """
+        if self._request.erase or self._application.is_busy:
+            return
+        if not self._application.helpers.acquire(blocking=False):
+            return
+        try:
+            if self._objects is None:
+                workers = 1 + sum(helper.is_alive() for helper in self._helpers)
+                has_work = segments.remaining(connection, self.tick, self.failed_segments) > workers
+            else:
+                has_work = any(not segment.start < name <= segment.end for name in self._objects)
+            if has_work:
+                helper = Thread(target=self._help, name="worker", daemon=True)
+                helper.start()
+                self._helpers.append(helper)  # called by the run's thread, or by a helper that is still to be joined
+                return
+        except BaseException:
+            self._application.helpers.release()
+            raise
+        self._application.helpers.release()
+
+    def _help(self) -> None:
+        """Work beside the run's own thread. If the session is lost, other workers claim its segment again."""
+        try:
+            with self._application.pool.connection() as connection, self.bounded(connection):
+                self._work(connection, is_helper=True)
+        except Exception as error:  # noqa: BLE001 - raised again by the run's own thread
+            if not (isinstance(error, Unavailable) and error.service == "postgresql"):
+                self._error = error
+                self._deadline.cancel()
+        finally:
+            self._application.helpers.release()

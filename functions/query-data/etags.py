@@ -1,0 +1,57 @@
+"""ETags, derived from the state of the data without reading the data."""
+
+from hashlib import sha256
+from typing import Any, Literal
+
+from werkzeug.http import parse_etags
+
+from .shared.api import Event
+from .shared.storage.connection import Connection
+
+Table = Literal["users", "rejected", "runs"]
+State = list[Any]
+"""What `state_sql` selected."""
+
+States = dict[Table, str]
+"""The state of each table."""
+
+# process-data increments `changed` in every transaction that changes the table. The ETag of the last export tells this
+# database from another or restored one that has counted as far.
+_STATES: dict[Table, str] = {
+    "users": "(select concat(changed, ' ', etag) from outputs where object = 'output.csv')",
+    "rejected": "(select concat(changed, ' ', etag) from outputs where object = 'rejected.csv')",
+    "runs": "(select concat(min(id), ' ', max(id), ' ', max(finished_at)) from runs)",
+}
+
+
+def state_sql(*tables: Table) -> str:
+    """SQL columns that change with the tables."""
+    return ", ".join(_STATES[table] for table in tables)
+
+
+def read_state(connection: Connection, *tables: Table) -> State:
+    [state] = connection.run(f"select {state_sql(*tables)}")
+    return state
+
+
+def read_states(connection: Connection) -> States:
+    """The states of all tables."""
+    return dict(zip(_STATES, read_state(connection, *_STATES), strict=True))
+
+
+def make_etag(state: State, *query: object) -> str:
+    """The ETag, without quotes, of the response to a query for data in this state."""
+    return sha256(repr((state, query)).encode()).hexdigest()[:32]
+
+
+def matches(event: Event, etag: str) -> bool:
+    """Whether the request's If-None-Match contains the ETag."""
+    return parse_etags(event.headers.get("If-None-Match")).contains_weak(etag)
+
+
+def matching_etag(event: Event, connection: Connection, table: Table, *query: object) -> str | None:
+    """The current ETag if the request's If-None-Match contains it. Without that header nothing is read."""
+    if "If-None-Match" not in event.headers:
+        return None
+    etag = make_etag(read_state(connection, table), *query)
+    return etag if matches(event, etag) else None

@@ -1,0 +1,174 @@
+"""stack.yml, read as faas-cli reads it: the functions and their configuration."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import LocalError
+
+LANGUAGE = "python3-http-debian"
+
+_VARIABLE = re.compile(r"\$\{([^}]*)\}")
+_REFERENCE = re.compile(r"(\w+)(?::-(.*))?", re.DOTALL)
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
+_KEYS = {
+    "lang", "handler", "image", "build_args", "annotations", "labels", "environment", "secrets", "requests",
+    "limits", "readonly_root_filesystem",
+}  # fmt: skip
+
+_SCALE = "com.openfaas.scale.min"
+_REPLICAS = ("1", "2", "3", "4", "5")
+"""OpenFaaS CE allows five at most."""
+
+
+@dataclass(frozen=True)
+class FunctionSpec:
+    """One function of stack.yml, with its variables substituted."""
+
+    name: str
+    handler: Path
+    image: str
+    environment: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    requests: dict[str, str] = field(default_factory=dict)
+    limits: dict[str, str] = field(default_factory=dict)
+    secrets: list[str] = field(default_factory=list)
+    readonly_root_filesystem: bool = False
+
+    @property
+    def exec_timeout(self) -> float:
+        """The maximum duration of an invocation in seconds; of-watchdog's default is 30."""
+        text = self.environment.get("exec_timeout", "30s")
+        return seconds(text, f"{self.name}: environment.exec_timeout")
+
+    @property
+    def replicas(self) -> int:
+        """The number of replicas."""
+        text = self.labels.get(_SCALE, "1")
+        if text not in _REPLICAS:
+            raise LocalError(f"{self.name}: labels.{_SCALE}: invalid value {text!r}: expected 1 to {_REPLICAS[-1]}")
+        return int(text)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The functions, and the paths (relative to `root`) that are copied into each of them."""
+
+    root: Path
+    copies: list[Path]
+    functions: list[FunctionSpec]
+
+
+def read_stack(root: Path, variables: Mapping[str, str]) -> Stack:
+    """Read `root`/stack.yml. `${NAME}` and `${NAME:-default}` come from `variables`."""
+    path = root / "stack.yml"
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise LocalError(f"{path} can't be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise LocalError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(document, dict) or not isinstance(document.get("functions"), dict):
+        raise LocalError(f"{path}: functions is required: expected a mapping")
+    copies = (document.get("configuration") or {}).get("copy") or []
+    return Stack(
+        root=root,
+        copies=[_relative_path(root, copy, "configuration.copy") for copy in copies],
+        functions=[_function(root, name, entry, variables) for name, entry in document["functions"].items()],
+    )
+
+
+def seconds(text: str, where: str) -> float:
+    """Return the seconds of a Go duration such as 50s or 1m30s, or of a bare number."""
+    if re.fullmatch(r"\d+", text):
+        return float(text)
+    if not text or not (parts := _DURATION.fullmatch(text)):
+        raise LocalError(f"{where}: invalid duration {text!r}: expected one such as 50s or 1m30s")
+    hours, minutes, rest = (float(part or 0) for part in parts.groups())
+    return hours * 3600 + minutes * 60 + rest
+
+
+def _function(root: Path, name: object, entry: object, variables: Mapping[str, str]) -> FunctionSpec:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise LocalError(f"invalid function name {name!r}: expected 1 to 63 lower-case letters, digits and hyphens")
+    if not isinstance(entry, dict):
+        raise LocalError(f"{name}: invalid function: expected a mapping with lang, handler and image")
+    if unknown := entry.keys() - _KEYS:
+        raise LocalError(
+            f"{name}: unknown key {', '.join(sorted(unknown))}; expected one of {', '.join(sorted(_KEYS))}"
+        )
+    values = _substitute(entry, name, variables)
+    if values.get("lang") != LANGUAGE:
+        raise LocalError(f"{name}: lang: invalid value {values.get('lang')!r}: expected {LANGUAGE}")
+    handler = root / _relative_path(root, values.get("handler"), f"{name}: handler")
+    if not (handler / "handler.py").is_file():
+        raise LocalError(f"{name}: handler: {handler / 'handler.py'} does not exist")
+    if not isinstance(values.get("image"), str):
+        raise LocalError(f"{name}: image is required")
+    tables = ("environment", "annotations", "labels", "requests", "limits")
+    return FunctionSpec(
+        name=name,
+        handler=handler,
+        image=values["image"],
+        secrets=_secrets(values.get("secrets") or [], name),
+        readonly_root_filesystem=values.get("readonly_root_filesystem") is True,
+        **{key: _strings(values.get(key) or {}, f"{name}: {key}") for key in tables},
+    )
+
+
+def _substitute(value: Any, where: str, variables: Mapping[str, str]) -> Any:
+    """Return `value` with the variables in its strings replaced, at any depth."""
+
+    def replacement(match: re.Match[str]) -> str:
+        reference = _REFERENCE.fullmatch(match[1])
+        if not reference:
+            raise LocalError(f"{where}: invalid variable {match[0]}: expected ${{NAME}} or ${{NAME:-default}}")
+        name, default = reference.groups()
+        text = variables.get(name) or default
+        if text is None:
+            raise LocalError(f"{where}: the environment variable {name} is required")
+        return text
+
+    match value:
+        case str():
+            return _VARIABLE.sub(replacement, value)
+        case dict():
+            separator = ": " if ": " not in where else "."
+            return {key: _substitute(item, f"{where}{separator}{key}", variables) for key, item in value.items()}
+        case list():
+            return [_substitute(item, where, variables) for item in value]
+    return value
+
+
+def _relative_path(root: Path, text: object, where: str) -> Path:
+    """Return an existing path inside `root`, relative to it, as faas-cli expects it."""
+    if not isinstance(text, str) or not text:
+        raise LocalError(f"{where} is required: a path inside the project")
+    path = (root / text).resolve()
+    if path == root.resolve() or not path.is_relative_to(root.resolve()):
+        raise LocalError(f"{where}: invalid path {text!r}: expected one inside the project")
+    if not path.exists():
+        raise LocalError(f"{where}: {path} does not exist")
+    return path.relative_to(root.resolve())
+
+
+def _strings(table: object, where: str) -> dict[str, str]:
+    if not isinstance(table, dict):
+        raise LocalError(f"{where}: invalid value {table!r}: expected a mapping")
+    for key, value in table.items():
+        if not isinstance(value, str):
+            raise LocalError(f"{where}.{key}: invalid value {value!r}: expected a string (put it in quotes)")
+    return {str(key): value for key, value in table.items()}
+
+
+def _secrets(names: object, function: str) -> list[str]:
+    if not isinstance(names, list) or not all(isinstance(name, str) and _NAME.fullmatch(name) for name in names):
+        expected = "a list of names of lower-case letters, digits and hyphens"
+        raise LocalError(f"{function}: secrets: invalid value {names!r}: expected {expected}")
+    return names

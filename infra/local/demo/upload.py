@@ -1,0 +1,76 @@
+"""Upload a directory's files to the source bucket."""
+
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+import minio
+import minio.error
+import urllib3
+
+from ..errors import LocalError
+
+THREADS = 16
+
+_BAR_WIDTH = 30
+
+
+def upload(client: minio.Minio, bucket: str, directory: Path, say: Callable[[str], None]) -> int:
+    """Upload the files in `directory`, not in subdirectories; return how many. Raise LocalError if any fails."""
+    files = _files(directory)
+    sent, failures = 0, []
+    started_at = time.monotonic()
+    progress = _Progress(len(files))
+    with ThreadPoolExecutor(THREADS) as pool:
+        uploads = {pool.submit(_put, client, bucket, path): path for path in files}
+        for done, future in enumerate(as_completed(uploads), 1):
+            try:
+                sent += future.result()
+            except (minio.error.MinioException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+                failures.append(f"  {uploads[future].name}: {error}")
+            progress.show(done)
+    progress.end()
+    if failures:
+        raise LocalError("\n".join([f"{len(failures)} of {len(files)} files could not be uploaded:", *failures[:10]]))
+    elapsed = time.monotonic() - started_at
+    say(f"Uploaded {len(files)} files ({_format_size(sent)}) to {bucket} in {elapsed:.1f} s.")
+    return len(files)
+
+
+def _files(directory: Path) -> list[Path]:
+    if not directory.is_dir():
+        problem = "is not a directory" if directory.exists() else "does not exist"
+        raise LocalError(f"{directory} {problem}: expected a directory of .csv files and photos")
+    files = sorted(path for path in directory.iterdir() if path.is_file() and not path.name.startswith("."))
+    if not files:
+        raise LocalError(f"{directory} contains no files: subdirectories are not uploaded")
+    return files
+
+
+def _put(client: minio.Minio, bucket: str, path: Path) -> int:
+    client.fput_object(bucket_name=bucket, object_name=path.name, file_path=str(path))
+    return path.stat().st_size
+
+
+def _format_size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+
+
+class _Progress:
+    """A progress bar on standard error, if that is a terminal."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._drawn_at = total, 0.0
+        self._terminal = sys.stderr.isatty()
+
+    def show(self, done: int) -> None:
+        if self._terminal and (done == self._total or time.monotonic() - self._drawn_at > 0.05):
+            self._drawn_at = time.monotonic()
+            bar = "#" * (_BAR_WIDTH * done // self._total)
+            print(f"\r  [{bar:<{_BAR_WIDTH}}] {done}/{self._total}", end="", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        if self._terminal:
+            print(file=sys.stderr)

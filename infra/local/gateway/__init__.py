@@ -1,0 +1,1 @@
+"""OpenFaaS's part: the gateway, calls to the functions, the queue of asynchronous requests and the schedule."""

@@ -1,0 +1,92 @@
+"""The queue of asynchronous requests: short, in memory, with as many workers as there are replicas."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from io import BytesIO
+from queue import Full, Queue
+from threading import Thread
+from urllib.parse import urlsplit
+
+import urllib3
+
+from ..runtime.functions import Function
+from .proxy import GatewayError, Headers, Proxy, WatchdogError
+
+CAPACITY = 10
+"""Requests."""
+MAX_BODY = 256 * 1024
+"""Bytes."""
+
+_MAX_IN_MEMORY = 1024 * 1024
+"""Bytes of a response; a longer one goes to a temporary file."""
+
+
+@dataclass(frozen=True)
+class QueuedRequest:
+    function: Function
+    method: str
+    path: str
+    headers: Headers
+    body: bytes
+    call_id: str
+    callback: str | None
+
+
+class AsyncQueue:
+    """Failed requests are not retried. Queued requests are lost when the stack stops."""
+
+    def __init__(self, proxy: Proxy, workers: int, say: Callable[[str], None]) -> None:
+        self._proxy, self._say = proxy, say
+        self._queue: Queue[QueuedRequest] = Queue(CAPACITY)
+        self._callbacks = urllib3.PoolManager(retries=False, timeout=30)
+        for _ in range(workers):
+            Thread(target=self._work, name="async", daemon=True).start()
+
+    def put(self, request: QueuedRequest) -> None:
+        if request.callback is not None and urlsplit(request.callback).scheme not in ("http", "https"):
+            message = f"invalid X-Callback-Url {request.callback!r}: expected an http(s) URL"
+            raise GatewayError(400, "bad_header", message)
+        try:
+            self._queue.put_nowait(request)
+        except Full:
+            message = f"the queue is full: {CAPACITY} requests are waiting"
+            raise GatewayError(429, "queue_full", message, {"Retry-After": "5"}) from None
+
+    def _work(self) -> None:
+        while True:
+            request = self._queue.get()
+            try:
+                self._invoke(request)
+            except Exception as error:  # noqa: BLE001 - the worker must go on with the next request
+                self._say(f"async {request.function.spec.name} ({request.call_id}): {error}")
+
+    def _invoke(self, request: QueuedRequest) -> None:
+        started_at = time.monotonic()
+        with tempfile.SpooledTemporaryFile(_MAX_IN_MEMORY) as result:
+            try:
+                body = BytesIO(request.body) if request.body else None
+                upstream = self._proxy.call(
+                    request.function, request.method, request.path, request.headers, body, request.call_id
+                )
+                with closing(upstream) as response:
+                    status, content_type = response.status, dict(response.headers).get("Content-Type", "text/plain")
+                    for chunk in response:
+                        result.write(chunk)
+            except WatchdogError as error:
+                status, content_type = error.status, "text/plain"
+                result.write(error.body.encode())
+            if request.callback is None:
+                return
+            headers = {
+                "Content-Type": content_type,
+                "Content-Length": str(result.tell()),
+                "X-Call-Id": request.call_id,
+                "X-Function-Name": request.function.spec.name,
+                "X-Function-Status": str(status),
+                "X-Duration-Seconds": f"{time.monotonic() - started_at:.6f}",
+            }
+            result.seek(0)
+            self._callbacks.request("POST", request.callback, body=result, headers=headers)

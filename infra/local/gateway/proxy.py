@@ -1,0 +1,170 @@
+"""Calls to the functions. Request and response bodies are streamed, never buffered whole."""
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from threading import Timer
+from typing import IO
+
+import urllib3
+from urllib3.exceptions import HTTPError, NewConnectionError, ReadTimeoutError
+
+from ..runtime.functions import Function
+
+CHUNK = 64 * 1024
+
+MAX_CALLS = 128
+"""Concurrent calls: more than the replicas accept, so that the functions limit requests, not the gateway."""
+
+_EXPIRED = "its exec_timeout has expired"
+_NOT_RUNNING = "is not running; it is being started"
+
+_HOP_BY_HOP = {
+    "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
+    "transfer-encoding", "upgrade",
+}  # fmt: skip
+
+Headers = list[tuple[str, str]]
+
+
+class GatewayError(Exception):
+    """An error of the gateway itself, sent as JSON with a code and a message."""
+
+    def __init__(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message, self.headers = status, code, message, headers or {}
+
+
+class WatchdogError(Exception):
+    """The response that of-watchdog sends when the function sends none."""
+
+    def __init__(self, status: int, headers: dict[str, str], body: str = "") -> None:
+        super().__init__(f"the watchdog responds {status}")
+        self.status, self.headers, self.body = status, headers, body
+
+
+class UpstreamResponse:
+    """A function's response: its status and headers, and its body to iterate over once.
+
+    The iteration ends normally even if the function breaks off or its exec_timeout expires: of-watchdog and OpenFaaS's
+    gateway also end such a response as if it were complete, and only log the error. `close` drops the call.
+    """
+
+    def __init__(
+        self,
+        response: urllib3.BaseHTTPResponse,
+        headers: Headers,
+        deadline: float,
+        interrupted: Callable[[Exception], None],
+    ) -> None:
+        self._response, self._deadline, self._interrupted = response, deadline, interrupted
+        self.status = response.status
+        self.headers = end_to_end(response.headers.items()) + headers
+        self._chunks = response.stream(CHUNK, decode_content=False)
+        self._first = next(self._chunks, b"")  # read even if a large request has used up the time
+
+    def __iter__(self) -> Iterator[bytes]:
+        # a client that does not read blocks this generator; the timer frees the function in that case
+        timer = Timer(self._deadline - time.monotonic(), self._response.close)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield self._first
+            for chunk in self._chunks:
+                _check_deadline(self._deadline)
+                yield chunk
+            _check_deadline(self._deadline)  # a closed response ends like a complete one
+        except Exception as error:  # noqa: BLE001 - a read may fail in any way if its response is closed meanwhile
+            self._interrupted(TimeoutError(_EXPIRED) if time.monotonic() > self._deadline else error)
+            self._response.close()
+            return
+        finally:
+            timer.cancel()
+        self._response.release_conn()
+
+    def close(self) -> None:
+        self._response.close()
+
+
+class Proxy:
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._pool = urllib3.PoolManager(num_pools=32, maxsize=MAX_CALLS, retries=False)
+
+    def call(
+        self,
+        function: Function,
+        method: str,
+        path: str,
+        headers: Headers,
+        body: IO[bytes] | None,
+        call_id: str | None = None,
+    ) -> UpstreamResponse:
+        """Call the function. `path` is raw and includes the query. Raise WatchdogError if there is no response."""
+        if (replica := function.choose()) is None:
+            raise self._no_response(function, headers, 500, _NOT_RUNNING)
+        trace_headers = [("X-Call-Id", call_id or new_call_id()), ("X-Start-Time", str(time.time_ns()))]
+        deadline = time.monotonic() + function.timeout
+        try:
+            response = self._pool.urlopen(
+                method,
+                replica.url + path,
+                headers=_request_headers(headers, trace_headers),
+                body=body,
+                timeout=urllib3.Timeout(connect=5, read=function.timeout),
+                preload_content=False,
+                redirect=False,
+            )
+            return UpstreamResponse(
+                response,
+                trace_headers,
+                deadline,
+                lambda error: self._say(f"{function.spec.name}: response interrupted: {error}"),
+            )
+        except ReadTimeoutError as error:
+            reason = f"did not respond within its exec_timeout of {function.timeout:g} s"
+            raise self._no_response(function, headers, 504, reason) from error
+        except NewConnectionError as error:
+            raise self._no_response(function, headers, 500, _NOT_RUNNING) from error
+        except HTTPError as error:
+            reason = "exited without a response; see its log"
+            raise self._no_response(function, headers, 500, reason) from error
+
+    def _no_response(self, function: Function, headers: Headers, status: int, reason: str) -> WatchdogError:
+        """Return what clients receive instead of a response. Only the log has the reason."""
+        self._say(f"{function.spec.name} {reason}")
+        if _is_streamed(headers):
+            return WatchdogError(200, {})
+        return WatchdogError(status, {"X-OpenFaaS-Internal": "of-watchdog"})
+
+
+def _is_streamed(headers: Headers) -> bool:
+    """Return whether the watchdog uses its streaming proxy, which turns errors into an empty 200."""
+    accept = ",".join(value.lower() for name, value in headers if name.lower() == "accept")
+    return "text/event-stream" in accept or "application/x-ndjson" in accept
+
+
+def _check_deadline(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise TimeoutError(_EXPIRED)
+
+
+def new_call_id() -> str:
+    return str(uuid.uuid4())
+
+
+def end_to_end(headers: Iterable[tuple[str, str]]) -> Headers:
+    """Return the end-to-end headers, without those of a single hop."""
+    pairs = list(headers)
+    listed = {
+        token.strip().lower() for name, value in pairs if name.lower() == "connection" for token in value.split(",")
+    }
+    return [(name, value) for name, value in pairs if name.lower() not in _HOP_BY_HOP | listed]
+
+
+def _request_headers(headers: Headers, trace_headers: Headers) -> dict[str, str]:
+    """Return the headers for urllib3, without its defaults. WSGI has already joined repeated ones."""
+    suppressed = dict.fromkeys(("accept-encoding", "user-agent"), urllib3.util.SKIP_HEADER)
+    replaced = {name.lower() for name, _ in trace_headers} | {"host"}
+    forwarded = {name.lower(): value for name, value in end_to_end(headers) if name.lower() not in replaced}
+    return suppressed | forwarded | dict(trace_headers)

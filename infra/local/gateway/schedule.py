@@ -1,0 +1,120 @@
+"""Scheduled invocations by the annotations `topic: cron-function` and `schedule`, like cron-connector's."""
+
+import re
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from threading import Event, Thread
+
+import urllib3
+from croniter import CroniterError, croniter
+
+from ..config.stack import FunctionSpec, seconds
+from ..errors import LocalError
+
+TOPIC = "cron-function"
+
+_DESCRIPTORS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_FIELDS: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
+    ("minute", 0, 59, ()),
+    ("hour", 0, 23, ()),
+    ("day", 1, 31, ()),
+    ("month", 1, 12, _MONTHS),
+    ("weekday", 0, 6, _DAYS),
+)
+_PART = re.compile(r"(?:[*?]|(\w+)(?:-(\w+))?)(?:/(\d+))?")
+
+
+class Schedule:
+    """A cron expression, a descriptor or an interval, in UTC."""
+
+    def __init__(self, text: str, where: str) -> None:
+        self._every = 0.0
+        self._fields = text.strip().lower().replace("?", "*")
+        if self._fields.startswith("@every "):
+            self._every = seconds(self._fields.removeprefix("@every ").strip(), where)
+            if self._every < 1:
+                raise LocalError(f"{where}: invalid schedule {text!r}: expected an interval of one second or more")
+        else:
+            _validate(self._fields, f"{where}: invalid schedule {text!r}")
+        try:
+            self.after(time.time())
+        except CroniterError as error:
+            raise LocalError(f"{where}: invalid schedule {text!r}: it is never due ({error})") from error
+
+    def after(self, moment: float) -> float:
+        """Return the next time that it is due after `moment`, both in seconds since 1970."""
+        if self._every:
+            return moment + self._every
+        return float(croniter(self._fields, datetime.fromtimestamp(moment, UTC)).get_next(float))
+
+
+def read_schedules(specs: Iterable[FunctionSpec]) -> dict[str, Schedule]:
+    """Return the schedules of the functions that have one. Raise LocalError if one is invalid."""
+    return {
+        spec.name: Schedule(spec.annotations.get("schedule", ""), f"{spec.name}: annotations.schedule")
+        for spec in specs
+        if spec.annotations.get("topic") == TOPIC
+    }
+
+
+class Scheduler:
+    """Invokes functions through the gateway, even while a previous invocation is running."""
+
+    def __init__(self, schedules: dict[str, Schedule], gateway: str, say: Callable[[str], None]) -> None:
+        self._gateway, self._say = gateway, say
+        self._stopping = Event()
+        self._pool = urllib3.PoolManager(retries=False, maxsize=8)
+        self._threads = [
+            Thread(target=self._run, args=(name, schedule), name=f"schedule {name}", daemon=True)
+            for name, schedule in schedules.items()
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def _run(self, name: str, schedule: Schedule) -> None:
+        due = schedule.after(time.time())
+        while not self._stopping.wait(max(0.0, due - time.time())):
+            Thread(target=self._invoke, args=(name,), daemon=True).start()
+            due = schedule.after(max(due, time.time()))  # missed ticks are skipped
+
+    def _invoke(self, name: str) -> None:
+        headers = {"X-Topic": TOPIC, "X-Connector": "cron-connector"}
+        try:
+            response = self._pool.request("POST", f"{self._gateway}/function/{name}", headers=headers)
+            outcome = f"returned {response.status}"
+        except urllib3.exceptions.HTTPError as error:
+            outcome = f"failed: {error}"
+        self._say(f"schedule: {name} {outcome}")
+
+
+def _validate(text: str, error: str) -> None:
+    """Raise LocalError, beginning with `error`, unless `text` is a descriptor or has five valid fields."""
+    if text in _DESCRIPTORS:
+        return
+    fields = text.split()
+    if len(fields) != len(_FIELDS):
+        expected = f"five fields (minute hour day month weekday), {', '.join(_DESCRIPTORS)} or @every 1m30s"
+        raise LocalError(f"{error}: expected {expected}")
+    for field, (name, minimum, maximum, names) in zip(fields, _FIELDS, strict=True):
+        for part in field.split(","):
+            match = _PART.fullmatch(part)
+            if not match or match[3] == "0" * len(match[3] or "-"):
+                raise LocalError(f"{error}: invalid {name} {part!r}")
+            bounds = [_number(bound, minimum, names) for bound in match.groups()[:2] if bound]
+            if any(not minimum <= bound <= maximum for bound in bounds) or bounds != sorted(bounds):
+                raise LocalError(f"{error}: invalid {name} {part!r}: expected {minimum} to {maximum}")
+
+
+def _number(text: str, minimum: int, names: tuple[str, ...]) -> int:
+    """Return the number of a field's bound, which may be a name; -1 if it is neither."""
+    if text in names:
+        return names.index(text) + minimum
+    return int(text) if text.isascii() and text.isdecimal() else -1

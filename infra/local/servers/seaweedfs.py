@@ -1,0 +1,136 @@
+"""The S3 server: SeaweedFS in one process, on loopback, with the identities of config.accounts.
+
+Its master, volume, filer and admin servers have no identities: any client that reaches them could read and write
+every object. They therefore use TLS and require a client certificate, which only this server's components have.
+"""
+
+import json
+import os
+import shutil
+import sysconfig
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import minio
+import minio.error
+import urllib3
+
+from ..config.accounts import access_keys, write_identities
+from ..config.credentials import Credentials
+from ..runtime.ports import LOOPBACK, free_ports, is_free
+from ..runtime.processes import Command
+from ..runtime.state import State
+from .certificates import make_certificate
+
+SOURCE_BUCKET, RESULT_BUCKET = "src", "res"
+REGION = "us-east-1"
+
+_LISTENERS = (
+    "s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc",
+    "filer.port", "filer.port.grpc", "admin.port", "admin.port.grpc",
+)  # fmt: skip
+_ADMIN_PORT_OFFSET = 10_000
+"""SeaweedFS's worker expects the admin server's gRPC port at this offset from its HTTP port."""
+_OPTIONS = {
+    "ip": LOOPBACK,
+    "ip.bind": LOOPBACK,
+    "admin.ui": "false",
+    "webdav": "false",
+    "s3.port.iceberg": "0",
+    "s3.port.lance": "0",
+    "master.telemetry": "false",
+    "volume.preStopSeconds": "0",
+}
+_CERTIFICATE, _KEY = "internal.crt", "internal.key"
+_GRPC = ("master", "volume", "filer", "s3", "admin", "worker", "client")
+_HTTPS = ("master", "volume", "filer", "admin", "client")
+
+
+class SeaweedFS:
+    """The S3 server of a state directory."""
+
+    def __init__(self, state: State, credentials: Credentials) -> None:
+        self._credentials = credentials
+        self._directory = state.directory / "seaweedfs"
+        self._ports_file = self._directory / "ports.json"
+        self._ports: dict[str, int] = {}
+        self._ports_confirmed = False
+
+    @property
+    def endpoint(self) -> str:
+        return f"{LOOPBACK}:{self._ports['s3.port']}"
+
+    def prepare(self) -> None:
+        self._directory.mkdir(exist_ok=True)
+        certificate, key = make_certificate("rollcall-seaweedfs", LOOPBACK)
+        (self._directory / _CERTIFICATE).write_bytes(certificate)
+        (self._directory / _KEY).touch(mode=0o600)
+        (self._directory / _KEY).write_bytes(key)
+        (self._directory / "security.toml").write_text(_security(), encoding="utf-8")
+        for old in self._directory.glob("m[0-9]*"):  # a master's state, named after its former port
+            shutil.rmtree(old)
+        self._identities = write_identities(self._credentials)
+
+    def command(self) -> Command:
+        self.remove_sockets()
+        if not self._ports_confirmed:
+            self._ports = _choose_ports()
+            self._ports_file.write_text(json.dumps(self._ports), encoding="utf-8")
+        options = _OPTIONS | self._ports | {"dir": self._directory, "s3.config": self._identities}
+        weed = Path(sysconfig.get_path("scripts")) / "weed"
+        return Command(
+            [str(weed), "-logtostderr=true", "mini", *(f"-{name}={value}" for name, value in options.items())],
+            environment={"PATH": os.defpath, "HOME": str(self._directory)},
+            directory=self._directory,
+            stop_timeout=10,
+        )
+
+    def is_ready(self) -> bool:
+        """Return whether a request succeeds: the port opens before the server can handle any."""
+        try:
+            client = s3_client(self.endpoint, access_keys(self._credentials, "operator"))
+            for bucket in (SOURCE_BUCKET, RESULT_BUCKET):
+                if not client.bucket_exists(bucket_name=bucket):
+                    client.make_bucket(bucket_name=bucket)
+        except (minio.error.MinioException, urllib3.exceptions.HTTPError):
+            return False
+        self._ports_confirmed = True
+        return True
+
+    def remove_sockets(self) -> None:
+        """Remove the sockets that it leaves in /tmp, which no option prevents; also those of a killed run."""
+        ports = json.loads(self._ports_file.read_text(encoding="utf-8")) if self._ports_file.exists() else {}
+        for port in ports.values():
+            for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 - weed has no option for another directory
+                with suppress(FileNotFoundError):
+                    socket.unlink()
+
+
+def _security() -> str:
+    """Return a security.toml that requires the certificate on every port except S3's; its paths are relative."""
+    pair = f'cert = "{_CERTIFICATE}"\nkey = "{_KEY}"\n'
+    grpc = f'[grpc]\nca = "{_CERTIFICATE}"\n' + "".join(f"[grpc.{name}]\n{pair}" for name in _GRPC)
+    https = "".join(f'[https.{name}]\n{pair}ca = "{_CERTIFICATE}"\n' for name in _HTTPS)
+    return f"{grpc}{https}enabled = true\n"  # belongs to https.client, the last section
+
+
+def _choose_ports() -> dict[str, int]:
+    """Choose a free port for each listener."""
+    while True:
+        ports = dict(zip(_LISTENERS, free_ports(len(_LISTENERS)), strict=True))
+        ports["admin.port"] = ports["admin.port.grpc"] - _ADMIN_PORT_OFFSET
+        if is_free(ports["admin.port"]):
+            return ports
+
+
+def s3_client(endpoint: str, keys: Mapping[str, str], connections: int = 1) -> minio.Minio:
+    """Return a client that uses `accessKey` and `secretKey`, with a pool of `connections`."""
+    return minio.Minio(
+        endpoint=endpoint,
+        access_key=keys["accessKey"],
+        secret_key=keys["secretKey"],
+        secure=False,
+        region=REGION,
+        http_client=urllib3.PoolManager(retries=False, timeout=30, maxsize=connections),
+    )

@@ -1,0 +1,300 @@
+"""One session of PostgreSQL: statements, transactions, COPY to the client, timeouts and errors."""
+
+import socket
+import ssl
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from math import inf
+from select import POLLIN, poll
+from threading import Thread
+from time import monotonic
+from typing import Any, Literal
+
+import pg8000.native
+from pg8000.exceptions import DatabaseError, Error, InterfaceError
+
+from .errors import AccessDenied, SchemaMissing, StorageError, Unavailable
+from .pipe import Pipe
+from .settings import PostgresSettings
+from .tls import describe, make_context
+
+_CONNECT_TIMEOUT = 5  # seconds to connect and log in
+_PING_TIMEOUT = 2  # seconds for an idle session to respond
+_PING_INTERVAL = 1  # seconds after a response in which no other ping is sent
+_TIMEOUT_MARGIN = 4  # seconds more than a statement may take: the server gives up first and reports the cause
+_MIN_TIMEOUT = 2  # seconds that a statement may take in any case
+_KEEP_ALIVE_INTERVAL = 15  # seconds without a statement after which `keep_alive` sends one
+_MAX_PREPARED = 32  # statements that a session keeps; each has some 100 KB in the server
+
+# A client that vanished or froze loses its session, and its locks with it, within about a minute. Keepalives find a
+# host that is gone; the two idle timeouts find a process that is frozen while its kernel still acknowledges;
+# tcp_user_timeout finds either while the server is sending.
+_SERVER_TIMEOUTS = {
+    "tcp_keepalives_idle": "20",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "60s",
+    "idle_in_transaction_session_timeout": "60s",
+    "idle_session_timeout": "60s",
+}
+# The same on the client's side, where the platform has it: name of the option, seconds or count
+_CLIENT_KEEPALIVES = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time
+
+
+class Connection:
+    """One session, for one thread at a time. After Unavailable it is broken and has to be closed."""
+
+    def __init__(self, settings: PostgresSettings) -> None:
+        self._server = f"PostgreSQL at {settings.postgres_host}:{settings.postgres_port}"
+        self.broken = False
+        self._alive_at = 0.0  # monotonic time of the last response to a ping
+        self._used_at = monotonic()  # monotonic time at which the last statement ended
+        self._prepared: dict[str, pg8000.native.PreparedStatement] = {}  # by SQL, least recently used first
+        self._timeout, self._expires_at = settings.postgres_timeout + _TIMEOUT_MARGIN, inf
+        context = _tls(settings)
+        with self._translated():
+            self._session = _Session(
+                user=settings.postgres_user,
+                password=settings.postgres_password.reveal(),
+                host=settings.postgres_host,
+                port=settings.postgres_port,
+                database=settings.postgres_database,
+                sock=_connect(settings),
+                ssl_context=context,
+                application_name="rollcall",
+                startup_params={
+                    "statement_timeout": f"{settings.postgres_timeout}s",
+                    "DateStyle": "ISO, YMD",
+                    "TimeZone": "UTC",
+                    **_SERVER_TIMEOUTS,
+                },
+            )
+        self._socket = self._session.transport
+
+    def __enter__(self) -> "Connection":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def run(self, sql: str, **parameters: object) -> list[list[Any]]:
+        """Run one statement with its `:name` parameters; returns all of its rows."""
+        with self._statement():
+            return self._session.run(sql, **parameters) or []
+
+    def run_prepared(self, sql: str, **parameters: object) -> list[list[Any]]:
+        """Run a statement that the session keeps prepared: one round trip instead of three, parsed and planned once.
+
+        The plan is generic, so the best plan must not depend on the values; the same holds for every other statement
+        with parameters in the same session.
+        """
+        with self._statement():
+            return self._prepare(sql).run(**parameters) or []
+
+    def _prepare(self, sql: str) -> pg8000.native.PreparedStatement:
+        statement = self._prepared.pop(sql, None)
+        if statement is None:
+            if not self._prepared:
+                self._session.run("set plan_cache_mode = force_generic_plan")
+            elif len(self._prepared) == _MAX_PREPARED:
+                self._prepared.pop(next(iter(self._prepared))).close()
+            statement = self._session.prepare(sql)
+        self._prepared[sql] = statement
+        return statement
+
+    @contextmanager
+    def _statement(self, timeout: float | None = None) -> Iterator[None]:
+        """Run a statement in the body; the server may be silent for `timeout` seconds."""
+        remaining = max(_MIN_TIMEOUT, min(self._timeout, self._expires_at - monotonic()))
+        with self._translated():
+            self._socket.settimeout(timeout or remaining)
+            yield
+        self._used_at = monotonic()
+
+    @contextmanager
+    def bounded(self, seconds: float) -> Iterator[None]:
+        """Bound the time that the body waits for a silent server: `seconds` in all, if that is less than usual."""
+        self._expires_at = monotonic() + seconds
+        try:
+            yield
+        finally:
+            self._expires_at = inf
+
+    def keep_alive(self) -> None:
+        """Keep the session from timing out while its user waits; to be called every few seconds."""
+        if monotonic() - self._used_at >= _KEEP_ALIVE_INTERVAL:
+            self.run("")
+
+    def count(self, sql: str, **parameters: object) -> int:
+        """Run one statement and return how many rows it wrote."""
+        self.run(sql, **parameters)
+        return self.row_count
+
+    @property
+    def row_count(self) -> int:
+        """Rows that the last statement read or wrote, those of a COPY included."""
+        return int(self._session.row_count)
+
+    def is_alive(self) -> bool:
+        """Whether the session exists and the server responds at once; otherwise it is broken.
+
+        A session that responded within the last second is not pinged again unless the server has sent something
+        since, as it does when it ends a session.
+        """
+        if monotonic() - self._alive_at < _PING_INTERVAL and not self._has_pending_input():
+            return True
+        try:
+            with self._statement(_PING_TIMEOUT):
+                self._session.run("")
+        except StorageError:
+            self.broken = True
+            return False
+        self._alive_at = monotonic()
+        return True
+
+    def _has_pending_input(self) -> bool:
+        """Whether there is anything to read, the end of the connection included."""
+        poller = poll()
+        poller.register(self._socket, POLLIN)
+        return bool(poller.poll(0))
+
+    @contextmanager
+    def transaction(self, mode: str = "") -> Iterator[None]:
+        """Commit at the end, roll back on any exception. `mode` as in SQL's BEGIN."""
+        self.run(f"begin {mode}")
+        try:
+            yield
+        except BaseException:
+            if not self.broken:
+                with suppress(Unavailable):
+                    self.run("rollback")
+            raise
+        self.run("commit")
+
+    @contextmanager
+    def copy_out(self, sql: str) -> Iterator[Iterator[bytes]]:
+        """Run a COPY … TO STDOUT; yields an iterator over what it writes, in chunks of about 64 KiB.
+
+        The reader sets the pace: only a few chunks are buffered. Leaving the body before the last chunk stops the
+        COPY and breaks the connection.
+        """
+        pipe = Pipe()
+        writer = Thread(target=self._copy_into, args=(sql, pipe), name="copy_out", daemon=True)
+        writer.start()
+        try:
+            yield pipe.chunks()
+        finally:
+            if not pipe.drained:
+                self.broken = True
+                pipe.close()
+                self._abort()
+            writer.join()
+
+    def _copy_into(self, sql: str, pipe: Pipe) -> None:
+        try:
+            with self._statement():
+                self._session.run(sql, stream=pipe)
+        except BaseException as error:  # noqa: BLE001 - raised again where the chunks are read
+            pipe.end(error)
+        else:
+            pipe.end(None)
+
+    def _abort(self) -> None:
+        """Wake the thread that waits for the server, and make closing the socket reset the connection.
+
+        The server would notice an ordinary close only after a minute (Linux's tcp_fin_timeout), because the receive
+        window is full. Until then it would be stuck in its COPY and hold the table's lock.
+        """
+        with suppress(OSError):
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            # not TLS's own shutdown, after which the thread would read on without decrypting
+            socket.socket.shutdown(self._socket, socket.SHUT_RD)
+
+    def close(self) -> None:
+        """End the session; harmless when it has ended already."""
+        self.broken = True
+        self._session.end()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Translate pg8000's exceptions into those of `errors`, and note whether the session survived."""
+        try:
+            yield
+        except DatabaseError as error:
+            translated = _from_server(error)
+            self.broken = self.broken or isinstance(translated, Unavailable)
+            raise translated from error
+        except (InterfaceError, OSError, UnicodeError) as error:
+            self.broken = True
+            reason = describe(error.__cause__ or error)
+            raise Unavailable("postgresql", f"{self._server} cannot be reached: {reason}") from error
+        except Error as error:
+            self.broken = True
+            raise StorageError(f"{self._server}: {error}") from error
+
+
+class _Session(pg8000.native.Connection):  # type: ignore[misc]
+    """pg8000's connection, and what it keeps private."""
+
+    @property
+    def transport(self) -> socket.socket:
+        """The TCP or TLS socket."""
+        transport: socket.socket = self._usock
+        return transport
+
+    def end(self) -> None:
+        """Close the connection and its file object, which pg8000 leaves open: an exception's frames may hold it."""
+        stream = self._sock
+        with suppress(Error, OSError, AttributeError, ValueError):
+            self.close()
+        with suppress(OSError, AttributeError, ValueError):
+            stream.close()
+
+
+def _connect(settings: PostgresSettings) -> socket.socket:
+    """A connected socket; its timeout is that of logging in."""
+    address = (settings.postgres_host, settings.postgres_port)
+    connected = socket.create_connection(address, timeout=_CONNECT_TIMEOUT)
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _CLIENT_KEEPALIVES.items():
+        if hasattr(socket, option):  # macOS calls the first one otherwise
+            connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else each COPY waits 40 ms for an ACK
+    return connected
+
+
+@lru_cache(maxsize=1)  # reading the system's authorities takes 30 ms
+def _tls(settings: PostgresSettings) -> ssl.SSLContext | Literal[False]:
+    """The context that pg8000 requires of the server before it sends anything; False for no TLS.
+
+    `require` means what it means to libpq: the chain is checked if an authority is given, the host name never is.
+    """
+    if settings.postgres_sslmode == "disable":
+        return False
+    context = make_context("postgres_ca_file", settings.postgres_ca_file)
+    if settings.postgres_sslmode == "require":
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_REQUIRED if settings.postgres_ca_file else ssl.CERT_NONE
+    return context
+
+
+# SQLSTATE, https://www.postgresql.org/docs/current/errcodes-appendix.html: by class or by whole code
+_UNAVAILABLE = ("08", "53", "57", "58", "40001", "40P01", "55P03")
+_ACCESS_DENIED = ("28", "3D", "42501", "25006")
+_SCHEMA_MISSING = ("42P01", "3F000", "42703", "42883")
+
+
+def _from_server(error: DatabaseError) -> StorageError:
+    details = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
+    code, message = details.get("C", ""), details.get("M", str(error))
+    if code.startswith(_UNAVAILABLE):
+        return Unavailable("postgresql", f"PostgreSQL: {message}")
+    if code.startswith(_ACCESS_DENIED):
+        return AccessDenied("postgresql", f"PostgreSQL: {message}")
+    if code in _SCHEMA_MISSING:
+        return SchemaMissing(f"PostgreSQL: {message}")
+    return StorageError(f"PostgreSQL {code}: {message}")

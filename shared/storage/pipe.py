@@ -1,0 +1,59 @@
+"""What COPY writes, passed from the thread that runs it to the one that reads it."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from queue import Empty, Queue
+
+CHUNK = 64 * 1024
+"""Bytes that are collected before they are passed on."""
+
+_MAX_CHUNKS = 4  # that wait to be read
+
+
+class _ReaderClosed(Exception):
+    """Nobody reads any more."""
+
+
+class Pipe:
+    """Rows written one at a time in one thread are read in chunks of about `CHUNK` bytes in another."""
+
+    def __init__(self) -> None:
+        self._queue: Queue[bytes | BaseException | None] = Queue(_MAX_CHUNKS)
+        self._rows: list[bytes] = []
+        self._size = 0
+        self._closed = False
+        self.drained = False
+
+    def write(self, row: bytes) -> None:
+        self._rows.append(row)
+        self._size += len(row)
+        if self._size >= CHUNK:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._closed:
+            raise _ReaderClosed
+        self._queue.put(b"".join(self._rows))
+        self._rows, self._size = [], 0
+
+    def end(self, error: BaseException | None) -> None:
+        """Tell the reader that all has been written, or that `error` ended it."""
+        if error is None and self._rows:
+            with suppress(_ReaderClosed):
+                self._flush()
+        self._queue.put(error)
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the chunks; raises the error that ended them."""
+        while isinstance(item := self._queue.get(), bytes):
+            yield item
+        self.drained = True
+        if item is not None:
+            raise item
+
+    def close(self) -> None:
+        """Stop reading. The writer, which may be waiting for a place in the queue, gets an exception."""
+        self._closed = True
+        with suppress(Empty):
+            while True:
+                self._queue.get_nowait()

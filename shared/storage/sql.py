@@ -1,0 +1,27 @@
+"""Values in SQL statements."""
+
+from collections.abc import Callable
+from datetime import date
+
+import pg8000.native
+
+Bind = Callable[[str | date], str]
+"""Returns what stands for a value in SQL: `literal`, or `Parameters.bind`."""
+
+
+def literal(value: str | date) -> str:
+    """The value as an SQL literal: for COPY, which takes no parameters, and where the best plan depends on it."""
+    return str(pg8000.native.literal(value))
+
+
+class Parameters:
+    """Values that are sent beside a statement, as `Connection.run_prepared` takes them."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, object] = {}
+
+    def bind(self, value: str | date) -> str:
+        """Add the value; returns the placeholder for it."""
+        name = f"p{len(self.values)}"
+        self.values[name] = value
+        return f":{name}"
