@@ -31,6 +31,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="how many random histories tests/integration/test_changes.py tries (default: %(default)s; long form: 100)",
     )
+    parser.addoption(
+        "--kills",
+        type=int,
+        default=12,
+        metavar="N",
+        help="how often tests/faults/test_kills.py kills process-data (default: %(default)s; long form: 50)",
+    )
 
 
 def pytest_configure() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.stack import Stack
 
-PEOPLE = 20_000
+PEOPLE = 12_000
 USERS = [f"{number:05}" for number in range(PEOPLE)]
 
 
@@ -16,7 +16,7 @@ USERS = [f"{number:05}" for number in range(PEOPLE)]
 def started(stack: Stack, monkeypatch: pytest.MonkeyPatch, **variables: str) -> Iterator[Stack]:
     """Start the stack with a deadline of two seconds and these variables of stack.yml."""
     with monkeypatch.context() as patch:
-        for name, value in {"RUN_DEADLINE": "2", **variables}.items():
+        for name, value in {"RUN_DEADLINE": "1", **variables}.items():
             patch.setenv(name, value)
         stack.cli("up", "--detach", "--port", "0", "--no-sample")
     restarted = Stack(stack.state)  # with its new ports
@@ -28,7 +28,7 @@ def started(stack: Stack, monkeypatch: pytest.MonkeyPatch, **variables: str) -> 
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The state directory of a stack whose bucket has 20,000 people."""
+    """The state directory of a stack whose bucket has 12,000 people."""
     stack = Stack(tmp_path_factory.mktemp("size") / "state")
     try:
         with pytest.MonkeyPatch.context() as patch, started(stack, patch) as running:

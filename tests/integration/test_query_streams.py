@@ -93,8 +93,17 @@ def function_log(roll: Stack) -> str:
     return (roll.state / "logs/query-data.log").read_text()
 
 
-@pytest.mark.parametrize("sort", ["user_id", "-user_id", "birthdate", "-birthdate", "last_name", "-last_name"])
-@pytest.mark.parametrize("form", ["json", "ndjson", "csv"])
+@pytest.mark.parametrize(
+    ("sort", "form"),
+    [
+        ("user_id", "json"),
+        ("-user_id", "ndjson"),
+        ("birthdate", "csv"),
+        ("-birthdate", "json"),
+        ("last_name", "ndjson"),
+        ("-last_name", "csv"),
+    ],
+)
 def test_a_stream_at_its_deadline_ends_with_a_link_to_the_rest(
     fresh: Any, stack: Stack, short_replica: Replica, sort: str, form: str
 ) -> None:
