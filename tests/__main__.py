@@ -6,8 +6,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-DEFAULTS = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
-"""The default arguments: two processes, each with its own stack. With arguments there is one, for readable output."""
+DEFAULTS = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"]
+"""Three processes, each with its own stack: many tests wait. With arguments there is one, for readable output."""
 
 
 def main(arguments: list[str]) -> int:
