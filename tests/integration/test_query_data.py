@@ -175,7 +175,7 @@ def test_sql_injection_is_a_400(roll: Stack, name: str, value: str) -> None:
     response = get(roll, f"?{name}={quote(value)}")
     error = response.json()["error"]
     assert (response.status, error["code"], error["detail"]) == (400, "bad_parameter", {"parameter": name})
-    assert error["message"].startswith(f"{name}=")
+    assert error["message"].startswith(f"invalid {name}=")
     assert response.headers["Content-Type"] == "application/json"
     assert roll.sql("select to_regclass('users') is not null") == [[True]]
 
