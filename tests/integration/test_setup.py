@@ -15,7 +15,7 @@ from tests.postgres import MIGRATIONS, NAMES, set_up
 from tests.server import Server, serving
 
 LOGINS = ("rollcall_process", "rollcall_query", "rollcall_backup")
-DONE = "set the roles and what they may do"
+DONE = "set the roles and their privileges"
 ADMINISTRATOR = "administrator"
 
 OWNERS = """
@@ -226,7 +226,7 @@ def test_a_password_that_cannot_be_set_is_an_error_without_it(server: Server, tm
     (tmp_path / PASSWORDS["rollcall_backup"]).write_text(verifier, encoding="utf-8")
     done = set_up(server.environment() | {"SECRETS": str(tmp_path)}, check=False)
     assert done.returncode
-    assert "the password of rollcall_backup cannot be set: encrypted password is too long" in done.stderr
+    assert "cannot set the password of rollcall_backup: encrypted password is too long" in done.stderr
     assert "hidden" not in done.stdout + done.stderr + server.log.read_text(errors="replace")
     assert not can_log_in(server, "rollcall_process", "hidden-password"), "all of them or none"
 
