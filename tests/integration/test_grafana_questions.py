@@ -77,7 +77,7 @@ def test_what_the_panels_show_is_so(busy: Stack, reader: pg8000.native.Connectio
     assert answer(reader, "People") == [[1]]
     assert answer(reader, "Rejected files") == [[1]]
     assert answer(reader, "Runs in progress") == [[0]]
-    assert answer(reader, "Waiting hints") == [[1]]
+    assert answer(reader, "Pending hints") == [[1]]
     assert answer(reader, "Pending exports") == [[0]]
     assert answer(reader, "Unreadable objects") == [[2]]
     assert answer(reader, "Rejected files by reason") == [["unknown_column", 1]]
@@ -90,7 +90,7 @@ def test_what_the_panels_show_is_so(busy: Stack, reader: pg8000.native.Connectio
     assert failed[3:] == ["http", "users", "failed", None, None, None, None, "it broke"]
     assert partial[3:9] == ["continuation", "bucket", "partial", 3, 7, 2]
     assert partial[9] is not None
-    stages = {row[1] for row in reader.run(plain(QUESTIONS["Seconds by stage"][0]))}
+    stages = {row[1] for row in reader.run(plain(QUESTIONS["Duration by stage"][0]))}
     assert stages == {"list", "reconcile", "fetch", "parse", "store", "export", "total"}
 
 
