@@ -1,4 +1,4 @@
-"""Run every test: `python3 tests [pytest arguments]`. It sets up all it needs, as `infra/local` does."""
+"""Run the tests: `python3 tests [pytest arguments]`. It sets up its own environment, as `infra/local` does."""
 
 import subprocess
 import sys
@@ -6,15 +6,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-EVERYTHING = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
-"""Two processes, each with a stack of its own; with arguments there is one, which is easier to watch."""
+DEFAULTS = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"]
+"""Three processes, each with its own stack: many tests wait. With arguments there is one, for readable output."""
 
 
 def main(arguments: list[str]) -> int:
     environment = ROOT / "infra/local/environment.py"
     requirements = [ROOT / "infra/local/requirements.txt", ROOT / "tests/requirements.txt"]
-    command = [sys.executable, environment, *requirements, "--", "-m", "pytest", *(arguments or EVERYTHING)]
-    return subprocess.call([str(word) for word in command], cwd=ROOT)
+    command = [sys.executable, environment, *requirements, "--", "-m", "pytest", *(arguments or DEFAULTS)]
+    return subprocess.call([str(argument) for argument in command], cwd=ROOT)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A cluster for the tests of the guides, of which an API server and its controllers are enough: pods are pretended."""
+"""A Kubernetes cluster for the tests of the guides: an API server and controllers, with simulated nodes."""
 
 import json
 import os
@@ -13,47 +13,47 @@ from typing import Any
 import yaml
 
 KUBECONFIG = os.environ.get("ROLLCALL_TEST_KUBECONFIG")
-"""Of a cluster that is for tests alone: what Rollcall has there is removed."""
+"""The kubeconfig of a dedicated test cluster: the tests delete Rollcall's objects in it."""
 
-STAND_IN = {"name": "x", "image": "x:1.0"}
+CONTAINER = {"name": "x", "image": "x:1.0"}
 VOLUMES = 16
 
 
-def kubectl(*words: str, stdin: str | None = None) -> str:
-    done = subprocess.run(
-        ["kubectl", *words], env=os.environ | {"KUBECONFIG": KUBECONFIG or ""}, input=stdin,
+def kubectl(*arguments: str, stdin: str | None = None) -> str:
+    result = subprocess.run(
+        ["kubectl", *arguments], env=os.environ | {"KUBECONFIG": KUBECONFIG or ""}, input=stdin,
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, f"kubectl {' '.join(words)}\n{done.stdout}{done.stderr}"
-    return done.stdout
+    assert result.returncode == 0, f"kubectl {' '.join(arguments)}\n{result.stdout}{result.stderr}"
+    return result.stdout
 
 
-def listed(*kinds: str, selector: str = "") -> list[dict[str, Any]]:
-    """The objects of these kinds in all namespaces."""
+def list_objects(*kinds: str, selector: str = "") -> list[dict[str, Any]]:
+    """Return the objects of these kinds in all namespaces."""
     text = kubectl("get", ",".join(kinds), "--all-namespaces", f"--selector={selector}", "--output=json")
-    found: list[dict[str, Any]] = json.loads(text)["items"]
-    return found
+    objects: list[dict[str, Any]] = json.loads(text)["items"]
+    return objects
 
 
 class Nodes(Thread):
-    """Makes the pods of stores and functions ready, and ends those of jobs; those in `failing`, by label, fail."""
+    """Simulates nodes: marks pods as running, and pods of jobs as succeeded, or failed if `failing` has their label."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.failing: set[str] = set()
-        self._over = Event()
+        self._stopped = Event()
 
     def run(self) -> None:
-        while not self._over.wait(0.5):
-            for pod in listed("pods"):
+        while not self._stopped.wait(0.5):
+            for pod in list_objects("pods"):
                 if pod["status"]["phase"] == "Pending" and "deletionTimestamp" not in pod["metadata"]:
-                    self._go_on(pod)
+                    self._advance(pod)
 
     def stop(self) -> None:
-        self._over.set()
+        self._stopped.set()
         self.join()
 
-    def _go_on(self, pod: dict[str, Any]) -> None:
+    def _advance(self, pod: dict[str, Any]) -> None:
         metadata = pod["metadata"]
         if any(owner["kind"] == "Job" for owner in metadata.get("ownerReferences", [])):
             fails = metadata["labels"].get("app.kubernetes.io/name") in self.failing
@@ -64,7 +64,7 @@ class Nodes(Thread):
                 "phase": "Running",
                 "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": now}],
             }
-        subprocess.run(  # it may be gone meanwhile
+        subprocess.run(  # it may already be deleted
             ["kubectl", f"--namespace={metadata['namespace']}", "patch", "pod", metadata["name"], "--type=merge",
              "--subresource=status", f"--patch={json.dumps({'status': status})}"],
             env=os.environ | {"KUBECONFIG": KUBECONFIG or ""}, capture_output=True, timeout=60, check=False,
@@ -72,9 +72,9 @@ class Nodes(Thread):
 
 
 @contextmanager
-def prepared() -> Iterator[Nodes]:
-    """The cluster with what OpenFaaS and its operator bring: namespaces, a secret, the functions, volumes."""
-    assert shutil.which("kubectl"), "ROLLCALL_TEST_KUBECONFIG is set, and no kubectl is on the PATH"
+def openfaas_cluster() -> Iterator[Nodes]:
+    """Set up what OpenFaaS provides: namespaces, a secret, the functions and volumes. Yield the simulated nodes."""
+    assert shutil.which("kubectl"), "ROLLCALL_TEST_KUBECONFIG is set but kubectl is not on the PATH"
     kubectl("apply", "--filename=-", stdin=yaml.safe_dump_all(_openfaas()))
     nodes = Nodes()
     nodes.start()
@@ -103,14 +103,15 @@ def _openfaas() -> Iterator[dict[str, Any]]:
             "metadata": {"name": name, "namespace": "openfaas-fn"},
             "spec": {
                 "selector": {"matchLabels": labels},
-                "template": {"metadata": {"labels": labels}, "spec": {"containers": [STAND_IN]}},
+                "template": {"metadata": {"labels": labels}, "spec": {"containers": [CONTAINER]}},
             },
         }
-    made = {"labels": {"test": "rollcall"}}
+    metadata = {"labels": {"test": "rollcall"}}
     yield {
         "apiVersion": "storage.k8s.io/v1",
         "kind": "StorageClass",
-        "metadata": made | {"name": "rollcall", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+        "metadata": metadata
+        | {"name": "rollcall", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
         "provisioner": "kubernetes.io/no-provisioner",
         "allowVolumeExpansion": True,
     }
@@ -118,7 +119,7 @@ def _openfaas() -> Iterator[dict[str, Any]]:
         yield {
             "apiVersion": "v1",
             "kind": "PersistentVolume",
-            "metadata": made | {"name": f"rollcall-{number}"},
+            "metadata": metadata | {"name": f"rollcall-{number}"},
             "spec": {
                 "capacity": {"storage": "50Gi"},
                 "accessModes": ["ReadWriteOnce"],

@@ -1,4 +1,4 @@
-"""One stack for the whole run, and both functions as importable packages."""
+"""Fixtures and options for all tests: one stack for the whole run, and both functions as importable packages."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.packages import assemble_packages
-from tests.stack import Stack, connected, running
+from tests.stack import Stack, running
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -15,26 +15,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--deployment",
         type=Path,
         metavar="FILE",
-        help="let tests/e2e/test_deployment.py ask the deployment that the name=value lines of FILE describe",
+        help="the deployment that tests/e2e/test_deployment.py checks, as name=value lines in FILE",
     )
     parser.addoption(
         "--load-seconds",
         type=float,
         default=20,
         metavar="N",
-        help="let tests/faults/test_load.py offer its load for N seconds (default: %(default)s; the long form: 120)",
+        help="how long tests/faults/test_load.py runs, in seconds (default: %(default)s; long form: 120)",
     )
     parser.addoption(
         "--histories",
         type=int,
         default=15,
         metavar="N",
-        help="let tests/integration/test_changes.py try N random histories (default: %(default)s; the long form: 100)",
+        help="how many random histories tests/integration/test_changes.py tries (default: %(default)s; long form: 100)",
+    )
+    parser.addoption(
+        "--kills",
+        type=int,
+        default=12,
+        metavar="N",
+        help="how often tests/faults/test_kills.py kills process-data (default: %(default)s; long form: 50)",
     )
 
 
 def pytest_configure() -> None:
-    """Make both functions importable, and let no schedule tick but those that tests set themselves."""
+    """Make both functions importable and disable the schedule, except in tests that set their own."""
     os.environ["SCHEDULE"] = "0 0 29 2 *"
     assemble_packages()
 
@@ -48,24 +55,17 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def fresh(stack: Stack) -> Callable[[], None]:
-    """Empties the stack: no objects, and tables as they were set up."""
+    """Return a function that resets the stack: no objects, and tables as after the set-up."""
 
     def fresh() -> None:
         stack.bucket.clear()
-        with connected(stack.settings) as connection:
-            connection.run("truncate users, erased, rejected, runs, segments, hints restart identity")
-            connection.run("insert into segments (start) values ('')")
-            # a state of the data that no other test has had, as query-data keeps what it computed for a state
-            connection.run(
-                "update outputs set changed = 1, written = 0, rows = 0, etag = gen_random_uuid(), seconds = 0, "
-                "written_at = null"
-            )
+        stack.reset_tables()
 
     return fresh
 
 
 @pytest.fixture
 def roll(stack: Stack, fresh: Callable[[], None]) -> Stack:
-    """The stack with nothing in it."""
+    """The stack without data."""
     fresh()
     return stack

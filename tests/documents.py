@@ -1,4 +1,4 @@
-"""The project's documents, read as the tests compare them with the code."""
+"""Reads tables from the project's documentation, for comparison with the code."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ CONTRIBUTING = ROOT / ".github/CONTRIBUTING.md"
 
 
 def table(document: Path, heading: str) -> list[list[str]]:
-    """The cells of the first table under a heading, without its head; backquotes are taken off."""
+    """Return the cells of the first table under a heading, without its header row and backquotes."""
     text = document.read_text(encoding="utf-8")
     section = re.split(rf"^#+ {re.escape(heading)}\n", text, maxsplit=1, flags=re.MULTILINE)[1]
     rows = [line for line in re.split(r"\n#+ ", section)[0].splitlines() if line.startswith("|")]

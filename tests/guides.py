@@ -1,4 +1,4 @@
-"""The commands of the guides: extracted, and run by a shell whose tools are recorded."""
+"""Extracts the commands of the guides and runs them in a shell whose tools are recorded."""
 
 import json
 import os
@@ -23,7 +23,7 @@ _BLOCK = re.compile(r"^```sh ?(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def commands(document: Path, heading: str, platform: str) -> str:
-    """What a section says to run; a block that names no platform is for both."""
+    """Return the commands of a section. A block without a platform applies to both."""
     text = document.read_text(encoding="utf-8")
     _, section = re.split(rf"^#+ {re.escape(heading)}\n", text, maxsplit=1, flags=re.MULTILINE)
     blocks = _BLOCK.findall(re.split(r"^## ", section, maxsplit=1, flags=re.MULTILINE)[0])
@@ -31,35 +31,35 @@ def commands(document: Path, heading: str, platform: str) -> str:
 
 
 def events() -> list[tuple[str, str]]:
-    """The sections of OPERATIONS.md that have commands, for each platform."""
+    """Return the sections of OPERATIONS.md that have commands, for each platform."""
     headings = re.findall(r"^## (.+)$", OPERATIONS.read_text(encoding="utf-8"), re.MULTILINE)
-    return [(one, platform) for one in headings for platform in PLATFORMS if commands(OPERATIONS, one, platform)]
+    return [(name, platform) for name in headings for platform in PLATFORMS if commands(OPERATIONS, name, platform)]
 
 
 @dataclass(frozen=True)
 class Shell:
-    """A bash in a copy of the tree. `environment` has what the tools need, and the place of the record."""
+    """A bash in a copy of the tree. `environment` has the tools' variables and the path of the record."""
 
     tree: Path
     environment: dict[str, str]
 
     def run(self, script: str, check: bool = True, **variables: str) -> tuple[str, list[list[str]]]:
-        """What a script prints, and the recorded commands, each with its arguments."""
+        """Run a script. Return its output and the recorded commands, each with its arguments."""
         record = Path(self.environment["RECORD"])
         record.write_text("", encoding="utf-8")
-        done = subprocess.run(
+        result = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],
             cwd=self.tree, env=self.environment | variables, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300, check=False,
         )  # fmt: skip
-        assert not check or done.returncode == 0, f"{script}\n{done.stdout}"
-        assert "command not found" not in done.stdout, done.stdout
-        printed = done.stdout + f"exit status {done.returncode}"
-        return printed, [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()]
+        assert not check or result.returncode == 0, f"{script}\n{result.stdout}"
+        assert "command not found" not in result.stdout, result.stdout
+        output = result.stdout + f"exit status {result.returncode}"
+        return output, [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()]
 
 
 def shell(directory: Path, platform: str, **environment: str) -> Shell:
-    """A shell in a tree that has the secrets and the deployment.env of a guide."""
+    """Create a shell in a tree with the secrets and the deployment.env of a guide."""
     tree, tools, applied = directory / "tree", directory / "tools", directory / "applied"
     shutil.copytree(ROOT / "infra", tree / "infra", ignore=shutil.ignore_patterns("secrets", "local"))
     (tree / "rollcall.dump").touch()
@@ -71,12 +71,14 @@ def shell(directory: Path, platform: str, **environment: str) -> Shell:
     applied.mkdir()
     for overlay in OVERLAYS.iterdir():
         objects = build(tree / "infra/kubernetes/overlays" / overlay.name)
-        names = [f"{group(one['apiVersion'], one['kind'])}/{one['metadata']['name']}" for one in objects]
+        names = [f"{group(item['apiVersion'], item['kind'])}/{item['metadata']['name']}" for item in objects]
         (applied / overlay.name).write_text("\n".join(names), encoding="utf-8")
     tools.mkdir()
     python = sys.executable
     scripts = {name: f'exec {python} -I -S {ROOT}/tests/recorder.py {name} "$@"' for name in RECORDED}
-    scripts["python3"] = f'shift; PYTHONPATH={ROOT} exec {python} -m infra.local "$@"'  # without its environment
+    scripts["python3"] = (
+        f'shift; PYTHONPATH={ROOT} exec {python} -m infra.local "$@"'  # without setting up its environment
+    )
     scripts["sleep"] = environment.pop("SLEEP", "exit 0")
     for name, script in scripts.items():
         (tools / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
@@ -84,16 +86,16 @@ def shell(directory: Path, platform: str, **environment: str) -> Shell:
     guide = (ROOT / f"infra/{platform}/README.md").read_text(encoding="utf-8")
     (settings,) = re.findall(r"^cat > deployment.env <<'END'\n(.*?)^END$", guide, re.MULTILINE | re.DOTALL)
     (tree / "deployment.env").write_text(settings, encoding="utf-8")
-    here = {
+    variables = {
         "PATH": f"{tools}:{os.environ['PATH']}",
         "HOME": str(directory),
         "RECORD": str(directory / "record"),
         "APPLIED": str(applied),
     }
-    return Shell(tree, here | environment)
+    return Shell(tree, variables | environment)
 
 
 def group(version: str, kind: str) -> str:
-    """A kind as `--output=name` prints it."""
+    """Return a kind as `--output=name` prints it."""
     name, _, _ = version.rpartition("/")
     return f"{kind.lower()}.{name}" if name else kind.lower()

@@ -1,6 +1,6 @@
-"""What `kustomize build` prints for the few features that infra/kubernetes uses; any other is refused.
+"""A small `kustomize build` for the features that infra/kubernetes uses; all others raise Unsupported.
 
-Names are never given a hash: a generator without `disableNameSuffixHash` is refused as well.
+Name suffix hashes are not supported: generators need `disableNameSuffixHash`.
 """
 
 import base64
@@ -14,43 +14,43 @@ Object = dict[str, Any]
 
 
 class Unsupported(Exception):
-    """A feature of kustomize that this does not know."""
+    """A kustomize feature that this module does not support."""
 
 
 def build(directory: Path) -> list[Object]:
-    """The objects of a kustomization; two of one identity are an error, as they are to kustomize."""
+    """Return the objects of a kustomization. Raise ValueError for duplicates, as kustomize does."""
     objects = list(_objects(directory.resolve()))
-    identities = [identity(one) for one in objects]
-    repeated = {one for one in identities if identities.count(one) > 1}
-    if repeated:
-        raise ValueError(f"{directory}: more than one of {sorted(repeated)}")
+    identities = [identity(item) for item in objects]
+    duplicates = {item for item in identities if identities.count(item) > 1}
+    if duplicates:
+        raise ValueError(f"{directory}: duplicate objects {sorted(duplicates)}")
     return objects
 
 
-def identity(one: Object) -> tuple[str, str, str]:
-    """Namespace (empty for what has none), kind and name."""
-    metadata = one["metadata"]
-    return metadata.get("namespace", ""), one["kind"], metadata["name"]
+def identity(item: Object) -> tuple[str, str, str]:
+    """Return namespace (empty if there is none), kind and name."""
+    metadata = item["metadata"]
+    return metadata.get("namespace", ""), item["kind"], metadata["name"]
 
 
 def _objects(directory: Path) -> Iterator[Object]:
     file = directory / "kustomization.yaml"
     content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    _known(
+    _check_keys(
         content,
         file,
         {"apiVersion", "kind", "resources", "labels", "generatorOptions", "configMapGenerator", "secretGenerator"},
     )
-    found = [one for entry in content.get("resources", []) for one in _resource(directory, entry)]
+    items = [item for entry in content.get("resources", []) for item in _resource(directory, entry)]
     generators = {"ConfigMap": content.get("configMapGenerator", []), "Secret": content.get("secretGenerator", [])}
     if any(generators.values()) and content.get("generatorOptions") != {"disableNameSuffixHash": True}:
-        raise Unsupported(f"{file}: generators without generatorOptions.disableNameSuffixHash alone")
-    found += [_generated(kind, entry, file) for kind, entries in generators.items() for entry in entries]
+        raise Unsupported(f"{file}: generators need generatorOptions with only disableNameSuffixHash")
+    items += [_generated(kind, entry, file) for kind, entries in generators.items() for entry in entries]
     for entry in content.get("labels", []):
-        _known(entry, file, {"pairs"})
-        for one in found:
-            one["metadata"].setdefault("labels", {}).update(entry["pairs"])
-    yield from found
+        _check_keys(entry, file, {"pairs"})
+        for item in items:
+            item["metadata"].setdefault("labels", {}).update(entry["pairs"])
+    yield from items
 
 
 def _resource(directory: Path, entry: str) -> Iterator[Object]:
@@ -60,33 +60,33 @@ def _resource(directory: Path, entry: str) -> Iterator[Object]:
             raise ValueError(f"{directory}: {entry} contains it")
         yield from _objects(path)
     else:
-        _within(directory, path)
-        yield from (one for one in yaml.safe_load_all(path.read_text(encoding="utf-8")) if one)
+        _check_path(directory, path)
+        yield from (item for item in yaml.safe_load_all(path.read_text(encoding="utf-8")) if item)
 
 
 def _generated(kind: str, entry: Object, file: Path) -> Object:
-    _known(entry, file, {"name", "namespace", "files"})
+    _check_keys(entry, file, {"name", "namespace", "files"})
     data = {}
     for source in entry["files"]:
         key, _, name = source.rpartition("=")
         path = (file.parent / name).resolve()
-        _within(file.parent, path)
+        _check_path(file.parent, path)
         content = path.read_bytes()
         data[key or path.name] = base64.b64encode(content).decode() if kind == "Secret" else content.decode()
-    made: Object = {"apiVersion": "v1", "kind": kind, "data": data, "metadata": {"name": entry["name"]}}
+    generated: Object = {"apiVersion": "v1", "kind": kind, "data": data, "metadata": {"name": entry["name"]}}
     if "namespace" in entry:
-        made["metadata"]["namespace"] = entry["namespace"]
+        generated["metadata"]["namespace"] = entry["namespace"]
     if kind == "Secret":
-        made["type"] = "Opaque"
-    return made
+        generated["type"] = "Opaque"
+    return generated
 
 
-def _known(content: Object, file: Path, keys: set[str]) -> None:
+def _check_keys(content: Object, file: Path, keys: set[str]) -> None:
     if unknown := content.keys() - keys:
         raise Unsupported(f"{file}: {', '.join(sorted(unknown))}")
 
 
-def _within(directory: Path, path: Path) -> None:
-    """Kustomize reads no file from outside the directory of the kustomization that names it."""
+def _check_path(directory: Path, path: Path) -> None:
+    """Raise ValueError for a file outside the kustomization's directory, as kustomize does."""
     if not path.is_relative_to(directory):
-        raise ValueError(f"{directory}: {path} is outside of it")
+        raise ValueError(f"{directory}: {path} is outside")

@@ -1,4 +1,4 @@
-"""A load generator: requests that arrive at a rate, whether earlier ones have been answered or not."""
+"""A load generator with a closed loop (fixed number of clients) and an open loop (fixed rate)."""
 
 import asyncio
 import json
@@ -14,8 +14,8 @@ Request = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True)
-class Response:
-    """A complete response; header names are in lower case."""
+class TimedResponse:
+    """A complete response and its duration; header names are in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -26,18 +26,18 @@ class Response:
         return json.loads(self.body)
 
 
-class BrokenOff(Exception):
+class IncompleteResponse(Exception):
     """The connection ended before the response did."""
 
 
 def run_loop(work: Coroutine[Any, Any, T]) -> T:
-    """Run it in a thread of its own: the browser tests leave a running loop in the main one."""
+    """Run it in a separate thread: the browser tests leave a running loop in the main thread."""
     with ThreadPoolExecutor(1) as executor:
         return executor.submit(asyncio.run, work).result()
 
 
-async def get(port: int, path: str, timeout: float, **headers: str) -> Response:
-    """GET by a connection of its own. TimeoutError when `timeout` seconds were not enough."""
+async def get(port: int, path: str, timeout: float, **headers: str) -> TimedResponse:
+    """Send a GET over a new connection. Raise TimeoutError after `timeout` seconds."""
     started_at = monotonic()
     fields = {"Host": f"127.0.0.1:{port}", "Connection": "close"}
     fields |= {name.replace("_", "-"): value for name, value in headers.items()}
@@ -53,23 +53,23 @@ async def get(port: int, path: str, timeout: float, **headers: str) -> Response:
 
 
 async def closed_loop(clients: int, seconds: float, request: Request) -> float:
-    """Let clients send one request after another; how many a second were answered."""
-    started_at, answered = monotonic(), 0
+    """Let clients send one request after another. Return the responses per second."""
+    started_at, responses = monotonic(), 0
 
     async def client() -> None:
-        nonlocal answered
+        nonlocal responses
         while monotonic() < started_at + seconds:
             await request()
-            answered += 1
+            responses += 1
 
     async with asyncio.TaskGroup() as group:
         for _ in range(clients):
             group.create_task(client())
-    return answered / (monotonic() - started_at)
+    return responses / (monotonic() - started_at)
 
 
 async def open_loop(rate: float, seconds: float, request: Request) -> None:
-    """Send `rate` requests a second, and wait for the last response."""
+    """Send `rate` requests per second whether or not earlier ones have completed, and wait for the last response."""
     started_at = monotonic()
     async with asyncio.TaskGroup() as group:
         for number in range(int(rate * seconds)):
@@ -77,17 +77,17 @@ async def open_loop(rate: float, seconds: float, request: Request) -> None:
             group.create_task(request())  # type: ignore[arg-type]
 
 
-def _parse(raw: bytes, seconds: float) -> Response:
+def _parse(raw: bytes, seconds: float) -> TimedResponse:
     head, separator, body = raw.partition(b"\r\n\r\n")
     if not separator:
-        raise BrokenOff(f"after {len(raw)} bytes, in the headers")
+        raise IncompleteResponse(f"{len(raw)} bytes, in the headers")
     status, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     if headers.get("transfer-encoding") == "chunked":
         body = _unchunk(body)
     elif len(body) != int(headers.get("content-length", len(body))):
-        raise BrokenOff(f"after {len(body)} bytes of {headers['content-length']}")
-    return Response(int(status.split()[1]), headers, body, seconds)
+        raise IncompleteResponse(f"{len(body)} of {headers['content-length']} bytes")
+    return TimedResponse(int(status.split()[1]), headers, body, seconds)
 
 
 def _unchunk(body: bytes) -> bytes:
@@ -96,7 +96,7 @@ def _unchunk(body: bytes) -> bytes:
     while True:
         size, separator, _ = body[position : position + 20].partition(b"\r\n")
         if not separator:
-            raise BrokenOff(f"after {position} bytes, in a chunk's head")
+            raise IncompleteResponse(f"{position} bytes, in a chunk header")
         start, length = position + len(size) + 2, int(size, 16)
         if length == 0:
             return b"".join(chunks)

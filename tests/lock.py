@@ -1,8 +1,8 @@
 """Lock the requirements: `python3 tests/lock.py [--upgrade]`, after any change of a requirements.in.
 
-Each requirements.txt is written from the requirements.in beside it: every package that is installed, the
-indirect ones included, with the hashes of all its files, for every platform and every Python from 3.11 on.
-What is locked stays as it is unless requirements.in asks for something else; --upgrade takes the newest.
+Each requirements.txt is written from the requirements.in in its directory: every direct and transitive package, with
+the hashes of all its files, for all platforms and Python 3.11 or later. Locked versions stay unless requirements.in
+requires a change; --upgrade takes the newest ones.
 """
 
 import subprocess
@@ -12,10 +12,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 DIRECTORIES = ("functions/process-data", "functions/query-data", "infra/local", "tests", "tests/fuzz")
-"""Those of the requirements; each keeps to the versions of the ones before it."""
+"""Directories with requirements; each uses the versions locked by the ones before it."""
 
-APART = ("tests/benchmarks/peers",)
-"""Those of environments that have nothing to do with the others."""
+INDEPENDENT = ("tests/benchmarks/peers",)
+"""Directories of independent environments."""
 
 _COMPILE = [
     "-m", "uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11",
@@ -24,25 +24,25 @@ _COMPILE = [
 ]  # fmt: skip
 
 
-def prepared(arguments: list[str]) -> int:
-    """Run this again where uv is; once, as the environment depends on the locks that are about to change."""
+def run_in_environment(arguments: list[str]) -> int:
+    """Run this module again where uv is installed."""
     environment = ROOT / "infra/local/environment.py"
     requirements = [ROOT / "infra/local/requirements.txt", ROOT / "tests/requirements.txt"]
     command = [sys.executable, environment, *requirements, "--", "-m", "tests.lock", *arguments]
-    return subprocess.call([str(word) for word in command], cwd=ROOT)
+    return subprocess.call([str(argument) for argument in command], cwd=ROOT)
 
 
 def write_locks(arguments: list[str]) -> int:
     constraints: list[str] = []
-    for directory in (*APART, *DIRECTORIES):
+    for directory in (*INDEPENDENT, *DIRECTORIES):
         lock = f"{directory}/requirements.txt"
-        words = [f"{directory}/requirements.in", "--output-file", lock, *constraints, *arguments]
-        if status := subprocess.call([sys.executable, *_COMPILE, *words], cwd=ROOT, stdout=subprocess.DEVNULL):
+        options = [f"{directory}/requirements.in", "--output-file", lock, *constraints, *arguments]
+        if status := subprocess.call([sys.executable, *_COMPILE, *options], cwd=ROOT, stdout=subprocess.DEVNULL):
             return status
-        if directory not in APART:
+        if directory not in INDEPENDENT:
             constraints += ["--constraint", lock]
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(write_locks(sys.argv[1:]) if __package__ else prepared(sys.argv[1:]))
+    sys.exit(write_locks(sys.argv[1:]) if __package__ else run_in_environment(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Small HTTP servers of the tests' own."""
+"""Small HTTP servers for tests."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,10 +6,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 
+class Quiet:
+    """A mixin for request handlers without a log."""
+
+    def log_message(self, *_arguments: object) -> None:
+        """Log nothing."""
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128
+
+
 @contextmanager
 def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """Serve at a free port of 127.0.0.1 until the end of the block; the server's URL."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    """Serve on a free port of 127.0.0.1 until the end of the block. Yield the server's URL."""
+    with _Server(("127.0.0.1", 0), handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         try:
             yield f"http://127.0.0.1:{server.server_port}"

@@ -1,4 +1,4 @@
-"""The memory of a process, where the system tells of it."""
+"""The memory of a process, on systems with /proc."""
 
 import re
 from pathlib import Path
@@ -7,6 +7,6 @@ MEBIBYTE = 1024 * 1024
 
 
 def peak_memory(pid: int) -> int:
-    """The most that a process that has not ended ever had, in bytes. FileNotFoundError where there is no /proc."""
+    """Return the peak memory of a running process in bytes. Raise FileNotFoundError without /proc."""
     [peak] = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     return 1024 * int(peak)

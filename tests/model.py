@@ -1,7 +1,7 @@
-"""A versioned source bucket, and in plain Python what the tables must make of its history.
+"""A versioned source bucket, and a model of the tables that its history must produce.
 
-Where runs overlap with changes to the bucket, what was there for a moment may or may not have been seen: the model
-then keeps every possibility until a run that overlaps with nothing settles it.
+A run that overlaps with changes to the bucket may or may not see them: the model keeps all possible states until a
+run without overlap decides.
 """
 
 import io
@@ -29,18 +29,18 @@ SOON = 0.7  # seconds after which a birth in the future is in the past
 
 Person = tuple[str, str, int]
 Content = Person | str | None
-"""A CSV's person, the code of what is wrong with it, or None where there is none."""
+"""A CSV's person, its rejection code, or None if there is no CSV."""
 
 
 @dataclass(frozen=True)
 class Tombstone:
-    """`modified` is the Last-Modified of the CSV that was there, in seconds since 1970; None where there was none."""
+    """`modified` is the Last-Modified of the erased user's CSV, in seconds since 1970, or None without a CSV."""
 
     modified: int | None
 
 
 State = Person | Tombstone | None
-"""What the tables have of a user."""
+"""The state of a user in the tables."""
 
 
 class Version(NamedTuple):
@@ -50,12 +50,12 @@ class Version(NamedTuple):
 
 
 def counts(version: Version, state: State) -> bool:
-    """Whether a scan sees a CSV: not when its user was erased and it is no newer than the CSV at that time."""
+    """Whether a scan processes a CSV: it must be newer than the one at the user's erasure."""
     return not isinstance(state, Tombstone) or state.modified is None or version.modified > state.modified
 
 
 class SourceBucket:
-    """The bucket, and the possible states of each user."""
+    """The source bucket, and the possible states of each user in the tables."""
 
     def __init__(self, client: Minio) -> None:
         self._client = client
@@ -67,7 +67,7 @@ class SourceBucket:
         self._numbers = count()
 
     def current(self, user: str) -> Version | None:
-        """The CSV that is there."""
+        """Return the user's current CSV, or None."""
         version = self.versions[user][-1] if self.versions[user] else None
         return version if version and version.content is not None else None
 
@@ -76,7 +76,7 @@ class SourceBucket:
         self._put_person(user, (f"First {number}", f"Last {number}", number))
 
     def put_newer(self, user: str) -> None:
-        """Upload a CSV that is newer by S3's clock, which has whole seconds, than all that came before it."""
+        """Upload a CSV with a later Last-Modified, which is in whole seconds, than all earlier versions."""
         latest = max((version.modified for version in self.versions[user]), default=0)
         time.sleep(max(0.0, latest + 1 - time.time()))
         self.put_good(user)
@@ -86,7 +86,7 @@ class SourceBucket:
         self._put_person(user, (f"First {number}", f"Last {number}", int((time.time() + SOON) * 1000)))
 
     def put_again(self, user: str) -> None:
-        """Upload the first version that there ever was: an older content with the ETag that it had then."""
+        """Upload the user's first version again: the old content and ETag."""
         if self._persons[user]:
             self._put_person(user, self._persons[user][0])
 
@@ -97,14 +97,14 @@ class SourceBucket:
         if self.current(user):
             self._delete(f"{user}.csv")
             marker = next(
-                one
-                for one in self._client.list_objects(bucket_name=SOURCE, prefix=f"{user}.csv", include_version=True)
-                if one.is_latest in (True, "true") and one.object_name == f"{user}.csv"
+                version
+                for version in self._client.list_objects(bucket_name=SOURCE, prefix=f"{user}.csv", include_version=True)
+                if version.is_latest in (True, "true") and version.object_name == f"{user}.csv"
             )
             self.versions[user].append(Version(None, str(marker.version_id), 0))
 
     def restore(self, user: str) -> None:
-        """Delete the current version, or the mark of a removal: the version before it is the current one again."""
+        """Delete the current version or delete marker, so that the previous version is current again."""
         if self.versions[user]:
             version = self.versions[user].pop()
             self._client.remove_object(bucket_name=SOURCE, object_name=f"{user}.csv", version_id=version.id)
@@ -132,31 +132,31 @@ class SourceBucket:
         self._delete(name)
 
     def may_be_seen(self, erased: Collection[str] = ()) -> None:
-        """A run may have read what is there now, and these users may have been erased."""
+        """A run may have read the current state, and may have erased these users."""
         for user in USERS:
             self.possible[user] |= {self._seen(user, state) for state in self.possible[user]}
             if user in erased:
                 self.possible[user] |= {self._tombstone(user, state) for state in self.possible[user]}
 
     def is_seen(self, users: Collection[str]) -> None:
-        """A run that overlapped with nothing has read these users. Who is not born yet may have been rejected."""
+        """A run without overlap has read these users. Births in the future may have been rejected."""
         for user in users:
             seen = {self._seen(user, state) for state in self.possible[user]}
             is_born = self.birth(user) < time.time() - 5
             self.possible[user] = seen if is_born else self.possible[user] | seen
 
-    def is_settled(self) -> None:
-        """A run has read everyone, and everyone is born."""
+    def is_scanned(self) -> None:
+        """A run has read all users, and no birth is in the future."""
         for user in USERS:
             self.possible[user] = {self._seen(user, state) for state in self.possible[user]}
 
     def is_erased(self, users: Collection[str]) -> None:
-        """These users were erased, and nothing overlapped with that."""
+        """These users were erased without overlap."""
         for user in users:
             self.possible[user] = {self._tombstone(user, state) for state in self.possible[user]}
 
     def is_restored(self, possible: Mapping[str, set[State]], tombstones: Mapping[str, Tombstone]) -> None:
-        """The tables are as they were, but for what erased.csv tells of."""
+        """The tables were restored to these states, except for the tombstones in erased.csv."""
         for user in USERS:
             self.possible[user] = {tombstones[user]} if user in tombstones else set(possible[user])
 
@@ -164,7 +164,7 @@ class SourceBucket:
         return next((f"{SOURCE}/{user}.{kind}" for kind in PHOTOS if (user, kind) in self.photos), "")
 
     def rejected(self, states: Mapping[str, State]) -> set[tuple[str, str]]:
-        """What is rejected when the users are in these states: objects and codes."""
+        """Return the rejected objects and their codes when the users are in these states."""
         bad = {
             (f"{user}.csv", version.content)
             for user in USERS
@@ -173,24 +173,26 @@ class SourceBucket:
         return bad | {(name, "bad_name") for name in self.misnamed}
 
     def birth(self, user: str) -> float:
-        """In seconds since 1970, 0 where there is no person."""
+        """Return the birth in seconds since 1970, 0 if there is no person."""
         version = self.current(user)
         return version.content[2] / 1000 if version and isinstance(version.content, tuple) else 0
 
     def clear(self) -> None:
-        for one in list(self._client.list_objects(bucket_name=SOURCE, recursive=True, include_version=True)):
-            self._client.remove_object(bucket_name=SOURCE, object_name=str(one.object_name), version_id=one.version_id)
+        for version in list(self._client.list_objects(bucket_name=SOURCE, recursive=True, include_version=True)):
+            self._client.remove_object(
+                bucket_name=SOURCE, object_name=str(version.object_name), version_id=version.version_id
+            )
 
     def _seen(self, user: str, state: State) -> State:
-        """What becomes of a state when the user is scanned."""
+        """Return the state after the user is scanned."""
         version = self.current(user)
         is_ingested = version and isinstance(version.content, tuple) and counts(version, state)
         return version.content if version and is_ingested else state  # type: ignore[return-value]
 
     def _tombstone(self, user: str, state: State) -> Tombstone:
-        """What an erasure makes of a state: it never weakens an earlier one."""
-        version, former = self.current(user), state.modified if isinstance(state, Tombstone) else None
-        times = [time for time in (version and version.modified, former) if time is not None]
+        """Return the state after an erasure, which never weakens an earlier tombstone."""
+        version, previous = self.current(user), state.modified if isinstance(state, Tombstone) else None
+        times = [time for time in (version and version.modified, previous) if time is not None]
         return Tombstone(max(times, default=None))
 
     def _put_person(self, user: str, person: Person) -> None:
@@ -200,13 +202,13 @@ class SourceBucket:
     def _put(self, user: str, content: Content, body: bytes) -> None:
         key = f"{user}.csv"
         version = self._write(key, body)
-        found = self._client.stat_object(bucket_name=SOURCE, object_name=key, version_id=version)
-        assert found.last_modified
-        self.versions[user].append(Version(content, version, int(found.last_modified.timestamp())))
+        stat = self._client.stat_object(bucket_name=SOURCE, object_name=key, version_id=version)
+        assert stat.last_modified
+        self.versions[user].append(Version(content, version, int(stat.last_modified.timestamp())))
 
     def _write(self, key: str, body: bytes) -> str:
-        written = self._client.put_object(bucket_name=SOURCE, object_name=key, data=io.BytesIO(body), length=len(body))
-        return str(written.version_id)
+        result = self._client.put_object(bucket_name=SOURCE, object_name=key, data=io.BytesIO(body), length=len(body))
+        return str(result.version_id)
 
     def _delete(self, key: str) -> None:
         self._client.remove_object(bucket_name=SOURCE, object_name=key)

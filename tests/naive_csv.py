@@ -1,7 +1,7 @@
-"""The rules of a user's CSV, written a second time: from the README's words alone, character by character, slowly.
+"""A second, naive parser for a user's CSV: written from the README alone, character by character.
 
-It shares nothing with process-data's parser, which is compared with it. The parser names one fault of a file; this
-finds all of them, as far as the ones before them leave it a meaning.
+It shares no code with process-data's parser, which is compared with it. That parser reports one fault of a file; this
+one reports all, unless an earlier fault makes later ones meaningless.
 """
 
 import re
@@ -16,7 +16,7 @@ SPACES = " \t"
 
 _LINE_ENDS = ("\n", "\r", "\r\n")
 _ENDS = ("", ",", *_LINE_ENDS)
-"""What comes after a value; nothing at the end of the text."""
+"""What may follow a value; the empty string is the end of the text."""
 
 
 class Person(NamedTuple):
@@ -28,7 +28,7 @@ class Person(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """The code of a fault, and the lines, counted from 1, that show it."""
+    """The code of a fault and its range of lines, counted from 1."""
 
     code: str
     first_line: int
@@ -49,7 +49,7 @@ class _Row:
 
 
 def read(body: bytes, now: int) -> Person | set[Fault]:
-    """The person in a file, or everything that is wrong with it. `now` is in milliseconds UTC."""
+    """Return the person in a file, or all its faults. `now` is in milliseconds UTC."""
     if faults := set(_faults_of_bytes(body)):
         return faults
     try:
@@ -82,7 +82,7 @@ def _faults_of_bytes(body: bytes) -> Iterator[Fault]:
 
 
 def _line_of(before: bytes) -> int:
-    """The number of the line that these bytes lead to."""
+    """Return the number of the line after these bytes."""
     return 1 + before.count(b"\n") + before.count(b"\r") - before.count(b"\r\n")
 
 
@@ -124,7 +124,7 @@ def _faults_of_birth(text: str, now: int) -> Iterator[str]:
 
 
 class _Reader:
-    """Goes through the text once. Values are without the spaces around them."""
+    """Reads the text once. Values are stripped of surrounding spaces."""
 
     def __init__(self, text: str) -> None:
         self._characters, self._at, self._line = re.findall(r"\r\n|.", text, re.DOTALL), 0, 1
@@ -136,12 +136,12 @@ class _Reader:
                 self._advance()
                 row.values.append(self._value())
             row.last_line = self._line
-            self._advance()  # over the line's end
+            self._advance()  # past the end of the line
             yield row
 
     @property
     def _next(self) -> str:
-        """The character that comes next, a line's end as one; nothing at the end of the text."""
+        """The next character; a line end counts as one, and the end of the text is empty."""
         return self._characters[self._at] if self._at < len(self._characters) else ""
 
     def _advance(self) -> str:

@@ -1,4 +1,4 @@
-"""Both functions as importable packages: the trees that faas-cli would build."""
+"""Makes both functions importable, as the packages that faas-cli would build."""
 
 import os
 import sys

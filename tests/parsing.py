@@ -1,4 +1,4 @@
-"""CSVs read and checked as process-data does it, without a bucket."""
+"""Parses CSVs as process-data does, without a bucket."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ MODIFIED = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def parse(files: Iterable[tuple[str, bytes]], now: int) -> Checked:
-    """What a batch of keys and bodies gives at a moment, in milliseconds UTC."""
-    read = [read_row(key, Object(body, "etag", MODIFIED)) for key, body in files]
-    checked = check_rows([item for item in read if isinstance(item, Row)], now)
-    return Checked(checked.valid, [item for item in read if isinstance(item, Rejection)] + checked.rejections)
+    """Parse a batch of keys and bodies. `now` is in milliseconds UTC."""
+    items = [read_row(key, Object(body, "etag", MODIFIED)) for key, body in files]
+    checked = check_rows([item for item in items if isinstance(item, Row)], now)
+    return Checked(checked.valid, [item for item in items if isinstance(item, Rejection)] + checked.rejections)

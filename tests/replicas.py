@@ -1,4 +1,4 @@
-"""Two processes of process-data at once, for the bucket of tests/model.py, that are killed and frozen."""
+"""Two concurrent processes of process-data for the bucket of tests/model.py, which can be killed and frozen."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import urllib3
 
 from tests.model import SOURCE
-from tests.replica import Replica, first_answer, replica
+from tests.replica import Replica, replica, wait_until_ready
 from tests.stack import Stack
 
 SMALL = {
@@ -17,27 +17,29 @@ SMALL = {
     "batch_size": "2",
     "workers": "3",
     "fetch_threads": "4",
-    "gateway_url": "http://127.0.0.1:1",  # no queue: a run goes on in the next one
+    "gateway_url": "http://127.0.0.1:1",  # no queue: the next run continues a partial one
 }
 
 
 class Replicas:
-    """Two processes of process-data that know nothing of each other."""
+    """Two independent processes of process-data."""
 
     def __init__(self, stack: Stack) -> None:
-        self._stack, self._started = stack, ExitStack()
-        keys = {name: stack.settings[name] for name in ("s3_access_key", "s3_secret_key")}  # for a bucket of its own
+        self._stack, self._exits = stack, ExitStack()
+        keys = {
+            name: stack.settings[name] for name in ("s3_access_key", "s3_secret_key")
+        }  # with access to the test's own bucket
         self._settings = stack.process_settings | SMALL | keys
         self._pool = urllib3.PoolManager(maxsize=8, retries=False, timeout=60)
         self._replicas = [self._start() for _ in range(2)]
 
     def _start(self) -> Replica:
-        running = self._started.enter_context(replica(self._stack.state / "build/process-data", self._settings))
-        first_answer(running, "/")
+        running = self._exits.enter_context(replica(self._stack.state / "build/process-data", self._settings))
+        wait_until_ready(running, "/")
         return running
 
     def post(self, number: int, query: str = "", body: bytes = b"") -> int:
-        """The status of the response; 0 when the replica was killed meanwhile."""
+        """Send a POST and return the status, or 0 if the replica was killed meanwhile."""
         url = f"{self._replicas[number].url}/{query}"
         try:
             return self._pool.request("POST", url, body=body).status
@@ -52,26 +54,26 @@ class Replicas:
 
     def erase(self, number: int, users: Collection[str]) -> dict[str, object]:
         """Erase people and return the summary."""
-        response = self._pool.request("POST", f"{self._replicas[number].url}/{erasing(users)}")
+        response = self._pool.request("POST", f"{self._replicas[number].url}/{erase_path(users)}")
         assert response.status == 200, response.data
         summary: dict[str, object] = response.json()
         return summary
 
-    def settle(self, number: int) -> dict[str, object]:
-        """Run once; whatever was killed or frozen before, that is enough."""
+    def run_until_done(self, number: int) -> dict[str, object]:
+        """Run once and assert that the run is done, whatever was killed or frozen before."""
         summary = self.run(number)
         assert summary["status"] == "done", (summary, [replica.lines()[-20:] for replica in self._replicas])
         return summary
 
     def kill(self, number: int) -> None:
-        """End a replica without warning, and start another in its place."""
+        """Kill a replica and start another in its place."""
         process = self._replicas[number].process
         process.kill()
         self._replicas[number].wait()
         self._replicas[number] = self._start()
 
     def freeze(self, number: int) -> None:
-        """Stop a replica in its tracks and end its sessions, as PostgreSQL's timeouts would."""
+        """Stop a replica with SIGSTOP and end its sessions, as PostgreSQL's timeouts would."""
         os.kill(self._replicas[number].process.pid, signal.SIGSTOP)
         self._stack.sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'rollcall'")
 
@@ -79,9 +81,9 @@ class Replicas:
         os.kill(self._replicas[number].process.pid, signal.SIGCONT)
 
     def close(self) -> None:
-        self._started.close()
+        self._exits.close()
 
 
-def erasing(users: Collection[str]) -> str:
-    """The path and query that erase people."""
+def erase_path(users: Collection[str]) -> str:
+    """Return the path and query that erase people."""
     return "erase?" + "&".join(f"user_id={user}" for user in users)

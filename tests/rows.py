@@ -1,34 +1,39 @@
-"""What the tables and output.csv hold."""
+"""Reads the tables and output.csv."""
 
 from tests.stack import Stack
 
-NEW_SECOND = 1.1  # seconds after which S3's Last-Modified is another
+NEW_SECOND = 1.1  # seconds until S3's Last-Modified changes
 
 COLUMNS = ["user_id", "first_name", "last_name", "birthts", "img_path"]
 
 
 def rows(stack: Stack, table: str = "users", column: str = "user_id") -> list[str]:
-    """A column of a table, in order."""
+    """Return a column of a table, in order."""
     return [value for (value,) in stack.sql(f"select {column} from {table} order by {column}")]
 
 
+def snapshot(stack: Stack) -> list[list[object]]:
+    """Return all rows of `users` and `rejected` with their transaction ids, which every write changes."""
+    return stack.sql("select u.*, u.xmin::text, r.*, r.xmin::text from users u, rejected r")
+
+
 def starts(stack: Stack) -> list[str]:
-    """Where the segments begin."""
+    """Return the start of each segment."""
     return rows(stack, "segments", "start")
 
 
 def people(stack: Stack) -> list[dict[str, str]]:
-    """The rows of `users` as output.csv should have them."""
-    found = stack.sql(f"select {', '.join(COLUMNS)} from users order by user_id")
-    texts = [["" if value is None else str(value) for value in row] for row in found]
+    """Return the rows of `users` as output.csv should have them."""
+    table = stack.sql(f"select {', '.join(COLUMNS)} from users order by user_id")
+    texts = [["" if value is None else str(value) for value in row] for row in table]
     return [dict(zip(COLUMNS, row, strict=True)) for row in texts]
 
 
 def output(stack: Stack) -> list[dict[str, str]]:
-    """The rows of output.csv."""
+    """Return the rows of output.csv."""
     return stack.bucket.read_rows("output.csv")
 
 
 def exported(stack: Stack) -> list[str]:
-    """The user ids in output.csv."""
+    """Return the user ids in output.csv."""
     return [row["user_id"] for row in output(stack)]

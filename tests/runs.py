@@ -1,9 +1,10 @@
-"""Runs of process-data in this process, on the stack's servers."""
+"""Runs process-data in this process, on the stack's servers."""
 
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,50 +26,50 @@ from tests.stack import Stack
 
 @contextmanager
 def application(stack: Stack, objects: type[Objects] = Objects, /, **settings: str) -> Iterator[Application]:
-    """The application object of a process, with some settings replaced. `objects` may be an S3 client that fails.
+    """Create an application object with some settings replaced. `objects` may be an S3 client that fails.
 
-    There is no gateway unless one is given, so nothing goes on by itself.
+    There is no gateway unless `gateway_url` is set, so partial runs are not continued.
     """
     values = stack.process_settings | {"gateway_url": "http://127.0.0.1:1"} | settings
-    made = Application(load(Settings, values), threading.Event())
-    made.objects = objects(made.settings, connections=made.settings.fetch_threads)
+    app = Application(load(Settings, values), threading.Event())
+    app.objects = objects(app.settings, connections=app.settings.fetch_threads)
     try:
-        yield made
+        yield app
     finally:
-        made.close()
+        app.close()
 
 
-def run(made: Application, trigger: Trigger = Trigger.HTTP, **request: Any) -> dict[str, Any]:
+def run(app: Application, trigger: Trigger = Trigger.HTTP, **request: Any) -> dict[str, Any]:
     """Run once and return the summary."""
-    return Run(made, Request(trigger, **request)).execute()
+    return Run(app, Request(trigger, **request)).execute()
 
 
-def erase_in(made: Application, *user_ids: str) -> dict[str, Any]:
+def erase(app: Application, *user_ids: str) -> dict[str, Any]:
     """Erase people and return the summary."""
-    request = Request(Trigger.HTTP, objects=tuple(f"{one}.csv" for one in user_ids), erase=True)
-    return EraseRun(made, request).execute()
+    request = Request(Trigger.HTTP, objects=tuple(f"{user_id}.csv" for user_id in user_ids), erase=True)
+    return EraseRun(app, request).execute()
 
 
 @contextmanager
 def proxied(
     stack: Stack, intercept: Intercept = lambda _kind, _path: None, **settings: str
 ) -> Iterator[tuple[Application, Counter[str]]]:
-    """An application whose requests to S3 are counted, and may be interfered with."""
+    """Create an application whose requests to S3 are counted and may be intercepted."""
     with (
-        counting(stack.process_settings["s3_endpoint"], intercept) as (endpoint, asked),
-        application(stack, s3_endpoint=endpoint, **settings) as made,
+        counting(stack.process_settings["s3_endpoint"], intercept) as (endpoint, requests),
+        application(stack, s3_endpoint=endpoint, **settings) as app,
     ):
-        yield made, asked
+        yield app, requests
 
 
 def end_scans(stack: Stack) -> None:
-    """End the sessions that hold a segment."""
-    held = "select pid from pg_locks where locktype = 'advisory' and classid = :space::oid"
-    stack.sql(f"select pg_terminate_backend(pid) from ({held}) as held", space=locks.SEGMENT)
+    """Terminate the sessions that hold a segment."""
+    holders = "select pid from pg_locks where locktype = 'advisory' and classid = :space::oid"
+    stack.sql(f"select pg_terminate_backend(pid) from ({holders}) as holders", space=locks.SEGMENT)
 
 
 def counts(summary: dict[str, Any]) -> dict[str, int]:
-    """The counts of a summary that are not 0."""
+    """Return the counts of a summary that are not 0."""
     names = (
         *("listed", "added", "updated", "unchanged", "images_changed", "ignored", "rejected", "unreadable"),
         "remaining",
@@ -77,17 +78,17 @@ def counts(summary: dict[str, Any]) -> dict[str, int]:
 
 
 def put_people(stack: Stack, numbers: range) -> list[str]:
-    """Upload people with ids of four digits, and return these."""
+    """Upload people with ids of four digits and return the ids."""
     users = [f"{number:04}" for number in numbers]
     stack.bucket.put_people(users)
     return users
 
 
 class Paused(Objects):
-    """S3 that holds back what the first GET returned until `go` is set."""
+    """S3 that holds back the result of the first GET until `go` is set."""
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self.reached, self.go = threading.Event(), threading.Event()
 
     def get(self, bucket: str, key: str, *, limit: int) -> Object:
@@ -98,8 +99,23 @@ class Paused(Objects):
         return fetched
 
 
+@contextmanager
+def paused_run(
+    stack: Stack, trigger: Trigger = Trigger.HTTP, *, objects: tuple[str, ...] | None = None, **settings: str
+) -> Iterator[tuple[threading.Event, Future[dict[str, Any]]]]:
+    """Start a run and pause it at its first GET. Yield the event that resumes it, and the run."""
+    with application(stack, Paused, **settings) as app, ThreadPoolExecutor(1) as executor:
+        assert isinstance(app.objects, Paused)
+        future = executor.submit(run, app, trigger, objects=objects)
+        assert app.objects.reached.wait(30)
+        try:
+            yield app.objects.go, future
+        finally:
+            app.objects.go.set()
+
+
 class Slow(Objects):
-    """S3 that needs a while for each page and each object."""
+    """S3 with a delay for each page and each object."""
 
     page_seconds = get_seconds = 0.0
 
@@ -107,28 +123,28 @@ class Slow(Objects):
         time.sleep(self.get_seconds)
         return super().get(bucket, key, limit=limit)
 
-    def list_page(self, bucket: str, **named: Any) -> ListingPage:
+    def list_page(self, bucket: str, **options: Any) -> ListingPage:
         time.sleep(self.page_seconds)
-        return super().list_page(bucket, **named)
+        return super().list_page(bucket, **options)
 
 
 class Failing(Objects):
-    """S3 that returns 500 for some objects, and for listings that begin after some keys."""
+    """S3 that returns 500 for some objects and for listings that start after some keys."""
 
     objects: frozenset[str] = frozenset()
     starts: frozenset[str] = frozenset()
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self.failed: list[str] = []  # what was asked for and failed
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.failed: list[str] = []  # requests that failed
 
     def get(self, bucket: str, key: str, *, limit: int) -> Object:
         if key in self.objects:
-            raise Unavailable("s3", f"S3 answered 500 for {key}")
+            raise Unavailable("s3", f"S3 returned 500 for {key}")
         return super().get(bucket, key, limit=limit)
 
-    def list_page(self, bucket: str, *, start_after: str = "", **named: Any) -> ListingPage:
-        if start_after in self.starts and named.get("limit") != 1:  # the least that can be listed is
+    def list_page(self, bucket: str, *, start_after: str = "", **options: Any) -> ListingPage:
+        if start_after in self.starts and options.get("limit") != 1:  # a check of one key succeeds
             self.failed.append(start_after)
-            raise Unavailable("s3", f"S3 answered 500 for the listing after {start_after}")
-        return super().list_page(bucket, start_after=start_after, **named)
+            raise Unavailable("s3", f"S3 returned 500 for the listing after {start_after}")
+        return super().list_page(bucket, start_after=start_after, **options)

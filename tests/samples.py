@@ -1,4 +1,4 @@
-"""The CSVs in tests/data: each with what is expected of it in the JSON beside it."""
+"""The CSVs in tests/data, each with its expected result in a JSON file of the same name."""
 
 import json
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ DATA = Path(__file__).parent / "data"
 
 @dataclass(frozen=True)
 class Sample:
-    """A CSV as it would be dropped into the bucket. `key` is None where any good name will do."""
+    """A CSV as it would be uploaded. `key` is None if any valid key will do."""
 
     name: str
     key: str | None
@@ -24,12 +24,12 @@ class Sample:
 
 @cache
 def samples(kind: str) -> list[Sample]:
-    """The samples of a folder of tests/data: good or bad."""
+    """Return the samples of a folder of tests/data: good or bad."""
     return [_read(path) for path in sorted((DATA / kind).glob("*.csv"))]
 
 
 def _read(path: Path) -> Sample:
     expected = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     body = path.read_bytes()
-    # a padded file is too large to keep in the repository
+    # padded here, because the file is too large for the repository
     return Sample(path.stem, expected.pop("key", None), body.ljust(expected.pop("padded_to", 0), b"\n"), expected)

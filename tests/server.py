@@ -1,4 +1,4 @@
-"""A PostgreSQL server of a test's own, with nothing in it but what initdb makes."""
+"""A separate PostgreSQL server with only what initdb creates."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,14 +16,14 @@ from tests.postgres import client_environment, run
 
 @dataclass(frozen=True)
 class Server:
-    """`secrets` has the superuser's password, and those of Rollcall's roles."""
+    """A PostgreSQL server. `secrets` has the passwords of the superuser and of Rollcall's roles."""
 
     port: int
     secrets: Path
     log: Path
 
     def environment(self, user: str = SUPERUSER, database: str = "rollcall", password: str = "") -> dict[str, str]:
-        """psql's variables for a login, with the role's password in `secrets` unless another one is given."""
+        """Return psql's variables for a login. The default password is the role's one in `secrets`."""
         secret = PASSWORDS.get(user)
         return client_environment(
             {
@@ -36,13 +36,13 @@ class Server:
         )
 
     def sql(self, *statements: str, user: str = SUPERUSER, database: str = "rollcall") -> list[list[str]]:
-        """Run statements in one session; returns the rows of all of them, as texts."""
-        words = [word for statement in statements for word in ("--command", statement)]
-        done = run(
-            ["psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set", "ON_ERROR_STOP=1", *words],
+        """Run statements in one session. Return the rows of all of them, as strings."""
+        commands = [argument for statement in statements for argument in ("--command", statement)]
+        result = run(
+            ["psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set", "ON_ERROR_STOP=1", *commands],
             self.environment(user, database),
         )
-        return [line.split("|") for line in done.stdout.splitlines()]
+        return [line.split("|") for line in result.stdout.splitlines()]
 
 
 @contextmanager

@@ -29,7 +29,7 @@ _MAX_PARTIAL_RUNS = 3
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     status: int
     headers: Mapping[str, str]
     body: bytes
@@ -39,7 +39,7 @@ class Answer:
 
     @property
     def is_transient(self) -> bool:
-        """Whether it is an error that another try after a moment may not meet. A function's own 500 has a body."""
+        """Whether a retry may succeed. A function's own 500 has a body; the gateway's has none."""
         return self.status in (429, 502, 503, 504) or (self.status == 500 and not self.body)
 
 
@@ -49,45 +49,47 @@ class Deployment(ABC):
     @property
     @abstractmethod
     def settings(self) -> Mapping[str, str]:
-        """What `infra/local env` prints: where everything is, with an operator's keys and password."""
+        """The settings that `infra/local env` prints: all addresses, and an operator's keys and password."""
 
     @property
     def url(self) -> str:
         return self.settings["gateway_url"]
 
-    def request(self, method: str, path: str, body: bytes = b"", **headers: str) -> Answer:
-        """A request to the gateway; header names are given with underscores."""
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
+    def request(self, method: str, path: str, body: bytes = b"", **headers: str) -> Response:
+        """Send a request to the gateway. Underscores in header names stand for hyphens."""
+        fields = {name.replace("_", "-"): value for name, value in headers.items()}
         if token := self.settings.get("api_token"):
-            named.setdefault("Authorization", f"Bearer {token}")
-        answer = urllib3.request(method, self.url + path, body=body, headers=named, timeout=120, retries=False)
-        return Answer(answer.status, answer.headers, answer.data)
+            fields.setdefault("Authorization", f"Bearer {token}")
+        response = urllib3.request(method, self.url + path, body=body, headers=fields, timeout=120, retries=False)
+        return Response(response.status, response.headers, response.data)
 
     def process(self, query: str = "") -> dict[str, Any]:
         """Run process-data and return its summary."""
-        answer = self.request("POST", f"/function/process-data{query}")
-        assert answer.status == 200, answer.body
-        summary: dict[str, Any] = answer.json()
+        response = self.request("POST", f"/function/process-data{query}")
+        assert response.status == 200, response.body
+        summary: dict[str, Any] = response.json()
         return summary
 
     def erase(self, *user_ids: str) -> dict[str, Any]:
         """Erase people and return the summary."""
-        answer = self.request("POST", "/function/process-data/erase?" + "&".join(f"user_id={one}" for one in user_ids))
-        assert answer.status == 200, answer.body
-        summary: dict[str, Any] = answer.json()
+        response = self.request(
+            "POST", "/function/process-data/erase?" + "&".join(f"user_id={user_id}" for user_id in user_ids)
+        )
+        assert response.status == 200, response.body
+        summary: dict[str, Any] = response.json()
         return summary
 
-    def event(self, *keys: str, bucket: str | None = None, **headers: str) -> Answer:
-        """Tell process-data that something happened to these keys, as S3 would."""
+    def event(self, *keys: str, bucket: str | None = None, **headers: str) -> Response:
+        """Send process-data an event about these keys, as S3 would."""
         name = bucket or self.settings["source_bucket"]
         records = [{"s3": {"bucket": {"name": name}, "object": {"key": quote_plus(key)}}} for key in keys]
         body = json.dumps({"Records": records}).encode()
         return self.request("POST", "/function/process-data", body, Content_Type="application/json", **headers)
 
-    def wait_until(self, condition: Callable[[], bool], seconds: float = 30) -> None:
+    def wait_until(self, condition: Callable[[], object], seconds: float = 30) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < deadline, f"not so after {seconds} s"
+            assert time.monotonic() < deadline, f"condition not met within {seconds} s"
             time.sleep(0.05)
 
     @cached_property
@@ -96,7 +98,7 @@ class Deployment(ABC):
 
 
 def connected(settings: Mapping[str, str], **others: str) -> pg8000.native.Connection:
-    """A connection to PostgreSQL by a function's or the operator's settings, some of them replaced by `others`."""
+    """Connect to PostgreSQL with a function's or the operator's settings, some of them replaced by `others`."""
     values = {**settings, **others}
     return pg8000.native.Connection(
         values["postgres_user"],
@@ -104,13 +106,15 @@ def connected(settings: Mapping[str, str], **others: str) -> pg8000.native.Conne
         port=int(values["postgres_port"]),
         database=values["postgres_database"],
         password=values["postgres_password"],
-        ssl_context=False if values["postgres_sslmode"] == "disable" else None,  # the default one takes 30 ms to make
+        ssl_context=False
+        if values["postgres_sslmode"] == "disable"
+        else None,  # creating the default context takes 30 ms
         timeout=60,
     )
 
 
 def read_env(text: str) -> dict[str, str]:
-    """The settings in `name=value` lines."""
+    """Return the settings in `name=value` lines."""
     return dict(line.split("=", 1) for line in text.splitlines())
 
 
@@ -130,7 +134,7 @@ class Stack(Deployment):
 
     @cached_property
     def settings(self) -> Mapping[str, str]:
-        """The operator's, who is PostgreSQL's superuser."""
+        """The operator's settings; the operator is PostgreSQL's superuser."""
         return self.env()
 
     @cached_property
@@ -141,28 +145,28 @@ class Stack(Deployment):
     def query_settings(self) -> dict[str, str]:
         return self.env("query-data")
 
-    def pid(self, part: str) -> int:
-        """The process of a part: postgres, seaweedfs or a function."""
+    def pid(self, component: str) -> int:
+        """Return the pid of a component: postgres, seaweedfs or a function."""
         record = json.loads((self.state / "running.json").read_text(encoding="utf-8"))
-        return int(record["parts"][part]["pid"])
+        return int(record["parts"][component]["pid"])
 
-    def settle(self, seconds: float = 120) -> dict[str, Any]:
-        """Run process-data until a run is done, whatever is unavailable meanwhile; returns its summary.
+    def run_until_done(self, seconds: float = 120) -> dict[str, Any]:
+        """Run process-data until a run is done, even if a backend is unavailable meanwhile. Return its summary.
 
-        Few runs may end before: each one does what it can, and not only a little of it.
+        Only a few runs may be partial, because each run must do as much as it can.
         """
         deadline, partial = time.monotonic() + seconds, 0
         while True:
-            answer = self.request("POST", "/function/process-data")
-            if answer.status == 200:
-                summary: dict[str, Any] = answer.json()
+            response = self.request("POST", "/function/process-data")
+            if response.status == 200:
+                summary: dict[str, Any] = response.json()
                 if summary["status"] == "done":
                     return summary
                 partial += 1
                 assert partial <= _MAX_PARTIAL_RUNS, summary
             else:
-                assert answer.is_transient, answer.body
-            assert time.monotonic() < deadline, answer.body
+                assert response.is_transient, response.body
+            assert time.monotonic() < deadline, response.body
             time.sleep(0.1)
 
     def sql(self, statement: str, **parameters: object) -> list[list[Any]]:
@@ -170,8 +174,19 @@ class Stack(Deployment):
         with connected(self.settings) as connection:
             return connection.run(statement, **parameters) or []
 
+    def reset_tables(self) -> None:
+        """Reset the tables to their state after the set-up; the objects stay."""
+        with connected(self.settings) as connection:
+            connection.run("truncate users, erased, rejected, runs, segments, hints restart identity")
+            connection.run("insert into segments (start) values ('')")
+            # a new state of the data, because query-data caches results by state
+            connection.run(
+                "update outputs set changed = 1, written = 0, rows = 0, etag = gen_random_uuid(), seconds = 0, "
+                "written_at = null"
+            )
+
     def remove(self) -> None:
-        """Stop it, and leave nothing of it."""
+        """Stop the stack and delete all its files."""
         self.cli("down", check=False)
         shutil.rmtree(self.state, ignore_errors=True)
         remove_abandoned_homes()
@@ -179,7 +194,7 @@ class Stack(Deployment):
 
 @contextmanager
 def running(state: Path) -> Iterator[Stack]:
-    """An empty stack of one's own."""
+    """Run a separate, empty stack."""
     stack = Stack(state)
     try:
         stack.cli("up", "--detach", "--port", "0", "--no-sample")
@@ -189,7 +204,7 @@ def running(state: Path) -> Iterator[Stack]:
 
 
 class Bucket:
-    """Source and result bucket through the operator's key."""
+    """The source and result bucket, accessed with the operator's key."""
 
     def __init__(self, settings: Mapping[str, str]) -> None:
         self.source, self.result = settings["source_bucket"], settings["result_bucket"]
@@ -220,7 +235,7 @@ class Bucket:
         return next(iter(self.client.list_objects(bucket_name=self.source, recursive=True)), None) is None
 
     def read(self, key: str) -> bytes:
-        """An object of the result bucket."""
+        """Return an object of the result bucket."""
         response = self.client.get_object(bucket_name=self.result, object_name=key)
         try:
             return response.read()
@@ -229,21 +244,21 @@ class Bucket:
             response.release_conn()
 
     def modified(self, key: str) -> str:
-        """The Last-Modified of a source object, as erased.csv has it."""
-        found = self.client.stat_object(bucket_name=self.source, object_name=key)
-        return f"{found.last_modified:%Y-%m-%d %H:%M:%S}+00"
+        """Return the Last-Modified of a source object, in the format of erased.csv."""
+        stat = self.client.stat_object(bucket_name=self.source, object_name=key)
+        return f"{stat.last_modified:%Y-%m-%d %H:%M:%S}+00"
 
     def read_rows(self, key: str) -> list[dict[str, str]]:
-        """The rows of a CSV in the result bucket."""
+        """Return the rows of a CSV in the result bucket."""
         return list(csv.DictReader(io.StringIO(self.read(key).decode(), newline="")))
 
     def clear(self) -> None:
-        """Empty both buckets, of the folders too that SeaweedFS keeps when their last object is gone."""
+        """Empty both buckets, including the folders that SeaweedFS keeps after their last object is removed."""
         for bucket in (self.source, self.result):
             top = list(self.client.list_objects(bucket_name=bucket))
             has_folders = any(item.is_dir for item in top)
             inner = list(self.client.list_objects(bucket_name=bucket, recursive=True)) if has_folders else []
-            for found in (inner, top):
-                keys = [str(item.object_name) for item in found]
+            for items in (inner, top):
+                keys = [str(item.object_name) for item in items]
                 with ThreadPoolExecutor(8) as executor:
                     list(executor.map(self.remove, keys, [bucket] * len(keys)))

@@ -1,7 +1,7 @@
-"""A TCP proxy on loopback that does to connections what networks do.
+"""A TCP proxy on loopback that injects network faults.
 
-It is the tests' own: of the well-kept ones, Toxiproxy is a Go program to build, and PyPI has none that keeps the
-server's side of a connection open when the client's is gone.
+Toxiproxy would have to be built from Go, and PyPI has no proxy that keeps the server's side of a connection open after
+the client has gone.
 """
 
 import asyncio
@@ -25,15 +25,15 @@ DELAY, THROTTLE, CUT, RESET, REFUSE, HANG, VANISH = "delay", "throttle", "cut", 
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to connections. `kept` is for how many seconds the server's side outlives a client that vanished.
+    """A network fault. `kept` is how many seconds the server's side stays open after a client vanished.
 
-    delay      every chunk is `seconds` late, in both directions
-    throttle   at most `rate` bytes a second
-    cut        connections are closed in the middle of what the server sends
-    reset      likewise, by RST
-    refuse     new connections are refused, those that are open are reset
-    hang       connections are accepted and nothing passes, until the fault ends
-    vanish     nothing passes on the connections that are open, and the server is not told that the client is gone
+    delay      every chunk is delayed by `seconds`, in both directions
+    throttle   at most `rate` bytes per second
+    cut        connections are closed in the middle of a response
+    reset      the same, with RST
+    refuse     new connections are refused, open ones are reset
+    hang       connections are accepted, but no data passes until the fault ends
+    vanish     no data passes on open connections, and the server is not notified that the client has gone
     """
 
     name: str
@@ -43,7 +43,7 @@ class Fault:
 
 
 class Proxy:
-    """Passes connections on to `host`:`port`, but for its faults."""
+    """Forwards connections to `host`:`port` and injects faults."""
 
     def __init__(self, host: str, port: int, random: Random) -> None:
         self._upstream, self._random = (host, port), random
@@ -57,7 +57,7 @@ class Proxy:
 
     @contextmanager
     def faulty(self, fault: Fault) -> Iterator[None]:
-        """Let the fault happen until the end of the block."""
+        """Inject the fault until the end of the block."""
         self._call(self._begin(fault))
         try:
             yield
@@ -123,7 +123,7 @@ class Proxy:
         except OSError:
             return _close(writer, reset=True)
         link = _Link(self, task, (reader, writer), (server_reader, server_writer))
-        if self.fault and self.fault.name == REFUSE:  # it was accepted just before
+        if self.fault and self.fault.name == REFUSE:  # accepted just before the fault
             return link.end(reset=True)
         if self.fault and self.fault.name in (CUT, RESET):
             link.allowance = self._random.randrange(_CUT_WITHIN)
@@ -135,12 +135,12 @@ class Proxy:
         return None
 
     async def passing(self) -> None:
-        """Wait until bytes pass."""
+        """Wait until data may pass."""
         await self._passing.wait()
 
 
 class _Link:
-    """A client's connection and the one to the server. `allowance` is how many bytes the client gets at most."""
+    """A client's connection and the one to the server. `allowance` is how many more bytes the client may get."""
 
     def __init__(
         self,
@@ -168,7 +168,7 @@ class _Link:
         _close(self._server[1], reset=reset)
 
     def abandon(self, kept: float) -> None:
-        """Pass nothing any more, and let the server's side end by itself, or after `kept` seconds."""
+        """Stop forwarding. The server's side ends by itself or after `kept` seconds."""
         self._abandoned = True
         asyncio.get_running_loop().call_later(kept, self.end)
 
@@ -187,7 +187,7 @@ class _Link:
                             return self.end(reset=fault is not None and fault.name == RESET)
                     sink.write(data)
                     await sink.drain()
-        if not to_client and not self._abandoned:  # who abandons a connection does not say goodbye
+        if not to_client and not self._abandoned:  # an abandoned connection is not closed
             self.end()
         return None
 

@@ -1,7 +1,7 @@
-"""TLS for tests: a private authority, and a proxy that ends TLS in front of a server that has none.
+"""TLS for tests: a private certificate authority, and a proxy that terminates TLS for a server without it.
 
-The S3 server of the local stack speaks plain HTTP, and its PostgreSQL is built without OpenSSL. The proxy stands in
-for their TLS alone: it answers PostgreSQL's SSLRequest itself, and passes everything behind the handshake on.
+The S3 server of the local stack speaks plain HTTP, and its PostgreSQL is built without OpenSSL. The proxy only adds
+TLS: it responds to PostgreSQL's SSLRequest itself, and forwards everything after the handshake.
 """
 
 import select
@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
-"""What a client of PostgreSQL sends first when it wants TLS."""
+"""The first message of a PostgreSQL client that requires TLS."""
 
 _USAGES = (
     "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
@@ -32,7 +32,7 @@ _CHUNK = 64 * 1024
 
 
 class Authority:
-    """An authority of its own. `file` is its certificate, in `directory`."""
+    """A certificate authority. `file` is its certificate, in `directory`."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir()
@@ -48,7 +48,7 @@ class Authority:
         self.file.write_bytes(certificate.public_bytes(Encoding.PEM))
 
     def certify(self, host: str, *, days: int = 2) -> ssl.SSLContext:
-        """A server's context with a certificate for `host`, a name or an address. Negative `days`: expired."""
+        """Return a server context with a certificate for `host`, a name or an address. Negative `days`: expired."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
             self._builder(_name("server"), key.public_key(), days=days)
@@ -65,7 +65,7 @@ class Authority:
         return context
 
     def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, days: int) -> x509.CertificateBuilder:
-        """A certificate that ends in so many days."""
+        """Return a builder for a certificate that expires in `days` days."""
         end = datetime.now(UTC) + timedelta(days=days)
         return (
             x509.CertificateBuilder()
@@ -93,7 +93,7 @@ def _name(text: str) -> x509.Name:
 
 @dataclass
 class Proxy:
-    """`received` is what came from clients as the server behind it would read it: within TLS, decrypted."""
+    """A proxy's port, and the decrypted data that it `received` from clients."""
 
     port: int
     received: bytearray = field(default_factory=bytearray)
@@ -103,7 +103,7 @@ class Proxy:
 def terminating(
     upstream: tuple[str, int], context: ssl.SSLContext | None, *, is_postgres: bool = False
 ) -> Iterator[Proxy]:
-    """A port of loopback that ends TLS and passes everything on to `upstream`; without a context it passes all on."""
+    """Listen on loopback, terminate TLS and forward to `upstream`. Without a context, only forward."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
         proxy = Proxy(listener.getsockname()[1])
 
@@ -133,7 +133,7 @@ def terminating(
 
 
 def _relay(client: socket.socket, server: socket.socket, proxy: Proxy) -> None:
-    """Pass on in both directions, in one thread as a TLS connection wants it, until either side ends."""
+    """Forward in both directions until either side ends, in one thread because of the TLS connection."""
     while True:
         is_pending = isinstance(client, ssl.SSLSocket) and client.pending()
         ready = [client] if is_pending else select.select([client, server], [], [])[0]

@@ -1,4 +1,4 @@
-"""Files that change, and requests to query-data whose responses are checked against them."""
+"""Files that change, and checked requests to query-data."""
 
 import random
 from collections import defaultdict
@@ -10,11 +10,11 @@ from traceback import format_exc
 from typing import Any
 
 from tests import load
-from tests.load import Response
+from tests.load import TimedResponse
 from tests.stack import Stack
 
-TIMEOUT = 60  # seconds: after them OpenFaaS's gateway gives a request up
-MAX_OUTSTANDING = 400  # requests; those that would be more are counted and not sent
+TIMEOUT = 60  # seconds after which OpenFaaS's gateway aborts a request
+MAX_OUTSTANDING = 400  # requests; more are counted but not sent
 
 USER_IDS = [str(user_id) for user_id in range(1000, 3000)]
 WITH_PHOTO = USER_IDS[::10]
@@ -22,12 +22,12 @@ LARGE = set(WITH_PHOTO[::10])  # photos that are streamed
 DAY = 86_400_000  # milliseconds
 FIRST_PAGE = "?limit=100"
 
-Check = Callable[[Response], None]
-"""Raises AssertionError when something is wrong with a response of status 200."""
+Check = Callable[[TimedResponse], None]
+"""Raises AssertionError if a response of status 200 is wrong."""
 
 
 class Files:
-    """The source bucket, whose CSVs say which version of which person they are."""
+    """The source bucket; each CSV contains its user and version."""
 
     def __init__(self, stack: Stack) -> None:
         self._bucket, self._random = stack.bucket, random.Random(1)
@@ -39,7 +39,7 @@ class Files:
             list(executor.map(lambda user_id: self._bucket.put(f"{user_id}.png", photo(user_id)), WITH_PHOTO))
 
     def change(self) -> None:
-        """Put the next version of somebody, and now and then a file that is rejected."""
+        """Upload the next version of a random user, and every tenth time an invalid file."""
         self.latest += 1
         self._put(self._random.choice(USER_IDS), self.latest)
         if self.latest % 10 == 0:
@@ -54,12 +54,12 @@ def photo(user_id: str) -> bytes:
 
 
 class Workload:
-    """Requests of every kind, and what is wrong with their responses."""
+    """Random requests of every kind, and the errors found in their responses."""
 
     def __init__(self, stack: Stack, files: Files) -> None:
         self._port, self._files = int(stack.url.rpartition(":")[2]), files
         self._random, self._etags = random.Random(2), dict[str, str]()
-        self._seen, self._next = 0, FIRST_PAGE
+        self._offset, self._next = 0, FIRST_PAGE
         self.outstanding, self.unsent = 0, 0
         self.seconds: dict[int, list[float]] = defaultdict(list)
         self.wrong: list[str] = []
@@ -80,11 +80,11 @@ class Workload:
         self.unsent = 0
 
     def figures(self) -> str:
-        """How many responses of each status there were, and after how long. Not asserted: that is the machine's."""
+        """Return the number and duration of responses by status, for information only."""
         lines = [f", {self.unsent} not sent"]
         for status, seconds in sorted(self.seconds.items()):
             percentiles = quantiles(seconds * 2, n=100)
-            late = sum(one > 1 for one in seconds)
+            late = sum(value > 1 for value in seconds)
             lines.append(
                 f"  {status}: {len(seconds)}, median {percentiles[49]:.3f} s, 99 % {percentiles[98]:.3f} s, "
                 f"at most {max(seconds):.3f} s, {late} after more than a second"
@@ -92,7 +92,7 @@ class Workload:
         return "\n".join(lines)
 
     async def request(self) -> None:
-        """Send a request of any kind, and check its response."""
+        """Send a random request and check its response."""
         if self.outstanding >= MAX_OUTSTANDING:
             self.unsent += 1
             return
@@ -101,18 +101,18 @@ class Workload:
         etag = self._etags.get(path) if self._random.random() < 0.2 else None
         self.outstanding += 1
         try:
-            known = {"If_None_Match": etag} if etag else {}
-            response = await load.get(self._port, f"/function/query-data{path}", TIMEOUT, **known)
+            headers = {"If_None_Match": etag} if etag else {}
+            response = await load.get(self._port, f"/function/query-data{path}", TIMEOUT, **headers)
             self.seconds[response.status].append(response.seconds)
             self._check(response, etag, check)
             if response.status == 200 and "etag" in response.headers:
                 self._etags[path] = response.headers["etag"]
-        except Exception:  # noqa: BLE001 - whatever it is, the test shows it
+        except Exception:  # noqa: BLE001 - the test reports any error
             self.wrong.append(f"{path}: {format_exc(limit=-1)}")
         finally:
             self.outstanding -= 1
 
-    def _check(self, response: Response, etag: str | None, check: Check) -> None:
+    def _check(self, response: TimedResponse, etag: str | None, check: Check) -> None:
         match response.status:
             case 200:
                 check(response)
@@ -124,19 +124,19 @@ class Workload:
                 assert response.headers["retry-after"] == "1"
 
     def _page(self) -> tuple[str, Check]:
-        """The page behind the one that was seen last."""
-        seen, url = self._seen, self._next
+        """Return the page after the last one, and its check."""
+        offset, url = self._offset, self._next
 
-        def check(response: Response) -> None:
+        def check(response: TimedResponse) -> None:
             content = response.json()
-            assert [person["user_id"] for person in content["result"]] == USER_IDS[seen : seen + 100]
+            assert [person["user_id"] for person in content["result"]] == USER_IDS[offset : offset + 100]
             self._check_people(content["result"])
-            assert (content["next"] is None) == (seen + 100 == len(USER_IDS))
-            self._seen, self._next = (seen + 100, content["next"]) if content["next"] else (0, FIRST_PAGE)
+            assert (content["next"] is None) == (offset + 100 == len(USER_IDS))
+            self._offset, self._next = (offset + 100, content["next"]) if content["next"] else (0, FIRST_PAGE)
 
         return f"/{url}", check
 
-    def _check_youngest(self, response: Response) -> None:
+    def _check_youngest(self, response: TimedResponse) -> None:
         people = response.json()["result"]
         assert len({person["user_id"] for person in people}) == 100
         self._check_people(people)
@@ -146,7 +146,7 @@ class Workload:
     def _lookup(self) -> tuple[str, Check]:
         user_id = self._random.choice(USER_IDS)
 
-        def check(response: Response) -> None:
+        def check(response: TimedResponse) -> None:
             content = response.json()
             assert [person["user_id"] for person in content["result"]] == [user_id]
             self._check_people(content["result"])
@@ -154,14 +154,14 @@ class Workload:
 
         return f"/?user_id={user_id}", check
 
-    def _check_everyone(self, response: Response) -> None:
+    def _check_everyone(self, response: TimedResponse) -> None:
         content = response.json()
         assert [person["user_id"] for person in content["result"]] == USER_IDS
         self._check_people(content["result"])
         assert content["next"] is None
 
     def _check_people(self, people: list[dict[str, Any]]) -> None:
-        """Each is a version of a person that was in the bucket."""
+        """Check that each person is a version that was in the bucket."""
         for person in people:
             version, user_id = person["birthts"] // DAY, person["user_id"]
             assert 0 <= version <= self._files.latest
@@ -173,25 +173,25 @@ class Workload:
     def _photo(self) -> tuple[str, Check]:
         user_id = self._random.choice(WITH_PHOTO)
 
-        def check(response: Response) -> None:
+        def check(response: TimedResponse) -> None:
             assert response.headers["content-type"] == "image/png"
             assert response.body == photo(user_id)
 
         return f"/photo/{user_id}", check
 
-    def _check_stats(self, response: Response) -> None:
+    def _check_stats(self, response: TimedResponse) -> None:
         content = response.json()
         assert (content["people"], content["with_photo"]) == (len(USER_IDS), len(WITH_PHOTO))
         assert sum(bar["people"] for bar in content["ages"]) == len(USER_IDS)
 
-    def _check_health(self, response: Response) -> None:
+    def _check_health(self, response: TimedResponse) -> None:
         assert response.json()["status"] == "ok"
 
-    def _check_rejected(self, response: Response) -> None:
+    def _check_rejected(self, response: TimedResponse) -> None:
         content = response.json()
         assert {line["code"] for line in content["result"]} <= {"no_row"}
         assert content["next"] is None
 
-    def _check_runs(self, response: Response) -> None:
+    def _check_runs(self, response: TimedResponse) -> None:
         ids = [line["id"] for line in response.json()["result"]]
         assert ids == sorted(set(ids), reverse=True)

@@ -1,11 +1,14 @@
 """State that all requests of a process share: settings, connections, caches, limits."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .cache import Cache
 from .settings import Settings
 from .shared.bulkhead import Bulkhead
 from .shared.lazy import Lazy
+from .shared.storage.connection import Connection
 from .shared.storage.pool import Pool
 
 if TYPE_CHECKING:
@@ -42,6 +45,12 @@ class Application:
         self.streams = Bulkhead("streams of users", MAX_STREAMS)
         self.photos = Bulkhead("large photos", MAX_STREAMS)
         self.objects = Lazy(self._connect)
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """Borrow a connection for a request. All of its statements together may take as long as one."""
+        with self.pool.connection() as connection, connection.bounded(self.settings.postgres_timeout):
+            yield connection
 
     def close(self) -> None:
         """Close the idle connections."""

@@ -35,7 +35,7 @@ def people(application: Application, event: api.Event) -> Response:
         return _people_html(application, event, parameters, query, today)
     if query.limit is None:
         return _people_stream(application, event, query, today)
-    with application.pool.connection() as connection:
+    with application.connection() as connection:
         if tag := matching_etag(event, connection, "users", today, query):
             return rendering.not_modified(rendering.format_headers(query.format, tag))
         page = users.read_users(connection, query, query.limit, today)
@@ -45,7 +45,7 @@ def people(application: Application, event: api.Event) -> Response:
 
 
 def _people_stream(application: Application, event: api.Event, query: Query, today: date) -> Response:
-    with application.pool.connection() as connection:
+    with application.connection() as connection:
         if tag := matching_etag(event, connection, "users", today, query):
             return rendering.not_modified(rendering.format_headers(query.format, tag))
         state = read_state(connection, "users")
@@ -54,7 +54,7 @@ def _people_stream(application: Application, event: api.Event, query: Query, tod
         if event.method == "HEAD":  # the same errors, without the work
             users.check(connection)
             return Response(iter(()), headers=headers, content_type=query.format.content_type)
-    stream = users.Stream(application.pool, query, today, application.settings.stream_deadline)
+    stream = users.Stream(application, query, today)
     with ExitStack() as stack:
         stack.enter_context(application.streams.place())
         lines = iter(stream)
@@ -86,7 +86,7 @@ def _people_html(
     from .web import page
     from .web.people import people_page
 
-    with application.pool.connection() as connection:
+    with application.connection() as connection:
         states = read_states(connection)
         tag = make_etag(list(states.values()), today, page.TEMPLATES_VERSION, list(parameters.items(multi=True)))
         if matches(event, tag):
@@ -100,7 +100,7 @@ def _people_html(
 
 def stats(application: Application, event: api.Event) -> Response:
     filters, today = make_filters(parse_parameters(FILTERS, event.query)), _today()
-    with application.pool.connection() as connection:
+    with application.connection() as connection:
         states = read_states(connection)
         tag = make_etag(list(states.values()), today, filters)
         if matches(event, tag):
@@ -122,7 +122,7 @@ def _listing(application: Application, event: api.Event, listing: listings.Listi
     request = listings.parse_page_request(listing, parameters, event.headers.get("Accept"))
     if request.format is HTML:
         return _listing_html(application, event, parameters, request)
-    with application.pool.connection() as connection:
+    with application.connection() as connection:
         if tag := matching_etag(event, connection, listing.table, request):
             return rendering.not_modified(rendering.format_headers(JSON, tag))
         page = listings.read_listing(connection, request)
@@ -136,7 +136,7 @@ def _listing_html(
     from .web.listing import listing_page
 
     table, query = request.listing.table, [web.TEMPLATES_VERSION, list(parameters.items(multi=True))]
-    with application.pool.connection() as connection:
+    with application.connection() as connection:
         if tag := matching_etag(event, connection, table, query):
             return rendering.not_modified(web.headers(tag))
         page = listings.read_listing(connection, request)
@@ -146,7 +146,7 @@ def _listing_html(
 
 def changes(application: Application, event: api.Event) -> Response:
     request = feed.parse_page_request(event.query, event.headers.get("Accept"))
-    with application.pool.connection() as connection:
+    with application.connection() as connection:
         page = feed.read_changes(connection, request)
     return rendering.render_page(page.lines, str(page.cursor), request.format, event.query)
 
@@ -154,7 +154,7 @@ def changes(application: Application, event: api.Event) -> Response:
 def photo(user_id: str, application: Application, event: api.Event) -> Response:
     parse_parameters({}, event.query)
     bucket = application.settings.source_bucket
-    with application.pool.connection() as connection:
+    with application.connection() as connection:
         key = photos.find_photo(connection, user_id, bucket)
     with ExitStack() as stack:
         photo = stack.enter_context(photos.open_photo(application.objects.get(), bucket, key))
@@ -173,7 +173,7 @@ def photo(user_id: str, application: Application, event: api.Event) -> Response:
 
 def metrics(application: Application, event: api.Event) -> Response:
     parse_parameters({}, event.query)
-    with application.pool.connection() as connection:
+    with application.connection() as connection:
         body = gauges.metrics(connection)
     return Response(body, headers=rendering.make_headers(), content_type=gauges.CONTENT_TYPE)
 
@@ -185,7 +185,7 @@ def openapi(application: Application, event: api.Event) -> Response:
 
 def health(application: Application, event: api.Event) -> Response:
     parse_parameters({}, event.query)
-    with application.pool.connection() as connection:
+    with application.connection() as connection:
         users.check(connection)
     return api.json_response({"status": "ok", "version": VERSION})
 

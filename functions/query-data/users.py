@@ -5,11 +5,11 @@ from datetime import date
 from time import monotonic
 
 from .age import MARCH_DATE, age_sql
+from .application import Application
 from .filters import Filters, conditions, where
 from .paging import Page, read_page
 from .query import Query
 from .shared.storage.connection import Connection
-from .shared.storage.pool import Pool
 from .shared.storage.sql import Bind, Parameters, literal
 
 _INDEXED = {"user_id": {"is_image_exists"}, "birthdate": {"min_age", "max_age"}, "last_name": set[str]()}
@@ -46,28 +46,34 @@ def _has_one_plan(query: Query) -> bool:
 
 
 class Stream:
-    """All matching users in chunks of whole lines, until `seconds` have passed.
+    """All matching users in chunks of whole lines, until `stream_deadline` seconds have passed.
 
-    Then `cursor` is the position of the last one; it is None if all were returned.
+    Then `cursor` is the position of the last one; it is None if all were returned. Raises Unavailable if PostgreSQL
+    returned none by then.
     """
 
-    def __init__(self, pool: Pool, query: Query, today: date, seconds: float) -> None:
-        self._pool, self._query, self._today = pool, query, today
-        self._deadline = monotonic() + seconds
+    def __init__(self, application: Application, query: Query, today: date) -> None:
+        self._application, self._query, self._today = application, query, today
+        self._seconds = application.settings.stream_deadline
         self.cursor: str | None = None
 
     def __iter__(self) -> Generator[bytes, None, None]:
         # no line contains a control character, so COPY quotes nothing
         copy = f"copy (select {self._query.format.line} from ({_select(self._query, self._today)}) as one) to stdout"  # noqa: S608
         copy += r" (format csv, delimiter E'\x01', quote E'\x02')"
-        with self._pool.connection() as connection, connection.copy_out(copy) as chunks:
-            for chunk in chunks:
-                yield chunk
-                if monotonic() >= self._deadline:
-                    break
-            else:
-                return
-        with self._pool.connection() as connection:
+        deadline, chunk = monotonic() + self._seconds, b""
+        with self._application.connection() as connection, connection.copy_out(copy, self._seconds) as chunks:
+            try:
+                for chunk in chunks:
+                    yield chunk
+                    if monotonic() >= deadline:
+                        break
+                else:
+                    return
+            except TimeoutError:
+                if not chunk:
+                    raise
+        with self._application.connection() as connection:
             last = self._query.format.parse_line(chunk.rstrip(b"\n").rpartition(b"\n")[2].decode())
             self.cursor = self._query.order.cursor(connection, last)
 

@@ -176,17 +176,19 @@ class Connection:
         self.run("commit")
 
     @contextmanager
-    def copy_out(self, sql: str) -> Iterator[Iterator[bytes]]:
+    def copy_out(self, sql: str, seconds: float = inf) -> Iterator[Iterator[bytes]]:
         """Run a COPY … TO STDOUT; yields an iterator over what it writes, in chunks of about 64 KiB.
 
         The reader sets the pace: only a few chunks are buffered. Leaving the body before the last chunk stops the
-        COPY and breaks the connection.
+        COPY and breaks the connection. Raises Unavailable if the server is silent once `seconds` have passed.
         """
         pipe = Pipe()
         writer = Thread(target=self._copy_into, args=(sql, pipe), name="copy_out", daemon=True)
         writer.start()
         try:
-            yield pipe.chunks()
+            yield pipe.chunks(seconds)
+        except TimeoutError as error:
+            raise Unavailable("postgresql", f"{self._server} did not respond within {seconds:g} s") from error
         finally:
             if not pipe.drained:
                 self.broken = True

@@ -2,7 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from math import inf
 from queue import Empty, Queue
+from threading import TIMEOUT_MAX
+from time import monotonic
 
 CHUNK = 64 * 1024
 """Bytes that are collected before they are passed on."""
@@ -43,13 +46,20 @@ class Pipe:
                 self._flush()
         self._queue.put(error)
 
-    def chunks(self) -> Iterator[bytes]:
-        """Yield the chunks; raises the error that ended them."""
-        while isinstance(item := self._queue.get(), bytes):
+    def chunks(self, seconds: float = inf) -> Iterator[bytes]:
+        """Yield the chunks. Raises the error that ended them, or TimeoutError if one is missing after `seconds`."""
+        expires_at = monotonic() + seconds
+        while isinstance(item := self._next(expires_at), bytes):
             yield item
         self.drained = True
         if item is not None:
             raise item
+
+    def _next(self, expires_at: float) -> bytes | BaseException | None:
+        try:
+            return self._queue.get(timeout=min(TIMEOUT_MAX, max(0.0, expires_at - monotonic())))
+        except Empty:
+            raise TimeoutError from None
 
     def close(self) -> None:
         """Stop reading. The writer, which may be waiting for a place in the queue, gets an exception."""

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 SUBJECTS = {"process": "process", "query": "query", "peers": "peers.compare", "charts": "charts"}
-"""The modules, by what they are called with."""
+"""The modules by the name of their command."""
 
 
 def main(arguments: list[str]) -> None:
@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> None:
         from tests.packages import assemble_packages
 
         assemble_packages()
-        os.environ["SCHEDULE"] = "0 0 29 2 *"  # nothing else runs meanwhile
+        os.environ["SCHEDULE"] = "0 0 29 2 *"  # disable the schedule
         sys.exit(import_module(f"tests.benchmarks.{SUBJECTS[subject]}").main(options))
     else:
         root = Path(__file__).resolve().parents[2]

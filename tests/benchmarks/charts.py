@@ -1,4 +1,4 @@
-"""Draw the main figures of the benchmarks' JSON: a light and a dark SVG of each chart.
+"""Draw the main results in the benchmarks' JSON files: a light and a dark SVG of each chart.
 
 python3 tests/benchmarks charts FILE.json... [--directory DIR]
 """
@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape
 DIRECTORY = Path(__file__).with_name("charts")
 
 WIDTH, LABEL, LINE, BAR, MARGIN = 760, 170, 22, 14, 16
-_VALUE = 170  # pixels beside the longest bar for its text
+_VALUE = 170  # pixels for the text beside the longest bar
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ THEMES = (
 
 @dataclass(frozen=True)
 class Bar:
-    """`is_own` is for those of Rollcall."""
+    """A bar. `is_own` marks those of Rollcall."""
 
     label: str
     value: float
@@ -46,7 +46,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Group:
-    """Bars with a scale of their own."""
+    """Bars that share a scale."""
 
     title: str
     bars: Sequence[Bar]
@@ -61,29 +61,29 @@ class Chart:
 
     @property
     def description(self) -> str:
-        """All figures, for who cannot see the bars."""
+        """All values as text, for screen readers."""
         groups = (
             f"{group.title}: " + ", ".join(f"{bar.label} {bar.text}" for bar in group.bars) for group in self.groups
         )
         return ". ".join((*groups, self.source)) + "."
 
     def draw(self, theme: Theme) -> str:
-        y, drawn = MARGIN + LINE, []
-        drawn.append(_text(MARGIN, y, self.title, theme, "font-size='16' font-weight='bold'"))
+        y, elements = MARGIN + LINE, []
+        elements.append(_text(MARGIN, y, self.title, theme, "font-size='16' font-weight='bold'"))
         for group in self.groups:
             y += 2 * LINE
-            drawn.append(_text(MARGIN, y - 6, group.title, theme, "font-weight='bold'"))
+            elements.append(_text(MARGIN, y - 6, group.title, theme, "font-weight='bold'"))
             scale = (WIDTH - LABEL - _VALUE - 2 * MARGIN) / (max(bar.value for bar in group.bars) or 1)
             for bar in group.bars:
                 y += LINE
-                drawn += _bar(bar, y, scale, theme)
+                elements += _bar(bar, y, scale, theme)
         y += 2 * LINE
-        drawn.append(_text(MARGIN, y - 8, self.source, theme, "font-size='11'"))
+        elements.append(_text(MARGIN, y - 8, self.source, theme, "font-size='11'"))
         return (
             f"<svg xmlns='http://www.w3.org/2000/svg' width='{WIDTH}' height='{y + 8}' viewBox='0 0 {WIDTH} {y + 8}' "
             "role='img' aria-labelledby='title desc' font-family='system-ui, sans-serif' font-size='13'>\n"
             f"<title id='title'>{escape(self.title)}</title>\n<desc id='desc'>{escape(self.description)}</desc>\n"
-            f"<rect width='100%' height='100%' fill='{theme.background}'/>\n" + "\n".join(drawn) + "\n</svg>\n"
+            f"<rect width='100%' height='100%' fill='{theme.background}'/>\n" + "\n".join(elements) + "\n</svg>\n"
         )
 
 
@@ -102,7 +102,7 @@ def _bar(bar: Bar, y: int, scale: float, theme: Theme) -> list[str]:
 
 
 def charts(document: dict[str, Any]) -> list[Chart]:
-    """Those that a document of the benchmarks has the figures of."""
+    """Return the charts for the results in a document."""
     machine = document["machine"]
     source = f"{machine['date']}, commit {machine['commit'][:7]}, {machine['cpus']} CPUs, Python {machine['python']}"
     if "peers" in document:
@@ -130,11 +130,11 @@ def _duration(seconds: float) -> str:
 def _files(peers: dict[str, Any], source: str) -> Chart:
     groups = []
     for system, kinds in peers["outcomes"].items():
-        counts = Counter(one["outcome"] for one in kinds["bad"].values())
+        counts = Counter(finding["outcome"] for finding in kinds["bad"].values())
         bars = [Bar(outcome, count, str(count), is_own=system == "Rollcall") for outcome, count in counts.most_common()]
         groups.append(Group(system, bars))
     number = sum(bar.value for bar in groups[0].bars)
-    return Chart("bad-files", f"What becomes of {number:.0f} bad files", source, groups)
+    return Chart("bad-files", f"Results for {number:.0f} bad files", source, groups)
 
 
 def _ceilings(rows: list[dict[str, Any]], source: str) -> Chart:
@@ -160,8 +160,10 @@ def write(chart: Chart, directory: Path) -> list[Path]:
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="tests/benchmarks charts")
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.json", help="what the benchmarks wrote")
-    parser.add_argument("--directory", type=Path, default=DIRECTORY, help="where the SVGs go (%(default)s)")
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE.json", help="written by the benchmarks with --json"
+    )
+    parser.add_argument("--directory", type=Path, default=DIRECTORY, help="the directory for the SVGs (%(default)s)")
     options = parser.parse_args(arguments)
     for file in options.files:
         for chart in charts(json.loads(file.read_text(encoding="utf-8"))):

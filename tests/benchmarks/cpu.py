@@ -1,4 +1,4 @@
-"""CPU seconds of processes, where the system tells of them: elsewhere None."""
+"""CPU seconds of processes on Linux; None elsewhere."""
 
 import os
 import sys
@@ -8,14 +8,14 @@ from tests.stack import Stack
 
 
 def process_cpu(pid: int) -> float | None:
-    """Those of a process that has not ended, with all its threads."""
+    """Return the CPU seconds of a running process with all its threads."""
     if sys.platform != "linux":
         return None
     return sum(map(int, _fields(Path(f"/proc/{pid}/stat"))[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def postgres_cpu(stack: Stack) -> float | None:
-    """Those of the server and of its sessions, those that ended included."""
+    """Return the CPU seconds of the server and of all its sessions, including ended ones."""
     if sys.platform != "linux":
         return None
     server = stack.pid("postgres")
@@ -23,7 +23,7 @@ def postgres_cpu(stack: Stack) -> float | None:
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = _fields(path)
-        except OSError:  # it ended meanwhile
+        except OSError:  # the process has ended
             continue
         is_server = path.parent.name == str(server)
         if is_server or int(fields[1]) == server:
@@ -34,5 +34,5 @@ def postgres_cpu(stack: Stack) -> float | None:
 
 
 def _fields(path: Path) -> list[str]:
-    """From the third one on: state, ppid, …"""
+    """Return the fields from the third one on: state, ppid, …"""
     return path.read_text(encoding="utf-8").rpartition(")")[2].split()

@@ -1,4 +1,4 @@
-"""What the rows of process-data start from: a filled bucket or table, a simulator, an application, a run."""
+"""Fixtures for the rows of process-data: filled buckets and tables, a simulator, an application, a run."""
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,10 +17,10 @@ from tests.s3_simulator.client import Simulator, simulated_s3
 from tests.stack import Stack
 
 FIRST_ID = 1_000_000_000
-LATENCY = 0.04  # seconds for a GET from a store that is not near
-NO_DEADLINE = "86400"  # seconds: a run ends by itself
+LATENCY = 0.04  # seconds for a GET from a distant S3
+NO_DEADLINE = "86400"  # seconds: no run takes that long
 
-# Users as a run would have stored them: ETags and photos are the simulator's. Every `gap`th user is left out.
+# Users as stored by a run, with the simulator's ETags and photos. Every `gap`th user is left out.
 _FILL = """
 insert into users (user_id, first_name, last_name, birthts, img_path, csv_etag, csv_modified)
 select user_id, 'First ' || n % 5000, 'Łast ' || n % 20000, n,
@@ -34,15 +34,8 @@ from (
 """
 
 
-def reset(stack: Stack) -> None:
-    """Empty the tables as they are before the first run; the objects stay."""
-    stack.sql("truncate users, erased, rejected, runs, segments, hints restart identity")
-    stack.sql("insert into segments (start) values ('')")
-    stack.sql("update outputs set changed = 1, written = 0, rows = 0, etag = null, seconds = 0, written_at = null")
-
-
 def fill_bucket(stack: Stack, people: int, photos: int) -> list[str]:
-    """Put so many CSVs and photos into the real server, and nothing else; return the keys of the CSVs."""
+    """Fill the real server with only this number of CSVs and photos. Return the keys of the CSVs."""
     stack.bucket.clear()
     user_ids = [f"{number:09}" for number in range(people)]
     with ThreadPoolExecutor(8) as executor:
@@ -52,8 +45,8 @@ def fill_bucket(stack: Stack, people: int, photos: int) -> list[str]:
 
 
 def fill_users(stack: Stack, people: int, photos: int, *, gap: int = 0, stored: int | None = None) -> int:
-    """Store users of a simulated bucket, the first `stored` of them; return how many."""
-    reset(stack)
+    """Store the first `stored` users of a simulated bucket. Return their number."""
+    stack.reset_tables()
     stack.sql(_FILL, people=people, photos=photos, stored=stored or people, gap=gap, first_id=FIRST_ID)
     stack.sql("vacuum analyze users")
     return int(stack.sql("select count(*) from users")[0][0])
@@ -63,7 +56,7 @@ def fill_users(stack: Stack, people: int, photos: int, *, gap: int = 0, stored: 
 def simulated(
     stack: Stack, people: int, photos: int, *, page_seconds: float = 0, get_seconds: float = 0
 ) -> Iterator[tuple[Simulator, dict[str, str]]]:
-    """A simulated bucket, and the settings of a process-data that uses it and the stack's PostgreSQL."""
+    """Yield a simulated bucket, and the settings for process-data to use it with the stack's PostgreSQL."""
     latencies = {"page_seconds": page_seconds, "get_seconds": get_seconds}
     with simulated_s3(people=people, photos=photos, first_id=FIRST_ID, **latencies) as simulator:
         yield simulator, stack.process_settings | {"s3_endpoint": simulator.endpoint, "s3_secure": "false"}
@@ -71,17 +64,17 @@ def simulated(
 
 @contextmanager
 def application(settings: Mapping[str, str], **others: str) -> Iterator[Application]:
-    """process-data in this process, with its defaults but for the deadline."""
+    """Create process-data's application in this process, with default settings except for the deadline."""
     values = {**settings, "run_deadline": NO_DEADLINE, **others}
-    made = Application(load(Settings, values), threading.Event())
+    app = Application(load(Settings, values), threading.Event())
     try:
-        yield made
+        yield app
     finally:
-        made.close()
+        app.close()
 
 
 def run(application: Application, *, objects: Sequence[str] | None = None) -> dict[str, Any]:
-    """Run once: over the whole bucket, or over these objects as an event does. Return the summary."""
+    """Run once, over the whole bucket or over these objects like an event. Return the summary."""
     request = Request(Trigger.HTTP) if objects is None else Request(Trigger.EVENT, objects=tuple(objects))
     summary = Run(application, request).execute()
     assert (summary["unreadable"], summary["rejected"]) == (0, 0), summary
@@ -89,7 +82,7 @@ def run(application: Application, *, objects: Sequence[str] | None = None) -> di
 
 
 def run_whole(application: Application) -> dict[str, Any]:
-    """Run over the whole bucket, which has to come to its end."""
+    """Run over the whole bucket and assert that the run is done."""
     summary = run(application)
     assert (summary["status"], summary["remaining"]) == ("done", 0), summary
     return summary

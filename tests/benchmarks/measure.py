@@ -1,4 +1,4 @@
-"""What the benchmarks share: clocks, samples, rows of the table, psql."""
+"""Shared by the benchmarks: clocks, samples, rows of the table, psql."""
 
 import argparse
 import json
@@ -25,14 +25,14 @@ NO_S3 = ""
 
 LEGEND = f"""\
 S3: "{SERVER}" is the local stack's SeaweedFS; "{SIMULATOR}" is tests/s3_simulator, which generates the objects and
-answers after a set time. Values are medians, in parentheses min-max. A ratio is own / ceiling of the medians."""
+responds after a set time. Values are medians, in parentheses min-max. A ratio is own / ceiling of the medians."""
 
 HEADER = f"{'work':<68} {'S3':<9} {'own':>26} {'ceiling':>26} {'ratio':>18}  goal"
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Measurements of one thing, one each round."""
+    """Measurements of one quantity, one per round."""
 
     values: tuple[float, ...]
     unit: str
@@ -51,7 +51,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class Row:
-    """A ratio and its goal. `own` and `ceiling` have one value each round; without a ceiling the ratio is `own`."""
+    """A ratio and its goal. `own` and `ceiling` have one value per round; without a ceiling the ratio is `own`."""
 
     name: str
     work: str
@@ -85,9 +85,9 @@ class Row:
         if len(self.ratios.values) > 1:
             ratio += f" ({min(self.ratios.values):.2f}–{max(self.ratios.values):.2f})"
         goal = f"{'≥' if self.at_least else '≤'} {self.goal:g}"
-        verdict = "ok" if self.is_reached else "MISSED"
+        result = "ok" if self.is_reached else "MISSED"
         ceiling = self.ceiling or ""
-        return f"{self.work:<68} {self.s3:<9} {self.own!s:>26} {ceiling!s:>26} {ratio:>18}  {goal:<7} {verdict}"
+        return f"{self.work:<68} {self.s3:<9} {self.own!s:>26} {ceiling!s:>26} {ratio:>18}  {goal:<7} {result}"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -120,7 +120,7 @@ def alternate(
 
 
 def request_time(url: str, requests: int) -> float:
-    """Seconds for a GET by a client that keeps its connection: the median of so many."""
+    """Return the median seconds for a GET over a kept connection."""
     with urllib3.PoolManager() as pool:
 
         def get() -> None:
@@ -130,7 +130,7 @@ def request_time(url: str, requests: int) -> float:
 
 
 def machine() -> dict[str, Any]:
-    """Where, when and of what it was measured."""
+    """Return the machine, the date and the commit of the measurement."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     return {
         "cpus": os.cpu_count(),
@@ -142,31 +142,33 @@ def machine() -> dict[str, Any]:
 
 
 class Psql:
-    """The wheel's psql, with a function's settings for PostgreSQL."""
+    """psql from the wheel, with a function's settings for PostgreSQL."""
 
     def __init__(self, settings: Mapping[str, str]) -> None:
         self._environment = client_environment(settings)
 
     def run(self, script: str) -> str:
         command = ["psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align"]
-        done = subprocess.run(command, input=script, env=self._environment, capture_output=True, text=True, check=True)
-        return done.stdout
+        result = subprocess.run(
+            command, input=script, env=self._environment, capture_output=True, text=True, check=True
+        )
+        return result.stdout
 
     def milliseconds(self, sql: str, times: int) -> float:
-        """The median of so many runs, as psql's own clock has it."""
-        told = self.run("\\timing on\n\\o /dev/null\n" + f"{sql};\n" * times)
-        return statistics.median(float(one) for one in re.findall(r"^Time: ([0-9.]+) ms", told, re.MULTILINE))
+        """Return the median milliseconds of `times` runs, measured by psql itself."""
+        output = self.run("\\timing on\n\\o /dev/null\n" + f"{sql};\n" * times)
+        return statistics.median(float(time) for time in re.findall(r"^Time: ([0-9.]+) ms", output, re.MULTILINE))
 
 
 Rows = Mapping[str, Callable[..., list[Row]]]
-"""What measures the rows, by their names."""
+"""The functions that measure the rows, by name."""
 
 
 def parse_arguments(subject: str, rows: Rows, arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=f"tests/benchmarks {subject}")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"rows to measure: {', '.join(rows)}")
-    parser.add_argument("--rounds", type=int, default=0, help="measurements of each row, instead of its own number")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to a file, too")
+    parser.add_argument("--rounds", type=int, default=0, help="measurements of each row (default: per row)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to a file")
     options = parser.parse_args(arguments)
     if unknown := [name for name in options.names if name not in rows]:
         parser.error(f"unknown row {unknown[0]!r}; expected one of {', '.join(rows)}")
@@ -174,7 +176,7 @@ def parse_arguments(subject: str, rows: Rows, arguments: Sequence[str]) -> argpa
 
 
 def print_rows(rows: Rows, options: argparse.Namespace, subject: object) -> int:
-    """Measure what was asked for on the subject; returns 0 when all goals are reached, else 1."""
+    """Measure the selected rows on the subject. Return 0 if all goals are reached, else 1."""
     print(f"{LEGEND}\n\n{HEADER}", flush=True)
     measured: list[Row] = []
     for name in options.names or rows:

@@ -1,8 +1,8 @@
-"""process-data against its ceilings, measured beside them in the same run.
+"""process-data against its ceilings, both measured in the same run.
 
     python3 tests/benchmarks process [NAME...] [--rounds N] [--json FILE]
 
-Runs have no deadline unless a row says so, and everything else at its default.
+Runs have no deadline unless a row sets one; all other settings have their defaults.
 """
 
 import tempfile
@@ -23,7 +23,6 @@ from tests.benchmarks.fixtures import (
     application,
     fill_bucket,
     fill_users,
-    reset,
     run,
     run_whole,
     simulated,
@@ -40,33 +39,33 @@ COPY = """copy (
 
 def first_load(stack: Stack, rounds: int = 5, people: int = 10_000, photos: int = 5_000) -> list[Row]:
     keys = fill_bucket(stack, people, photos)
-    with application(stack.process_settings) as made:
+    with application(stack.process_settings) as app:
 
         def get_all() -> float:
-            with ThreadPoolExecutor(made.settings.fetch_threads) as executor:
+            with ThreadPoolExecutor(app.settings.fetch_threads) as executor:
                 return seconds(
-                    lambda: list(executor.map(lambda key: made.objects.get("src", key, limit=CONTENT_LIMIT), keys))
+                    lambda: list(executor.map(lambda key: app.objects.get("src", key, limit=CONTENT_LIMIT), keys))
                 )
 
-        load_time(stack, made, people)  # connects
-        own, ceiling = alternate(rounds, lambda: load_time(stack, made, people), get_all, "s")
+        load_time(stack, app, people)  # connects
+        own, ceiling = alternate(rounds, lambda: load_time(stack, app, people), get_all, "s")
     work = f"first load of {people:,} users, {photos:,} photos / the GETs alone"
     return [Row("first-load", work, SERVER, own, ceiling, 1.1)]
 
 
-def load_time(stack: Stack, made: Application, people: int) -> float:
-    reset(stack)
+def load_time(stack: Stack, app: Application, people: int) -> float:
+    stack.reset_tables()
     start = time.perf_counter()
-    summary = run_whole(made)
+    summary = run_whole(app)
     elapsed = time.perf_counter() - start
     assert summary["added"] == people, summary
     return elapsed
 
 
 def first_load_with_latency(stack: Stack, rounds: int = 3, people: int = 30_000) -> list[Row]:
-    with simulated(stack, people, people // 2, get_seconds=LATENCY) as (_, settings), application(settings) as made:
-        rates = tuple(people / load_time(stack, made, people) for _ in range(rounds))
-        details = {"people": people, "limit_per_second": made.settings.fetch_threads / LATENCY}
+    with simulated(stack, people, people // 2, get_seconds=LATENCY) as (_, settings), application(settings) as app:
+        rates = tuple(people / load_time(stack, app, people) for _ in range(rounds))
+        details = {"people": people, "limit_per_second": app.settings.fetch_threads / LATENCY}
     work = f"first load of {people:,} users, {1000 * LATENCY:.0f} ms a GET: users/s / the goal"
     return [
         Row("latency", work, SIMULATOR, Samples(rates, "/s"), Samples((1200,), "/s"), 1, at_least=True, details=details)
@@ -75,10 +74,10 @@ def first_load_with_latency(stack: Stack, rounds: int = 3, people: int = 30_000)
 
 def unchanged(stack: Stack, rounds: int = 9, people: int = 10_000, photos: int = 5_000) -> list[Row]:
     fill_bucket(stack, people, photos)
-    reset(stack)
-    with application(stack.process_settings) as made:
-        run_whole(made)
-        own, ceiling = alternate(rounds, lambda: rerun_time(made, people), lambda: listing_time(made), "s")
+    stack.reset_tables()
+    with application(stack.process_settings) as app:
+        run_whole(app)
+        own, ceiling = alternate(rounds, lambda: rerun_time(app, people), lambda: listing_time(app), "s")
     work = f"unchanged re-run of {people:,} users, {people + photos:,} keys / the bare listing"
     return [Row("unchanged", work, SERVER, own, ceiling, 1.5)]
 
@@ -86,30 +85,30 @@ def unchanged(stack: Stack, rounds: int = 9, people: int = 10_000, photos: int =
 def unchanged_with_latency(
     stack: Stack, rounds: int = 3, people: int = 200_000, photos: int = 100_000, page_seconds: float = 0.1
 ) -> list[Row]:
-    with simulated(stack, people, photos) as (simulator, settings), application(settings) as made:
+    with simulated(stack, people, photos) as (simulator, settings), application(settings) as app:
         fill_users(stack, people, photos)
-        run_whole(made)  # cuts the segments
+        run_whole(app)  # splits the segments
         simulator.set_latency(page_seconds, 0)
-        own, ceiling = alternate(rounds, lambda: rerun_time(made, people), lambda: listing_time(made), "s")
+        own, ceiling = alternate(rounds, lambda: rerun_time(app, people), lambda: listing_time(app), "s")
     work = f"unchanged re-run of {people + photos:,} keys, {1000 * page_seconds:.0f} ms a page / listing them"
     return [Row("slow-listing", work, SIMULATOR, own, ceiling, 0.3)]
 
 
-def rerun_time(made: Application, people: int) -> float:
+def rerun_time(app: Application, people: int) -> float:
     start = time.perf_counter()
-    summary = run_whole(made)
+    summary = run_whole(app)
     elapsed = time.perf_counter() - start
     assert (summary["unchanged"], summary["output"]["written"]) == (people, False), summary
     return elapsed
 
 
-def listing_time(made: Application) -> float:
-    """Seconds for the pages alone, one after the other, hardly looked at."""
+def listing_time(app: Application) -> float:
+    """Return the seconds for fetching all pages one after the other, without parsing them."""
 
     def list_all() -> None:
         token: str | None = None
         while True:
-            xml: bytes = made.objects._client.get_listing("src", "", "", token, 1000)
+            xml: bytes = app.objects._client.get_listing("src", "", "", token, 1000)
             if b"<IsTruncated>true" not in xml:
                 return
             token = xml.split(b"<NextContinuationToken>")[1].split(b"<")[0].decode()
@@ -118,10 +117,10 @@ def listing_time(made: Application) -> float:
 
 
 def events(stack: Stack, rounds: int = 3, people: int = MILLION, few: int = 10_000, number: int = EVENTS) -> list[Row]:
-    """The same events, one at a time, among many users and among few; the first one always exports."""
+    """The same events, one at a time, with many users and with few; the first one always exports."""
     users = range(0, few, few // number)
     export = 0.0
-    with simulated(stack, people, 0) as (simulator, settings), application(settings) as made:
+    with simulated(stack, people, 0) as (simulator, settings), application(settings) as app:
 
         def follow() -> float:
             for user in users:
@@ -129,47 +128,47 @@ def events(stack: Stack, rounds: int = 3, people: int = MILLION, few: int = 10_0
             stack.sql("update outputs set changed = changed + 1, written_at = null")
             start = time.perf_counter()
             for user in users:
-                summary = run(made, objects=[f"{FIRST_ID + user}.csv"])
+                summary = run(app, objects=[f"{FIRST_ID + user}.csv"])
                 assert (summary["listed"], summary["updated"]) == (1, 1), summary
             return time.perf_counter() - start
 
-        def stored(count: int) -> None:
+        def store(count: int) -> None:
             fill_users(stack, people, 0, stored=count)
-            for _ in range(2):  # the second one finds the segments as they stay
+            for _ in range(2):  # the second run finds the final segments
                 if count == people:
-                    run_whole(made)
+                    run_whole(app)
 
-        stored(few)
+        store(few)
         stack.sql("update outputs set changed = changed + 1")
-        among_few = tuple(follow() for _ in range(rounds))
-        stored(people)
-        exports, among_many = [], []
+        with_few = tuple(follow() for _ in range(rounds))
+        store(people)
+        exports, with_many = [], []
         for _ in range(rounds):
             stack.sql("update outputs set changed = changed + 1, written_at = null")
-            exports.append(run(made, objects=["0.csv"])["seconds"]["export"])
-            among_many.append(follow())
+            exports.append(run(app, objects=["0.csv"])["seconds"]["export"])
+            with_many.append(follow())
     export = Samples(tuple(exports), "s").median
-    own, ceiling = Samples(tuple(among_many), "s"), Samples(tuple(time + export for time in among_few), "s")
-    details = {"export_seconds": exports, "among_few_seconds": among_few}
+    own, ceiling = Samples(tuple(with_many), "s"), Samples(tuple(time + export for time in with_few), "s")
+    details = {"export_seconds": exports, "among_few_seconds": with_few}
     work = f"{number} events among {people:,} / among {few:,} plus an export"
     return [Row("events", work, SIMULATOR, own, ceiling, 1.2, details=details)]
 
 
 def export(stack: Stack, rounds: int = 5, people: int = MILLION) -> list[Row]:
-    """output.csv, against psql's COPY into a file and the PUT of that file with the same client."""
+    """The export of output.csv, against psql's COPY to a file and the PUT of that file with the same client."""
     psql = Psql(stack.process_settings)
     with (
-        application(stack.process_settings) as made,
-        application(stack.settings) as operator,  # as process-data may write no copy
+        application(stack.process_settings) as app,
+        application(stack.settings) as operator,  # because process-data may not write other keys
         tempfile.TemporaryDirectory() as directory,
     ):
         path = Path(directory) / "output.csv"
-        reset(stack)
+        stack.reset_tables()
         fill(stack, people)
 
         def export_time() -> float:
             stack.sql("update outputs set changed = changed + 1, written_at = null")
-            summary = run(made, objects=["0.csv"])  # nobody's, so that it has nothing else to do
+            summary = run(app, objects=["0.csv"])  # an unknown user, so that the run only exports
             assert (summary["output"]["rows"], summary["output"]["written"]) == (people, True), summary
             return float(summary["seconds"]["export"])
 

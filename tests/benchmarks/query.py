@@ -1,8 +1,8 @@
-"""query-data against its ceilings, measured beside it in the same run, among a million users.
+"""query-data against its ceilings, both measured in the same run, with a million users.
 
     python3 tests/benchmarks query [NAME...] [--rounds N] [--json FILE]
 
-A rate is that of one client, which keeps its connection.
+Rates are those of one client with a kept connection.
 """
 
 import subprocess
@@ -20,7 +20,7 @@ from tests.benchmarks import measure
 from tests.benchmarks.measure import NO_S3, Psql, Row, Samples, alternate, request_time, seconds
 from tests.memory import MEBIBYTE
 from tests.million import MILLION, fill
-from tests.replica import Replica, first_answer, query_replica, replica
+from tests.replica import Replica, query_replica, replica, wait_until_ready
 from tests.stack import Stack, running
 
 REQUESTS = 300
@@ -36,7 +36,7 @@ def handle(event, context):
 
 @dataclass(frozen=True)
 class Subject:
-    """query-data, and beside it the template's server with a handler that returns two letters."""
+    """query-data, and the template's server with a minimal handler."""
 
     stack: Stack
     people: int
@@ -45,16 +45,16 @@ class Subject:
     bare_package: Path
 
     def request_time(self, path: str) -> float:
-        """Seconds for a request, the median of many."""
+        """Return the median seconds for a request."""
         return request_time(f"{self.function.url}{path}", REQUESTS)
 
     def rate(self, path: str) -> float:
-        """Requests a second."""
+        """Return the requests per second."""
         return 1 / self.request_time(path)
 
 
 def stream(subject: Subject, rounds: int = 5) -> list[Row]:
-    sql = f"copy (select row_to_json(one) from ({_sql('')}) as one) to stdout"
+    sql = f"copy (select row_to_json(person) from ({_sql('')}) as person) to stdout"
     psql = Psql(subject.stack.query_settings)
 
     def own() -> float:
@@ -68,7 +68,7 @@ def stream(subject: Subject, rounds: int = 5) -> list[Row]:
 
 
 def page(subject: Subject, rounds: int = 5) -> list[Row]:
-    plain = f"select row_to_json(one) from ({_sql(PAGE, 'limit 100')}) as one"
+    plain = f"select row_to_json(person) from ({_sql(PAGE, 'limit 100')}) as person"
     psql = Psql(subject.stack.query_settings)
 
     def ceiling() -> float:
@@ -84,7 +84,7 @@ def lookup(subject: Subject, rounds: int = 5) -> list[Row]:
 
 
 def repeated(subject: Subject, rounds: int = 5) -> list[Row]:
-    """What is computed once for a state of the data."""
+    """Responses that are computed once for each state of the data."""
     rows = []
     for work, path in (("/stats", "/stats"), ("page for people", "/?format=html"), ("count=1", "/?limit=100&count=1")):
         subject.rate(path)
@@ -99,7 +99,7 @@ def start(subject: Subject, rounds: int = 5) -> list[Row]:
     def time_to_first_response(package: Path, settings: dict[str, str], path: str) -> float:
         started_at = time.perf_counter()
         with replica(package, settings) as process:
-            assert first_answer(process, path).status == 200
+            assert wait_until_ready(process, path).status == 200
             return time.perf_counter() - started_at
 
     settings, package = subject.stack.query_settings, subject.stack.state / "build/query-data"
@@ -113,11 +113,11 @@ def start(subject: Subject, rounds: int = 5) -> list[Row]:
 
 
 def memory(subject: Subject, rounds: int = 1) -> list[Row]:
-    """Four streams at once, then pages, figures and the page for people by sixteen clients."""
+    """Four concurrent streams, then sixteen clients with pages, statistics and lists."""
     peaks = []
     for _ in range(rounds):
         with query_replica(subject.stack) as process:
-            _together([f"{process.url}/?format={name}" for name in ("json", "csv", "ndjson", "json")])
+            _run_concurrently([f"{process.url}/?format={name}" for name in ("json", "csv", "ndjson", "json")])
             paths = (
                 f"/?{PAGE}",
                 "/?limit=1000",
@@ -128,14 +128,14 @@ def memory(subject: Subject, rounds: int = 1) -> list[Row]:
                 "/runs",
                 "/rejected",
             )
-            _together([f"{process.url}{path}" for path in paths * 2])
+            _run_concurrently([f"{process.url}{path}" for path in paths * 2])
             process.stop()
         peaks.append(process.peak / MEBIBYTE)
     work = f"peak memory, 4 streams of {subject.people:,} users at once / the goal"
     return [Row("memory", work, NO_S3, Samples(tuple(peaks), "MiB"), Samples((64,), "MiB"), 1)]
 
 
-def _together(urls: Sequence[str]) -> None:
+def _run_concurrently(urls: Sequence[str]) -> None:
     with ThreadPoolExecutor(len(urls)) as executor:
         list(executor.map(_curl, urls))
 
@@ -145,7 +145,7 @@ def _curl(url: str) -> None:
 
 
 def _sql(query: str, limit: str = "") -> str:
-    """SQL of the people of a query, without their format."""
+    """Return the SQL that selects the people of a query, without formatting."""
     users, queries = import_module("query_data.users"), import_module("query_data.query")
     pairs = [tuple(pair.split("=")) for pair in query.split("&") if pair]
     multi = import_module("werkzeug.datastructures").MultiDict(pairs)
@@ -164,7 +164,7 @@ ROWS: dict[str, Callable[..., list[Row]]] = {
 
 @contextmanager
 def subject(stack: Stack, people: int) -> Iterator[Subject]:
-    """query-data on a stack with as many people."""
+    """Run query-data on a stack with this number of people, and the minimal handler."""
     with tempfile.TemporaryDirectory() as directory, ExitStack() as exits:
         function = Path(directory) / "function"
         function.mkdir()
@@ -172,7 +172,7 @@ def subject(stack: Stack, people: int) -> Iterator[Subject]:
         (function / "handler.py").write_text(BARE, encoding="utf-8")
         fill(stack, people)
         own, bare = exits.enter_context(query_replica(stack)), exits.enter_context(replica(Path(directory), {}))
-        first_answer(bare, "/")
+        wait_until_ready(bare, "/")
         yield Subject(stack, people, own, bare, Path(directory))
 
 
@@ -181,6 +181,6 @@ def main(arguments: Sequence[str]) -> int:
     with (
         tempfile.TemporaryDirectory() as directory,
         running(Path(directory) / "state") as stack,
-        subject(stack, MILLION) as made,
+        subject(stack, MILLION) as system,
     ):
-        return measure.print_rows(ROWS, options, made)
+        return measure.print_rows(ROWS, options, system)

@@ -1,36 +1,35 @@
-"""Replicas of process-data, each a process of its own, behind a small gateway with a queue."""
+"""Replicas of process-data in separate processes, behind a small gateway with a queue."""
 
 import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler
 from queue import Queue
 from threading import Thread
 from typing import Any
 
 import urllib3
 
-from tests.loopback import serving
-from tests.replica import Replica, first_answer, replica
+from tests.gateway import serving_gateway
+from tests.replica import Replica, replica, wait_until_ready
 from tests.stack import Stack
 
 _PATH = "/async-function/process-data"
-_LONGEST = 3600  # seconds that one request may take
+_TIMEOUT = 3600  # seconds for one request
 
 
 @dataclass(frozen=True)
 class Completed:
-    """A queued request that was answered: by which replica, when by the monotonic clock, and with what."""
+    """A completed request: the index of its replica, the time by the monotonic clock, and the summary."""
 
     replica: int
     at: float
     summary: dict[str, Any]
 
 
-class Queued:
-    """Replicas and the queue before them, from which each takes one request at a time."""
+class ReplicaQueue:
+    """Replicas and their queue, from which each takes one request at a time."""
 
     def __init__(self, replicas: list[Replica]) -> None:
         self.replicas = replicas
@@ -40,15 +39,23 @@ class Queued:
     def put(self, query: str) -> None:
         self._waiting.put(query)
 
+    def enqueue(self, path: str, _authorization: str | None) -> int:
+        """Queue a request of process-data, as the gateway does. Return the status."""
+        name, mark, query = path.partition("?")
+        if name != _PATH:
+            return 404
+        self.put(mark + query)
+        return 202
+
     def next(self) -> Completed:
-        """Wait for the next request that is answered; raise what it failed with."""
-        completed = self._completed.get(timeout=_LONGEST)
+        """Wait for the next completed request. Raise its error if it failed."""
+        completed = self._completed.get(timeout=_TIMEOUT)
         if isinstance(completed, Exception):
             raise completed
         return completed
 
     def run(self) -> list[Completed]:
-        """Queue a run and wait until it, or the last of its continuations, is done."""
+        """Queue a run and wait until it or its last continuation is done."""
         self.put("")
         completed = [self.next()]
         while completed[-1].summary["status"] != "done":
@@ -57,61 +64,40 @@ class Queued:
         return completed
 
     def fan_out(self) -> list[Completed]:
-        """Let process-data queue a run for each replica; wait for all."""
+        """Let process-data queue a run for each replica, and wait for all of them."""
         number = len(self.replicas)
         status, _ = _post(self.replicas[0], f"?fan_out={number}")
         assert status == 202
         return [self.next() for _ in range(number)]
 
     def work(self, number: int) -> None:
-        """Hand what is queued to one replica."""
+        """Send queued requests to one replica."""
         while True:
             query = self._waiting.get()
             try:
                 status, summary = _post(self.replicas[number], query)
                 assert status == 200, summary
                 self._completed.put(Completed(number, time.monotonic(), summary))
-            except Exception as error:  # noqa: BLE001 - raised again by who waits
+            except Exception as error:  # noqa: BLE001 - raised again in `next`
                 self._completed.put(error)
 
 
 def _post(running: Replica, query: str) -> tuple[int, Any]:
-    response = urllib3.request("POST", f"{running.url}/{query}", timeout=_LONGEST, retries=False)
+    response = urllib3.request("POST", f"{running.url}/{query}", timeout=_TIMEOUT, retries=False)
     return response.status, json.loads(response.data)
 
 
 @contextmanager
-def queued_replicas(stack: Stack, settings: Mapping[str, str], number: int, **others: str) -> Iterator[Queued]:
-    """Start so many replicas behind a queue; `others` replace some of the settings."""
+def queued_replicas(stack: Stack, settings: Mapping[str, str], number: int, **others: str) -> Iterator[ReplicaQueue]:
+    """Start replicas behind a queue; `others` replace some of the settings."""
     replicas: list[Replica] = []
-    queued = Queued(replicas)
-    with _server(queued) as url, ExitStack() as exits:
+    queued = ReplicaQueue(replicas)
+    with serving_gateway(queued.enqueue) as url, ExitStack() as exits:
         for _ in range(number):
             values = {**settings, "gateway_url": url, **others}
             replicas.append(exits.enter_context(replica(stack.state / "build/process-data", values)))
         for index, running in enumerate(replicas):
-            first_answer(running, "/_/health")
+            wait_until_ready(running, "/_/health")
             assert _post(running, "?user_id=0")[0] == 200  # connects to both backends
             Thread(target=queued.work, args=(index,), daemon=True).start()
         yield queued
-
-
-@contextmanager
-def _server(queued: Queued) -> Iterator[str]:
-    """The gateway, as far as process-data uses it: its URL."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            path, mark, query = self.path.partition("?")
-            if path == _PATH:
-                queued.put(mark + query)
-            self.send_response(202 if path == _PATH else 404)
-            self.send_header("X-Call-Id", "benchmark")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with serving(Handler) as url:
-        yield url

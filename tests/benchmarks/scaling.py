@@ -1,15 +1,15 @@
-"""Rows of process-data that take processes of its own: deadlines and continuations, replicas, memory."""
+"""Rows of process-data that need separate processes: deadlines and continuations, replicas, memory."""
 
 import time
 from collections.abc import Mapping, Sequence
 
 import urllib3
 
-from tests.benchmarks.fixtures import LATENCY, NO_DEADLINE, fill_users, reset, simulated
+from tests.benchmarks.fixtures import LATENCY, NO_DEADLINE, fill_users, simulated
 from tests.benchmarks.measure import SIMULATOR, Row, Samples, alternate
-from tests.benchmarks.replicas import Completed, Queued, queued_replicas
+from tests.benchmarks.replicas import Completed, ReplicaQueue, queued_replicas
 from tests.memory import MEBIBYTE
-from tests.replica import first_answer, replica
+from tests.replica import replica, wait_until_ready
 from tests.stack import Stack
 
 
@@ -22,15 +22,15 @@ def deadline(
     get_seconds: float = 0.005,
     run_deadline: int = 2,
 ) -> list[Row]:
-    """One replica behind a queue, once with a short deadline and once without."""
+    """One replica behind a queue, with a short deadline and without one."""
     continuations: list[int] = []
 
-    def load(queued: Queued) -> float:
-        reset(stack)
+    def load(queued: ReplicaQueue) -> float:
+        stack.reset_tables()
         start = time.monotonic()
         completed = queued.run()
         continuations.append(len(completed) - 1)
-        assert sum(one.summary["added"] for one in completed) == people
+        assert sum(request.summary["added"] for request in completed) == people
         assert stack.sql("select count(*) from users") == [[people]]
         return completed[-1].at - start
 
@@ -55,7 +55,7 @@ def replicas(
     get_seconds: float = LATENCY,
     **others: str,
 ) -> list[Row]:
-    """Four replicas against one. With all the threads of four, the cores are what limits them."""
+    """Four replicas against one. With all threads of four replicas, the cores are the limit."""
     rows = []
     with simulated(stack, people, people // 2, get_seconds=get_seconds) as (_, settings):
         for threads in fetch_threads:
@@ -69,21 +69,21 @@ def _replicas(
 ) -> list[Row]:
     shares: list[list[int]] = []
 
-    def load(queued: Queued) -> float:
-        reset(stack)
+    def load(queued: ReplicaQueue) -> float:
+        stack.reset_tables()
         start = time.monotonic()
         completed = queued.fan_out()
         assert stack.sql("select count(*) from users") == [[people]]
         if len(completed) > 1:
             shares.append(_shares(completed, people))
-        return people / (max(one.at for one in completed) - start)
+        return people / (max(request.at for request in completed) - start)
 
     deadlines = {"run_deadline": NO_DEADLINE, **values}
     with (
         queued_replicas(stack, settings, number, **deadlines) as many,
-        queued_replicas(stack, settings, 1, **deadlines) as one,
+        queued_replicas(stack, settings, 1, **deadlines) as single,
     ):
-        own, ceiling = alternate(rounds, lambda: load(many), lambda: load(one), "/s")
+        own, ceiling = alternate(rounds, lambda: load(many), lambda: load(single), "/s")
     label = label or ", ".join(f"{name}={value}" for name, value in values.items())
     deviations = tuple(100 * max(abs(share * number / people - 1) for share in round_) for round_ in shares)
     details = {"people": people, "settings": values, "shares": shares}
@@ -95,21 +95,21 @@ def _replicas(
 
 
 def _shares(completed: list[Completed], people: int) -> list[int]:
-    """Users that each replica stored."""
-    shares = [one.summary["added"] for one in sorted(completed, key=lambda one: one.replica)]
+    """Return the number of users stored by each replica."""
+    shares = [request.summary["added"] for request in sorted(completed, key=lambda request: request.replica)]
     assert sum(shares) == people
     return shares
 
 
 def memory(stack: Stack, rounds: int = 1, people: int = 666_667, photos: int = 333_333, gap: int = 10) -> list[Row]:
-    """The peak of a process that scans a bucket in which every `gap`th user is new; with gap=1 all are."""
+    """The peak memory of a process that scans a bucket in which every `gap`th user is new."""
     peaks = []
     with simulated(stack, people, photos) as (_, settings):
         for _ in range(rounds):
             stored = fill_users(stack, people, photos, gap=gap)
             values = {**settings, "run_deadline": NO_DEADLINE}
             with replica(stack.state / "build/process-data", values) as running:
-                first_answer(running, "/_/health")
+                wait_until_ready(running, "/_/health")
                 response = urllib3.request("POST", running.url, timeout=3600, retries=False)
                 running.stop()
             summary = response.json()

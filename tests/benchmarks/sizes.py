@@ -1,4 +1,4 @@
-"""The cost of a run against the size of the bucket: wall-clock and CPU seconds, and the exponent of their growth."""
+"""The cost of a run by bucket size: wall-clock and CPU seconds, and the exponent of their growth."""
 
 import math
 import statistics
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from tests.benchmarks.cpu import postgres_cpu
-from tests.benchmarks.fixtures import application, reset, run_whole, simulated
+from tests.benchmarks.fixtures import application, run_whole, simulated
 from tests.benchmarks.measure import SIMULATOR, Row, Samples
 from tests.stack import Stack
 
@@ -16,7 +16,7 @@ SIZES = (10_000, 30_000, 100_000, 300_000)
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds. `postgres_cpu` is None where the platform does not tell."""
+    """The cost of a run in seconds. `postgres_cpu` is None if unavailable."""
 
     wall: float
     process_cpu: float
@@ -24,22 +24,22 @@ class Cost:
 
 
 def cost_by_size(stack: Stack, rounds: int = 3, sizes: Sequence[int] = SIZES) -> list[Row]:
-    """A first load and an unchanged re-run at each size, two thirds of the keys CSVs; small sizes are repeated."""
+    """A first load and an unchanged re-run at each size; two thirds of the keys are CSVs. Small sizes are repeated."""
     loads: dict[int, list[Cost]] = {size: [] for size in sizes}
     reruns: dict[int, list[Cost]] = {size: [] for size in sizes}
     for size in sizes:
         photos = size // 3
         people = size - photos
-        with simulated(stack, people, photos) as (_, settings), application(settings) as made:
+        with simulated(stack, people, photos) as (_, settings), application(settings) as app:
 
             def load(added: int = people) -> None:
-                assert run_whole(made)["added"] == added
+                assert run_whole(app)["added"] == added
 
             def rerun(unchanged: int = people) -> None:
-                assert run_whole(made)["unchanged"] == unchanged
+                assert run_whole(app)["unchanged"] == unchanged
 
             for _ in range(rounds if size < max(sizes) else max(1, rounds // 2)):
-                reset(stack)
+                stack.reset_tables()
                 loads[size].append(_cost(stack, load))
                 reruns[size] += [_cost(stack, rerun) for _ in range(3)]
     _print("first load", loads)
@@ -49,9 +49,9 @@ def cost_by_size(stack: Stack, rounds: int = 3, sizes: Sequence[int] = SIZES) ->
 
 def _rows(work: str, costs: dict[int, list[Cost]]) -> list[Row]:
     title = f"{work}, {min(costs):,} to {max(costs):,} keys: exponent of"
-    details = {str(size): [asdict(cost) for cost in found] for size, found in costs.items()}
-    wall = exponent({size: statistics.median(cost.wall for cost in found) for size, found in costs.items()})
-    cpu = exponent({size: statistics.median(_cpu(cost) for cost in found) for size, found in costs.items()})
+    details = {str(size): [asdict(cost) for cost in by_run] for size, by_run in costs.items()}
+    wall = exponent({size: statistics.median(cost.wall for cost in by_run) for size, by_run in costs.items()})
+    cpu = exponent({size: statistics.median(_cpu(cost) for cost in by_run) for size, by_run in costs.items()})
     return [
         Row("sizes", f"{title} seconds", SIMULATOR, Samples((wall,), ""), None, 1.05, details=details),
         Row("sizes", f"{title} CPU seconds", SIMULATOR, Samples((cpu,), ""), None, 1.05),
@@ -59,7 +59,7 @@ def _rows(work: str, costs: dict[int, list[Cost]]) -> list[Row]:
 
 
 def exponent(times: dict[int, float]) -> float:
-    """The slope of a straight line through the logarithms."""
+    """Return the slope of the regression line through the logarithms."""
     logarithms = [(math.log(size), math.log(time)) for size, time in times.items()]
     return statistics.linear_regression(*zip(*logarithms, strict=True)).slope
 
@@ -71,13 +71,13 @@ def _cpu(cost: Cost) -> float:
 def _print(work: str, costs: dict[int, list[Cost]]) -> None:
     title = f"{work} ({SIMULATOR}, no latency)"
     print(f"\n{title:<44} {'seconds':>22} {'µs a key':>9} {'CPU':>8} {'PostgreSQL':>11}")
-    for size, found in costs.items():
-        wall = Samples(tuple(cost.wall for cost in found), "s")
-        cpu = statistics.median(cost.process_cpu for cost in found)
-        postgres = [cost.postgres_cpu for cost in found if cost.postgres_cpu is not None]
-        told = f"{statistics.median(postgres):.2f} s" if postgres else ""
+    for size, by_run in costs.items():
+        wall = Samples(tuple(cost.wall for cost in by_run), "s")
+        cpu = statistics.median(cost.process_cpu for cost in by_run)
+        postgres = [cost.postgres_cpu for cost in by_run if cost.postgres_cpu is not None]
+        postgres_text = f"{statistics.median(postgres):.2f} s" if postgres else ""
         key = 1e6 * wall.median / size
-        print(f"{size:>12,} keys{'':27} {wall!s:>22} {key:>9.1f} {cpu:>6.2f} s {told:>11}", flush=True)
+        print(f"{size:>12,} keys{'':27} {wall!s:>22} {key:>9.1f} {cpu:>6.2f} s {postgres_text:>11}", flush=True)
     print()
 
 

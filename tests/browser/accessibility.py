@@ -1,13 +1,13 @@
-"""axe-core, run in the page."""
+"""Runs axe-core in the page."""
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
 
-def faults(page: Page) -> list[str]:
-    """What axe finds at fault, with the elements concerned."""
+def violations(page: Page) -> list[str]:
+    """Return the violations that axe finds, with their elements."""
     response = Axe().run(page).response
     return [
-        f"{fault['id']}: {fault['help']}: {[node['html'] for node in fault['nodes']]}"
-        for fault in response["violations"]
+        f"{violation['id']}: {violation['help']}: {[node['html'] for node in violation['nodes']]}"
+        for violation in response["violations"]
     ]

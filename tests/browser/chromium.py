@@ -1,4 +1,4 @@
-"""A headless Chromium: the one that is installed."""
+"""The installed Chromium, run headless."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ _NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome
 _APPLICATIONS = ("Chromium", "Google Chrome")  # on macOS
 
 _OPTIONS = (
-    "--no-sandbox",  # in a container there is none to be had; it sees nothing but our own pages
+    "--no-sandbox",  # unavailable in containers; only our own pages are loaded
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
@@ -21,16 +21,16 @@ _OPTIONS = (
     "--disable-sync",
 )
 
-MISSING = f"no Chromium is installed: looked for {', '.join(_NAMES)}, and at the variable CHROMIUM"
+MISSING = f"no Chromium is installed: looked for {', '.join(_NAMES)} and the variable CHROMIUM"
 
 
 def find() -> str | None:
-    """The program: what the variable CHROMIUM says, else the first that is installed."""
-    if given := os.environ.get("CHROMIUM"):
-        return given
+    """Return the path in the variable CHROMIUM, or the first installed browser, or None."""
+    if path := os.environ.get("CHROMIUM"):
+        return path
     bundles = (Path(f"/Applications/{name}.app/Contents/MacOS/{name}") for name in _APPLICATIONS)
-    found = [*(shutil.which(name) for name in _NAMES), *(str(path) for path in bundles if path.exists())]
-    return next((path for path in found if path), None)
+    paths = [*(shutil.which(name) for name in _NAMES), *(str(path) for path in bundles if path.exists())]
+    return next((path for path in paths if path), None)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A browser for all of these tests, and a page that notes whatever goes wrong in it."""
+"""A browser for all tests in this directory, and a page that records all problems."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -23,21 +23,21 @@ def browser() -> Iterator[Browser]:
 
 
 class Problems(list[str]):
-    """What the browser complained about: its console, which tells CSP violations too, and requests that failed."""
+    """Problems reported by the browser: console messages, including CSP violations, and failed requests."""
 
     def note(self, message: ConsoleMessage) -> None:
-        bare = message.location["url"].endswith("/favicon.ico")  # looked for by a photo or JSON without a page
-        if message.type in ("error", "warning") and not bare:
+        is_favicon = message.location["url"].endswith("/favicon.ico")  # requested for photos and JSON
+        if message.type in ("error", "warning") and not is_favicon:
             self.append(message.text)
 
     def failed(self, request: Request) -> None:
-        if request.failure != "net::ERR_ABORTED":  # by the browser, which goes to another page or saves a file
+        if request.failure != "net::ERR_ABORTED":  # the browser navigates to another page or downloads a file
             self.append(f"{request.url}: {request.failure}")
 
     def expect_status(self, status: int) -> None:
-        """The browser told of the status of what it was sent to, and of nothing else."""
+        """Check that the only problem was a response of this status, and clear it."""
         assert self
-        assert all(f"status of {status}" in one for one in self), self
+        assert all(f"status of {status}" in problem for problem in self), self
         self.clear()
 
 
@@ -48,7 +48,7 @@ def problems() -> Problems:
 
 @pytest.fixture
 def page(browser: Browser, stack: Stack, problems: Problems) -> Iterator[Page]:
-    """A new browser's page at query-data's address; the test fails when there were problems."""
+    """A page in a new browser context. The test fails if there were problems."""
     with browser.new_context(base_url=f"{stack.url}/function/", viewport={"width": 1280, "height": 900}) as context:
         page = context.new_page()
         page.set_default_timeout(10_000)
@@ -61,7 +61,7 @@ def page(browser: Browser, stack: Stack, problems: Problems) -> Iterator[Page]:
 
 @pytest.fixture(scope="module")
 def sample(stack: Stack, fresh: Callable[[], None], tmp_path_factory: pytest.TempPathFactory) -> Stack:
-    """The stack with the sample people, which no test of the module changes."""
+    """The stack with the sample data, which tests must not change."""
     fresh()
     directory: Path = tmp_path_factory.mktemp("sample")
     sample_files.write(directory)

@@ -10,12 +10,12 @@ PICTURE = ROOT / "tests/browser/page.png"
 SIZE = {"width": 1280, "height": 1000}
 
 
-def prepared() -> int:
-    """Run this again where the tests' packages are."""
+def run_in_environment() -> int:
+    """Run this module again in the test environment."""
     environment = ROOT / "infra/local/environment.py"
     requirements = [ROOT / "infra/local/requirements.txt", ROOT / "tests/requirements.txt"]
     command = [sys.executable, environment, *requirements, "--", "-m", "tests.browser.screenshot"]
-    return subprocess.call([str(word) for word in command], cwd=ROOT)
+    return subprocess.call([str(argument) for argument in command], cwd=ROOT)
 
 
 def take() -> None:
@@ -38,5 +38,5 @@ def take() -> None:
 
 if __name__ == "__main__":
     if not __package__:
-        sys.exit(prepared())
+        sys.exit(run_in_environment())
     take()

@@ -1,11 +1,11 @@
-"""The page for everyone: what axe checks, light and dark, and screens of any width."""
+"""Accessibility of the people page, in light and dark mode and at several widths."""
 
 from typing import Literal
 
 import pytest
 from playwright.sync_api import Page
 
-from tests.browser.accessibility import faults
+from tests.browser.accessibility import violations
 from tests.browser.conftest import Problems
 
 pytestmark = pytest.mark.usefixtures("sample")
@@ -18,7 +18,7 @@ STATES = ["", "?min_age=30&user_id=1000", "?name=nobody+at+all", "?min_age=300",
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("query", STATES)
-def test_axe_finds_nothing_at_fault(
+def test_axe_finds_no_violations(
     page: Page, problems: Problems, query: str, width: int, scheme: Literal["light", "dark"]
 ) -> None:
     page.set_viewport_size({"width": width, "height": 900})
@@ -26,20 +26,20 @@ def test_axe_finds_nothing_at_fault(
     response = page.goto(HOME + query)
     for closed in reversed(page.locator("details:not([open]) summary:visible").all()):
         closed.click()
-    assert faults(page) == []
+    assert violations(page) == []
     assert response is not None
     if response.status == 400:
         problems.expect_status(400)
 
 
-def test_the_checker_sees_faults(page: Page) -> None:
+def test_the_checker_detects_violations(page: Page) -> None:
     page.goto(HOME)
     page.locator("table.people img").first.evaluate("image => image.removeAttribute('alt')")
-    assert any(fault.startswith("image-alt") for fault in faults(page))
+    assert any(violation.startswith("image-alt") for violation in violations(page))
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])
-def test_nothing_is_wider_than_the_screen(page: Page, width: int) -> None:
+def test_the_page_fits_the_screen_width(page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 800})
     page.goto(HOME)
     assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -1,4 +1,4 @@
-"""The pages of rejected files and of runs, as a person uses them."""
+"""The pages of rejected files and runs, as a user sees them."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.accessibility import faults
+from tests.browser.accessibility import violations
 from tests.browser.conftest import Problems
 from tests.browser.test_page import HOME, follow
 from tests.browser.test_states import HOSTILE
@@ -18,7 +18,7 @@ OBJECTS = [
     *(f"{n}.csv" for n in range(2000, 2130)),
     "x" * 1020 + ".csv",
     "רשימה.csv",
-    *(f"{one}.csv" for one in HOSTILE),
+    *(f"{name}.csv" for name in HOSTILE),
 ]
 
 INSERT_RUN = """
@@ -50,7 +50,7 @@ def run(n: int) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def many(stack: Stack, fresh: Callable[[], None]) -> Iterator[Stack]:
-    """Hundreds of runs and rejected files, which no test of the module changes."""
+    """Hundreds of runs and rejected files, which tests must not change."""
     fresh()
     files = [
         {"object": name, "line": n % 3 or None, "message": f"missing column {HOSTILE[n % len(HOSTILE)]} {'m' * 300}"}
@@ -71,15 +71,15 @@ def section(page: Page, name: str) -> Locator:
 
 
 def all_pages(page: Page, read: Callable[[], list[str]]) -> list[str]:
-    """What `read` returns on every page, following the links."""
-    found = read()
+    """Return the results of `read` on all pages, following the links."""
+    items = read()
     while (following := page.get_by_role("link", name="Next page")).count():
         follow(page, following)
-        found += read()
-    return found
+        items += read()
+    return items
 
 
-def everything(stack: Stack, path: str) -> list[dict[str, Any]]:
+def get_all(stack: Stack, path: str) -> list[dict[str, Any]]:
     result: list[dict[str, Any]] = stack.request("GET", f"/function/query-data/{path}?limit=1000").json()["result"]
     return result
 
@@ -87,8 +87,8 @@ def everything(stack: Stack, path: str) -> list[dict[str, Any]]:
 def test_every_run_is_shown_newest_first_page_by_page(page: Page, many: Stack) -> None:
     page.goto(f"{HOME}/runs")
     expect(page).to_have_title("Runs · Rollcall")
-    times = all_pages(page, lambda: [str(one.get_attribute("datetime")) for one in rows(page).locator("time").all()])
-    assert times == [one["started_at"] for one in everything(many, "runs")]
+    times = all_pages(page, lambda: [str(time.get_attribute("datetime")) for time in rows(page).locator("time").all()])
+    assert times == [run["started_at"] for run in get_all(many, "runs")]
     assert len(times) == RUNS
     follow(page, page.get_by_role("link", name="First page"))
     expect(rows(page)).to_have_count(100)
@@ -117,7 +117,7 @@ def test_every_rejected_file_is_shown_with_its_line_and_reason(page: Page, many:
     page.goto(f"{HOME}/rejected")
     expect(page).to_have_title("Rejected files · Rollcall")
     expect(page.locator(".intro")).to_contain_text("skipped until corrected")
-    page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
+    page.on("dialog", lambda dialog: pytest.fail(f"a script was run: {dialog.message}"))
 
     def read() -> list[str]:
         parts = (".object", ".line", ".reason")
@@ -125,13 +125,13 @@ def test_every_rejected_file_is_shown_with_its_line_and_reason(page: Page, many:
 
     assert all_pages(page, read) == [
         f"{file['object']}|{'Line ' if file['line'] else ''}{file['line'] or ''}|missing column {file['message']}"
-        for file in everything(many, "rejected")
+        for file in get_all(many, "rejected")
     ]
     assert page.locator("main script, main img, main svg, main style").count() == 0
 
 
 @pytest.mark.parametrize("name", SECTIONS)
-def test_the_navigation_marks_the_section_that_is_shown(page: Page, many: Stack, name: str) -> None:
+def test_the_navigation_marks_the_current_section(page: Page, many: Stack, name: str) -> None:
     page.goto(HOME)
     follow(page, section(page, name))
     expect(page.locator("[aria-current]")).to_have_count(1)
@@ -140,13 +140,13 @@ def test_the_navigation_marks_the_section_that_is_shown(page: Page, many: Stack,
 
 
 @pytest.mark.parametrize("start", [HOME, f"{HOME}/", f"{HOME}/query-data/", f"{HOME}/runs", f"{HOME}/query-data/runs"])
-def test_links_lead_from_section_to_section_wherever_they_begin(page: Page, many: Stack, start: str) -> None:
+def test_links_between_sections_work_from_every_path(page: Page, many: Stack, start: str) -> None:
     page.goto(start)
     for _ in range(2):
-        for name, ending in SECTIONS.items():
+        for name, suffix in SECTIONS.items():
             follow(page, section(page, name))
             expect(section(page, name)).to_have_attribute("aria-current", "page")
-            assert page.url.rstrip("?").endswith(ending) or name == "People"
+            assert page.url.rstrip("?").endswith(suffix) or name == "People"
     assert page.url.count("query-data") <= 2, page.url
     follow(page, page.get_by_role("link", name="Rollcall"))
     expect(section(page, "People")).to_have_attribute("aria-current", "page")
@@ -155,7 +155,7 @@ def test_links_lead_from_section_to_section_wherever_they_begin(page: Page, many
 
 
 @pytest.mark.parametrize("start", [HOME, f"{HOME}/"])
-def test_the_page_of_people_leads_to_all_rejected_files_and_all_runs(page: Page, many: Stack, start: str) -> None:
+def test_the_people_page_links_to_all_rejected_files_and_all_runs(page: Page, many: Stack, start: str) -> None:
     for link, title in (("All rejected files", "Rejected files"), ("All runs", "Runs")):
         page.goto(start)
         if title == "Rejected files":
@@ -172,7 +172,7 @@ VIEWS = ["runs", "rejected", "runs?limit=1000", "rejected?limit=1000", "runs?lim
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [320, 390, 768, 1024, 1280])
 @pytest.mark.parametrize("view", VIEWS)
-def test_they_fit_any_screen_and_axe_finds_nothing_at_fault(
+def test_the_listings_fit_any_screen_and_have_no_accessibility_violations(
     page: Page, problems: Problems, many: Stack, view: str, width: int, scheme: Literal["light", "dark"]
 ) -> None:
     page.set_viewport_size({"width": width, "height": 844})
@@ -180,7 +180,7 @@ def test_they_fit_any_screen_and_axe_finds_nothing_at_fault(
     response = page.goto(f"{HOME}/{view}")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     if width in (390, 1280) and "1000" not in view:
-        assert faults(page) == []
+        assert violations(page) == []
     assert response is not None
     if response.status == 400:
         expect(page.get_by_role("alert")).to_contain_text("Invalid request")
@@ -189,7 +189,7 @@ def test_they_fit_any_screen_and_axe_finds_nothing_at_fault(
         problems.expect_status(400)
 
 
-def test_on_a_phone_the_table_is_still_one_to_a_screen_reader(page: Page, many: Stack) -> None:
+def test_on_a_phone_screen_readers_still_get_a_table(page: Page, many: Stack) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     page.goto(f"{HOME}/runs")
     nodes = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
@@ -201,7 +201,7 @@ def test_on_a_phone_the_table_is_still_one_to_a_screen_reader(page: Page, many: 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_without_any_they_say_so_and_what_to_do(
+def test_empty_listings_explain_what_to_do(
     roll: Stack, page: Page, width: int, scheme: Literal["light", "dark"]
 ) -> None:
     page.set_viewport_size({"width": width, "height": 844})
@@ -214,10 +214,10 @@ def test_without_any_they_say_so_and_what_to_do(
         expect(page.get_by_role("heading", level=1)).to_have_text(heading)
         expect(page.locator("main")).to_contain_text(text)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert faults(page) == []
+        assert violations(page) == []
 
 
-def test_behind_the_last_one_there_is_a_way_back(roll: Stack, page: Page) -> None:
+def test_an_empty_page_links_to_the_first_page(roll: Stack, page: Page) -> None:
     roll.sql(INSERT_RUN, runs=json.dumps([run(0), run(1)]))
     page.goto(f"{HOME}/runs?limit=1")
     following = page.get_by_role("link", name="Next page").get_attribute("href")

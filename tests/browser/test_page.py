@@ -1,4 +1,4 @@
-"""The page over the sample people, as a person uses it."""
+"""The people page with the sample data, as a user sees it."""
 
 import csv
 import json
@@ -23,8 +23,8 @@ def at_home(page: Page, sample: Stack) -> Iterator[None]:
     yield
 
 
-def ask(sample: Stack, query: str) -> list[dict[str, Any]]:
-    """What a program gets."""
+def get_people(sample: Stack, query: str) -> list[dict[str, Any]]:
+    """Return the people as JSON clients get them."""
     people: list[dict[str, Any]] = sample.request("GET", f"/function/query-data{query}").json()["result"]
     return people
 
@@ -38,14 +38,14 @@ def ids(page: Page) -> list[str]:
 
 
 @contextmanager
-def another(page: Page) -> Iterator[None]:
-    """What is done within leads to another page, which is there at the end."""
+def navigation(page: Page) -> Iterator[None]:
+    """Wait for the navigation that is caused in the block."""
     with page.expect_navigation():
         yield
 
 
 def follow(page: Page, link: Locator) -> None:
-    with another(page):
+    with navigation(page):
         link.click()
 
 
@@ -53,25 +53,25 @@ def show(page: Page) -> None:
     follow(page, page.get_by_role("button", name="Show"))
 
 
-def expected(people: list[dict[str, Any]]) -> list[str]:
+def user_ids(people: list[dict[str, Any]]) -> list[str]:
     return [person["user_id"] for person in people]
 
 
-def test_the_page_shows_everyone_fifty_at_a_time(page: Page, sample: Stack) -> None:
+def test_the_page_shows_fifty_people_at_a_time(page: Page, sample: Stack) -> None:
     expect(page).to_have_title("100 people · Rollcall")
     expect(page.get_by_role("heading", level=1)).to_have_text("100 people")
-    assert ids(page) == expected(ask(sample, "?limit=50"))
+    assert ids(page) == user_ids(get_people(sample, "?limit=50"))
 
 
-def test_filters_are_filled_in_and_shown(page: Page, sample: Stack) -> None:
+def test_submitted_filters_are_applied_and_kept_in_the_form(page: Page, sample: Stack) -> None:
     page.get_by_label("Photo", exact=True).select_option("With a photo")
     page.get_by_label("Age from").fill("30")
     page.get_by_label("Age to").fill("60.5")
     page.get_by_label("Order").select_option("Oldest first")
     show(page)
-    people = ask(sample, "?is_image_exists=true&min_age=30&max_age=60.5&sort=birthdate")
+    people = get_people(sample, "?is_image_exists=true&min_age=30&max_age=60.5&sort=birthdate")
     assert 0 < len(people) < 50
-    assert ids(page) == expected(people)
+    assert ids(page) == user_ids(people)
     expect(page.get_by_role("heading", level=1)).to_have_text(f"{len(people)} people match")
     expect(page.get_by_label("Photo", exact=True)).to_have_value("true")
     expect(page.get_by_label("Age to")).to_have_value("60.5")
@@ -79,16 +79,16 @@ def test_filters_are_filled_in_and_shown(page: Page, sample: Stack) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text("100 people")
 
 
-def test_a_name_is_found_by_its_beginning(page: Page) -> None:
+def test_names_are_found_by_prefix(page: Page) -> None:
     page.get_by_label("Name begins with").fill("ann")
-    with another(page):
+    with navigation(page):
         page.keyboard.press("Enter")
     names = page.locator("table.people .name bdi").all_text_contents()
     assert names
     assert all(any(part.lower().startswith("ann") for part in name.split()) for name in names)
 
 
-def test_user_ids_are_asked_for_one_after_the_other(page: Page) -> None:
+def test_user_ids_can_be_added_one_after_the_other(page: Page) -> None:
     page.get_by_label("User ID", exact=True).fill("1001")
     show(page)
     page.get_by_label("or User ID").fill("1000")
@@ -97,17 +97,17 @@ def test_user_ids_are_asked_for_one_after_the_other(page: Page) -> None:
     assert ids(page) == ["1000", "1001"]
 
 
-def test_columns_sort_there_and_back(page: Page, sample: Stack) -> None:
+def test_column_headers_sort_in_both_directions(page: Page, sample: Stack) -> None:
     header = page.get_by_role("columnheader", name="Born")
     follow(page, header.get_by_role("link"))
     expect(header).to_have_attribute("aria-sort", "ascending")
-    assert ids(page) == expected(ask(sample, "?limit=50&sort=birthdate"))
+    assert ids(page) == user_ids(get_people(sample, "?limit=50&sort=birthdate"))
     follow(page, header.get_by_role("link"))
     expect(header).to_have_attribute("aria-sort", "descending")
-    assert ids(page) == expected(ask(sample, "?limit=50&sort=-birthdate"))
+    assert ids(page) == user_ids(get_people(sample, "?limit=50&sort=-birthdate"))
 
 
-def test_paging_leads_through_everyone_and_the_back_button_leads_back(page: Page, sample: Stack) -> None:
+def test_paging_covers_everyone_and_the_back_button_works(page: Page, sample: Stack) -> None:
     page.get_by_label("People per page").fill("30")
     page.get_by_label("Order").select_option("Last name, A–Z")
     show(page)
@@ -115,8 +115,8 @@ def test_paging_leads_through_everyone_and_the_back_button_leads_back(page: Page
     while (following := page.get_by_role("link", name="Next page")).count():
         follow(page, following)
         pages.append(ids(page))
-    assert [len(one) for one in pages] == [30, 30, 30, 10]
-    assert list(chain.from_iterable(pages)) == expected(ask(sample, "?sort=last_name"))
+    assert [len(page_ids) for page_ids in pages] == [30, 30, 30, 10]
+    assert list(chain.from_iterable(pages)) == user_ids(get_people(sample, "?sort=last_name"))
     page.go_back()
     assert ids(page) == pages[2]
     page.go_back()
@@ -128,14 +128,14 @@ def test_paging_leads_through_everyone_and_the_back_button_leads_back(page: Page
     assert ids(page) == pages[0]
 
 
-def test_the_same_result_is_there_as_csv_and_as_json(page: Page, sample: Stack) -> None:
+def test_the_same_result_is_available_as_csv_and_json(page: Page, sample: Stack) -> None:
     page.goto(f"{HOME}?min_age=20&sort=-birthdate&limit=5")
-    people = ask(sample, "?min_age=20&sort=-birthdate")
+    people = get_people(sample, "?min_age=20&sort=-birthdate")
     with page.expect_download() as download:
         page.get_by_role("link", name="CSV").click()
     with Path(download.value.path()).open(encoding="utf-8-sig", newline="") as file:
         *rows, last = csv.DictReader(file)
-    assert [row["user_id"] for row in rows] == expected(people)
+    assert [row["user_id"] for row in rows] == user_ids(people)
     assert last["id"] == "#end"
     follow(page, page.get_by_role("link", name="JSON", exact=True))
     assert json.loads(page.locator("body").inner_text())["result"] == people
@@ -151,25 +151,25 @@ def test_photos_are_shown(page: Page, address: str) -> None:
     expect(page).to_have_url(f"{page.url.rpartition('/')[0]}/0001")
 
 
-def test_the_histogram_says_what_the_figures_say(page: Page, sample: Stack) -> None:
+def test_the_histogram_matches_the_statistics(page: Page, sample: Stack) -> None:
     ages = sample.request("GET", "/function/query-data/stats").json()["ages"]
     page.get_by_text("Ages as a table").click()
     table = page.get_by_role("table", name="People by age")
-    assert table.locator("td").all_text_contents() == [str(one["people"]) for one in ages]
+    assert table.locator("td").all_text_contents() == [str(bar["people"]) for bar in ages]
     heights = [float(bar.get_attribute("height") or 0) for bar in page.locator("svg .bar").all()]
-    tallest = max(one["people"] for one in ages)
-    assert heights == pytest.approx([112 * one["people"] / tallest for one in ages], abs=2)
+    tallest = max(bar["people"] for bar in ages)
+    assert heights == pytest.approx([112 * bar["people"] / tallest for bar in ages], abs=2)
     expect(page.get_by_role("img", name="Ages by decade")).to_be_visible()
 
 
-def test_rejected_files_and_the_last_run_are_told(page: Page, sample: Stack) -> None:
+def test_rejected_files_and_the_last_run_are_shown(page: Page, sample: Stack) -> None:
     rejected = sample.request("GET", "/function/query-data/rejected").json()["result"]
     assert rejected
     section = page.get_by_role("region", name="files rejected")
-    for one in rejected:
-        row = section.get_by_role("row", name=one["object"])
-        expect(row).to_contain_text(one["message"])
-        expect(section.locator(".reasons")).to_contain_text(one["code"].replace("_", " "))
+    for file in rejected:
+        row = section.get_by_role("row", name=file["object"])
+        expect(row).to_contain_text(file["message"])
+        expect(section.locator(".reasons")).to_contain_text(file["code"].replace("_", " "))
     run = page.get_by_role("region", name="Last run")
     expect(run).to_contain_text("Started by a request on")
     expect(run).to_contain_text("Complete.")
@@ -183,30 +183,30 @@ def test_everything_can_be_done_by_keyboard(page: Page) -> None:
     page.keyboard.press("Enter")
     expect(page.locator("main")).to_be_focused()
     page.goto(HOME)
-    seen = tab_to(page, page.get_by_label("Age from"))
+    outlines = tab_to(page, page.get_by_label("Age from"))
     page.keyboard.type("70")
-    with another(page):
+    with navigation(page):
         page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_contain_text("match")
-    seen += tab_to(page, page.get_by_role("columnheader", name="Born").get_by_role("link"))
-    with another(page):
+    outlines += tab_to(page, page.get_by_role("columnheader", name="Born").get_by_role("link"))
+    with navigation(page):
         page.keyboard.press("Enter")
     expect(page.get_by_role("columnheader", name="Born")).to_have_attribute("aria-sort", "ascending")
-    assert all(outline != "none" for outline in seen), "the focus is always seen"
+    assert all(outline != "none" for outline in outlines), "the focus must always be visible"
 
 
 def tab_to(page: Page, target: Locator, limit: int = 40) -> list[str]:
-    """Press Tab until the target has the focus; how each element on the way was outlined."""
+    """Press Tab until the target has the focus. Return the outline style of each focused element."""
     outlines = []
     for _ in range(limit):
         page.keyboard.press("Tab")
         outlines.append(str(page.evaluate("getComputedStyle(document.activeElement).outlineStyle")))
         if target.evaluate("element => element === document.activeElement"):
             return outlines
-    raise AssertionError(f"{target} is not reached by {limit} tabs")
+    raise AssertionError(f"{target} is not reached with {limit} tabs")
 
 
-def test_a_value_that_is_not_allowed_is_told_beside_its_field(page: Page, problems: Problems) -> None:
+def test_an_error_is_shown_at_its_field(page: Page, problems: Problems) -> None:
     response = page.goto(f"{HOME}?min_age=300&name=Ann")
     assert response is not None
     assert response.status == 400
@@ -223,17 +223,17 @@ def test_a_value_that_is_not_allowed_is_told_beside_its_field(page: Page, proble
     problems.expect_status(400)
 
 
-def test_the_browser_itself_refuses_what_is_not_allowed(page: Page) -> None:
+def test_the_browser_validates_the_form(page: Page) -> None:
     page.get_by_label("User ID", exact=True).fill("12a")
     page.get_by_role("button", name="Show").click()
     assert page.get_by_label("User ID", exact=True).evaluate("field => field.validity.patternMismatch")
     assert "?" not in page.url
 
 
-def test_a_script_in_the_page_would_not_run(page: Page, problems: Problems) -> None:
+def test_injected_scripts_do_not_run(page: Page, problems: Problems) -> None:
     inserted = "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.ran = true\">')"
     page.evaluate(inserted)
     page.wait_for_timeout(300)
     assert page.evaluate("window.ran") is None
-    assert any("Content Security Policy" in one for one in problems)
+    assert any("Content Security Policy" in problem for problem in problems)
     problems.clear()

@@ -1,14 +1,14 @@
-"""The page over rolls out of the ordinary, and without one."""
+"""The people page with unusual data, and without tables or a database."""
 
 from collections.abc import Iterator
 
 import pytest
 import query_data.handler
 from playwright.sync_api import Page, expect
-from werkzeug.datastructures import Headers, MultiDict
 
-from tests.browser.accessibility import faults
+from tests.browser.accessibility import violations
 from tests.browser.conftest import Problems
+from tests.event import Event
 from tests.stack import Stack
 
 HOME = "query-data"
@@ -36,19 +36,19 @@ from generate_series(1, 100000) n
 """
 
 
-def test_nobody_yet_says_how_to_upload(roll: Stack, page: Page) -> None:
+def test_an_empty_table_shows_how_to_upload(roll: Stack, page: Page) -> None:
     page.goto(HOME)
     expect(page.get_by_role("heading", level=1)).to_have_text("No people yet")
     expect(page.locator("main")).to_contain_text("infra/local upload")
     expect(page.get_by_role("search")).to_have_count(0)
-    assert faults(page) == []
+    assert violations(page) == []
 
 
-def test_hostile_names_are_shown_as_they_are_and_do_nothing(roll: Stack, page: Page) -> None:
+def test_hostile_names_are_escaped(roll: Stack, page: Page) -> None:
     for number, name in enumerate(HOSTILE):
         roll.sql(INSERT, user_id=str(number), first=name, last=name)
         roll.sql(INSERT_REJECTED, object=f"{name}.csv", message=name)
-    page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
+    page.on("dialog", lambda dialog: pytest.fail(f"a script was run: {dialog.message}"))
     page.goto(HOME)
     assert page.locator(".name bdi").all_text_contents() == [f"{name} {name}" for name in HOSTILE]
     page.get_by_text("Files and reasons").click()
@@ -57,9 +57,9 @@ def test_hostile_names_are_shown_as_they_are_and_do_nothing(roll: Stack, page: P
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_parameters_come_back_as_text(roll: Stack, page: Page, problems: Problems, name: str) -> None:
+def test_hostile_parameters_are_escaped(roll: Stack, page: Page, problems: Problems, name: str) -> None:
     roll.sql(INSERT, user_id="1", first="Ada", last="Byron")
-    page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
+    page.on("dialog", lambda dialog: pytest.fail(f"a script was run: {dialog.message}"))
     page.goto(HOME)
     page.get_by_label("Name begins with").fill(name)
     with page.expect_navigation():
@@ -68,7 +68,7 @@ def test_hostile_parameters_come_back_as_text(roll: Stack, page: Page, problems:
     expect(page.get_by_role("heading", level=1)).to_have_text("No one matches")
 
 
-def test_names_in_any_script_and_of_any_length_fit_a_phone(roll: Stack, page: Page) -> None:
+def test_long_names_and_all_scripts_fit_a_phone(roll: Stack, page: Page) -> None:
     roll.sql(INSERT, user_id="1", first="نور الهدى", last="عبد الرحمن")
     roll.sql(INSERT, user_id="2", first="W" * 200, last="w" * 200)
     roll.sql(INSERT, user_id="9" * 18, first="小明", last="王")
@@ -77,10 +77,10 @@ def test_names_in_any_script_and_of_any_length_fit_a_phone(roll: Stack, page: Pa
     name = page.locator(".name bdi").first
     assert name.evaluate("element => getComputedStyle(element).direction") == "rtl"
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    assert faults(page) == []
+    assert violations(page) == []
 
 
-def test_a_hundred_thousand_people_are_grouped_and_paged(roll: Stack, page: Page) -> None:
+def test_a_hundred_thousand_people_are_counted_and_paged(roll: Stack, page: Page) -> None:
     roll.sql(INSERT_MANY)
     page.goto(HOME)
     expect(page.get_by_role("heading", level=1)).to_have_text("100,000 people")
@@ -90,7 +90,7 @@ def test_a_hundred_thousand_people_are_grouped_and_paged(roll: Stack, page: Page
     expect(page.locator("table.people td.id").first).to_have_text("000000051")
 
 
-def test_what_changes_is_seen_after_a_reload_and_what_does_not_is_not_sent_again(roll: Stack, page: Page) -> None:
+def test_a_reload_shows_changes_and_unchanged_pages_are_not_sent_again(roll: Stack, page: Page) -> None:
     roll.bucket.put_person("1", "Ada", "Byron")
     roll.process()
     first = roll.request("GET", f"/function/{HOME}", Accept="text/html")
@@ -111,29 +111,22 @@ def without_tables(roll: Stack) -> Iterator[None]:
     roll.sql("alter table users_moved rename to users")
 
 
-def test_without_tables_a_small_page_says_so(without_tables: None, page: Page, problems: Problems) -> None:
+def test_missing_tables_are_reported_on_a_page(without_tables: None, page: Page, problems: Problems) -> None:
     response = page.goto(HOME)
     assert response is not None
     assert (response.status, response.headers["retry-after"]) == (503, "5")
     expect(page.get_by_role("alert")).to_contain_text("infra/postgres/setup.sh")
-    assert faults(page) == []
+    assert violations(page) == []
     problems.expect_status(503)
 
 
-class Event:
-    """A browser's request as the template hands it over."""
-
-    method, path, body = "GET", "/", b""
-    headers = Headers({"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
-    query = MultiDict[str, str]()
-
-
-def test_a_database_that_is_away_gives_a_page_and_503(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unavailable_database_is_a_503_with_a_page(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {**stack.query_settings, "postgres_port": "1"}.items():
         monkeypatch.setenv(name, value)
     query_data.handler._application.clear()
+    event = Event(method="GET", headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
     try:
-        response = query_data.handler.handle(Event(), None)
+        response = query_data.handler.handle(event, None)
     finally:
         query_data.handler._application.clear()
     assert (response.status_code, response.content_type) == (503, "text/html; charset=utf-8")

@@ -1,10 +1,9 @@
-"""Toy projects: stacks of a single function that does what a test asks it to."""
+"""Toy projects: local stacks with a test function that does what its query says."""
 
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +45,7 @@ functions:
 
 @dataclass(frozen=True)
 class Toy(Stack):
-    """A stack of a project of its own."""
+    """The stack of a toy project."""
 
     project: Path
 
@@ -60,7 +59,7 @@ class Toy(Stack):
 
     @contextmanager
     def up(self) -> Iterator["subprocess.Popen[bytes]"]:
-        """Run it in the foreground, as a terminal would, and wait until it is ready."""
+        """Run the stack in the foreground, as in a terminal, and wait until it is ready."""
         output = self.project / "up.txt"
         with (
             output.open("w") as file,
@@ -69,7 +68,7 @@ class Toy(Stack):
             ) as up,
         ):
             try:
-                wait_until(lambda: up.poll() is not None or self.ready_pid() == up.pid, 60)
+                self.wait_until(lambda: up.poll() is not None or self.ready_pid() == up.pid, 60)
                 assert up.poll() is None, output.read_text()
                 yield up
             finally:
@@ -80,20 +79,23 @@ class Toy(Stack):
             return connection.run(statement) or []
 
     def ready_pid(self) -> int | None:
-        record = self.record()
-        return record["pid"] if record.get("ready") else None
+        state = self.record()
+        return state["pid"] if state.get("ready") else None
 
     def keys(self) -> list[str]:
-        """Of the source bucket."""
-        found = self.bucket.client.list_objects(bucket_name=self.bucket.source)
-        return [str(one.object_name) for one in found]
+        """Return the keys of the source bucket."""
+        objects = self.bucket.client.list_objects(bucket_name=self.bucket.source)
+        return [str(item.object_name) for item in objects]
+
+    def log(self) -> str:
+        return self.cli("logs", "echo").stdout
 
     def record(self) -> dict[str, Any]:
         return State(self.state).read_state_file()
 
-    def identity(self, part: str) -> Identity:
-        found = self.record()["parts"][part]
-        return Identity(found["pid"], found["started"])
+    def identity(self, name: str) -> Identity:
+        component = self.record()["parts"][name]
+        return Identity(component["pid"], component["started"])
 
     def edit(self, old: str, new: str) -> None:
         path = self.project / "stack.yml"
@@ -109,16 +111,9 @@ def make_toy(directory: Path) -> Toy:
     return Toy(directory / "state", directory)
 
 
-def wait_until(true: Callable[[], object], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"not so after {seconds} s"
-        time.sleep(0.05)
-
-
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Toy]:
-    """A running toy that tests leave as they find it."""
+    """A running toy project that tests must not change."""
     toy = make_toy(tmp_path_factory.mktemp("toy"))
     toy.cli("up", "--detach", "--port", "0", "--no-sample")
     try:
@@ -129,7 +124,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Toy]:
 
 @pytest.fixture
 def own_toy(tmp_path: Path) -> Iterator[Toy]:
-    """A toy of the test's own, not running yet."""
+    """A separate toy project, not yet running."""
     toy = make_toy(tmp_path / "own")
     try:
         yield toy

@@ -1,4 +1,4 @@
-"""The handler of the toy function that the gateway is tested with: it does what the query asks for."""
+"""The handler of the toy function for tests of the gateway: it does what the query says."""
 
 import os
 import time
@@ -11,8 +11,8 @@ MEGABYTE = b"x" * 1_000_000
 
 
 def handle(event: Any, context: Any) -> Any:
-    what, number = event.query.get("do", "tell"), float(event.query.get("n", 0))
-    match what:
+    action, number = event.query.get("do", "echo"), float(event.query.get("n", 0))
+    match action:
         case "stream":
             return Response(_stream(int(number)), content_type="application/octet-stream")
         case "die":
@@ -24,14 +24,14 @@ def handle(event: Any, context: Any) -> Any:
             time.sleep(number)
             return "slept"
         case "raise":
-            raise RuntimeError("as asked")
+            raise RuntimeError("a requested error")
         case "dict":
-            return {"statusCode": 201, "body": {"of": "a dict"}, "headers": {"X-From": "dict"}}
+            return {"statusCode": 201, "body": {"from": "a dict"}, "headers": {"X-From": "dict"}}
         case "nothing":
             return None
         case "length":
             return {"body": len(event.body)}
-    print(f"telling {event.headers.get('X-Connector', 'someone')}", flush=True)
+    print(f"request of {event.headers.get('X-Connector', 'a client')}", flush=True)
     return {
         "body": {
             "method": event.method,
@@ -50,7 +50,7 @@ def _stream(megabytes: int) -> Iterator[bytes]:
         for _ in range(megabytes):
             yield MEGABYTE
     except GeneratorExit:
-        print("the client went away", flush=True)
+        print("the client disconnected", flush=True)
         raise
 
 

@@ -1,34 +1,34 @@
-"""Processes and what they listen on, read from Linux's /proc."""
+"""Processes and their listening sockets, read from Linux's /proc."""
 
 from contextlib import suppress
 from pathlib import Path
 
 
 def family(pid: int) -> list[int]:
-    """The process and all that descend from it."""
+    """Return the pids of a process and all its descendants."""
     children: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(FileNotFoundError, ProcessLookupError):
             fields = path.read_text().rpartition(")")[2].split()
             children.setdefault(int(fields[1]), []).append(int(path.parent.name))
-    found = [pid]
-    for one in found:
-        found += children.get(one, [])
-    return found
+    pids = [pid]
+    for parent in pids:
+        pids += children.get(parent, [])
+    return pids
 
 
 def listeners(pids: list[int]) -> set[tuple[str, int]]:
-    """Local addresses, in the kernel's hexadecimal, and ports that the processes listen on."""
+    """Return the local addresses, in the kernel's hexadecimal, and ports that the processes listen on."""
     inodes = set()
     for pid in pids:
         for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
             with suppress(FileNotFoundError):
                 inodes.add(str(descriptor.readlink()))
-    found = set()
+    addresses = set()
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
             fields = line.split()
             if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
                 address, port = fields[1].split(":")
-                found.add((address, int(port, 16)))
-    return found
+                addresses.add((address, int(port, 16)))
+    return addresses

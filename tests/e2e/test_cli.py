@@ -1,4 +1,4 @@
-"""The commands say what they did, and what is wrong when something is."""
+"""The commands report what they did, and errors in plain words."""
 
 import re
 import socket
@@ -9,45 +9,45 @@ import pytest
 from tests.e2e.conftest import Toy
 
 
-def refused(toy: Toy, *arguments: str) -> str:
-    """What a command that fails says."""
-    ran = toy.cli(*arguments, check=False)
-    assert ran.returncode == 1, ran.stdout
-    assert ran.stderr.startswith("rollcall: ")
-    assert "Traceback" not in ran.stderr
-    return ran.stderr
+def error_of(toy: Toy, *arguments: str) -> str:
+    """Run a command that must fail. Return its error message."""
+    result = toy.cli(*arguments, check=False)
+    assert result.returncode == 1, result.stdout
+    assert result.stderr.startswith("rollcall: ")
+    assert "Traceback" not in result.stderr
+    return result.stderr
 
 
-def test_a_port_that_is_taken(own_toy: Toy) -> None:
+def test_a_port_in_use_is_an_error(own_toy: Toy) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        assert re.search(rf"port {port} is in use.*--port N", refused(own_toy, "up", "--port", str(port)))
+        assert re.search(rf"port {port} is in use.*--port N", error_of(own_toy, "up", "--port", str(port)))
         detached = own_toy.cli("up", "--detach", "--port", str(port), check=False)
         assert detached.returncode == 1
         assert f"port {port} is in use" in detached.stdout
 
 
 @pytest.mark.parametrize("port", ["-1", "65536"])
-def test_a_port_that_there_is_not(own_toy: Toy, port: str) -> None:
-    assert "0 (a free port) to 65535" in refused(own_toy, "up", "--port", port)
+def test_an_invalid_port_is_an_error(own_toy: Toy, port: str) -> None:
+    assert "0 (a free port) to 65535" in error_of(own_toy, "up", "--port", port)
 
 
-def test_a_state_that_is_no_directory(own_toy: Toy) -> None:
+def test_a_state_path_that_is_a_file_is_an_error(own_toy: Toy) -> None:
     own_toy.state.write_text("")
-    assert str(own_toy.state) in refused(own_toy, "up", "--port", "0")
+    assert str(own_toy.state) in error_of(own_toy, "up", "--port", "0")
     own_toy.state.unlink()
 
 
-def test_a_second_up_names_the_first(toy: Toy) -> None:
+def test_a_second_up_is_an_error_with_the_url_of_the_first(toy: Toy) -> None:
     for detach in ([], ["--detach"]):
-        assert toy.url in refused(toy, "up", "--port", "0", *detach)
+        assert toy.url in error_of(toy, "up", "--port", "0", *detach)
     assert toy.request("GET", "/function/echo").status == 200
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "named"),
+    ("old", "new", "message"),
     [
         (
             "@every 2s",
@@ -74,45 +74,45 @@ def test_a_second_up_names_the_first(toy: Toy) -> None:
         ("version: 1.0", "version: [", "stack.yml is not valid YAML"),
     ],
 )
-def test_a_mistake_in_stack_yml_names_function_and_key(own_toy: Toy, old: str, new: str, named: str) -> None:
+def test_an_error_in_stack_yml_names_function_and_key(own_toy: Toy, old: str, new: str, message: str) -> None:
     own_toy.edit(old, new)
-    assert re.search(named, refused(own_toy, "up", "--port", "0"), re.DOTALL)
-    assert not (own_toy.state / "logs").exists()  # nothing was started
+    assert re.search(message, error_of(own_toy, "up", "--port", "0"), re.DOTALL)
+    assert not (own_toy.state / "logs").exists()  # nothing may be started
 
 
-def test_a_function_that_does_not_start_says_why(own_toy: Toy) -> None:
+def test_a_function_that_does_not_start_is_an_error_with_its_output(own_toy: Toy) -> None:
     (own_toy.project / "echo/handler.py").write_text("import no_such_package\n")
-    message = refused(own_toy, "up", "--port", "0")
+    message = error_of(own_toy, "up", "--port", "0")
     assert "echo does not start" in message
     assert "no_such_package" in message
     assert "No stack is running" in own_toy.cli("status", check=False).stdout
 
 
 @pytest.mark.parametrize("command", [["env"], ["upload", "."]])
-def test_what_needs_a_running_stack_says_so(own_toy: Toy, command: list[str]) -> None:
-    assert "python3 infra/local up" in refused(own_toy, *command)
+def test_commands_that_need_a_running_stack_say_so(own_toy: Toy, command: list[str]) -> None:
+    assert "python3 infra/local up" in error_of(own_toy, *command)
 
 
-def test_unknown_functions_are_named_with_those_there_are(toy: Toy) -> None:
-    assert re.search("'nobody'.*echo.*postgres.*seaweedfs", refused(toy, "logs", "nobody"))
-    assert re.search("'nobody'.*echo", refused(toy, "env", "nobody"))
+def test_an_unknown_function_is_an_error_that_lists_the_known_ones(toy: Toy) -> None:
+    assert re.search("'nobody'.*echo.*postgres.*seaweedfs", error_of(toy, "logs", "nobody"))
+    assert re.search("'nobody'.*echo", error_of(toy, "env", "nobody"))
 
 
-def test_status_names_every_part(toy: Toy) -> None:
+def test_status_lists_every_component(toy: Toy) -> None:
     status = toy.cli("status").stdout
     assert toy.url in status
-    for part in ("postgres", "seaweedfs", "echo"):
-        assert re.search(rf"{part} +ready +pid \d+", status)
+    for component in ("postgres", "seaweedfs", "echo"):
+        assert re.search(rf"{component} +ready +pid \d+", status)
 
 
-def test_logs_are_in_order_of_time(toy: Toy) -> None:
+def test_logs_are_sorted_by_time(toy: Toy) -> None:
     lines = toy.cli("logs").stdout.splitlines()
     times = [line.split()[0] for line in lines]
     assert times == sorted(times)
     assert {line.split()[1] for line in lines} >= {"postgres:", "seaweedfs:"}
 
 
-def test_upload_takes_the_files_that_lie_directly_in_the_directory(toy: Toy, tmp_path: Path) -> None:
+def test_upload_ignores_hidden_files_and_subdirectories(toy: Toy, tmp_path: Path) -> None:
     (tmp_path / "deeper").mkdir()
     for name in ("1.csv", "1.png", ".hidden", "deeper/2.csv"):
         (tmp_path / name).write_bytes(name.encode())
@@ -121,15 +121,15 @@ def test_upload_takes_the_files_that_lie_directly_in_the_directory(toy: Toy, tmp
     toy.bucket.clear()
 
 
-def test_upload_of_what_holds_no_files(toy: Toy, tmp_path: Path) -> None:
+def test_upload_without_files_is_an_error(toy: Toy, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
-    assert "does not exist" in refused(toy, "upload", str(tmp_path / "nowhere"))
-    assert "is not a directory" in refused(toy, "upload", str(tmp_path / "file"))
-    assert "contains no files" in refused(toy, "upload", str(tmp_path / "empty"))
+    assert "does not exist" in error_of(toy, "upload", str(tmp_path / "nowhere"))
+    assert "is not a directory" in error_of(toy, "upload", str(tmp_path / "file"))
+    assert "contains no files" in error_of(toy, "upload", str(tmp_path / "empty"))
 
 
-def test_env_is_the_operators_or_a_functions(toy: Toy) -> None:
+def test_env_prints_the_settings_of_the_operator_or_a_function(toy: Toy) -> None:
     operator = toy.env()
     assert operator.keys() >= {
         "s3_endpoint", "s3_access_key", "s3_secret_key", "source_bucket", "result_bucket", "postgres_host",

@@ -1,9 +1,8 @@
-"""What every deployment does, seen from outside alone: through its gateway and its bucket.
+"""What every deployment must do, tested from outside through its gateway and its buckets.
 
-It runs against the local stack, or with `--deployment FILE` against any other: FILE has the lines that
-`infra/local env` prints, with the key of an operator who may write to the source bucket. The people that it
-makes have user_ids of 18 digits that begin with twelve random ones. Their files are removed in the end; they
-themselves stay in the table, which keeps everyone.
+The tests run against the local stack, or with `--deployment FILE` against any other: FILE has the lines that
+`infra/local env` prints, with the key of an operator who may write to the source bucket. The test users have user_ids
+of 18 digits with a random prefix. Their files are removed at the end; their rows stay in the table.
 """
 
 import json
@@ -17,15 +16,15 @@ from typing import Any
 import pytest
 
 from tests.samples import samples
-from tests.stack import Answer, Deployment, read_env
+from tests.stack import Deployment, Response, read_env
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 1000
 BOM = "\ufeff"
 
 
 @dataclass(frozen=True)
-class Elsewhere(Deployment):
-    """What the lines of a file describe."""
+class ExternalDeployment(Deployment):
+    """A deployment described by the lines of a file."""
 
     file: Path
 
@@ -36,14 +35,14 @@ class Elsewhere(Deployment):
 
 @pytest.fixture(scope="module")
 def deployment(request: pytest.FixtureRequest) -> Deployment:
-    if (described := request.config.getoption("--deployment")) is not None:
-        return Elsewhere(described)
-    found: Deployment = request.getfixturevalue("stack")
-    return found
+    if (file := request.config.getoption("--deployment")) is not None:
+        return ExternalDeployment(file)
+    local: Deployment = request.getfixturevalue("stack")
+    return local
 
 
 class People:
-    """Some people of a deployment who have the first twelve digits of their user_ids in common."""
+    """Test users of a deployment, whose user_ids share a random prefix of twelve digits."""
 
     def __init__(self, deployment: Deployment) -> None:
         self.deployment, self.bucket = deployment, deployment.bucket
@@ -61,30 +60,30 @@ class People:
         self.put(f"{self.id(number)}.csv", f"first_name,last_name,birthts\nAda,{last},{birthts}\n".encode())
 
     def run(self) -> dict[str, Any]:
-        """Scan them all, now: it waits for others who have the same in hand."""
+        """Run for all of them; the run waits for others that hold the same segments."""
         user_ids = sorted({key.partition(".")[0] for key in self._keys})
         summary = self.deployment.process("?" + "&".join(f"user_id={user_id}" for user_id in user_ids))
         assert summary["remaining"] == 0
         return summary
 
-    def ask(self, query: str = "", *numbers: int, **headers: str) -> Answer:
+    def get(self, query: str = "", *numbers: int, **headers: str) -> Response:
         ids = "&".join(f"user_id={self.id(number)}" for number in numbers)
         return self.deployment.request("GET", f"/function/query-data?{ids}{query}", b"", **headers)
 
-    def found(self, query: str = "", *numbers: int) -> list[dict[str, Any]]:
-        answer = self.ask(query, *numbers)
-        assert answer.status == 200, answer.body
-        people: list[dict[str, Any]] = answer.json()["result"]
+    def rows(self, query: str = "", *numbers: int) -> list[dict[str, Any]]:
+        response = self.get(query, *numbers)
+        assert response.status == 200, response.body
+        people: list[dict[str, Any]] = response.json()["result"]
         return people
 
     def output(self) -> list[dict[str, str]]:
         return [row for row in self._rows("output.csv") if row["user_id"].startswith(self.prefix)]
 
-    def mirrored(self) -> list[dict[str, str]]:
+    def rejections(self) -> list[dict[str, str]]:
         return [row for row in self._rows("rejected.csv") if row["object"].startswith(self.prefix)]
 
     def _rows(self, key: str) -> list[dict[str, str]]:
-        """Of an object in the result bucket; an export that takes long may be due only some time after a run."""
+        """Return the rows of a result object, once its export, which may be postponed, is written."""
         self.deployment.wait_until(lambda: not self.run()["output"]["pending"], seconds=600)
         return self.bucket.read_rows(key)
 
@@ -101,25 +100,25 @@ def people(deployment: Deployment) -> Iterator[People]:
     finally:
         people.remove()
         if deployment.bucket.is_empty():
-            deployment.process("?accept_empty=1")  # or the next run would take it for a mistake
+            deployment.process("?accept_empty=1")  # otherwise the next run would fail with source_empty
         else:
             people.run()
 
 
-def test_people_come_change_and_lose_their_photo(people: People) -> None:
+def test_people_are_added_and_updated_and_lose_their_photo(people: People) -> None:
     source = people.deployment.settings["source_bucket"]
     people.put_person(1, birthts=445_854_600_000)
     people.put_person(2)
     people.put(f"{people.id(1)}.png", PNG)
     first = people.run()
     assert (first["status"], first["listed"], first["added"], first["rejected"]) == ("done", 3, 2, 0)
-    [one, two] = people.found("", 1, 2)
-    assert (one["user_id"], one["birthdate"], one["img_path"]) == (
+    [first_person, second_person] = people.rows("", 1, 2)
+    assert (first_person["user_id"], first_person["birthdate"], first_person["img_path"]) == (
         people.id(1),
         "1984-02-17",
         f"{source}/{people.id(1)}.png",
     )
-    assert two["img_path"] is None
+    assert second_person["img_path"] is None
     assert [row["birthts"] for row in people.output()] == ["445854600000", "0"]
     people.put_person(2, "Byron")
     people.bucket.remove(f"{people.id(1)}.png")
@@ -130,83 +129,85 @@ def test_people_come_change_and_lose_their_photo(people: People) -> None:
     assert (third["updated"], third["unchanged"], third["images_changed"]) == (0, 2, 0)
 
 
-def test_bad_files_are_named_with_line_and_reason_and_stop_no_other(people: People) -> None:
+def test_bad_files_are_reported_and_do_not_block_others(people: People) -> None:
     bad = [sample for sample in samples("bad") if sample.key is None]
     for number, sample in enumerate(bad):
         people.put(f"{people.id(number)}.csv", sample.body)
     people.put_person(len(bad))
     summary = people.run()
     assert (summary["added"], summary["rejected"]) == (1, len(bad))
-    told = {one["object"]: (one["code"], one["line"]) for one in summary["rejections"]}
-    assert told == {
+    reported = {item["object"]: (item["code"], item["line"]) for item in summary["rejections"]}
+    assert reported == {
         f"{people.id(number)}.csv": (sample.expected["code"], sample.expected["line"])
         for number, sample in enumerate(bad)
     }
-    assert {row["object"]: row["code"] for row in people.mirrored()} == {key: code for key, (code, _) in told.items()}
+    assert {row["object"]: row["code"] for row in people.rejections()} == {
+        key: code for key, (code, _) in reported.items()
+    }
 
 
-def test_a_run_is_about_the_users_that_it_is_given(people: People) -> None:
+def test_a_run_for_users_processes_only_these(people: People) -> None:
     people.put_person(1)
     people.put_person(2)
     summary = people.deployment.process(f"?user_id={people.id(1)}&user_id={people.id(3)}")
     assert (summary["status"], summary["listed"], summary["added"], summary["rejected"]) == ("done", 1, 1, 0)
-    assert [one["user_id"] for one in people.found("", 1, 2, 3)] == [people.id(1)]
+    assert [person["user_id"] for person in people.rows("", 1, 2, 3)] == [people.id(1)]
 
 
-def test_an_older_version_that_is_uploaded_again_is_accepted(people: People) -> None:
+def test_an_older_version_can_be_uploaded_again(people: People) -> None:
     for last in ("First", "Second", "First"):
         people.put_person(1, last)
         assert people.run()["rejected"] == 0
-        assert [one["last_name"] for one in people.found("", 1)] == [last]
+        assert [person["last_name"] for person in people.rows("", 1)] == [last]
 
 
-def test_an_event_brings_in_its_user(people: People) -> None:
+def test_an_event_ingests_its_user(people: People) -> None:
     people.put_person(1)
     people.put_person(2)
     response = people.deployment.event(f"{people.id(1)}.csv")
     assert (response.status, response.json()["trigger"]) == (200, "event")
-    people.deployment.wait_until(lambda: bool(people.found("", 1, 2)))  # another run may have the segment in hand
-    assert [one["user_id"] for one in people.found("", 1, 2)] == [people.id(1)]
+    people.deployment.wait_until(lambda: bool(people.rows("", 1, 2)))  # another run may hold the segment
+    assert [person["user_id"] for person in people.rows("", 1, 2)] == [people.id(1)]
 
 
-def test_filters_pages_and_formats(people: People) -> None:
+def test_filters_pages_and_formats_work_together(people: People) -> None:
     for number in range(5):
         people.put_person(number, birthts=number * 86_400_000)
     people.put(f"{people.id(3)}.png", PNG)
     people.run()
     everyone = range(5)
-    ages = [one["age"] for one in people.found("", *everyone)]
+    ages = [person["age"] for person in people.rows("", *everyone)]
     assert ages == sorted(ages, reverse=True)
-    assert len(people.found(f"&min_age={ages[1]}", *everyone)) == 2
-    assert [one["user_id"] for one in people.found("&is_image_exists=true", *everyone)] == [people.id(3)]
-    page = people.ask("&limit=2&sort=-birthdate&count=1", *everyone).json()
-    assert ([one["user_id"] for one in page["result"]], page["count"]) == ([people.id(4), people.id(3)], 5)
+    assert len(people.rows(f"&min_age={ages[1]}", *everyone)) == 2
+    assert [person["user_id"] for person in people.rows("&is_image_exists=true", *everyone)] == [people.id(3)]
+    page = people.get("&limit=2&sort=-birthdate&count=1", *everyone).json()
+    assert ([person["user_id"] for person in page["result"]], page["count"]) == ([people.id(4), people.id(3)], 5)
     rest = people.deployment.request("GET", "/function/query-data" + page["next"]).json()
-    assert [one["user_id"] for one in rest["result"]] == [people.id(2), people.id(1)]
-    *lines, last = people.ask("&format=ndjson", *everyone).body.decode().splitlines()
+    assert [person["user_id"] for person in rest["result"]] == [people.id(2), people.id(1)]
+    *lines, last = people.get("&format=ndjson", *everyone).body.decode().splitlines()
     assert json.loads(last) == {"next": None}
     assert [json.loads(line)["user_id"] for line in lines] == [people.id(number) for number in everyone]
-    table = people.ask("", *everyone, Accept="text/csv").body.decode()
+    table = people.get("", *everyone, Accept="text/csv").body.decode()
     assert table.startswith(BOM + "id,user_id,")
     assert len(table.splitlines()) == 7
     assert table.endswith("\n#end\n")
-    shown = people.ask("", *everyone, Accept="text/html,*/*;q=0.5")
-    assert shown.headers["Content-Type"] == "text/html; charset=utf-8"
-    assert "default-src 'none'" in shown.headers["Content-Security-Policy"]
-    assert people.id(4) in shown.body.decode()
+    html = people.get("", *everyone, Accept="text/html,*/*;q=0.5")
+    assert html.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in html.headers["Content-Security-Policy"]
+    assert people.id(4) in html.body.decode()
 
 
-def test_an_answer_is_not_sent_twice(people: People) -> None:
+def test_an_unchanged_response_is_not_sent_again(people: People) -> None:
     people.put_person(1)
     people.run()
-    first = people.ask("", 1)
-    again = people.ask("", 1, If_None_Match=first.headers["ETag"])
+    first = people.get("", 1)
+    again = people.get("", 1, If_None_Match=first.headers["ETag"])
     assert (again.status, again.body) == (304, b"")
     head = people.deployment.request("HEAD", f"/function/query-data?user_id={people.id(1)}")
     assert (head.status, head.body, head.headers["ETag"]) == (200, b"", first.headers["ETag"])
 
 
-def test_a_photo_is_its_bytes(people: People) -> None:
+def test_a_photo_is_returned_unchanged(people: People) -> None:
     people.put_person(1)
     people.put(f"{people.id(1)}.png", PNG)
     people.run()
@@ -229,14 +230,14 @@ def test_a_photo_is_its_bytes(people: People) -> None:
         ("GET", "query-data/photo/{nobody}", 404, "no_photo"),
     ],
 )
-def test_what_is_wrong_is_told_in_json(deployment: Deployment, method: str, path: str, status: int, code: str) -> None:
-    answer = deployment.request(method, f"/function/{path.format(nobody=randbelow(10**18))}")
-    assert (answer.status, answer.json()["error"]["code"]) == (status, code)
-    assert ("Allow" in answer.headers) == (status == 405)
+def test_errors_of_functions_are_json(deployment: Deployment, method: str, path: str, status: int, code: str) -> None:
+    response = deployment.request(method, f"/function/{path.format(nobody=randbelow(10**18))}")
+    assert (response.status, response.json()["error"]["code"]) == (status, code)
+    assert ("Allow" in response.headers) == (status == 405)
 
 
 @pytest.mark.parametrize("path", ["stats", "rejected", "runs", "openapi.json", "healthz"])
-def test_the_other_paths_answer(deployment: Deployment, path: str) -> None:
-    answer = deployment.request("GET", f"/function/query-data/{path}")
-    assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json")
-    assert answer.json()
+def test_the_other_endpoints_respond(deployment: Deployment, path: str) -> None:
+    response = deployment.request("GET", f"/function/query-data/{path}")
+    assert (response.status, response.headers["Content-Type"]) == (200, "application/json")
+    assert response.json()

@@ -1,4 +1,4 @@
-"""Another user of the machine gets nothing of a local stack but what its gateway serves."""
+"""Other users of the machine have no access to a local stack, except through its gateway."""
 
 import json
 import os
@@ -18,10 +18,10 @@ import pytest
 from infra.local.config.accounts import PASSWORDS
 from infra.local.runtime.state import State
 from tests.e2e.processes import family, listeners
+from tests.port_probe import connection, speaks_grpc, unverified_tls
 from tests.stack import Stack, connected, running
-from tests.stranger import connection, speaks_grpc, stranger
 
-MARKER = b"only for those who may"
+MARKER = b"secret content"
 REQUESTS = (
     ("GET", "/"), ("GET", "/src/"), ("GET", "/src/secret.csv"), ("GET", "/buckets/"), ("GET", "/buckets/src/"),
     ("GET", "/buckets/src/secret.csv"), ("GET", "/etc/"), ("GET", "/status"), ("GET", "/dir/status"),
@@ -32,38 +32,38 @@ REQUESTS = (
     ("DELETE", "/src/secret.csv"), ("POST", "/?Action=ListUsers"),
 )  # fmt: skip
 
-LOOK = """
+PROBE = """
 import json, os, pwd, socket, sys
 user, paths, pids = json.load(sys.stdin)
 entry = pwd.getpwnam(user)
 os.setgroups([]); os.setgid(entry.pw_gid); os.setuid(entry.pw_uid)
-def works(act):
+def works(action):
     try:
-        act()
+        action()
     except OSError:
         return False
     return True
 def connect(path):
-    with socket.socket(socket.AF_UNIX) as one:
-        one.connect(path)
-open_to_all = []
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+accessible = []
 for path in paths:
     if works(lambda: os.listdir(path)) or works(lambda: open(path, "rb").close()) or works(lambda: connect(path)):
-        open_to_all.append(path)
+        accessible.append(path)
     elif works(lambda: open(path, "r+b").close()) or works(lambda: open(path + "/planted", "wb").close()):
-        open_to_all.append(path)
+        accessible.append(path)
 environments = [pid for pid in pids if works(lambda: open(f"/proc/{pid}/environ").close())]
 commands = [open(f"/proc/{pid}/cmdline").read() for pid in pids]
-print(json.dumps([open_to_all, environments, commands]))
+print(json.dumps([accessible, environments, commands]))
 """
-"""Run as root: it becomes the user after everything is imported, so that the user needs no Python."""
+"""Run as root: the script switches to the user after its imports, so that the user needs no access to Python."""
 
 linux = pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="the sockets of processes are read from /proc")
 
 
 @pytest.fixture(scope="module")
 def exposed() -> Iterator[Stack]:
-    """A stack whose state directory was open to everyone, in a place that everyone can enter, without any umask."""
+    """A stack whose state directory was accessible to everyone, started without a umask."""
     with tempfile.TemporaryDirectory(prefix="rollcall-test-") as directory:
         state = Path(directory) / "state"
         state.mkdir()
@@ -81,49 +81,53 @@ def exposed() -> Iterator[Stack]:
 
 
 def pids(stack: Stack) -> list[int]:
-    """The supervisor, its guards, and all that they started."""
+    """Return the pids of the supervisor, its guards and all processes they started."""
     return family(State(stack.state).read_state_file()["pid"])
 
 
-def guarded(stack: Stack) -> set[int]:
-    """Every port that the stack listens on, but those that serve what the gateway does and ask for its token."""
-    words = [Path(f"/proc/{pid}/cmdline").read_text().split("\0") for pid in pids(stack)]
-    functions = {int(one[one.index("--port") + 1]) for one in words if any(word.endswith("host.py") for word in one)}
-    every = {port for _, port in listeners(pids(stack))}
-    open_to_all = functions | {urlsplit(stack.url).port}
-    assert open_to_all < every
-    return every - open_to_all
+def private_ports(stack: Stack) -> set[int]:
+    """Return the stack's ports, except those of the gateway and the functions, which require the token themselves."""
+    commands = [Path(f"/proc/{pid}/cmdline").read_text().split("\0") for pid in pids(stack)]
+    functions = {
+        int(command[command.index("--port") + 1])
+        for command in commands
+        if any(argument.endswith("host.py") for argument in command)
+    }
+    all_ports = {port for _, port in listeners(pids(stack))}
+    accessible = functions | {urlsplit(stack.url).port}
+    assert accessible < all_ports
+    return all_ports - accessible
 
 
 @linux
-def test_no_port_but_the_gateways_lets_anyone_read_or_write(exposed: Stack) -> None:
-    ports = guarded(exposed)
+def test_no_port_except_the_gateways_allows_anonymous_access(exposed: Stack) -> None:
+    ports = private_ports(exposed)
     s3 = urlsplit("//" + exposed.settings["s3_endpoint"]).port or 0
     assert {s3, int(exposed.settings["postgres_port"])} < ports
     assert len(ports) == 11  # SeaweedFS has ten
     for port in ports:
-        for context in (None, stranger()):
+        for context in (None, unverified_tls()):
             for method, path in REQUESTS:
                 with suppress(OSError, HTTPException), connection(port, context) as stream:
                     request = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 1\r\n\r\nx"
                     stream.sendall(request.encode())
                     with closing(HTTPResponse(stream, method=method)) as response:
                         response.begin()
-                        allowed = (port, path) == (s3, "/status")  # says that it is up
+                        allowed = (port, path) == (s3, "/status")  # a health check
                         assert response.status >= 400 or allowed, (port, context, method, path)
                         assert MARKER not in response.read()
     bucket = exposed.bucket
-    keys = {one.object_name for one in bucket.client.list_objects(bucket_name=bucket.source, recursive=True)}
+    keys = {item.object_name for item in bucket.client.list_objects(bucket_name=bucket.source, recursive=True)}
     assert keys == {"secret.csv", "1.csv"}
 
 
 @linux
-def test_no_port_speaks_grpc_to_a_stranger(exposed: Stack) -> None:
-    for port in guarded(exposed):
+def test_no_port_accepts_anonymous_grpc(exposed: Stack) -> None:
+    for port in private_ports(exposed):
         assert not speaks_grpc(port), port
 
 
-def test_every_login_to_postgresql_takes_a_password(exposed: Stack) -> None:
+def test_every_login_to_postgresql_requires_a_password(exposed: Stack) -> None:
     password = (exposed.state / "secrets" / PASSWORDS["postgres"]).read_text()
     with connected(exposed.settings, postgres_user="postgres", postgres_password=password) as connection:
         assert connection.run("select distinct auth_method from pg_hba_file_rules") == [["scram-sha-256"]]
@@ -132,7 +136,7 @@ def test_every_login_to_postgresql_takes_a_password(exposed: Stack) -> None:
         assert connection.run("show unix_socket_directories") == [[""]]
 
 
-def test_what_the_stack_keeps_is_its_users_alone(exposed: Stack) -> None:
+def test_only_the_owner_can_read_the_state_directory(exposed: Stack) -> None:
     assert stat.S_IMODE(exposed.state.stat().st_mode) == 0o700
     for path in (exposed.state / "secrets").iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
@@ -140,20 +144,20 @@ def test_what_the_stack_keeps_is_its_users_alone(exposed: Stack) -> None:
 
 @linux
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_another_user_reads_no_file_socket_secret_or_environment(exposed: Stack) -> None:
+def test_other_users_cannot_read_files_sockets_secrets_or_environments(exposed: Stack) -> None:
     home = Path((exposed.state / "postgres-home").read_text())
-    server = home.joinpath("data").stat().st_uid  # nobody, where there is no user postgres
+    server = home.joinpath("data").stat().st_uid  # the user nobody, if there is no user postgres
     user = next(name for name in ("nobody", "daemon") if pwd.getpwnam(name).pw_uid != server)
     paths = [exposed.state, *exposed.state.rglob("*"), home, *home.rglob("*")]
-    for port in guarded(exposed):
+    for port in private_ports(exposed):
         paths += Path("/tmp").glob(f"seaweedfs-*-{port}.sock")
     assert len([path for path in paths if path.is_socket()]) > 5
     assert {exposed.state / "secrets/operator-s3-secret-key", home / "data/PG_VERSION"} < set(paths)
-    found = json.dumps([user, [str(path) for path in paths], pids(exposed)])
-    looked = subprocess.run([sys.executable, "-c", LOOK], input=found, capture_output=True, text=True, cwd="/")
-    assert looked.returncode == 0, looked.stderr
-    open_to_all, environments, commands = json.loads(looked.stdout)
-    assert open_to_all == []
+    paths_json = json.dumps([user, [str(path) for path in paths], pids(exposed)])
+    result = subprocess.run([sys.executable, "-c", PROBE], input=paths_json, capture_output=True, text=True, cwd="/")
+    assert result.returncode == 0, result.stderr
+    accessible, environments, commands = json.loads(result.stdout)
+    assert accessible == []
     assert environments == []
     secrets = [path.read_text().strip() for path in (exposed.state / "secrets").iterdir()]
     assert len(secrets) > 8
@@ -161,7 +165,7 @@ def test_another_user_reads_no_file_socket_secret_or_environment(exposed: Stack)
     assert not [secret for secret in secrets if any(secret in command for command in commands)]
 
 
-def test_a_directory_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
+def test_a_directory_with_other_files_is_not_used(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     (tmp_path / "file").touch()
     result = Stack(tmp_path).cli("up", "--detach", "--port", "0", "--no-sample", check=False)

@@ -1,4 +1,4 @@
-"""The README's commands do what it shows, from the first one on."""
+"""The README's commands print the output that it shows."""
 
 import re
 import subprocess
@@ -11,11 +11,11 @@ import pytest
 from tests.stack import ROOT, Stack
 
 URL = "http://127.0.0.1:8080"
-PYTHON = getattr(sys, "_base_executable", sys.executable)  # a newcomer's: not that of the tests' environment
+PYTHON = getattr(sys, "_base_executable", sys.executable)  # the system's Python instead of the test environment's
 
 
 def examples() -> list[tuple[str, str]]:
-    """Every command of the README's console blocks with the output shown under it."""
+    """Return every command in the README's console blocks with its output."""
     blocks = re.findall(r"```console\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     return [
         (command, output)
@@ -25,26 +25,26 @@ def examples() -> list[tuple[str, str]]:
 
 
 def pattern(output: str) -> str:
-    """What is shown as a regular expression: … stands for anything."""
+    """Return the output as a regular expression, in which … matches anything."""
     return re.escape(output).replace("…", ".*")
 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A directory that looks like the checkout, with a stack of its own under it."""
+    """A directory that looks like a checkout, with its own stack."""
     directory = tmp_path_factory.mktemp("checkout")
     (directory / "infra").symlink_to(ROOT / "infra")
     yield directory
     Stack(directory / "state").remove()
 
 
-def test_the_readme_has_examples_of_everything() -> None:
+def test_the_readme_has_an_example_of_each_step() -> None:
     commands = " ".join(command for command, _ in examples())
-    for word in ("infra/local up", "infra/local upload", "process-data", "query-data"):
-        assert word in commands
+    for command in ("infra/local up", "infra/local upload", "process-data", "query-data"):
+        assert command in commands
 
 
-def test_every_example_gives_what_it_shows(directory: Path) -> None:
+def test_every_example_prints_the_output_shown(directory: Path) -> None:
     state = directory / "state"
     for command, output in examples():
         command += " --detach --port 0" if command.endswith(" up") else ""
@@ -52,8 +52,8 @@ def test_every_example_gives_what_it_shows(directory: Path) -> None:
         if URL in command:
             command = command.replace(URL, Stack(state).url)
         command = command.replace("python3", str(PYTHON))
-        done = subprocess.run(
+        result = subprocess.run(
             ["bash", "-c", command], cwd=directory, capture_output=True, text=True, timeout=300, check=False
         )
-        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-        assert re.fullmatch(pattern(output), done.stdout, re.DOTALL), f"{command}\n{done.stdout}"
+        assert result.returncode == 0, f"{command}\n{result.stdout}{result.stderr}"
+        assert re.fullmatch(pattern(output), result.stdout, re.DOTALL), f"{command}\n{result.stdout}"

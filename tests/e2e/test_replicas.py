@@ -1,4 +1,4 @@
-"""Several replicas of a function share the work that a fan-out queues."""
+"""Replicas of a function share the work of a fan-out."""
 
 import shutil
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ TOKEN = "s3cret"
 
 @pytest.fixture
 def replicated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Toy]:
-    """This project with two replicas of process-data, a token, and small segments that each scans one by one."""
+    """This project with two replicas of process-data, a token, and small segments that are scanned one at a time."""
     project = tmp_path / "project"
     for directory in ("functions", "shared"):
         shutil.copytree(ROOT / directory, project / directory, ignore=shutil.ignore_patterns("__pycache__"))
@@ -53,18 +53,18 @@ def test_replicas_share_a_fan_out(replicated: Toy) -> None:
         assert count >= PEOPLE // SEGMENT
         response = replicated.request("POST", "/function/process-data?fan_out=2")
         assert response.status == 202, response.body
-        replicated.wait_until(lambda: _in_progress(replicated) == 2)  # both wait for the segments that are held
+        replicated.wait_until(lambda: _in_progress(replicated) == 2)  # both wait for the locked segments
     replicated.wait_until(lambda: _in_progress(replicated) == 0, seconds=300)
-    calls = [one["call_id"] for one in response.json()["runs"]]
-    ran = replicated.sql(
+    calls = [queued["call_id"] for queued in response.json()["runs"]]
+    runs = replicated.sql(
         "select status, trigger, summary -> 'segments' -> 'scanned', summary -> 'updated' from runs "
         "where call_id = any(:calls)",
         calls=calls,
     )
-    assert [(status, trigger) for status, trigger, *_ in ran] == [("done", "continuation")] * 2  # the token was sent
-    assert sum(scanned for *_, scanned, _ in ran) == count
-    assert sum(updated for *_, updated in ran) == PEOPLE
-    assert min(updated for *_, updated in ran) > 0
+    assert [(status, trigger) for status, trigger, *_ in runs] == [("done", "continuation")] * 2  # the token was sent
+    assert sum(scanned for *_, scanned, _ in runs) == count
+    assert sum(updated for *_, updated in runs) == PEOPLE
+    assert min(updated for *_, updated in runs) > 0
     log = (replicated.state / "logs/process-data.log").read_text(encoding="utf-8")
     lines = [line for line in log.splitlines() if any(f'"call_id": "{call}"' in line for call in calls)]
     assert len({line.split()[1] for line in lines if '"event": "run"' in line}) == 2  # pids
@@ -78,9 +78,11 @@ def _in_progress(stack: Stack) -> int:
 
 
 @pytest.mark.parametrize("replicas", ["0", "6", "two"])
-def test_an_invalid_number_of_replicas_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replicas: str) -> None:
+def test_an_invalid_number_of_replicas_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replicas: str
+) -> None:
     monkeypatch.setenv("REPLICAS", replicas)
-    failed = Stack(tmp_path / "state").cli("up", "--detach", "--port", "0", check=False)
-    assert failed.returncode == 1
+    result = Stack(tmp_path / "state").cli("up", "--detach", "--port", "0", check=False)
+    assert result.returncode == 1
     message = f"process-data: labels.com.openfaas.scale.min: invalid value {replicas!r}: expected 1 to 5"
-    assert message in failed.stdout + failed.stderr
+    assert message in result.stdout + result.stderr

@@ -1,4 +1,4 @@
-"""The stack starts what it names, keeps it up, keeps it to itself, and leaves nothing behind."""
+"""The stack starts its components, restarts them, protects them, and leaves no processes behind."""
 
 import os
 import shutil
@@ -16,14 +16,14 @@ import pg8000.native
 import pytest
 
 from infra.local.runtime.processes import Identity
-from tests.e2e.conftest import Toy, make_toy, wait_until
+from tests.e2e.conftest import Toy, make_toy
 from tests.e2e.processes import family, listeners
 from tests.stack import Stack, connected
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="processes and sockets are read from /proc")
-root_only = pytest.mark.skipif(os.geteuid() != 0, reason="about running as root")
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="requires root")
 
-PARTS = ("postgres", "seaweedfs", "echo", "patient")
+COMPONENTS = ("postgres", "seaweedfs", "echo", "patient")
 
 
 def ports(toy: Toy) -> list[int]:
@@ -32,86 +32,90 @@ def ports(toy: Toy) -> list[int]:
     return [int(url.rpartition(":")[2]) for url in urls]
 
 
-def answers(port: int) -> bool:
+def is_open(port: int) -> bool:
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextmanager
-def nothing_left(toy: Toy) -> Iterator[None]:
-    """Whatever runs at the start has ended soon after the end, and its ports are closed."""
+def leaves_nothing(toy: Toy) -> Iterator[None]:
+    """Check that all processes end soon after the block, and that their ports are closed."""
     supervisor = toy.record()["pid"]
-    parts = [toy.identity(part) for part in PARTS]
+    components = [toy.identity(component) for component in COMPONENTS]
     everyone = [Identity.of(pid) for pid in family(supervisor)] if sys.platform == "linux" else []
     used = ports(toy)
-    assert all(answers(port) for port in used)
+    assert all(is_open(port) for port in used)
     yield
-    wait_until(lambda: not any(one.alive() for one in [*parts, *everyone] if one.pid != supervisor), 30)
-    assert not any(answers(port) for port in used)
+    toy.wait_until(
+        lambda: not any(process.alive() for process in [*components, *everyone] if process.pid != supervisor)
+    )
+    assert not any(is_open(port) for port in used)
     assert "No stack is running" in toy.cli("status", check=False).stdout
 
 
-def test_ctrl_c_leaves_nothing(own_toy: Toy) -> None:
-    with own_toy.up() as up, nothing_left(own_toy):
+def test_ctrl_c_leaves_no_processes(own_toy: Toy) -> None:
+    with own_toy.up() as up, leaves_nothing(own_toy):
         os.killpg(up.pid, signal.SIGINT)
         assert up.wait(30) == 0
 
 
-def test_down_leaves_nothing(own_toy: Toy) -> None:
+def test_down_leaves_no_processes(own_toy: Toy) -> None:
     own_toy.cli("up", "--detach", "--port", "0", "--no-sample")
-    with nothing_left(own_toy):
+    with leaves_nothing(own_toy):
         assert "Stopped" in own_toy.cli("down").stdout
     assert "No stack is running" in own_toy.cli("down").stdout
 
 
-def test_a_stack_whose_directory_was_removed_stops_by_itself(own_toy: Toy) -> None:
-    with own_toy.up() as up, nothing_left(own_toy):
+def test_a_stack_stops_when_its_directory_is_removed(own_toy: Toy) -> None:
+    with own_toy.up() as up, leaves_nothing(own_toy):
         shutil.rmtree(own_toy.state)
         assert up.wait(30) == 0
 
 
-def test_a_killed_up_leaves_nothing_and_the_next_one_starts(own_toy: Toy) -> None:
-    with own_toy.up() as up, nothing_left(own_toy):
+def test_a_killed_up_leaves_no_processes_and_the_next_one_starts(own_toy: Toy) -> None:
+    with own_toy.up() as up, leaves_nothing(own_toy):
         up.kill()
     with own_toy.up() as up:
         up.kill()
         up.wait()
-    with own_toy.up():  # the former one's processes may still be ending
+    with own_toy.up():  # processes of the previous stack may still be ending
         assert own_toy.request("GET", "/function/echo").status == 200
 
 
-def test_a_signal_while_starting_leaves_nothing(own_toy: Toy) -> None:
+def test_a_signal_during_the_start_leaves_no_processes(own_toy: Toy) -> None:
     with subprocess.Popen(own_toy.command("up", "--port", "0"), stdout=subprocess.DEVNULL) as up:
-        wait_until(lambda: own_toy.record().get("parts", {}).get("postgres", {}).get("pid"))
-        started = own_toy.identity("postgres")
+        own_toy.wait_until(lambda: own_toy.record().get("parts", {}).get("postgres", {}).get("pid"))
+        postgres = own_toy.identity("postgres")
         up.terminate()
         assert up.wait(30) == 1
-    assert not started.alive()
+    assert not postgres.alive()
 
 
 @linux
-def test_what_is_killed_comes_back_where_it_was(own_toy: Toy) -> None:
+def test_killed_components_restart_on_the_same_ports(own_toy: Toy) -> None:
     own_toy.cli("up", "--detach", "--port", "0", "--no-sample")
     before = ports(own_toy)
     supervisor = own_toy.record()["pid"]
-    for part in PARTS:
-        former = own_toy.identity(part)
-        former.send(signal.SIGKILL)
-        wait_until(lambda part=part, former=former: _is_back(own_toy, part, former), 30)  # type: ignore[misc]
+    for component in COMPONENTS:
+        previous = own_toy.identity(component)
+        previous.send(signal.SIGKILL)
+        own_toy.wait_until(lambda component=component, previous=previous: _is_back(own_toy, component, previous))  # type: ignore[misc]
     guards = [pid for pid in family(supervisor) if b"guard.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    assert len(guards) == len(PARTS)
-    formers = {part: own_toy.identity(part) for part in PARTS}
+    assert len(guards) == len(COMPONENTS)
+    all_previous = {component: own_toy.identity(component) for component in COMPONENTS}
     for pid in guards:
         os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: all(_is_back(own_toy, part, former) for part, former in formers.items()), 30)
-    assert not any(former.alive() for former in formers.values())
+    own_toy.wait_until(
+        lambda: all(_is_back(own_toy, component, previous) for component, previous in all_previous.items())
+    )
+    assert not any(previous.alive() for previous in all_previous.values())
     assert ports(own_toy) == before
     assert own_toy.sql_as_owner("select 1") == [[1]]
     assert own_toy.request("GET", "/function/echo").status == 200
 
 
-def _is_back(toy: Toy, part: str, former: Identity) -> bool:
-    return toy.identity(part) != former and toy.record()["parts"][part]["ready"]
+def _is_back(toy: Toy, component: str, previous: Identity) -> bool:
+    return toy.identity(component) != previous and toy.record()["parts"][component]["ready"]
 
 
 def test_two_stacks_run_side_by_side_and_keep_their_data(own_toy: Toy, tmp_path: Path) -> None:
@@ -128,14 +132,14 @@ def test_two_stacks_run_side_by_side_and_keep_their_data(own_toy: Toy, tmp_path:
         assert other.request("GET", "/function/echo").status == 200
     finally:
         other.remove()
-    again = Toy(own_toy.state, own_toy.project)  # without what the first one remembers
+    again = Toy(own_toy.state, own_toy.project)  # without cached settings
     again.cli("up", "--detach", "--port", "0", "--no-sample")
     assert again.keys() == ["1.csv"]
     assert again.sql_as_owner("select to_regclass('kept')") == [["kept"]]
 
 
 @linux
-def test_everything_listens_on_loopback_alone(stack: Stack) -> None:
+def test_everything_listens_on_loopback_only(stack: Stack) -> None:
     running = Toy(stack.state, stack.state).record()
     assert {address for address, _ in listeners(family(running["pid"]))} == {"0100007F"}
 
@@ -149,21 +153,21 @@ def test_no_secret_is_in_a_command_line_or_a_log(stack: Stack) -> None:
     assert not [value for value in values if any(value in text for text in lines + logs)]
 
 
-def test_secrets_are_their_owners_alone(stack: Stack) -> None:
+def test_only_the_owner_can_read_the_secrets(stack: Stack) -> None:
     directory = stack.state / "secrets"
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()} == {0o600}
 
 
-def test_no_one_enters_the_database_without_the_password(stack: Stack) -> None:
+def test_logins_with_a_wrong_password_are_rejected(stack: Stack) -> None:
     for user in ("postgres", "rollcall_process", "rollcall_query", "rollcall_backup"):
-        with pytest.raises(pg8000.exceptions.DatabaseError) as refused:
+        with pytest.raises(pg8000.exceptions.DatabaseError) as raised:
             connected(stack.query_settings, postgres_user=user, postgres_password="guess")
-        assert refused.value.args[0]["C"] == "28P01"
+        assert raised.value.args[0]["C"] == "28P01"
 
 
 @root_only
-def test_root_runs_from_a_directory_that_no_one_else_can_enter(own_toy: Toy, tmp_path: Path) -> None:
+def test_root_can_run_from_a_private_directory(own_toy: Toy, tmp_path: Path) -> None:
     own_toy.project.chmod(0o700)
     own_toy.cli("up", "--detach", "--port", "0", "--no-sample")
     assert Path(f"/proc/{own_toy.identity('postgres').pid}").stat().st_uid != 0

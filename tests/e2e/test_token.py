@@ -1,4 +1,4 @@
-"""With auth=token, only cron-connector's empty POST goes without the token, and it tells nothing."""
+"""With auth=token, only an empty POST works without the token, and its response has no details."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import urllib3
 from tests.stack import Stack, running
 
 
-def test_the_local_stack_is_open_unless_it_is_told_otherwise(stack: Stack) -> None:
+def test_the_local_stack_requires_no_token_by_default(stack: Stack) -> None:
     for settings in (stack.settings, stack.process_settings, stack.query_settings):
         assert settings["auth"] == "none"
     assert "api_token" not in stack.settings
@@ -16,7 +16,7 @@ def test_the_local_stack_is_open_unless_it_is_told_otherwise(stack: Stack) -> No
     assert stack.request("GET", "/function/query-data").status == 200
 
 
-def test_with_auth_token_the_local_stack_makes_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_auth_token_the_local_stack_generates_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTH", "token")
     with running(tmp_path / "state") as stack:
         assert len(stack.settings["api_token"]) == 40
@@ -26,7 +26,7 @@ def test_with_auth_token_the_local_stack_makes_one(tmp_path: Path, monkeypatch: 
 
 
 def test_the_gateways_settings_and_logs_require_the_token_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They have user_ids, addresses and paths; OpenFaaS's password guards them in a deployment."""
+    """They contain user_ids, addresses and paths. In a deployment, OpenFaaS's password protects them."""
     monkeypatch.setenv("AUTH", "token")
     with running(tmp_path / "state") as stack:
         basic = urllib3.make_headers(basic_auth=f"admin:{stack.settings['api_token']}")["authorization"]
@@ -41,7 +41,9 @@ def test_the_gateways_settings_and_logs_require_the_token_too(tmp_path: Path, mo
         assert stack.request("GET", "/healthz", Authorization="").status == 200
 
 
-def test_process_data_requires_the_token_and_passes_it_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_process_data_requires_the_token_and_sends_it_with_continuations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "token").write_text("s3cret\n", encoding="utf-8")
     monkeypatch.setenv("API_TOKEN_FILE", str(tmp_path / "token"))
     with running(tmp_path / "state") as stack:

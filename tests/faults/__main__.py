@@ -1,4 +1,4 @@
-"""Break everything around Rollcall at random moments, while it is used, and check what it guarantees.
+"""Inject faults around Rollcall at random moments while it is in use, and check its guarantees.
 
 python3 tests/faults [--injections N] [--seed S] [--json FILE] [--libfaketime FILE]
 """
@@ -15,21 +15,26 @@ def main(arguments: list[str]) -> int:
     from tests.faults.trial import LONG, Trial
 
     parser = argparse.ArgumentParser(prog="tests/faults")
-    parser.add_argument("--injections", type=int, default=500, metavar="N", help="faults (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32), metavar="S")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result to a file, too")
     parser.add_argument(
-        "--libfaketime", type=Path, metavar="FILE", help="the library of PyPI's package libfaketime: clocks jump, too"
+        "--injections", type=int, default=500, metavar="N", help="number of faults (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32), metavar="S")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result to a file")
+    parser.add_argument(
+        "--libfaketime",
+        type=Path,
+        metavar="FILE",
+        help="the library of the PyPI package libfaketime, for jumping clocks",
     )
     options = parser.parse_args(arguments)
-    os.environ["SCHEDULE"] = "0 0 29 2 *"  # nothing else runs meanwhile
+    os.environ["SCHEDULE"] = "0 0 29 2 *"  # disable the schedule
     print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="rollcall-faults-", ignore_cleanup_errors=True) as directory:
         trial = Trial(Path(directory) / "state", options.seed, LONG, options.libfaketime)
         figures = trial.run(options.injections)
-    print(f"\n{figures.table(trial.calls.ended)}\n\n{figures.totals}, at rest after {figures.rests} s")
+    print(f"\n{figures.table(trial.calls.ended)}\n\n{figures.totals}, runs done {figures.rests} s after each round")
     for kind, reason in figures.skipped.items():
-        print(f"not tried: {kind}: {reason}")
+        print(f"skipped: {kind}: {reason}")
     for problem in figures.problems:
         print(f"PROBLEM: {problem}")
     if options.json:

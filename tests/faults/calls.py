@@ -1,4 +1,4 @@
-"""Calls to the replicas, and the record of how they ended."""
+"""Calls to the replicas, and their outcomes."""
 
 import http.client
 import json
@@ -12,67 +12,67 @@ from urllib.parse import urlsplit
 
 from tests.faults.subject import LIMIT, Slot
 
-_PATIENCE = 90  # seconds: longer than anything may take, so that it is seen how long it took
+_TIMEOUT = 90  # seconds: longer than any call may take, so that its duration can be measured
 DOCUMENTED = {"s3_unavailable", "s3_access_denied", "postgresql_unavailable", "gateway_unavailable", "busy", "no_photo"}
-"""Codes of errors that a fault may cause."""
+"""Error codes that a fault may cause."""
 NO_RESPONSE = "no response"
-_PROCESSES = 4  # that a call goes through: this one twice, the function, a server. Each waits for its turn
+_PROCESSES = 4  # scheduling steps of a call: this process twice, the function, a server
 
 
 @dataclass(frozen=True)
 class Call:
-    """A call that ended: with `done`, `partial`, `complete`, `cut`, the code of an error, or `no response`.
+    """A completed call. `outcome` is `done`, `partial`, `complete`, `cut`, an error code, or `no response`.
 
-    Times are of the monotonic clock; `seconds` is what it took, but for the time for which its replica was stopped.
+    Times are of the monotonic clock; `seconds` excludes the time during which the replica was stopped.
     """
 
     function: str
-    began: float
-    ended: float
+    started_at: float
+    ended_at: float
     seconds: float
     outcome: str
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What came of a response: its body may be cut, which the transport does not tell behind OpenFaaS."""
+    """A received response. Its body may be truncated, which the transport does not report behind OpenFaaS."""
 
     status: int
     body: bytes
-    began: float
+    started_at: float
 
     def json(self) -> Any:
         return json.loads(self.body)
 
 
 class Lag:
-    """How late this machine lets threads run: what a busy machine adds to a call is not the function's."""
+    """Measures how late threads wake up, because delays of a busy machine are not the function's fault."""
 
     _BEAT = 0.1  # seconds
 
     def __init__(self) -> None:
-        self._late: list[tuple[float, float]] = []  # when a thread woke up, and how many seconds late
-        self._ended = Event()
+        self._delays: list[tuple[float, float]] = []  # when a thread woke up, and its delay in seconds
+        self._stopped = Event()
         Thread(target=self._beat, name="lag", daemon=True).start()
 
     def close(self) -> None:
-        self._ended.set()
+        self._stopped.set()
 
     def _beat(self) -> None:
-        while not self._ended.is_set():
+        while not self._stopped.is_set():
             asleep_at = monotonic()
             sleep(self._BEAT)
             awake_at = monotonic()
-            self._late.append((awake_at, awake_at - asleep_at - self._BEAT))
+            self._delays.append((awake_at, awake_at - asleep_at - self._BEAT))
 
-    def within(self, began: float, ended: float) -> float:
-        """Seconds by which threads were late in that time."""
-        late = self._late[bisect_left(self._late, (began, 0.0)) :]
-        return sum(seconds for awake_at, seconds in late if awake_at < ended + self._BEAT)
+    def within(self, started_at: float, ended_at: float) -> float:
+        """Return the total delay of threads in that period, in seconds."""
+        delays = self._delays[bisect_left(self._delays, (started_at, 0.0)) :]
+        return sum(seconds for awake_at, seconds in delays if awake_at < ended_at + self._BEAT)
 
 
 class Calls:
-    """Makes calls, counts them, and notes what must not be."""
+    """Makes calls, counts them, and records problems."""
 
     def __init__(self) -> None:
         self._lock, self._lag = Lock(), Lag()
@@ -87,10 +87,10 @@ class Calls:
             self.problems.append(problem)
 
     def send(self, slot: Slot, method: str, path: str, body: bytes = b"") -> tuple[Reply | None, float]:
-        """Send a request; None when no response began. `report` has to be called with what came of it."""
-        began = monotonic()
+        """Send a request. Return the reply, or None, and the start time. The caller must then call `report`."""
+        started_at = monotonic()
         location = urlsplit(slot.replica.url)
-        connection = http.client.HTTPConnection(location.hostname or "", location.port, timeout=_PATIENCE)
+        connection = http.client.HTTPConnection(location.hostname or "", location.port, timeout=_TIMEOUT)
         try:
             connection.request(method, path, body, {"Connection": "close"})
             response = connection.getresponse()
@@ -100,26 +100,28 @@ class Calls:
                 received = error.partial
             except OSError:
                 received = b""
-            return Reply(response.status, received, began), began
+            return Reply(response.status, received, started_at), started_at
         except (OSError, http.client.HTTPException):
-            return None, began
+            return None, started_at
         finally:
             connection.close()
 
-    def report(self, slot: Slot, path: str, began: float, outcome: str) -> None:
-        """Note how a call ended, and whether it took too long or ended as no call may."""
-        ended = monotonic()
-        seconds = ended - began - slot.stopped_for(began, ended)
-        lag = self._lag.within(began, ended)
+    def report(self, slot: Slot, path: str, started_at: float, outcome: str) -> None:
+        """Record the outcome of a call. A call that took too long or ended in a forbidden way is a problem."""
+        ended_at = monotonic()
+        seconds = ended_at - started_at - slot.stopped_for(started_at, ended_at)
+        lag = self._lag.within(started_at, ended_at)
         with self._lock:
-            self.ended.append(Call(slot.function, began, ended, seconds, outcome))
+            self.ended.append(Call(slot.function, started_at, ended_at, seconds, outcome))
         if seconds > LIMIT + _PROCESSES * lag:
-            self.note(f"{slot.function}{path} took {seconds:.1f} s, over {LIMIT} s; threads were {lag:.1f} s late")
-        if outcome == NO_RESPONSE and not slot.may_hang_up_within(began, ended):
-            self.note(f"{slot.function}{path} gave no response although nothing had happened to it")
+            self.note(
+                f"{slot.function}{path} took {seconds:.1f} s, over {LIMIT} s; threads were delayed by {lag:.1f} s"
+            )
+        if outcome == NO_RESPONSE and not slot.may_hang_up_within(started_at, ended_at):
+            self.note(f"{slot.function}{path} gave no response without a fault")
 
     def error(self, slot: Slot, reply: Reply | None) -> str:
-        """The outcome of a call that is not 200. An error that is not documented is a problem."""
+        """Return the outcome of a call without a 200. An undocumented error is a problem."""
         if reply is None:
             return NO_RESPONSE
         try:
@@ -132,15 +134,15 @@ class Calls:
         return code
 
     def run(self, slot: Slot, path: str = "/", body: bytes = b"") -> dict[str, Any] | None:
-        """POST to process-data; the summary, or None."""
-        reply, began = self.send(slot, "POST", path, body)
+        """Send a POST to process-data. Return the summary, or None."""
+        reply, started_at = self.send(slot, "POST", path, body)
         summary: dict[str, Any] | None = None
         if reply is not None and reply.status == 200:
             try:
                 summary = reply.json()
             except ValueError:
                 self.note(f"process-data's summary was cut: {reply.body[:300]!r}")
-        self.report(slot, path, began, str(summary["status"]) if summary else self.error(slot, reply))
+        self.report(slot, path, started_at, str(summary["status"]) if summary else self.error(slot, reply))
         if summary is None:
             sleep(0.1)
         return summary

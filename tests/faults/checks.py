@@ -1,8 +1,7 @@
-"""What must be the case at rest, whatever happened before."""
+"""Checks that must hold at rest, whatever happened before."""
 
 import csv
 import io
-from typing import Any
 
 from tests.faults.calls import Calls
 from tests.faults.model import Model, Person
@@ -13,14 +12,14 @@ Rows = dict[str, tuple[Person, str | None]]
 
 
 def check_rest(subject: Subject, model: Model, calls: Calls) -> list[str]:
-    """What is wrong, with the bucket at rest and a run `done`. The model knows from then on what is in the table."""
+    """Return all problems, with an unchanging bucket and a completed run. Set the model to the table's rows."""
     stack = subject.stack
     table = stack.sql("select user_id, first_name, last_name, birthts, img_path from users order by user_id")
     rows: Rows = {user_id: ((first, last, birth), image) for user_id, first, last, birth, image in table}
     source = stack.settings["source_bucket"]
     listed = {
-        str(one.object_name): str(one.etag).strip('"')
-        for one in stack.bucket.client.list_objects(bucket_name=source, recursive=True)
+        str(item.object_name): str(item.etag).strip('"')
+        for item in stack.bucket.client.list_objects(bucket_name=source, recursive=True)
     }
     problems = model.differences(listed, rows)
     if len(rows) != len(table):
@@ -28,12 +27,12 @@ def check_rest(subject: Subject, model: Model, calls: Calls) -> list[str]:
     problems += _check_outputs(stack, model, rows, listed)
     [[pending]] = stack.sql("select count(*) from hints")
     if pending:
-        problems.append(f"{pending} hints are left")
+        problems.append(f"{pending} hints remain")
     summary = calls.run(subject.slots_of("process-data")[0])
     work = {name: summary[name] for name in ("added", "updated", "images_changed")} if summary else {}
     if summary is None or any(work.values()) or summary["output"]["written"] or summary["status"] != "done":
         problems.append(f"a further run had work to do: {summary}")
-    model.settle(rows)
+    model.set_baseline(rows)
     return problems
 
 
@@ -41,28 +40,19 @@ def _check_outputs(stack: Stack, model: Model, rows: Rows, listed: dict[str, str
     problems = []
     output = list(csv.reader(io.StringIO(stack.bucket.read("output.csv").decode())))
     if output[1:] != [[user_id, *map(str, person), image or ""] for user_id, (person, image) in rows.items()]:
-        problems.append("output.csv is not what the table has")
+        problems.append("output.csv does not match the table")
     expected = model.rejected(listed)
     rejected = {(key, code) for key, code in stack.sql("select object, code from rejected")}
-    mirrored = {(line["object"], line["code"]) for line in _read(stack, "rejected.csv")}
-    if rejected != expected or mirrored != expected:
-        problems.append(f"rejected differs: {sorted(rejected ^ expected)}, its mirror: {sorted(mirrored ^ expected)}")
+    exported = {(line["object"], line["code"]) for line in _read(stack, "rejected.csv")}
+    if rejected != expected or exported != expected:
+        problems.append(f"rejected differs: {sorted(rejected ^ expected)}, rejected.csv: {sorted(exported ^ expected)}")
     erased = {user_id for (user_id,) in stack.sql("select user_id from erased")}
     if wrong := model.wrong_tombstones(erased, rows):
         problems.append(f"tombstones are wrong: {sorted(wrong)}")
     if {line["user_id"] for line in _read(stack, "erased.csv")} != erased:
-        problems.append("erased.csv is not what the table has")
+        problems.append("erased.csv does not match the table")
     return problems
 
 
 def _read(stack: Stack, name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(stack.bucket.read(name).decode())))
-
-
-def people(stack: Stack) -> dict[str, dict[str, Any]]:
-    """What an exact copy of the table is, as /changes serves it."""
-    rows = stack.sql(
-        "select row_to_json(one) from "
-        "(select id, user_id, first_name, last_name, birthdate, birthts, img_path from users) as one"
-    )
-    return {person["user_id"]: person for (person,) in rows}

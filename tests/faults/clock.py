@@ -1,6 +1,6 @@
-"""Clocks of processes that jump, by libfaketime; the monotonic clock goes on, as it does when a clock is set.
+"""Jumping clocks of processes, by libfaketime. The monotonic clock is unchanged, as when a real clock is set.
 
-Debian's libfaketime 0.9.10 breaks Python's time.sleep. The one that PyPI's package libfaketime builds works.
+Debian's libfaketime 0.9.10 breaks Python's time.sleep; the PyPI package libfaketime works.
 """
 
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ from time import monotonic
 
 
 class Clock:
-    """The clock of the processes that are started with its `environment`. `offset` is a file of its own.
+    """The clock of processes that are started with its `environment`. `offset` is the path of its own file.
 
-    `jumps` are the times, by the monotonic clock, at which it jumped.
+    `jumps` are the times of its jumps, by the monotonic clock.
     """
 
     def __init__(self, library: Path, offset: Path) -> None:
@@ -29,7 +29,7 @@ class Clock:
 
     @contextmanager
     def jumped(self, seconds: int) -> Iterator[None]:
-        """Be so many seconds ahead, or behind if they are negative, until the end of the block."""
+        """Set the clock ahead by `seconds`, which may be negative, until the end of the block."""
         self._set(seconds)
         try:
             yield

@@ -1,4 +1,4 @@
-"""Small file systems in memory for the data of PostgreSQL and SeaweedFS, which can be made full."""
+"""In-memory file systems for the data of PostgreSQL and SeaweedFS, which can be filled up."""
 
 import os
 import secrets
@@ -9,19 +9,19 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-_SIZE = "32g"  # SeaweedFS plans for many volumes; memory is taken only for what is stored
-_HOME_PREFIX = "/var/tmp/rollcall-postgres-"  # as infra/local names the home of a server that root starts
+_SIZE = "32g"  # SeaweedFS requires space for many volumes; memory is used only for stored data
+_HOME_PREFIX = "/var/tmp/rollcall-postgres-"  # infra/local's prefix for the home of a server started by root
 
 
 @dataclass(frozen=True)
 class Disk:
-    """A file system of its own."""
+    """A separate file system."""
 
     path: Path
 
     @contextmanager
     def full(self) -> Iterator[None]:
-        """Have no byte left until the end of the block: the file system shrinks to what is stored in it."""
+        """Leave no free space until the end of the block, by shrinking the file system to its content."""
         self._shrink()
         try:
             yield
@@ -41,30 +41,30 @@ class Disk:
         _mount("-o", f"remount,size={size}", str(self.path))
 
 
-def why_not() -> str:
-    """Why there can be no such file systems; empty when there can."""
+def unavailable_reason() -> str:
+    """Return why such file systems are unavailable, or an empty string."""
     if os.geteuid() != 0:
-        return "only root may mount a small file system"
+        return "mounting a file system requires root"
     probe = Path(f"/var/tmp/rollcall-disk-{secrets.token_hex(8)}")
     probe.mkdir()
     try:
         with _mounted(probe):
             return ""
     except (OSError, subprocess.CalledProcessError):
-        return "this system mounts no tmpfs"
+        return "this system cannot mount a tmpfs"
     finally:
         probe.rmdir()
 
 
 @contextmanager
 def small_disks(state: Path) -> Iterator[dict[str, Disk]]:
-    """Let the stack that will be started in `state` keep its data on disks: those of postgres and of seaweedfs.
+    """Provide the disks for the data of postgres and seaweedfs of a stack that will be started in `state`.
 
-    The stack has to end before the block does.
+    The stack must end before the block does.
     """
     home = Path(f"{_HOME_PREFIX}{secrets.token_hex(8)}")
     state.mkdir(parents=True)
-    (state / "lock").touch()  # the directory is a stack's
+    (state / "lock").touch()  # marks the directory as a stack's
     (state / "postgres-home").write_text(str(home), encoding="utf-8")
     with ExitStack() as mounts:
         for path in (home, state / "seaweedfs"):
@@ -83,5 +83,5 @@ def _mounted(path: Path) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", str(path)], check=True, capture_output=True)
 
 
-def _mount(*words: str) -> None:
-    subprocess.run(["mount", *words], check=True, capture_output=True)
+def _mount(*arguments: str) -> None:
+    subprocess.run(["mount", *arguments], check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""What was tried, how often, and what came out: as a table and as JSON."""
+"""The results of a trial, as a table and as JSON."""
 
 import json
 import platform
@@ -20,17 +20,17 @@ FAILED_SAFELY = "503"
 
 @dataclass(frozen=True)
 class Injection:
-    """A fault that happened: from when to when, by the monotonic clock, and how many seconds all took to recover."""
+    """An injected fault: its start and end by the monotonic clock, and the recovery time in seconds."""
 
     kind: str
-    began: float
-    ended: float
+    started_at: float
+    ended_at: float
     recovery: float
 
 
 @dataclass
 class Figures:
-    """The result of a trial. `rests` are the seconds from each round's end until a run was done."""
+    """The results of a trial. `rests` are the seconds from the end of each round until a run was done."""
 
     seed: int
     settings: dict[str, Any]
@@ -41,30 +41,32 @@ class Figures:
     problems: list[str] = field(default_factory=list)
 
     def rows(self, calls: Sequence[Call]) -> list[dict[str, Any]]:
-        """One row for each kind."""
-        return [self._row(kind, calls) for kind in sorted({one.kind for one in self.injections})]
+        """Return one row for each kind."""
+        return [self._row(kind, calls) for kind in sorted({injection.kind for injection in self.injections})]
 
     def _row(self, kind: str, calls: Sequence[Call]) -> dict[str, Any]:
-        injections = [one for one in self.injections if one.kind == kind]
-        beside = [
-            call for call in calls if any(call.began < one.ended and call.ended > one.began for one in injections)
+        injections = [injection for injection in self.injections if injection.kind == kind]
+        concurrent = [
+            call
+            for call in calls
+            if any(call.started_at < i.ended_at and call.ended_at > i.started_at for i in injections)
         ]
-        outcomes = Counter(_group(call.outcome) for call in beside)
-        recoveries = [one.recovery for one in injections]
+        outcomes = Counter(_group(call.outcome) for call in concurrent)
+        recoveries = [injection.recovery for injection in injections]
         return {
             "kind": kind,
             "injected": len(injections),
-            "calls": len(beside),
+            "calls": len(concurrent),
             "outcomes": dict(outcomes.most_common()),
-            "longest_response": round(max((call.seconds for call in beside), default=0), 1),
+            "longest_response": round(max((call.seconds for call in concurrent), default=0), 1),
             "recovery_median": round(statistics.median(recoveries), 1),
             "recovery_longest": round(max(recoveries), 1),
         }
 
     def table(self, calls: Sequence[Call]) -> str:
-        """The rows in Markdown."""
+        """Return the rows in Markdown."""
         lines = [
-            "| fault | injected | calls beside it | of these succeeded | cut, and seen to be | 503 | no response "
+            "| fault | injected | calls during it | succeeded | truncated and detected | 503 | no response "
             "| longest response | recovery: median, longest |",
             "|---|---|---|---|---|---|---|---|---|",
         ]

@@ -1,4 +1,4 @@
-"""The kinds of faults, each on one target."""
+"""The kinds of faults, each with one target."""
 
 import os
 import signal
@@ -19,20 +19,20 @@ from tests.faults.subject import Slot, Subject, stopped
 from tests.tcp_proxy import Fault
 
 Inject = Callable[[Subject, Random], AbstractContextManager[None]]
-"""Makes a fault that lasts until the end of the block."""
+"""Injects a fault that lasts until the end of the block."""
 
 PROXIED = ("postgres", "s3")
-KEPT = 5.0  # seconds that a server's connection outlives a client that vanished: keepalives find it
+KEPT = 5.0  # seconds until a server's keepalives detect a vanished client
 JUMPS = (-315_360_000, -86_400, -3_600, -600, -60, 60, 600, 3_600, 86_400, 315_360_000)  # seconds
 
 
-_WAL_FILES = 100  # more than PostgreSQL keeps ready
+_WAL_FILES = 100  # more than PostgreSQL recycles
 _LARGE = bytes(1 << 20)
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A fault and what it happens to: a process and its disk, or the network before it."""
+    """A fault and its target: a process with its disk, or the network in front of it."""
 
     name: str
     target: str
@@ -41,7 +41,7 @@ class Kind:
 
     @property
     def place(self) -> str:
-        """Where it happens. Two at the same time happen in different places."""
+        """The place of the fault. Concurrent faults have different places."""
         return f"network of {self.target}" if self.is_network else self.target
 
     def __str__(self) -> str:
@@ -49,7 +49,7 @@ class Kind:
 
 
 def kinds(subject: Subject) -> list[Kind]:
-    """All that can be tried here."""
+    """Return all kinds that are possible here."""
     return [
         *(_network(name, target) for target in PROXIED for name in _NETWORK),
         *(_network(name, "gateway") for name in (tcp_proxy.REFUSE, tcp_proxy.HANG)),
@@ -70,11 +70,11 @@ def kinds(subject: Subject) -> list[Kind]:
 
 
 def lasting() -> Kind:
-    """Clients vanish from PostgreSQL, which finds out by its own timeouts alone."""
+    """Return the fault that PostgreSQL's clients vanish, which it detects only by its own timeouts."""
     return Kind(
         "vanish, no keepalive",
         "postgres",
-        lambda one, _: one.proxies["postgres"].faulty(Fault(tcp_proxy.VANISH, kept=600)),
+        lambda subject, _: subject.proxies["postgres"].faulty(Fault(tcp_proxy.VANISH, kept=600)),
         is_network=True,
     )
 
@@ -115,7 +115,7 @@ _FUNCTION: dict[str, Callable[[str, Subject, Random], AbstractContextManager[Non
 
 @contextmanager
 def _kill_server(server: str, subject: Subject, _: Random) -> Iterator[None]:
-    """SIGKILL; the stack starts it again."""
+    """Send SIGKILL and wait until the stack has restarted the server."""
     pid = subject.stack.pid(server)
     os.kill(pid, signal.SIGKILL)
     yield
@@ -125,7 +125,7 @@ def _kill_server(server: str, subject: Subject, _: Random) -> Iterator[None]:
 
 @contextmanager
 def _kill_backend(subject: Subject, random: Random) -> Iterator[None]:
-    """SIGKILL one session: PostgreSQL then ends all of them and recovers."""
+    """Send SIGKILL to one session: PostgreSQL then ends all sessions and recovers."""
     if backends := subject.backends():
         os.kill(random.choice(backends), signal.SIGKILL)
     yield
@@ -142,7 +142,7 @@ def _stop_backend(subject: Subject, random: Random) -> AbstractContextManager[No
 
 @contextmanager
 def _fill_postgres(subject: Subject, _random: Random) -> Iterator[None]:
-    """PostgreSQL has files that it writes again and again: it feels a full disk once it needs another one."""
+    """Use up PostgreSQL's recycled WAL files: only a new file makes it notice the full disk."""
     with subject.disks["postgres"].full():
         with suppress(pg8000.exceptions.Error, OSError), subject.connect_as_superuser() as connection:
             for _ in range(_WAL_FILES):

@@ -1,7 +1,7 @@
-"""What was uploaded, removed and erased, and what may be, must be and must not be served of it.
+"""A model of all uploads, removals and erasures, and of what may, must and must not be served.
 
-One writer at a time changes a user. It says before it tries what may come of it, and afterwards what did: meanwhile
-either state may be seen.
+One writer at a time changes a user. It reports the possible result before each change and the actual result
+afterwards; in between, either state may be seen.
 """
 
 import hashlib
@@ -12,20 +12,20 @@ from time import monotonic, time
 
 PHOTOS = ("png", "jpg", "jpeg")  # in the order of preference
 HOUR = 3_600_000  # milliseconds
-_LENGTH = 180  # characters of a name, so that few people are more than one chunk of a stream
+_LENGTH = 180  # characters of a name, so that few people already need several chunks
 
 Person = tuple[str, str, int]
 """First name, last name, birth."""
 Content = Person | str
-"""What is in a CSV: a person, or the code of what is wrong with it."""
+"""The content of a CSV: a person, or its rejection code."""
 
 
 @dataclass
 class User:
     """One user. Times are of the monotonic clock.
 
-    `contents` has all CSVs that were ever tried to upload, by ETag; `possible` the rows that there may be, `erased_at`
-    and `present_at` since when there must be none, or one, whatever else is in progress.
+    `contents` has all CSVs that a writer ever tried to upload, by ETag, and `possible` the possible rows. There must be
+    no row since `erased_at`, and there must be one since `present_at`.
     """
 
     user_id: str
@@ -42,11 +42,11 @@ class Model:
         self._bucket, self._versions, self._lock = bucket, 0, Lock()
         self._first_birth = int(time() * 1000) - HOUR
         self.users = {user_id: User(user_id) for user_id in user_ids}
-        self.photos: dict[str, set[bytes]] = defaultdict(set)  # all that were ever tried to upload, by user_id
+        self.photos: dict[str, set[bytes]] = defaultdict(set)  # all attempted uploads, by user_id
         self.misnamed: set[str] = set()
 
     def new_person(self, user_id: str) -> Person:
-        """A version of a person that there was not yet, born within the last hour: clocks that jump back matter."""
+        """Return a new version of a person, born within the last hour, so that clocks jumping back have an effect."""
         with self._lock:
             self._versions += 1
             return f"First{user_id}{_LENGTH * 'x'}", f"Last{self._versions}", self._first_birth + self._versions
@@ -72,12 +72,12 @@ class Model:
         user.erased_at = monotonic()
 
     def must_be(self, since: float) -> set[str]:
-        """Users that a complete response which began at that time must have."""
+        """Return the users that a complete response to a request sent at `since` must contain."""
         present = ((user.user_id, user.present_at) for user in self.users.values())
         return {user_id for user_id, at in present if at is not None and at < since}
 
     def wrong(self, user_id: str, person: Person, image: str | None, since: float) -> str:
-        """What is wrong with a row that a response has which began at that time; empty when it is right."""
+        """Return the error of a row in a response to a request sent at `since`, or an empty string."""
         user = self.users.get(user_id)
         if user is None:
             return f"{user_id} was never uploaded"
@@ -90,16 +90,16 @@ class Model:
         return ""
 
     def is_rejected(self, key: str, code: str) -> bool:
-        """Whether that file may have been rejected so."""
+        """Whether the file may have been rejected with this code."""
         if key in self.misnamed:
             return code == "bad_name"
         user = self.users.get(key.removesuffix(".csv"))
-        # a clock that jumped back takes births for future ones
+        # for a clock that jumped back, births are in the future
         return user is not None and (code in list(user.contents.values()) or code == "in_the_future")
 
     def differences(self, listed: dict[str, str], rows: dict[str, tuple[Person, str | None]]) -> list[str]:
-        """What is not as it must be after runs have ended: ETags by key in the bucket, rows by user_id in the table."""
-        found = [f"{user_id} was never uploaded" for user_id in rows.keys() - self.users.keys()]
+        """Compare the bucket (ETags by key) with the table (rows by user_id) at rest. Return the differences."""
+        differences = [f"{user_id} was never uploaded" for user_id in rows.keys() - self.users.keys()]
         for user_id, user in self.users.items():
             row = rows.get(user_id)
             content = user.contents[etag] if (etag := listed.get(f"{user_id}.csv")) else None
@@ -110,13 +110,15 @@ class Model:
             else:
                 expected = (row is None and user.present_at is None) or (row is not None and row[0] in user.possible)
             if not expected:
-                found.append(f"{user_id}: the bucket has {content}, the table {row}, possible are {user.possible}")
+                differences.append(
+                    f"{user_id}: the bucket has {content}, the table {row}, possible are {user.possible}"
+                )
             elif row is not None and row[1] != self.image(user_id, listed):
-                found.append(f"{user_id}: the photo is {self.image(user_id, listed)}, the table has {row[1]}")
-        return found
+                differences.append(f"{user_id}: the photo is {self.image(user_id, listed)}, the table has {row[1]}")
+        return differences
 
-    def settle(self, rows: dict[str, tuple[Person, str | None]]) -> None:
-        """What is in the table at rest is what must be served from now on."""
+    def set_baseline(self, rows: dict[str, tuple[Person, str | None]]) -> None:
+        """Set the rows that must be served from now on: those in the table at rest."""
         for user_id, user in self.users.items():
             user.possible = {rows[user_id][0]} if user_id in rows else set()
             user.present_at = monotonic() if user_id in rows else None
@@ -126,18 +128,18 @@ class Model:
         return next((f"{self._bucket}/{name}" for name in names if name in listed), None)
 
     def rejected(self, listed: dict[str, str]) -> set[tuple[str, str]]:
-        """Files and codes that must be in `rejected` at rest."""
-        found = {(key, "bad_name") for key in listed if key in self.misnamed}
+        """Return the files and codes that must be in `rejected` at rest."""
+        rejected = {(key, "bad_name") for key in listed if key in self.misnamed}
         for user_id, user in self.users.items():
             content = user.contents[etag] if (etag := listed.get(f"{user_id}.csv")) else None
             if isinstance(content, str) and user.erased_at is None:
-                found.add((f"{user_id}.csv", content))
-        return found
+                rejected.add((f"{user_id}.csv", content))
+        return rejected
 
     def wrong_tombstones(self, erased: set[str], rows: dict[str, tuple[Person, str | None]]) -> set[str]:
-        """Users who lack a tombstone at rest, or have one that they must not have.
+        """Return the users with a missing or an unexpected tombstone at rest.
 
-        Whoever came back with a file that is rejected, or removed before it was seen, keeps the tombstone.
+        An erased user keeps the tombstone if the new file is rejected, or removed before a scan.
         """
         must = {user.user_id for user in self.users.values() if user.erased_at is not None}
         may = {user.user_id for user in self.users.values() if user.was_erased} - rows.keys()

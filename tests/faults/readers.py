@@ -1,4 +1,4 @@
-"""Readers of query-data, who check what they get against what may, must and must not be there."""
+"""Readers of query-data that check every response against the model."""
 
 import csv
 import io
@@ -16,11 +16,11 @@ COMPLETE, CUT, CONTINUED = "complete", "cut", "continued"
 Row = tuple[str, str, str, str, str | None]
 """user_id, first name, last name, birth, photo."""
 Parse = Callable[[bytes], tuple[list[Row], str | None]]
-"""Reads a response: its people, and the `next` at its end. ValueError when it was cut."""
+"""Parses a response into its people and its `next`. Raises ValueError if it is truncated."""
 
 
 class Reader:
-    """Sends one request after another. What is cut is seen as the README says: by the end of the response."""
+    """Sends requests. It detects truncated responses by their end, as the README says."""
 
     def __init__(self, model: Model, calls: Calls, slots: list[Slot], random: Random) -> None:
         self._model, self._calls, self._slots, self._random = model, calls, slots, random
@@ -34,7 +34,7 @@ class Reader:
         request(self._random.choice(self._slots))
 
     def page(self, slot: Slot) -> bool:
-        """Request a page; whether it came."""
+        """Request a page. Return whether it was received."""
         return self._get(slot, "/?limit=100", lambda reply: self.check_people(reply, json_rows)) == CONTINUED
 
     def _json(self, slot: Slot) -> None:
@@ -56,9 +56,9 @@ class Reader:
             rows, following = json_rows(reply.body)
             assert following is None
             assert [row[0] for row in rows] == (
-                [user_id] if rows or user_id in self._model.must_be(reply.began) else []
+                [user_id] if rows or user_id in self._model.must_be(reply.started_at) else []
             )
-            self._check_rows(rows, reply.began)
+            self._check_rows(rows, reply.started_at)
             return COMPLETE
 
         self._get(slot, f"/?user_id={user_id}", check)
@@ -67,7 +67,7 @@ class Reader:
         def check(reply: Reply) -> str:
             content = reply.json()
             assert sum(bar["people"] for bar in content["ages"]) == content["people"]
-            assert len(self._model.must_be(reply.began)) <= content["people"] <= len(self._user_ids)
+            assert len(self._model.must_be(reply.started_at)) <= content["people"] <= len(self._user_ids)
             return COMPLETE
 
         self._get(slot, "/stats", check)
@@ -80,7 +80,7 @@ class Reader:
             if reply.body in photos:
                 return COMPLETE
             assert any(photo.startswith(reply.body) for photo in photos)
-            return CUT  # Content-Length says so
+            return CUT  # detected by Content-Length
 
         self._get(slot, f"/photo/{user_id}", check)
 
@@ -101,30 +101,32 @@ class Reader:
         self._get(slot, "/runs", check)
 
     def _get(self, slot: Slot, path: str, check: Callable[[Reply], str]) -> str:
-        reply, began = self._calls.send(slot, "GET", path)
+        reply, started_at = self._calls.send(slot, "GET", path)
         if reply is not None and reply.status == 200:
             try:
                 outcome = check(reply)
-            except ValueError:  # what is cut does not parse
+            except ValueError:  # a truncated response cannot be parsed
                 outcome = CUT
             except AssertionError as error:
                 outcome = "wrong"
                 self._calls.note(f"query-data{path} is wrong: {error} in {reply.body[:300]!r}")
         else:
             outcome = self._calls.error(slot, reply)
-        self._calls.report(slot, path, began, outcome)
+        self._calls.report(slot, path, started_at, outcome)
         return outcome
 
     def check_people(self, reply: Reply, parse: Parse) -> str:
-        """A response with people, as a stream or as a page."""
+        """Check a stream or a page of people."""
         rows, following = parse(reply.body)
         user_ids = [row[0] for row in rows]
         assert user_ids == sorted(set(user_ids)), "people are repeated or not in order"
-        self._check_rows(rows, reply.began)
-        must = self._model.must_be(reply.began)
+        self._check_rows(rows, reply.started_at)
+        required = self._model.must_be(reply.started_at)
         if following:
-            must = {user_id for user_id in must if user_id <= user_ids[-1]}
-        assert must <= set(user_ids), f"{sorted(must - set(user_ids))[:5]} are missing in what looks complete"
+            required = {user_id for user_id in required if user_id <= user_ids[-1]}
+        assert required <= set(user_ids), (
+            f"{sorted(required - set(user_ids))[:5]} are missing although the response is complete"
+        )
         return CONTINUED if following else COMPLETE
 
     def _check_rows(self, rows: list[Row], since: float) -> None:
@@ -141,7 +143,7 @@ def json_rows(body: bytes) -> tuple[list[Row], str | None]:
 def ndjson_rows(body: bytes) -> tuple[list[Row], str | None]:
     lines = [json.loads(line) for line in body.decode().splitlines()]
     if not lines or "next" not in lines[-1]:
-        raise ValueError("the last line is none with next")
+        raise ValueError("the last line has no next")
     return [_row(person) for person in lines[:-1]], lines[-1]["next"]
 
 

@@ -1,11 +1,10 @@
-"""What the faults happen to: a stack's servers behind proxies, and replicas of both functions with short timeouts."""
+"""The system under test: a stack's servers behind proxies, and replicas of both functions with short timeouts."""
 
 import os
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
 from math import inf
 from pathlib import Path
 from queue import Full, Queue
@@ -19,14 +18,14 @@ from infra.local.config.accounts import PASSWORDS, SUPERUSER
 from tests.e2e.processes import family
 from tests.faults.clock import Clock
 from tests.faults.disks import Disk, small_disks
-from tests.loopback import serving
+from tests.gateway import serving_gateway
 from tests.replica import Replica, replica
 from tests.stack import Stack, connected, running
 from tests.tcp_proxy import Proxy
 
 RUN_DEADLINE = 3
 LIMIT = RUN_DEADLINE + 15
-"""Seconds: exec_timeout, which is as much longer than the deadline as in stack.yml."""
+"""The exec_timeout in seconds, with the same margin over the deadline as in stack.yml."""
 
 _SETTINGS = {
     "postgres_timeout": str(RUN_DEADLINE + 5),
@@ -40,15 +39,15 @@ _OWN_SETTINGS = {
     },
     "query-data": {"stream_deadline": str(RUN_DEADLINE)},
 }  # fmt: skip
-_QUEUE = 10  # requests, as OpenFaaS CE's
+_QUEUE = 10  # requests, as in OpenFaaS CE
 
 
 @dataclass
 class Slot:
-    """A place for a replica of a function, in which there is another one when it was killed.
+    """A replica of a function, which is replaced when it is killed.
 
-    `stops` are the times, by the monotonic clock, for which it was stopped; `downs` those from a kill until the
-    next one was ready.
+    `stops` are the periods, by the monotonic clock, in which it was stopped; `downs` those from a kill until its
+    replacement was ready.
     """
 
     function: str
@@ -61,7 +60,7 @@ class Slot:
     _exits: ExitStack = field(default_factory=ExitStack)
 
     def start(self) -> None:
-        """Start a replica; it may not listen yet."""
+        """Start a replica. Do not wait until it listens."""
         environment = self.settings | (self.clock.environment if self.clock else {})
         self._exits = ExitStack()
         self.replica: Replica = self._exits.enter_context(replica(self.package, environment))
@@ -78,7 +77,7 @@ class Slot:
             return False
 
     def kill(self) -> None:
-        """SIGKILL, and a new one in its place, as OpenFaaS does it."""
+        """Kill the replica with SIGKILL and replace it, as OpenFaaS does."""
         self.downs.append((monotonic(), inf))
         self.close()
         self.start()
@@ -93,11 +92,11 @@ class Slot:
         self.stops.append((started_at, monotonic()))
 
     def stopped_for(self, begin: float, end: float) -> float:
-        """Seconds for which it was stopped in that time."""
+        """Return the seconds for which it was stopped in that period."""
         return sum(max(0.0, min(end, until) - max(begin, since)) for since, until in self.stops)
 
     def may_hang_up_within(self, begin: float, end: float) -> bool:
-        """Whether it was killed, or its clock jumped: waitress then may take a new connection for one that was idle."""
+        """Whether it was killed, or its clock jumped: then waitress may treat a new connection as idle."""
         is_down = any(since <= end and begin <= until for since, until in self.downs)
         return is_down or any(begin <= jump <= end for jump in (self.clock.jumps if self.clock else ()))
 
@@ -107,7 +106,7 @@ class Slot:
 
 @contextmanager
 def stopped(pids: list[int]) -> Iterator[None]:
-    """SIGSTOP, and SIGCONT at the end of the block. Processes may have ended."""
+    """Send SIGSTOP, and SIGCONT at the end of the block. The processes may have ended."""
     for pid in pids:
         _signal(pid, signal.SIGSTOP)
     try:
@@ -125,16 +124,16 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 
 class Subject:
-    """Everything that is tried, and how to break it: each function has as many replicas as there are clocks.
+    """The system under test and its fault injection. Each function has one replica per clock.
 
-    `queue` has the continuations that were queued.
+    `queue` has the queued continuations.
     """
 
     def __init__(self, stack: Stack, random: Random, disks: dict[str, Disk], clocks: list[Clock | None]) -> None:
         self.stack, self.disks = stack, disks
         self._exits = ExitStack()
         self.queue: Queue[str] = Queue(_QUEUE)
-        gateway = self._exits.enter_context(_gateway(self.queue))
+        gateway = self._exits.enter_context(serving_gateway(self._enqueue))
         settings = stack.process_settings
         addresses = {
             "postgres": (settings["postgres_host"], int(settings["postgres_port"])),
@@ -160,6 +159,14 @@ class Subject:
         for slot in self.slots:
             slot.wait_ready()
 
+    def _enqueue(self, path: str, _authorization: str | None) -> int:
+        """Queue a continuation, as the gateway does. Return the status."""
+        try:
+            self.queue.put_nowait(path.partition("?")[2])
+        except Full:
+            return 429
+        return 202
+
     @property
     def functions(self) -> list[str]:
         return list(_OWN_SETTINGS)
@@ -168,11 +175,11 @@ class Subject:
         return [slot for slot in self.slots if slot.function == function]
 
     def pids(self, server: str) -> list[int]:
-        """A server's process and those it has started."""
+        """Return the pids of a server and its child processes."""
         return family(self.stack.pid(server))
 
     def backends(self) -> list[int]:
-        """PostgreSQL's processes that serve one of the functions."""
+        """Return the pids of PostgreSQL's sessions of the functions."""
         return [pid for pid in self.pids("postgres")[1:] if b"rollcall_" in _title(pid)]
 
     def connect_as_superuser(self) -> pg8000.native.Connection:
@@ -180,11 +187,11 @@ class Subject:
         return connected(self.stack.process_settings, postgres_user=SUPERUSER, postgres_password=password)
 
     def respond(self) -> bool:
-        """Whether both servers respond, written to and read from directly."""
+        """Whether both servers accept direct writes and reads."""
         try:
             self.stack.bucket.put("~probe", b"")
             self.stack.sql("create temporary table probe as select 1")
-        except Exception:  # noqa: BLE001 - whatever the clients say while a server is away
+        except Exception:  # noqa: BLE001 - any error of the clients while a server is unavailable
             return False
         return True
 
@@ -194,14 +201,14 @@ class Subject:
 
 @contextmanager
 def subject(state: Path, random: Random, *, with_disks: bool, library: Path | None) -> Iterator[Subject]:
-    """Start it all. With a library, the clock of every second replica can jump."""
+    """Start the system under test. With a library, the clock of every second replica can jump."""
     with ExitStack() as exits:
         disks = exits.enter_context(small_disks(state)) if with_disks else {}
         stack = exits.enter_context(running(state))
         clocks = [Clock(library, state / "clock") if library else None, None]
-        made = Subject(stack, random, disks, clocks)
-        exits.callback(made.close)
-        yield made
+        system = Subject(stack, random, disks, clocks)
+        exits.callback(system.close)
+        yield system
 
 
 def _split(endpoint: str) -> tuple[str, int]:
@@ -214,26 +221,3 @@ def _title(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return b""
-
-
-@contextmanager
-def _gateway(queue: "Queue[str]") -> Iterator[str]:
-    """The gateway, as far as process-data uses it: it queues runs. Its URL."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            status = 202
-            try:
-                queue.put_nowait(self.path.partition("?")[2])
-            except Full:
-                status = 429
-            self.send_response(status)
-            self.send_header("X-Call-Id", "faults")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with serving(Handler) as url:
-        yield url

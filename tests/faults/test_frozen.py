@@ -1,29 +1,29 @@
-"""A replica that freezes loses its locks by itself, and can write nothing afterwards."""
+"""A frozen replica loses its locks by PostgreSQL's timeouts and cannot write afterwards."""
 
 import os
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from threading import Event, Thread
-from typing import Any
 
 import urllib3
 
-from tests.replica import first_answer, replica
+from tests.loopback import Quiet, serving
+from tests.replica import replica, wait_until_ready
 from tests.stack import Stack
 
 TIMEOUT = 60  # seconds: process-data's idle_session_timeout
 
 
 @contextmanager
-def holding_back(endpoint: str) -> Iterator[tuple[str, Event, Event]]:
-    """An S3 endpoint that passes everything on, but holds back the first CSV; set when it does, and until."""
+def pausing_s3(endpoint: str) -> Iterator[tuple[str, Event, Event]]:
+    """An S3 proxy that holds back the first CSV. Yield its endpoint, and the events `reached` and `go`."""
     reached, go = Event(), Event()
     pool = urllib3.PoolManager(maxsize=16, retries=False, timeout=30)
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet, BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
@@ -39,56 +39,49 @@ def holding_back(endpoint: str) -> Iterator[tuple[str, Event, Event]]:
             self.end_headers()
             self.wfile.write(response.data)
 
-        def log_message(self, *arguments: Any) -> None:
-            """Nothing."""
+    with serving(Handler) as url:
+        try:
+            yield url.removeprefix("http://"), reached, go
+        finally:
+            go.set()
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    Thread(target=server.serve_forever, daemon=True).start()
+
+def post(url: str, statuses: list[int]) -> None:
     try:
-        yield f"127.0.0.1:{server.server_port}", reached, go
-    finally:
-        go.set()
-        server.shutdown()
-        server.server_close()
-
-
-def post(url: str, answers: list[int]) -> None:
-    try:
-        answers.append(urllib3.request("POST", url, timeout=300, retries=False).status)
+        statuses.append(urllib3.request("POST", url, timeout=300, retries=False).status)
     except urllib3.exceptions.HTTPError:
-        answers.append(0)
+        statuses.append(0)
 
 
-def test_a_holder_that_freezes_between_fetch_and_store_is_replaced_and_can_not_commit(roll: Stack) -> None:
+def test_a_frozen_replica_is_replaced_and_cannot_commit(roll: Stack) -> None:
     roll.bucket.put_person("1", last="Older")
-    answers: list[int] = []
-    with holding_back(roll.process_settings["s3_endpoint"]) as (endpoint, reached, go):
+    statuses: list[int] = []
+    with pausing_s3(roll.process_settings["s3_endpoint"]) as (endpoint, reached, go):
         own = roll.process_settings | {"s3_endpoint": endpoint, "run_deadline": "20", "s3_timeout": "300"}
         with replica(roll.state / "build/process-data", own) as frozen:
-            first_answer(frozen, "/")
-            caller = Thread(target=post, args=(frozen.url, answers))
+            wait_until_ready(frozen, "/")
+            caller = Thread(target=post, args=(frozen.url, statuses))
             caller.start()
             assert reached.wait(30)
             os.kill(frozen.process.pid, signal.SIGSTOP)
             stopped_at = time.monotonic()
             try:
                 roll.bucket.put_person("1", last="Newer")
-                others = 0
+                runs = 0
                 while roll.sql("select count(*) from users") == [[0]]:
                     summary = roll.process()
                     assert summary["status"] == "done" or summary["segments"]["remaining"] == 1
-                    others += 1
+                    runs += 1
                     assert time.monotonic() - stopped_at < 3 * TIMEOUT
-                taken_over_after = time.monotonic() - stopped_at
+                takeover_seconds = time.monotonic() - stopped_at
                 go.set()
             finally:
                 os.kill(frozen.process.pid, signal.SIGCONT)
             caller.join(60)
             assert not caller.is_alive()
-    assert others >= 1
-    assert taken_over_after < 2 * TIMEOUT
-    assert answers[0] in (200, 503)
+    assert runs >= 1
+    assert takeover_seconds < 2 * TIMEOUT
+    assert statuses[0] in (200, 503)
     assert roll.sql("select last_name from users") == [["Newer"]]
     assert roll.process()["status"] == "done"
     assert roll.sql("select last_name from users") == [["Newer"]]

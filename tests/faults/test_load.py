@@ -1,4 +1,4 @@
-"""Available and right under load: more requests than query-data can take, beside files that change and runs."""
+"""query-data under overload, during runs and changes of files, stays available and correct."""
 
 import socket
 import sys
@@ -23,35 +23,35 @@ from tests.replica import query_replica
 from tests.stack import ROOT, Stack, connected
 from tests.workload import TIMEOUT, Files, Workload
 
-CLIENTS = MAX_REQUESTS + MAX_WAITING  # as many as it takes on find its highest rate
+CLIENTS = MAX_REQUESTS + MAX_WAITING  # as many as it accepts, to find its maximum rate
 MAX_SESSIONS = MAX_REQUESTS + MAX_STREAMS + MAX_HEALTH
 
 MANY = """
 insert into users (user_id, first_name, last_name, birthts, csv_etag, csv_modified)
 select n::text, repeat('F', 200), repeat('L', 200), n, 'etag', now() from generate_series(1, 200000) n
 """
-"""About 90 MB: more than the sockets between query-data and a client that does not read can ever hold."""
+"""About 90 MB: more than the socket buffers between query-data and a stalled client can hold."""
 
 
 @pytest.fixture
 def files(roll: Stack) -> Files:
     files = Files(roll)
     files.fill()
-    roll.settle()
+    roll.run_until_done()
     return files
 
 
 @contextmanager
 def changing(stack: Stack, files: Files) -> Iterator[Counter[int]]:
-    """Change files and run process-data all the time until the end of the block; its responses by status."""
-    ended, statuses = Event(), Counter[int]()
+    """Continuously change files and run process-data until the end of the block. Yield its statuses."""
+    stopped, statuses = Event(), Counter[int]()
 
     def change() -> None:
-        while not ended.wait(0.02):
+        while not stopped.wait(0.02):
             files.change()
 
     def process() -> None:
-        while not ended.is_set():
+        while not stopped.is_set():
             response = stack.request("POST", "/function/process-data")
             statuses[response.status] += 1
             assert response.status == 200 or response.is_transient, response.body
@@ -61,48 +61,48 @@ def changing(stack: Stack, files: Files) -> Iterator[Counter[int]]:
         try:
             yield statuses
         finally:
-            ended.set()
+            stopped.set()
         for thread in running:
             thread.result()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory and descriptors are read from /proc")
-def test_three_times_what_it_holds_gets_right_responses_or_documented_errors_and_leaks_nothing(
+def test_overload_gives_correct_responses_or_documented_errors_and_leaks_nothing(
     roll: Stack, files: Files, request: pytest.FixtureRequest
 ) -> None:
     requests, seconds = Workload(roll, files), request.config.getoption("--load-seconds") / 4
     pid = roll.pid("query-data")
     [query_data] = [spec for spec in read_stack(ROOT, {}).functions if spec.name == "query-data"]
-    usual, peaks = descriptors(pid), []
+    before, peaks = descriptors(pid), []
     with changing(roll, files) as runs:
-        run_loop(load.closed_loop(CLIENTS, 1, requests.request))  # connects, and imports what is imported late
+        run_loop(load.closed_loop(CLIENTS, 1, requests.request))  # warm-up: connections and lazy imports
         rate = run_loop(load.closed_loop(CLIENTS, 5, requests.request))
-        print(f"\n{rate:.0f} requests a second by {CLIENTS} clients")
+        print(f"\n{rate:.0f} requests per second with {CLIENTS} clients")
         for factor in (1, 3, 1, 3):
             requests.clear_figures()
             run_loop(load.open_loop(factor * rate, seconds, requests.request))
             print(f"{factor} × for {seconds} s{requests.figures()}")
             if factor == 3:
                 peaks.append(peak_memory(pid) // MEBIBYTE)
-    print(f"query-data's peak memory in MiB: {peaks}, descriptors: {usual}, then {descriptors(pid)}")
-    print(f"process-data's responses: {dict(runs)}")
+    print(f"query-data's peak memory in MiB: {peaks}, descriptors: {before}, then {descriptors(pid)}")
+    print(f"process-data's statuses: {dict(runs)}")
     assert not requests.wrong, "".join(requests.wrong[:5])
     assert runs[200]
-    first_half, whole = peaks
-    assert whole < first_half + 16
-    assert whole < int(query_data.limits["memory"].removesuffix("Mi"))
-    # each thread may have kept a connection to S3, and the gateway those of its own threads
-    assert descriptors(pid) <= usual + MAX_SESSIONS + THREADS + MAX_CALLS
+    first_half, last_half = peaks
+    assert last_half < first_half + 16
+    assert last_half < int(query_data.limits["memory"].removesuffix("Mi"))
+    # each thread may keep a connection to S3, and the gateway one per thread
+    assert descriptors(pid) <= before + MAX_SESSIONS + THREADS + MAX_CALLS
     assert sessions(roll) <= MAX_SESSIONS
     roll.wait_until(lambda: sessions(roll, "idle") == sessions(roll))
 
 
-@pytest.mark.parametrize("way", ["gateway", "replica"])
-def test_clients_that_stall_or_send_a_byte_a_second_or_nothing_hold_up_nobody(roll: Stack, way: str) -> None:
+@pytest.mark.parametrize("target", ["gateway", "replica"])
+def test_stalled_slow_and_silent_clients_do_not_delay_others(roll: Stack, target: str) -> None:
     roll.sql(MANY)
     with ExitStack() as stack:
         url = f"{roll.url}/function/query-data"
-        if way == "replica":
+        if target == "replica":
             url = stack.enter_context(query_replica(roll)).url
         location = urllib3.util.parse_url(url)
         address = ("127.0.0.1", int(location.port or 0))
@@ -121,17 +121,19 @@ def test_clients_that_stall_or_send_a_byte_a_second_or_nothing_hold_up_nobody(ro
             for connection in slow:
                 connection.send(b"GET / HTTP/1.1"[number : number + 1])
             for path in ("/healthz", "/?limit=100", "/?user_id=7", "/stats"):
-                other = run_loop(load.get(address[1], (location.path or "") + path, TIMEOUT))
-                assert other.status == 200
-                longest = max(longest, other.seconds)
+                timed = run_loop(load.get(address[1], (location.path or "") + path, TIMEOUT))
+                assert timed.status == 200
+                longest = max(longest, timed.seconds)
             time.sleep(1)
-        print(f"\nthe slowest of the others took {longest:.3f} s beside {len(stalled + slow + silent)} such clients")
+        print(
+            f"\nthe slowest normal request took {longest:.3f} s with {len(stalled + slow + silent)} misbehaving clients"
+        )
 
 
 def sessions(stack: Stack, *states: str) -> int:
-    """Sessions of query-data at PostgreSQL, or those in these states."""
+    """Return the number of query-data's PostgreSQL sessions, optionally only those in these states."""
     condition = "usename = 'rollcall_query' and (state = any(:states) or :states = '{}')"
-    with connected(stack.query_settings) as connection:  # only the role itself sees the states
+    with connected(stack.query_settings) as connection:  # only the role itself can see the states
         condition += " and pid <> pg_backend_pid()"
         [[number]] = connection.run(f"select count(*) from pg_stat_activity where {condition}", states=list(states))
     return int(number)

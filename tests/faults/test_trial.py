@@ -1,4 +1,4 @@
-"""The short form of the trial, and that it sees what is wrong."""
+"""The short form of the fault trial, and tests that it detects errors."""
 
 import json
 import random
@@ -16,8 +16,8 @@ from tests.faults.trial import SHORT, Trial
 SEED = random.SystemRandom().randrange(2**32)
 
 
-def test_whatever_fails_the_tables_converge_and_no_response_was_wrong(tmp_path: Path) -> None:
-    print(f"seed {SEED}")  # shown when the test fails
+def test_under_all_faults_the_tables_converge_and_every_response_is_correct(tmp_path: Path) -> None:
+    print(f"seed {SEED}")  # shown if the test fails
     trial = Trial(tmp_path / "state", SEED, SHORT)
     figures = trial.run(60)
     print(figures.table(trial.calls.ended))
@@ -26,7 +26,7 @@ def test_whatever_fails_the_tables_converge_and_no_response_was_wrong(tmp_path: 
     assert figures.totals["done_runs"] > 0
 
 
-def test_the_model_sees_what_was_lost_kept_or_made_up() -> None:
+def test_the_model_detects_lost_stale_and_invented_rows() -> None:
     model = Model(["1", "2", "3"], "src")
     ada, alan = model.new_person("1"), model.new_person("2")
     model.will_put("1", ada, b"ada")
@@ -35,23 +35,22 @@ def test_the_model_sees_what_was_lost_kept_or_made_up() -> None:
     assert model.differences(listed, {"1": (ada, None), "2": (alan, None)}) == []
     assert len(model.differences(listed, {"1": (ada, None)})) == 1  # lost
     assert len(model.differences(listed, {"1": (ada, None), "2": (ada, None)})) == 1  # mixed up
-    assert (
-        len(model.differences(listed, {"1": (ada, "src/1.png"), "2": (alan, None)})) == 1
-    )  # a photo that is not there
+    # a photo that does not exist
+    assert len(model.differences(listed, {"1": (ada, "src/1.png"), "2": (alan, None)})) == 1
     assert len(model.differences(listed, {"1": (ada, None), "2": (alan, None), "4": (ada, None)})) == 1
-    model.settle({"1": (ada, None), "2": (alan, None)})
+    model.set_baseline({"1": (ada, None), "2": (alan, None)})
     model.will_erase("2")
     model.is_erased("2")
-    assert len(model.differences(listed, {"1": (ada, None), "2": (alan, None)})) == 1  # came back
+    assert len(model.differences(listed, {"1": (ada, None), "2": (alan, None)})) == 1  # restored
     assert model.wrong_tombstones(set(), {"1": (ada, None)}) == {"2"}
     assert model.wrong_tombstones({"2"}, {"1": (ada, None)}) == set()
     assert model.wrong_tombstones({"2"}, {"2": (alan, None)}) == {"2"}
     assert model.wrong_tombstones({"2", "3"}, {}) == {"3"}
-    model.will_put("2", "no_row", b"")  # the file that brings them back is rejected
+    model.will_put("2", "no_row", b"")  # the user's new file is rejected
     assert model.wrong_tombstones({"2"}, {}) == model.wrong_tombstones(set(), {}) == set()
 
 
-def test_the_table_counts_calls_beside_a_fault_by_how_they_ended(tmp_path: Path) -> None:
+def test_the_table_counts_calls_during_a_fault_by_outcome(tmp_path: Path) -> None:
     figures = Figures(1, {}, {}, [Injection("s3: cut", 10.0, 20.0, 1.5), Injection("s3: cut", 30.0, 40.0, 2.5)])
     calls = [
         Call("process-data", 9.0, 11.0, 2.0, "done"),
@@ -74,13 +73,13 @@ def test_the_table_counts_calls_beside_a_fault_by_how_they_ended(tmp_path: Path)
         ("2", ("Ada", "New", 1), 0.0, "2 was never uploaded"),
     ],
 )
-def test_a_row_that_was_never_uploaded_is_wrong(
+def test_the_model_reports_rows_that_were_never_uploaded(
     user_id: str, person: tuple[str, str, int], since: float, problem: str
 ) -> None:
     model = Model(["1"], "src")
     model.will_put("1", ("Ada", "New", 1), b"x")
-    found = model.wrong(user_id, person, None, since)
-    assert found.startswith(problem) and bool(found) == bool(problem)
+    error = model.wrong(user_id, person, None, since)
+    assert error.startswith(problem) and bool(error) == bool(problem)
 
 
 PERSON = '{"user_id": "1", "first_name": "Ada", "last_name": "New", "birthts": 1, "img_path": null}'
@@ -94,7 +93,7 @@ PERSON = '{"user_id": "1", "first_name": "Ada", "last_name": "New", "birthts": 1
         (readers.csv_rows, "\ufeffuser_id,first_name,last_name,birthts,img_path\n1,Ada,New,1,\n#end\n"),
     ],
 )
-def test_a_reader_sees_wherever_a_response_is_cut(parse: readers.Parse, body: str) -> None:
+def test_a_reader_detects_every_truncated_response(parse: readers.Parse, body: str) -> None:
     (row,), following = parse(body.encode())
     assert (row[0], following) == ("1", None)
     for length in range(len(body.strip())):
@@ -102,11 +101,11 @@ def test_a_reader_sees_wherever_a_response_is_cut(parse: readers.Parse, body: st
             parse(body[:length].encode())
 
 
-def test_a_reader_sees_that_somebody_is_missing_in_what_looks_complete() -> None:
+def test_a_reader_detects_missing_people_in_a_complete_response() -> None:
     model, calls = Model(["1", "2"], "src"), Calls()
     for user_id in ("1", "2"):
         model.will_put(user_id, ("Ada", "New", 1), b"x")
-    model.settle(dict.fromkeys(("1", "2"), (("Ada", "New", 1), None)))
+    model.set_baseline(dict.fromkeys(("1", "2"), (("Ada", "New", 1), None)))
     reader = readers.Reader(model, calls, [], random.Random(1))
     reply = Reply(200, f'{{"result": [{PERSON}], "next": null}}'.encode(), monotonic())
     with pytest.raises(AssertionError, match=r"'2'.* are missing"):

@@ -1,7 +1,6 @@
-"""Everything that goes on while faults happen: runs, events, uploads, erasures, queries, a consumer of /changes."""
+"""The load during faults: runs, events, uploads, erasures, queries and a consumer of /changes."""
 
 import json
-import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,32 +10,29 @@ from queue import Empty, Queue
 from random import Random
 from threading import Event, Thread
 from traceback import format_exc
-from typing import Any
 from urllib.parse import quote_plus
 
+from tests.consumer import People, example
 from tests.faults.calls import Calls
 from tests.faults.model import Model
 from tests.faults.readers import Reader
 from tests.faults.subject import Slot, Subject
 from tests.faults.uploads import Uploader
-from tests.stack import ROOT
 
 _RUNNERS, _UPLOADERS, _READERS = 2, 3, 2
 
 
 class Copy:
-    """A consumer of /changes: the code in the README."""
+    """A consumer of /changes with the code in the README."""
 
     def __init__(self, slots: list[Slot], random: Random) -> None:
         self._slots, self._random = slots, random
-        self.people: dict[str, dict[str, Any]] = {}
+        self.people = People()
         self._after = ""
-        [code] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-        self._names: dict[str, Any] = {}
-        exec(code, self._names)
+        self._names = example()
 
     def follow(self) -> bool:
-        """Poll once; whether it came to the end of the changes."""
+        """Poll once. Return whether it reached the end of the changes."""
         self._names["URL"] = f"{self._random.choice(self._slots).replica.url}/changes"
         with suppress(OSError, HTTPException, ValueError):
             self._after = self._names["follow"](self.people, self._after)
@@ -45,7 +41,7 @@ class Copy:
 
 
 class Traffic:
-    """Threads that each repeat one thing. `uploading` lets files be changed, `calling` everything else."""
+    """Threads that repeat operations: `uploading` enables those that change files, `calling` all others."""
 
     def __init__(self, subject: Subject, model: Model, calls: Calls, active: list[str], random: Random) -> None:
         self._subject, self._calls, self._random = subject, calls, random
@@ -67,10 +63,10 @@ class Traffic:
 
     @property
     def uploads(self) -> int:
-        return sum(uploader.done for uploader in self._uploaders)
+        return sum(uploader.completed for uploader in self._uploaders)
 
     def fill(self, user_ids: list[str], photos: Callable[[str], None]) -> None:
-        """Upload everybody for the first time, and the photos of some."""
+        """Upload all users for the first time, and photos of some."""
         with ThreadPoolExecutor(8) as executor:
             list(executor.map(self._uploaders[0].put, user_ids))
             list(executor.map(photos, user_ids[::10]))
@@ -89,7 +85,7 @@ class Traffic:
         ]
 
     def stop_uploading(self) -> None:
-        """Wait until all that was begun was seen through."""
+        """Stop uploads and wait for those in progress."""
         self._uploading.clear()
         for thread in self._threads[:_UPLOADERS]:
             thread.join()
@@ -101,14 +97,14 @@ class Traffic:
             thread.join()
         self._threads = []
 
-    def _repeat(self, step: Callable[[], object], going: Event, pause: float) -> Thread:
+    def _repeat(self, step: Callable[[], object], enabled: Event, pause: float) -> Thread:
         random = Random(self._random.getrandbits(64))
 
         def loop() -> None:
-            while going.is_set():
+            while enabled.is_set():
                 try:
                     step()
-                except Exception:  # noqa: BLE001 - whatever it is, the trial shows it
+                except Exception:  # noqa: BLE001 - the trial reports any error
                     self._calls.note(format_exc())
                 time.sleep(random.uniform(0, 2 * pause))
 
@@ -123,12 +119,12 @@ class Traffic:
         self._calls.run(self._slot())
 
     def _continue(self) -> None:
-        """Send a continuation that process-data has queued."""
+        """Send a continuation that process-data queued."""
         with suppress(Empty):
             self._calls.run(self._slot(), f"/?{self._subject.queue.get(timeout=0.5)}")
 
     def _take_changed(self) -> list[str]:
-        """Some of the keys that changed; events may be lost, doubled and late."""
+        """Return some of the changed keys, because events may be lost, duplicated and late."""
         keys: list[str] = []
         with suppress(Empty):
             while len(keys) < 20:

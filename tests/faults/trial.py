@@ -1,4 +1,4 @@
-"""A trial: faults at random moments while everything goes on, and after each round a rest at which all is checked."""
+"""A trial: faults at random moments under load, and after each round a rest at which everything is checked."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -9,27 +9,28 @@ from pathlib import Path
 from random import Random
 from time import monotonic
 
+from tests.consumer import people
 from tests.faults.calls import Calls
-from tests.faults.checks import check_rest, people
-from tests.faults.disks import why_not
+from tests.faults.checks import check_rest
+from tests.faults.disks import unavailable_reason
 from tests.faults.figures import Figures, Injection
 from tests.faults.kinds import Kind, kinds, lasting
 from tests.faults.model import Model
 from tests.faults.subject import RUN_DEADLINE, Slot, Subject, subject
 from tests.faults.traffic import Traffic
 
-RECOVERY = 120  # seconds until everything works again, without a restart
-PEOPLE, ACTIVE = 300, 60  # users who stay as they are, and who change
+RECOVERY = 120  # seconds within which everything must work again without a restart
+PEOPLE, ACTIVE = 300, 60  # static and changing users
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast faults follow each other: `burst` at most at the same time, each for `longest` seconds at most."""
+    """The pace of faults: at most `burst` at the same time, each for at most `longest` seconds."""
 
     burst: int
     longest: float
-    round: int  # injections between two rests
-    lasting: bool  # whether each round ends with clients that vanish for good, which takes a minute to be noticed
+    round: int  # injections between rests
+    lasting: bool  # whether each round ends with vanished clients, whose detection takes a minute
 
 
 LONG = Pace(burst=7, longest=4.0, round=100, lasting=True)
@@ -37,7 +38,7 @@ SHORT = Pace(burst=6, longest=1.0, round=60, lasting=False)
 
 
 class Trial:
-    """A trial that the seed determines, as far as the moments of the machine's own allow. `state` is a directory."""
+    """A trial that is determined by its seed, except for timing. `state` is the stack's directory."""
 
     def __init__(self, state: Path, seed: int, pace: Pace, library: Path | None = None) -> None:
         self._state, self.random, self.pace, self._library = state, Random(seed), pace, library
@@ -47,21 +48,21 @@ class Trial:
 
     def run(self, injections: int) -> Figures:
         skipped = self.figures.skipped
-        if reason := why_not():
+        if reason := unavailable_reason():
             skipped["disk full"] = reason
         if self._library is None:
-            skipped["clock jumps"] = "no libfaketime was given"
+            skipped["clock jumps"] = "no --libfaketime"
         disks = "disk full" not in skipped
         with (
             closing(self.calls),
-            subject(self._state, self.random, with_disks=disks, library=self._library) as made,
+            subject(self._state, self.random, with_disks=disks, library=self._library) as system,
         ):
-            Rounds(made, self).run(injections)
+            Rounds(system, self).run(injections)
         return self.figures
 
 
 class Rounds:
-    """The rounds of a trial on its subject."""
+    """The rounds of a trial."""
 
     def __init__(self, subject: Subject, trial: Trial) -> None:
         self._subject, self._trial = subject, trial
@@ -93,7 +94,7 @@ class Rounds:
         self._subject.stack.bucket.put(f"{user_id}.png", body)
 
     def _plan(self, injections: int) -> Iterator[Kind]:
-        """Every kind equally often, in random order."""
+        """Yield every kind equally often, in random order."""
         possible = kinds(self._subject)
         chosen: list[Kind] = []
         while len(chosen) < injections:
@@ -103,71 +104,72 @@ class Rounds:
 
     def _round(self, plan: Sequence[Kind]) -> None:
         self._traffic.start()
-        done = self._calls.outcomes("process-data")["done"]
-        left = [*plan[:-1], lasting()] if self._pace.lasting else list(plan)
-        while left:
-            burst = self._take_burst(left)
+        done_before = self._calls.outcomes("process-data")["done"]
+        remaining = [*plan[:-1], lasting()] if self._pace.lasting else list(plan)
+        while remaining:
+            burst = self._take_burst(remaining)
             self._inject(burst)
-        if self._calls.outcomes("process-data")["done"] == done:
-            self._calls.note("no run was done beside the faults")
+        if self._calls.outcomes("process-data")["done"] == done_before:
+            self._calls.note("no run was done during the faults")
         self._traffic.stop_uploading()
         self._traffic.stop()
         self._rest()
 
-    def _take_burst(self, left: list[Kind]) -> list[Kind]:
-        """Take the next faults, each in another place, off the list."""
+    def _take_burst(self, remaining: list[Kind]) -> list[Kind]:
+        """Remove the next faults from the list, each with a different place."""
         burst: list[Kind] = []
         size = self._random.randint(1, self._pace.burst)
-        for kind in list(left):
-            if len(burst) < size and kind.place not in (one.place for one in burst):
+        for kind in list(remaining):
+            if len(burst) < size and kind.place not in (chosen.place for chosen in burst):
                 burst.append(kind)
-                left.remove(kind)
+                remaining.remove(kind)
         return burst
 
     def _inject(self, burst: Sequence[Kind]) -> None:
-        """Let faults happen at the same time, and wait until everything works again."""
+        """Inject faults at the same time, and wait until everything works again."""
         with ThreadPoolExecutor(len(burst)) as executor:
             times = list(executor.map(self._inject_one, burst, [self._random.getrandbits(64) for _ in burst]))
-        over = monotonic()
-        self._recover(over, " and ".join(map(str, burst)))
-        recovery = monotonic() - over
+        ended_at = monotonic()
+        self._recover(ended_at, " and ".join(map(str, burst)))
+        recovery = monotonic() - ended_at
         self._figures.injections += [
-            Injection(str(kind), began, ended, recovery) for kind, (began, ended) in zip(burst, times, strict=True)
+            Injection(str(kind), started_at, ended, recovery)
+            for kind, (started_at, ended) in zip(burst, times, strict=True)
         ]
         print(f"{len(self._figures.injections):4} {recovery:5.1f} s  {', '.join(map(str, burst))}", flush=True)
 
     def _inject_one(self, kind: Kind, seed: int) -> tuple[float, float]:
         random = Random(seed)
         time.sleep(random.uniform(0, self._pace.longest / 2))
-        began = monotonic()
+        started_at = monotonic()
         with kind.inject(self._subject, random):
             time.sleep(self._pace.longest * random.random() ** 2)
-        return began, monotonic()
+        return started_at, monotonic()
 
-    def _recover(self, over: float, what: str) -> None:
-        """Wait until each replica serves again: a run, or a page."""
+    def _recover(self, ended_at: float, faults: str) -> None:
+        """Wait until each replica serves a run or a page again."""
         with ThreadPoolExecutor(len(self._subject.slots)) as executor:
-            list(executor.map(lambda slot: self._recover_one(slot, over, what), self._subject.slots))
+            list(executor.map(lambda slot: self._recover_one(slot, ended_at, faults), self._subject.slots))
 
-    def _recover_one(self, slot: Slot, over: float, what: str) -> None:
+    def _recover_one(self, slot: Slot, ended_at: float, faults: str) -> None:
         is_runner = slot.function == "process-data"
         while not (self._calls.run(slot) if is_runner else self._traffic.readers[0].page(slot)):
-            if monotonic() - over > RECOVERY:
-                self._calls.note(f"{slot.function} {slot.number} did not recover within {RECOVERY} s of {what}")
+            if monotonic() - ended_at > RECOVERY:
+                self._calls.note(f"{slot.function} {slot.number} did not recover within {RECOVERY} s of {faults}")
                 return
 
     def _rest(self) -> None:
         """Wait until a run is done, and check everything."""
-        began = monotonic()
+        started_at = monotonic()
         slots = self._subject.slots_of("process-data")
         for slot in slots:
             while (summary := self._calls.run(slot)) is None or summary["status"] != "done":
-                if monotonic() - began > RECOVERY:
+                if monotonic() - started_at > RECOVERY:
                     self._calls.note(f"no run was done {RECOVERY} s after the last fault: {summary}")
                     return
-        self._figures.rests.append(monotonic() - began)
+        self._figures.rests.append(monotonic() - started_at)
         for problem in check_rest(self._subject, self._model, self._calls):
             self._calls.note(problem)
         if not self._traffic.copy.follow() or self._traffic.copy.people != people(self._subject.stack):
             self._calls.note("the copy that follows /changes is not exact")
-        print(f"at rest after {self._figures.rests[-1]:.1f} s: {len(self._calls.problems)} problems", flush=True)
+        print(f"run done after {self._figures.rests[-1]:.1f} s: {len(self._calls.problems)} problems", flush=True)

@@ -1,4 +1,4 @@
-"""People who upload, replace, remove and erase, each of whom looks after some users and goes on until it is done."""
+"""Uploaders that upload, replace, remove and erase their own users, and retry until they succeed."""
 
 import time
 from collections.abc import Callable
@@ -15,19 +15,19 @@ from tests.faults.subject import Slot
 from tests.samples import samples
 from tests.stack import Bucket
 
-NEW_SECOND = 1.1  # seconds after which S3's Last-Modified is another one
-LATE = 3.0  # seconds after which nothing comes of a request any more that was given up
+NEW_SECOND = 1.1  # seconds until S3's Last-Modified changes
+LATE = 3.0  # seconds after which an abandoned request has no effect any more
 _MISNAMED = ("x.csv", "a b+c%2F.csv", "1.x.csv", "0x.csv")
 
 BAD = [
-    one
-    for one in samples("bad")
-    if one.key is None and len(one.body) <= 65536 and one.expected["code"] != "in_the_future"
+    sample
+    for sample in samples("bad")
+    if sample.key is None and len(sample.body) <= 65536 and sample.expected["code"] != "in_the_future"
 ]
 
 
 class Uploader:
-    """Changes its own users. `changed` is told the keys, as S3's events would."""
+    """Changes its own users. `changed` receives the changed keys, like S3's events."""
 
     def __init__(
         self, model: Model, bucket: Bucket, calls: Calls, slots: list[Slot], user_ids: list[str], random: Random,
@@ -46,24 +46,24 @@ class Uploader:
             (2, self._erase),
             (1, self._misname),
         ]
-        self.done = 0
+        self.completed = 0
 
     def step(self) -> None:
-        """Do something with one of the users, and see it through."""
+        """Perform a random operation on a random user."""
         user_id = self._random.choice(self._user_ids)
         if time.monotonic() < self._not_before[user_id]:
             return
         [(_, operation)] = self._random.choices(self._operations, [weight for weight, _ in self._operations])
         operation(user_id)
-        self.done += 1
+        self.completed += 1
 
     def put(self, user_id: str) -> None:
         person = self._model.new_person(user_id)
         self._put_csv(user_id, person, "first_name,last_name,birthts\n{},{},{}\n".format(*person).encode())
 
     def _put_again(self, user_id: str) -> None:
-        """Upload a version that there was before, if there was one."""
-        persons = [one for one in self._model.users[user_id].contents.values() if not isinstance(one, str)]
+        """Upload an earlier version again, if there is one."""
+        persons = [content for content in self._model.users[user_id].contents.values() if not isinstance(content, str)]
         if persons:
             person = self._random.choice(persons)
             self._put_csv(user_id, person, "first_name,last_name,birthts\n{},{},{}\n".format(*person).encode())
@@ -74,34 +74,34 @@ class Uploader:
 
     def _put_csv(self, user_id: str, content: Content, body: bytes) -> None:
         self._model.will_put(user_id, content, body)
-        self._see_through(user_id, f"{user_id}.csv", lambda: self._bucket.put(f"{user_id}.csv", body))
+        self._retry(user_id, f"{user_id}.csv", lambda: self._bucket.put(f"{user_id}.csv", body))
 
     def _remove(self, user_id: str) -> None:
-        self._see_through(user_id, f"{user_id}.csv", lambda: self._bucket.remove(f"{user_id}.csv"))
+        self._retry(user_id, f"{user_id}.csv", lambda: self._bucket.remove(f"{user_id}.csv"))
 
     def _put_photo(self, user_id: str) -> None:
         kind, body = self._random.choice(PHOTOS), b"photo " + self._random.randbytes(3000)
         self._model.will_put_photo(user_id, kind, body)
-        self._see_through(user_id, f"{user_id}.{kind}", lambda: self._bucket.put(f"{user_id}.{kind}", body))
+        self._retry(user_id, f"{user_id}.{kind}", lambda: self._bucket.put(f"{user_id}.{kind}", body))
 
     def _remove_photo(self, user_id: str) -> None:
         name = f"{user_id}.{self._random.choice(PHOTOS)}"
-        self._see_through(user_id, name, lambda: self._bucket.remove(name))
+        self._retry(user_id, name, lambda: self._bucket.remove(name))
 
     def _misname(self, user_id: str) -> None:
-        """Put or remove a CSV that has no user's name, but this user's in it."""
+        """Upload or remove a misnamed CSV that contains this user's id."""
         name = f"{user_id}-{self._random.choice(_MISNAMED)}"
         self._model.misnamed.add(name)
-        act = self._random.choice((lambda: self._bucket.put(name, b""), lambda: self._bucket.remove(name)))
-        self._see_through(user_id, name, act)
+        operation = self._random.choice((lambda: self._bucket.put(name, b""), lambda: self._bucket.remove(name)))
+        self._retry(user_id, name, operation)
 
-    def _see_through(self, user_id: str, key: str, act: Callable[[], None]) -> None:
-        """Repeat it until S3 says that it is done."""
+    def _retry(self, user_id: str, key: str, operation: Callable[[], None]) -> None:
+        """Repeat the operation until S3 confirms it."""
         attempts = 0
         while True:
             attempts += 1
             try:
-                act()
+                operation()
             except (MinioException, HTTPError, OSError):
                 time.sleep(0.2)
             else:
@@ -111,7 +111,7 @@ class Uploader:
             self._not_before[user_id] = time.monotonic() + LATE
 
     def _erase(self, user_id: str) -> None:
-        """Repeat it until process-data says that it is done."""
+        """Repeat the erasure until process-data confirms it."""
         self._model.will_erase(user_id)
         while True:
             summary = self._calls.run(self._random.choice(self._slots), f"/erase?user_id={quote(user_id)}")

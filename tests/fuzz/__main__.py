@@ -1,6 +1,6 @@
 """Fuzz the functions: python3 tests/fuzz [TARGET...] [--inputs N] [--seed S] [--json FILE]
 
-A finding is anything that the documents do not allow. The exit status is 1 when there is one.
+A finding is any behaviour that the documentation does not allow. The exit status is 1 if there are findings.
 """
 
 import os
@@ -17,5 +17,5 @@ if __name__ == "__main__":
         sys.exit(main(sys.argv[1:]))
     root = Path(__file__).resolve().parents[2]
     requirements = [root / directory / "requirements.txt" for directory in ("infra/local", "tests", "tests/fuzz")]
-    words = [root / "infra/local/environment.py", *requirements, "--", "-m", "tests.fuzz", *sys.argv[1:]]
-    os.execv(sys.executable, [sys.executable, *map(str, words)])
+    command = [root / "infra/local/environment.py", *requirements, "--", "-m", "tests.fuzz", *sys.argv[1:]]
+    os.execv(sys.executable, [sys.executable, *map(str, command)])

@@ -1,4 +1,4 @@
-"""Both functions' handlers in this process, on a real stack, and what is wrong with a response of theirs."""
+"""Calls both functions' handlers in this process, on a real stack, and checks their responses."""
 
 import io
 import json
@@ -28,14 +28,14 @@ AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 _SECRETS = ("api_token", "postgres_password", "s3_access_key", "s3_secret_key")
 _HANG = 30  # seconds
 _MAX_MESSAGE = 1000  # characters
-_IS_OURS = ("X-Content-Type-Options", "nosniff")  # Flask's own error pages lack it
+_OWN_HEADER = ("X-Content-Type-Options", "nosniff")  # Flask's own error pages lack it
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
 @dataclass(frozen=True)
 class Request:
-    """As the server hands it over: `path` is decoded, `query` is not; the texts stand for bytes, as Latin-1."""
+    """A request as the server passes it: `path` is decoded, `query` is not; strings are bytes in Latin-1."""
 
     path: str = "/"
     query: str = ""
@@ -56,10 +56,10 @@ class Response:
 
 
 class Client:
-    """Sends requests to a function. `problems` says what is wrong with the response, and `ask` returns it."""
+    """Sends requests to a function: `send` returns the response, `problems` what is wrong with it."""
 
     def __init__(self, app: "WSGIApplication", secrets: Collection[str], unavailable: Collection[str] = ()) -> None:
-        """`unavailable` are codes of 503 that may come, as what they are about is not there."""
+        """`unavailable` are the allowed codes of 503, for services that do not exist here."""
         self._app, self._secrets = app, [secret.encode() for secret in secrets]
         self._errors = {
             (int(status), code)
@@ -68,7 +68,7 @@ class Client:
             if int(status) < 500 or code in unavailable
         }
 
-    def ask(self, request: Request) -> Response:
+    def send(self, request: Request) -> Response:
         return self._send(request)[0]
 
     def problems(self, request: Request) -> list[str]:
@@ -89,32 +89,32 @@ class Client:
     def _problems(self, request: Request, response: Response, log: str) -> Iterator[str]:
         for name, value in response.headers:
             if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
-                yield f"the header {name!r}: {value!r}"
-        shown = repr(response.headers).encode() + response.body + log.encode()
-        if any(secret in shown for secret in self._secrets):
-            yield "a secret is shown"
+                yield f"invalid header {name!r}: {value!r}"
+        text = repr(response.headers).encode() + response.body + log.encode()
+        if any(secret in text for secret in self._secrets):
+            yield "a secret is exposed"
         if request.method != "HEAD":
             yield from self._problems_of_content(response)
 
     def _problems_of_content(self, response: Response) -> Iterator[str]:
-        content = _parsed(response) if response.is_json else None
+        content = _parse_json(response) if response.is_json else None
         error = (content or {}).get("error", {})
-        shown = f"{response.status} with {response.headers} and {response.body[:200]!r}"
+        text = f"{response.status} with {response.headers} and {response.body[:200]!r}"
         if response.status < 400:
             if response.status not in (200, 304) or (response.is_json and content is None):
-                yield shown
+                yield text
         elif content is None:
-            is_page = response.body.startswith(b"<!doctype html>") and _IS_OURS in response.headers
+            is_page = response.body.startswith(b"<!doctype html>") and _OWN_HEADER in response.headers
             if not is_page or response.status not in dict(self._errors):
-                yield shown
+                yield text
         elif (response.status, error.get("code")) not in self._errors:
-            yield shown
+            yield text
         elif not error["message"] or len(error["message"]) > _MAX_MESSAGE:
             yield f"{response.status} with a message of {len(error['message'])} characters"
 
 
-def _parsed(response: Response) -> dict[str, dict[str, str]] | None:
-    """The JSON object in a body; None when there is none."""
+def _parse_json(response: Response) -> dict[str, dict[str, str]] | None:
+    """Return the JSON object in a body, or None."""
     try:
         value = json.loads(response.body)
     except ValueError:
@@ -124,7 +124,7 @@ def _parsed(response: Response) -> dict[str, dict[str, str]] | None:
 
 @contextmanager
 def clients(stack: Stack) -> Iterator[tuple[Client, Client]]:
-    """process-data and query-data with the stack's settings, closed by a token, and without a gateway's queue."""
+    """Clients of process-data and query-data with the stack's settings, a required token and no gateway."""
     before = dict(os.environ)
     others = {"auth": "token", "api_token": TOKEN, "gateway_url": "http://127.0.0.1:9"}
     both = ((process_data.handler, stack.process_settings), (query_data.handler, stack.query_settings))
@@ -133,7 +133,7 @@ def clients(stack: Stack) -> Iterator[tuple[Client, Client]]:
         for handler, own in both:
             handler._application.clear()
             os.environ.update({**own, **others})
-            handler._application.get()  # it has read its settings, which are not the other's
+            handler._application.get()  # reads its settings now, before those of the other function
         yield (
             Client(application(process_data.handler.handle), secrets, ["gateway_unavailable"]),
             Client(application(query_data.handler.handle), secrets),
@@ -148,7 +148,7 @@ def clients(stack: Stack) -> Iterator[tuple[Client, Client]]:
 
 @contextmanager
 def _within(seconds: int) -> Iterator[None]:
-    """Raise TimeoutError in the body after so many seconds."""
+    """Raise TimeoutError in the block after `seconds`."""
 
     def interrupt(_signum: int, _frame: FrameType | None) -> None:
         raise TimeoutError(f"no response after {seconds} s")

@@ -1,4 +1,4 @@
-"""The command line: which targets, how many inputs, and a table of what was found."""
+"""The command line: targets, numbers of inputs, and a table of findings."""
 
 import argparse
 import json
@@ -27,13 +27,13 @@ INPUTS = {
     "headers": 10_000,
     "events": 5_000,
 }
-"""The targets, and how many inputs each gets."""
+"""The targets and their numbers of inputs."""
 
-MAX_SHOWN, MAX_LENGTH = 20, 2000  # findings of a target, and characters of each
+MAX_SHOWN, MAX_LENGTH = 20, 2000  # findings printed for each target, and characters of each
 
 
 def on_stack(stack: Stack) -> dict[str, Fuzz]:
-    """The targets that need servers. The stack has to be empty."""
+    """Return the targets that need servers. The stack must be empty."""
     requests.fill(stack)
 
     def with_clients(fuzz: requests.FuzzClients) -> Fuzz:
@@ -43,8 +43,8 @@ def on_stack(stack: Stack) -> dict[str, Fuzz]:
 
         return run
 
-    named = {name: with_clients(fuzz) for name, fuzz in requests.TARGETS.items()}
-    return {"keys": lambda inputs, seed: keys.fuzz(stack, inputs, seed), **named}
+    on_clients = {name: with_clients(fuzz) for name, fuzz in requests.TARGETS.items()}
+    return {"keys": lambda inputs, seed: keys.fuzz(stack, inputs, seed), **on_clients}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     targets: dict[str, Fuzz] = {"csv": csvs.fuzz, "guided": guided.fuzz}
     with ExitStack() as cleanup:
         if set(options.targets) - set(targets):
-            os.environ["SCHEDULE"] = "0 0 29 2 *"  # nothing else runs meanwhile
+            os.environ["SCHEDULE"] = "0 0 29 2 *"  # disable the schedule
             state = Path(cleanup.enter_context(tempfile.TemporaryDirectory())) / "state"
             targets |= on_stack(cleanup.enter_context(running(state)))
         rows = [_run(name, targets[name], options.inputs or INPUTS[name], seed) for name in options.targets]
@@ -65,10 +65,12 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tests/fuzz", description="Fuzz the functions.")
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(INPUTS)} (default: all)")
-    parser.add_argument("--inputs", type=int, metavar="N", help="for each target (default: those of the long form)")
-    parser.add_argument("--seed", type=int, metavar="S", help="of an earlier run, to repeat it (default: a new one)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to FILE too")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"one of {', '.join(INPUTS)} (default: all)")
+    parser.add_argument(
+        "--inputs", type=int, metavar="N", help="inputs for each target (default: those of the long form)"
+    )
+    parser.add_argument("--seed", type=int, metavar="S", help="seed of an earlier run, to repeat it (default: random)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to FILE")
     options = parser.parse_args(arguments)
     if unknown := set(options.targets) - set(INPUTS):
         parser.error(f"unknown target {min(unknown)}; expected one of {', '.join(INPUTS)}")

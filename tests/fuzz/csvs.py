@@ -1,4 +1,4 @@
-"""process-data's parser against the naive one, whatever a file has."""
+"""Compares process-data's parser with the naive one on generated files."""
 
 import ast
 import re
@@ -15,26 +15,28 @@ from tests.parsing import MODIFIED, parse
 NOW = int(MODIFIED.timestamp() * 1000)
 
 _BATCH = 500  # files, as in process-data
-_MAX_QUOTED = 40  # characters of a file that a message may repeat
+_MAX_QUOTED = 40  # characters of a file that a message may quote
 _MAX_MESSAGE = _MAX_QUOTED * len(r"\U0010ffff") + 160
 _LITERAL = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
 
 
 def fuzz(inputs: int, seed: int) -> Iterator[str]:
-    """Generate files, parse them in batches, and yield what is wrong."""
+    """Generate files, parse them in batches, and yield findings."""
     generated = islice(files(seed, NOW), inputs)
     while batch := list(islice(generated, _BATCH)):
         yield from problems(batch)
 
 
 def problems(bodies: Sequence[bytes]) -> list[str]:
-    """What is wrong with how a batch is parsed, each with the file that shows it."""
+    """Return the differences between both parsers for a batch, each with its file."""
     files = {f"{number}.csv": body for number, body in enumerate(bodies)}
     try:
         parsed = parse(files.items(), NOW)
     except Exception as error:  # noqa: BLE001 - any is a finding
         return (
-            [f"{error!r}: {bodies[0]!r}"] if len(bodies) == 1 else [one for body in bodies for one in problems([body])]
+            [f"{error!r}: {bodies[0]!r}"]
+            if len(bodies) == 1
+            else [problem for body in bodies for problem in problems([body])]
         )
     outcomes: dict[str, Row | Rejection] = {row.key: row for row in parsed.valid}
     outcomes |= {rejection.object: rejection for rejection in parsed.rejections}
@@ -54,18 +56,18 @@ def _problem(body: bytes, outcome: Row | Rejection) -> str | None:
     if not any(outcome.code == code and first <= line <= last for code, first, last in expected):
         return f"rejected as {outcome}, not for {expected}"
     if (outcome.retry_after is not None) != (outcome.code is Reason.IN_THE_FUTURE):
-        return f"to be tried again at {outcome.retry_after}"
+        return f"unexpected retry_after {outcome.retry_after}"
     return _problem_of_message(outcome.message, body)
 
 
 def _problem_of_message(message: str, body: bytes) -> str | None:
     if not message.isprintable() or not 0 < len(message) <= _MAX_MESSAGE:
-        return f"the message is not fit to be shown: {message!r}"
+        return f"invalid message: {message!r}"
     text = body.decode(errors="replace")
     for literal in _LITERAL.findall(message):
         if len(ast.literal_eval(literal).removesuffix("…")) > _MAX_QUOTED:
             return f"the message quotes more than {_MAX_QUOTED} characters: {message!r}"
         message = message.replace(literal, "")
     if any(message[at : at + _MAX_QUOTED + 1] in text for at in range(len(message) - _MAX_QUOTED)):
-        return f"the message repeats more of the file: {message!r}"
+        return f"the message contains more of the file: {message!r}"
     return None

@@ -1,4 +1,4 @@
-"""What is sent in requests: made of texts and values that someone might have handled wrongly."""
+"""Generates parts of requests from texts and values that are easily handled wrongly."""
 
 import json
 from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
@@ -51,14 +51,14 @@ def edited_cursor(random: Random, cursor: str) -> str:
 
 
 def rewritten_cursor(random: Random, cursor: str) -> str:
-    """Another value in the place of one of a cursor's."""
+    """Return the cursor with one value replaced."""
     values = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     values[random.randrange(len(values))] = _value(random)
     return _encoded(values)
 
 
-def made_cursor(random: Random, _cursor: str) -> str:
-    """Any values, as many as a cursor has or others."""
+def random_cursor(random: Random, _cursor: str) -> str:
+    """Return a cursor with random values, of any length."""
     values = [_value(random) for _ in range(random.choice((0, 2, 3, 3, 4, 4, 5)))]
     return _encoded(values if random.random() < 0.9 else _value(random))
 

@@ -1,4 +1,4 @@
-"""Generates CSVs that are valid or nearly so, from a seed: what a person, a spreadsheet or a script might write."""
+"""Generates valid and nearly valid CSVs from a seed, like those of people, spreadsheets and scripts."""
 
 from collections.abc import Iterator
 from itertools import permutations
@@ -34,22 +34,22 @@ _BLANK_LINES = ("", "", "", "", " ", "\t", '""', " ,")
 _BEGINNINGS = (*[""] * 40, *["\ufeff"] * 12, "\ufeff\ufeff", "\0")
 _PIECES = (
     b'"', b'""', b",", b"\n", b"\r", b"\r\n", b" ", b"\t", b"\0", b"\x0b", b"\xc2\x85", b"\xef\xbb\xbf",
-    b"\xff", b"\xe2", b"\xed\xa0\x80", b"\xc0\xaf",  # not UTF-8; the last two are a surrogate and an overlong one
+    b"\xff", b"\xe2", b"\xed\xa0\x80", b"\xc0\xaf",  # invalid UTF-8; the last two: a surrogate, an overlong encoding
 )  # fmt: skip
 
 
 def files(seed: int, now: int) -> Iterator[bytes]:
-    """Endless; the same ones for the same seed. Births lie around `now`, in milliseconds UTC, among others."""
+    """Yield files endlessly, the same for the same seed. Some births are close to `now`, in milliseconds UTC."""
     random = Random(seed)
     while True:
         body = _file(random, now).encode()
-        yield _damaged(random, body) if random.random() < 0.25 else body
+        yield _damage(random, body) if random.random() < 0.25 else body
 
 
 def _file(random: Random, now: int) -> str:
     header = random.choice(_HEADERS[:6] if random.random() < 0.95 else _HEADERS)
     rows = 1 if random.random() < 0.93 else random.choice((0, 2, 3))
-    lines = [",".join(_written(random, column) for column in header)]
+    lines = [",".join(_format_value(random, column) for column in header)]
     lines += [_row(random, header, now) for _ in range(rows)]
     if random.random() < 0.01:
         lines = []
@@ -63,11 +63,11 @@ def _row(random: Random, header: tuple[str, ...], now: int) -> str:
     values = [_birth(random, now) if column == "birthts" else _name(random) for column in header]
     if random.random() < 0.04:
         values = random.choice((values[:-1], [*values, ""], [*values, "0"]))
-    return ",".join(_written(random, value) for value in values)
+    return ",".join(_format_value(random, value) for value in values)
 
 
-def _written(random: Random, value: str) -> str:
-    """The value as it stands in a file: with or without quotes and spaces around it."""
+def _format_value(random: Random, value: str) -> str:
+    """Return the value as a CSV field, randomly with quotes and surrounding spaces."""
     needs_quotes = any(character in value for character in '",\r\n')
     if random.random() < (0.95 if needs_quotes else 0.3):
         value = '"' + value.replace('"', '""') + '"'
@@ -83,7 +83,7 @@ def _name(random: Random) -> str:
     alphabet = _ALPHABETS[random.random() < 0.3] if ordinary else random.choice(_ALPHABETS)
     length = random.randint(1, 12) if ordinary else random.choice(_LENGTHS)
     name = "".join(random.choices(alphabet, k=length))
-    if random.random() < 0.06:  # one alone, so that each is missed if it is not checked
+    if random.random() < 0.06:  # one special character, so that each must be checked
         at = random.randrange(length + 1)
         name = name[:at] + random.choice(_CONTROL + _NO_CONTROL) + name[at:]
     return name
@@ -99,8 +99,8 @@ def _birth(random: Random, now: int) -> str:
     return form.format(number)
 
 
-def _damaged(random: Random, body: bytes) -> bytes:
-    """The body after one to three edits anywhere in it."""
+def _damage(random: Random, body: bytes) -> bytes:
+    """Return the body after one to three random edits."""
     for _ in range(random.randint(1, 3)):
         at = random.randrange(len(body) + 1)
         piece = random.choice(_PIECES) if random.random() < 0.8 else bytes([random.randrange(256)])

@@ -1,10 +1,10 @@
-"""Mutates files by the coverage of both parsers, with Atheris (libFuzzer), which has wheels for Linux alone.
+"""Mutates files guided by the coverage of both parsers, with Atheris (libFuzzer), which has wheels only for Linux.
 
-Coverage of the naive parser counts too: it has branches in Python where process-data's leaves them to the csv module.
+The naive parser's coverage counts too: it has Python branches for what process-data's parser leaves to the csv module.
 
     python3 -m tests.fuzz.guided INPUTS SEED CORPUS
 
-runs in a process of its own, as libFuzzer ends the one that it runs in. Findings are lines on standard output.
+runs in a separate process, because libFuzzer ends its process. Findings are lines on standard output.
 """
 
 import subprocess
@@ -19,7 +19,7 @@ from tests.stack import ROOT
 
 _MAX_BYTES = 1024
 _WORDS = ("first_name", "last_name", "birthts", r"\x0D\x0A", r"\"\"", r"\xEF\xBB\xBF", "-3786825600000")
-_GENERATED = 200  # files of the corpus besides those of tests/data
+_GENERATED = 200  # generated files in the corpus, besides those of tests/data
 
 
 def is_available() -> bool:
@@ -27,7 +27,7 @@ def is_available() -> bool:
 
 
 def fuzz(inputs: int, seed: int) -> Iterator[str]:
-    """Run it with a corpus of the samples in tests/data and some generated files."""
+    """Run libFuzzer with a corpus of the samples in tests/data and some generated files."""
     with tempfile.TemporaryDirectory() as directory:
         corpus = Path(directory) / "corpus"
         corpus.mkdir()

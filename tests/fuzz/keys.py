@@ -1,4 +1,4 @@
-"""Keys of objects: what they mean, and where they lie among the boundaries of segments, in Python and in SQL."""
+"""Object keys: how they are parsed, and their order among segment boundaries in Python and in SQL."""
 
 from collections.abc import Iterator
 from random import Random
@@ -8,7 +8,7 @@ from process_data.scope import Range
 
 from tests.stack import Stack, connected
 
-_BATCH = 100  # keys, of which each is a boundary once
+_BATCH = 100  # keys; each is also used as a boundary
 _ENDINGS = (
     ".csv", ".csv", ".csv", ".png", ".jpg", ".jpeg", "", ".CSV", ".Csv", ".csv ", ".gif", ".cs", ".csv/",
     ".d/1.csv", ".", ".csv.csv", "-", "-1.csv", "/1.csv", "\0.csv", ".csv\n", "\udcff.csv", "\U0010ffff.csv",
@@ -19,10 +19,10 @@ _STEMS = (
     "\x7f", "~", "\uffff",
 )  # fmt: skip
 
-# Whose CSV lies in a range, by the condition with which a scan finds its users.
+# The users whose CSV is in a range, by the condition that a scan uses.
 _IN_RANGE = f"""
 select user_id
-from (select user_id collate "C" as user_id from unnest(cast(:user_ids as text[])) as given (user_id)) as users
+from (select user_id collate "C" as user_id from unnest(cast(:user_ids as text[])) as ids (user_id)) as users
 where {Range.users}
 """
 
@@ -38,14 +38,14 @@ def fuzz(stack: Stack, inputs: int, seed: int) -> Iterator[str]:
                 yield from _problems(key)
             boundaries = sorted(key for key in keys if is_representable(key))
             if [row[0] for row in connection.run(_SORT, keys=boundaries)] != boundaries:
-                yield f"PostgreSQL sorts them in another order: {boundaries}"
+                yield f"PostgreSQL sorts differently: {boundaries}"
             user_ids = sorted({user_id for key in keys if (user_id := parse_key(key).user_id)})
             yield from (problem for key in boundaries for problem in _problems_of_boundary(key, user_ids))
             start, end = sorted(random.sample(boundaries, 2))
             scope = Range(start, end)
-            found = sorted(row[0] for row in connection.run(_IN_RANGE, user_ids=user_ids, **scope.user_parameters))
-            if found != [user_id for user_id in user_ids if start < f"{user_id}.csv" <= end]:
-                yield f"a scan of {scope} finds {found} of {user_ids}"
+            selected = sorted(row[0] for row in connection.run(_IN_RANGE, user_ids=user_ids, **scope.user_parameters))
+            if selected != [user_id for user_id in user_ids if start < f"{user_id}.csv" <= end]:
+                yield f"a scan of {scope} selects {selected} of {user_ids}"
 
 
 def _key(random: Random) -> str:
@@ -55,14 +55,14 @@ def _key(random: Random) -> str:
 
 def _problems(key: str) -> Iterator[str]:
     kind, user_id = parse_key(key)
-    stem, _, ending = key.rpartition(".")
-    is_named = 1 <= len(stem) <= 18 and not set(stem) - set("0123456789")
+    stem, _, extension = key.rpartition(".")
+    is_user_id = 1 <= len(stem) <= 18 and not set(stem) - set("0123456789")
     expected: tuple[str, str | None] = ("ignored", None)
-    if is_named and ending in ("csv", "png", "jpg", "jpeg"):
-        expected = ("csv" if ending == "csv" else "photo", stem)
+    if is_user_id and extension in ("csv", "png", "jpg", "jpeg"):
+        expected = ("csv" if extension == "csv" else "photo", stem)
         if key not in keys_of(stem) or keys_of(stem) != sorted(keys_of(stem)):
             yield f"the keys of {stem} are {keys_of(stem)}"
-    elif ending.lower() == "csv" and "/" not in key and _is_storable(key):
+    elif extension.lower() == "csv" and "/" not in key and _is_storable(key):
         expected = ("bad_name", None)
     if (kind, user_id) != expected:
         yield f"{key!r} is {kind} of {user_id}, not {expected}"
@@ -71,12 +71,12 @@ def _problems(key: str) -> Iterator[str]:
 
 
 def _is_storable(key: str) -> bool:
-    """Whether S3 may have it, and PostgreSQL can hold it; the last character of all marks the end of the keys."""
-    return not any(one in "\0\U0010ffff" or 0xD800 <= ord(one) < 0xE000 for one in key) and len(key.encode()) <= 1024
+    """Whether S3 and PostgreSQL can store the key; the last Unicode character marks the end of all keys."""
+    return not any(char in "\0\U0010ffff" or 0xD800 <= ord(char) < 0xE000 for char in key) and len(key.encode()) <= 1024
 
 
 def _problems_of_boundary(boundary: str, user_ids: list[str]) -> Iterator[str]:
-    """A boundary parts the keys of the user that is around it, and of nobody else."""
+    """A boundary must split only the keys of the user returned by user_around."""
     around = user_around(boundary)
     for user_id in user_ids:
         before = sum(key <= boundary for key in keys_of(user_id))

@@ -1,4 +1,4 @@
-"""Requests to both functions: queries, cursors, headers and bodies of events, valid, nearly so, and not at all."""
+"""Requests to both functions: valid, nearly valid and invalid queries, cursors, headers and event bodies."""
 
 import json
 from base64 import b64decode, b64encode
@@ -28,7 +28,7 @@ _VALID = {
     f"bearer {TOKEN}",
     *(f"{scheme} {basic}" for basic in _BASIC for scheme in ("Basic", "BASIC")),
 }
-"""What has to give access, among what is generated."""
+"""The generated headers that must give access."""
 
 _LISTS = [
     *(("/", f"sort={sort}&limit=2") for sort in generate.SORTS),
@@ -39,7 +39,7 @@ _LISTS = [
 
 
 def fill(stack: Stack) -> None:
-    """What the requests ask for: several pages of everything."""
+    """Fill the stack with several pages of everything."""
     for number in range(1, 10):
         stack.bucket.put_person(str(number), last=f"Łast {number % 3}", birthts=number * 10**11)
         stack.bucket.put(f"bad{number}.csv", b"")
@@ -50,7 +50,7 @@ def fill(stack: Stack) -> None:
 
 
 def queries(process: Client, query: Client, inputs: int, seed: int) -> Iterator[str]:
-    """Paths and query strings, to query-data for the most part: a request to process-data may be a run."""
+    """Send paths and query strings, mostly to query-data, because requests to process-data may start runs."""
     random = Random(seed)
     for _ in range(inputs):
         if random.random() < 0.1:
@@ -63,11 +63,11 @@ def queries(process: Client, query: Client, inputs: int, seed: int) -> Iterator[
 
 
 def cursors(_process: Client, query: Client, inputs: int, seed: int) -> Iterator[str]:
-    """Cursors of every order and list: those that were served, changed ones, and made ones."""
+    """Send cursors of every sort order and list: served, edited and random ones."""
     random = Random(seed)
     served = [(listed, cursor) for listed in _LISTS for cursor in _follow(query, *listed)]
     yield from (f"no cursor for {listed}" for listed in _LISTS if listed not in dict(served))
-    changes = (generate.edited_cursor, generate.made_cursor, generate.rewritten_cursor)
+    changes = (generate.edited_cursor, generate.random_cursor, generate.rewritten_cursor)
     for _ in range(inputs):
         (path, parameters), cursor = random.choice(served)
         if random.random() < 0.3:
@@ -77,48 +77,48 @@ def cursors(_process: Client, query: Client, inputs: int, seed: int) -> Iterator
 
 
 def headers(process: Client, query: Client, inputs: int, seed: int) -> Iterator[str]:
-    """Accept, Authorization, If-None-Match, and the headers that end up in the log."""
+    """Send Accept, Authorization, If-None-Match, and the headers that are logged."""
     random = Random(seed)
-    known = dict(query.ask(Request("/", "limit=1")).headers)["ETag"]
-    etags = (known, f"W/{known}", "*", f'"a", {known}', known * 300, known[:-1], "", ",", '"')
+    etag = dict(query.send(Request("/", "limit=1")).headers)["ETag"]
+    etags = (etag, f"W/{etag}", "*", f'"a", {etag}', etag * 300, etag[:-1], "", ",", '"')
     for _ in range(inputs):
         authorization = generate.authorization(random)
-        sent = {
+        fields = {
             "Authorization": authorization,
             "Accept": generate.accept(random),
             "If-None-Match": random.choice(etags),
             "X-Call-Id": random.choice(_CALL_IDS),
             "X-Connector": random.choice(("", "cron-connector")),
         }
-        request = Request(random.choice(_PATHS), random.choice(("", "limit=1", "format=html")), sent)
+        request = Request(random.choice(_PATHS), random.choice(("", "limit=1", "format=html")), fields)
         yield from query.problems(request)
         if request.path != "/healthz":
-            has_access = query.ask(request).status != 401
+            has_access = query.send(request).status != 401
             if (has_access and not _has_token(authorization)) or (not has_access and authorization in _VALID):
-                yield f"access {'given' if has_access else 'denied'}: {request}"
+                yield f"access {'granted' if has_access else 'denied'}: {request}"
         if random.random() < 0.1:
-            yield from process.problems(Request("/x", "", sent, "POST"))
+            yield from process.problems(Request("/x", "", fields, "POST"))
 
 
 def events(process: Client, _query: Client, inputs: int, seed: int) -> Iterator[str]:
-    """Bodies for process-data: S3's notifications, and what is none. A few are about objects of the bucket, and run."""
+    """Send event bodies to process-data, valid and invalid. A few name objects of the bucket and start runs."""
     random = Random(seed)
     for _ in range(inputs):
         body = generate.event_body(random)
         if random.random() < 0.3:
             body = generate.edited_body(random, body)
-        sent = AUTHORIZED | {"Content-Type": random.choice(_CONTENT_TYPES)}
-        yield from process.problems(Request(headers=sent, method="POST", body=body))
+        fields = AUTHORIZED | {"Content-Type": random.choice(_CONTENT_TYPES)}
+        yield from process.problems(Request(headers=fields, method="POST", body=body))
 
 
 TARGETS: dict[str, FuzzClients] = {"queries": queries, "cursors": cursors, "headers": headers, "events": events}
 
 
 def _follow(query: Client, path: str, parameters: str) -> Iterator[str]:
-    """The cursors of the first pages of a list."""
+    """Yield the cursors of the first pages of a list."""
     after = ""
     for _ in range(4):
-        following = json.loads(query.ask(Request(path, parameters + after)).body)["next"]
+        following = json.loads(query.send(Request(path, parameters + after)).body)["next"]
         if following is None:
             return
         [cursor] = parse_qs(following.removeprefix("?"))["after"]
@@ -127,7 +127,7 @@ def _follow(query: Client, path: str, parameters: str) -> Iterator[str]:
 
 
 def _has_token(authorization: str) -> bool:
-    """Whether it has the token as RFC 6750 and RFC 7617 say, the base64 decoded with more or less padding."""
+    """Whether the header has the token by RFC 6750 or RFC 7617, with any base64 padding."""
     scheme, _, value = authorization.partition(" ")
     if scheme.lower() == "bearer":
         return value.strip() == TOKEN

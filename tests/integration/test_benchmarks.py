@@ -1,4 +1,4 @@
-"""The benchmarks run, at sizes too small to measure anything."""
+"""The benchmarks run, at sizes too small for meaningful results."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ from tests.replica import query_replica
 from tests.stack import Stack
 
 
-def test_rows_on_the_server_count_what_they_say(roll: Stack) -> None:
+def test_the_rows_on_the_server_report_correct_counts(roll: Stack) -> None:
     [load] = process.first_load(roll, rounds=2, people=20, photos=10)
     [rerun] = process.unchanged(roll, rounds=1, people=20, photos=10)
     assert [(row.name, row.s3, len(row.own.values)) for row in (load, rerun)] == [
@@ -23,27 +23,27 @@ def test_rows_on_the_server_count_what_they_say(roll: Stack) -> None:
     assert roll.sql("select count(*), count(img_path) from users") == [[20, 10]]
 
 
-def test_users_that_are_filled_in_are_unchanged_in_the_simulated_bucket(roll: Stack) -> None:
+def test_prefilled_users_match_the_simulated_bucket(roll: Stack) -> None:
     [row] = process.unchanged_with_latency(roll, rounds=1, people=3000, photos=1000, page_seconds=0)
     assert (row.name, row.s3, len(row.own.values)) == ("slow-listing", SIMULATOR, 1)
     assert roll.sql("select count(*), count(img_path) from users") == [[3000, 1000]]
 
 
-def test_replicas_share_what_the_benchmark_queues(roll: Stack) -> None:
+def test_replicas_share_the_runs_that_the_benchmark_queues(roll: Stack) -> None:
     speed, share = scaling.replicas(roll, 1, 1200, [None], number=2, get_seconds=0, segment_keys="200")
     assert (speed.name, share.name) == ("replicas", "replicas")
     [shares] = speed.details["shares"]
     assert (len(shares), sum(shares)) == (2, 1200)
 
 
-def test_a_short_deadline_is_continued_by_the_benchmarks_queue(roll: Stack) -> None:
+def test_the_benchmark_queue_continues_runs_with_a_short_deadline(roll: Stack) -> None:
     [row] = scaling.deadline(roll, 1, people=600, photos=0, page_seconds=0, get_seconds=0.25, run_deadline=1)
     [continuations] = row.details["continuations"]
-    assert continuations >= 1  # 600 GETs of a quarter of a second, 64 at a time
+    assert continuations >= 1  # 600 GETs of 0.25 s, 64 at a time
     assert roll.sql("select count(*) from users") == [[600]]
 
 
-def test_events_export_and_memory_count_what_they_say(roll: Stack) -> None:
+def test_the_event_export_and_memory_rows_report_correct_counts(roll: Stack) -> None:
     [events] = process.events(roll, 1, people=40, few=20, number=10)
     assert len(events.details["export_seconds"]) == 1
     [memory] = scaling.memory(roll, 1, people=40, photos=20, gap=4)
@@ -53,51 +53,51 @@ def test_events_export_and_memory_count_what_they_say(roll: Stack) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
-def test_the_peak_of_a_process_is_its_own_and_not_what_its_parent_had_when_it_started_it(roll: Stack) -> None:
-    """The kernel's maximum of a child begins with the memory of its parent."""
+def test_peak_memory_excludes_the_parents_memory(roll: Stack) -> None:
+    """The kernel initialises a child's peak with the memory of its parent."""
     ballast = b"x" * (300 * MEBIBYTE)
     with query_replica(roll) as running:
         assert running.stop() == 0
     assert 10 * MEBIBYTE < running.peak < len(ballast)
 
 
-def test_the_rows_of_query_data_measure_what_they_say(
+def test_every_row_of_query_data_is_measured(
     roll: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(query, "REQUESTS", 3)
     monkeypatch.setattr(query, "LOOKUP", "user_id=000000007")
     with query.subject(roll, 300) as subject:
         measure.print_rows(query.ROWS, measure.parse_arguments("query", query.ROWS, ["--rounds", "1"]), subject)
-    printed = capsys.readouterr().out
+    output = capsys.readouterr().out
     for work in ("stream of 300", "page of 100", "lookup", "/stats", "page for people", "start", "peak memory"):
-        assert f"\n{work}" in printed
+        assert f"\n{work}" in output
 
 
-def test_the_table_of_sizes_has_every_size(roll: Stack, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_of_sizes_lists_every_size(roll: Stack, capsys: pytest.CaptureFixture[str]) -> None:
     rows = sizes.cost_by_size(roll, rounds=1, sizes=(30, 60))
     assert [row.name for row in rows] == ["sizes"] * 4
     assert list(rows[0].details) == ["30", "60"]
-    printed = capsys.readouterr().out
-    assert (printed.count("30 keys"), printed.count("60 keys")) == (2, 2)
+    output = capsys.readouterr().out
+    assert (output.count("30 keys"), output.count("60 keys")) == (2, 2)
 
 
-def test_the_exponent_of_growth() -> None:
+def test_the_exponent_of_growth_is_the_slope_of_the_logarithms() -> None:
     assert sizes.exponent({10: 20, 100: 200, 1000: 2000}) == pytest.approx(1)
     assert sizes.exponent({10: 1, 100: 100}) == pytest.approx(2)
 
 
-@pytest.mark.parametrize(("at_least", "verdict"), [(False, "MISSED"), (True, "ok")])
-def test_a_row_compares_the_ratio_of_medians_with_its_goal(at_least: bool, verdict: str) -> None:
+@pytest.mark.parametrize(("at_least", "result"), [(False, "MISSED"), (True, "ok")])
+def test_a_row_compares_the_ratio_of_the_medians_with_its_goal(at_least: bool, result: str) -> None:
     own, ceiling = Samples((1.0, 9.0, 4.0), "s"), Samples((1.0, 2.0, 3.0), "s")
     row = Row("name", "work", SERVER, own, ceiling, 1.5, at_least=at_least)
     assert row.ratio == 2
-    assert str(row).split()[-1] == verdict
+    assert str(row).split()[-1] == result
     assert "2.00 (1.00–4.50)" in str(row)
     document = json.loads(json.dumps(row.to_json()))
     assert (document["own"], document["ratio"], document["is_reached"]) == ([1.0, 9.0, 4.0], 2.0, at_least)
 
 
-def test_an_unknown_row_is_refused_before_anything_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_row_is_an_error_before_anything_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:
         process.main(["first-load", "frist", "--json", str(tmp_path / "rows.json")])
     assert raised.value.code == 2

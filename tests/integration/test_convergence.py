@@ -1,8 +1,7 @@
-"""Whatever came before, after one more run the tables and the result bucket are what the source bucket makes them.
+"""After any history, one more run brings the tables and the result bucket to the state given by the source bucket.
 
-tests/model.py says what that is. Two replicas work with segments of five keys, so that segments are split and merged
-all the time; they are killed and frozen while they work. People are erased at any time, and the database is lost and
-restored from a dump.
+tests/model.py defines that state. Two replicas use segments of five keys, so that segments are often split and merged;
+they are killed and frozen while they work. People are erased at any time, and the database is restored from a dump.
 """
 
 import csv
@@ -25,7 +24,7 @@ from minio.versioningconfig import VersioningConfig
 
 from tests.model import BAD, PHOTOS, SOURCE, USERS, SourceBucket, State, Tombstone
 from tests.postgres import dump, restore
-from tests.replicas import Replicas, erasing
+from tests.replicas import Replicas, erase_path
 from tests.stack import Stack
 
 MISNAMED = ("x.csv", "a b+c%2F.csv", "1.x.csv", "12.CSV", "12.old.csv", "0x.csv")
@@ -35,7 +34,7 @@ EXAMPLES, STEPS = 16, 30
 
 user_ids = st.sampled_from(USERS)
 some_users = st.lists(user_ids, min_size=1, max_size=3, unique=True)
-erased_ids = st.sampled_from(USERS[:2])  # few, who come back and are erased again
+erased_ids = st.sampled_from(USERS[:2])  # few users, so that they are restored and erased again
 erased_users = st.lists(erased_ids, min_size=1, unique=True)
 kinds = st.sampled_from(PHOTOS)
 misnamed = st.sampled_from(MISNAMED)
@@ -85,7 +84,7 @@ class Convergence(RuleBasedStateMachine):
 
     @rule(number=replica_numbers)
     def run(self, number: int) -> None:
-        self.replicas.settle(number)
+        self.replicas.run_until_done(number)
         self.bucket.is_seen(USERS)
 
     @rule(number=replica_numbers, users=some_users)
@@ -93,25 +92,25 @@ class Convergence(RuleBasedStateMachine):
         assert self.replicas.post(number, "?" + "&".join(f"user_id={user}" for user in users)) == 200
         self.bucket.is_seen(users)
 
-    @rule(number=replica_numbers, named=keys)
-    def event(self, number: int, named: list[str]) -> None:
-        assert self.replicas.post(number, body=self._event(named)) == 200
-        self.bucket.is_seen(self._users(named))
+    @rule(number=replica_numbers, names=keys)
+    def event(self, number: int, names: list[str]) -> None:
+        assert self.replicas.post(number, body=self._event(names)) == 200
+        self.bucket.is_seen(self._users(names))
         assert self.stack.sql("select count(*) from hints") == [[0]]
 
     @rule(number=replica_numbers, users=erased_users)
     def erase(self, number: int, users: list[str]) -> None:
-        """They are gone from the tables and the outputs when the response comes."""
+        """When the response arrives, the users are gone from the tables and the outputs."""
         summary = self.replicas.erase(number, users)
         assert (summary["status"], summary["remaining"]) == ("done", [])
         self.bucket.is_erased(users)
         assert not set(users) & {row["user_id"] for row in self.stack.bucket.read_rows("output.csv")}
-        assert set(users) <= self._mirrored().keys()
+        assert set(users) <= self._exported_tombstones().keys()
 
     @precondition(lambda self: not self.is_restored)
     @rule(number=replica_numbers, before=erased_users, back=erased_users, after=erased_users)
     def restore(self, number: int, before: list[str], back: list[str], after: list[str]) -> None:
-        """The database is lost, once in a history: who came back and who was erased since it was dumped."""
+        """Restore the database from a dump, once per history, after users were restored and erased since the dump."""
         self.erase(number, before)
         self.run(number)
         dumped = {user: set(states) for user, states in self.bucket.possible.items()}
@@ -121,7 +120,7 @@ class Convergence(RuleBasedStateMachine):
         self.run(number)
         self.erase(number, after)
         restore(self.stack.settings, self.directory / "dump")
-        self.bucket.is_restored(dumped, self._mirrored())
+        self.bucket.is_restored(dumped, self._exported_tombstones())
         self.is_restored = True
 
     @rule(
@@ -147,8 +146,8 @@ class Convergence(RuleBasedStateMachine):
         self.bucket.may_be_seen(erased)
         with ThreadPoolExecutor(8) as executor:
             calls: list[Future[int]] = [executor.submit(self.replicas.post, number) for number in runs]
-            calls += [executor.submit(self.replicas.post, number, "", self._event(named)) for number, named in events]
-            calls += [executor.submit(self.replicas.post, number, erasing(users)) for number, users in erasures]
+            calls += [executor.submit(self.replicas.post, number, "", self._event(names)) for number, names in events]
+            calls += [executor.submit(self.replicas.post, number, erase_path(users)) for number, users in erasures]
             for change in changed[:-1]:
                 self.change([change])
                 self.bucket.may_be_seen(erased)
@@ -169,13 +168,13 @@ class Convergence(RuleBasedStateMachine):
         assert statuses <= ({200} if fault is None else {200, 503, 0})
 
     def teardown(self) -> None:
-        """At the end one run; then everything is as the model has it."""
+        """Run once more and compare everything with the model."""
         if not hasattr(self, "bucket"):
             return
         time.sleep(max(0.0, max(map(self.bucket.birth, USERS)) + 0.01 - time.time()))
         self.bucket.may_be_seen()
-        self.replicas.settle(1)
-        self.bucket.is_settled()
+        self.replicas.run_until_done(1)
+        self.bucket.is_scanned()
         tombstones = {user: Tombstone(modified) for user, modified in self.stack.sql(_TOMBSTONES)}
         table = self.stack.sql("select user_id, first_name, last_name, birthts, coalesce(img_path, '') from users")
         rows = {user: ((first, last, birthts), image) for user, first, last, birthts, image in table}
@@ -189,18 +188,18 @@ class Convergence(RuleBasedStateMachine):
         assert output == sorted([user, *map(str, person), image] for user, (person, image) in rows.items())
         rejected = self.stack.sql("select object, code from rejected")
         assert {(key, code) for key, code in rejected} == self.bucket.rejected(states)
-        mirrored = self.stack.bucket.read_rows("rejected.csv")
-        assert {(row["object"], row["code"]) for row in mirrored} == self.bucket.rejected(states)
-        assert self._mirrored() == tombstones
+        exported = self.stack.bucket.read_rows("rejected.csv")
+        assert {(row["object"], row["code"]) for row in exported} == self.bucket.rejected(states)
+        assert self._exported_tombstones() == tombstones
         assert self.stack.sql("select count(*) from hints") == [[0]]
-        again = self.replicas.settle(0)
+        again = self.replicas.run_until_done(0)
         assert (again["added"], again["updated"], again["images_changed"]) == (0, 0, 0)
 
-    def _mirrored(self) -> dict[str, Tombstone]:
-        """The tombstones in erased.csv."""
+    def _exported_tombstones(self) -> dict[str, Tombstone]:
+        """Return the tombstones in erased.csv."""
         try:
             rows = self.stack.bucket.read_rows("erased.csv")
-        except S3Error:  # nobody was erased yet
+        except S3Error:  # no user was erased yet
             return {}
         modified = {row["user_id"]: row["csv_modified"] for row in rows}
         return {
@@ -208,15 +207,15 @@ class Convergence(RuleBasedStateMachine):
             for user, text in modified.items()
         }
 
-    def _event(self, named: list[str]) -> bytes:
-        records = [{"s3": {"bucket": {"name": SOURCE}, "object": {"key": quote_plus(key)}}} for key in named]
-        return json.dumps({"Records": records}).encode() if named else b""
+    def _event(self, names: list[str]) -> bytes:
+        records = [{"s3": {"bucket": {"name": SOURCE}, "object": {"key": quote_plus(key)}}} for key in names]
+        return json.dumps({"Records": records}).encode() if names else b""
 
-    def _users(self, named: list[str]) -> tuple[str, ...]:
-        """The users that an event is about; all of them when it names none, as it is then a run."""
-        if not named:
+    def _users(self, names: list[str]) -> tuple[str, ...]:
+        """Return the users of an event. Without keys it is a run over all users."""
+        if not names:
             return USERS
-        users = {key.partition(".")[0] for key in named if key not in MISNAMED}
+        users = {key.partition(".")[0] for key in names if key not in MISNAMED}
         return tuple(user for user in USERS if user in users)
 
 

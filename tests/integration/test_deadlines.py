@@ -1,4 +1,4 @@
-"""Deadlines: every run makes progress, keeps what it did, and waits for nothing any longer."""
+"""Deadlines: every run makes progress, keeps it, and ends in time."""
 
 import threading
 import time
@@ -18,18 +18,20 @@ from tests.stack import Stack
 
 
 @pytest.mark.parametrize(("page_seconds", "get_seconds"), [(0.0, 0.2), (1.2, 0.0)], ids=["objects", "pages"])
-def test_every_run_makes_progress_however_short_its_time(roll: Stack, page_seconds: float, get_seconds: float) -> None:
-    """Even where a page takes longer than a run may: what a run did is never done again."""
+def test_every_run_makes_progress_however_short_its_deadline(
+    roll: Stack, page_seconds: float, get_seconds: float
+) -> None:
+    """Even if one page takes longer than the deadline, no work is repeated."""
     people = put_people(roll, range(120))
     slow = type("Slow", (Slow,), {"page_seconds": page_seconds, "get_seconds": get_seconds})
     added = passes = 0
     status = "partial"
     [[since]] = roll.sql("select nextval('ticks')")
-    with counting(roll.process_settings["s3_endpoint"]) as (endpoint, asked):
+    with counting(roll.process_settings["s3_endpoint"]) as (endpoint, requests):
         small = {"segment_keys": "50", "batch_size": "10", "fetch_threads": "4", "workers": "1", "run_deadline": "1"}
-        with application(roll, slow, s3_endpoint=endpoint, **small) as made:
+        with application(roll, slow, s3_endpoint=endpoint, **small) as app:
             while status == "partial":
-                summary = run(made, Trigger.CONTINUATION, since=since)
+                summary = run(app, Trigger.CONTINUATION, since=since)
                 assert summary["segments"]["scanned"] > 0
                 added, passes, status = added + summary["added"], passes + 1, summary["status"]
                 assert passes <= 20
@@ -37,15 +39,15 @@ def test_every_run_makes_progress_however_short_its_time(roll: Stack, page_secon
     assert added == len(people)
     assert rows(roll) == people
     if not get_seconds:
-        assert asked["GET"] == len(people)
+        assert requests["GET"] == len(people)
 
 
-def test_a_run_that_is_stopped_says_partial_and_keeps_what_it_did(roll: Stack) -> None:
+def test_a_stopped_run_is_partial_and_keeps_its_progress(roll: Stack) -> None:
     put_people(roll, range(100))
     slow = type("Slow", (Slow,), {"get_seconds": 0.05})
-    with application(roll, slow, batch_size="10", fetch_threads="2") as made:
-        threading.Timer(0.6, made.stopping.set).start()
-        summary = run(made)
+    with application(roll, slow, batch_size="10", fetch_threads="2") as app:
+        threading.Timer(0.6, app.stopping.set).start()
+        summary = run(app)
         assert summary["status"] == "partial"
         assert 0 < summary["added"] < 100
         assert summary["added"] + summary["remaining"] == 100
@@ -54,72 +56,71 @@ def test_a_run_that_is_stopped_says_partial_and_keeps_what_it_did(roll: Stack) -
     assert roll.process()["added"] == 100 - summary["added"]
 
 
-def test_a_run_that_is_stopped_before_anything_came_blames_nobody(roll: Stack) -> None:
+def test_a_run_stopped_before_the_first_response_is_partial(roll: Stack) -> None:
     put_people(roll, range(3))
     [[turn]] = roll.sql("select turn from segments")
     slow = type("Slow", (Slow,), {"page_seconds": 2})
-    with application(roll, slow) as made:
-        threading.Timer(0.5, made.stopping.set).start()
-        summary = run(made)
+    with application(roll, slow) as app:
+        threading.Timer(0.5, app.stopping.set).start()
+        summary = run(app)
     assert (summary["status"], summary["listed"], summary["segments"]["remaining"]) == ("partial", 0, 1)
     [[next_turn]] = roll.sql("select turn from segments")
-    assert next_turn > turn  # others come before it, or one that is never listed would be first for ever
+    # other segments come first; otherwise a segment that cannot be listed would always be first
+    assert next_turn > turn
 
 
 @pytest.mark.parametrize(("page_seconds", "get_seconds"), [(60.0, 0.0), (0.0, 60.0)], ids=["pages", "objects"])
-def test_an_s3_that_is_silent_is_named_when_the_time_is_over(
-    roll: Stack, page_seconds: float, get_seconds: float
-) -> None:
-    """Nothing waits for it any longer than the deadline and its grace."""
+def test_an_unresponsive_s3_is_reported_at_the_deadline(roll: Stack, page_seconds: float, get_seconds: float) -> None:
+    """A run waits for S3 only until its deadline and the grace period."""
     put_people(roll, range(3))
-    released, answered = threading.Event(), threading.Event()
+    released, responded = threading.Event(), threading.Event()
 
     class Silent(Objects):
         def pause(self, seconds: float) -> None:
             if seconds:
                 released.wait(seconds)
-                answered.set()
+                responded.set()
 
         def get(self, bucket: str, key: str, *, limit: int) -> Object:
             self.pause(get_seconds)
             return super().get(bucket, key, limit=limit)
 
-        def list_page(self, bucket: str, **named: Any) -> ListingPage:
+        def list_page(self, bucket: str, **options: Any) -> ListingPage:
             self.pause(page_seconds)
-            return super().list_page(bucket, **named)
+            return super().list_page(bucket, **options)
 
         def etag(self, bucket: str, key: str) -> str:
             self.pause(60)
             return super().etag(bucket, key)
 
-    with application(roll, Silent, run_deadline="1") as made:
+    with application(roll, Silent, run_deadline="1") as app:
         with pytest.raises(Unavailable, match="did not respond within 1 s"):
-            run(made)
-        assert not answered.is_set()
+            run(app)
+        assert not responded.is_set()
         released.set()
     assert roll.sql("select count(*) from users") == [[0]]
 
 
-def test_an_export_does_not_wait_for_an_s3_that_fell_silent(roll: Stack) -> None:
+def test_an_export_does_not_wait_for_an_unresponsive_s3(roll: Stack) -> None:
     put_people(roll, range(3))
-    released, answered = threading.Event(), threading.Event()
+    released, responded = threading.Event(), threading.Event()
 
     class Silent(Objects):
         def etag(self, bucket: str, key: str) -> str:
             released.wait(60)
-            answered.set()
+            responded.set()
             return super().etag(bucket, key)
 
-    with application(roll, Silent, run_deadline="1") as made:
-        summary = run(made)
-        assert not answered.is_set()
+    with application(roll, Silent, run_deadline="1") as app:
+        summary = run(app)
+        assert not responded.is_set()
         released.set()
     assert (summary["status"], summary["added"], summary["output"]["pending"]) == ("partial", 3, True)
     assert roll.process()["output"]["written"]
 
 
-def test_a_run_that_has_no_time_for_a_hint_is_partial(roll: Stack) -> None:
-    """It may be of an event that found the segment held by this run."""
+def test_a_run_without_time_for_a_hint_is_partial(roll: Stack) -> None:
+    """The hint may come from an event that found the segment locked by this run."""
     roll.bucket.put_person("1")
     released = threading.Event()
 
@@ -128,13 +129,13 @@ def test_a_run_that_has_no_time_for_a_hint_is_partial(roll: Stack) -> None:
             roll.sql("insert into hints (object, tick) values ('1.csv', nextval('ticks'))")
             return super().get(bucket, key, limit=limit)
 
-        def list_page(self, bucket: str, **named: Any) -> ListingPage:
-            if named.get("prefix") == "1.":
+        def list_page(self, bucket: str, **options: Any) -> ListingPage:
+            if options.get("prefix") == "1.":
                 released.wait(60)
-            return super().list_page(bucket, **named)
+            return super().list_page(bucket, **options)
 
-    with application(roll, Hanging, run_deadline="1") as made:
-        summary = run(made)
+    with application(roll, Hanging, run_deadline="1") as app:
+        summary = run(app)
         released.set()
     assert (summary["status"], summary["added"], summary["segments"]["remaining"]) == ("partial", 1, 0)
     assert roll.sql("select object from hints") == [["1.csv"]]
@@ -142,7 +143,7 @@ def test_a_run_that_has_no_time_for_a_hint_is_partial(roll: Stack) -> None:
     assert roll.sql("select count(*) from hints") == [[0]]
 
 
-def test_an_object_that_hangs_holds_up_nobody_behind_it(roll: Stack) -> None:
+def test_a_hanging_object_does_not_delay_others(roll: Stack) -> None:
     people = put_people(roll, range(40))
     released = threading.Event()
 
@@ -152,8 +153,8 @@ def test_an_object_that_hangs_holds_up_nobody_behind_it(roll: Stack) -> None:
                 released.wait(60)
             return super().get(bucket, key, limit=limit)
 
-    with application(roll, Hanging, batch_size="10", fetch_threads="8", run_deadline="1") as made:
-        summary = run(made)
+    with application(roll, Hanging, batch_size="10", fetch_threads="8", run_deadline="1") as app:
+        summary = run(app)
         released.set()
     assert (summary["status"], summary["unreadable"]) == ("partial", 1)
     assert set(rows(roll)) >= set(people[:10]) - {"0003"}
@@ -161,35 +162,35 @@ def test_an_object_that_hangs_holds_up_nobody_behind_it(roll: Stack) -> None:
     assert rows(roll) == people
 
 
-def test_no_batch_is_begun_after_the_deadline(roll: Stack) -> None:
+def test_no_batch_starts_after_the_deadline(roll: Stack) -> None:
     people = put_people(roll, range(100))
     slow = type("Slow", (Slow,), {"get_seconds": 0.2})
-    with application(roll, slow, batch_size="5", fetch_threads="8", workers="1", run_deadline="1") as made:
-        summary = run(made)
+    with application(roll, slow, batch_size="5", fetch_threads="8", workers="1", run_deadline="1") as app:
+        summary = run(app)
     assert summary["status"] == "partial"
     assert 0 < summary["added"] < len(people)
 
 
 @pytest.mark.parametrize(("seconds", "run_deadline", "attempts"), [(0.0, "60", 3), (1.1, "2", 1)])
-def test_a_run_that_fails_is_tried_again_only_in_the_first_half_of_its_time(
+def test_a_failing_run_is_retried_only_in_the_first_half_of_its_time(
     roll: Stack, seconds: float, run_deadline: str, attempts: int
 ) -> None:
     listed: list[str] = []
 
     class Unlistable(Objects):
-        def list_page(self, bucket: str, *, limit: int = MAX_KEYS, **_named: Any) -> ListingPage:
-            if limit > 1:  # no check of whether S3 is there
+        def list_page(self, bucket: str, *, limit: int = MAX_KEYS, **_options: Any) -> ListingPage:
+            if limit > 1:  # ignore checks of whether S3 is available
                 listed.append(bucket)
                 time.sleep(seconds)
-            raise Unavailable("s3", "S3 answered 500 for the listing")
+            raise Unavailable("s3", "S3 returned 500 for the listing")
 
-    with application(roll, Unlistable, run_deadline=run_deadline) as made, pytest.raises(Unavailable, match="500"):
-        run(made)
+    with application(roll, Unlistable, run_deadline=run_deadline) as app, pytest.raises(Unavailable, match="500"):
+        run(app)
     assert len(listed) == attempts
     assert roll.sql("select status from runs") == [["failed"]]
 
 
-def test_a_deadline_is_over_when_its_time_is_or_when_it_is_told_to_stop() -> None:
+def test_a_deadline_expires_with_time_or_when_stopped() -> None:
     stopping = threading.Event()
     deadline = Deadline(60, stopping)
     assert not deadline.expired

@@ -1,4 +1,4 @@
-"""What the manifests of infra/kubernetes tell the stores to run, run as it stands on real ones."""
+"""The scripts in the manifests of infra/kubernetes, run unchanged on real servers."""
 
 import os
 import re
@@ -21,86 +21,88 @@ from infra.local.config.accounts import write_identities
 from infra.local.config.credentials import Credentials
 from infra.local.runtime.ports import LOOPBACK, free_ports
 from infra.local.servers.seaweedfs import s3_client
+from tests.port_probe import connection, speaks_grpc
 from tests.postgres import MIGRATIONS, NAMES, SETUP, client_environment, run
 from tests.stack import ROOT, Stack
-from tests.stranger import connection, speaks_grpc
 
 KUBERNETES = ROOT / "infra/kubernetes"
 
 
 def container(file: str, kind: str, name: str) -> dict[str, Any]:
-    """The only container of an object in a manifest."""
-    for one in yaml.safe_load_all((KUBERNETES / file).read_text(encoding="utf-8")):
-        if (one["kind"], one["metadata"]["name"]) == (kind, name):
-            spec = one["spec"]["jobTemplate"]["spec"] if kind == "CronJob" else one["spec"]
-            (found,) = spec["template"]["spec"]["containers"]
-            return dict(found)
+    """Return the only container of an object in a manifest."""
+    for item in yaml.safe_load_all((KUBERNETES / file).read_text(encoding="utf-8")):
+        if (item["kind"], item["metadata"]["name"]) == (kind, name):
+            spec = item["spec"]["jobTemplate"]["spec"] if kind == "CronJob" else item["spec"]
+            [only] = spec["template"]["spec"]["containers"]
+            return dict(only)
     raise LookupError(f"{file}: no {kind} {name}")
 
 
-def script(container: dict[str, Any], **places: Path) -> list[str]:
-    """Its command, with directories of the test's in the place of the container's."""
-    words = [*container["command"], *container["args"]]
-    for name, path in places.items():
-        words[-1] = words[-1].replace(f"/{name}", str(path))
-    return words
+def script(container: dict[str, Any], **directories: Path) -> list[str]:
+    """Return the container's command, with its directories replaced by those of the test."""
+    command = [*container["command"], *container["args"]]
+    for name, path in directories.items():
+        command[-1] = command[-1].replace(f"/{name}", str(path))
+    return command
 
 
 def login(container: dict[str, Any], stack: Stack) -> dict[str, str]:
-    """The environment that the manifest gives a container, with this stack's server and secrets."""
-    given = {one["name"]: one.get("value") for one in container["env"]}
-    (secret,) = (one["valueFrom"]["secretKeyRef"]["key"] for one in container["env"] if "valueFrom" in one)
+    """Return the environment of a container in its manifest, with this stack's server and secrets."""
+    variables = {variable["name"]: variable.get("value") for variable in container["env"]}
+    (secret,) = (
+        variable["valueFrom"]["secretKeyRef"]["key"] for variable in container["env"] if "valueFrom" in variable
+    )
     password = (stack.state / "secrets" / secret).read_text(encoding="utf-8")
-    places = {"MIGRATIONS": str(MIGRATIONS), "SECRETS": str(stack.state / "secrets")}
-    ours = {name: value for name, value in places.items() if name in given}
-    settings = dict(stack.settings) | {"postgres_user": str(given["PGUSER"]), "postgres_password": password}
-    kept = {name: str(given[name]) for name in ("KEEP_DAYS", "DUMP") if name in given}
-    return client_environment(settings) | kept | ours
+    directories = {"MIGRATIONS": str(MIGRATIONS), "SECRETS": str(stack.state / "secrets")}
+    paths = {name: value for name, value in directories.items() if name in variables}
+    settings = dict(stack.settings) | {"postgres_user": str(variables["PGUSER"]), "postgres_password": password}
+    options = {name: str(variables[name]) for name in ("KEEP_DAYS", "DUMP") if name in variables}
+    return client_environment(settings) | options | paths
 
 
-def test_the_job_sets_up_what_an_older_version_left(roll: Stack) -> None:
+def test_the_schema_job_upgrades_an_older_version(roll: Stack) -> None:
     roll.sql("drop table erased")
     roll.sql("delete from outputs where object = 'erased.csv'")
     roll.sql("delete from migrations where name = '0006_erased'")
     job = container("postgres/schema.yaml", "CronJob", "schema")
-    done = run(script(job, rollcall=SETUP.parent), login(job, roll))
-    assert "applied 0006_erased" in done.stdout
-    assert "set the password of rollcall_backup" in done.stdout
+    result = run(script(job, rollcall=SETUP.parent), login(job, roll))
+    assert "applied 0006_erased" in result.stdout
+    assert "set the password of rollcall_backup" in result.stdout
     assert roll.process()["status"] == "done"
 
 
-def test_the_manifests_have_every_migration() -> None:
+def test_the_manifests_contain_every_migration() -> None:
     kustomization = yaml.safe_load((ROOT / "infra/postgres/kustomization.yaml").read_text(encoding="utf-8"))
-    files = {one["name"]: one["files"] for one in kustomization["configMapGenerator"]}
+    files = {generator["name"]: generator["files"] for generator in kustomization["configMapGenerator"]}
     assert files["postgres-migrations"] == [f"migrations/{name}.sql" for name in NAMES]
 
 
-def test_a_backup_comes_back(roll: Stack, tmp_path: Path) -> None:
+def test_a_backup_can_be_restored(roll: Stack, tmp_path: Path) -> None:
     for user_id in ("1", "2"):
         roll.bucket.put_person(user_id)
     roll.process()
-    was = roll.sql("select * from users order by id")
+    before = roll.sql("select * from users order by id")
     old = tmp_path / "rollcall-20000101T000000Z.dump"
     old.touch()
     os.utime(old, (0, 0))
-    backup, restoring = (container("postgres/backup.yaml", "CronJob", name) for name in ("backup", "restore"))
+    backup, restore_job = (container("postgres/backup.yaml", "CronJob", name) for name in ("backup", "restore"))
     run(script(backup, backups=tmp_path), login(backup, roll))
     (dump,) = tmp_path.iterdir()
     assert re.fullmatch(r"rollcall-\d{8}T\d{6}Z\.dump", dump.name)
 
-    restore, environment = script(restoring, backups=tmp_path, rollcall=SETUP.parent), login(restoring, roll)
+    restore, environment = script(restore_job, backups=tmp_path, rollcall=SETUP.parent), login(restore_job, roll)
     (tmp_path / "half").write_bytes(dump.read_bytes()[:-2000])
     roll.sql("delete from users where user_id = '1'")
     roll.sql("create table of_a_later_version (id int)")
     assert run(restore, environment | {"DUMP": "half"}, check=False).returncode
-    assert roll.sql("select user_id from users") == [["2"]], "half a dump changes nothing"
+    assert roll.sql("select user_id from users") == [["2"]], "a truncated dump must change nothing"
 
     run(restore, environment)
-    assert roll.sql("select * from users order by id") == was
+    assert roll.sql("select * from users order by id") == before
     assert roll.sql("select to_regclass('of_a_later_version')::text") == [[None]]
     assert roll.sql("select distinct tableowner from pg_tables where schemaname = 'public'") == [["rollcall_owner"]]
     assert roll.request("GET", "/function/query-data?count=1&limit=1").json()["count"] == 2, (
-        "and query-data may read it"
+        "query-data must be able to read it"
     )
     assert roll.process()["unchanged"] == 2
     roll.bucket.put_person("3")
@@ -108,45 +110,45 @@ def test_a_backup_comes_back(roll: Stack, tmp_path: Path) -> None:
 
 
 def seaweedfs_of_kubernetes() -> tuple[list[str], dict[str, str]]:
-    """Its arguments and environment."""
+    """Return the arguments and the environment."""
     server = container("seaweedfs/server.yaml", "StatefulSet", "seaweedfs")
-    return server["args"], {one["name"]: one["value"] for one in server["env"]}
+    return server["args"], {variable["name"]: variable["value"] for variable in server["env"]}
 
 
 def seaweedfs_of_faasd() -> tuple[list[str], dict[str, str]]:
     compose = ROOT / "infra/faasd/docker-compose.rollcall.yaml"
     service = yaml.safe_load(compose.read_text(encoding="utf-8"))["services"]["s3"]
-    return service["command"][1:], dict(one.split("=", 1) for one in service["environment"])
+    return service["command"][1:], dict(line.split("=", 1) for line in service["environment"])
 
 
 @contextmanager
 def weed(directory: Path, identities: Path, deployment: tuple[list[str], dict[str, str]]) -> Iterator[tuple[str, int]]:
-    """SeaweedFS as a deployment has it, but on free ports of loopback alone; gives S3's address and gRPC port."""
+    """Run SeaweedFS as in a deployment, but on free local ports. Yield S3's address and gRPC port."""
     arguments, environment = deployment
     names = ("s3", "master", "volume", "filer")
     ports = free_ports(2 * len(names))
     own = [f"-{name}.port{kind}={ports.pop()}" for name in names for kind in (".grpc", "")]
-    given = [
-        word.replace("=/data", f"={directory}").replace("=/run/secrets/seaweedfs.json", f"={identities}")
-        for word in arguments
+    options = [
+        argument.replace("=/data", f"={directory}").replace("=/run/secrets/seaweedfs.json", f"={identities}")
+        for argument in arguments
     ]
     program = Path(sysconfig.get_path("scripts")) / "weed"
-    command = [str(program), *given, f"-s3.ip.bind={LOOPBACK}", *own]
+    command = [str(program), *options, f"-s3.ip.bind={LOOPBACK}", *own]
     with subprocess.Popen(
         command, cwd=directory, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
         try:
-            grpc, s3 = (word.rpartition("=")[2] for word in own[:2])
+            grpc, s3 = (option.rpartition("=")[2] for option in own[:2])
             yield f"{LOOPBACK}:{s3}", int(grpc)
         finally:
-            process.send_signal(signal.SIGKILL)  # kindly, it takes 20 seconds
+            process.send_signal(signal.SIGKILL)  # SIGTERM would take 20 seconds
             process.wait()
-            for word in own:
-                for socket in Path("/tmp").glob(f"seaweedfs-*-{word.rpartition('=')[2]}.sock"):
-                    socket.unlink()
+            for option in own:
+                for path in Path("/tmp").glob(f"seaweedfs-*-{option.rpartition('=')[2]}.sock"):
+                    path.unlink()
 
 
-def refused(client: Minio, bucket: str, key: str) -> bool:
+def is_denied(client: Minio, bucket: str, key: str) -> bool:
     try:
         client.get_object(bucket_name=bucket, object_name=key).close()
     except minio.error.S3Error as error:
@@ -154,8 +156,8 @@ def refused(client: Minio, bucket: str, key: str) -> bool:
     return False
 
 
-@pytest.mark.skipif(not shutil.which("curl"), reason="the job calls curl, which is not here")
-def test_seaweedfs_has_its_buckets_and_keeps_them_apart(tmp_path: Path) -> None:
+@pytest.mark.skipif(not shutil.which("curl"), reason="the job requires curl")
+def test_seaweedfs_creates_the_buckets_and_enforces_the_policies(tmp_path: Path) -> None:
     (tmp_path / "secrets").mkdir()
     (tmp_path / "data").mkdir()
     credentials = Credentials(tmp_path / "secrets")
@@ -181,19 +183,19 @@ def test_seaweedfs_has_its_buckets_and_keeps_them_apart(tmp_path: Path) -> None:
         operator.fput_object(bucket_name="src", object_name="1.png", file_path=__file__)
         process.fput_object(bucket_name="res", object_name="output.csv", file_path=__file__)
         query.get_object(bucket_name="src", object_name="1.png").close()
-        assert refused(query, "res", "output.csv")
+        assert is_denied(query, "res", "output.csv")
         with pytest.raises(minio.error.S3Error, match="AccessDenied"):
             process.fput_object(bucket_name="src", object_name="1.csv", file_path=__file__)
 
 
 @pytest.mark.parametrize("deployment", [seaweedfs_of_kubernetes, seaweedfs_of_faasd])
-def test_nobody_gives_themselves_an_identity_at_seaweedfs(
+def test_seaweedfs_grants_no_identity_over_grpc(
     tmp_path: Path, deployment: Callable[[], tuple[list[str], dict[str, str]]]
 ) -> None:
-    """Its gRPC port takes identities and policies from whoever gets a connection."""
+    """SeaweedFS's gRPC port accepts identities and policies from every client that can connect."""
     credentials = Credentials(tmp_path)
     with weed(tmp_path, write_identities(credentials), deployment()) as (endpoint, grpc_port):
-        patiently = urllib3.Retry(total=60, backoff_factor=0.1, backoff_max=1, status_forcelist=[503])
-        assert urllib3.request("GET", f"http://{endpoint}/healthz", retries=patiently).status == 200
+        retries = urllib3.Retry(total=60, backoff_factor=0.1, backoff_max=1, status_forcelist=[503])
+        assert urllib3.request("GET", f"http://{endpoint}/healthz", retries=retries).status == 200
         with connection(grpc_port, None):
             assert not speaks_grpc(grpc_port)

@@ -1,17 +1,16 @@
-"""A bucket that was emptied changes nothing until somebody confirms it."""
+"""An emptied bucket changes nothing until it is confirmed."""
 
-from tests.rows import output
+from tests.rows import output, snapshot
 from tests.runs import counts
 from tests.stack import Stack
 
 
-def test_an_emptied_bucket_changes_nothing_until_it_is_confirmed(roll: Stack) -> None:
+def test_an_emptied_bucket_changes_nothing_until_confirmed(roll: Stack) -> None:
     roll.bucket.put_person("1")
     roll.bucket.put("1.png", b"photo")
     roll.bucket.put("2.csv", b"")
     roll.process()
-    state = "select u.*, u.xmin::text, r.*, r.xmin::text from users u, rejected r"
-    before, written = roll.sql(state), roll.bucket.read("output.csv")
+    before, written = snapshot(roll), roll.bucket.read("output.csv")
     for key in ("1.csv", "1.png", "2.csv"):
         roll.bucket.remove(key)
     for response in (
@@ -23,17 +22,17 @@ def test_an_emptied_bucket_changes_nothing_until_it_is_confirmed(roll: Stack) ->
         assert (response.status, error["code"]) == (503, "source_empty")
         assert "src" in error["message"]
         assert "?accept_empty=1" in error["message"]
-    assert roll.sql(state) == before
+    assert snapshot(roll) == before
     assert roll.bucket.read("output.csv") == written
     assert roll.sql("select distinct status from runs where id > 1") == [["failed"]]
     summary = roll.process("?accept_empty=1")
     assert (summary["status"], counts(summary)) == ("done", {"images_changed": 1})
     assert [(row["user_id"], row["img_path"]) for row in output(roll)] == [("1", "")]
     assert roll.sql("select count(*) from rejected") == [[0]]
-    assert roll.process()["status"] == "done"  # nothing was there before either
+    assert roll.process()["status"] == "done"  # the bucket was already empty
 
 
-def test_one_object_is_enough_for_a_bucket_that_is_not_empty(roll: Stack) -> None:
+def test_one_object_makes_a_bucket_non_empty(roll: Stack) -> None:
     roll.bucket.put_person("1")
     roll.bucket.put("1.png", b"photo")
     roll.process()
@@ -44,11 +43,11 @@ def test_one_object_is_enough_for_a_bucket_that_is_not_empty(roll: Stack) -> Non
     assert counts(roll.process()) == {"listed": 2, "images_changed": 1, "ignored": 2}
 
 
-def test_folders_are_not_what_makes_a_bucket_one_that_is_not_empty(roll: Stack) -> None:
+def test_a_bucket_with_only_folders_counts_as_empty(roll: Stack) -> None:
     """SeaweedFS lists a folder for some minutes after its last object was removed."""
     roll.bucket.put("0/notes.txt", b"")
     assert roll.process()["status"] == "done"
-    assert roll.process()["status"] == "done"  # there was no object before
+    assert roll.process()["status"] == "done"  # there was no object before either
     roll.bucket.put_person("1")
     roll.bucket.put("1.png", b"photo")
     roll.process()

@@ -1,7 +1,6 @@
-"""Erasing people: nothing of them is left, whatever runs beside it."""
+"""Erasing people: all their data is removed, despite concurrent runs."""
 
 import json
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,11 +10,11 @@ import pytest
 from process_data.shared.storage.objects import Objects
 
 from tests.rows import exported, rows
-from tests.runs import Paused, application, erase_in, run
+from tests.runs import application, erase, paused_run, run
 from tests.stack import Stack
 
 
-def test_nothing_of_an_erased_person_is_left_but_the_tombstone(roll: Stack) -> None:
+def test_only_the_tombstone_of_an_erased_person_remains(roll: Stack) -> None:
     for user_id in ("1", "2", "3"):
         roll.bucket.put_person(user_id, first=f"Secret{user_id}")
     roll.bucket.put("2.png", b"photo")
@@ -38,13 +37,13 @@ def test_nothing_of_an_erased_person_is_left_but_the_tombstone(roll: Stack) -> N
     assert (tombstone["user_id"], tombstone["csv_modified"]) == ("2", roll.bucket.modified("2.csv"))
     tables = [name for (name,) in roll.sql("select tablename from pg_tables where schemaname = 'public'")]
     for table in tables:
-        [[found]] = roll.sql(f"select count(*) from {table} as one where one::text like '%Secret2%'")
-        assert found == 0, table
+        [[count]] = roll.sql(f"select count(*) from {table} as t where t::text like '%Secret2%'")
+        assert count == 0, table
     for name in ("output.csv", "rejected.csv", "erased.csv"):
         assert b"Secret2" not in roll.bucket.read(name)
 
 
-def test_an_erasure_is_recorded_by_counts_alone(roll: Stack) -> None:
+def test_an_erasure_is_recorded_only_by_counts(roll: Stack) -> None:
     roll.bucket.put_person("4711")
     roll.process()
     summary = roll.erase("4711", "4712")
@@ -55,39 +54,39 @@ def test_an_erasure_is_recorded_by_counts_alone(roll: Stack) -> None:
     assert (recorded["erased"], recorded["not_found"], recorded["remaining"]) == (1, 1, 0)
     assert "4711" not in json.dumps(recorded)
     logged = (roll.state / "logs/process-data.log").read_text(encoding="utf-8").splitlines()
-    [line] = [one for one in logged if f'"run_id": {summary["run_id"]},' in one][-1:]
+    [line] = [text for text in logged if f'"run_id": {summary["run_id"]},' in text][-1:]
     assert '"erased": 1' in line
     assert '"4711"' not in line
 
 
-def test_who_is_not_found_gets_a_tombstone_all_the_same(roll: Stack) -> None:
-    """A dump may have them, and the erasure holds for that too."""
+def test_an_unknown_user_gets_a_tombstone_too(roll: Stack) -> None:
+    """A dump may contain the user, and the erasure must apply to it too."""
     summary = roll.erase("1")
     assert (summary["status"], summary["erased"], summary["not_found"]) == ("done", [], ["1"])
     assert rows(roll, "erased") == ["1"]
     assert [row["user_id"] for row in roll.bucket.read_rows("erased.csv")] == ["1"]
 
 
-def test_erasing_again_is_no_work_and_tells_the_same(roll: Stack) -> None:
+def test_erasing_again_changes_nothing_and_gives_the_same_result(roll: Stack) -> None:
     roll.bucket.put_person("1")
     roll.process()
     assert roll.erase("1")["erased"] == ["1"]
     roll.bucket.remove("1.csv")
-    assert roll.erase("1")["erased"] == ["1"]  # the tombstone now has no file
+    assert roll.erase("1")["erased"] == ["1"]  # now without a file
     before = roll.sql("select object, changed from outputs order by object"), roll.sql("select * from erased")
     again = roll.erase("1")
     assert (again["erased"], again["not_found"], again["output"]["written"]) == (["1"], [], False)
     assert (roll.sql("select object, changed from outputs order by object"), roll.sql("select * from erased")) == before
 
 
-def test_a_file_that_was_not_scanned_yet_is_part_of_what_is_erased(roll: Stack) -> None:
+def test_a_file_that_was_not_yet_scanned_is_erased_too(roll: Stack) -> None:
     roll.bucket.put_person("1")
     assert roll.erase("1")["erased"] == ["1"]
     assert roll.process()["added"] == 0
 
 
-def test_people_are_erased_also_from_a_bucket_that_was_emptied(roll: Stack) -> None:
-    """Hints of others are left to a run that may ask whether the bucket is meant to be empty."""
+def test_people_can_be_erased_with_an_emptied_bucket(roll: Stack) -> None:
+    """Hints of other users are left to a run that checks for an empty bucket."""
     for user_id in ("1", "2"):
         roll.bucket.put_person(user_id)
     roll.process()
@@ -102,10 +101,10 @@ def test_people_are_erased_also_from_a_bucket_that_was_emptied(roll: Stack) -> N
 def test_a_thousand_people_are_erased_by_one_request(roll: Stack) -> None:
     users = [f"{number:04}" for number in range(1000)]
     roll.bucket.put_people([*users, "2000"])
-    with application(roll, segment_keys="100") as made:
-        run(made)
+    with application(roll, segment_keys="100") as app:
+        run(app)
         assert len(rows(roll, "segments", "start")) > 5
-        summary = erase_in(made, *users)
+        summary = erase(app, *users)
     assert (summary["status"], len(summary["erased"])) == ("done", 1000)
     assert exported(roll) == ["2000"]
 
@@ -122,50 +121,41 @@ def test_a_thousand_people_are_erased_by_one_request(roll: Stack) -> None:
         ("?" + "&".join(f"user_id={number}" for number in range(1001)), "POST", b"", (413, "too_many_users")),
     ],
 )
-def test_what_is_no_erasure_is_an_error(
+def test_an_invalid_erasure_is_an_error(
     roll: Stack, path: str, method: str, body: bytes, expected: tuple[int, str]
 ) -> None:
     roll.bucket.put_person("1")
     roll.process()
-    answer = roll.request(method, f"/function/process-data/erase{path}", body)
-    assert (answer.status, answer.json()["error"]["code"]) == expected
+    response = roll.request(method, f"/function/process-data/erase{path}", body)
+    assert (response.status, response.json()["error"]["code"]) == expected
     assert rows(roll) == ["1"]
 
 
-def test_a_scan_that_has_read_the_file_stores_nobody_who_was_erased_meanwhile(roll: Stack) -> None:
-    """The erasure waits for the segment, and erases what the scan has stored."""
+def test_a_concurrent_scan_does_not_restore_an_erased_person(roll: Stack) -> None:
+    """The erasure waits for the segment and then erases what the scan stored."""
     roll.bucket.put_person("1")
-    with application(roll, Paused) as made, ThreadPoolExecutor(2) as executor:
-        assert isinstance(made.objects, Paused)
-        scanning = executor.submit(run, made)
-        assert made.objects.reached.wait(30)
+    with paused_run(roll) as (go, scanning), ThreadPoolExecutor(1) as executor:
         erasing = executor.submit(roll.erase, "1")
         time.sleep(0.5)
         assert not erasing.done()
-        made.objects.go.set()
+        go.set()
         assert scanning.result()["added"] == 1
         assert erasing.result()["erased"] == ["1"]
     assert rows(roll) == []
     assert exported(roll) == []
 
 
-def test_an_erasure_that_gets_no_segment_says_who_is_left(roll: Stack) -> None:
+def test_an_erasure_without_a_segment_lists_the_remaining_users(roll: Stack) -> None:
     for user_id in ("1", "2"):
         roll.bucket.put_person(user_id)
-    with application(roll, Paused) as made, application(roll, run_deadline="2") as other:
-        assert isinstance(made.objects, Paused)
-        thread = threading.Thread(target=run, args=(made,))
-        thread.start()
-        assert made.objects.reached.wait(30)
-        summary = erase_in(other, "1")
-        made.objects.go.set()
-        thread.join()
+    with paused_run(roll), application(roll, run_deadline="2") as app:
+        summary = erase(app, "1")
     assert (summary["status"], summary["erased"], summary["remaining"]) == ("partial", [], ["1"])
     assert rows(roll) == ["1", "2"]
 
 
 class Uploading(Objects):
-    """S3 that gets a file and its event while an erasure reads the Last-Modified of another."""
+    """S3 that receives a file and its event while an erasure reads the Last-Modified of another file."""
 
     upload: Callable[[], None]
 
@@ -174,7 +164,7 @@ class Uploading(Objects):
         return super().modified(bucket, key)
 
 
-def test_an_event_that_found_the_segment_held_by_an_erasure_is_not_lost(roll: Stack) -> None:
+def test_an_event_during_an_erasure_is_not_lost(roll: Stack) -> None:
     roll.bucket.put_person("1")
     roll.process()
 
@@ -183,7 +173,7 @@ def test_an_event_that_found_the_segment_held_by_an_erasure_is_not_lost(roll: St
         assert roll.event("2.csv").json()["status"] == "partial"
 
     Uploading.upload = staticmethod(upload)
-    with application(roll, Uploading) as made:
-        erase_in(made, "1")
+    with application(roll, Uploading) as app:
+        erase(app, "1")
     assert rows(roll) == ["2"]
     assert exported(roll) == ["2"]

@@ -1,4 +1,4 @@
-"""Bucket events: hints in any order, about the objects that they name alone."""
+"""Bucket events: they may arrive in any order and process only the objects that they name."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -11,13 +11,13 @@ from tests.stack import Stack
 
 @pytest.fixture
 def roll(roll: Stack) -> Stack:
-    """The stack with an unrelated object alone: an empty bucket would be suspicious."""
+    """The stack with only an unrelated object, because runs on an empty bucket may fail."""
     roll.bucket.put("notes.txt", b"")
     return roll
 
 
 def event(roll: Stack, *keys: str) -> dict[str, Any]:
-    """Report an event; returns the summary of the run, which leaves no hint."""
+    """Send an event. Return the summary of its run, which must leave no hints."""
     response = roll.event(*keys)
     assert response.status == 200, response.body
     summary: dict[str, Any] = response.json()
@@ -26,7 +26,7 @@ def event(roll: Stack, *keys: str) -> dict[str, Any]:
     return summary
 
 
-def test_an_event_is_about_its_user_alone(roll: Stack) -> None:
+def test_an_event_processes_only_its_user(roll: Stack) -> None:
     for user_id in ("1", "10", "100", "2"):
         roll.bucket.put_person(user_id)
         roll.bucket.put(f"{user_id}.png", b"photo")
@@ -36,7 +36,7 @@ def test_an_event_is_about_its_user_alone(roll: Stack) -> None:
     assert summary["output"] == {"object": "res/output.csv", "rows": 1, "written": True, "pending": False}
 
 
-def test_a_photo_event_may_come_before_its_csv(roll: Stack) -> None:
+def test_a_photo_event_may_precede_its_csv(roll: Stack) -> None:
     roll.bucket.put("1.png", b"photo")
     assert event(roll, "1.png")["added"] == 0
     roll.bucket.put_person("1")
@@ -46,7 +46,7 @@ def test_a_photo_event_may_come_before_its_csv(roll: Stack) -> None:
     assert roll.sql("select img_path from users") == [[None]]
 
 
-def test_events_may_be_repeated_and_come_too_late(roll: Stack) -> None:
+def test_events_may_be_duplicated_and_late(roll: Stack) -> None:
     roll.bucket.put_person("1", last="Second")
     roll.bucket.put("1.png", b"photo")
     assert event(roll, *["1.csv", "1.png"] * 500)["added"] == 1
@@ -62,7 +62,7 @@ def test_an_event_for_a_bad_object_rejects_it_until_it_is_corrected(roll: Stack)
     roll.bucket.put("other.csv", b"")
     summary = event(roll, "1.csv", "a b+c.csv")
     assert (summary["listed"], summary["rejected"]) == (2, 2)
-    assert [(one["object"], one["code"]) for one in summary["rejections"]] == [
+    assert [(rejection["object"], rejection["code"]) for rejection in summary["rejections"]] == [
         ("1.csv", "empty"),
         ("a b+c.csv", "bad_name"),
     ]
@@ -73,7 +73,7 @@ def test_an_event_for_a_bad_object_rejects_it_until_it_is_corrected(roll: Stack)
 
 
 @pytest.mark.parametrize("key", ["1.old.csv", "1.CSV", "1 .csv", "1234567890123456789.csv"])
-def test_an_event_for_a_misnamed_csv_leaves_the_user_that_it_seems_to_name_alone(roll: Stack, key: str) -> None:
+def test_an_event_for_a_misnamed_csv_does_not_change_the_user(roll: Stack, key: str) -> None:
     roll.bucket.put_person("1")
     roll.bucket.put("1.png", b"photo")
     roll.process()
@@ -85,7 +85,7 @@ def test_an_event_for_a_misnamed_csv_leaves_the_user_that_it_seems_to_name_alone
     assert roll.sql("select last_name, img_path from users") == [["Lovelace", "src/1.png"]]
 
 
-def test_an_event_finds_its_user_among_any_number_of_keys_that_begin_alike(roll: Stack) -> None:
+def test_an_event_finds_its_user_among_many_keys_with_the_same_prefix(roll: Stack) -> None:
     with ThreadPoolExecutor(8) as executor:
         list(executor.map(lambda number: roll.bucket.put(f"1.d{number:04}", b""), range(1001)))
     roll.bucket.put_person("1")
@@ -98,7 +98,7 @@ def test_an_event_finds_its_user_among_any_number_of_keys_that_begin_alike(roll:
 @pytest.mark.parametrize(
     ("bucket", "key"), [("res", "output.csv"), ("elsewhere", "1.csv"), ("src", "notes.txt"), ("src", "folder/1.csv")]
 )
-def test_an_event_about_something_unrelated_is_a_200(roll: Stack, bucket: str, key: str) -> None:
+def test_an_unrelated_event_is_a_200(roll: Stack, bucket: str, key: str) -> None:
     roll.bucket.put_person("1")
     response = roll.event(key, bucket=bucket)
     assert (response.status, response.json()["status"], response.json()["listed"]) == (200, "done", 0)
@@ -107,9 +107,9 @@ def test_an_event_about_something_unrelated_is_a_200(roll: Stack, bucket: str, k
 
 
 @pytest.mark.parametrize("key", ["a\0.csv", "\ud800.csv", "%FF.csv", "%00.csv"])
-def test_a_key_that_is_not_representable_is_ignored(roll: Stack, key: str) -> None:
+def test_an_unrepresentable_key_is_ignored(roll: Stack, key: str) -> None:
     roll.bucket.put_person("1")
-    records = [{"s3": {"bucket": {"name": "src"}, "object": {"key": one}}} for one in (key, "1.csv")]
+    records = [{"s3": {"bucket": {"name": "src"}, "object": {"key": name}}} for name in (key, "1.csv")]
     response = roll.request("POST", "/function/process-data", json.dumps({"Records": records}).encode())
     assert (response.status, response.json()["listed"], response.json()["added"]) == (200, 1, 1)
 
@@ -151,7 +151,7 @@ def test_a_body_that_is_too_large_is_a_413(roll: Stack) -> None:
     assert (response.status, response.json()["error"]["code"]) == (413, "too_large")
 
 
-def test_a_body_of_white_space_is_none(roll: Stack) -> None:
+def test_a_whitespace_body_counts_as_empty(roll: Stack) -> None:
     assert roll.request("POST", "/function/process-data", b" \r\n\t ").json()["trigger"] == "http"
 
 
@@ -160,13 +160,13 @@ def test_a_fan_out_queues_runs_that_share_the_work(roll: Stack) -> None:
         roll.bucket.put_person(user_id)
     response = roll.request("POST", "/function/process-data?fan_out=3")
     assert (response.status, response.json()["status"]) == (202, "queued")
-    calls = {one["call_id"] for one in response.json()["runs"]}
+    calls = {queued["call_id"] for queued in response.json()["runs"]}
     assert len(calls) == 3
     roll.wait_until(lambda: roll.sql("select count(*) from runs where status = 'done'") == [[3]])
-    ran = roll.sql("select call_id, trigger, summary -> 'added', summary -> 'segments' -> 'scanned' from runs")
-    assert {call for call, *_ in ran} == calls
-    assert {trigger for _, trigger, *_ in ran} == {"continuation"}
-    assert sum(added for *_, added, _ in ran) == 4
-    assert sum(scanned for *_, scanned in ran) == 1  # they are one run as to what is to be scanned
+    runs = roll.sql("select call_id, trigger, summary -> 'added', summary -> 'segments' -> 'scanned' from runs")
+    assert {call for call, *_ in runs} == calls
+    assert {trigger for _, trigger, *_ in runs} == {"continuation"}
+    assert sum(added for *_, added, _ in runs) == 4
+    assert sum(scanned for *_, scanned in runs) == 1  # together they scan each segment once
     assert roll.sql("select user_id from users order by 1") == [["0"], ["19"], ["55"], ["9"]]
     assert roll.bucket.read("output.csv").count(b"\n") == 5

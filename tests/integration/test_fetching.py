@@ -1,4 +1,4 @@
-"""Fetching begins early while nothing else is fetched, and in whole segments otherwise."""
+"""An idle process starts fetching after the first page, a busy one after a whole segment."""
 
 from contextlib import ExitStack
 from typing import Any
@@ -17,33 +17,33 @@ def test_a_process_is_busy_when_two_scans_have_enough_to_fetch(roll: Stack) -> N
     def busy(**fetching: int) -> bool:
         with ExitStack() as scans:
             for scan, number in fetching.items():
-                scans.enter_context(made.fetching(scan, number))
-            return made.is_busy
+                scans.enter_context(app.fetching(scan, number))
+            return app.is_busy
 
-    with application(roll, fetch_threads="4") as made:
-        assert not busy(one=50)  # nothing is fetched while it lists or stores
-        assert not busy(one=50, other=0)
-        assert busy(one=50, other=1)
-        assert not busy(one=2, other=1)
-        with made.fetching("one", 50):  # as expected before its listing is known
-            assert busy(other=1)
-            with made.fetching("one", 2):
-                assert not busy(other=1)
-            assert busy(other=1)
-        assert not busy(other=1)
+    with application(roll, fetch_threads="4") as app:
+        assert not busy(first=50)  # no fetches while the scan lists or stores
+        assert not busy(first=50, second=0)
+        assert busy(first=50, second=1)
+        assert not busy(first=2, second=1)
+        with app.fetching("first", 50):  # an estimate before the listing
+            assert busy(second=1)
+            with app.fetching("first", 2):
+                assert not busy(second=1)
+            assert busy(second=1)
+        assert not busy(second=1)
 
 
 class Traced(Objects):
-    """S3 whose calls are noted: pages of a range, and objects."""
+    """S3 that records calls: pages of a range, and objects."""
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self.calls: list[str] = []
 
-    def list_page(self, bucket: str, **named: Any) -> ListingPage:
-        if "prefix" not in named:
+    def list_page(self, bucket: str, **options: Any) -> ListingPage:
+        if "prefix" not in options:
             self.calls.append("page")
-        return super().list_page(bucket, **named)
+        return super().list_page(bucket, **options)
 
     def get(self, bucket: str, key: str, *, limit: int) -> Object:
         self.calls.append("get")
@@ -51,15 +51,13 @@ class Traced(Objects):
 
 
 @pytest.mark.parametrize(("is_fetching", "pages"), [(False, 1), (True, 3)])
-def test_fetching_begins_after_a_page_while_nothing_else_is_fetched(
-    roll: Stack, *, is_fetching: bool, pages: int
-) -> None:
+def test_an_idle_process_starts_fetching_after_one_page(roll: Stack, *, is_fetching: bool, pages: int) -> None:
     with simulated_s3(people=2500, photos=0) as simulator, ExitStack() as stack:
         endpoint = {"s3_endpoint": simulator.endpoint, "s3_secure": "false"}
-        made = stack.enter_context(application(roll, Traced, workers="1", **endpoint))
+        app = stack.enter_context(application(roll, Traced, workers="1", **endpoint))
         if is_fetching:
-            stack.enter_context(made.fetching(object(), 1))
-        assert run(made)["added"] == 2500
-        assert isinstance(made.objects, Traced)
-        assert made.objects.calls.index("get") == pages
-        assert len(starts(roll)) == 1  # what was cut is merged
+            stack.enter_context(app.fetching(object(), 1))
+        assert run(app)["added"] == 2500
+        assert isinstance(app.objects, Traced)
+        assert app.objects.calls.index("get") == pages
+        assert len(starts(roll)) == 1  # split segments are merged

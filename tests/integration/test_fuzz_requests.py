@@ -1,4 +1,4 @@
-"""Whatever is requested, the response is a documented one: the short form of `python3 tests/fuzz`."""
+"""Every response is documented, whatever the request: the short form of `python3 tests/fuzz`."""
 
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 SEED = 1
 INPUTS = {"keys": 5_000, "queries": 500, "cursors": 500, "headers": 300, "events": 100}
 
-TYPE, OURS = ("Content-Type", "application/json"), ("X-Content-Type-Options", "nosniff")
+TYPE, NOSNIFF = ("Content-Type", "application/json"), ("X-Content-Type-Options", "nosniff")
 LONG = b'{"error": {"code": "not_found", "message": "%s"}}' % (b"x" * 1001)
 
 
@@ -26,18 +26,18 @@ def targets(stack: Stack, fresh: Callable[[], None]) -> dict[str, Fuzz]:
 
 
 @pytest.mark.parametrize("target", INPUTS)
-def test_every_response_is_a_documented_one(targets: dict[str, Fuzz], target: str) -> None:
+def test_every_response_is_documented(targets: dict[str, Fuzz], target: str) -> None:
     assert list(targets[target](INPUTS[target], SEED))[:3] == []
 
 
 @pytest.mark.parametrize(
     ("status", "headers", "body"),
     [
-        ("500 Internal Server Error", [TYPE, OURS], b'{"error": {"code": "internal_error", "message": "oops"}}'),
-        ("503 Service Unavailable", [TYPE, OURS], b'{"error": {"code": "busy", "message": "later"}}'),
-        ("400 Bad Request", [TYPE, OURS], b'{"error": {"code": "not_found", "message": "of another status"}}'),
-        ("400 Bad Request", [TYPE, OURS], b"no JSON"),
-        ("404 Not Found", [TYPE, OURS], LONG),
+        ("500 Internal Server Error", [TYPE, NOSNIFF], b'{"error": {"code": "internal_error", "message": "oops"}}'),
+        ("503 Service Unavailable", [TYPE, NOSNIFF], b'{"error": {"code": "busy", "message": "later"}}'),
+        ("400 Bad Request", [TYPE, NOSNIFF], b'{"error": {"code": "not_found", "message": "of another status"}}'),
+        ("400 Bad Request", [TYPE, NOSNIFF], b"no JSON"),
+        ("404 Not Found", [TYPE, NOSNIFF], LONG),
         ("404 Not Found", [("Content-Type", "text/html")], b"<!doctype html><h1>Flask's own</h1>"),
         ("302 Found", [TYPE], b"{}"),
         ("200 OK", [TYPE], b'{"result": ['),
@@ -47,7 +47,7 @@ def test_every_response_is_a_documented_one(targets: dict[str, Fuzz], target: st
         ("200 OK", [TYPE, ("a b", "")], b"{}"),
     ],
 )
-def test_any_other_response_is_a_finding(status: str, headers: list[tuple[str, str]], body: bytes) -> None:
+def test_an_undocumented_response_is_reported(status: str, headers: list[tuple[str, str]], body: bytes) -> None:
     def app(_environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         start_response(status, headers)
         return [body]
@@ -55,7 +55,7 @@ def test_any_other_response_is_a_finding(status: str, headers: list[tuple[str, s
     assert len(Client(app, ["s3cret"]).problems(Request())) == 1
 
 
-def test_an_exception_is_a_finding() -> None:
+def test_an_exception_is_reported() -> None:
     def fail(_environ: "WSGIEnvironment", _start_response: "StartResponse") -> Iterable[bytes]:
         raise RecursionError
 

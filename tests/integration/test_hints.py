@@ -1,4 +1,4 @@
-"""Hints: what an event names is looked at, by whoever holds the segment or comes next."""
+"""Hints: the objects of an event are processed by the segment's holder or the next run."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,72 +10,60 @@ from process_data.shared.storage.listing import ListingPage
 from process_data.shared.storage.objects import Objects
 
 from tests.rows import rows
-from tests.runs import Paused, application, put_people, run
+from tests.runs import application, paused_run, put_people, run
 from tests.stack import Stack
 
 
-def test_a_hint_for_a_held_segment_is_picked_up_by_its_holder(roll: Stack) -> None:
+def test_a_hint_for_a_locked_segment_is_processed_by_its_holder(roll: Stack) -> None:
     roll.bucket.put_person("1", last="Older")
-    with application(roll, Paused) as made, ThreadPoolExecutor(1) as executor:
-        paused: Any = made.objects
-        holder = executor.submit(run, made)
-        assert paused.reached.wait(30)
+    with paused_run(roll) as (go, holder):
         roll.bucket.put_person("1", last="Newer")
         roll.bucket.put("1.png", b"photo")
         event = roll.event("1.csv", "1.png").json()
         assert (event["status"], event["remaining"], event["listed"]) == ("partial", 1, 0)
         assert roll.sql("select object from hints") == [["1.csv"]]
-        paused.go.set()
+        go.set()
         assert holder.result()["status"] == "done"
     assert roll.sql("select last_name, img_path from users") == [["Newer", "src/1.png"]]
     assert roll.sql("select count(*) from hints") == [[0]]
 
 
-def test_a_hint_for_a_segment_that_an_event_holds_is_picked_up_by_that_event(roll: Stack) -> None:
+def test_a_hint_for_a_segment_locked_by_an_event_is_processed_by_that_event(roll: Stack) -> None:
     roll.bucket.put_person("1")
     roll.bucket.put_person("2")
-    with application(roll, Paused) as made, ThreadPoolExecutor(1) as executor:
-        paused: Any = made.objects
-        holder = executor.submit(run, made, Trigger.EVENT, objects=("1.csv",))
-        assert paused.reached.wait(30)
+    with paused_run(roll, Trigger.EVENT, objects=("1.csv",)) as (go, holder):
         assert roll.event("2.csv").json()["remaining"] == 1
-        paused.go.set()
+        go.set()
         assert holder.result()["added"] == 2
     assert rows(roll) == ["1", "2"]
     assert roll.sql("select count(*) from hints") == [[0]]
 
 
-def test_a_hint_that_is_repeated_while_it_is_looked_at_is_looked_at_again(roll: Stack) -> None:
+def test_a_hint_repeated_during_processing_is_processed_again(roll: Stack) -> None:
     roll.bucket.put_person("1", last="Older")
-    with application(roll, Paused) as made, ThreadPoolExecutor(1) as executor:
-        paused: Any = made.objects
-        holder = executor.submit(run, made, Trigger.EVENT, objects=("1.csv",))
-        assert paused.reached.wait(30)
+    with paused_run(roll, Trigger.EVENT, objects=("1.csv",)) as (go, holder):
         roll.bucket.put_person("1", last="Newer")
         assert roll.event("1.csv").json()["remaining"] == 1
-        paused.go.set()
+        go.set()
         assert holder.result()["status"] == "done"
     assert roll.sql("select last_name from users") == [["Newer"]]
 
 
 def test_a_request_for_a_user_waits_for_the_holder(roll: Stack) -> None:
     roll.bucket.put_person("1", last="Older")
-    with application(roll, Paused) as made, ThreadPoolExecutor(2) as executor:
-        paused: Any = made.objects
-        holder = executor.submit(run, made)
-        assert paused.reached.wait(30)
+    with paused_run(roll) as (go, holder), ThreadPoolExecutor(1) as executor:
         roll.bucket.put_person("1", last="Newer")
-        asked = executor.submit(roll.process, "?user_id=1")
+        request = executor.submit(roll.process, "?user_id=1")
         roll.wait_until(lambda: roll.sql("select count(*) from hints") == [[1]])
-        assert not asked.done()
-        paused.go.set()
-        assert holder.result()["status"] == asked.result()["status"] == "done"
+        assert not request.done()
+        go.set()
+        assert holder.result()["status"] == request.result()["status"] == "done"
     assert roll.sql("select last_name from users") == [["Newer"]]
 
 
-def test_a_hint_that_came_during_a_scan_outlives_it(roll: Stack) -> None:
-    """The scan may have listed before; a hint from before it is covered by it."""
-    with application(roll) as made, made.pool.connection() as session:
+def test_a_hint_that_arrives_during_a_scan_is_kept(roll: Stack) -> None:
+    """The scan may have listed before the hint; only earlier hints are covered by it."""
+    with application(roll) as app, app.pool.connection() as session:
         roll.sql("insert into hints (object, tick) values ('1.csv', nextval('ticks')), ('2.csv', nextval('ticks'))")
         segment = segments.claim(session, since=0, skip=())
         assert segment is not None
@@ -85,33 +73,33 @@ def test_a_hint_that_came_during_a_scan_outlives_it(roll: Stack) -> None:
     assert roll.sql("select object from hints") == [["2.csv"]]
 
 
-def test_events_are_tried_in_every_segment_they_name(roll: Stack) -> None:
+def test_events_are_processed_in_all_their_segments(roll: Stack) -> None:
     people = put_people(roll, range(60))
-    with application(roll, segment_keys="10") as made:
-        run(made)
+    with application(roll, segment_keys="10") as app:
+        run(app)
         for user in people[::7]:
             roll.bucket.put_person(user, last="Changed")
         names = tuple(f"{user}.csv" for user in people[::7])
-        summary = run(made, Trigger.EVENT, objects=names)
+        summary = run(app, Trigger.EVENT, objects=names)
         assert (summary["status"], summary["updated"], summary["listed"]) == ("done", len(names), len(names))
     assert roll.sql("select count(*) from users where last_name = 'Changed'") == [[len(names)]]
 
 
 class Unlisted(Objects):
-    """S3 that can't list what begins like user 1's keys."""
+    """S3 that cannot list the keys of user 1."""
 
-    def list_page(self, bucket: str, *, prefix: str = "", **named: Any) -> ListingPage:
+    def list_page(self, bucket: str, *, prefix: str = "", **options: Any) -> ListingPage:
         if prefix.startswith("1."):
-            raise AccessDenied("s3", "S3 answered 400 for the prefix 1.")
-        return super().list_page(bucket, prefix=prefix, **named)
+            raise AccessDenied("s3", "S3 returned 400 for the prefix 1.")
+        return super().list_page(bucket, prefix=prefix, **options)
 
 
-def test_a_hint_that_can_not_be_looked_at_holds_up_nothing(roll: Stack) -> None:
+def test_a_hint_that_cannot_be_processed_does_not_block_others(roll: Stack) -> None:
     roll.bucket.put_person("1")
     roll.bucket.put_person("2")
-    with application(roll, Unlisted) as made:
-        assert run(made, Trigger.EVENT, objects=("1.csv",))["remaining"] == 1
+    with application(roll, Unlisted) as app:
+        assert run(app, Trigger.EVENT, objects=("1.csv",))["remaining"] == 1
         assert roll.sql("select object from hints") == [["1.csv"]]
-        summary = run(made)
-        assert (summary["status"], summary["added"]) == ("done", 2)  # the scan of its segment covers it
+        summary = run(app)
+        assert (summary["status"], summary["added"]) == ("done", 2)  # the scan of the segment covers the hint
     assert roll.sql("select count(*) from hints") == [[0]]

@@ -1,12 +1,12 @@
-"""/rejected and /runs: pages for people, JSON for programs."""
+"""/rejected and /runs: pages for browsers, JSON for other clients."""
 
 import re
 from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.test_query_pages import add, changed, get
 from tests.integration.test_query_runs import insert
+from tests.queries import add, get, mark_changed
 from tests.replica import query_replica
 from tests.stack import Stack
 
@@ -31,7 +31,7 @@ HTML, JSON = "text/html; charset=utf-8", "application/json"
         ("image/png", "?format=json", JSON),
     ],
 )
-def test_a_browser_gets_a_page_and_everything_else_json(
+def test_browsers_get_a_page_and_other_clients_json(
     roll: Stack, path: str, accept: str, query: str, content_type: str
 ) -> None:
     for method in ("GET", "HEAD"):
@@ -42,21 +42,26 @@ def test_a_browser_gets_a_page_and_everything_else_json(
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("accept", ["text/csv", "image/png, application/json;q=0, text/html;q=0"])
-def test_accept_that_allows_neither_is_a_406(roll: Stack, path: str, accept: str) -> None:
+def test_an_accept_header_without_a_supported_type_is_a_406(roll: Stack, path: str, accept: str) -> None:
     response = get(roll, path, Accept=accept)
     assert (response.status, response.json()["error"]["code"]) == (406, "not_acceptable")
     assert response.json()["error"]["message"].endswith(": application/json, text/html")
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_page_has_an_etag_of_its_own_that_changes_with_the_data(roll: Stack, path: str) -> None:
+def test_a_page_has_its_own_etag_that_changes_with_the_data(roll: Stack, path: str) -> None:
     roll.bucket.put("bad.csv", b"")
     roll.process()
     page, json = get(roll, path, Accept=BROWSER), get(roll, path)
     etag = page.headers["ETag"]
     assert etag not in (json.headers["ETag"], get(roll, f"{path}?limit=5", Accept=BROWSER).headers["ETag"])
-    known = get(roll, path, Accept=BROWSER, If_None_Match=etag)
-    assert (known.status, known.body, known.headers["ETag"], known.headers["Vary"]) == (304, b"", etag, "Accept")
+    unchanged = get(roll, path, Accept=BROWSER, If_None_Match=etag)
+    assert (unchanged.status, unchanged.body, unchanged.headers["ETag"], unchanged.headers["Vary"]) == (
+        304,
+        b"",
+        etag,
+        "Accept",
+    )
     assert get(roll, path, Accept=BROWSER, If_None_Match=json.headers["ETag"]).status == 200
     assert get(roll, path, If_None_Match=etag).status == 200
     roll.bucket.put("worse.csv", b"")
@@ -74,7 +79,7 @@ def without_tables(roll: Stack) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("path", ["/", *PATHS, "/query-data/runs"])
-def test_pages_of_errors_too_are_for_browsers_alone(roll: Stack, without_tables: None, path: str) -> None:
+def test_only_browsers_get_error_pages(roll: Stack, without_tables: None, path: str) -> None:
     for query, method, status, code in (
         ("?limit=0", "GET", 400, "bad_parameter"),
         ("?after=x", "GET", 400, "bad_parameter"),
@@ -93,7 +98,7 @@ def test_pages_of_errors_too_are_for_browsers_alone(roll: Stack, without_tables:
 
 
 @pytest.mark.parametrize("path", ["/", *PATHS])
-def test_a_browser_without_the_token_is_asked_for_it_by_a_page(roll: Stack, path: str) -> None:
+def test_a_browser_without_the_token_gets_a_401_page(roll: Stack, path: str) -> None:
     with query_replica(roll, auth="token", api_token="correct horse") as replica:
         response = replica.request("GET", path, Accept=BROWSER)
     assert (response.status, response.headers["Content-Type"]) == (401, HTML)
@@ -102,7 +107,7 @@ def test_a_browser_without_the_token_is_asked_for_it_by_a_page(roll: Stack, path
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/no/where", "/photo/1", "/photo/x"])
-def test_a_browser_gets_a_404_as_a_page_and_everything_else_as_json(roll: Stack, path: str) -> None:
+def test_browsers_get_a_404_as_a_page_and_other_clients_as_json(roll: Stack, path: str) -> None:
     page = get(roll, path, Accept=BROWSER)
     assert (page.status, page.headers["Content-Type"]) == (404, HTML)
     assert b"<h1>Not found</h1>" in page.body
@@ -112,12 +117,12 @@ def test_a_browser_gets_a_404_as_a_page_and_everything_else_as_json(roll: Stack,
         assert get(roll, path, Accept=accept).headers["Content-Type"] == JSON
 
 
-def test_errors_of_paths_that_have_no_page_stay_json(roll: Stack) -> None:
+def test_errors_of_paths_without_a_page_are_json(roll: Stack) -> None:
     assert get(roll, "/stats?x=1", Accept=BROWSER).headers["Content-Type"] == JSON
 
 
 @pytest.mark.parametrize("path", ["/", *PATHS])
-def test_a_blank_parameter_is_none_on_a_page_and_an_error_to_programs(roll: Stack, path: str) -> None:
+def test_a_blank_parameter_is_ignored_on_a_page_and_an_error_in_json(roll: Stack, path: str) -> None:
     page = get(roll, f"{path}?limit=&after=&format=", Accept=BROWSER)
     assert (page.status, page.headers["Content-Type"]) == (200, HTML)
     assert get(roll, f"{path}?limit=&format=html").status == 200
@@ -141,7 +146,7 @@ def test_every_page_has_the_security_headers(roll: Stack, path: str, query: str)
         assert get(roll, path, Accept=BROWSER, If_None_Match=etag).headers["Content-Security-Policy"] == policy
 
 
-def test_a_page_of_runs_takes_summaries_of_any_version(roll: Stack) -> None:
+def test_the_runs_page_supports_summaries_of_any_version(roll: Stack) -> None:
     for summary in (None, {}, {"added": 1}, {"added": 1, "unreadable": 2, "something": {"new": 3}}):
         insert(roll, "http", "bucket", "done", summary)
     response = get(roll, "/runs", Accept=BROWSER)
@@ -153,9 +158,9 @@ def test_a_page_of_runs_takes_summaries_of_any_version(roll: Stack) -> None:
     ]
 
 
-def test_a_page_that_is_kept_has_the_links_of_its_own_path_and_the_content_of_its_own_query(roll: Stack) -> None:
+def test_cached_pages_are_distinguished_by_path_and_query(roll: Stack) -> None:
     add(roll, "1")
-    changed(roll)
+    mark_changed(roll)
     for _ in range(2):
         for path, link in (("", 'href="query-data/runs'), ("/query-data/", 'href="../runs')):
             for query, people in (("?format=html", b">1</"), ("?format=html&min_age=200", b"No one matches")):
@@ -163,5 +168,5 @@ def test_a_page_that_is_kept_has_the_links_of_its_own_path_and_the_content_of_it
                 assert link.encode() in body
                 assert people in body
     add(roll, "2")
-    changed(roll)
+    mark_changed(roll)
     assert b">2</" in roll.request("GET", "/function/query-data?format=html").body

@@ -1,4 +1,4 @@
-"""The API is what /openapi.json says: every answer's status, type and schema, to whatever is asked."""
+"""Every response matches the status, type and schema in /openapi.json."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from tests.stack import Stack
 
 EXAMPLES = 40
 TOO_STRICT = [positive_data_acceptance, negative_data_rejection]
-"""A schema can't say all: a cursor is any text to it, and an empty list in a query is nothing at all."""
+"""A schema cannot express everything: any text is a valid cursor, and an empty list in a query is omitted."""
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +34,9 @@ def filled(stack: Stack, fresh: Any) -> Stack:
 @pytest.fixture(scope="module")
 def api(filled: Stack) -> Any:
     url = f"{filled.url}/function/query-data"
-    loaded = schemathesis.openapi.from_url(f"{url}/openapi.json")
-    loaded.config.update(base_url=url)
-    return loaded
+    schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
+    schema.config.update(base_url=url)
+    return schema
 
 
 OPERATIONS = [(path, method) for path, methods in openapi(requires_token=False)["paths"].items() for method in methods]
@@ -44,23 +44,23 @@ OPERATIONS = [(path, method) for path, methods in openapi(requires_token=False)[
 
 @pytest.mark.parametrize("mode", GenerationMode)
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
-def test_every_answer_is_one_that_is_described(api: Any, path: str, method: str, mode: GenerationMode) -> None:
+def test_every_response_matches_the_description(api: Any, path: str, method: str, mode: GenerationMode) -> None:
     operation = api[path][method]
     if mode is GenerationMode.NEGATIVE and not (operation.query or operation.path_parameters):
-        return  # nothing can be wrong with it
+        return  # there are no parameters to make invalid
 
     @given(case=operation.as_strategy(generation_mode=mode))
     @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-    def ask(case: Any) -> None:
+    def send(case: Any) -> None:
         case.call_and_validate(timeout=30, excluded_checks=TOO_STRICT)
 
-    ask()
+    send()
 
 
-def test_the_parameters_are_described_as_they_are_checked(filled: Stack) -> None:
+def test_the_described_parameters_match_the_code(filled: Stack) -> None:
     paths = filled.request("GET", "/function/query-data/openapi.json").json()["paths"]
     for path, table in (("/", PARAMETERS), ("/stats", FILTERS), ("/runs", LISTING), ("/rejected", LISTING)):
-        described = {one["name"]: one for one in paths[path]["get"]["parameters"]}
+        described = {parameter["name"]: parameter for parameter in paths[path]["get"]["parameters"]}
         assert described.keys() == table.keys()
         for name, parameter in table.items():
             assert described[name]["description"] == f"{parameter.description}; expected {parameter.expected}"

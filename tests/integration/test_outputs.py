@@ -1,4 +1,4 @@
-"""The objects in the result bucket: what they contain, and that they are there."""
+"""The objects in the result bucket: their content, and that they are always present."""
 
 import io
 from collections.abc import Callable, Iterable, Iterator
@@ -8,15 +8,15 @@ from process_data.shared.storage.connection import Connection
 from process_data.shared.storage.objects import Objects
 from process_data.shared.storage.settings import PostgresSettings, load
 
-from tests.integration.test_query_pages import add, changed
+from tests.queries import add, mark_changed
 from tests.runs import application, run
 from tests.stack import Stack
 
-ODD = ("Ada", "O'Hara", "a,b", 'says ""', '"', "\\.", "\\N", " Łoś ", "line\r\nend", "tab\there")
-"""Values for a CSV field; the tables may have come by some of them in other ways than from files."""
+VALUES = ("Ada", "O'Hara", "a,b", 'says ""', '"', "\\.", "\\N", " Łoś ", "line\r\nend", "tab\there")
+"""Values for CSV fields, including some that files cannot contain."""
 
 
-def test_an_empty_bucket_gives_an_output_with_only_its_header(roll: Stack) -> None:
+def test_the_output_of_an_empty_bucket_has_only_a_header(roll: Stack) -> None:
     summary = roll.process()
     assert (summary["status"], summary["trigger"], summary["listed"]) == ("done", "http", 0)
     assert summary["segments"] == {"scanned": 1, "remaining": 0}
@@ -24,22 +24,22 @@ def test_an_empty_bucket_gives_an_output_with_only_its_header(roll: Stack) -> No
     assert roll.bucket.read("output.csv") == b"user_id,first_name,last_name,birthts,img_path\n"
 
 
-def test_the_mirror_of_rejections_is_in_order_of_object(roll: Stack) -> None:
+def test_rejected_csv_is_sorted_by_object(roll: Stack) -> None:
     keys = ["b.csv", "a b.csv", "Z.csv", "ä.csv", "_.csv", "10.CSV", "😀.csv", "～.csv", "-.csv"]
     for key in keys:
         roll.bucket.put(key, b"")
     roll.bucket.put("9.csv", b"")
     roll.process()
-    mirrored = roll.bucket.read_rows("rejected.csv")
-    assert [row["object"].removeprefix("'") for row in mirrored] == sorted([*keys, "9.csv"], key=str.encode)
-    assert list(mirrored[0]) == ["object", "line", "code", "message", "first_seen", "last_seen"]
-    assert [(row["line"], row["code"]) for row in mirrored if row["object"] in ("9.csv", "Z.csv")] == [
+    exported = roll.bucket.read_rows("rejected.csv")
+    assert [row["object"].removeprefix("'") for row in exported] == sorted([*keys, "9.csv"], key=str.encode)
+    assert list(exported[0]) == ["object", "line", "code", "message", "first_seen", "last_seen"]
+    assert [(row["line"], row["code"]) for row in exported if row["object"] in ("9.csv", "Z.csv")] == [
         ("1", "empty"),
         ("", "bad_name"),
     ]
 
 
-def test_a_spreadsheet_runs_nothing_in_the_mirror_of_rejections(roll: Stack) -> None:
+def test_rejected_csv_neutralises_spreadsheet_formulas(roll: Stack) -> None:
     formulas = ['=cmd|"/c calc"!A1', "+1", "-1", "@SUM(1)", "＝1", "＋1", "－1", "＠1", "\t=1", "\r=1", "\n=1"]
     harmless = ["Ada", "", "'=1", " =1", "1=1"]
     for number, text in enumerate([*formulas, *harmless]):
@@ -50,49 +50,49 @@ def test_a_spreadsheet_runs_nothing_in_the_mirror_of_rejections(roll: Stack) -> 
             number=f"{number:02}",
         )
     roll.sql("update outputs set changed = changed + 1")
-    with application(roll) as made:
-        run(made, objects=["0.csv"])
-    mirrored = {row["object"][-2:]: row for row in roll.bucket.read_rows("rejected.csv")}
+    with application(roll) as app:
+        run(app, objects=["0.csv"])
+    exported = {row["object"][-2:]: row for row in roll.bucket.read_rows("rejected.csv")}
     for number, text in enumerate([*formulas, *harmless]):
         guard = "'" if text in formulas else ""
-        row = mirrored[f"{number:02}"]
+        row = exported[f"{number:02}"]
         assert (row["object"], row["message"]) == (f"{guard}{text}{number:02}", f"{guard}{text}")
 
 
-class Beside(Objects):
-    """S3 beside which a user is stored while output.csv is written."""
+class StoresDuringExport(Objects):
+    """S3 that stores a user while output.csv is being written."""
 
     store: Callable[[], object]
 
     def put(self, bucket: str, key: str, chunks: Iterable[bytes], *, content_type: str) -> str:
         if key == "output.csv":
-            chunks = self._stored_meanwhile(iter(chunks))
+            chunks = self._store_between_chunks(iter(chunks))
         return super().put(bucket, key, chunks, content_type=content_type)
 
-    def _stored_meanwhile(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    def _store_between_chunks(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         yield next(chunks)
         self.store()
         yield from chunks
 
 
-def test_an_output_shows_one_moment_and_what_came_meanwhile_is_in_the_next_one(roll: Stack) -> None:
+def test_an_output_is_a_snapshot_and_later_changes_are_in_the_next_one(roll: Stack) -> None:
     def store() -> None:
         add(roll, "2")
-        changed(roll)
+        mark_changed(roll)
 
     roll.bucket.put_person("1")
-    with application(roll, Beside) as made:
-        assert isinstance(made.objects, Beside)
-        made.objects.store = store
-        written = run(made, objects=["1.csv"])["output"]
-    assert (written["rows"], written["written"]) == (1, True)
+    with application(roll, StoresDuringExport) as app:
+        assert isinstance(app.objects, StoresDuringExport)
+        app.objects.store = store
+        output = run(app, objects=["1.csv"])["output"]
+    assert (output["rows"], output["written"]) == (1, True)
     assert [row["user_id"] for row in roll.bucket.read_rows("output.csv")] == ["1"]
     assert roll.process()["output"]["written"]
     assert [row["user_id"] for row in roll.bucket.read_rows("output.csv")] == ["1", "2"]
 
 
 @pytest.mark.parametrize("lost", ["removed", "replaced"])
-def test_an_output_that_was_lost_is_written_again(roll: Stack, lost: str) -> None:
+def test_a_lost_output_is_written_again(roll: Stack, lost: str) -> None:
     roll.bucket.put_person("1")
     roll.process()
     if lost == "removed":
@@ -103,34 +103,34 @@ def test_an_output_that_was_lost_is_written_again(roll: Stack, lost: str) -> Non
     assert b"\n1,Ada,Lovelace," in roll.bucket.read("output.csv")
 
 
-def test_whatever_changes_a_rejection_is_mirrored_by_the_same_run(roll: Stack) -> None:
-    def mirrored() -> list[tuple[str, str]]:
+def test_every_change_of_a_rejection_is_exported_by_the_same_run(roll: Stack) -> None:
+    def exported() -> list[tuple[str, str]]:
         roll.process()
         return [(row["object"], row["code"]) for row in roll.bucket.read_rows("rejected.csv")]
 
     roll.bucket.put_person("1")
-    assert mirrored() == []
-    roll.bucket.put("1.csv", b"")  # its row stays, so output.csv stays
-    assert mirrored() == [("1.csv", "empty")]
+    assert exported() == []
+    roll.bucket.put("1.csv", b"")  # its row stays, so output.csv does not change
+    assert exported() == [("1.csv", "empty")]
     roll.bucket.put("1.csv", b"first_name,last_name,birthts\n")
-    assert mirrored() == [("1.csv", "no_row")]
+    assert exported() == [("1.csv", "no_row")]
     roll.bucket.put_person("1")
-    assert mirrored() == []
+    assert exported() == []
     roll.bucket.put("x.csv", b"")
-    assert mirrored() == [("x.csv", "bad_name")]
+    assert exported() == [("x.csv", "bad_name")]
     roll.bucket.remove("x.csv")
-    assert mirrored() == []
+    assert exported() == []
     roll.bucket.put("1.csv", b"x" * 70_000)
-    assert mirrored() == [("1.csv", "too_large")]
+    assert exported() == [("1.csv", "too_large")]
     roll.bucket.put("1.csv", b"first_name,last_name,birthts\nAda,Lovelace,0\n# again")
-    assert mirrored() == [("1.csv", "several_rows")]
+    assert exported() == [("1.csv", "several_rows")]
     roll.bucket.put("1.csv", b"last_name,first_name,birthts\nLovelace,Ada,0\n")  # the same content in another file
-    assert mirrored() == []
+    assert exported() == []
 
 
-def test_outputs_are_the_bytes_that_postgresql_would_copy_out(roll: Stack) -> None:
-    """In order and without a gap or a repetition where one chunk ends and the next one begins."""
-    for index, value in enumerate(ODD):
+def test_outputs_equal_postgresqls_copy(roll: Stack) -> None:
+    """Rows are in order, and none is lost or repeated between chunks."""
+    for index, value in enumerate(VALUES):
         roll.sql(
             "insert into users (user_id, first_name, last_name, birthts, img_path, csv_etag, csv_modified) "
             "select n * 100 + :index, :value, :value || n, n - 6000, case when n % 3 = 0 then 'src/x.png' end, '', "
@@ -143,8 +143,8 @@ def test_outputs_are_the_bytes_that_postgresql_would_copy_out(roll: Stack) -> No
         "select last_name || user_id, '', nullif(birthts, 0), 'empty', first_name, 1, '' from users"
     )
     roll.sql("update outputs set changed = changed + 1")
-    with application(roll) as made:
-        assert run(made, objects=["0.csv"])["output"]["rows"] == 10_010
+    with application(roll) as app:
+        assert run(app, objects=["0.csv"])["output"]["rows"] == 10_010
     expected = {
         "output.csv": "select user_id, first_name, last_name, birthts, img_path from users order by user_id",
         "rejected.csv": "select object, line, code, message, first_seen, last_seen from rejected order by object",

@@ -1,4 +1,4 @@
-"""Overload is answered: more requests than a replica can work on get an error soon, and nothing is left behind."""
+"""Overload: excess requests soon get an error, and no resources leak."""
 
 import socket
 import sys
@@ -11,37 +11,37 @@ from process_data.application import MAX_REQUESTS as MAX_RUNS
 from query_data.application import MAX_HEALTH, MAX_REQUESTS, MAX_WAITING
 
 from tests.memory import MEBIBYTE, peak_memory
-from tests.replica import Replica, first_answer, query_replica, replica
-from tests.stack import Answer, Stack, connected
+from tests.replica import Replica, query_replica, replica, wait_until_ready
+from tests.stack import Response, Stack, connected
 
 
-def codes(answers: list[Answer]) -> Counter[str]:
-    for answer in answers:
-        assert (answer.status == 200) == ("error" not in answer.json())
-        if answer.status == 503:
-            assert answer.headers["Retry-After"] == "1"
-    return Counter("ok" if answer.status == 200 else answer.json()["error"]["code"] for answer in answers)
+def codes(responses: list[Response]) -> Counter[str]:
+    for response in responses:
+        assert (response.status == 200) == ("error" not in response.json())
+        if response.status == 503:
+            assert response.headers["Retry-After"] == "1"
+    return Counter("ok" if response.status == 200 else response.json()["error"]["code"] for response in responses)
 
 
 @pytest.mark.parametrize(
-    ("path", "served"), [("/?limit=1", MAX_REQUESTS), ("/healthz", MAX_HEALTH)], ids=["pages", "health"]
+    ("path", "accepted"), [("/?limit=1", MAX_REQUESTS), ("/healthz", MAX_HEALTH)], ids=["pages", "health"]
 )
-def test_query_data_turns_requests_away_while_all_its_places_are_taken(roll: Stack, path: str, served: int) -> None:
-    """Those that are worked on wait for a lock of the database here."""
+def test_query_data_returns_busy_while_all_slots_are_taken(roll: Stack, path: str, accepted: int) -> None:
+    """The accepted requests wait for a database lock."""
     number = MAX_REQUESTS + MAX_WAITING + 40
     with query_replica(roll) as function, connected(roll.settings) as locking, ThreadPoolExecutor(number) as executor:
         locking.run("begin")
         locking.run("lock table users in access exclusive mode")
         requests = [executor.submit(function.request, "GET", path) for _ in range(number)]
-        roll.wait_until(lambda: sum(request.done() for request in requests) == number - served)
-        assert function.request("GET", "/openapi.json").status == (503 if served == MAX_REQUESTS else 200)
+        roll.wait_until(lambda: sum(request.done() for request in requests) == number - accepted)
+        assert function.request("GET", "/openapi.json").status == (503 if accepted == MAX_REQUESTS else 200)
         locking.run("rollback")
-        assert codes([request.result() for request in requests]) == {"ok": served, "busy": number - served}
+        assert codes([request.result() for request in requests]) == {"ok": accepted, "busy": number - accepted}
         assert function.request("GET", path).status == 200
 
 
-def test_health_has_places_of_its_own(roll: Stack) -> None:
-    """While others fill all places. A health check that is not held up itself is served."""
+def test_health_checks_have_their_own_slots(roll: Stack) -> None:
+    """A health check succeeds while other requests fill all slots."""
     with query_replica(roll) as function, connected(roll.settings) as locking, ThreadPoolExecutor(100) as executor:
         locking.run("begin")
         locking.run("lock table runs in access exclusive mode")
@@ -52,10 +52,10 @@ def test_health_has_places_of_its_own(roll: Stack) -> None:
         assert codes([request.result() for request in requests])["ok"] == MAX_REQUESTS
 
 
-def test_process_data_turns_requests_away_while_all_its_places_are_taken(roll: Stack) -> None:
+def test_process_data_returns_busy_while_all_slots_are_taken(roll: Stack) -> None:
     package = roll.state / "build/process-data"
     with replica(package, roll.process_settings) as function:
-        assert first_answer(function, "/").status == 405
+        assert wait_until_ready(function, "/").status == 405
         with connected(roll.settings) as locking, ThreadPoolExecutor(MAX_RUNS + 8) as executor:
             locking.run("begin")
             locking.run("lock table runs in access exclusive mode")
@@ -67,18 +67,18 @@ def test_process_data_turns_requests_away_while_all_its_places_are_taken(roll: S
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 @pytest.mark.parametrize("function", ["query-data", "process-data"])
-def test_slow_clients_cost_little_memory(roll: Stack, function: str) -> None:
-    """Those that do not read a photo, and those that do not complete a body."""
+def test_slow_clients_use_little_memory(roll: Stack, function: str) -> None:
+    """Some clients do not read a photo, others do not complete a body."""
     roll.bucket.put_person("1")
     roll.bucket.put("1.png", bytes(MEBIBYTE - 1))
-    roll.settle()
+    roll.run_until_done()
     requests = {
         "query-data": b"GET /photo/1 HTTP/1.1\r\nHost: rollcall\r\n\r\n",
         "process-data": b"POST / HTTP/1.1\r\nHost: rollcall\r\nContent-Length: 1000000\r\n\r\n" + bytes(500_000),
     }
     settings = roll.query_settings if function == "query-data" else roll.process_settings
     with replica(roll.state / "build" / function, settings) as running, ExitStack() as stack:
-        first_answer(running, "/healthz")
+        wait_until_ready(running, "/healthz")
         for _ in range(300):
             client = stack.enter_context(socket.socket())
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
@@ -90,5 +90,5 @@ def test_slow_clients_cost_little_memory(roll: Stack, function: str) -> None:
         assert peak_memory(running.process.pid) < 150 * MEBIBYTE
 
 
-def post(function: Replica) -> Answer:
+def post(function: Replica) -> Response:
     return function.request("POST", "/")

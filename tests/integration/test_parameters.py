@@ -1,4 +1,4 @@
-"""Runs by request: for some users, or with parameters that are invalid."""
+"""Parameters of runs: single users, and invalid values."""
 
 import pytest
 
@@ -7,14 +7,14 @@ from tests.runs import counts
 from tests.stack import Stack
 
 
-def test_a_run_for_users_is_about_them_alone(roll: Stack) -> None:
+def test_a_run_for_users_processes_only_them(roll: Stack) -> None:
     for user_id in ("12", "120", "121", "13"):
         roll.bucket.put_person(user_id)
         roll.bucket.put(f"{user_id}.png", b"photo")
     roll.bucket.put("12.d.csv", b"")
     roll.bucket.put("129.csv", b"")
-    one = roll.process("?user_id=12")
-    assert (one["status"], one["trigger"], counts(one)) == ("done", "http", {"listed": 2, "added": 1})
+    single = roll.process("?user_id=12")
+    assert (single["status"], single["trigger"], counts(single)) == ("done", "http", {"listed": 2, "added": 1})
     assert [row["user_id"] for row in people(roll)] == ["12"]
     several = roll.process("?user_id=129&user_id=12&user_id=13&user_id=129")
     assert counts(several) == {"listed": 5, "added": 1, "unchanged": 1, "rejected": 1}
@@ -27,7 +27,7 @@ def test_a_run_for_users_is_about_them_alone(roll: Stack) -> None:
     assert roll.sql("select count(*) from hints") == [[0]]
 
 
-def test_a_run_for_an_unknown_user_is_done_and_changes_nothing(roll: Stack) -> None:
+def test_a_run_for_an_unknown_user_changes_nothing(roll: Stack) -> None:
     roll.bucket.put_person("1")
     roll.process()
     summary = roll.process("?user_id=2")

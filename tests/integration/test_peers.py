@@ -1,4 +1,4 @@
-"""The comparison with the peers runs, at a size too small to measure anything."""
+"""The comparison with the peers runs, at a size too small for meaningful results."""
 
 from pathlib import Path
 
@@ -12,26 +12,26 @@ from tests.stack import Stack
 
 @pytest.fixture(scope="module")
 def python() -> Path:
-    """That of the peers' environment, which is not made for a test."""
-    found = find([REQUIREMENTS])
-    if found is None:
+    """Return the Python of the peers' environment. Skip the test if it is not installed."""
+    path = find([REQUIREMENTS])
+    if path is None:
         pytest.skip("the peers are not installed: python3 tests/benchmarks peers installs them")
-    return found
+    return path
 
 
-def test_every_system_is_measured_and_judged(roll: Stack, python: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_system_is_measured_and_classified(roll: Stack, python: Path, capsys: pytest.CaptureFixture[str]) -> None:
     document = compare(roll, python, people=20, rounds=1, samples=3, requests=2)
     systems = [list(comparison["seconds"]) for comparison in document["comparisons"]]
     assert systems == [["Rollcall", "dlt", "row at a time"]] * 2 + [["Rollcall", "Datasette", "psql"]] * 3
-    assert all(len(values) == 1 for one in document["comparisons"] for values in one["seconds"].values())
+    assert all(len(values) == 1 for comparison in document["comparisons"] for values in comparison["seconds"].values())
     assert list(document["outcomes"]) == ["Rollcall", "dlt", "row at a time"]
-    found = document["outcomes"]["Rollcall"]
-    assert {one["outcome"] for one in found["good"].values()} == {"loaded rightly"}
-    assert {one["outcome"] for one in found["bad"].values()} == {"rejected with a reason"}
+    outcomes = document["outcomes"]["Rollcall"]
+    assert {finding["outcome"] for finding in outcomes["good"].values()} == {"loaded rightly"}
+    assert {finding["outcome"] for finding in outcomes["bad"].values()} == {"rejected with a reason"}
     assert "row at a time, bad" in capsys.readouterr().out
 
 
-def test_what_a_user_pays_is_counted(roll: Stack) -> None:
+def test_requests_and_bytes_are_counted(roll: Stack) -> None:
     load, rerun = costs(roll, people=30)
     assert (load.objects, load.requests["GET"]) == (45, 30)
     assert load.received > 30 * len("first_name,last_name,birthts\n")

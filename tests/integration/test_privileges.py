@@ -1,4 +1,4 @@
-"""What each role of the database may do and nothing else, tried with real logins."""
+"""The privileges of each database role, tested with real logins."""
 
 import secrets
 from collections.abc import Iterator, Mapping
@@ -29,9 +29,9 @@ WRITES: Mapping[str, Mapping[str, set[str]]] = {
     "rollcall_query": {},
     "rollcall_backup": {},
 }  # fmt: skip
-"""Role → table → what it may do to the rows. All may read everything."""
+"""Allowed changes by role and table. All roles can read everything."""
 
-NOBODYS = [
+FORBIDDEN = [
     # the schema
     "create table mine ()", "create table public.mine ()", "create view mine as select 1", "create schema mine",
     "create type mine as enum ()", "create function mine() returns int language sql as 'select 1'",
@@ -40,7 +40,7 @@ NOBODYS = [
     "drop schema public cascade", "create index on users (updated_at)", "drop index users_birthdate",
     "reindex table users", "cluster users using users_changed", "alter sequence ticks restart",
     "select setval('ticks', 1)", "select nextval('users_id_seq')", "select nextval('segments_id_seq')",
-    # what holds for every row
+    # triggers, rules and row-level security
     "alter table users disable trigger all", "set session_replication_role = replica",
     "create trigger mine before update on users for each row execute function suppress_redundant_updates_trigger()",
     "create rule mine as on delete to users do instead nothing", "alter table users enable row level security",
@@ -59,7 +59,7 @@ NOBODYS = [
     "set log_statement = 'all'", "checkpoint", "select pg_reload_conf()",
 ]  # fmt: skip
 
-READERS = [
+FORBIDDEN_TO_READERS = [
     "create temporary table mine ()", "create temporary view mine as select 1", "create temporary sequence mine",
     "select nextval('ticks')", "select nextval('runs_id_seq')", "select from users for update",
     "lock table users in row share mode",
@@ -67,7 +67,7 @@ READERS = [
 
 
 def login(stack: Stack, role: str) -> dict[str, str]:
-    """The settings of a role; the backup's has no function."""
+    """Return the settings of a role. The backup role belongs to no function."""
     if role == "rollcall_process":
         return stack.process_settings
     if role == "rollcall_query":
@@ -78,7 +78,7 @@ def login(stack: Stack, role: str) -> dict[str, str]:
 
 @pytest.fixture(params=WRITES)
 def session(roll: Stack, request: pytest.FixtureRequest) -> Iterator[tuple[str, pg8000.native.Connection]]:
-    """A role and a session of it that has taken off what it may take off by itself."""
+    """A role and its session, without the read-only default, which a session may change itself."""
     role = str(request.param)
     with connected(login(roll, role)) as connection:
         assert connection.run("select session_user, current_user") == [[role, role]]
@@ -86,8 +86,8 @@ def session(roll: Stack, request: pytest.FixtureRequest) -> Iterator[tuple[str, 
         yield role, connection
 
 
-def outcome(connection: pg8000.native.Connection, statement: str) -> str | None:
-    """SQLSTATE of a statement's error, whose transaction is rolled back; None when there is none."""
+def error_in_transaction(connection: pg8000.native.Connection, statement: str) -> str | None:
+    """Run a statement and roll back. Return the SQLSTATE of its error, or None."""
     connection.run("begin")
     try:
         connection.run(statement)
@@ -98,8 +98,8 @@ def outcome(connection: pg8000.native.Connection, statement: str) -> str | None:
     return None
 
 
-def alone(connection: pg8000.native.Connection, statement: str) -> str | None:
-    """The same of a statement that has to be a transaction of its own."""
+def error_outside_transaction(connection: pg8000.native.Connection, statement: str) -> str | None:
+    """The same for a statement that cannot run in a transaction block."""
     try:
         connection.run(statement)
     except pg8000.exceptions.DatabaseError as error:
@@ -107,7 +107,7 @@ def alone(connection: pg8000.native.Connection, statement: str) -> str | None:
     return None
 
 
-def test_each_role_reads_every_table_and_writes_what_it_has_to(
+def test_each_role_can_read_every_table_and_write_only_what_it_needs(
     roll: Stack, session: tuple[str, pg8000.native.Connection]
 ) -> None:
     role, connection = session
@@ -118,50 +118,54 @@ def test_each_role_reads_every_table_and_writes_what_it_has_to(
     assert {table for table, _ in columns} == WRITES["rollcall_process"].keys()
     for table, column in columns:
         connection.run(f"select * from {table}")
-        may = {
+        allowed = {
             verb
             for verb, statement in VERBS.items()
-            if outcome(connection, statement.format(table=table, column=column)) != DENIED
+            if error_in_transaction(connection, statement.format(table=table, column=column)) != DENIED
         }
-        assert may == WRITES[role].get(table, set()), table
+        assert allowed == WRITES[role].get(table, set()), table
 
 
-def test_no_role_leaves_its_place(session: tuple[str, pg8000.native.Connection]) -> None:
+def test_no_role_can_exceed_its_privileges(session: tuple[str, pg8000.native.Connection]) -> None:
     role, connection = session
-    own = f"alter role {role} password 'x'"  # which no role can be kept from: setup.sh sets it again
-    for statement in NOBODYS:
+    own = f"alter role {role} password 'x'"  # cannot be forbidden; setup.sh sets the password again
+    for statement in FORBIDDEN:
         if statement != own:
-            attempt = alone if statement.startswith(("create database", "drop database", "alter system")) else outcome
+            attempt = (
+                error_outside_transaction
+                if statement.startswith(("create database", "drop database", "alter system"))
+                else error_in_transaction
+            )
             assert attempt(connection, statement) == DENIED, statement
 
 
-def test_those_that_read_cannot_even_write_what_is_temporary(session: tuple[str, pg8000.native.Connection]) -> None:
+def test_reading_roles_cannot_create_temporary_objects(session: tuple[str, pg8000.native.Connection]) -> None:
     role, connection = session
-    for statement in READERS:
-        assert (outcome(connection, statement) == DENIED) == (role != "rollcall_process"), statement
+    for statement in FORBIDDEN_TO_READERS:
+        assert (error_in_transaction(connection, statement) == DENIED) == (role != "rollcall_process"), statement
 
 
 @pytest.mark.parametrize("role", ["rollcall_query", "rollcall_backup"])
-def test_those_that_read_are_read_only_from_the_start(roll: Stack, role: str) -> None:
+def test_reading_roles_are_read_only_by_default(roll: Stack, role: str) -> None:
     with connected(login(roll, role)) as connection:
         assert connection.run("show default_transaction_read_only") == [["on"]]
 
 
 @pytest.mark.parametrize("role", ["rollcall_process", "rollcall_query"])
-def test_the_servers_log_has_an_error_without_its_statement_and_detail(roll: Stack, role: str) -> None:
-    """The statement may have a name that was asked for, the detail a row."""
+def test_the_server_log_omits_statements_and_details_of_errors(roll: Stack, role: str) -> None:
+    """The statement may contain a requested name, and the detail a row."""
     log = roll.state / "logs/postgres.log"
-    mark = secrets.token_hex(8)
+    marker = secrets.token_hex(8)
     with connected(login(roll, role)) as connection:
-        failing = f"do $$ begin raise 'failed {mark}' using detail = 'Quatermain {mark}'; end $$"
-        assert outcome(connection, failing) == "P0001"
-    roll.wait_until(lambda: f"failed {mark}" in log.read_text(encoding="utf-8"))
-    lines = [line for line in log.read_text(encoding="utf-8").splitlines() if mark in line]
+        failing = f"do $$ begin raise 'failed {marker}' using detail = 'Quatermain {marker}'; end $$"
+        assert error_in_transaction(connection, failing) == "P0001"
+    roll.wait_until(lambda: f"failed {marker}" in log.read_text(encoding="utf-8"))
+    lines = [line for line in log.read_text(encoding="utf-8").splitlines() if marker in line]
     assert len(lines) == 1, lines
     assert "Quatermain" not in lines[0]
 
 
-def test_nobody_is_the_owner_and_the_owner_cannot_log_in(stack: Stack) -> None:
+def test_the_owner_has_no_members_and_cannot_log_in(stack: Stack) -> None:
     assert stack.sql(
         "select member::regrole::text from pg_auth_members where roleid::regrole::text ~ '^rollcall'"
     ) == []  # fmt: skip
@@ -170,12 +174,12 @@ def test_nobody_is_the_owner_and_the_owner_cannot_log_in(stack: Stack) -> None:
 
 
 def contents(environment: Mapping[str, str]) -> list[str]:
-    """A database as text, without the words that each dump makes up for itself."""
+    """Return a database as text, without the random key of each dump."""
     dump = run(["pg_dump", "--no-large-objects"], environment).stdout
     return [line for line in dump.splitlines() if not line.startswith(("\\restrict", "\\unrestrict"))]
 
 
-def test_a_dump_of_the_backups_role_gives_an_equal_database(roll: Stack, tmp_path: Path) -> None:
+def test_a_dump_by_the_backup_role_restores_an_equal_database(roll: Stack, tmp_path: Path) -> None:
     for number in range(20):
         roll.bucket.put_person(f"{number}")
     roll.bucket.put("bad.csv", b"")
@@ -183,7 +187,7 @@ def test_a_dump_of_the_backups_role_gives_an_equal_database(roll: Stack, tmp_pat
     roll.process("/erase?user_id=3")
     operator, dump = client_environment(roll.settings), str(tmp_path / "dump")
     backup = client_environment(login(roll, "rollcall_backup"))
-    roll.sql("select lo_create(4711)")  # of whomever: a dump has none, and does not fail
+    roll.sql("select lo_create(4711)")  # dumps must skip large objects without failing
     try:
         run(["pg_dump", "--format=custom", "--no-large-objects", "--file", dump], backup)
     finally:
@@ -200,7 +204,7 @@ def test_a_dump_of_the_backups_role_gives_an_equal_database(roll: Stack, tmp_pat
         roll.sql("drop database copy with (force)")
 
 
-def test_the_backups_role_restores_nothing(roll: Stack, tmp_path: Path) -> None:
+def test_the_backup_role_cannot_restore(roll: Stack, tmp_path: Path) -> None:
     backup = client_environment(login(roll, "rollcall_backup"))
     dump = str(tmp_path / "dump")
     run(["pg_dump", "--format=custom", "--no-large-objects", "--file", dump], backup)

@@ -1,11 +1,11 @@
-"""Who may ask: with an API token, whoever has it."""
+"""Access to query-data with an API token."""
 
 from base64 import b64encode
 from typing import Any
 
 import pytest
 
-from tests.integration.test_query_pages import get
+from tests.queries import get
 from tests.replica import query_replica
 from tests.stack import Stack
 
@@ -25,11 +25,13 @@ WRONG = [
 @pytest.mark.parametrize(
     "path", ["/", "/?format=csv", "/stats", "/rejected", "/runs", "/photo/1", "/openapi.json", "/x"]
 )
-def test_with_an_api_token_everything_but_healthz_needs_it(roll: Stack, token_replica: Any, path: str) -> None:
+def test_with_an_api_token_every_endpoint_except_healthz_requires_it(
+    roll: Stack, token_replica: Any, path: str
+) -> None:
     for wrong in WRONG:
-        answer = token_replica.request("GET", path, Authorization=wrong)
-        assert (answer.status, answer.json()["error"]["code"]) == (401, "unauthorized")
-        assert answer.headers["WWW-Authenticate"] == 'Basic realm="Rollcall", Bearer'
+        response = token_replica.request("GET", path, Authorization=wrong)
+        assert (response.status, response.json()["error"]["code"]) == (401, "unauthorized")
+        assert response.headers["WWW-Authenticate"] == 'Basic realm="Rollcall", Bearer'
     assert token_replica.request("GET", path).status == 401
     for good in (f"Bearer {TOKEN}", f"bearer {TOKEN}", basic(TOKEN)):
         assert token_replica.request("GET", path, Authorization=good).status in (200, 404)
@@ -37,13 +39,13 @@ def test_with_an_api_token_everything_but_healthz_needs_it(roll: Stack, token_re
 
 
 @pytest.mark.parametrize("auth", ["token", "none"])
-def test_the_description_says_whether_a_token_is_required(roll: Stack, token_replica: Any, auth: str) -> None:
+def test_the_openapi_document_says_whether_a_token_is_required(roll: Stack, token_replica: Any, auth: str) -> None:
     if auth == "token":
-        described = token_replica.request("GET", "/openapi.json", Authorization=f"Bearer {TOKEN}").json()
+        document = token_replica.request("GET", "/openapi.json", Authorization=f"Bearer {TOKEN}").json()
     else:
-        described = get(roll, "/openapi.json").json()
-    assert described["security"] == {"token": [{"bearer": []}, {"basic": []}], "none": [{}]}[auth]
-    assert described["paths"]["/healthz"]["get"]["security"] == [{}]
+        document = get(roll, "/openapi.json").json()
+    assert document["security"] == {"token": [{"bearer": []}, {"basic": []}], "none": [{}]}[auth]
+    assert document["paths"]["/healthz"]["get"]["security"] == [{}]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Another engine agrees: the same 100,000 people in a pandas frame, filtered and sorted there."""
+"""query-data gives the same results as pandas for 100,000 people."""
 
 import itertools
 import time
@@ -38,7 +38,7 @@ SORTS = ["user_id", "-user_id", "birthdate", "-birthdate", "last_name", "-last_n
 
 
 def make_people(seed: int = 4) -> pd.DataFrame:
-    """People with few different names and birthdates, so that most have equals."""
+    """Return people with few different names and birthdates, so that most values are shared."""
     random = np.random.default_rng(seed)
     today = (datetime.now(UTC).date() - date(1970, 1, 1)).days
     days = today - random.integers(0, 33_000, PEOPLE)
@@ -58,7 +58,7 @@ def make_people(seed: int = 4) -> pd.DataFrame:
 
 
 def ages(birthdates: "pd.Series[pd.Timestamp]", today: date) -> "pd.Series[float]":
-    """Age in pandas' terms: years passed, and the part of the one that runs."""
+    """Compute ages in pandas: completed years plus the fraction of the current one."""
     year, month, day = (getattr(birthdates.dt, part) for part in ("year", "month", "day"))
 
     def birthday(years: "pd.Series[int]") -> "pd.Series[pd.Timestamp]":
@@ -70,8 +70,8 @@ def ages(birthdates: "pd.Series[pd.Timestamp]", today: date) -> "pd.Series[float
     last = pd.Series(today.year, index=birthdates.index)
     last -= (birthday(last) > now).astype(int)
     since, until = now - birthday(last), birthday(last + 1) - birthday(last)
-    found: pd.Series[float] = (last - year) + since.dt.days / until.dt.days
-    return found
+    result: pd.Series[float] = (last - year) + since.dt.days / until.dt.days
+    return result
 
 
 def order(frame: pd.DataFrame, sort: str) -> pd.DataFrame:
@@ -80,20 +80,20 @@ def order(frame: pd.DataFrame, sort: str) -> pd.DataFrame:
 
 
 def choose(frame: pd.DataFrame, query: Query) -> pd.DataFrame:
-    kept = pd.Series(True, index=frame.index)
+    mask = pd.Series(True, index=frame.index)
     if "is_image_exists" in query:
-        kept &= frame["img_path"].notna() == (query["is_image_exists"] == "true")
+        mask &= frame["img_path"].notna() == (query["is_image_exists"] == "true")
     if "min_age" in query:
-        kept &= frame["age"] >= float(str(query["min_age"]))
+        mask &= frame["age"] >= float(str(query["min_age"]))
     if "max_age" in query:
-        kept &= frame["age"] <= float(str(query["max_age"]))
+        mask &= frame["age"] <= float(str(query["max_age"]))
     if "name" in query:
         begins = str(query["name"]).lower()
         first, last = (frame[name].str.lower().str.startswith(begins) for name in ("first_name", "last_name"))
-        kept &= first | last
+        mask &= first | last
     if "user_id" in query:
-        kept &= frame["user_id"].isin(query["user_id"])
-    return frame[kept]
+        mask &= frame["user_id"].isin(query["user_id"])
+    return frame[mask]
 
 
 def combinations(ids: list[str]) -> Iterator[Query]:
@@ -101,23 +101,23 @@ def combinations(ids: list[str]) -> Iterator[Query]:
         yield {**photo, **age, **name, **by_id}
 
 
-class Asker:
+class Client:
     def __init__(self, stack: Stack) -> None:
         self._url, self._pool = f"{stack.url}/function/query-data", urllib3.PoolManager()
 
     def ids(self, query: Query, sort: str, limit: int | None) -> list[str]:
-        """The user_ids of all pages, in the order they come."""
-        asked = query | {"sort": sort} | ({} if limit is None else {"limit": str(limit)})
-        found: list[str] = []
-        url: str | None = "?" + urlencode(asked, doseq=True)
+        """Return the user_ids of all pages, in order."""
+        parameters = query | {"sort": sort} | ({} if limit is None else {"limit": str(limit)})
+        user_ids: list[str] = []
+        url: str | None = "?" + urlencode(parameters, doseq=True)
         while url is not None:
-            answer = self._pool.request("GET", f"{self._url}{url}")
-            assert answer.status == 200, answer.data
-            document = answer.json()
+            response = self._pool.request("GET", f"{self._url}{url}")
+            assert response.status == 200, response.data
+            document = response.json()
             assert limit is None or len(document["result"]) <= limit
-            found += [person["user_id"] for person in document["result"]]
+            user_ids += [person["user_id"] for person in document["result"]]
             url = document["next"]
-        return found
+        return user_ids
 
 
 @pytest.fixture(scope="module")
@@ -134,12 +134,12 @@ def people(stack: Stack, fresh: object) -> Iterator[pd.DataFrame]:
 
 @pytest.fixture
 def arrivals(stack: Stack, people: pd.DataFrame) -> Iterator[None]:
-    """New people all the time, whose user_ids begin with 9999; those who watch leave them out."""
-    enough = Event()
+    """Continuously add people whose user_ids begin with 9999; the tests ignore them."""
+    stopped = Event()
 
     def arrive() -> None:
         for number in itertools.count():
-            if enough.is_set():
+            if stopped.is_set():
                 return
             days = int(time.time()) // 86_400 - number * 7919 % 33_000
             stack.sql(
@@ -154,54 +154,54 @@ def arrivals(stack: Stack, people: pd.DataFrame) -> Iterator[None]:
     with ThreadPoolExecutor(1) as executor:
         arriving = executor.submit(arrive)
         yield
-        enough.set()
+        stopped.set()
         arriving.result()
     stack.sql("delete from users where user_id like '9999________'")
 
 
-def settled(ids: list[str]) -> list[str]:
-    return [one for one in ids if not (len(one) == 12 and one.startswith("9999"))]
+def without_arrivals(ids: list[str]) -> list[str]:
+    return [user_id for user_id in ids if not (len(user_id) == 12 and user_id.startswith("9999"))]
 
 
 def few(people: pd.DataFrame) -> list[str]:
     return [*people["user_id"].iloc[::2500], "1", "123456789012345678"]
 
 
-def test_every_combination_of_filters_and_sort_gives_the_same_people_in_the_same_order(
+def test_every_combination_of_filters_and_sort_matches_pandas(
     stack: Stack, people: pd.DataFrame, arrivals: None
 ) -> None:
-    asker = Asker(stack)
+    client = Client(stack)
     ordered = {sort: order(people, sort) for sort in SORTS}
-    asked = 0
+    comparisons = 0
     sorts = Random(4)
     for query in combinations(few(people)):
         sort = sorts.choice(SORTS)
         expected = choose(ordered[sort], query)["user_id"].tolist()
         limits = [None, 1000] if len(expected) > 500 else [None, 1000, 7, 1]
         for limit in limits:
-            assert settled(asker.ids(query, sort, limit)) == expected, (query, sort, limit)
-            asked += 1
-    assert asked > 150
+            assert without_arrivals(client.ids(query, sort, limit)) == expected, (query, sort, limit)
+            comparisons += 1
+    assert comparisons > 150
 
 
 @pytest.mark.parametrize("sort", SORTS)
 @pytest.mark.parametrize("limit", [1, 7, 1000])
-def test_every_order_is_the_same_page_by_page(
+def test_paging_gives_the_same_order_as_pandas(
     stack: Stack, people: pd.DataFrame, arrivals: None, sort: str, limit: int
 ) -> None:
     query: Query = {"name": "ann", "min_age": "30", "max_age": "30.1" if limit < 1000 else "60"}
     expected = choose(order(people, sort), query)["user_id"].tolist()
     assert len(expected) > 20
-    assert settled(Asker(stack).ids(query, sort, limit)) == expected
+    assert without_arrivals(Client(stack).ids(query, sort, limit)) == expected
 
 
-def test_counts_and_stats_are_the_same(stack: Stack, people: pd.DataFrame) -> None:
+def test_counts_and_statistics_match_pandas(stack: Stack, people: pd.DataFrame) -> None:
     for query in combinations(few(people)):
         expected = choose(people, query)
-        asked = urlencode(query, doseq=True)
-        counted = stack.request("GET", f"/function/query-data?{asked}&limit=1&count=1").json()["count"]
-        assert counted == len(expected)
-        stats = stack.request("GET", f"/function/query-data/stats?{asked}").json()
+        parameters = urlencode(query, doseq=True)
+        count = stack.request("GET", f"/function/query-data?{parameters}&limit=1&count=1").json()["count"]
+        assert count == len(expected)
+        stats = stack.request("GET", f"/function/query-data/stats?{parameters}").json()
         assert stats["people"] == len(expected)
         assert stats["with_photo"] == expected["img_path"].notna().sum()
         bars = (expected["age"] // 10).astype(int).value_counts()

@@ -1,4 +1,4 @@
-"""A million people: the indexes are used, and answers are whole without ever being in memory."""
+"""A million people: queries use the indexes, and complete responses are streamed in constant memory."""
 
 import csv
 import json
@@ -32,8 +32,8 @@ def crowd(stack: Stack, fresh: Callable[[], None]) -> Iterator[Stack]:
     fresh()
 
 
-class Explained(Connection):
-    """Explains what it is given: with its values, or when it is to be prepared, for no values in particular."""
+class ExplainingConnection(Connection):
+    """Explains statements instead of running them; prepared ones get their generic plan."""
 
     plan = ""
 
@@ -65,26 +65,28 @@ class Explained(Connection):
         ("limit=1000&is_image_exists=false", "users_without_photo"),
     ],
 )
-def test_every_filter_and_sort_is_served_by_an_index(crowd: Stack, query: str, index: str) -> None:
-    asked = parse_query(MultiDict(parse_qsl(query)), None)
+def test_every_filter_and_sort_uses_an_index(crowd: Stack, query: str, index: str) -> None:
+    parsed = parse_query(MultiDict(parse_qsl(query)), None)
     today = datetime.now(UTC).date()
-    with closing(Explained(load(PostgresSettings, crowd.query_settings))) as records:
-        page = users.read_users(records, asked, asked.limit or 1000, today)
-        assert index in records.plan, records.plan
-        assert "Seq Scan on users" not in records.plan
+    with closing(ExplainingConnection(load(PostgresSettings, crowd.query_settings))) as connection:
+        page = users.read_users(connection, parsed, parsed.limit or 1000, today)
+        assert index in connection.plan, connection.plan
+        assert "Seq Scan on users" not in connection.plan
         assert page.cursor is None
-        if "sort" in query:  # a page further on begins where the last one ended
+        if "sort" in query:  # the next page starts at the cursor
             last = {"user_id": "000500000", "birthdate": "2000-01-01", "last_name": "łast 5"}[
-                asked.order.name.strip("-")
+                parsed.order.name.strip("-")
             ]
-            behind = MultiDict([*parse_qsl(query), ("after", encode_cursor([asked.order.name, last, "000500000"]))])
-            users.read_users(records, parse_query(behind, None), 100, today)
-            assert "Index Cond: (" in records.plan, records.plan
-            assert " Sort" not in records.plan
+            next_query = MultiDict(
+                [*parse_qsl(query), ("after", encode_cursor([parsed.order.name, last, "000500000"]))]
+            )
+            users.read_users(connection, parse_query(next_query, None), 100, today)
+            assert "Index Cond: (" in connection.plan, connection.plan
+            assert " Sort" not in connection.plan
 
 
 def memory(crowd: Stack) -> int:
-    """The function's memory in bytes: the most it ever had, or where that isn't told, what it has now."""
+    """Return the function's peak memory in bytes, or without /proc its current memory."""
     [line] = [line.split() for line in crowd.cli("status").stdout.splitlines() if line.split()[0] == "query-data"]
     pid = line[line.index("pid") + 1]
     with suppress(FileNotFoundError):
@@ -93,7 +95,7 @@ def memory(crowd: Stack) -> int:
 
 
 def json_people(file: Path) -> Iterator[str]:
-    """The document, checked without holding it: a line each, between what the first and the last one have."""
+    """Yield the user_ids of the document line by line, without loading it."""
     with file.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines):
             text = line.rstrip("\n")
@@ -110,7 +112,7 @@ def ndjson_people(file: Path) -> Iterator[str]:
                 assert (content, next(lines, None)) == ({"next": None}, None)
                 return
             yield content["user_id"]
-        raise AssertionError("it broke off")
+        raise AssertionError("the response is incomplete")
 
 
 def csv_people(file: Path) -> Iterator[str]:
@@ -121,13 +123,13 @@ def csv_people(file: Path) -> Iterator[str]:
                 return
             assert len(row) == 8
             yield row["user_id"]
-        raise AssertionError("it broke off")
+        raise AssertionError("the response is incomplete")
 
 
 FORMATS = {"json": json_people, "csv": csv_people, "ndjson": ndjson_people}
 
 
-def test_a_million_people_are_streamed_whole_in_every_format_at_once(crowd: Stack, tmp_path: Path) -> None:
+def test_a_million_people_are_streamed_completely_in_all_formats_at_once(crowd: Stack, tmp_path: Path) -> None:
     url = f"{crowd.url}/function/query-data?format="
     curls = [
         subprocess.Popen(["curl", "--silent", "--fail", "--output", tmp_path / form, url + form]) for form in FORMATS
@@ -140,9 +142,9 @@ def test_a_million_people_are_streamed_whole_in_every_format_at_once(crowd: Stac
     assert memory(crowd) < 128 * MEBIBYTE
 
 
-def test_a_slow_client_costs_no_memory(crowd: Stack) -> None:
+def test_a_slow_client_uses_no_extra_memory(crowd: Stack) -> None:
     before = memory(crowd)
     command = ["curl", "--silent", "--limit-rate", "2M", "--max-time", "4", "--output", "/dev/null"]
     slow = [subprocess.Popen([*command, f"{crowd.url}/function/query-data"]) for _ in range(3)]
-    assert [curl.wait(60) for curl in slow] == [28, 28, 28]  # the time was up
+    assert [curl.wait(60) for curl in slow] == [28, 28, 28]  # curl's status for a timeout
     assert memory(crowd) < before + 20 * MEBIBYTE

@@ -1,20 +1,20 @@
-"""The figures, the rejected files and the runs."""
+"""/stats, /rejected and /runs."""
 
 import time
 from typing import Any
 
 import pytest
 
-from tests.integration.test_query_pages import add, changed, get
+from tests.queries import add, get, mark_changed
 from tests.stack import Stack
 
 
-def test_stats_of_an_empty_roll(roll: Stack) -> None:
+def test_stats_of_an_empty_table(roll: Stack) -> None:
     nobody = {"people": 0, "with_photo": 0, "without_photo": 0}
     assert get(roll, "/stats").json() == nobody | {"ages": [], "rejected": 0, "last_run": None}
 
 
-def test_stats_count_photos_ages_and_rejections_and_tell_of_the_last_run(roll: Stack) -> None:
+def test_stats_have_photos_ages_rejections_and_the_last_run(roll: Stack) -> None:
     now = time.time() * 1000
     for number, years in enumerate((0, 9.5, 10.5, 34, 35, 36, 101)):
         roll.bucket.put_person(str(number), birthts=int(now - years * 365.2425 * 86_400_000))
@@ -23,10 +23,10 @@ def test_stats_count_photos_ages_and_rejections_and_tell_of_the_last_run(roll: S
     run = roll.process()
     stats = get(roll, "/stats").json()
     assert (stats["people"], stats["with_photo"], stats["without_photo"], stats["rejected"]) == (7, 1, 6, 1)
-    counted = {0: 2, 10: 1, 30: 3, 100: 1}
+    expected = {0: 2, 10: 1, 30: 3, 100: 1}
     assert {bar["from"]: bar["people"] for bar in stats["ages"]} == {
         **dict.fromkeys(range(0, 101, 10), 0),
-        **counted,
+        **expected,
     }
     assert all(bar["under"] == bar["from"] + 10 for bar in stats["ages"])
     assert (stats["last_run"]["id"], stats["last_run"]["status"]) == (run["run_id"], "done")
@@ -36,7 +36,7 @@ def test_stats_count_photos_ages_and_rejections_and_tell_of_the_last_run(roll: S
 
 
 @pytest.mark.parametrize("path", ["/stats", "/rejected", "/runs"])
-def test_what_runs_change_has_an_etag(roll: Stack, path: str) -> None:
+def test_endpoints_with_data_of_runs_have_an_etag(roll: Stack, path: str) -> None:
     roll.bucket.put("bad.csv", b"")
     roll.process()
     etag = get(roll, path).headers["ETag"]
@@ -49,8 +49,8 @@ def test_what_runs_change_has_an_etag(roll: Stack, path: str) -> None:
 @pytest.mark.parametrize(
     ("path", "accept"), [("/runs", "*/*"), ("/runs", "text/html"), ("/stats", "*/*"), ("/", "text/html")]
 )
-def test_a_run_is_shown_from_its_start_and_again_at_its_end(roll: Stack, path: str, accept: str) -> None:
-    """Also one that changes nothing else."""
+def test_the_start_and_the_end_of_a_run_change_the_etag(roll: Stack, path: str, accept: str) -> None:
+    """This includes a run that changes nothing else."""
     roll.process()
     etags = [get(roll, path, Accept=accept).headers["ETag"]]
     for change in (
@@ -64,38 +64,38 @@ def test_a_run_is_shown_from_its_start_and_again_at_its_end(roll: Stack, path: s
 
 
 def everything(roll: Stack, path: str, limit: int) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+    items: list[dict[str, Any]] = []
     url: str | None = f"?limit={limit}"
     while url is not None:
-        answer = get(roll, path + url).json()
-        assert len(answer["result"]) <= limit
-        found += answer["result"]
-        url = answer["next"]
-    return found
+        page = get(roll, path + url).json()
+        assert len(page["result"]) <= limit
+        items += page["result"]
+        url = page["next"]
+    return items
 
 
-def test_rejected_lists_what_was_refused_page_by_page(roll: Stack) -> None:
+def test_rejected_lists_rejected_files_page_by_page(roll: Stack) -> None:
     keys = ["a b.csv", "ü'\".csv", "x.csv", "%.csv"]
     for key in keys:
         roll.bucket.put(key, b"")
     roll.process()
-    found = everything(roll, "/rejected", 2)
-    assert [one["object"] for one in found] == sorted(keys, key=str.encode)
-    assert set(found[0]) == {"object", "line", "code", "message", "first_seen", "last_seen"}
-    assert {one["code"] for one in found} == {"bad_name"}
-    assert get(roll, "/rejected").json() == {"result": found, "next": None}
+    files = everything(roll, "/rejected", 2)
+    assert [file["object"] for file in files] == sorted(keys, key=str.encode)
+    assert set(files[0]) == {"object", "line", "code", "message", "first_seen", "last_seen"}
+    assert {file["code"] for file in files} == {"bad_name"}
+    assert get(roll, "/rejected").json() == {"result": files, "next": None}
 
 
-def test_runs_lists_what_ran_the_latest_first(roll: Stack) -> None:
-    ran = [roll.process("?user_id=4" if n % 2 else "")["run_id"] for n in range(7)]
-    found = everything(roll, "/runs", 3)
-    assert [one["id"] for one in found] == ran[::-1]
-    assert [one["scope"] for one in found] == ["bucket", "users", "bucket", "users", "bucket", "users", "bucket"]
-    assert all(one["finished_at"] >= one["started_at"] for one in found)
+def test_runs_lists_runs_newest_first(roll: Stack) -> None:
+    run_ids = [roll.process("?user_id=4" if n % 2 else "")["run_id"] for n in range(7)]
+    runs = everything(roll, "/runs", 3)
+    assert [run["id"] for run in runs] == run_ids[::-1]
+    assert [run["scope"] for run in runs] == ["bucket", "users", "bucket", "users", "bucket", "users", "bucket"]
+    assert all(run["finished_at"] >= run["started_at"] for run in runs)
 
 
-def test_a_change_is_seen_at_once(roll: Stack) -> None:
+def test_a_change_is_visible_at_once(roll: Stack) -> None:
     etag = get(roll).headers["ETag"]
     add(roll, "1")
-    changed(roll)
+    mark_changed(roll)
     assert len(get(roll, "", If_None_Match=etag).json()["result"]) == 1

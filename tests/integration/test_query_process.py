@@ -1,4 +1,4 @@
-"""A replica's process: what it loads, what it logs, and how much memory a request costs."""
+"""A replica's process: its imports, its log, and the memory used by a request."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ import urllib3
 
 from tests.memory import MEBIBYTE, peak_memory
 from tests.packages import PACKAGES
-from tests.replica import first_answer, query_replica, replica
+from tests.replica import query_replica, replica, wait_until_ready
 from tests.stack import Stack
 
 
@@ -20,7 +20,7 @@ def test_the_log_has_each_requests_call_id_and_no_names(roll: Stack) -> None:
         replica.request("GET", "/?limit=0", X_Call_Id="call-2")
         replica.request("GET", "/healthz", X_Call_Id="call-3")
         lines = [json.loads(line) for line in replica.lines()]
-    assert [(one["call_id"], one["path"], one["status"]) for one in lines] == [
+    assert [(line["call_id"], line["path"], line["status"]) for line in lines] == [
         ("call-1", "/", 200),
         ("call-2", "/", 400),
     ]
@@ -29,26 +29,26 @@ def test_the_log_has_each_requests_call_id_and_no_names(roll: Stack) -> None:
 
 @pytest.mark.parametrize("function", ["query-data", "process-data"])
 @pytest.mark.parametrize("chunked", [False, True])
-@pytest.mark.parametrize("way", ["replica", "gateway"])
-def test_a_huge_body_costs_nothing(roll: Stack, function: str, chunked: bool, way: str) -> None:
-    """It is neither kept nor read whole, with or without a token."""
+@pytest.mark.parametrize("target", ["replica", "gateway"])
+def test_a_huge_body_uses_no_extra_memory(roll: Stack, function: str, chunked: bool, target: str) -> None:
+    """The body is neither stored nor read completely, with or without a token."""
     with ExitStack() as stack:
-        if way == "gateway":
+        if target == "gateway":
             pid, url = roll.pid(function), f"{roll.url}/function/{function}"
         else:
             settings = roll.query_settings if function == "query-data" else roll.process_settings
             package = roll.state / "build" / function
             running = stack.enter_context(replica(package, settings | {"auth": "token", "api_token": "secret"}))
-            first_answer(running, "/healthz")
+            wait_until_ready(running, "/healthz")
             pid, url = running.process.pid, running.url
-        usual = peak_memory(pid)
+        before = peak_memory(pid)
         assert post(url, bytes(1024 * 1024), 500, chunked) in (413, 500, None)
-        assert peak_memory(pid) < usual + 16 * MEBIBYTE
+        assert peak_memory(pid) < before + 16 * MEBIBYTE
         assert urllib3.request("GET", url + "/healthz", retries=False).status in (200, 401, 404, 405)
 
 
 def post(url: str, chunk: bytes, number: int, chunked: bool) -> int | None:
-    """Send a body; the response's status, or None when the server hung up while the client was sending."""
+    """Send a body. Return the status, or None if the server closed the connection meanwhile."""
     headers = {} if chunked else {"Content-Length": str(number * len(chunk))}
     body = (chunk for _ in range(number))
     try:
@@ -66,5 +66,5 @@ def test_no_heavy_package_is_loaded() -> None:
     ).stdout.split()
     loaded = {name.partition(".")[0] for name in modules}
     assert {"flask", "pg8000"} <= loaded
-    assert not [name for name in modules if name.startswith("query_data.web")], "before a page is asked for"
+    assert not [name for name in modules if name.startswith("query_data.web")], "pages must be imported lazily"
     assert not {"pandas", "numpy", "minio", "urllib3", "requests", "yaml"} & loaded

@@ -1,4 +1,4 @@
-"""Runs as query-data shows them: whatever triggered one, whatever it is about, however it ended."""
+"""Runs as query-data shows them, by trigger, scope and status."""
 
 import json
 from itertools import product
@@ -8,7 +8,7 @@ import pytest
 from process_data.runs import Status, Trigger
 from query_data.openapi import openapi
 
-from tests.integration.test_query_pages import get
+from tests.queries import get
 from tests.stack import Stack
 
 SCOPES = ("bucket", "users")
@@ -26,7 +26,7 @@ def insert(roll: Stack, trigger: str, scope: str, status: str, summary: dict[str
     )
 
 
-def test_the_description_names_every_trigger_scope_and_status() -> None:
+def test_the_openapi_document_lists_every_trigger_scope_and_status() -> None:
     properties = openapi(requires_token=True)["components"]["schemas"]["Run"]["properties"]
     assert properties["trigger"]["enum"] == [str(trigger) for trigger in Trigger]
     assert properties["scope"]["enum"] == list(SCOPES)
@@ -37,18 +37,18 @@ def test_runs_have_their_trigger_scope_and_status(roll: Stack) -> None:
     expected = list(product(map(str, Trigger), SCOPES, map(str, STATUSES)))
     for trigger, scope, status in expected:
         insert(roll, trigger, scope, status)
-    found = get(roll, "/runs").json()["result"]
-    assert [(run["trigger"], run["scope"], run["status"]) for run in found] == expected[::-1]
-    assert not any("prefix" in run for run in found)
+    runs = get(roll, "/runs").json()["result"]
+    assert [(run["trigger"], run["scope"], run["status"]) for run in runs] == expected[::-1]
+    assert not any("prefix" in run for run in runs)
 
 
-def test_runs_about_single_users_are_told_from_runs_over_the_bucket(roll: Stack) -> None:
+def test_runs_for_users_are_distinguished_from_runs_over_the_bucket(roll: Stack) -> None:
     roll.bucket.put_person("1")
     roll.process()
     roll.process("?user_id=1")
     roll.event("1.csv")
-    found = get(roll, "/runs").json()["result"]
-    assert [(run["trigger"], run["scope"]) for run in found] == [
+    runs = get(roll, "/runs").json()["result"]
+    assert [(run["trigger"], run["scope"]) for run in runs] == [
         ("event", "users"),
         ("http", "users"),
         ("http", "bucket"),
@@ -64,10 +64,10 @@ def test_the_page_shows_the_last_run_whatever_triggered_it(roll: Stack, trigger:
     assert b"Started by " in response.body
 
 
-def test_the_page_counts_unreadable_objects_when_there_are_any(roll: Stack) -> None:
+def test_the_page_shows_unreadable_objects_if_there_are_any(roll: Stack) -> None:
     counts = {"added": 1, "updated": 0, "unchanged": 0, "remaining": 2}
     for unreadable, is_shown in ((0, False), (2, True)):
         insert(roll, "cron", "bucket", "partial", counts | {"unreadable": unreadable})
         assert (b"Unreadable" in get(roll, "", Accept="text/html").body) is is_shown
-    insert(roll, "cron", "bucket", "partial", counts)  # as older versions of process-data write it
+    insert(roll, "cron", "bucket", "partial", counts)  # the summary of an older version
     assert b"Remaining" in get(roll, "", Accept="text/html").body

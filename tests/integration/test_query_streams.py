@@ -1,4 +1,4 @@
-"""Streams: a complete one is told from one that was cut, and none holds up anything else."""
+"""Streams: truncation can be detected, and no stream delays other requests."""
 
 import csv
 import json
@@ -24,13 +24,13 @@ select n::text, 'First', 'Last', n, 'etag', now() from generate_series(1, 200000
 """
 
 
-def test_sigterm_lets_a_stream_end_and_serves_what_the_watchdog_still_sends(roll: Stack) -> None:
+def test_on_sigterm_streams_complete_and_new_requests_are_served(roll: Stack) -> None:
     roll.sql(MANY)
     with query_replica(roll) as replica:
-        kept = urllib3.HTTPConnectionPool("127.0.0.1", int(replica.url.rpartition(":")[2]))
-        stream = kept.request("GET", "/", preload_content=False, retries=False)
+        pool = urllib3.HTTPConnectionPool("127.0.0.1", int(replica.url.rpartition(":")[2]))
+        stream = pool.request("GET", "/", preload_content=False, retries=False)
         body = stream.read(1000)
-        for _ in range(3):  # faasd signals all processes, and the watchdog passes its own on
+        for _ in range(3):  # faasd signals all processes, and the watchdog forwards its signal
             replica.process.send_signal(signal.SIGTERM)
             time.sleep(0.6)
             assert replica.request("GET", "/healthz").status == 200
@@ -39,17 +39,17 @@ def test_sigterm_lets_a_stream_end_and_serves_what_the_watchdog_still_sends(roll
         assert replica.wait() == 0
 
 
-def copies(roll: Stack, act: str = "count(*)") -> Any:
-    """Sessions of query-data's role, which alone may look into them, that run a COPY."""
+def copies(roll: Stack, expression: str = "count(*)") -> Any:
+    """Evaluate an expression over the sessions that run a COPY, as query-data's role, which alone can see them."""
     activity = "pg_stat_activity where usename = current_user and state = 'active' and query like 'copy%'"
-    with Connection(load(PostgresSettings, roll.query_settings)) as records:
-        return records.run(f"select {act} from {activity}")[0][0]
+    with Connection(load(PostgresSettings, roll.query_settings)) as connection:
+        return connection.run(f"select {expression} from {activity}")[0][0]
 
 
-def test_a_client_that_goes_away_frees_the_connection(roll: Stack) -> None:
+def test_a_disconnected_client_frees_the_database_connection(roll: Stack) -> None:
     roll.sql(MANY)
     with query_replica(roll) as replica:
-        for _ in range(10):  # it goes away at one moment or another of the server's
+        for _ in range(10):  # at different moments of the server
             stream = urllib3.request("GET", replica.url, preload_content=False)
             stream.read(1000)
             assert copies(roll) == 1
@@ -59,7 +59,7 @@ def test_a_client_that_goes_away_frees_the_connection(roll: Stack) -> None:
 
 
 def is_complete(form: str, body: bytes) -> bool:
-    """As the README says it for each format."""
+    """Whether a response is complete, by the README's rule for each format."""
     last = body.decode().splitlines()[-1] if body.endswith(b"\n") else ""
     if form == "csv":
         return last.startswith(("#end", "#next "))
@@ -70,22 +70,22 @@ def is_complete(form: str, body: bytes) -> bool:
 
 
 @pytest.mark.parametrize("form", ["json", "ndjson", "csv"])
-def test_a_stream_that_breaks_off_is_told_from_a_whole_one_behind_the_gateway(roll: Stack, form: str) -> None:
-    """Watchdog and gateway end a response well-formed whatever happened, so the content has to tell."""
+def test_a_truncated_stream_can_be_detected_behind_the_gateway(roll: Stack, form: str) -> None:
+    """Watchdog and gateway always terminate a response correctly, so only the content shows the truncation."""
     roll.sql(MANY)
     path = f"/function/query-data?format={form}"
-    whole = roll.request("GET", path).body
-    assert is_complete(form, whole)
+    complete = roll.request("GET", path).body
+    assert is_complete(form, complete)
     cut_off = function_log(roll).count('"cut_off"')
     with subprocess.Popen(["curl", "--silent", "--output", "-", roll.url + path], stdout=subprocess.PIPE) as curl:
         assert curl.stdout
         body = curl.stdout.read(1000)
         assert copies(roll, "pg_terminate_backend(pid)")
         body += curl.stdout.read()
-    assert curl.returncode == 0  # for curl it is whole
+    assert curl.returncode == 0  # curl sees no error
     assert not is_complete(form, body)
-    for cut in range(len(whole) - 40, len(whole) - 1):
-        assert not is_complete(form, whole[:cut])
+    for cut in range(len(complete) - 40, len(complete) - 1):
+        assert not is_complete(form, complete[:cut])
     roll.wait_until(lambda: function_log(roll).count('"cut_off"') == cut_off + 1)
 
 
@@ -93,39 +93,48 @@ def function_log(roll: Stack) -> str:
     return (roll.state / "logs/query-data.log").read_text()
 
 
-@pytest.mark.parametrize("sort", ["user_id", "-user_id", "birthdate", "-birthdate", "last_name", "-last_name"])
-@pytest.mark.parametrize("form", ["json", "ndjson", "csv"])
-def test_a_stream_whose_time_is_over_ends_with_a_link_to_the_rest(
+@pytest.mark.parametrize(
+    ("sort", "form"),
+    [
+        ("user_id", "json"),
+        ("-user_id", "ndjson"),
+        ("birthdate", "csv"),
+        ("-birthdate", "json"),
+        ("last_name", "ndjson"),
+        ("-last_name", "csv"),
+    ],
+)
+def test_a_stream_at_its_deadline_ends_with_a_link_to_the_rest(
     fresh: Any, stack: Stack, short_replica: Replica, sort: str, form: str
 ) -> None:
-    """Whole rows, then the link: together they are everyone, once, in order."""
-    found: list[str] = []
+    """All parts together have every person once, in order."""
+    streamed: list[str] = []
     url: str | None = f"?sort={sort}&format={form}&max_age=150"
     parts = 0
     while url is not None:
-        body = slowly(f"{short_replica.url}/{url}")
+        body = read_slowly(f"{short_replica.url}/{url}")
         assert is_complete(form, body)
         user_ids, url = people_and_next(form, body)
-        found += user_ids
+        streamed += user_ids
         parts += 1
     assert parts > 1
     direction = "desc" if sort.startswith("-") else "asc"
     key = {"last_name": 'lower(last_name) collate "C"'}.get(sort.removeprefix("-"), sort.removeprefix("-"))
     expected = stack.sql(f"select user_id from users order by {key} {direction}, user_id {direction}")
-    assert found == [user_id for (user_id,) in expected]
+    assert streamed == [user_id for (user_id,) in expected]
 
 
 @pytest.fixture(scope="module")
 def short_replica(fresh: Any, stack: Stack) -> Any:
-    """query-data whose streams end after a second, and a table that takes longer to read slowly."""
+    """query-data whose streams end after a second, with more people than a slow client can read by then."""
     fresh()
     stack.sql(MANY.replace("'Last'", "case when n % 7 = 0 then '=Łast ' else 'last ' end || n % 5000"))
     with query_replica(stack, stream_deadline="1") as replica:
         yield replica
 
 
-def slowly(url: str) -> bytes:
-    """Read a response, with a pause that is longer than a stream may take."""
+def read_slowly(url: str) -> bytes:
+    """Read a response, with a pause longer than the stream's deadline."""
     response = urllib3.request("GET", url, preload_content=False, retries=False)
     body = response.read(1000)
     time.sleep(1.2)
@@ -133,7 +142,7 @@ def slowly(url: str) -> bytes:
 
 
 def people_and_next(form: str, body: bytes) -> tuple[list[str], str | None]:
-    """The user_ids of a response and the link behind them."""
+    """Return the user_ids of a response and its next link."""
     if form == "json":
         content = json.loads(body)
         return [person["user_id"] for person in content["result"]], content["next"]
@@ -144,7 +153,7 @@ def people_and_next(form: str, body: bytes) -> tuple[list[str], str | None]:
     return user_ids, last.removeprefix("#next ") if last.startswith("#next ") else None
 
 
-def test_streams_that_nobody_reads_hold_up_nothing_else(roll: Stack) -> None:
+def test_stalled_streams_do_not_delay_other_requests(roll: Stack) -> None:
     roll.sql(MANY)
     with query_replica(roll) as replica, ExitStack() as stack:
         stalled = []

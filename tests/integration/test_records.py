@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: what a session survives, and that COPY streams."""
+"""Connections to PostgreSQL: error handling of sessions, and streaming of COPY."""
 
 from collections.abc import Iterator
 
@@ -41,7 +41,7 @@ def test_copy_out_yields_everything_in_large_chunks(stack: Stack) -> None:
         assert connection.run("select 1") == [[1]]
 
 
-def test_leaving_a_copy_early_stops_it_and_the_pool_goes_on(pool: Pool) -> None:
+def test_leaving_a_copy_early_stops_it_and_the_pool_stays_usable(pool: Pool) -> None:
     with pool.connection() as connection:
         with connection.copy_out(MILLION) as chunks:
             assert next(chunks).startswith(b"1\n2\n")
@@ -51,7 +51,7 @@ def test_leaving_a_copy_early_stops_it_and_the_pool_goes_on(pool: Pool) -> None:
         assert other.run("select 1") == [[1]]
 
 
-def test_a_copy_that_fails_raises_our_error_and_the_session_lives(connection: Connection) -> None:
+def test_a_failed_copy_raises_a_storage_error_and_keeps_the_session(connection: Connection) -> None:
     broken = connection.copy_out("copy (select 1/0) to stdout")
     with pytest.raises(StorageError, match="division by zero"), broken as chunks:
         list(chunks)
@@ -64,7 +64,7 @@ def test_a_statement_that_takes_too_long_is_unavailable(connection: Connection) 
         connection.run("select pg_sleep(10)")
 
 
-def test_a_transaction_is_all_or_nothing(connection: Connection) -> None:
+def test_a_transaction_is_atomic(connection: Connection) -> None:
     connection.run("create temp table t (n int)")
     with pytest.raises(StorageError), connection.transaction():
         connection.run("insert into t values (1)")
@@ -72,7 +72,7 @@ def test_a_transaction_is_all_or_nothing(connection: Connection) -> None:
     assert connection.run("select count(*) from t") == [[0]]
 
 
-def test_a_session_that_the_server_ended_is_not_lent_again(stack: Stack, pool: Pool) -> None:
+def test_a_session_that_the_server_ended_is_not_reused(stack: Stack, pool: Pool) -> None:
     with pool.connection() as connection:
         [[pid]] = connection.run("select pg_backend_pid()")
     stack.sql("select pg_terminate_backend(:pid)", pid=pid)
@@ -80,7 +80,7 @@ def test_a_session_that_the_server_ended_is_not_lent_again(stack: Stack, pool: P
         assert connection.run("select pg_backend_pid()") != [[pid]]
 
 
-def test_missing_tables_are_told_apart(connection: Connection) -> None:
+def test_missing_tables_have_their_own_error(connection: Connection) -> None:
     with pytest.raises(SchemaMissing):
         connection.run("select * from nowhere")
 
@@ -91,15 +91,17 @@ def test_a_prepared_statement_has_one_plan_for_all_values(connection: Connection
     assert connection.run("select generic_plans, custom_plans from pg_prepared_statements") == [[10, 0]]
 
 
-def test_a_session_keeps_the_prepared_statements_that_were_used_last(connection: Connection) -> None:
+def test_a_session_keeps_the_most_recently_used_prepared_statements(connection: Connection) -> None:
     for number in range(100):
         assert connection.run_prepared(f"select {number} + :number::int", number=1) == [[number + 1]]
         assert connection.run_prepared("select :number::int", number=number) == [[number]]
-    kept = [statement for (statement,) in connection.run("select statement from pg_prepared_statements")]
-    assert sorted(kept) == sorted(["select $1::int", *(f"select {number} + $1::int" for number in range(69, 100))])
+    statements = [sql for (sql,) in connection.run("select statement from pg_prepared_statements")]
+    assert sorted(statements) == sorted(
+        ["select $1::int", *(f"select {number} + $1::int" for number in range(69, 100))]
+    )
 
 
-def test_a_prepared_statement_survives_its_own_errors_and_changes_of_its_table(connection: Connection) -> None:
+def test_a_prepared_statement_survives_errors_and_table_changes(connection: Connection) -> None:
     sql = "select (10 / n)::text from t where n = :number"
     for table in ("t (n int)", "t (more text, n bigint)"):
         connection.run(f"create temp table {table}")

@@ -1,4 +1,4 @@
-"""Bad files are rejected, stop nothing, and are looked at again when that may change."""
+"""Bad files are rejected, block no others, and are checked again when the result may change."""
 
 from time import time_ns
 
@@ -22,13 +22,14 @@ def test_bad_objects_are_reported_and_good_ones_are_stored(roll: Stack) -> None:
         roll.bucket.put(f"{number}.csv", sample.body)
     summary = roll.process()
     assert counts(summary) == {"listed": len(bad) + len(good), "added": len(good), "rejected": len(bad)}
-    assert {one["object"]: (one["line"], one["code"]) for one in summary["rejections"]} == {
-        key: (one["line"], one["code"]) for key, one in expected.items()
+    assert {rejection["object"]: (rejection["line"], rejection["code"]) for rejection in summary["rejections"]} == {
+        key: (rejection["line"], rejection["code"]) for key, rejection in expected.items()
     }
-    for one in summary["rejections"]:
-        assert expected[one["object"]]["message"] in one["message"]
-    recorded = roll.sql("select object, line, code, message from rejected order by object")
-    assert recorded == [[one[name] for name in ("object", "line", "code", "message")] for one in summary["rejections"]]
+    for rejection in summary["rejections"]:
+        assert expected[rejection["object"]]["message"] in rejection["message"]
+    stored = roll.sql("select object, line, code, message from rejected order by object")
+    columns = ("object", "line", "code", "message")
+    assert stored == [[rejection[name] for name in columns] for rejection in summary["rejections"]]
     assert [(row["first_name"], row["last_name"], int(row["birthts"])) for row in output(roll)] == [
         (sample.expected["first_name"], sample.expected["last_name"], sample.expected["birthts"]) for sample in good
     ]
@@ -53,7 +54,7 @@ def test_the_last_valid_row_stays_until_the_file_is_corrected(roll: Stack) -> No
     assert [row["last_name"] for row in output(roll)] == ["Lovelace"]
 
 
-def test_a_rejection_ends_with_its_file_or_with_the_last_valid_version(roll: Stack) -> None:
+def test_a_rejection_ends_when_its_file_is_removed_or_corrected(roll: Stack) -> None:
     roll.bucket.put_person("1")
     roll.process()
     for key in ("1.csv", "2.csv", "name.csv"):
@@ -71,45 +72,45 @@ def etag_of(roll: Stack, key: str) -> str:
 
 REJECT = """
 insert into rejected (object, etag, checked_etag, line, code, message, rules, retry_after)
-values (:object, :etag, :etag, 2, :code, 'as it was', :rules, :retry_after)
+values (:object, :etag, :etag, 2, :code, 'earlier message', :rules, :retry_after)
 """
 
 
-def test_a_rejected_file_that_is_unchanged_is_not_fetched_again(roll: Stack) -> None:
+def test_an_unchanged_rejected_file_is_not_fetched_again(roll: Stack) -> None:
     roll.bucket.put("1.csv", b"")
     roll.bucket.put("x.csv", b"")
-    with proxied(roll) as (made, asked):
-        assert run(made)["rejected"] == 2
-        assert asked["GET"] == 1
+    with proxied(roll) as (app, requests):
+        assert run(app)["rejected"] == 2
+        assert requests["GET"] == 1
         before = roll.sql("select *, xmin::text from rejected")
-        assert run(made)["rejected"] == 2
-        assert run(made, Trigger.EVENT, objects=("1.csv", "x.csv"))["rejected"] == 2
-        assert asked["GET"] == 1
+        assert run(app)["rejected"] == 2
+        assert run(app, Trigger.EVENT, objects=("1.csv", "x.csv"))["rejected"] == 2
+        assert requests["GET"] == 1
         assert roll.sql("select *, xmin::text from rejected") == before
         roll.bucket.put("1.csv", b"\n")
-        for _ in range(2):  # the other content is as known then as the first one was
-            assert run(made)["rejected"] == 2
-            assert asked["GET"] == 2
+        for _ in range(2):  # the second run knows the new content
+            assert run(app)["rejected"] == 2
+            assert requests["GET"] == 2
 
 
-def test_a_birth_in_the_future_is_accepted_once_its_moment_has_come_and_not_fetched_before(roll: Stack) -> None:
+def test_a_birth_in_the_future_is_fetched_again_only_once_it_has_passed(roll: Stack) -> None:
     now = time_ns() // 1_000_000
     later = now + 3_600_000
     roll.bucket.put_person("1", birthts=later)
-    roll.bucket.put_person("2", birthts=now)  # as if it had been rejected a while ago, an hour too early
+    roll.bucket.put_person("2", birthts=now)  # as if it had been rejected before its birth
     roll.sql(REJECT, object="2.csv", etag=etag_of(roll, "2.csv"), code="in_the_future", rules=RULES, retry_after=later)
-    with proxied(roll) as (made, asked):
-        assert counts(run(made)) == {"listed": 2, "rejected": 2}
-        assert asked["GET"] == 1
+    with proxied(roll) as (app, requests):
+        assert counts(run(app)) == {"listed": 2, "rejected": 2}
+        assert requests["GET"] == 1
         assert roll.sql("select object, code, retry_after from rejected order by object") == [
             ["1.csv", "in_the_future", later],
             ["2.csv", "in_the_future", later],
         ]
-        assert counts(run(made)) == {"listed": 2, "rejected": 2}
-        assert asked["GET"] == 1
+        assert counts(run(app)) == {"listed": 2, "rejected": 2}
+        assert requests["GET"] == 1
         roll.sql("update rejected set retry_after = :now where object = '2.csv'", now=now)
-        assert counts(run(made)) == {"listed": 2, "added": 1, "rejected": 1}
-        assert asked["GET"] == 2
+        assert counts(run(app)) == {"listed": 2, "added": 1, "rejected": 1}
+        assert requests["GET"] == 2
     assert [row["user_id"] for row in output(roll)] == ["2"]
 
 
@@ -118,33 +119,33 @@ def test_a_rejection_by_older_rules_is_checked_again_once(roll: Stack) -> None:
     roll.bucket.put_person("2")
     for key in ("1.csv", "2.csv"):
         roll.sql(REJECT, object=key, etag=etag_of(roll, key), code="no_row", rules=RULES - 1, retry_after=None)
-    with proxied(roll) as (made, asked):
-        assert counts(run(made)) == {"listed": 2, "added": 1, "rejected": 1}
+    with proxied(roll) as (app, requests):
+        assert counts(run(app)) == {"listed": 2, "added": 1, "rejected": 1}
         assert roll.sql("select object, code, rules from rejected") == [["1.csv", "empty", RULES]]
-        assert asked["GET"] == 2
-        assert counts(run(made)) == {"listed": 2, "unchanged": 1, "rejected": 1}
-        assert asked["GET"] == 2
+        assert requests["GET"] == 2
+        assert counts(run(app)) == {"listed": 2, "unchanged": 1, "rejected": 1}
+        assert requests["GET"] == 2
 
 
-def test_64_kib_are_accepted_and_a_byte_more_is_rejected_without_fetching(roll: Stack) -> None:
+def test_a_csv_over_64_kib_is_rejected_without_fetching(roll: Stack) -> None:
     person = b"first_name,last_name,birthts\nAda,Lovelace,0\n"
     roll.bucket.put("1.csv", person.ljust(65_536, b"\n"))
     roll.bucket.put("2.csv", person.ljust(65_537, b"\n"))
-    with proxied(roll) as (made, asked):
-        summary = run(made)
+    with proxied(roll) as (app, requests):
+        summary = run(app)
     assert counts(summary) == {"listed": 2, "added": 1, "rejected": 1}
-    assert [(one["object"], one["code"]) for one in summary["rejections"]] == [("2.csv", "too_large")]
-    assert asked["GET"] == 1
+    assert [(rejection["object"], rejection["code"]) for rejection in summary["rejections"]] == [("2.csv", "too_large")]
+    assert requests["GET"] == 1
 
 
-def test_an_object_that_grew_after_it_was_listed_is_rejected(roll: Stack) -> None:
+def test_an_object_that_grew_after_the_listing_is_rejected(roll: Stack) -> None:
     def grow(kind: str, path: str) -> None:
         if (kind, path) == ("GET", "/src/1.csv"):
             roll.bucket.put("1.csv", b"x" * 70_000)
 
     roll.bucket.put_person("1")
-    with proxied(roll, grow) as (made, _):
-        summary = run(made)
+    with proxied(roll, grow) as (app, _):
+        summary = run(app)
     assert (summary["status"], counts(summary)) == ("done", {"listed": 1, "rejected": 1})
-    assert [(one["object"], one["code"]) for one in summary["rejections"]] == [("1.csv", "too_large")]
+    assert [(rejection["object"], rejection["code"]) for rejection in summary["rejections"]] == [("1.csv", "too_large")]
     assert roll.sql("select etag from rejected") == [[etag_of(roll, "1.csv")]]

@@ -1,4 +1,4 @@
-"""A database restored from a dump gets its tombstones back before anything is exported."""
+"""A restored database gets its lost tombstones back before anything is exported."""
 
 import io
 import time
@@ -15,8 +15,8 @@ from tests.stack import Stack
 
 
 @pytest.mark.parametrize("first", ["bucket", "users", "event", "erase"])
-def test_a_restored_dump_brings_nobody_back(roll: Stack, tmp_path: Path, first: str) -> None:
-    """Whatever runs first: output.csv is never written with them, and erased.csv never without them."""
+def test_a_restored_dump_does_not_restore_erased_people(roll: Stack, tmp_path: Path, first: str) -> None:
+    """Whatever runs first, output.csv is never written with the erased people, and erased.csv never without them."""
     for user_id in ("1", "2", "3", "4"):
         roll.bucket.put_person(user_id)
     roll.process()
@@ -42,8 +42,8 @@ def test_a_restored_dump_brings_nobody_back(roll: Stack, tmp_path: Path, first: 
     assert rows(roll) == ["3"]
 
 
-def test_whoever_was_erased_again_since_a_dump_is_so_after_it_is_restored(roll: Stack, tmp_path: Path) -> None:
-    """The dump has their first tombstone, and the file that is still there is newer than that."""
+def test_a_second_erasure_after_the_dump_survives_a_restore(roll: Stack, tmp_path: Path) -> None:
+    """The dump has the first tombstone, and the remaining file is newer than it."""
     roll.bucket.put_people(["1", "2"])
     roll.process()
     roll.erase("1")
@@ -59,7 +59,7 @@ def test_whoever_was_erased_again_since_a_dump_is_so_after_it_is_restored(roll: 
     assert roll.bucket.read_rows("erased.csv") == before
 
 
-def test_nothing_is_exported_before_lost_tombstones_were_applied(roll: Stack, tmp_path: Path) -> None:
+def test_nothing_is_exported_before_lost_tombstones_are_applied(roll: Stack, tmp_path: Path) -> None:
     for user_id in ("1", "2"):
         roll.bucket.put_person(user_id)
     roll.process()
@@ -70,29 +70,29 @@ def test_nothing_is_exported_before_lost_tombstones_were_applied(roll: Stack, tm
     roll.bucket.put_person("2", first="Changed")
 
     class Broken(Objects):
-        """S3 that loses the tombstones half way."""
+        """S3 that fails to return erased.csv."""
 
         def stream(self, bucket: str, key: str) -> Any:
             return super().stream(bucket, f"no-{key}")
 
-    with application(roll, Broken) as made:
-        summary = run(made)
+    with application(roll, Broken) as app:
+        summary = run(app)
     assert (summary["status"], summary["output"]["pending"]) == ("partial", True)
     assert (roll.bucket.read("output.csv"), roll.bucket.read("erased.csv")) == before
     roll.process()
     assert exported(roll) == ["2"]
 
 
-def test_many_lost_tombstones_are_applied_in_batches_and_odd_lines_are_skipped(roll: Stack) -> None:
+def test_many_lost_tombstones_are_applied_in_batches_and_invalid_lines_are_skipped(roll: Stack) -> None:
     roll.bucket.put_person("0")
     roll.process()
     lines = [f"{number},2026-01-01 00:00:00+00,{'2126-01-01 00:00:00+00' if number else ''}" for number in range(2500)]
-    odd = ["", "x", "1,2", "99999,2026-99-99 00:00:00+00,", "é,2026-01-01 00:00:00+00,", "y" * 300_000, "7,now,"]
-    body = "\n".join(["user_id,erased_at,csv_modified", *odd, *lines]).encode() + b"\n"
+    invalid = ["", "x", "1,2", "99999,2026-99-99 00:00:00+00,", "é,2026-01-01 00:00:00+00,", "y" * 300_000, "7,now,"]
+    body = "\n".join(["user_id,erased_at,csv_modified", *invalid, *lines]).encode() + b"\n"
     client = roll.bucket.client
     client.put_object(bucket_name="res", object_name="erased.csv", data=io.BytesIO(body), length=len(body))
-    assert roll.process()["output"]["rows"] == 1  # that file is still there, and there was none by the tombstone
+    assert roll.process()["output"]["rows"] == 1  # the file is newer than a tombstone without a file
     assert len(rows(roll, "erased")) == 2499
     assert [row["user_id"] for row in roll.bucket.read_rows("erased.csv")] == rows(roll, "erased")
-    with application(roll) as made:
-        assert not run(made)["output"]["written"]
+    with application(roll) as app:
+        assert not run(app)["output"]["written"]

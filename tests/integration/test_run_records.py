@@ -1,28 +1,28 @@
-"""Runs are recorded and logged, without anything that stands in a file."""
+"""Runs are recorded and logged without values from files."""
 
 import json
 
 from process_data.counters import MAX_LOGGED
 
-from tests.replica import first_answer, replica
+from tests.replica import replica, wait_until_ready
 from tests.stack import Stack
 
 
 def test_a_run_is_recorded_with_its_trigger_and_counts(roll: Stack) -> None:
     roll.bucket.put_person("1")
-    answer = roll.request("POST", "/function/process-data", X_Connector="cron-connector", X_Topic="cron-function")
-    summary = answer.json()
+    response = roll.request("POST", "/function/process-data", X_Connector="cron-connector", X_Topic="cron-function")
+    summary = response.json()
     assert summary["trigger"] == "cron"
     [row] = roll.sql("select id, trigger, call_id, status, summary, error, finished_at >= started_at from runs")
     recorded = {name: summary[name] for name in summary.keys() - {"status", "run_id", "trigger", "rejections"}}
     assert recorded["added"] == 1
-    assert row == [summary["run_id"], "cron", answer.headers["X-Call-Id"], "done", recorded, None, True]
+    assert row == [summary["run_id"], "cron", response.headers["X-Call-Id"], "done", recorded, None, True]
 
 
-def test_what_a_file_has_is_in_no_log_line_and_no_summary(roll: Stack) -> None:
+def test_logs_and_stored_summaries_contain_no_values_from_files(roll: Stack) -> None:
     roll.bucket.put("1.csv", b"first_name,last_name,birthts\nAda,Secretary,Secretly\n")
     with replica(roll.state / "build/process-data", roll.process_settings) as running:
-        first_answer(running, "/")
+        wait_until_ready(running, "/")
         response = running.request("POST", "/").json()
         logged = [json.loads(line) for line in running.lines()]
     assert "Secretly" in response["rejections"][0]["message"]
@@ -39,7 +39,7 @@ def test_a_run_and_its_new_rejections_are_logged_with_the_call_id(roll: Stack) -
     for number in range(MAX_LOGGED + 5):
         roll.bucket.put(f"bad {number}.csv", b"")
     with replica(roll.state / "build/process-data", roll.process_settings) as running:
-        assert first_answer(running, "/").status == 405
+        assert wait_until_ready(running, "/").status == 405
         for call in ("first", "second"):
             assert running.request("POST", "/", X_Call_Id=call).json()["rejected"] == MAX_LOGGED + 5
         lines = [json.loads(line) for line in running.lines()]

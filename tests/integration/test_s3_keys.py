@@ -1,4 +1,4 @@
-"""What the S3 key of each function may do and nothing else, tried on a real server."""
+"""The permissions of each function's S3 key, tested on a real server."""
 
 import io
 import json
@@ -34,19 +34,19 @@ def get(client: Minio, bucket: str, key: str) -> None:
 
 
 def upload(client: Minio, bucket: str, key: str) -> None:
-    """In parts, and abort it."""
+    """Start a multipart upload and abort it."""
     client._abort_multipart_upload(bucket, key, client._create_multipart_upload(bucket, key, {}))
 
 
 def delete_many(client: Minio, bucket: str, key: str) -> None:
-    """By the request whose response is 200 in any case and names what was denied."""
+    """Delete with the request that always returns 200 and lists denied keys in its response."""
     for error in client.remove_objects(bucket_name=bucket, delete_object_list=[DeleteObject(key)]):
         raise PermissionError(error.code)
 
 
-def sub(method: str, resource: str, **named: Any) -> Callable[..., Any]:
-    """A request for a subresource of a bucket or an object."""
-    return lambda client, *place: client._execute(method, *place, query_params={resource: ""}, **named)
+def subresource(method: str, resource: str, **options: Any) -> Callable[..., Any]:
+    """Return a function that requests a subresource of a bucket or an object."""
+    return lambda client, *location: client._execute(method, *location, query_params={resource: ""}, **options)
 
 
 ON_BUCKETS: dict[str, Callable[[Minio, str], Any]] = {
@@ -55,16 +55,16 @@ ON_BUCKETS: dict[str, Callable[[Minio, str], Any]] = {
     "list uploads": lambda client, bucket: client._list_multipart_uploads(bucket),
     "make": lambda client, bucket: client.make_bucket(bucket_name=f"{bucket}-new"),
     "delete": lambda client, bucket: client.remove_bucket(bucket_name=bucket),
-    "read policy": sub("GET", "policy"),
+    "read policy": subresource("GET", "policy"),
     "write policy": lambda client, bucket: client.set_bucket_policy(bucket_name=bucket, policy=EVERYONE),
-    "delete policy": sub("DELETE", "policy"),
-    "read acl": sub("GET", "acl"),
-    "write acl": sub("PUT", "acl", headers={"x-amz-acl": "public-read"}),
-    "read lifecycle": sub("GET", "lifecycle"),
-    "delete lifecycle": sub("DELETE", "lifecycle"),
-    "read versioning": sub("GET", "versioning"),
-    "read location": sub("GET", "location"),
-    "read tags": sub("GET", "tagging"),
+    "delete policy": subresource("DELETE", "policy"),
+    "read acl": subresource("GET", "acl"),
+    "write acl": subresource("PUT", "acl", headers={"x-amz-acl": "public-read"}),
+    "read lifecycle": subresource("GET", "lifecycle"),
+    "delete lifecycle": subresource("DELETE", "lifecycle"),
+    "read versioning": subresource("GET", "versioning"),
+    "read location": subresource("GET", "location"),
+    "read tags": subresource("GET", "tagging"),
 }
 ON_OBJECTS: dict[str, Callable[[Minio, str, str], Any]] = {
     "read": get,
@@ -76,28 +76,28 @@ ON_OBJECTS: dict[str, Callable[[Minio, str, str], Any]] = {
     ),
     "delete": lambda client, bucket, key: client.remove_object(bucket_name=bucket, object_name=key),
     "delete many": delete_many,
-    "read acl": sub("GET", "acl"),
-    "write acl": sub("PUT", "acl", headers={"x-amz-acl": "public-read"}),
-    "read tags": sub("GET", "tagging"),
-    "delete tags": sub("DELETE", "tagging"),
+    "read acl": subresource("GET", "acl"),
+    "write acl": subresource("PUT", "acl", headers={"x-amz-acl": "public-read"}),
+    "read tags": subresource("GET", "tagging"),
+    "delete tags": subresource("DELETE", "tagging"),
 }
 
 READ, WRITE = ("read", "read metadata"), ("write", "upload")
 RESULTS = ("output.csv", "rejected.csv", "erased.csv")
 CSVS, PHOTOS = ("1.csv", *RESULTS), ("1.png", "1.jpg", "1.jpeg")
-MAY = {
+ALLOWED = {
     "rollcall-process": {
         ("list", SOURCE), ("list", RESULT), ("list uploads", RESULT),
-        *((deed, SOURCE, key) for deed in READ for key in CSVS),
-        *((deed, RESULT, key) for deed in READ + WRITE for key in RESULTS),
+        *((operation, SOURCE, key) for operation in READ for key in CSVS),
+        *((operation, RESULT, key) for operation in READ + WRITE for key in RESULTS),
     },
-    "rollcall-query": {(deed, SOURCE, key) for deed in READ for key in PHOTOS},
+    "rollcall-query": {(operation, SOURCE, key) for operation in READ for key in PHOTOS},
 }  # fmt: skip
 
 
 @pytest.fixture
 def filled(roll: Stack) -> Iterator[Stack]:
-    """A stack with an object of each key in both buckets."""
+    """A stack with an object for each key in both buckets."""
     for bucket in (SOURCE, RESULT):
         for key in KEYS:
             put(roll.bucket.client, bucket, key)
@@ -105,7 +105,7 @@ def filled(roll: Stack) -> Iterator[Stack]:
     roll.bucket.clear()
 
 
-def client(stack: Stack, identity: str) -> Minio:
+def make_client(stack: Stack, identity: str) -> Minio:
     keys = {
         name: (stack.state / f"secrets/{identity}-s3-{secret}-key").read_text(encoding="utf-8")
         for name, secret in (("accessKey", "access"), ("secretKey", "secret"))
@@ -113,45 +113,52 @@ def client(stack: Stack, identity: str) -> Minio:
     return s3_client(stack.settings["s3_endpoint"], keys)
 
 
-def succeeds(deed: Callable[..., Any], *arguments: object) -> bool:
+def succeeds(operation: Callable[..., Any], *arguments: object) -> bool:
     try:
-        deed(*arguments)
+        operation(*arguments)
     except (minio.error.S3Error, PermissionError) as error:
         assert "AccessDenied" in str(error), (error, *arguments)
         return False
     return True
 
 
-@pytest.mark.parametrize("identity", MAY)
-def test_each_key_may_do_what_its_function_needs_and_no_more(filled: Stack, identity: str) -> None:
-    own = client(filled, identity)
-    places = [(bucket,) for bucket in (SOURCE, RESULT)]
+@pytest.mark.parametrize("identity", ALLOWED)
+def test_each_key_allows_only_what_its_function_needs(filled: Stack, identity: str) -> None:
+    client = make_client(filled, identity)
+    locations = [(bucket,) for bucket in (SOURCE, RESULT)]
     granted: set[tuple[str, ...]] = {
-        (name, *place) for place in places for name, deed in ON_BUCKETS.items() if succeeds(deed, own, *place)
+        (name, *location)
+        for location in locations
+        for name, operation in ON_BUCKETS.items()
+        if succeeds(operation, client, *location)
     }
     for bucket in (SOURCE, RESULT):
         for key in KEYS:
-            granted |= {(name, bucket, key) for name, deed in ON_OBJECTS.items() if succeeds(deed, own, bucket, key)}
-    assert granted == MAY[identity]
+            granted |= {
+                (name, bucket, key)
+                for name, operation in ON_OBJECTS.items()
+                if succeeds(operation, client, bucket, key)
+            }
+    assert granted == ALLOWED[identity]
 
 
-def test_each_deed_is_one_that_the_server_knows(filled: Stack) -> None:
-    """With the operator's key none is denied, so that a denial above says something."""
+def test_the_operator_can_perform_every_operation(filled: Stack) -> None:
+    """With the operator's key all operations succeed, so the denials above are caused by the policy."""
     operator = filled.bucket.client
     for name, read in ON_BUCKETS.items():
         if name.startswith(("list", "read")):
             try:
                 read(operator, SOURCE)
             except minio.error.S3Error as error:
-                nothing = ("NoSuchBucketPolicy", "NoSuchLifecycleConfiguration", "NoSuchTagSet")
-                assert error.code in nothing, (name, error)
-    for name, deed in ON_OBJECTS.items():
+                expected = ("NoSuchBucketPolicy", "NoSuchLifecycleConfiguration", "NoSuchTagSet")
+                assert error.code in expected, (name, error)
+    for name, operation in ON_OBJECTS.items():
         put(operator, RESULT, "1.txt")
-        assert succeeds(deed, operator, RESULT, "1.txt"), name
+        assert succeeds(operation, operator, RESULT, "1.txt"), name
 
 
-def test_a_photo_that_is_gone_is_told_from_one_that_is_denied(filled: Stack) -> None:
+def test_a_missing_photo_is_distinguished_from_a_denied_one(filled: Stack) -> None:
     with pytest.raises(minio.error.S3Error, match="NoSuchKey"):
-        get(client(filled, "rollcall-query"), SOURCE, "9.png")
+        get(make_client(filled, "rollcall-query"), SOURCE, "9.png")
     with pytest.raises(minio.error.S3Error, match="AccessDenied"):
-        get(client(filled, "rollcall-query"), SOURCE, "9.csv")
+        get(make_client(filled, "rollcall-query"), SOURCE, "9.csv")

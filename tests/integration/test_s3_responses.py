@@ -1,41 +1,41 @@
-"""What S3 may answer: an object that is gone, one error, and what is no listing."""
+"""Responses of S3: removed objects, temporary errors and invalid listings."""
 
 import time
 
 import pytest
 from process_data.shared.storage.errors import Unavailable
 
-from tests.rows import output
+from tests.rows import output, snapshot
 from tests.runs import counts, proxied, run
-from tests.stack import Answer, Stack
+from tests.stack import Response, Stack
 
 
-def test_an_object_that_is_removed_after_it_was_listed_is_left_out(roll: Stack) -> None:
+def test_an_object_removed_after_the_listing_is_skipped(roll: Stack) -> None:
     def remove(kind: str, path: str) -> None:
         if (kind, path) == ("GET", "/src/1.csv"):
             roll.bucket.remove("1.csv")
 
     roll.bucket.put_person("1")
     roll.bucket.put_person("2")
-    with proxied(roll, remove) as (made, _):
-        summary = run(made)
+    with proxied(roll, remove) as (app, _):
+        summary = run(app)
     assert (summary["status"], counts(summary)) == ("done", {"listed": 2, "added": 1})
 
 
 @pytest.mark.parametrize("kind", ["LIST", "GET", "HEAD", "PUT"])
-def test_one_503_of_s3_is_retried_at_once_whatever_it_asks_for(roll: Stack, kind: str) -> None:
+def test_a_single_503_from_s3_is_retried_at_once(roll: Stack, kind: str) -> None:
     failed: list[str] = []
     started_at = time.monotonic()
 
-    def fail(asked: str, path: str) -> Answer | None:
-        if asked != kind or failed:
+    def fail(request_kind: str, path: str) -> Response | None:
+        if request_kind != kind or failed:
             return None
         failed.append(path)
-        return Answer(503, {"Retry-After": "40"}, b"")
+        return Response(503, {"Retry-After": "40"}, b"")
 
     roll.bucket.put_person("1")
-    with proxied(roll, fail) as (made, _):
-        summary = run(made)
+    with proxied(roll, fail) as (app, _):
+        summary = run(app)
     assert time.monotonic() - started_at < 40
     assert len(failed) == 1
     assert (summary["status"], counts(summary)) == ("done", {"listed": 1, "added": 1})
@@ -52,17 +52,16 @@ def test_one_503_of_s3_is_retried_at_once_whatever_it_asks_for(roll: Stack, kind
         b"<ListBucketResult><IsTruncated>false</IsTruncated>",
     ],
 )
-def test_a_response_that_is_no_whole_listing_changes_nothing(roll: Stack, body: bytes) -> None:
-    def replace(kind: str, _path: str) -> Answer | None:
-        return Answer(200, {"Content-Type": "text/html"}, body) if kind == "LIST" else None
+def test_an_invalid_listing_changes_nothing(roll: Stack, body: bytes) -> None:
+    def replace(kind: str, _path: str) -> Response | None:
+        return Response(200, {"Content-Type": "text/html"}, body) if kind == "LIST" else None
 
     roll.bucket.put_person("1")
     roll.bucket.put("1.png", b"photo")
     roll.bucket.put("2.csv", b"")
     roll.process()
-    state = "select u.*, u.xmin::text, r.*, r.xmin::text from users u, rejected r"
-    before = roll.sql(state)
-    with proxied(roll, replace) as (made, _), pytest.raises(Unavailable) as raised:
-        run(made)
+    before = snapshot(roll)
+    with proxied(roll, replace) as (app, _), pytest.raises(Unavailable) as raised:
+        run(app)
     assert raised.value.service == "s3"
-    assert roll.sql(state) == before
+    assert snapshot(roll) == before

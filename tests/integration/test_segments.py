@@ -1,4 +1,4 @@
-"""Segments are cut, claimed and merged as the bucket changes, and none loses anybody."""
+"""Segments are split, claimed and merged as the bucket changes, without losing users."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -11,69 +11,69 @@ from tests.runs import application, put_people, run
 from tests.stack import Stack
 
 
-def test_a_bucket_is_cut_into_segments_that_lie_between_users(roll: Stack) -> None:
+def test_a_bucket_is_split_into_segments_between_users(roll: Stack) -> None:
     people = put_people(roll, range(100))
     for user in people[::3]:
         roll.bucket.put(f"{user}.png", b"photo")
-    with application(roll, segment_keys="10") as made:
-        first = run(made)
+    with application(roll, segment_keys="10") as app:
+        first = run(app)
         assert (first["status"], first["added"], first["listed"]) == ("done", 100, 134)
         assert rows(roll) == people
-        cut = starts(roll)
-        assert len(cut) > 10
-        assert not [start for start in cut if any(f"{user}.csv" <= start < f"{user}.png" for user in people)]
+        boundaries = starts(roll)
+        assert len(boundaries) > 10
+        assert not [start for start in boundaries if any(f"{user}.csv" <= start < f"{user}.png" for user in people)]
         assert roll.sql("select sum(keys) from segments") == [[134]]
-        again = run(made)
-        assert (again["listed"], again["unchanged"], again["segments"]["scanned"]) == (134, 100, len(cut))
-        assert starts(roll) == cut
+        again = run(app)
+        assert (again["listed"], again["unchanged"], again["segments"]["scanned"]) == (134, 100, len(boundaries))
+        assert starts(roll) == boundaries
 
 
 def test_small_neighbours_are_merged(roll: Stack) -> None:
     people = put_people(roll, range(60))
-    with application(roll, segment_keys="5", workers="2") as made:
-        run(made)
-        many = len(starts(roll))
+    with application(roll, segment_keys="5", workers="2") as app:
+        run(app)
+        before = len(starts(roll))
         for user in people[10:]:
             roll.bucket.remove(f"{user}.csv")
         for _ in range(8):
-            summary = run(made)
+            summary = run(app)
         assert summary["listed"] == 10
-        assert len(starts(roll)) < many / 2
+        assert len(starts(roll)) < before / 2
         assert starts(roll)[0] == ""
         assert roll.sql("select sum(keys) from segments") == [[10]]
         roll.bucket.put_person(people[30], last="Changed")
-        assert run(made)["updated"] == 1
+        assert run(app)["updated"] == 1
 
 
-def test_a_segment_is_merged_with_none_that_is_held_or_was_not_scanned(roll: Stack) -> None:
+def test_locked_or_unscanned_segments_are_not_merged(roll: Stack) -> None:
     roll.sql("insert into segments (start, scanned) values ('5', 7), ('7', 9)")
-    with application(roll) as made, made.pool.connection() as own, made.pool.connection() as other:
+    with application(roll) as app, app.pool.connection() as own, app.pool.connection() as other:
         segment = segments.claim(own, since=8, skip=())
         assert segment is not None
         [[middle]] = roll.sql("select id from segments where start = '5'")
         segments.complete(own, segment, keys=1)
         segments.merge(own, segment, since=8, limit=100)
-        assert starts(roll) == ["", "5", "7"]  # the middle one was scanned before
+        assert starts(roll) == ["", "5", "7"]  # the middle one was scanned too early
         assert locks.try_lock(other, locks.SEGMENT, middle)
         segments.merge(own, segment, since=5, limit=100)
-        assert starts(roll) == ["", "5", "7"]  # it is held
+        assert starts(roll) == ["", "5", "7"]  # the middle one is locked
         locks.unlock(other, locks.SEGMENT, middle)
         segments.merge(own, segment, since=5, limit=0)
-        assert starts(roll) == ["", "5", "7"]  # together they would be too large
+        assert starts(roll) == ["", "5", "7"]  # the merged segment would be too large
         [[upper]] = roll.sql("select id from segments where start = '7'")
         own.run(segments._MERGE, lower=segment.id, upper=upper)
-        assert starts(roll) == ["", "5", "7"]  # there is another one in between
+        assert starts(roll) == ["", "5", "7"]  # another segment is in between
         segments.merge(own, segment, since=5, limit=100)
         assert starts(roll) == ["", "7"]
         assert roll.sql("select scanned from segments where start = ''") == [[7]]
         locks.unlock(own, locks.SEGMENT, segment.id)
 
 
-def test_who_waited_longest_is_next_and_what_is_held_is_passed_over(roll: Stack) -> None:
+def test_the_segment_waiting_longest_is_claimed_first_and_locked_ones_are_skipped(roll: Stack) -> None:
     roll.sql("delete from segments")
     roll.sql("insert into segments (start, scanned, turn) values ('', 5, 5), ('3', 2, 2), ('6', 2, 9), ('9', 8, 8)")
-    with application(roll) as made, ExitStack() as opened:
-        sessions = [opened.enter_context(made.pool.connection()) for _ in range(4)]
+    with application(roll) as app, ExitStack() as opened:
+        sessions = [opened.enter_context(app.pool.connection()) for _ in range(4)]
         claimed = [segments.claim(session, since=7, skip=()) for session in sessions]
         assert [segment and (segment.start, segment.end) for segment in claimed] == [
             ("3", "6"),
@@ -81,7 +81,9 @@ def test_who_waited_longest_is_next_and_what_is_held_is_passed_over(roll: Stack)
             ("6", "9"),
             None,
         ]
-        assert sorted(one.tick for one in claimed if one) == [one.tick for one in claimed if one]
+        assert sorted(segment.tick for segment in claimed if segment) == [
+            segment.tick for segment in claimed if segment
+        ]
         for session in sessions:
             session.run("select pg_advisory_unlock_all()")
         first = claimed[0]
@@ -92,16 +94,16 @@ def test_who_waited_longest_is_next_and_what_is_held_is_passed_over(roll: Stack)
 
 
 @pytest.mark.parametrize("analyzed", [False, True])
-def test_a_claim_locks_one_segment_whatever_plan_postgresql_makes(roll: Stack, *, analyzed: bool) -> None:
-    """A lock that was taken in passing would keep everyone else from its segment as long as the session lives."""
+def test_a_claim_locks_one_segment_with_every_query_plan(roll: Stack, *, analyzed: bool) -> None:
+    """An additional lock would block its segment for the lifetime of the session."""
     roll.sql("insert into segments (start) values ('12'), ('12.png'), ('2')")
     roll.sql("insert into hints select user_id || '.csv', 0 from unnest(array['0', '12', '13', '3']) as user_id")
     if analyzed:
         roll.sql("analyze segments")
         roll.sql("analyze hints")
-    with application(roll) as made, made.pool.connection() as connection:
+    with application(roll) as app, app.pool.connection() as connection:
 
-        def held() -> list[int]:
+        def locked() -> list[int]:
             sql = "select objid::int from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()"
             return [number for (number,) in connection.run(sql)]
 
@@ -113,53 +115,53 @@ def test_a_claim_locks_one_segment_whatever_plan_postgresql_makes(roll: Stack, *
         for name, claim in claims.items():
             segment = claim()
             assert segment is not None
-            assert held() == [segment.id], name
+            assert locked() == [segment.id], name
             locks.unlock(connection, locks.SEGMENT, segment.id)
             again = segments.claim_again(connection, segment)
-            assert held() == ([] if again is None else [segment.id]), name
+            assert locked() == ([] if again is None else [segment.id]), name
             if again is not None:
                 locks.unlock(connection, locks.SEGMENT, segment.id)
 
 
-def test_a_segment_that_is_cut_leaves_what_lies_behind_to_the_other_one(roll: Stack) -> None:
+def test_the_keys_after_a_split_belong_to_the_new_segment(roll: Stack) -> None:
     people = put_people(roll, range(30))
     for user in people:
         roll.bucket.put(f"{user}.png", b"photo")
     roll.process()
     assert starts(roll) == [""]
-    with application(roll, segment_keys="10", workers="1") as made:
-        summary = run(made)
+    with application(roll, segment_keys="10", workers="1") as app:
+        summary = run(app)
     assert (summary["status"], summary["unchanged"], summary["images_changed"]) == ("done", 30, 0)
     assert len(starts(roll)) > 3
 
 
 @pytest.mark.parametrize("keys", ["5", "5000"])
-def test_a_folder_beside_a_users_keys_hides_nobody(roll: Stack, keys: str) -> None:
-    """A server may list the folder 12/ before 12.csv, as the name 12 sorts before it."""
+def test_a_folder_next_to_a_users_keys_hides_no_user(roll: Stack, keys: str) -> None:
+    """A server may list the folder 12/ before 12.csv, because the name 12 sorts first."""
     numbers = [str(number) for number in range(10, 30)] + [f"11{number}" for number in range(6)]
     for number in numbers:
         roll.bucket.put_person(number)
     roll.bucket.put("0/x", b"")
     roll.bucket.put("12/x", b"")
     roll.bucket.put("12.png", b"photo")
-    with application(roll, segment_keys=keys) as made:
+    with application(roll, segment_keys=keys) as app:
         for _ in range(3):
-            assert run(made)["status"] == "done"
+            assert run(app)["status"] == "done"
             assert rows(roll) == sorted(numbers)
             assert roll.sql("select user_id from users where img_path is not null") == [["12"]]
 
 
-def test_keys_between_those_of_a_user_may_be_any_number(roll: Stack) -> None:
-    """Segments end among them, and the user still has the photo behind them."""
+def test_any_number_of_keys_may_lie_between_those_of_a_user(roll: Stack) -> None:
+    """Segments end among these keys, and the user keeps the photo after them."""
     roll.bucket.put_person("12")
     roll.bucket.put("12.png", b"photo")
     roll.bucket.put_person("13")
     bad = [f"12.d{number:02}.csv" for number in range(30)]
     for key in bad:
         roll.bucket.put(key, b"")
-    with application(roll, segment_keys="5") as made:
+    with application(roll, segment_keys="5") as app:
         for _ in range(2):
-            summary = run(made)
+            summary = run(app)
             assert (summary["status"], summary["listed"], summary["rejected"]) == ("done", 33, len(bad))
             assert roll.sql("select user_id, img_path from users order by user_id") == [
                 ["12", "src/12.png"],
@@ -167,4 +169,4 @@ def test_keys_between_those_of_a_user_may_be_any_number(roll: Stack) -> None:
             ]
         assert len(starts(roll)) >= 6
         roll.bucket.remove("12.png")
-        assert run(made)["images_changed"] == 1
+        assert run(app)["images_changed"] == 1

@@ -1,4 +1,4 @@
-"""setup.sh makes the same of any database: an empty one, that of an older version, one that is up to date."""
+"""setup.sh brings every database to the same state: an empty, an older and a current one."""
 
 import base64
 import re
@@ -39,7 +39,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def server(cluster: Server) -> Iterator[Server]:
-    """A server without Rollcall's roles, with an empty database of the administrator's, who is no superuser."""
+    """A server without Rollcall's roles, and an empty database owned by an administrator who is not a superuser."""
     cluster.sql(
         f"create role {ADMINISTRATOR} login createdb createrole password '{ADMINISTRATOR}'",
         f"create database rollcall owner {ADMINISTRATOR}",
@@ -48,7 +48,9 @@ def server(cluster: Server) -> Iterator[Server]:
     yield cluster
     cluster.sql("drop database rollcall with (force)", database="postgres")
     roles = cluster.sql("select rolname from pg_roles where rolname ~ '^(rollcall|administrator)'", database="postgres")
-    for (role,) in sorted(roles, reverse=True):  # the administrator last: it has granted what the others have
+    for (role,) in sorted(
+        roles, reverse=True
+    ):  # the administrator last, because it granted the privileges of the others
         cluster.sql(f"drop owned by {role}", f"drop role {role}", database="postgres")
 
 
@@ -56,8 +58,8 @@ def applied(output: str) -> list[str]:
     return re.findall(r"^applied (\S+)$", output, re.MULTILINE)
 
 
-def only(directory: Path, names: list[str]) -> Path:
-    """A directory with some of the migrations."""
+def copy_migrations(directory: Path, names: list[str]) -> Path:
+    """Create a directory with some of the migrations."""
     directory.mkdir()
     for name in names:
         shutil.copy(MIGRATIONS / f"{name}.sql", directory)
@@ -76,7 +78,7 @@ def can_log_in(server: Server, role: str, password: str) -> bool:
 
 
 @pytest.mark.parametrize("user", ["postgres", ADMINISTRATOR])
-def test_an_empty_database_gets_everything_and_again_nothing(server: Server, user: str) -> None:
+def test_setup_creates_everything_once(server: Server, user: str) -> None:
     environment = server.environment(user) | {"SECRETS": str(server.secrets)}
     first, second = (set_up(environment).stdout for _ in range(2))
     assert applied(first) == NAMES
@@ -93,24 +95,24 @@ def test_an_empty_database_gets_everything_and_again_nothing(server: Server, use
     ) == []  # fmt: skip
 
 
-def test_several_at_once_apply_each_migration_once(server: Server) -> None:
+def test_concurrent_setups_apply_each_migration_once(server: Server) -> None:
     environment = server.environment() | {"SECRETS": str(server.secrets)}
     with ThreadPoolExecutor(6) as executor:
-        outputs = [done.stdout for done in executor.map(lambda _: set_up(environment), range(6))]
+        outputs = [result.stdout for result in executor.map(lambda _: set_up(environment), range(6))]
     assert sorted(applied("".join(outputs))) == NAMES
     assert all(DONE in output for output in outputs)
 
 
-def test_a_migration_that_fails_leaves_nothing_of_itself(server: Server, tmp_path: Path) -> None:
-    environment = server.environment() | {"MIGRATIONS": str(only(tmp_path / "some", NAMES))}
+def test_a_failed_migration_is_rolled_back(server: Server, tmp_path: Path) -> None:
+    environment = server.environment() | {"MIGRATIONS": str(copy_migrations(tmp_path / "some", NAMES))}
     failing = tmp_path / "some" / "9998_failing.sql"
     failing.write_text("create table half ();\nselect 1 / 0;\n")
     (tmp_path / "some" / "9999_next.sql").write_text("create table next ();\n")
-    done = set_up(environment, check=False)
-    assert done.returncode
-    assert "9998_failing.sql:2: ERROR:  division by zero" in done.stderr
-    assert applied(done.stdout) == NAMES
-    assert DONE not in done.stdout
+    result = set_up(environment, check=False)
+    assert result.returncode
+    assert "9998_failing.sql:2: ERROR:  division by zero" in result.stderr
+    assert applied(result.stdout) == NAMES
+    assert DONE not in result.stdout
     assert server.sql("select to_regclass('half'), to_regclass('next')") == [["", ""]]
     assert server.sql("select count(*) from migrations") == [[str(len(NAMES))]]
     failing.write_text("create table half ();\n")
@@ -118,9 +120,9 @@ def test_a_migration_that_fails_leaves_nothing_of_itself(server: Server, tmp_pat
 
 
 @pytest.mark.parametrize("user", ["postgres", ADMINISTRATOR])
-def test_a_database_of_an_older_version_loses_its_owner(server: Server, tmp_path: Path, user: str) -> None:
-    """Up to version 2 rollcall_process owned everything, and the README gave roles and default privileges so."""
-    some = only(tmp_path / "some", NAMES[:3])
+def test_setup_changes_the_owner_of_an_older_database(server: Server, tmp_path: Path, user: str) -> None:
+    """Before version 2, rollcall_process owned everything and granted default privileges, as the README said."""
+    some = copy_migrations(tmp_path / "some", NAMES[:3])
     server.sql("create role rollcall_process login", "create role rollcall_query login", user=user)
     server.sql(
         "grant rollcall_process to current_user",
@@ -142,13 +144,13 @@ def test_a_database_of_an_older_version_loses_its_owner(server: Server, tmp_path
     assert server.sql("select user_id from users") == [["1"]]
     assert server.sql("select count(*) from pg_default_acl") == [["0"]]
     assert server.sql(f"select pg_has_role('{ADMINISTRATOR}', 'rollcall_process', 'usage')") == [["f"]]
-    taken_over = server.sql(PRIVILEGES)
+    upgraded = server.sql(PRIVILEGES)
     server.sql("drop schema public cascade", "create schema public", "drop table if exists migrations")
     set_up(server.environment())
-    assert server.sql(PRIVILEGES) == taken_over, "as those of a database that is made from nothing"
+    assert server.sql(PRIVILEGES) == upgraded, "the same as in a new database"
 
 
-def test_what_was_granted_by_hand_ends(server: Server) -> None:
+def test_setup_revokes_manual_grants(server: Server) -> None:
     set_up(server.environment())
     expected = server.sql(PRIVILEGES)
     server.sql(
@@ -170,7 +172,7 @@ def test_what_was_granted_by_hand_ends(server: Server) -> None:
 
 
 @pytest.mark.parametrize("user", ["postgres", ADMINISTRATOR])
-def test_a_table_of_the_administrators_own_stays_and_is_in_the_dumps(server: Server, user: str) -> None:
+def test_the_administrators_own_tables_are_kept_and_dumped(server: Server, user: str) -> None:
     set_up(server.environment(user))
     server.sql("create table kept (id int)", user=user)
     set_up(server.environment(user))
@@ -180,14 +182,14 @@ def test_a_table_of_the_administrators_own_stays_and_is_in_the_dumps(server: Ser
 
 def test_every_table_of_a_migration_is_granted_to_process_data(server: Server) -> None:
     set_up(server.environment())
-    without = server.sql(
+    ungranted = server.sql(
         "select relname from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r' "
         "and not has_table_privilege('rollcall_process', oid, 'select')"
     )
-    assert without == []
+    assert ungranted == []
 
 
-def test_passwords_may_be_anything_and_stay_out_of_logs_and_command_lines(server: Server, tmp_path: Path) -> None:
+def test_any_password_works_and_stays_out_of_logs_and_command_lines(server: Server, tmp_path: Path) -> None:
     server.sql(
         "alter system set log_statement = 'all'",
         "alter system set log_min_duration_statement = 0",
@@ -196,52 +198,50 @@ def test_passwords_may_be_anything_and_stay_out_of_logs_and_command_lines(server
     passwords = {role: f"hidden-{role}'s \\ \"new\" :'x' $$ %s ü, x" for role in LOGINS}
     for role, password in passwords.items():
         (tmp_path / PASSWORDS[role]).write_text(password, encoding="utf-8")
-    # psql that notes with what it was called
-    note = tmp_path / "called"
+    # a psql that records its arguments and environment
+    record = tmp_path / "called"
     (tmp_path / "bin").mkdir()
     environment = server.environment()
     program = tmp_path / "bin/psql"
     program.write_text(
-        f'#!/bin/sh\nprintf "%s\\n" "$0 $*" >> "{note}"; env >> "{note}"\n'
+        f'#!/bin/sh\nprintf "%s\\n" "$0 $*" >> "{record}"; env >> "{record}"\n'
         f'exec "{shutil.which("psql", path=environment["PATH"])}" "$@"\n'
     )
     program.chmod(0o755)
     environment |= {"PATH": f"{program.parent}:{environment['PATH']}", "SECRETS": str(tmp_path)}
     try:
-        shown = set_up(environment)
+        result = set_up(environment)
         for role, password in passwords.items():
             assert can_log_in(server, role, password)
     finally:
         server.sql("alter system reset all", "select pg_reload_conf()")
-    texts = [shown.stdout, shown.stderr, note.read_text(encoding="utf-8"), server.log.read_text(errors="replace")]
-    assert "copy passwords" in texts[-1], "the log has the statements"
+    texts = [result.stdout, result.stderr, record.read_text(encoding="utf-8"), server.log.read_text(errors="replace")]
+    assert "copy passwords" in texts[-1], "the log must contain the statements"
     assert not [text for text in texts if "hidden" in text]
 
 
-def test_a_password_that_cannot_be_set_is_an_error_without_it(server: Server, tmp_path: Path) -> None:
+def test_an_error_about_an_invalid_password_does_not_contain_it(server: Server, tmp_path: Path) -> None:
     for role in LOGINS:
         (tmp_path / PASSWORDS[role]).write_text("hidden-password", encoding="utf-8")
     key = base64.b64encode(b"k" * 32).decode()
-    verifier = f"SCRAM-SHA-256$4096:{'hidden' * 100}${key}:{key}"  # one that PostgreSQL takes for too long
+    verifier = f"SCRAM-SHA-256$4096:{'hidden' * 100}${key}:{key}"  # too long for PostgreSQL
     (tmp_path / PASSWORDS["rollcall_backup"]).write_text(verifier, encoding="utf-8")
-    done = set_up(server.environment() | {"SECRETS": str(tmp_path)}, check=False)
-    assert done.returncode
-    assert "cannot set the password of rollcall_backup: encrypted password is too long" in done.stderr
-    assert "hidden" not in done.stdout + done.stderr + server.log.read_text(errors="replace")
-    assert not can_log_in(server, "rollcall_process", "hidden-password"), "all of them or none"
+    result = set_up(server.environment() | {"SECRETS": str(tmp_path)}, check=False)
+    assert result.returncode
+    assert "cannot set the password of rollcall_backup: encrypted password is too long" in result.stderr
+    assert "hidden" not in result.stdout + result.stderr + server.log.read_text(errors="replace")
+    assert not can_log_in(server, "rollcall_process", "hidden-password"), "either all passwords are set or none"
 
 
 @pytest.mark.parametrize("role", LOGINS)
 @pytest.mark.parametrize("content", [None, ""])
-def test_a_password_that_is_missing_changes_nothing(
-    server: Server, tmp_path: Path, role: str, content: str | None
-) -> None:
+def test_a_missing_password_changes_nothing(server: Server, tmp_path: Path, role: str, content: str | None) -> None:
     for other in LOGINS:
         (tmp_path / PASSWORDS[other]).write_text("new", encoding="utf-8")
     (tmp_path / PASSWORDS[role]).unlink()
     if content is not None:
         (tmp_path / PASSWORDS[role]).write_text(content)
-    done = set_up(server.environment() | {"SECRETS": str(tmp_path)}, check=False)
-    assert done.returncode
-    assert f"{tmp_path / PASSWORDS[role]} is missing or empty" in done.stderr
+    result = set_up(server.environment() | {"SECRETS": str(tmp_path)}, check=False)
+    assert result.returncode
+    assert f"{tmp_path / PASSWORDS[role]} is missing or empty" in result.stderr
     assert server.sql("select to_regrole('rollcall_process')") == [[""]]

@@ -1,4 +1,4 @@
-"""One writer at a time for each segment, however many runs share a bucket."""
+"""Each segment has one writer at a time, however many runs share a bucket."""
 
 import threading
 import time
@@ -11,24 +11,21 @@ from process_data.shared.storage.errors import Unavailable
 
 from tests.proxy import counting
 from tests.rows import exported, rows
-from tests.runs import Paused, application, end_scans, put_people, run
+from tests.runs import Paused, application, end_scans, paused_run, put_people, run
 from tests.stack import Stack
 
 
-def test_nobody_writes_beside_the_holder_and_who_lost_the_lock_cannot_commit(roll: Stack) -> None:
-    """The holder has fetched the older version when its session ends; another run reads the newer one."""
+def test_only_the_lock_holder_can_write_and_a_lost_lock_prevents_the_commit(roll: Stack) -> None:
+    """The holder's session ends after it fetched the older version; another run reads the newer one."""
     roll.bucket.put_person("1", last="Older")
-    with application(roll, Paused, run_deadline="2") as made, ThreadPoolExecutor(1) as executor:
-        paused: Any = made.objects
-        holder = executor.submit(run, made)
-        assert paused.reached.wait(30)
+    with paused_run(roll, run_deadline="2") as (go, holder):
         roll.bucket.put_person("1", last="Newer")
         [[before]] = roll.sql("select count(*) from users")
-        assert roll.event("1.csv").json()["remaining"] == 1  # the segment is held: the event leaves a hint
+        assert roll.event("1.csv").json()["remaining"] == 1  # the segment is locked, so the event leaves a hint
         end_scans(roll)
         assert roll.process()["added"] == 1
-        time.sleep(2)  # no second attempt of the holder
-        paused.go.set()
+        time.sleep(2)  # until the holder has no time for another attempt
+        go.set()
         with pytest.raises(Unavailable):
             holder.result()
     assert before == 0
@@ -36,57 +33,61 @@ def test_nobody_writes_beside_the_holder_and_who_lost_the_lock_cannot_commit(rol
     assert b"Older" not in roll.bucket.read("output.csv")
 
 
-def test_many_runs_at_once_are_all_served_by_one_more_scan(roll: Stack) -> None:
+def test_one_more_scan_serves_all_concurrent_runs(roll: Stack) -> None:
     roll.bucket.put_person("1")
     with ExitStack() as opened:
-        endpoint, asked = opened.enter_context(counting(roll.process_settings["s3_endpoint"]))
-        made = opened.enter_context(application(roll, Paused, s3_endpoint=endpoint))
+        endpoint, requests = opened.enter_context(counting(roll.process_settings["s3_endpoint"]))
+        app = opened.enter_context(application(roll, Paused, s3_endpoint=endpoint))
         executor = opened.enter_context(ThreadPoolExecutor(9))
-        paused: Any = made.objects
-        first = executor.submit(run, made)
+        paused: Any = app.objects
+        first = executor.submit(run, app)
         assert paused.reached.wait(30)
-        others = [executor.submit(run, made) for _ in range(8)]
+        others = [executor.submit(run, app) for _ in range(8)]
         roll.wait_until(lambda: roll.sql("select count(*) from runs where status = 'running'") == [[9]])
         paused.go.set()
         summaries = [call.result() for call in (first, *others)]
     assert {summary["status"] for summary in summaries} == {"done"}
     assert sum(summary["added"] for summary in summaries) == 1
-    assert asked["LIST"] <= 3
-    assert asked["GET"] == 1
+    assert requests["LIST"] <= 3
+    assert requests["GET"] == 1
 
 
-def test_two_replicas_share_a_bucket_without_doing_anything_twice(roll: Stack) -> None:
+def test_two_replicas_share_a_bucket_without_duplicate_work(roll: Stack) -> None:
     people = put_people(roll, range(600))
-    with counting(roll.process_settings["s3_endpoint"]) as (endpoint, asked):
+    with counting(roll.process_settings["s3_endpoint"]) as (endpoint, requests):
         small = {"segment_keys": "20", "batch_size": "10", "workers": "3", "s3_endpoint": endpoint}
-        with application(roll, **small) as one, application(roll, **small) as two, ThreadPoolExecutor(2) as executor:
-            summaries = list(executor.map(run, (one, two)))
+        with (
+            application(roll, **small) as first,
+            application(roll, **small) as second,
+            ThreadPoolExecutor(2) as executor,
+        ):
+            summaries = list(executor.map(run, (first, second)))
     assert [summary["status"] for summary in summaries] == ["done", "done"]
-    assert sum(summary["added"] for summary in summaries) == asked["GET"] == len(people)
+    assert sum(summary["added"] for summary in summaries) == requests["GET"] == len(people)
     assert all(summary["added"] > 100 for summary in summaries)
     assert rows(roll) == people
     assert exported(roll) == people
 
 
-def test_a_full_run_is_done_beside_a_steady_flow_of_events(roll: Stack) -> None:
+def test_a_full_run_completes_during_a_steady_stream_of_events(roll: Stack) -> None:
     people = put_people(roll, range(200))
-    ended = threading.Event()
+    stopped = threading.Event()
 
     def change() -> int:
         sent = 0
-        while not ended.is_set():
+        while not stopped.is_set():
             user = people[sent % 20]
             roll.bucket.put_person(user, birthts=sent)
             assert roll.event(f"{user}.csv").status == 200
             sent += 1
         return sent
 
-    with application(roll, segment_keys="20") as made, ThreadPoolExecutor(1) as executor:
+    with application(roll, segment_keys="20") as app, ThreadPoolExecutor(1) as executor:
         events = executor.submit(change)
         try:
-            summaries = [run(made) for _ in range(5)]
+            summaries = [run(app) for _ in range(5)]
         finally:
-            ended.set()
+            stopped.set()
         assert events.result() > 5
     assert [summary["status"] for summary in summaries] == ["done"] * 5
     assert roll.process()["added"] == 0
@@ -94,7 +95,7 @@ def test_a_full_run_is_done_beside_a_steady_flow_of_events(roll: Stack) -> None:
 
 
 def test_sessions_end_when_their_client_vanishes_or_freezes(roll: Stack) -> None:
-    with application(roll) as made, made.pool.connection() as session:
+    with application(roll) as app, app.pool.connection() as session:
         names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout",
                  "idle_session_timeout", "idle_in_transaction_session_timeout")  # fmt: skip
         values = [session.run(f"show {name}")[0][0] for name in names]

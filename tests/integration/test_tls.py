@@ -1,6 +1,6 @@
-"""Both backends are used with TLS alone unless a setting says otherwise, and only with a valid certificate.
+"""Both backends require TLS with a valid certificate unless configured otherwise.
 
-The servers are the stack's own, behind a proxy of the tests' that ends TLS.
+The servers are the stack's own, behind a test proxy that terminates TLS.
 """
 
 import ssl
@@ -21,8 +21,8 @@ from tests.tls import SSL_REQUEST, Authority, Proxy, terminating
 
 
 @pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("tls") / "ours")
+def trusted(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("tls") / "trusted")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def another(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @contextmanager
 def postgres(stack: Stack, context: ssl.SSLContext | None) -> Iterator[tuple[Proxy, dict[str, str]]]:
-    """PostgreSQL as localhost, and a function's settings for it that say nothing about TLS."""
+    """Yield a proxy for PostgreSQL as localhost, and a function's settings with the default TLS settings."""
     settings = dict(stack.process_settings)
     upstream = settings["postgres_host"], int(settings["postgres_port"])
     with terminating(upstream, context, is_postgres=True) as proxy:
@@ -42,7 +42,7 @@ def postgres(stack: Stack, context: ssl.SSLContext | None) -> Iterator[tuple[Pro
 
 @contextmanager
 def s3(stack: Stack, context: ssl.SSLContext | None) -> Iterator[tuple[Proxy, dict[str, str]]]:
-    """S3 as localhost, and a function's settings for it that say nothing about TLS."""
+    """Yield a proxy for S3 as localhost, and a function's settings with the default TLS settings."""
     settings = dict(stack.process_settings)
     host, _, port = settings["s3_endpoint"].rpartition(":")
     with terminating((host, int(port)), context) as proxy:
@@ -56,26 +56,26 @@ def connect(settings: Mapping[str, str], **others: str) -> Connection:
 
 def list_page(settings: Mapping[str, str], **others: str) -> list[str]:
     objects = Objects(load(S3Settings, {**settings, **others}))
-    return [found.key for found in objects.list_page(settings["source_bucket"]).objects]
+    return [info.key for info in objects.list_page(settings["source_bucket"]).objects]
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
-def test_a_certificate_of_the_authority_for_the_name_is_accepted(roll: Stack, ours: Authority, host: str) -> None:
+def test_a_valid_certificate_is_accepted(roll: Stack, trusted: Authority, host: str) -> None:
     roll.bucket.put_person("1")
-    context = ours.certify(host)
+    context = trusted.certify(host)
     with postgres(roll, context) as (proxy, settings):
-        with connect(settings, postgres_host=host, postgres_ca_file=str(ours.file)) as connection:
+        with connect(settings, postgres_host=host, postgres_ca_file=str(trusted.file)) as connection:
             assert connection.run("select 1") == [[1]]
         assert settings["postgres_user"].encode() in proxy.received
     with s3(roll, context) as (proxy, settings):
-        assert list_page(settings, s3_endpoint=f"{host}:{proxy.port}", s3_ca_file=str(ours.file)) == ["1.csv"]
+        assert list_page(settings, s3_endpoint=f"{host}:{proxy.port}", s3_ca_file=str(trusted.file)) == ["1.csv"]
 
 
 PROBLEMS = pytest.mark.parametrize(
     ("name", "days", "authority", "reason"),
     [
-        ("elsewhere.example", 2, "ours", "Hostname mismatch, certificate is not valid for 'localhost'"),
-        ("localhost", -1, "ours", "certificate has expired"),
+        ("elsewhere.example", 2, "trusted", "Hostname mismatch, certificate is not valid for 'localhost'"),
+        ("localhost", -1, "trusted", "certificate has expired"),
         ("localhost", 2, "another", "unable to get local issuer certificate"),
         ("localhost", 2, "", "unable to get local issuer certificate"),
     ],
@@ -89,12 +89,12 @@ PROBLEMS = pytest.mark.parametrize(
     [(postgres, connect, "postgres_ca_file", "postgresql"), (s3, list_page, "s3_ca_file", "s3")],
     ids=["postgresql", "s3"],
 )
-def test_a_server_with_an_invalid_certificate_gets_nothing(
-    stack: Stack, ours: Authority, another: Authority, name: str, days: int, authority: str, reason: str,
+def test_a_server_with_an_invalid_certificate_receives_no_data(
+    stack: Stack, trusted: Authority, another: Authority, name: str, days: int, authority: str, reason: str,
     serve: Callable[..., Any], use: Callable[..., object], setting: str, service: str,
 ) -> None:  # fmt: skip
-    files = {"ours": str(ours.file), "another": str(another.file), "": ""}
-    with serve(stack, ours.certify(name, days=days)) as (proxy, settings):
+    files = {"trusted": str(trusted.file), "another": str(another.file), "": ""}
+    with serve(stack, trusted.certify(name, days=days)) as (proxy, settings):
         with pytest.raises(Unavailable, match=f"localhost:{proxy.port} cannot be reached: .*{reason}\\.?$") as raised:
             use(settings, **{setting: files[authority]})
         assert raised.value.service == service
@@ -102,35 +102,35 @@ def test_a_server_with_an_invalid_certificate_gets_nothing(
 
 
 @pytest.mark.parametrize("sslmode", ["", "verify-full", "require"])
-def test_a_postgresql_without_tls_gets_no_password(stack: Stack, sslmode: str) -> None:
+def test_a_postgresql_without_tls_receives_no_password(stack: Stack, sslmode: str) -> None:
     with postgres(stack, None) as (proxy, settings):
         with pytest.raises(Unavailable, match=f"localhost:{proxy.port} cannot be reached: Server refuses SSL"):
             connect(settings, postgres_sslmode=sslmode)
-        assert proxy.received == SSL_REQUEST, "neither a password nor a name"
+        assert proxy.received == SSL_REQUEST, "neither password nor user name may be sent"
 
 
-def test_an_s3_without_tls_gets_no_request(stack: Stack) -> None:
+def test_an_s3_without_tls_receives_no_request(stack: Stack) -> None:
     with s3(stack, None) as (proxy, settings):
         with pytest.raises(Unavailable, match=f"localhost:{proxy.port} cannot be reached: SSLError: [^\\]]*$"):
             list_page(settings)
         assert settings["s3_access_key"].encode() not in proxy.received
 
 
-def test_require_checks_the_chain_if_an_authority_is_given_and_never_the_name(
-    stack: Stack, ours: Authority, another: Authority
+def test_require_checks_the_chain_only_with_a_ca_file_and_never_the_name(
+    stack: Stack, trusted: Authority, another: Authority
 ) -> None:
-    with postgres(stack, ours.certify("elsewhere.example")) as (_, settings):
-        for ca_file in ("", str(ours.file)):
+    with postgres(stack, trusted.certify("elsewhere.example")) as (_, settings):
+        for ca_file in ("", str(trusted.file)):
             with connect(settings, postgres_sslmode="require", postgres_ca_file=ca_file) as connection:
                 assert connection.run("select 1") == [[1]]
-    with postgres(stack, ours.certify("elsewhere.example")) as (proxy, settings):
+    with postgres(stack, trusted.certify("elsewhere.example")) as (proxy, settings):
         with pytest.raises(Unavailable, match="unable to get local issuer certificate"):
             connect(settings, postgres_sslmode="require", postgres_ca_file=str(another.file))
         assert proxy.received == b""
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no certificate"])
-def test_an_authority_that_is_none_is_a_bad_setting(stack: Stack, tmp_path: Path, content: bytes | None) -> None:
+def test_an_invalid_ca_file_is_a_setting_error(stack: Stack, tmp_path: Path, content: bytes | None) -> None:
     file = tmp_path / "ca.pem"
     if content is not None:
         file.write_bytes(content)
@@ -141,9 +141,9 @@ def test_an_authority_that_is_none_is_a_bad_setting(stack: Stack, tmp_path: Path
         assert proxy.received == b""
 
 
-def test_sessions_stream_and_end_with_tls_as_without(stack: Stack, ours: Authority) -> None:
-    with postgres(stack, ours.certify("localhost")) as (_, settings):
-        pool = Pool(load(PostgresSettings, settings | {"postgres_ca_file": str(ours.file)}))
+def test_sessions_over_tls_stream_and_end_as_without(stack: Stack, trusted: Authority) -> None:
+    with postgres(stack, trusted.certify("localhost")) as (_, settings):
+        pool = Pool(load(PostgresSettings, settings | {"postgres_ca_file": str(trusted.file)}))
         million = "copy (select generate_series(1, 1000000)) to stdout"
         with pool.connection() as connection, connection.copy_out(million) as chunks:
             assert sum(chunk.count(b"\n") for chunk in chunks) == 1_000_000

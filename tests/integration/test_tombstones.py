@@ -1,4 +1,4 @@
-"""Nothing but a newer file brings an erased person back."""
+"""Only a newer file restores an erased person."""
 
 import time
 
@@ -12,23 +12,23 @@ from tests.runs import application, run
 from tests.stack import Stack
 
 
-def test_the_file_that_is_still_there_brings_nobody_back(roll: Stack) -> None:
+def test_the_remaining_file_does_not_restore_an_erased_person(roll: Stack) -> None:
     for user_id in ("1", "2"):
         roll.bucket.put_person(user_id)
     roll.bucket.put("1.png", b"photo")
     roll.process()
     roll.erase("1")
     s3 = counting(roll.process_settings["s3_endpoint"])
-    with s3 as (endpoint, asked), application(roll, s3_endpoint=endpoint) as made:
-        assert run(made)["added"] == 0
-        assert run(made, objects=["1.csv"])["added"] == 0
-        assert run(made, Trigger.EVENT, objects=["1.csv"])["added"] == 0
-        assert asked["GET"] == 0  # and it costs nothing
+    with s3 as (endpoint, requests), application(roll, s3_endpoint=endpoint) as app:
+        assert run(app)["added"] == 0
+        assert run(app, objects=["1.csv"])["added"] == 0
+        assert run(app, Trigger.EVENT, objects=["1.csv"])["added"] == 0
+        assert requests["GET"] == 0  # without any requests for the file
     assert rows(roll) == ["2"]
     assert exported(roll) == ["2"]
 
 
-def test_a_newer_file_brings_the_person_back_also_with_the_same_content(roll: Stack) -> None:
+def test_a_newer_file_restores_the_person_even_with_the_same_content(roll: Stack) -> None:
     roll.bucket.put_person("1")
     roll.process()
     roll.erase("1")
@@ -42,7 +42,7 @@ def test_a_newer_file_brings_the_person_back_also_with_the_same_content(roll: St
 
 
 def test_erasing_again_once_the_file_is_removed_does_not_weaken_the_tombstone(roll: Stack) -> None:
-    """Else an older version of the file, restored in a versioned bucket, would bring the person back."""
+    """Otherwise an older version of the file in a versioned bucket could restore the person."""
     roll.bucket.put_person("1")
     roll.process()
     roll.erase("1")
@@ -52,8 +52,8 @@ def test_erasing_again_once_the_file_is_removed_does_not_weaken_the_tombstone(ro
     assert roll.sql("select csv_modified, changed from erased") == before
 
 
-def test_an_older_file_brings_nobody_back_whatever_its_etag(roll: Stack) -> None:
-    """As when a version of a versioned bucket is restored: another content, and not newer."""
+def test_an_older_file_does_not_restore_an_erased_person(roll: Stack) -> None:
+    """As when a version in a versioned bucket is restored: different content, but not newer."""
     roll.bucket.put_person("1")
     roll.process()
     roll.erase("1")
@@ -71,7 +71,7 @@ def test_an_older_file_brings_nobody_back_whatever_its_etag(roll: Stack) -> None
 
 
 class Replaced(Objects):
-    """S3 whose object is replaced by an older one between the listing and the GET."""
+    """S3 in which an object is replaced by an older one between the listing and the GET."""
 
     def get(self, bucket: str, key: str, *, limit: int) -> Object:
         fetched = super().get(bucket, key, limit=limit)
@@ -79,19 +79,19 @@ class Replaced(Objects):
 
 
 @pytest.mark.parametrize("content", [b"first_name,last_name,birthts\nAda,Lovelace,0\n", b"wrong\n"])
-def test_what_is_fetched_counts_and_not_what_was_listed(roll: Stack, content: bytes) -> None:
+def test_the_fetched_last_modified_decides_and_not_the_listed_one(roll: Stack, content: bytes) -> None:
     roll.bucket.put_person("1")
     roll.process()
     roll.erase("1")
     time.sleep(NEW_SECOND)
     roll.bucket.put("1.csv", content)
-    with application(roll, Replaced) as made:
-        summary = run(made)
+    with application(roll, Replaced) as app:
+        summary = run(app)
     assert (summary["added"], summary["rejected"]) == (0, 0)
     assert rows(roll) == []
 
 
-def test_a_newer_file_that_is_rejected_leaves_the_tombstone(roll: Stack) -> None:
+def test_a_newer_file_that_is_rejected_keeps_the_tombstone(roll: Stack) -> None:
     roll.bucket.put_person("1")
     roll.process()
     roll.erase("1")
@@ -104,7 +104,7 @@ def test_a_newer_file_that_is_rejected_leaves_the_tombstone(roll: Stack) -> None
     assert rows(roll, "erased") == []
 
 
-def test_whoever_had_no_file_comes_back_with_any(roll: Stack) -> None:
+def test_any_file_restores_a_person_erased_without_a_file(roll: Stack) -> None:
     roll.bucket.put_person("1")
     roll.process()
     roll.bucket.remove("1.csv")

@@ -1,4 +1,4 @@
-"""A database of version 1 goes on with version 2, without a file being read again."""
+"""A database of version 1 can be upgraded without reading files again."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -27,7 +27,7 @@ OWNERS = "select distinct tableowner from pg_tables where schemaname = 'public'"
 
 @pytest.fixture
 def version_1(roll: Stack) -> Iterator[Connection]:
-    """A connection to the database as version 1 leaves it, whose process-data applied the migrations; empty."""
+    """A connection to an empty database of version 1, whose process-data applied the migrations itself."""
     roll.sql(OWNED_BY_PROCESS_DATA)
     try:
         with Connection(load(PostgresSettings, roll.process_settings)) as connection:
@@ -41,17 +41,17 @@ def version_1(roll: Stack) -> Iterator[Connection]:
 
 
 def upgrade(stack: Stack) -> list[str]:
-    """Set the database up; returns what was applied."""
+    """Set up the database and return the applied migrations."""
     output = set_up(client_environment(stack.settings)).stdout
     return [line.removeprefix("applied ") for line in output.splitlines() if line.startswith("applied ")]
 
 
 def etag(stack: Stack, key: str) -> str:
-    found = stack.bucket.client.stat_object(bucket_name="src", object_name=key)
-    return str(found.etag).strip('"')
+    stat = stack.bucket.client.stat_object(bucket_name="src", object_name=key)
+    return str(stat.etag).strip('"')
 
 
-def test_people_and_rejections_are_kept_and_nothing_is_read_again(roll: Stack, version_1: Connection) -> None:
+def test_an_upgrade_keeps_people_and_rejections_without_reading_files_again(roll: Stack, version_1: Connection) -> None:
     for number in range(5):
         roll.bucket.put_person(f"{number}", birthts=number)
     roll.bucket.put("0.png", b"photo")
@@ -94,7 +94,7 @@ def test_people_and_rejections_are_kept_and_nothing_is_read_again(roll: Stack, v
     assert upgrade(roll) == NAMES[3:]
     assert roll.sql(OWNERS) == [["rollcall_owner"]]
     assert version_1.run("select scope from runs order by id") == [["bucket"], ["users"], ["users"]]
-    assert version_1.run("select distinct summary from runs") == [[{"added": 1}]]  # nothing that files had
+    assert version_1.run("select distinct summary from runs") == [[{"added": 1}]]  # no values from files
     assert version_1.run("select start, keys from segments") == [["", 1]]
     assert version_1.run("select object, rules, retry_after from rejected order by object") == [
         ["5.csv", RULES, None],
@@ -103,14 +103,14 @@ def test_people_and_rejections_are_kept_and_nothing_is_read_again(roll: Stack, v
         ["bad.csv", RULES, None],
     ]
     s3 = counting(roll.process_settings["s3_endpoint"])
-    with s3 as (endpoint, asked), application(roll, s3_endpoint=endpoint) as made:
-        summary: dict[str, Any] = run(made)
+    with s3 as (endpoint, requests), application(roll, s3_endpoint=endpoint) as app:
+        summary: dict[str, Any] = run(app)
     assert (summary["status"], summary["unchanged"], summary["added"], summary["rejected"]) == ("done", 5, 1, 4)
-    assert asked["GET"] == 1  # what was `older_version` is what the bucket holds
+    assert requests["GET"] == 1  # version 2 accepts what version 1 rejected as `older_version`
 
 
-def test_version_1_may_go_on_with_the_new_tables(roll: Stack) -> None:
-    """After a rollback it writes rows without the new columns; version 2 checks its rejections again."""
+def test_version_1_can_use_the_upgraded_tables(roll: Stack) -> None:
+    """After a rollback, version 1 writes rows without the new columns; version 2 then checks its rejections again."""
     roll.bucket.put("1.csv", b"")
     roll.process()
     for key in ("1.csv", "2.csv"):
@@ -126,9 +126,9 @@ def test_version_1_may_go_on_with_the_new_tables(roll: Stack) -> None:
             etag=etag(roll, "2.csv"),
         )
     s3 = counting(roll.process_settings["s3_endpoint"])
-    with s3 as (endpoint, asked), application(roll, s3_endpoint=endpoint) as made:
-        codes = [rejection["code"] for rejection in run(made)["rejections"]]
+    with s3 as (endpoint, requests), application(roll, s3_endpoint=endpoint) as app:
+        codes = [rejection["code"] for rejection in run(app)["rejections"]]
         assert codes == ["unknown_column", "unknown_column"]
-        assert asked["GET"] == 2
-        run(made)
-        assert asked["GET"] == 2
+        assert requests["GET"] == 2
+        run(app)
+        assert requests["GET"] == 2

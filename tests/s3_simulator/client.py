@@ -52,7 +52,7 @@ class Simulator:
         self._control(action="change", first=first, count=count)
 
     def fail(self, first: int, count: int) -> None:
-        """Answer GET and HEAD of the objects of `count` users with 500, in addition to those that fail already."""
+        """Return 500 for GET and HEAD of the objects of `count` users, in addition to those that already fail."""
         self._control(action="fail", first=first, count=count)
 
     def recover(self) -> None:

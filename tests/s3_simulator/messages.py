@@ -1,17 +1,17 @@
-"""Bodies of requests, and responses, as S3 words them."""
+"""Request bodies, and responses in S3's format."""
 
 import hashlib
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
-MAX_KEPT_BODY = 8 * 1024 * 1024  # bytes of an object in `res` that a GET can return
+MAX_KEPT_BODY = 8 * 1024 * 1024  # bytes; larger objects in `res` cannot be returned by a GET
 _XML = '<?xml version="1.0" encoding="UTF-8"?>\n'
 XMLNS = "http://s3.amazonaws.com/doc/2006-03-01/"
 _REASONS = {200: "OK", 204: "No Content", 400: "Bad Request", 404: "Not Found", 500: "Error", 501: "Not Implemented"}
 
 
 class Body:
-    """The body of a request while it arrives: its MD5, and its bytes if they are kept."""
+    """A request body that is being received: its MD5, and its bytes if they are kept."""
 
     def __init__(self, length: int, *, keep: bool) -> None:
         self.size = self.missing = length

@@ -1,4 +1,4 @@
-"""The bucket `res`, which keeps what is put into it."""
+"""The bucket `res`, which stores uploaded objects."""
 
 import hashlib
 import os
@@ -21,7 +21,7 @@ class _Upload:
 
 
 class ResultBucket:
-    """The bucket `res`. Keys are as they stand in the request's path."""
+    """The bucket `res`. Keys are percent-encoded, as in the request's path."""
 
     def __init__(self) -> None:
         self.objects: dict[str, StoredObject] = {}

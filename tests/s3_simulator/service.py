@@ -50,12 +50,12 @@ class Service:
 
     def _get_source(self, key: str) -> Response:
         try:
-            found = self._source.read(key)
+            content = self._source.read(key)
         except OSError:
             return error_response(500, "InternalError", delay=self._get_seconds)
-        if found is None:
+        if content is None:
             return error_response(404, "NoSuchKey", delay=self._get_seconds)
-        return Response(*found, self._get_seconds)
+        return Response(*content, self._get_seconds)
 
     def _list_source(self, target: str) -> Response:
         page = self._pages.get(target)

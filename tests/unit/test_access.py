@@ -1,42 +1,30 @@
-"""Who has access: whoever has the token, or everyone when that is what `auth` says."""
+"""Access control: clients need the token unless `auth` is `none`."""
 
 from base64 import b64encode
-from typing import Any
 
 import pytest
 from process_data.shared.access import AccessSettings, conceal, require_access
 from process_data.shared.api import ApiError
 from process_data.shared.storage.errors import SettingError
 from process_data.shared.storage.settings import Secret
-from werkzeug.datastructures import Headers, MultiDict
+
+from tests.event import Event
 
 CLOSED = AccessSettings(api_token=Secret("s3cret"))
-
-
-class Event:
-    """A request as the template hands it over."""
-
-    path, method, body = "/", "POST", b""
-
-    def __init__(self) -> None:
-        self.headers, self.query = Headers(), MultiDict[str, str]()
 
 
 def basic(user: str, password: str) -> str:
     return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
 
 
-def authorized(authorization: str | None) -> Any:
-    event = Event()
-    if authorization is not None:
-        event.headers["Authorization"] = authorization
-    return event
+def authorized(authorization: str | None) -> Event:
+    return Event(headers=None if authorization is None else {"Authorization": authorization})
 
 
 @pytest.mark.parametrize(
     "authorization", ["Bearer s3cret", "bearer  s3cret", basic("", "s3cret"), basic("anyone", "s3cret")]
 )
-def test_the_token_authorizes(authorization: str) -> None:
+def test_the_token_is_accepted_as_bearer_or_basic(authorization: str) -> None:
     require_access(authorized(authorization), CLOSED)
 
 
@@ -55,7 +43,7 @@ def test_the_token_authorizes(authorization: str) -> None:
         "Bearer ü",
     ],
 )
-def test_anything_else_is_unauthorized_and_says_what_is_expected(authorization: str | None) -> None:
+def test_a_missing_or_wrong_token_is_a_401_that_names_the_expected_scheme(authorization: str | None) -> None:
     with pytest.raises(ApiError) as raised:
         require_access(authorized(authorization), CLOSED)
     assert raised.value.status == 401
@@ -68,16 +56,16 @@ def test_with_auth_none_everyone_is_authorized(token: str) -> None:
     require_access(authorized(None), AccessSettings(auth="none", api_token=Secret(token)))
 
 
-def test_an_error_is_concealed_from_those_without_the_token_unless_it_holds_no_values() -> None:
+def test_errors_hide_details_from_clients_without_the_token() -> None:
     error = ApiError(503, "s3_unavailable", "S3 at s3.example", headers={"Retry-After": "5"}, bucket="src")
     concealed = conceal(authorized(None), error, lambda: CLOSED)
     assert (concealed.status, concealed.code, concealed.headers) == (503, "s3_unavailable", error.headers)
     assert not concealed.detail
     assert "s3.example" not in concealed.message
     assert conceal(authorized("Bearer s3cret"), error, lambda: CLOSED) is error
-    for open_to_all in (ApiError(404, "not_found", "no such path"), ApiError(500, "bad_setting", "x is not set")):
-        assert conceal(authorized(None), open_to_all, _no_settings) is open_to_all
+    for public in (ApiError(404, "not_found", "no such path"), ApiError(500, "bad_setting", "x is not set")):
+        assert conceal(authorized(None), public, _no_settings) is public
 
 
 def _no_settings() -> AccessSettings:
-    raise SettingError("there are none")
+    raise SettingError("the settings are invalid")

@@ -1,4 +1,4 @@
-"""Age is exact, and a filter's latest birthdate agrees with it to the day."""
+"""Ages are exact, and the latest birthdates used by filters match them to the day."""
 
 from bisect import bisect_left
 from calendar import isleap
@@ -48,14 +48,14 @@ def age_by_counting(birthdate: date, today: date) -> float:
 
 @settings(max_examples=150, deadline=None)
 @given(st.dates(date(1850, 1, 1), date(2110, 1, 1)), st.integers(0, 120 * 365))
-def test_age_is_what_counting_days_gives(birthdate: date, days: int) -> None:
+def test_age_matches_counting_days(birthdate: date, days: int) -> None:
     today = birthdate + days * DAY
     assert age(birthdate, today) == age_by_counting(birthdate, today)
 
 
 @pytest.mark.parametrize("today", TODAYS, ids=str)
 @pytest.mark.parametrize("year", [1852, 1896, 1904, 1999, 2000, 2004, 2023])
-def test_age_around_the_leap_day_is_what_counting_days_gives(year: int, today: date) -> None:
+def test_age_around_the_leap_day_matches_counting_days(year: int, today: date) -> None:
     first = date(year, 2, 26)
     for birthdate in (first + n * DAY for n in range(6)):
         if birthdate <= today:
@@ -74,17 +74,17 @@ def test_age_around_the_leap_day_is_what_counting_days_gives(year: int, today: d
         (date(2026, 11, 24), date(2026, 11, 24), 0.0),
     ],
 )
-def test_age_by_hand(birthdate: date, today: date, expected: float) -> None:
+def test_age_matches_known_examples(birthdate: date, today: date, expected: float) -> None:
     assert age(birthdate, today) == expected
 
 
 @pytest.mark.parametrize("today", TODAYS, ids=str)
-def test_latest_birthdates_agree_with_every_age_to_the_day(today: date) -> None:
+def test_latest_birthdates_match_ages_to_the_day(today: date) -> None:
     days = [today - n * DAY for n in range((MAX_AGE + 1) * 366)]  # youngest first
     ages = [age(day, today) for day in days]
     assert all(younger <= older for younger, older in pairwise(ages))
-    shown = {0.0, 1.0, 30.5, float(MAX_AGE), *ages[:800:7], *ages[9000:11000:97], *ages[70000:73000:131]}
-    for years in shown | {nextafter(years, inf) for years in shown} | {nextafter(years, 0) for years in shown}:
+    sample = {0.0, 1.0, 30.5, float(MAX_AGE), *ages[:800:7], *ages[9000:11000:97], *ages[70000:73000:131]}
+    for years in sample | {nextafter(years, inf) for years in sample} | {nextafter(years, 0) for years in sample}:
         if years <= MAX_AGE:
             assert latest_birthdate(today, at_least=years) == days[bisect_left(ages, years)]
             assert latest_birthdate(today, over=years) == days[bisect_left(ages, nextafter(years, inf))]

@@ -1,4 +1,4 @@
-"""The alerts fire when they should, on metrics that there are."""
+"""The alerts fire when they should and use metrics that exist."""
 
 import re
 import shutil
@@ -25,15 +25,15 @@ needs_promtool = pytest.mark.skipif(not shutil.which("promtool"), reason="no pro
 
 
 def promtool(*arguments: str | Path, directory: Path = PROMETHEUS) -> str:
-    done = subprocess.run(
+    result = subprocess.run(
         ["promtool", *arguments], cwd=directory, capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
 
 
 @needs_promtool
-def test_each_alert_fires_when_it_should_and_only_then(tmp_path: Path) -> None:
+def test_each_alert_fires_exactly_when_it_should(tmp_path: Path) -> None:
     shutil.copy(RULES, tmp_path)
     shutil.copy(CASES, tmp_path)
     promtool("check", "rules", "--lint-fatal", RULES)
@@ -41,35 +41,35 @@ def test_each_alert_fires_when_it_should_and_only_then(tmp_path: Path) -> None:
 
 
 @needs_promtool
-def test_prometheus_takes_the_jobs(tmp_path: Path) -> None:
-    discovery = "kubernetes_sd_configs"  # Debian's build knows none of Kubernetes
+def test_prometheus_accepts_the_scrape_jobs(tmp_path: Path) -> None:
+    discovery = "kubernetes_sd_configs"  # Debian builds Prometheus without Kubernetes support
     jobs = [{name: value for name, value in job.items() if name != discovery} for job in JOBS]
     (tmp_path / "prometheus.yml").write_text(yaml.safe_dump({"scrape_configs": jobs}), encoding="utf-8")
     promtool("check", "config", "--syntax-only", "prometheus.yml", directory=tmp_path)
 
 
-def test_every_alert_has_a_case_in_which_it_fires() -> None:
+def test_every_alert_has_a_test_case_in_which_it_fires() -> None:
     fired = set(re.findall(r"alertname=\"(\w+)\"}?[,\w=\"-]*.*value: 1", CASES.read_text(encoding="utf-8")))
     assert fired == {alert["alert"] for alert in ALERTS}
 
 
-def test_every_metric_is_one_that_the_gateway_or_query_data_has() -> None:
+def test_every_metric_exists_in_the_gateway_or_query_data() -> None:
     known = METRICS.keys() | {gauge.name for gauge in GAUGES} | {"up"}
     for alert in ALERTS:
         assert set(re.findall(r"\b(?:gateway|http|rollcall)_\w+|\bup\b", alert["expr"])) <= known, alert["alert"]
 
 
-def test_every_job_is_one_that_the_rules_and_the_dashboard_use() -> None:
+def test_every_scrape_job_is_used_by_a_rule_or_the_dashboard() -> None:
     dashboard = (ROOT / "infra/grafana/rollcall.json").read_text(encoding="utf-8")
     used = set(re.findall(r'job=\\?"(\w+)', RULES.read_text(encoding="utf-8") + dashboard))
     assert {job["job_name"] for job in JOBS} == used | {"gateway"}
 
 
-def test_two_intervals_are_those_of_the_schedule_that_is_shipped() -> None:
+def test_staleness_alerts_use_two_intervals_of_the_shipped_schedule() -> None:
     (process, _) = read_stack(ROOT, {}).functions
     minutes = re.fullmatch(r"\*/(\d+) \* \* \* \*", process.annotations["schedule"])
     assert minutes
-    late = [alert["expr"] for alert in ALERTS if "timestamp_seconds" in alert["expr"]]
-    assert len(late) == 3
-    for expression in late:
+    expressions = [alert["expr"] for alert in ALERTS if "timestamp_seconds" in alert["expr"]]
+    assert len(expressions) == 3
+    for expression in expressions:
         assert f"> {2 * 60 * int(minutes[1])}" in expression

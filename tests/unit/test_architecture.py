@@ -1,4 +1,4 @@
-"""The architecture that CONTRIBUTING.md describes is that of the code, as its imports show."""
+"""The architecture in CONTRIBUTING.md matches the imports of the code."""
 
 import ast
 import re
@@ -14,7 +14,7 @@ from tests.stack import ROOT
 DIRECTORIES = ("functions", "shared", "infra/local")
 
 BASE = [ROOT / "infra/local/errors.py", ROOT / "infra/local/environment.py"]
-"""Modules that import nothing of the project and that every room of their directory may import."""
+"""Modules without project imports, which every package of their directory may import."""
 
 
 def modules(directory: str) -> list[Path]:
@@ -22,24 +22,24 @@ def modules(directory: str) -> list[Path]:
 
 
 def imported(path: Path) -> Iterator[Path]:
-    """The project's modules that a module imports."""
+    """Yield the project's modules that a module imports."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level:
             package = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
-            for found in (package, *(package / alias.name for alias in node.names)):
-                parts = found.relative_to(ROOT).parts  # shared/ is copied into each function
+            for target in (package, *(package / alias.name for alias in node.names)):
+                parts = target.relative_to(ROOT).parts  # shared/ is copied into each function
                 module = ROOT.joinpath(*parts[parts.index("shared") :] if "shared" in parts else parts)
                 if module.with_suffix(".py").exists():
                     yield module.with_suffix(".py")
 
 
 def room(path: Path) -> str:
-    """The directory of a module. What wires a function together, its handler and endpoints, has rooms of its own."""
+    """Return the room of a module: its directory, or the module itself for handlers and endpoints."""
     name = path.parent.relative_to(ROOT).as_posix().removeprefix("functions/")
     return f"{name}/{path.stem}" if path.stem in ("handler", "endpoints") else name
 
 
-def test_the_diagram_shows_the_imports_between_rooms_and_they_have_no_cycle() -> None:
+def test_the_diagram_matches_the_imports_and_has_no_cycle() -> None:
     edges = {
         (room(path), room(other))
         for directory in DIRECTORIES
@@ -49,7 +49,7 @@ def test_the_diagram_shows_the_imports_between_rooms_and_they_have_no_cycle() ->
     }
     [diagram] = re.findall(r"```mermaid\n.*\n((?: .*\n)*)```", CONTRIBUTING.read_text(encoding="utf-8"))
     expected = "".join(f"    {importer} --> {other}\n" for importer, other in sorted(edges))
-    assert diagram == expected, f"the diagram has to be:\n{expected}"
+    assert diagram == expected, f"expected diagram:\n{expected}"
     graph: dict[str, set[str]] = {}
     for importer, other in edges:
         graph.setdefault(importer, set()).add(other)
@@ -57,7 +57,7 @@ def test_the_diagram_shows_the_imports_between_rooms_and_they_have_no_cycle() ->
 
 
 @pytest.mark.parametrize("name", ["process-data", "query-data", "shared"])
-def test_each_module_is_in_the_table_above_those_that_it_imports(name: str) -> None:
+def test_the_tables_list_modules_above_their_imports(name: str) -> None:
     top = ROOT / ("shared" if name == "shared" else f"functions/{name}")
     paths = {row[0]: top / f"{row[0]}.py" for row in table(CONTRIBUTING, name)}
     own = [path for path in modules(str(top.relative_to(ROOT))) if path.parent.name != "storage"]

@@ -1,4 +1,4 @@
-"""Bulkheads: a request that finds no place gets an error soon, and places come free again."""
+"""Bulkheads: a request that gets no slot fails soon, and slots are released."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,7 @@ from query_data.shared.api import ApiError
 from query_data.shared.bulkhead import Bulkhead
 
 
-def test_a_request_that_finds_no_place_gets_an_error_and_places_come_free() -> None:
+def test_a_full_bulkhead_returns_busy_until_a_slot_is_released() -> None:
     places = Bulkhead("requests", 2)
     with places.place():
         with places.place(), pytest.raises(ApiError) as raised, places.place():
@@ -24,8 +24,8 @@ def test_a_request_that_finds_no_place_gets_an_error_and_places_come_free() -> N
             pass
 
 
-def take(places: Bulkhead, until: Event) -> bool:
-    """Hold a place until the event; returns whether there was one."""
+def hold(places: Bulkhead, until: Event) -> bool:
+    """Hold a slot until the event is set. Return whether there was a free one."""
     try:
         with places.place():
             return until.wait(60)
@@ -33,32 +33,32 @@ def take(places: Bulkhead, until: Event) -> bool:
         return False
 
 
-def test_requests_wait_for_a_place_and_no_more_of_them_than_may() -> None:
+def test_only_a_limited_number_of_requests_wait_for_a_slot() -> None:
     places, first, others = Bulkhead("requests", 1, waiting=2), Event(), Event()
     others.set()
     with ThreadPoolExecutor(8) as executor, ExitStack() as stack:
         stack.callback(first.set)
-        holder = executor.submit(take, places, first)
+        holder = executor.submit(hold, places, first)
         while places._free._value:
             pass
-        waiting = [executor.submit(take, places, others) for _ in range(2)]
+        waiting = [executor.submit(hold, places, others) for _ in range(2)]
         while places._waiting is None or places._waiting._value:
             pass
-        assert not take(places, others)  # nobody else may wait
+        assert not hold(places, others)  # the queue is full
         first.set()
         assert holder.result()
-        assert all(one.result() for one in waiting)
-        assert take(places, others)
+        assert all(future.result() for future in waiting)
+        assert hold(places, others)
 
 
-def test_a_request_waits_for_a_place_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_waits_for_a_slot_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulkhead, "_WAIT", 0.05)
     places, end = Bulkhead("requests", 1, waiting=1), Event()
     end.set()
     with ThreadPoolExecutor(1) as executor:
         with places.place():
-            assert not take(places, end)
+            assert not hold(places, end)
             monkeypatch.setattr(bulkhead, "_WAIT", 60)
-            next_one = executor.submit(take, places, end)  # may wait, as the one before waits no longer
+            waiting = executor.submit(hold, places, end)  # can wait: the previous one gave up
             time.sleep(0.1)
-        assert next_one.result()
+        assert waiting.result()

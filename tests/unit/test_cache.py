@@ -22,32 +22,32 @@ def test_a_value_is_computed_once_for_each_key() -> None:
 
     assert [get(1), get(2), get(2), get(1)] == [10, 20, 20, 10]
     assert computed == {1: 1, 2: 1}
-    get(3)  # the one that was asked for least recently makes room
+    get(3)  # evicts the least recently used value
     assert [get(1), get(2)] == [10, 20]
     assert computed == {1: 1, 2: 2, 3: 1}
 
 
-def test_whoever_asks_meanwhile_waits_for_the_same_value_and_others_do_not() -> None:
+def test_concurrent_callers_share_one_computation_and_other_keys_do_not_wait() -> None:
     cache: Cache[str] = Cache(4)
-    begun, go = Event(), Event()
+    started, go = Event(), Event()
     computed: list[str] = []
 
     def slow() -> str:
-        begun.set()
+        started.set()
         assert go.wait(60)
         computed.append("slow")
         return "slow"
 
     with ThreadPoolExecutor(4) as executor:
         calls = [executor.submit(cache.get, "slow", slow) for _ in range(3)]
-        assert begun.wait(60)
+        assert started.wait(60)
         assert cache.get("fast", lambda: "fast") == "fast"
         go.set()
         assert [call.result() for call in calls] == ["slow"] * 3
     assert computed == ["slow"]
 
 
-def test_an_error_is_not_kept() -> None:
+def test_errors_are_not_cached() -> None:
     cache: Cache[int] = Cache(2)
 
     def fail() -> int:
@@ -59,7 +59,7 @@ def test_an_error_is_not_kept() -> None:
 
 
 class Key:
-    """A key that knows how often it was looked up."""
+    """A key that counts its look-ups."""
 
     lookups = 0
 
@@ -68,18 +68,18 @@ class Key:
         return 1
 
 
-def test_an_error_ends_the_waiting_of_all_who_asked_meanwhile() -> None:
+def test_an_error_is_raised_to_all_waiting_callers() -> None:
     cache: Cache[int] = Cache(2)
-    begun, go, key = Event(), Event(), Key()
+    started, go, key = Event(), Event(), Key()
 
     def fail() -> int:
-        begun.set()
+        started.set()
         assert go.wait(60)
         raise ValueError
 
     with ThreadPoolExecutor(2) as executor:
         first = executor.submit(cache.get, key, fail)
-        assert begun.wait(60)
+        assert started.wait(60)
         before = key.lookups
         second = executor.submit(cache.get, key, lambda: 1)
         while key.lookups == before:

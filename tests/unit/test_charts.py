@@ -1,4 +1,4 @@
-"""The charts say what the figures are, to everyone."""
+"""The charts show the measured figures accessibly."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ DOCUMENT: dict[str, Any] = {
 }
 
 
-def test_a_chart_has_its_figures_as_bars_and_as_text_in_light_and_dark(tmp_path: Path) -> None:
+def test_a_chart_shows_its_figures_as_bars_and_text_in_light_and_dark(tmp_path: Path) -> None:
     source = tmp_path / "peers.json"
     source.write_text(json.dumps(DOCUMENT), encoding="utf-8")
     assert charts.main([str(source), "--directory", str(tmp_path)]) == 0
@@ -29,18 +29,18 @@ def test_a_chart_has_its_figures_as_bars_and_as_text_in_light_and_dark(tmp_path:
     assert names == {"peers-light.svg", "peers-dark.svg", "bad-files-light.svg", "bad-files-dark.svg"}
 
     light, dark = (ElementTree.parse(tmp_path / f"peers-{theme}.svg").getroot() for theme in ("light", "dark"))
-    labelled = {element.get("id"): element.text or "" for element in light if element.get("id")}
+    labels = {element.get("id"): element.text or "" for element in light if element.get("id")}
     assert light.get("role") == "img"
-    assert (light.get("aria-labelledby") or "").split() == list(labelled) == ["title", "desc"]
-    assert "first <load>: Rollcall 2.00 s (1.00 ×), other 8.00 s (4.00 ×)" in labelled["desc"]
-    assert "commit 0123456, 2 CPUs" in labelled["desc"]
+    assert (light.get("aria-labelledby") or "").split() == list(labels) == ["title", "desc"]
+    assert "first <load>: Rollcall 2.00 s (1.00 ×), other 8.00 s (4.00 ×)" in labels["desc"]
+    assert "commit 0123456, 2 CPUs" in labels["desc"]
     background, *bars = (element.attrib for element in light.iter(f"{SVG}rect"))
     assert float(bars[1]["width"]) / float(bars[0]["width"]) > 3.9
     assert background["fill"] != next(dark.iter(f"{SVG}rect")).get("fill")
     assert "whole run failed" in (tmp_path / "bad-files-dark.svg").read_text(encoding="utf-8")
 
 
-def test_the_ceilings_have_the_ratio_and_the_goal_of_each_row() -> None:
+def test_the_ceilings_chart_shows_the_ratio_and_goal_of_each_row() -> None:
     row = {"name": "stream", "ratio": 0.95, "goal": 0.9, "at_least": True, "ceiling": [1.0]}
     bare = {"name": "sizes", "ratio": 1.0, "goal": 1.05, "at_least": False, "ceiling": None}
     [chart] = charts.charts({"machine": DOCUMENT["machine"], "rows": [row, bare]})

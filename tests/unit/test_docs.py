@@ -1,4 +1,4 @@
-"""The documents say what the code does: settings, parameters and reasons are compared with their tables."""
+"""The documentation matches the code: tables of settings, parameters, errors and limits."""
 
 import argparse
 import dataclasses
@@ -26,12 +26,15 @@ from tests.stack import ROOT
 TIMEOUTS = ("run_deadline", "postgres_timeout", "exec_timeout", "write_timeout", "read_timeout", "stream_deadline")
 
 
-def readers(name: str) -> str:
-    names = {one.name for one in dataclasses.fields(Settings)}, {one.name for one in dataclasses.fields(QuerySettings)}
+def used_by(name: str) -> str:
+    names = (
+        {field.name for field in dataclasses.fields(Settings)},
+        {field.name for field in dataclasses.fields(QuerySettings)},
+    )
     return ("process-data", "both", "query-data")[(name in names[1]) + (name not in names[0])]
 
 
-def shown(default: object) -> str:
+def format_default(default: object) -> str:
     if default is dataclasses.MISSING:
         return "required"
     if not default and not isinstance(default, bool):  # an empty text or secret
@@ -39,30 +42,31 @@ def shown(default: object) -> str:
     return str(default).lower() if isinstance(default, bool) else str(default)
 
 
-def test_every_setting_is_in_the_table_as_the_code_has_it() -> None:
-    fields = {one.name: one for one in (*dataclasses.fields(Settings), *dataclasses.fields(QuerySettings))}
+def test_the_settings_table_matches_the_code() -> None:
+    fields = {field.name: field for field in (*dataclasses.fields(Settings), *dataclasses.fields(QuerySettings))}
     expected = [
-        [one.name, readers(one.name), shown(one.default), one.metadata["description"]] for one in fields.values()
+        [field.name, used_by(field.name), format_default(field.default), field.metadata["description"]]
+        for field in fields.values()
     ]
     assert sorted(table(INFRA, "Configuration")) == sorted(expected)
 
 
-def test_the_timeouts_are_those_that_are_shipped_and_each_is_within_the_next() -> None:
-    told = [float(row[0]) for row in table(INFRA, "Timeouts")]
-    assert told == sorted(set(told))
-    run, *others, _ = told  # the last is the gateway's
+def test_documented_timeouts_match_stack_yml_and_are_nested() -> None:
+    documented = [float(row[0]) for row in table(INFRA, "Timeouts")]
+    assert documented == sorted(set(documented))
+    run, *others, _ = documented  # the last is the gateway's
     for function in read_stack(ROOT, {}).functions:
-        given = {name: seconds(text, name) for name, text in function.environment.items() if name in TIMEOUTS}
-        statement, reading = given["postgres_timeout"], given.pop("read_timeout")
-        assert given.pop("run_deadline", run) == given.pop("stream_deadline", run) == run
-        assert others == sorted([*given.values(), statement + _TIMEOUT_MARGIN])
-        assert given["exec_timeout"] < given["write_timeout"] == reading
-    defaults = {one.name: one.default for one in dataclasses.fields(Settings)}
-    assert [defaults["run_deadline"], defaults["postgres_timeout"]] == told[:2]
+        timeouts = {name: seconds(text, name) for name, text in function.environment.items() if name in TIMEOUTS}
+        statement, reading = timeouts["postgres_timeout"], timeouts.pop("read_timeout")
+        assert timeouts.pop("run_deadline", run) == timeouts.pop("stream_deadline", run) == run
+        assert others == sorted([*timeouts.values(), statement + _TIMEOUT_MARGIN])
+        assert timeouts["exec_timeout"] < timeouts["write_timeout"] == reading
+    defaults = {field.name: field.default for field in dataclasses.fields(Settings)}
+    assert [defaults["run_deadline"], defaults["postgres_timeout"]] == documented[:2]
     assert defaults["run_deadline"] == QuerySettings.__dataclass_fields__["stream_deadline"].default
 
 
-def test_the_limits_of_requests_are_those_of_the_functions() -> None:
+def test_documented_request_limits_match_the_functions() -> None:
     limits = {row[0]: row[1:3] for row in table(INFRA, "Limits")}
     assert limits["requests in progress"] == [str(MAX_RUNS), str(MAX_REQUESTS)]
     assert limits["requests waiting for that, at most a second"] == ["", str(MAX_WAITING)]
@@ -73,47 +77,47 @@ def test_the_limits_of_requests_are_those_of_the_functions() -> None:
         assert "max_inflight" not in function.environment  # shared/bulkhead.py says why
 
 
-def test_every_alert_is_in_the_table() -> None:
+def test_every_alert_is_documented() -> None:
     rules = yaml.safe_load((ROOT / "infra/prometheus/rollcall.rules.yaml").read_text(encoding="utf-8"))
     assert [row[0] for row in table(INFRA, "Alerts")] == [rule["alert"] for rule in rules["groups"][0]["rules"]]
 
 
-def test_every_log_event_is_in_the_table() -> None:
+def test_every_log_event_is_documented() -> None:
     sources = [path.read_text(encoding="utf-8") for path in [*ROOT.glob("functions/*/*.py"), *ROOT.glob("shared/*.py")]]
     logged = {event for source in sources for event in re.findall(r'\blog\(\s*"\w+",\s*"(\w+)"', source)}
     events = {event for row in table(INFRA, "Logs") for event in row[0].replace("`", "").split(", ")}
     assert events == logged
 
 
-def test_every_parameter_is_in_the_table_as_the_code_has_it() -> None:
+def test_the_parameter_table_matches_the_code() -> None:
     assert table(README, "Query parameters") == [
         [name, parameter.expected, parameter.description.strip("`")] for name, parameter in PARAMETERS.items()
     ]
 
 
-def test_every_endpoint_is_in_the_table_and_described() -> None:
+def test_every_endpoint_is_documented_and_described() -> None:
     described = openapi(requires_token=True)["paths"].keys() - {"/photo/{user_id}"}
     assert described == _ENDPOINTS.keys()
     paths = {row[0] for row in table(README, "Other endpoints")} - {"/photo/1000"}
     assert paths == _ENDPOINTS.keys() - {"/"}
 
 
-def test_every_reason_for_a_rejection_is_in_the_table() -> None:
+def test_every_rejection_reason_is_documented() -> None:
     assert [row[0] for row in table(README, "Rejected files")] == [reason.value for reason in Reason]
 
 
-def test_every_error_is_in_the_table_with_its_status() -> None:
+def test_every_error_is_documented_with_its_status() -> None:
     sources = [
         path.read_text(encoding="utf-8") for top in ("functions", "shared") for path in (ROOT / top).rglob("*.py")
     ]
-    raised = {found for source in sources for found in re.findall(r'\b([45]\d\d),\s+f?"([\w{}.]+)"', source)}
+    raised = {match for source in sources for match in re.findall(r'\b([45]\d\d),\s+f?"([\w{}.]+)"', source)}
     services = [service for source in sources for service in re.findall(r'Unavailable\(\s*"(\w+)"', source)]
-    errors = {(status, code.replace("{error.service}", one)) for status, code in raised for one in services}
+    errors = {(status, code.replace("{error.service}", service)) for status, code in raised for service in services}
     rows = [(row[0], code) for row in table(README, "Errors") for code in row[1].replace("`", "").split(", ")]
     assert sorted(rows) == sorted(errors)
 
 
-def test_the_summary_of_a_run_is_in_the_table_field_by_field() -> None:
+def test_every_field_of_a_run_summary_is_documented() -> None:
     fields = [field for row in table(README, "Run summary") for field in row[0].replace("`", "").split(", ")]
     example, _ = re.findall(r"^\{\n {4}.*?^\}", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     assert fields == list(json.loads(example.replace("…", "0")))
@@ -123,21 +127,21 @@ DOCUMENTS = sorted(path for path in ROOT.glob("**/*.md") if ".local" not in path
 
 
 def anchors(document: Path) -> set[str]:
-    """What the headings are linked by."""
+    """Return the anchors of the headings."""
     headings = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_links_between_documents_lead_somewhere(document: Path) -> None:
+def test_links_between_documents_resolve(document: Path) -> None:
     for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", document.read_text(encoding="utf-8")):
         if "://" not in target:
-            found = document.parent / target if target else document
-            assert found.exists(), target
-            assert not anchor or anchor in anchors(found), anchor
+            linked = document.parent / target if target else document
+            assert linked.exists(), target
+            assert not anchor or anchor in anchors(linked), anchor
 
 
-def test_every_command_and_option_of_the_local_stack_is_named() -> None:
+def test_every_command_and_option_of_the_local_stack_is_documented() -> None:
     text = README.read_text(encoding="utf-8")
     [commands] = [action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction)]
     for name, command in commands.choices.items():

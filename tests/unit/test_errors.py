@@ -1,4 +1,4 @@
-"""The libraries' exceptions never cross shared.storage: each one has its place among ours."""
+"""Exceptions of the libraries never leave shared.storage: each is mapped to one of its own."""
 
 import inspect
 from collections.abc import Iterator
@@ -16,22 +16,22 @@ from process_data.shared.storage.objects import Objects
 from process_data.shared.storage.settings import PostgresSettings, S3Settings, Secret
 
 UNREACHABLE = {
-    urllib3.exceptions.ProxySchemeUnsupported,  # no proxy is ever given
+    urllib3.exceptions.ProxySchemeUnsupported,  # no proxy is ever configured
     minio.error.MinioAdminException,  # the admin client is not used
 }
 
 
 def exceptions(module: ModuleType) -> list[type[Exception]]:
     return [
-        one
-        for _, one in inspect.getmembers(module, inspect.isclass)
-        if issubclass(one, Exception) and not issubclass(one, Warning) and one.__module__ == module.__name__
-        if one not in UNREACHABLE
+        member
+        for _, member in inspect.getmembers(module, inspect.isclass)
+        if issubclass(member, Exception) and not issubclass(member, Warning) and member.__module__ == module.__name__
+        if member not in UNREACHABLE
     ]
 
 
 def make(kind: type[Exception]) -> Exception:
-    """An instance, whatever the constructor wants."""
+    """Create an instance without its constructor arguments."""
     if kind is urllib3.exceptions.IncompleteRead:
         return urllib3.exceptions.IncompleteRead(1, 2)
     if kind is urllib3.exceptions.InvalidChunkLength:
@@ -47,7 +47,7 @@ def objects() -> Objects:
 
 @pytest.fixture
 def connection() -> Connection:
-    connection = Connection.__new__(Connection)  # the mapping alone: no server is needed for it
+    connection = Connection.__new__(Connection)  # only the mapping is tested, so no server is needed
     connection._server, connection.broken = "PostgreSQL at nowhere", False
     return connection
 
@@ -81,14 +81,16 @@ def minio_errors() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("error", "expected"), list(minio_errors()))
-def test_every_minio_error_is_ours(objects: Objects, error: Exception, expected: type[Exception]) -> None:
+def test_every_minio_error_becomes_a_storage_error(
+    objects: Objects, error: Exception, expected: type[Exception]
+) -> None:
     with pytest.raises(StorageError) as raised, objects._translated("src", "1.csv"):
         raise error
     assert type(raised.value) is expected
 
 
 @pytest.mark.parametrize("kind", [*exceptions(pg8000.exceptions), TimeoutError, OSError])
-def test_every_pg8000_error_is_ours(connection: Connection, kind: type[Exception]) -> None:
+def test_every_pg8000_error_becomes_a_storage_error(connection: Connection, kind: type[Exception]) -> None:
     with pytest.raises(StorageError), connection._translated():
         raise make(kind)
 
@@ -110,7 +112,9 @@ def test_every_pg8000_error_is_ours(connection: Connection, kind: type[Exception
         ("22021", StorageError, False),
     ],
 )
-def test_sqlstates_have_their_kind(connection: Connection, code: str, expected: type[Exception], broken: bool) -> None:
+def test_sqlstates_map_to_error_classes(
+    connection: Connection, code: str, expected: type[Exception], broken: bool
+) -> None:
     with pytest.raises(StorageError) as raised, connection._translated():
         raise pg8000.exceptions.DatabaseError({"C": code, "M": "what it says", "D": "a row's values"})
     assert type(raised.value) is expected
@@ -119,7 +123,7 @@ def test_sqlstates_have_their_kind(connection: Connection, code: str, expected: 
     assert connection.broken is broken
 
 
-def test_a_server_that_is_not_there_is_unavailable(objects: Objects) -> None:
+def test_an_unreachable_server_is_unavailable(objects: Objects) -> None:
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1 cannot be reached.*refused"):
         objects.list_page("src")
     settings = PostgresSettings(

@@ -1,4 +1,4 @@
-"""faasd's additional services use what faasd reads, and only secrets that the `secrets` command makes."""
+"""The additional services for faasd use only keys that it supports and secrets that `secrets` creates."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ FAASD = ROOT / "infra/faasd"
 COMPOSE = FAASD / "docker-compose.rollcall.yaml"
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))["services"]
 
-# What faasd's ParseCompose takes over from a service (pkg/supervisor.go); it drops everything else without a word.
+# The keys of a service that faasd's ParseCompose reads (pkg/supervisor.go); it silently ignores all others.
 KEYS = {"image", "command", "environment", "volumes", "user", "cap_add", "depends_on", "ports"}
 
 FAASDS_OWN = """\
@@ -40,10 +40,10 @@ each_service = pytest.mark.parametrize("name", SERVICES)
 
 
 @each_service
-def test_faasd_reads_every_key(name: str) -> None:
+def test_faasd_supports_every_key(name: str) -> None:
     service = SERVICES[name]
     assert service.keys() <= KEYS
-    assert all(isinstance(word, str) for word in service.get("command", []))
+    assert all(isinstance(argument, str) for argument in service.get("command", []))
     for mount in mounts(name):
         assert mount.keys() <= {"type", "source", "target", "read_only"}
         assert mount["type"] == "bind"
@@ -51,29 +51,29 @@ def test_faasd_reads_every_key(name: str) -> None:
     assert set(service.get("depends_on", [])) <= SERVICES.keys() | {"gateway"}
 
 
-def test_compose_has_nothing_to_fill_in() -> None:
+def test_the_compose_file_has_no_placeholders() -> None:
     assert "$" not in COMPOSE.read_text(encoding="utf-8")
 
 
 @each_service
-def test_a_port_is_published_on_the_bridge_alone(name: str) -> None:
+def test_ports_are_published_on_the_bridge_only(name: str) -> None:
     for port in SERVICES[name].get("ports", []):
         assert re.fullmatch(r"10\.62\.0\.1:(\d+):\1", port)
 
 
-def test_the_stores_have_the_ports_that_the_steps_name() -> None:
-    steps = (FAASD / "README.md").read_text(encoding="utf-8")
-    assert "POSTGRES_HOST=10.62.0.1 S3_ENDPOINT=10.62.0.1:8333" in steps
+def test_the_backends_use_the_ports_in_the_guide() -> None:
+    guide = (FAASD / "README.md").read_text(encoding="utf-8")
+    assert "POSTGRES_HOST=10.62.0.1 S3_ENDPOINT=10.62.0.1:8333" in guide
     published = [port for service in SERVICES.values() for port in service.get("ports", [])]
     assert published == ["10.62.0.1:5432:5432", "10.62.0.1:8333:8333"]
 
 
-def test_its_services_follow_faasds_own_as_the_steps_say() -> None:
-    """The steps append what comes after the line `services:`."""
-    steps = (FAASD / "README.md").read_text(encoding="utf-8")
-    assert "sed '1,/^services:/d' infra/faasd/docker-compose.rollcall.yaml" in steps
-    _, ours = COMPOSE.read_text(encoding="utf-8").split("\nservices:\n")
-    merged = yaml.safe_load(FAASDS_OWN + ours)["services"]
+def test_the_services_can_be_appended_to_faasds_own() -> None:
+    """The guide appends everything after the line `services:`."""
+    guide = (FAASD / "README.md").read_text(encoding="utf-8")
+    assert "sed '1,/^services:/d' infra/faasd/docker-compose.rollcall.yaml" in guide
+    _, own = COMPOSE.read_text(encoding="utf-8").split("\nservices:\n")
+    merged = yaml.safe_load(FAASDS_OWN + own)["services"]
     assert list(merged) == ["gateway", *SERVICES]
     assert {name: merged[name] for name in SERVICES} == SERVICES
 
@@ -87,18 +87,18 @@ def secret_mounts() -> set[str]:
     }
 
 
-def test_every_secret_is_one_that_the_command_makes_or_faasds_own(
+def test_every_secret_is_created_by_the_secrets_command_or_faasd(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["secrets", str(tmp_path)]) == 0
     capsys.readouterr()
-    made = {f"rollcall/{path.name}" for path in tmp_path.iterdir()}
-    assert secret_mounts() <= made | {"basic-auth-user", "basic-auth-password"}
+    created = {f"rollcall/{path.name}" for path in tmp_path.iterdir()}
+    assert secret_mounts() <= created | {"basic-auth-user", "basic-auth-password"}
     assert {f"rollcall/{name}" for name in ("seaweedfs.json", "operator-postgres-password")} <= secret_mounts()
 
 
 @each_service
-def test_the_environment_names_files_and_holds_no_secret(name: str) -> None:
+def test_the_environment_refers_to_secret_files_only(name: str) -> None:
     for line in SERVICES[name].get("environment", []):
         variable, value = line.split("=", 1)
         if re.search("PASSWORD|SECRET|KEY|TOKEN", variable):
@@ -107,28 +107,28 @@ def test_the_environment_names_files_and_holds_no_secret(name: str) -> None:
 
 
 @each_service
-def test_secrets_and_scripts_are_read_only_and_data_is_not(name: str) -> None:
+def test_only_data_is_mounted_writable(name: str) -> None:
     for mount in mounts(name):
         is_data = mount["target"] in ("/var/lib/postgresql", "/data")
         assert mount.get("read_only", False) is not is_data, mount
 
 
-def test_postgres_has_what_sets_it_up() -> None:
+def test_postgres_mounts_its_setup_script_and_passwords() -> None:
     targets = {mount["target"] for mount in mounts("postgres")}
     assert "/rollcall" in targets
     for role in ("process", "query", "backup"):
         assert f"/run/secrets/rollcall-{role}-postgres-password" in targets
     assert {"PGUSER=postgres", "PGDATABASE=rollcall"} < set(SERVICES["postgres"]["environment"])
-    steps = (FAASD / "README.md").read_text(encoding="utf-8")
-    assert "infra/postgres/. /var/lib/faasd/rollcall/setup/" in steps
-    assert "postgres env SECRETS=/run/secrets sh /rollcall/setup.sh" in steps
+    guide = (FAASD / "README.md").read_text(encoding="utf-8")
+    assert "infra/postgres/. /var/lib/faasd/rollcall/setup/" in guide
+    assert "postgres env SECRETS=/run/secrets sh /rollcall/setup.sh" in guide
 
 
 @each_service
-def test_the_image_is_the_one_that_kubernetes_has(name: str) -> None:
-    """The same version on both, by a tag that stays what it is."""
+def test_the_image_is_the_same_as_for_kubernetes(name: str) -> None:
+    """Both use the same version, by a fixed tag."""
     image = SERVICES[name]["image"]
     assert re.search(r":v?\d+\.\d+", image)
     manifests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "infra/kubernetes").rglob("*.yaml"))
-    there = re.findall(r"^ +(?:- )?image: (\S+)", manifests, re.MULTILINE)
-    assert re.sub(r"^docker\.io/(library/)?", "", image) in there
+    images = re.findall(r"^ +(?:- )?image: (\S+)", manifests, re.MULTILINE)
+    assert re.sub(r"^docker\.io/(library/)?", "", image) in images

@@ -1,6 +1,6 @@
-"""process-data's parser and a naive one agree about every file: which are accepted, as whom, and why others are not.
+"""process-data's parser and a naive one agree on which files are valid, what they contain and why others are rejected.
 
-This is the short form of `python3 tests/fuzz csv`: the same files in each run.
+This is the short form of `python3 tests/fuzz csv`, with the same files in each run.
 """
 
 import json
@@ -22,44 +22,46 @@ SAMPLES = [sample for sample in samples("bad") if sample.expected["code"] not in
 SAMPLES += samples("good")
 
 
-def test_both_parsers_agree_about_files_of_any_kind() -> None:
+def test_both_parsers_agree_on_generated_files() -> None:
     assert list(csvs.fuzz(FILES, SEED))[:3] == []
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=str)
-def test_the_naive_parser_finds_in_the_samples_what_is_expected(sample: Sample) -> None:
-    found, expected = naive_csv.read(sample.body, csvs.NOW), sample.expected
-    if isinstance(found, Person):
-        assert found._asdict() == expected
+def test_the_naive_parser_gives_the_expected_result_for_each_sample(sample: Sample) -> None:
+    result, expected = naive_csv.read(sample.body, csvs.NOW), sample.expected
+    if isinstance(result, Person):
+        assert result._asdict() == expected
     else:
-        assert any(code == expected["code"] and first <= expected["line"] <= last for code, first, last in found)
+        assert any(code == expected["code"] and first <= expected["line"] <= last for code, first, last in result)
 
 
-def test_the_files_are_valid_or_have_any_fault_that_a_file_can_have() -> None:
-    found = [naive_csv.read(body, csvs.NOW) for body in islice(files(SEED, csvs.NOW), FILES)]
-    assert sum(isinstance(outcome, Person) for outcome in found) > FILES / 3
-    codes = {fault.code for outcome in found if not isinstance(outcome, Person) for fault in outcome}
+def test_the_generated_files_are_valid_or_cover_every_fault() -> None:
+    results = [naive_csv.read(body, csvs.NOW) for body in islice(files(SEED, csvs.NOW), FILES)]
+    assert sum(isinstance(result, Person) for result in results) > FILES / 3
+    codes = {fault.code for result in results if not isinstance(result, Person) for fault in result}
     assert codes == {sample.expected["code"] for sample in SAMPLES if "code" in sample.expected}
 
 
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        (b"first_name,last_name,birthts\nAda,Byron,0", Person("Ada", "Byron", 1)),  # accepted as somebody else
-        (b"first_name,last_name,birthts\nAda,Byron,0", {Fault("empty", 1, 1)}),  # accepted wrongly
-        (b"first_name,last_name,birthts\nAda,,0", Person("Ada", "Byron", 0)),  # rejected wrongly
-        (b"first_name,last_name,birthts\nAda,,0", {Fault("too_long", 2, 2)}),  # for another reason
-        (b"first_name,last_name,birthts\nAda,,0", {Fault("empty_value", 3, 3)}),  # in another line
+        (b"first_name,last_name,birthts\nAda,Byron,0", Person("Ada", "Byron", 1)),  # accepted with a wrong value
+        (b"first_name,last_name,birthts\nAda,Byron,0", {Fault("empty", 1, 1)}),  # wrongly accepted
+        (b"first_name,last_name,birthts\nAda,,0", Person("Ada", "Byron", 0)),  # wrongly rejected
+        (b"first_name,last_name,birthts\nAda,,0", {Fault("too_long", 2, 2)}),  # wrong reason
+        (b"first_name,last_name,birthts\nAda,,0", {Fault("empty_value", 3, 3)}),  # wrong line
     ],
 )
-def test_a_difference_is_a_finding(monkeypatch: pytest.MonkeyPatch, body: bytes, expected: Person | set[Fault]) -> None:
+def test_a_difference_between_the_parsers_is_reported(
+    monkeypatch: pytest.MonkeyPatch, body: bytes, expected: Person | set[Fault]
+) -> None:
     assert csvs.problems([body]) == []
     monkeypatch.setattr(csvs, "read", lambda _body, _now: expected)
     [problem] = csvs.problems([body])
     assert repr(body) in problem
 
 
-def test_the_command_writes_what_was_tried_and_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_its_inputs_and_findings_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "results.json"
     assert command.main(["csv", "--inputs", "600", "--seed", "7", "--json", str(file)]) == 0
     results = json.loads(file.read_text(encoding="utf-8"))

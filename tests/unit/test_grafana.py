@@ -1,4 +1,4 @@
-"""The dashboard imports anywhere, and asks for metrics that there are."""
+"""The dashboard can be imported anywhere and uses metrics that exist."""
 
 import json
 import re
@@ -23,32 +23,34 @@ METRICS = {
 }
 
 
-def test_panels_have_ids_of_their_own_and_do_not_overlap() -> None:
+def test_panels_have_unique_ids_and_do_not_overlap() -> None:
     ids = [panel["id"] for panel in PANELS]
     assert len(set(ids)) == len(ids)
-    taken: set[tuple[int, int]] = set()
+    occupied: set[tuple[int, int]] = set()
     for panel in PANELS:
-        place = panel["gridPos"]
-        assert place["x"] + place["w"] <= 24
+        position = panel["gridPos"]
+        assert position["x"] + position["w"] <= 24
         cells = {
             (x, y)
-            for x in range(place["x"], place["x"] + place["w"])
-            for y in range(place["y"], place["y"] + place["h"])
+            for x in range(position["x"], position["x"] + position["w"])
+            for y in range(position["y"], position["y"] + position["h"])
         }
-        assert not cells & taken, panel["title"]
-        taken |= cells
+        assert not cells & occupied, panel["title"]
+        occupied |= cells
 
 
 def test_data_sources_are_chosen_on_import() -> None:
-    variables = {one["name"]: one["query"] for one in DASHBOARD["templating"]["list"] if one["type"] == "datasource"}
+    variables = {
+        item["name"]: item["query"] for item in DASHBOARD["templating"]["list"] if item["type"] == "datasource"
+    }
     assert variables == {"prometheus": "prometheus", "postgres": "grafana-postgresql-datasource"}
-    for source in [one["datasource"] for one in (*TARGETS, *PANELS) if "datasource" in one]:
+    for source in [item["datasource"] for item in (*TARGETS, *PANELS) if "datasource" in item]:
         name = re.fullmatch(r"\$\{(\w+)\}", source["uid"])
         assert name
         assert source["type"] == variables[name[1]]
 
 
-def test_every_panel_asks_its_own_source() -> None:
+def test_every_panel_queries_its_own_data_source() -> None:
     for panel in PANELS:
         assert panel["type"] == "row" or panel["targets"], panel["title"]
         for target in panel.get("targets", []):
@@ -56,21 +58,21 @@ def test_every_panel_asks_its_own_source() -> None:
             assert ("rawSql" in target) != ("expr" in target)
 
 
-def test_every_metric_is_one_that_the_gateway_or_the_watchdog_has() -> None:
+def test_every_metric_exists_in_the_gateway_or_the_watchdog() -> None:
     expressions = [target["expr"] for target in TARGETS if "expr" in target]
-    named = {name for text in expressions for name in re.findall(r"\b(?:gateway|http)_\w+", text)}
-    assert named == METRICS.keys()
+    used = {name for text in expressions for name in re.findall(r"\b(?:gateway|http)_\w+", text)}
+    assert used == METRICS.keys()
     for text in expressions:
         for name, matchers in re.findall(r"\b((?:gateway|http)_\w+)\{([^}]*)\}", text):
             assert set(re.findall(r"(\w+)=", matchers)) <= METRICS[name]
-        assert re.findall(r"\b(?:gateway|http)_\w+(?!\w|\{)", text) == []  # of these two functions alone
+        assert re.findall(r"\b(?:gateway|http)_\w+(?!\w|\{)", text) == []  # every metric is filtered by function
 
 
-def test_both_functions_are_meant_with_and_without_a_namespace() -> None:
+def test_function_names_match_with_and_without_a_namespace() -> None:
     (pattern,) = {
-        found
+        match
         for target in TARGETS
-        for found in re.findall(r'function_name=~"([^"]+)"', target.get("expr", ""))
+        for match in re.findall(r'function_name=~"([^"]+)"', target.get("expr", ""))
     }  # fmt: skip
     for name in ("process-data", "query-data.openfaas-fn"):
         assert re.fullmatch(pattern, name)

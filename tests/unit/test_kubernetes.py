@@ -1,4 +1,4 @@
-"""The manifests of infra/kubernetes: rendered, checked against Kubernetes's schemas, and agreeing with stack.yml."""
+"""The manifests of infra/kubernetes match Kubernetes's schemas and stack.yml."""
 
 import os
 import re
@@ -22,7 +22,7 @@ STACK = yaml.safe_load((ROOT / "stack.yml").read_text(encoding="utf-8"))
 SECRETS = "infra/kubernetes/secrets"
 
 OLDEST, NEWEST = "1.27", "1.37"
-"""Versions of Kubernetes whose schemas the manifests must fit; the oldest is the first with a CronJob's timeZone."""
+"""Kubernetes versions whose schemas the manifests must match; the oldest is the first with a CronJob's timeZone."""
 
 MADE_BY_OPENFAAS = {("openfaas", "Secret", "basic-auth")}
 RUNNING = ("Deployment", "StatefulSet")
@@ -30,7 +30,7 @@ RUNNING = ("Deployment", "StatefulSet")
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of infra with the secrets that `infra/local secrets` makes."""
+    """A copy of infra with the secrets that `infra/local secrets` creates."""
     copy = tmp_path_factory.mktemp("kubernetes") / "infra"
     shutil.copytree(ROOT / "infra", copy, ignore=shutil.ignore_patterns("secrets"))
     shutil.copytree(ROOT / SECRETS, copy.parent / SECRETS, ignore=lambda _, names: {*names} - {"kustomization.yaml"})
@@ -53,38 +53,38 @@ def secret_files() -> list[str]:
     return [name for entry in content["secretGenerator"] for name in entry["files"]]
 
 
-def pod(one: Object) -> Object | None:
-    """The pod's spec of what makes pods."""
-    spec: Object = one.get("spec", {})
-    if one["kind"] == "CronJob":
+def pod(item: Object) -> Object | None:
+    """Return the pod spec of a workload, or None."""
+    spec: Object = item.get("spec", {})
+    if item["kind"] == "CronJob":
         spec = spec["jobTemplate"]["spec"]
-    found: Object | None = spec["template"]["spec"] if "template" in spec else None
-    return found
+    pod_spec: Object | None = spec["template"]["spec"] if "template" in spec else None
+    return pod_spec
 
 
-def labels(one: Object) -> dict[str, str]:
-    spec = one["spec"]["jobTemplate"]["spec"] if one["kind"] == "CronJob" else one["spec"]
-    found: dict[str, str] = spec["template"]["metadata"]["labels"]
-    return found
+def labels(item: Object) -> dict[str, str]:
+    spec = item["spec"]["jobTemplate"]["spec"] if item["kind"] == "CronJob" else item["spec"]
+    pod_labels: dict[str, str] = spec["template"]["metadata"]["labels"]
+    return pod_labels
 
 
 def containers(objects: list[Object]) -> Iterator[tuple[Object, Object]]:
-    for one in objects:
-        for container in (pod(one) or {}).get("containers", []):
-            yield one, container
+    for item in objects:
+        for container in (pod(item) or {}).get("containers", []):
+            yield item, container
 
 
-def named(objects: list[Object], kind: str, name: str) -> Object:
-    return next(one for one in objects if one["kind"] == kind and one["metadata"]["name"] == name)
+def find(objects: list[Object], kind: str, name: str) -> Object:
+    return next(item for item in objects if item["kind"] == kind and item["metadata"]["name"] == name)
 
 
-def references(one: Object) -> Iterator[tuple[str, str, set[str]]]:
-    """Kind and name of what a pod mounts or reads, and the keys that it wants there."""
-    spec = pod(one) or {}
+def references(item: Object) -> Iterator[tuple[str, str, set[str]]]:
+    """Yield kind and name of each object that a workload refers to, and the keys it needs there."""
+    spec = pod(item) or {}
     for volume in spec.get("volumes", []):
         if "secret" in volume:
             source = volume["secret"]
-            yield "Secret", source["secretName"], {item["key"] for item in source.get("items", [])}
+            yield "Secret", source["secretName"], {entry["key"] for entry in source.get("items", [])}
         elif "configMap" in volume:
             yield "ConfigMap", volume["configMap"]["name"], set()
         elif "persistentVolumeClaim" in volume:
@@ -100,95 +100,96 @@ def references(one: Object) -> Iterator[tuple[str, str, set[str]]]:
                 yield "Secret", source["secretKeyRef"]["name"], {source["secretKeyRef"]["key"]}
     if "serviceAccountName" in spec:
         yield "ServiceAccount", spec["serviceAccountName"], set()
-    if one["kind"] == "StatefulSet":
-        yield "Service", one["spec"]["serviceName"], set()
+    if item["kind"] == "StatefulSet":
+        yield "Service", item["spec"]["serviceName"], set()
 
 
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
-def test_every_object_fits_its_schema(objects: list[Object], version: str) -> None:
-    for one in objects:
-        kubernetes_validate.validate(one, version, strict=True)
+def test_every_manifest_is_valid_against_its_schema(objects: list[Object], version: str) -> None:
+    for item in objects:
+        kubernetes_validate.validate(item, version, strict=True)
 
 
-def test_a_wrong_object_does_not_fit() -> None:
+def test_an_invalid_manifest_is_detected() -> None:
     service: Object = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s3"}, "spec": {"port": 8333}}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(service, NEWEST, strict=True)
 
 
-def test_what_is_named_is_there(objects: list[Object]) -> None:
-    there = {identity(one): one for one in objects}
-    for one in objects:
-        for kind, name, keys in references(one):
-            wanted = (one["metadata"]["namespace"], kind, name)
-            if wanted not in MADE_BY_OPENFAAS:
-                assert keys <= there[wanted].get("data", {}).keys(), wanted
-        spec = pod(one) or {}
-        claims = one["spec"].get("volumeClaimTemplates", []) if one["kind"] == "StatefulSet" else []
+def test_every_reference_resolves(objects: list[Object]) -> None:
+    existing = {identity(item): item for item in objects}
+    for item in objects:
+        for kind, name, keys in references(item):
+            required = (item["metadata"]["namespace"], kind, name)
+            if required not in MADE_BY_OPENFAAS:
+                assert keys <= existing[required].get("data", {}).keys(), required
+        spec = pod(item) or {}
+        claims = item["spec"].get("volumeClaimTemplates", []) if item["kind"] == "StatefulSet" else []
         volumes = {volume["name"] for volume in spec.get("volumes", [])}
         volumes |= {claim["metadata"]["name"] for claim in claims}
         mounts = [mount["name"] for container in spec.get("containers", []) for mount in container["volumeMounts"]]
-        assert volumes == set(mounts), identity(one)
+        assert volumes == set(mounts), identity(item)
 
 
 def test_every_namespace_is_known(objects: list[Object]) -> None:
-    own = {one["metadata"]["name"] for one in objects if one["kind"] == "Namespace"}
-    assert {identity(one)[0] for one in objects if one["kind"] != "Namespace"} <= own | {"openfaas", "openfaas-fn"}
+    own = {item["metadata"]["name"] for item in objects if item["kind"] == "Namespace"}
+    used = {identity(item)[0] for item in objects if item["kind"] != "Namespace"}
+    assert used <= own | {"openfaas", "openfaas-fn"}
 
 
-def test_a_service_finds_one_pod_and_its_port(objects: list[Object]) -> None:
-    for service in (one for one in objects if one["kind"] == "Service"):
+def test_a_service_selects_one_workload_and_its_port(objects: list[Object]) -> None:
+    for service in (item for item in objects if item["kind"] == "Service"):
         selector = service["spec"]["selector"].items()
-        (found,) = (one for one in objects if one["kind"] in RUNNING and selector <= labels(one).items())
-        names = {port["name"] for container in pod(found)["containers"] for port in container["ports"]}  # type: ignore[index]
+        (workload,) = (item for item in objects if item["kind"] in RUNNING and selector <= labels(item).items())
+        names = {port["name"] for container in pod(workload)["containers"] for port in container["ports"]}  # type: ignore[index]
         assert {port["targetPort"] for port in service["spec"]["ports"]} <= names
 
 
-def test_no_service_finds_the_pods_of_the_other_store(tree: Path) -> None:
+def test_no_service_selects_the_pods_of_the_other_s3_server(tree: Path) -> None:
     both = {name: build(tree / f"kubernetes/overlays/{name}") for name in ("seaweedfs", "minio")}
     for name, other in (("seaweedfs", "minio"), ("minio", "seaweedfs")):
-        selector = named(both[name], "Service", "s3")["spec"]["selector"].items()
-        assert selector <= labels(named(both[name], "StatefulSet", name)).items()
-        assert not selector <= labels(named(both[other], "StatefulSet", other)).items()
+        selector = find(both[name], "Service", "s3")["spec"]["selector"].items()
+        assert selector <= labels(find(both[name], "StatefulSet", name)).items()
+        assert not selector <= labels(find(both[other], "StatefulSet", other)).items()
 
 
-def test_a_second_apply_meets_nothing_that_cannot_change(objects: list[Object]) -> None:
+def test_manifests_can_be_applied_again(objects: list[Object]) -> None:
     """A Job's template is immutable; a CronJob's is not."""
-    assert not [identity(one) for one in objects if one["kind"] == "Job"]
-    jobs = {one["metadata"]["name"]: one["spec"] for one in objects if one["kind"] == "CronJob"}
+    assert not [identity(item) for item in objects if item["kind"] == "Job"]
+    jobs = {item["metadata"]["name"]: item["spec"] for item in objects if item["kind"] == "CronJob"}
     assert {name for name, spec in jobs.items() if not spec.get("suspend")} <= {"backup"}
     assert all("activeDeadlineSeconds" in spec["jobTemplate"]["spec"] for spec in jobs.values())
 
 
-def test_a_drain_is_not_held_up_by_replicas_that_are_broken(objects: list[Object]) -> None:
-    budgets = [one["spec"] for one in objects if one["kind"] == "PodDisruptionBudget"]
+def test_broken_replicas_do_not_block_a_drain(objects: list[Object]) -> None:
+    budgets = [item["spec"] for item in objects if item["kind"] == "PodDisruptionBudget"]
     assert {spec["unhealthyPodEvictionPolicy"] for spec in budgets} == {"AlwaysAllow"}
 
 
-def test_a_paused_schedule_stays_so_at_an_apply(objects: list[Object]) -> None:
-    assert "replicas" not in named(objects, "Deployment", "cron-connector")["spec"]
+def test_applying_keeps_a_paused_schedule_paused(objects: list[Object]) -> None:
+    assert "replicas" not in find(objects, "Deployment", "cron-connector")["spec"]
 
 
-def test_everything_has_the_label_that_is_pruned_and_removed_by(objects: list[Object]) -> None:
-    for one in objects:
-        assert one["metadata"]["labels"]["app.kubernetes.io/part-of"] == "rollcall", identity(one)
+def test_every_manifest_has_the_label_used_for_pruning(objects: list[Object]) -> None:
+    for item in objects:
+        assert item["metadata"]["labels"]["app.kubernetes.io/part-of"] == "rollcall", identity(item)
 
 
 def test_images_are_pinned_to_a_version(objects: list[Object]) -> None:
-    for one, container in containers(objects):
-        assert re.search(r":[^:/]*\d+\.\d+[^:/]*$|:RELEASE\.\d{4}-", container["image"]), identity(one)
+    for item, container in containers(objects):
+        assert re.search(r":[^:/]*\d+\.\d+[^:/]*$|:RELEASE\.\d{4}-", container["image"]), identity(item)
 
 
-def test_every_container_is_bounded(objects: list[Object]) -> None:
-    for one, container in containers(objects):
+def test_every_container_has_resource_limits_and_a_restricted_security_context(objects: list[Object]) -> None:
+    for item, container in containers(objects):
         resources = container["resources"]
-        assert resources["requests"].keys() == resources["limits"].keys() == {"cpu", "memory"}, identity(one)
+        assert resources["requests"].keys() == resources["limits"].keys() == {"cpu", "memory"}, identity(item)
         assert container["securityContext"] == {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
-        }, identity(one)
-        spec: Any = pod(one)
+        }, identity(item)
+        spec: Any = pod(item)
         assert spec["automountServiceAccountToken"] is False
         context = spec["securityContext"]
         assert context["runAsNonRoot"] is True
@@ -197,20 +198,20 @@ def test_every_container_is_bounded(objects: list[Object]) -> None:
         assert context["seccompProfile"] == {"type": "RuntimeDefault"}
 
 
-def test_what_serves_is_probed(objects: list[Object]) -> None:
-    for one, container in containers(objects):
+def test_containers_with_ports_have_probes(objects: list[Object]) -> None:
+    for item, container in containers(objects):
         probes = {"startupProbe", "readinessProbe", "livenessProbe"}
-        assert probes & container.keys() == (probes if "ports" in container else set()), identity(one)
+        assert probes & container.keys() == (probes if "ports" in container else set()), identity(item)
 
 
-def test_the_secrets_are_in_secrets_alone(tree: Path, overlay: Path, objects: list[Object]) -> None:
-    rest = yaml.safe_dump([one for one in objects if one["kind"] != "Secret"])
+def test_secret_values_appear_only_in_secrets(tree: Path, overlay: Path, objects: list[Object]) -> None:
+    rest = yaml.safe_dump([item for item in objects if item["kind"] != "Secret"])
     for name in secret_files():
         assert (tree.parent / SECRETS / name).read_text(encoding="utf-8") not in rest, name
-    assert (overlay.name != "external") == any(one["kind"] == "Secret" for one in objects)
+    assert (overlay.name != "external") == any(item["kind"] == "Secret" for item in objects)
 
 
-def test_no_secret_is_in_the_tree() -> None:
+def test_no_secret_is_in_the_repository() -> None:
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "infra"],
         cwd=ROOT, check=True, capture_output=True, text=True,
@@ -221,14 +222,14 @@ def test_no_secret_is_in_the_tree() -> None:
     ]
     for path in files:
         if path.suffix in (".yaml", ".yml") and path.exists():
-            for one in yaml.safe_load_all(path.read_text(encoding="utf-8")):
-                assert not isinstance(one, dict) or one.get("kind") != "Secret", path
+            for item in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+                assert not isinstance(item, dict) or item.get("kind") != "Secret", path
 
 
-def test_every_secret_of_the_functions_has_its_counterpart() -> None:
-    """What faas-cli gives the functions is what the stores are told: by the same file. The API token is not theirs."""
-    wanted = {name for function in STACK["functions"].values() for name in function["secrets"]} - {"rollcall-api-token"}
-    assert wanted <= set(secret_files())
+def test_every_function_secret_exists_on_the_backend_side() -> None:
+    """The functions and the backends get each secret from the same file, except for the API token."""
+    names = {name for function in STACK["functions"].values() for name in function["secrets"]} - {"rollcall-api-token"}
+    assert names <= set(secret_files())
 
 
 def functions_selected(selector: Object) -> set[str]:
@@ -241,10 +242,10 @@ def functions_selected(selector: Object) -> set[str]:
 
 def test_policies_select_the_functions_of_the_stack(objects: list[Object]) -> None:
     functions = set(STACK["functions"])
-    budgets = [one["spec"]["selector"] for one in objects if one["kind"] == "PodDisruptionBudget"]
+    budgets = [item["spec"]["selector"] for item in objects if item["kind"] == "PodDisruptionBudget"]
     assert set().union(*(functions_selected(selector) for selector in budgets)) == functions
-    policies = [one for one in objects if one["kind"] == "NetworkPolicy"]
-    selectors = [one["spec"]["podSelector"] for one in policies if identity(one)[0] == "openfaas-fn"]
+    policies = [item for item in objects if item["kind"] == "NetworkPolicy"]
+    selectors = [item["spec"]["podSelector"] for item in policies if identity(item)[0] == "openfaas-fn"]
     selectors += [
         peer["podSelector"]
         for policy in policies
@@ -257,9 +258,11 @@ def test_policies_select_the_functions_of_the_stack(objects: list[Object]) -> No
         assert functions_selected(selector) == functions
 
 
-def test_only_the_functions_and_the_own_jobs_reach_a_store(overlay: Path, objects: list[Object]) -> None:
+def test_only_the_functions_and_the_setup_jobs_reach_a_backend(overlay: Path, objects: list[Object]) -> None:
     policies = {
-        one["metadata"]["name"]: one["spec"] for one in objects if identity(one)[:2] == ("rollcall", "NetworkPolicy")
+        item["metadata"]["name"]: item["spec"]
+        for item in objects
+        if identity(item)[:2] == ("rollcall", "NetworkPolicy")
     }
     if overlay.name == "external":
         assert not policies
@@ -280,19 +283,19 @@ def test_only_the_functions_and_the_own_jobs_reach_a_store(overlay: Path, object
     assert not allowed
 
 
-def test_every_pod_behind_a_policy_is_one_that_there_is(objects: list[Object]) -> None:
-    """A label that no pod carries makes a policy that says nothing."""
-    there = {labels(one)["app.kubernetes.io/name"] for one in objects if pod(one)}
-    policies = [one for one in objects if one["kind"] == "NetworkPolicy"]
-    named = set(re.findall(r"app\.kubernetes\.io/name: (\w[\w-]*)", yaml.safe_dump(policies)))
+def test_every_network_policy_selects_existing_pods(objects: list[Object]) -> None:
+    """A policy for a label that no pod has would have no effect."""
+    existing = {labels(item)["app.kubernetes.io/name"] for item in objects if pod(item)}
+    policies = [item for item in objects if item["kind"] == "NetworkPolicy"]
+    selected = set(re.findall(r"app\.kubernetes\.io/name: (\w[\w-]*)", yaml.safe_dump(policies)))
     for policy in policies:
         for expression in policy["spec"]["podSelector"].get("matchExpressions", []):
             if expression["key"] == "app.kubernetes.io/name":
-                named.update(expression["values"])
-    assert named <= there
+                selected.update(expression["values"])
+    assert selected <= existing
 
 
-def test_the_stores_are_where_the_stack_looks_for_them(overlay: Path, objects: list[Object]) -> None:
+def test_the_services_have_the_addresses_in_stack_yml(overlay: Path, objects: list[Object]) -> None:
     if overlay.name == "external":
         return
     for function in STACK["functions"].values():
@@ -301,13 +304,13 @@ def test_the_stores_are_where_the_stack_looks_for_them(overlay: Path, objects: l
         }
         addresses = {f"{environment['postgres_host']}:{environment['postgres_port']}", environment["s3_endpoint"]}
         assert addresses == {
-            f"{one['metadata']['name']}.{one['metadata']['namespace']}:{one['spec']['ports'][0]['port']}"
-            for one in objects
-            if one["kind"] == "Service"
+            f"{item['metadata']['name']}.{item['metadata']['namespace']}:{item['spec']['ports'][0]['port']}"
+            for item in objects
+            if item["kind"] == "Service"
         }
 
 
-def test_what_is_not_known_is_refused(tmp_path: Path) -> None:
+def test_unsupported_kustomize_features_are_errors(tmp_path: Path) -> None:
     (tmp_path / "kustomization.yaml").write_text("patches: []\nresources: []\n", encoding="utf-8")
     with pytest.raises(Unsupported, match="patches"):
         build(tmp_path)
@@ -316,13 +319,13 @@ def test_what_is_not_known_is_refused(tmp_path: Path) -> None:
         build(tmp_path)
 
 
-def test_kustomize_renders_the_same(overlay: Path, objects: list[Object]) -> None:
+def test_kustomize_renders_the_same_manifests(overlay: Path, objects: list[Object]) -> None:
     kustomize = os.environ.get("KUSTOMIZE") or shutil.which("kustomize")
     if not kustomize:
         pytest.skip("no kustomize on the PATH or in $KUSTOMIZE to compare with")
     built = subprocess.run([kustomize, "build", overlay], check=True, capture_output=True, text=True, timeout=60)
-    theirs = [one for one in yaml.safe_load_all(built.stdout) if one]
-    for one in theirs:
-        if one["kind"] == "Secret":  # base64 is the same with line breaks
-            one["data"] = {name: "".join(text.split()) for name, text in one["data"].items()}
-    assert sorted(theirs, key=identity) == sorted(objects, key=identity)
+    rendered = [item for item in yaml.safe_load_all(built.stdout) if item]
+    for item in rendered:
+        if item["kind"] == "Secret":  # base64 is the same with line breaks
+            item["data"] = {name: "".join(text.split()) for name, text in item["data"].items()}
+    assert sorted(rendered, key=identity) == sorted(objects, key=identity)

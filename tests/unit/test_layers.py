@@ -1,4 +1,4 @@
-"""The dependency rule of the design: handler → the function's modules → shared, one way only."""
+"""The dependency rule: handler → the function's modules → shared, one way only."""
 
 import ast
 import re
@@ -18,7 +18,7 @@ DISTRIBUTIONS = {"flask": "Flask", "werkzeug": "Flask", "markupsafe": "Flask", "
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Modules that a file imports: absolute names, and relative ones with their leading dots."""
+    """Yield the modules that a file imports; relative names keep their leading dots."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
@@ -30,7 +30,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def foreign(path: Path) -> set[str]:
-    """Top-level packages from outside the standard library."""
+    """Return the imported top-level packages that are not in the standard library."""
     absolute = (name.split(".")[0] for name in imports(path) if not name.startswith("."))
     return {name for name in absolute if name not in sys.stdlib_module_names}
 
@@ -39,20 +39,20 @@ def files(directory: Path) -> list[Path]:
     return sorted(directory.rglob("*.py"))
 
 
-def test_the_top_level_holds_its_six_entries() -> None:
+def test_the_top_level_has_only_its_six_entries() -> None:
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     top = {line.split("/")[0] for line in listed.splitlines()}
     assert {name for name in top if not name.startswith(".")} == ALLOWED_AT_THE_TOP
 
 
 @pytest.mark.parametrize("path", files(ROOT / "shared/storage"), ids=lambda path: path.stem)
-def test_storage_knows_no_http_and_no_function(path: Path) -> None:
+def test_storage_imports_neither_http_nor_functions(path: Path) -> None:
     assert foreign(path) <= {"minio", "urllib3", "certifi", "pg8000"}
     assert not [name for name in imports(path) if name.startswith("..")]
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda path: path.name)
-def test_functions_import_from_themselves_and_shared_alone(function: Path) -> None:
+def test_functions_import_only_their_own_modules_and_shared(function: Path) -> None:
     own = {path.stem for path in files(function)} | {path.parent.name for path in files(function)} | {"shared"}
     for path in files(function):
         depth = len(path.relative_to(function).parts)
@@ -64,8 +64,8 @@ def test_functions_import_from_themselves_and_shared_alone(function: Path) -> No
             assert module not in ("handler", "infra", "tests")
 
 
-def test_only_endpoints_and_errors_lead_to_the_pages() -> None:
-    """Each imports them when a page is wanted, as Jinja2's templates would cost a part of the start."""
+def test_only_endpoints_and_the_handler_import_the_pages() -> None:
+    """They import them lazily: loading Jinja2's templates would slow down the start."""
     query_data = ROOT / "functions/query-data"
     importers = {
         path.name
@@ -97,7 +97,7 @@ def test_the_packages_of_the_local_stack_depend_on_each_other_one_way_only(room:
         assert imported <= ROOMS[room] | {"errors", "environment"}, path
 
 
-def test_only_storage_touches_the_libraries_of_s3_and_postgresql() -> None:
+def test_only_storage_imports_the_s3_and_postgresql_libraries() -> None:
     continuation = ROOT / "functions/process-data/continuation.py"
     paths = [path for path in files(ROOT / "shared") if path.parent.name != "storage"]
     for path in [*paths, *(path for function in FUNCTIONS for path in files(function))]:
@@ -111,7 +111,7 @@ def pins(path: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda path: path.name)
-def test_requirements_cover_what_is_imported(function: Path) -> None:
+def test_requirements_match_the_imports(function: Path) -> None:
     needed = {
         DISTRIBUTIONS.get(name, name) for path in files(function) + files(ROOT / "shared") for name in foreign(path)
     }

@@ -1,4 +1,4 @@
-"""A value that threads share is made once, however many ask for it first."""
+"""A lazy value is created once, even by concurrent first calls."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -10,15 +10,15 @@ from process_data.shared.lazy import Lazy
 THREADS = 8
 
 
-def test_threads_that_ask_at_once_get_the_one_value() -> None:
-    made = []
+def test_concurrent_callers_get_the_same_value() -> None:
+    created = []
 
-    def make() -> object:
-        sleep(0.05)  # long enough for the others to ask meanwhile
-        made.append(object())
-        return made[-1]
+    def create() -> object:
+        sleep(0.05)  # long enough for the other threads to call get()
+        created.append(object())
+        return created[-1]
 
-    lazy, start = Lazy(make), Barrier(THREADS)
+    lazy, start = Lazy(create), Barrier(THREADS)
 
     def get(_: int) -> object:
         start.wait(10)
@@ -26,25 +26,25 @@ def test_threads_that_ask_at_once_get_the_one_value() -> None:
 
     with ThreadPoolExecutor(THREADS) as executor:
         values = list(executor.map(get, range(THREADS)))
-    assert len(made) == 1
-    assert all(value is made[0] for value in values)
+    assert len(created) == 1
+    assert all(value is created[0] for value in values)
 
 
-def test_a_value_that_could_not_be_made_is_tried_again() -> None:
+def test_a_failed_creation_is_retried() -> None:
     errors = [ValueError("not yet")]
 
-    def make() -> str:
+    def create() -> str:
         if errors:
             raise errors.pop()
         return "made"
 
-    lazy = Lazy(make)
+    lazy = Lazy(create)
     with pytest.raises(ValueError, match="not yet"):
         lazy.get()
     assert lazy.get() == "made"
 
 
-def test_a_value_that_was_cleared_is_made_again() -> None:
+def test_a_cleared_value_is_created_again() -> None:
     lazy = Lazy(object)
     first = lazy.get()
     lazy.clear()

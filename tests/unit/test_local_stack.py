@@ -1,4 +1,4 @@
-"""stack.yml is read as faas-cli reads it, and the assembled tree is the one that faas-cli builds."""
+"""stack.yml is read as by faas-cli, and the assembled tree equals the one that faas-cli builds."""
 
 from pathlib import Path
 
@@ -30,11 +30,11 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_variables_are_filled_in(root: Path) -> None:
-    (one,) = read_stack(root, {"FILLED": "a: #b", "TAG": "2", "REGISTRY": ""}).functions
-    assert one.image == "here/one:2"
-    assert one.environment == {"plain": "text", "filled": "a: #b", "empty": ""}
-    assert one.exec_timeout == 30
+def test_variables_are_substituted(root: Path) -> None:
+    (function,) = read_stack(root, {"FILLED": "a: #b", "TAG": "2", "REGISTRY": ""}).functions
+    assert function.image == "here/one:2"
+    assert function.environment == {"plain": "text", "filled": "a: #b", "empty": ""}
+    assert function.exec_timeout == 30
 
 
 def test_a_variable_that_is_not_set_names_function_and_key(root: Path) -> None:
@@ -43,29 +43,29 @@ def test_a_variable_that_is_not_set_names_function_and_key(root: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["${FILLED:=x}", "${}", "${A B}"])
-def test_other_forms_of_variables_are_refused(root: Path, form: str) -> None:
+def test_unsupported_variable_forms_are_errors(root: Path, form: str) -> None:
     (root / "stack.yml").write_text(FUNCTION.replace("${FILLED}", form))
     with pytest.raises(LocalError, match=r"one: environment\.filled: .*\$\{NAME:-default\}"):
         read_stack(root, {})
 
 
-def test_there_must_be_a_stack_yml(tmp_path: Path) -> None:
+def test_a_missing_stack_yml_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(LocalError, match=r"stack\.yml can't be read"):
         read_stack(tmp_path, {})
 
 
 @pytest.mark.parametrize(("text", "expected"), [("50s", 50), ("1m30s", 90), ("2h", 7200), ("1.5s", 1.5), ("20", 20)])
-def test_durations(text: str, expected: float) -> None:
+def test_durations_are_parsed(text: str, expected: float) -> None:
     assert seconds(text, "x") == expected
 
 
 @pytest.mark.parametrize("text", ["", "s", "5 s", "-5s", "5x", "1s1m"])
-def test_what_is_no_duration(text: str) -> None:
+def test_an_invalid_duration_is_an_error(text: str) -> None:
     with pytest.raises(LocalError, match="50s"):
         seconds(text, "x")
 
 
-def test_the_own_stack_yml_is_valid() -> None:
+def test_the_projects_stack_yml_is_valid() -> None:
     endpoints = {"S3_ENDPOINT": "s3:1", "POSTGRES_HOST": "pg", "POSTGRES_PORT": "2"}
     stack = read_stack(ROOT, endpoints)
     assert [function.name for function in stack.functions] == ["process-data", "query-data"]
@@ -83,14 +83,14 @@ def source(directory: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("name", ["process-data", "query-data"])
-def test_the_tree_is_the_handlers_files_and_shared(name: str, tmp_path: Path) -> None:
+def test_the_assembled_tree_has_the_handlers_files_and_shared(name: str, tmp_path: Path) -> None:
     assemble(ROOT / "functions" / name, [Path("shared")], tmp_path / "function", ROOT)
     shared = {f"shared/{path}" for path in source(ROOT / "shared")}
     assert tree(tmp_path / "function") == source(ROOT / "functions" / name) | shared | {"__init__.py"}
     assert {"handler.py", "requirements.txt", "shared/storage/connection.py"} <= tree(tmp_path / "function")
 
 
-def test_a_tree_is_made_anew(tmp_path: Path) -> None:
+def test_an_assembled_tree_replaces_the_old_one(tmp_path: Path) -> None:
     handler, into = tmp_path / "handler", tmp_path / "built"
     for directory in ("handler/build", "handler/template", "handler/kept/__pycache__", "built/old"):
         (tmp_path / directory).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""What the first-run demo says about a run, whatever its outcome."""
+"""What the first-run demo prints about a run."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def summary(**changes: Any) -> dict[str, Any]:
     )
 
 
-def said(**changes: Any) -> str:
+def show(**changes: Any) -> str:
     lines: list[str] = []
     _show_summary(summary(**changes), lines.append)
     return "\n".join(lines)
@@ -28,11 +28,13 @@ def said(**changes: Any) -> str:
     ("written", "pending", "expected"),
     [(True, False, "3 rows, written"), (False, True, "3 rows, pending"), (False, False, "3 rows, unchanged")],
 )
-def test_an_export_that_is_behind_is_not_called_unchanged(written: bool, pending: bool, expected: str) -> None:
+def test_the_demo_distinguishes_written_pending_and_unchanged_exports(
+    written: bool, pending: bool, expected: str
+) -> None:
     output = {"object": "res/output.csv", "rows": 3, "written": written, "pending": pending}
-    assert expected in said(output=output)
+    assert expected in show(output=output)
 
 
-def test_it_says_that_an_incomplete_run_goes_on() -> None:
-    assert "continues in the background" in said(status="partial", continued=True)
-    assert "continues" not in said()
+def test_the_demo_says_that_a_partial_run_continues() -> None:
+    assert "continues in the background" in show(status="partial", continued=True)
+    assert "continues" not in show()

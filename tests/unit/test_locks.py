@@ -1,4 +1,4 @@
-"""Every package that is installed is locked: its version, and the hashes of its files."""
+"""Every installed package is locked by version and file hashes."""
 
 import re
 from importlib.metadata import requires
@@ -8,36 +8,40 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.lock import APART, DIRECTORIES
+from tests.lock import DIRECTORIES, INDEPENDENT
 from tests.stack import ROOT
 
 INSTALLED = [directory for directory in DIRECTORIES if directory != "tests/fuzz"]
-"""The directories whose packages are installed where the tests run."""
+"""The directories whose packages are installed in the test environment."""
 
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 
 
 def lines(path: Path) -> list[str]:
-    """Without comments, continued lines joined."""
+    """Return the lines without comments, continued lines joined."""
     text = path.read_text(encoding="utf-8").replace("\\\n", " ")
     return [line for line in (re.sub(r"(^|\s)#.*", "", line).strip() for line in text.splitlines()) if line]
 
 
-def wanted(path: Path) -> list[Requirement]:
-    """What a requirements.in asks for, what it includes too."""
-    found = []
+def inputs(path: Path) -> list[Requirement]:
+    """Return the requirements of a requirements.in and of the files it includes."""
+    requirements = []
     for line in lines(path):
         if line.startswith("-r "):
-            found += wanted(path.parent / line.removeprefix("-r "))
+            requirements += inputs(path.parent / line.removeprefix("-r "))
         else:
-            found.append(Requirement(line))
-    return found
+            requirements.append(Requirement(line))
+    return requirements
 
 
 def locked(path: Path) -> dict[str, Requirement]:
-    """What a requirements.txt installs here, by name."""
-    found = [Requirement(line.partition(" --hash")[0]) for line in lines(path)]
-    return {canonicalize_name(one.name): one for one in found if one.marker is None or one.marker.evaluate()}
+    """Return by name what a requirements.txt installs on this machine."""
+    requirements = [Requirement(line.partition(" --hash")[0]) for line in lines(path)]
+    return {
+        canonicalize_name(requirement.name): requirement
+        for requirement in requirements
+        if requirement.marker is None or requirement.marker.evaluate()
+    }
 
 
 def version(requirement: Requirement) -> str:
@@ -47,14 +51,18 @@ def version(requirement: Requirement) -> str:
 
 
 def dependencies(requirement: Requirement) -> list[Requirement]:
-    """What an installed package needs on this machine, with the extras that are asked for."""
-    found = [Requirement(text) for text in requires(requirement.name) or ()]
+    """Return what an installed package needs on this machine, with the requested extras."""
+    requirements = [Requirement(text) for text in requires(requirement.name) or ()]
     extras = ("", *requirement.extras)
-    return [one for one in found if one.marker is None or any(one.marker.evaluate({"extra": it}) for it in extras)]
+    return [
+        requirement
+        for requirement in requirements
+        if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in extras)
+    ]
 
 
-@pytest.mark.parametrize("directory", [*DIRECTORIES, *APART])
-def test_a_lock_has_a_version_and_hashes_on_every_line_and_names_no_registry(directory: str) -> None:
+@pytest.mark.parametrize("directory", [*DIRECTORIES, *INDEPENDENT])
+def test_every_locked_requirement_has_a_version_and_hashes_and_no_registry(directory: str) -> None:
     path = ROOT / directory / "requirements.txt"
     for line in lines(path):
         assert HASH.search(line), line
@@ -64,21 +72,23 @@ def test_a_lock_has_a_version_and_hashes_on_every_line_and_names_no_registry(dir
 
 
 @pytest.mark.parametrize("directory", INSTALLED)
-def test_a_lock_satisfies_its_input_and_the_packages_in_it(directory: str) -> None:
+def test_a_lock_satisfies_its_input_and_all_dependencies(directory: str) -> None:
     lock = locked(ROOT / directory / "requirements.txt")
-    needed, seen = wanted(ROOT / directory / "requirements.in"), set()
-    while needed:
-        one = needed.pop()
-        name = canonicalize_name(one.name)
-        assert name in lock, f"{one} is not locked: run python3 tests/lock.py"
-        assert one.specifier.contains(version(lock[name]), prereleases=True), f"{one}: run python3 tests/lock.py"
-        if (name, *one.extras) not in seen:
-            seen.add((name, *one.extras))
-            needed += dependencies(one)
-    assert lock.keys() == {name for name, *_ in seen}, "more than is needed: run python3 tests/lock.py"
+    pending, seen = inputs(ROOT / directory / "requirements.in"), set()
+    while pending:
+        requirement = pending.pop()
+        name = canonicalize_name(requirement.name)
+        assert name in lock, f"{requirement} is not locked: run python3 tests/lock.py"
+        assert requirement.specifier.contains(version(lock[name]), prereleases=True), (
+            f"{requirement}: run python3 tests/lock.py"
+        )
+        if (name, *requirement.extras) not in seen:
+            seen.add((name, *requirement.extras))
+            pending += dependencies(requirement)
+    assert lock.keys() == {name for name, *_ in seen}, "unused requirements are locked: run python3 tests/lock.py"
 
 
-def test_all_locks_agree() -> None:
+def test_all_locks_pin_the_same_versions() -> None:
     versions: dict[str, str] = {}
     for directory in DIRECTORIES:
         for name, requirement in locked(ROOT / directory / "requirements.txt").items():

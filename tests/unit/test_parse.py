@@ -1,4 +1,4 @@
-"""Bad input is contained: every fixture in tests/data gives what the file beside it says."""
+"""Every CSV in tests/data gives the result in the JSON beside it."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def rows(*items: tuple[str, bytes]) -> list[dict[str, Any]]:
 
 
 def rows_at(now: int, item: tuple[str, bytes]) -> int:
-    """How many rows the file gives at a moment."""
+    """Return the number of rows that the file gives at a moment."""
     return len(parse([item], now).valid)
 
 
@@ -53,16 +53,16 @@ def test_bad_files_are_rejected_with_line_and_reason(sample: Sample) -> None:
     assert len(rejection.message) < 300
 
 
-def test_a_batch_gives_what_its_files_give_alone() -> None:
+def test_a_batch_gives_the_same_results_as_its_files_one_by_one() -> None:
     items = [fetched(f"{number}.csv", sample.body) for number, sample in enumerate([*GOOD, *BAD, *GOOD])]
     together = parse(items, NOW)
     alone = [parse([item], NOW) for item in items]
-    by_object = {one.object: one for part in alone for one in part.rejections}
-    assert {one.object: one for one in together.rejections} == by_object
-    assert together.valid == [row for part in alone for row in part.valid]
+    by_object = {rejection.object: rejection for parsed in alone for rejection in parsed.rejections}
+    assert {rejection.object: rejection for rejection in together.rejections} == by_object
+    assert together.valid == [row for parsed in alone for row in parsed.valid]
 
 
-def test_an_empty_batch_is_no_work() -> None:
+def test_an_empty_batch_gives_no_results() -> None:
     parsed = parse([], NOW)
     assert parsed.valid == []
     assert parsed.rejections == []
@@ -75,7 +75,7 @@ def test_birth_bounds_are_inclusive() -> None:
     assert rejection.code == "in_the_future"
 
 
-def test_a_birth_in_the_future_alone_may_be_accepted_later() -> None:
+def test_only_a_birth_in_the_future_may_be_accepted_later() -> None:
     header = b"first_name,last_name,birthts\n"
     later = NOW + 1
     [rejection] = parse([fetched("1.csv", header + b"A,B,+%d" % later)], NOW).rejections
@@ -87,8 +87,8 @@ def test_a_birth_in_the_future_alone_may_be_accepted_later() -> None:
 
 
 @pytest.mark.parametrize("row", [b"%s,B,0", b"A,%s,0", b"A,B,%s"])
-def test_nothing_of_a_value_that_is_too_long_is_kept_but_its_beginning(row: bytes) -> None:
-    """A batch takes little memory whatever is in the files."""
+def test_the_message_about_an_overlong_value_is_truncated(row: bytes) -> None:
+    """A batch needs little memory, whatever the files contain."""
     body = b"first_name,last_name,birthts\n" + row % (b"7" * 60_000) + b"\n"
     rejection = read_row("1.csv", Object(body, "etag", MODIFIED))
     assert isinstance(rejection, Rejection)
@@ -111,7 +111,7 @@ def quoted(value: str) -> str:
 
 
 @given(NAMES, NAMES, st.integers(-3786825600000, 1767225600000), st.sampled_from(["", " ", "\t "]))
-def test_quoted_values_survive_as_they_are(first: str, last: str, birthts: int, space: str) -> None:
+def test_quoted_values_are_kept_unchanged(first: str, last: str, birthts: int, space: str) -> None:
     row = f"{space},{space}".join(quoted(value) for value in (first, last, str(birthts)))
     body = f"first_name,last_name,birthts\r\n{space}{row}{space}\r\n".encode()
     assert rows(fetched("1.csv", body)) == [

@@ -1,4 +1,4 @@
-"""Links between pages lead to the same paths behind any prefix, and never deeper."""
+"""Links between pages resolve to the same paths behind any prefix."""
 
 from urllib.parse import urljoin
 
@@ -7,7 +7,7 @@ from query_data.paths import normalize, relative_root
 
 HOST = "http://gateway"
 
-# what a gateway or a proxy in front of it puts before the function's paths, and the URLs of the people's page there
+# prefixes that a gateway or proxy puts before the function's paths, and the URLs of the people page there
 PREFIXES = {
     "/function/query-data": ("/function/query-data", "/function/query-data/"),
     "/function/query-data.openfaas-fn": ("/function/query-data.openfaas-fn/",),
@@ -17,35 +17,35 @@ PREFIXES = {
 SECTIONS = ("/", "/rejected", "/runs")
 
 
-def path(prefix: str, url: str) -> str:
-    """What the function is given as the path."""
+def function_path(prefix: str, url: str) -> str:
+    """Return the path that the function receives."""
     assert url.startswith(f"{HOST}{prefix}"), "the link leads out of the function"
     return url.removeprefix(f"{HOST}{prefix}") or "/"
 
 
 @pytest.mark.parametrize(("prefix", "start"), [(prefix, url) for prefix, urls in PREFIXES.items() for url in urls])
-def test_every_section_is_reached_from_every_other_and_urls_do_not_grow(prefix: str, start: str) -> None:
+def test_links_between_sections_resolve_and_urls_do_not_grow(prefix: str, start: str) -> None:
     urls = {HOST + start}
     for _ in range(4):
         for url in sorted(urls):
-            root = relative_root(path(prefix, url))
+            root = relative_root(function_path(prefix, url))
             for section in SECTIONS:
-                if section == normalize(path(prefix, url)):
-                    continue  # that link is a query alone
+                if section == normalize(function_path(prefix, url)):
+                    continue  # that link is only a query
                 target = urljoin(url, root + section.removeprefix("/"))
-                assert normalize(path(prefix, target)) == section
+                assert normalize(function_path(prefix, target)) == section
                 urls.add(target)
     assert len(urls) <= 6, urls
 
 
-@pytest.mark.parametrize("given", ["/runs", "/query-data/runs"])
-def test_photos_and_other_paths_are_reached_from_a_deeper_page(given: str) -> None:
-    url = f"{HOST}/function/query-data{given}"
-    assert urljoin(url, f"{relative_root(given)}photo/1") == f"{HOST}/function/query-data/photo/1"
+@pytest.mark.parametrize("path", ["/runs", "/query-data/runs"])
+def test_links_to_photos_resolve_from_a_deeper_page(path: str) -> None:
+    url = f"{HOST}/function/query-data{path}"
+    assert urljoin(url, f"{relative_root(path)}photo/1") == f"{HOST}/function/query-data/photo/1"
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("path", "expected"),
     [
         ("/", "/"),
         ("/query-data/", "/"),
@@ -55,5 +55,5 @@ def test_photos_and_other_paths_are_reached_from_a_deeper_page(given: str) -> No
         ("/query-database/runs", "/query-database/runs"),
     ],
 )
-def test_the_functions_own_name_is_taken_off_once(given: str, expected: str) -> None:
-    assert normalize(given) == expected
+def test_the_function_name_is_removed_once(path: str, expected: str) -> None:
+    assert normalize(path) == expected

@@ -1,4 +1,4 @@
-"""Every parameter's good values are understood, and everything else is refused by name, value and rule."""
+"""Valid parameters are parsed; an error about any other value names the parameter, the value and the rule."""
 
 import re
 
@@ -16,21 +16,21 @@ def read(*pairs: tuple[str, str]) -> Filters:
     return make_filters(parse_parameters(PARAMETERS, MultiDict(list(pairs))))
 
 
-def refused(*pairs: tuple[str, str]) -> ApiError:
-    with pytest.raises(ApiError) as caught:
+def error_of(*pairs: tuple[str, str]) -> ApiError:
+    with pytest.raises(ApiError) as raised:
         read(*pairs)
-    assert (caught.value.status, caught.value.code) == (400, "bad_parameter")
-    return caught.value
+    assert (raised.value.status, raised.value.code) == (400, "bad_parameter")
+    return raised.value
 
 
-def test_no_parameter_asks_for_everyone() -> None:
+def test_no_parameters_select_everyone() -> None:
     assert read() == Filters(is_image_exists=None, min_age=None, max_age=None, user_id=(), name=None)
 
 
 @pytest.mark.parametrize(
     ("text", "value"), [("true", True), ("FALSE", False), ("True", True), ("1", True), ("0", False)]
 )
-def test_is_image_exists_in_any_case(text: str, value: bool) -> None:
+def test_is_image_exists_is_case_insensitive(text: str, value: bool) -> None:
     assert read(("is_image_exists", text)).is_image_exists is value
 
 
@@ -44,7 +44,7 @@ def test_user_id_is_text_and_may_be_repeated() -> None:
     assert read(("user_id", "0001"), ("user_id", "1"), ("user_id", "9" * 18)).user_id == ("0001", "1", "9" * 18)
 
 
-def test_a_thousand_user_ids_are_taken() -> None:
+def test_a_thousand_user_ids_are_accepted() -> None:
     assert len(read(*(("user_id", str(n)) for n in range(1000))).user_id) == 1000
 
 
@@ -98,8 +98,8 @@ BAD_IDS = [
     ],
     ids=lambda text: repr(text)[:30],
 )
-def test_a_bad_value_is_refused_by_name_value_and_rule(name: str, text: str) -> None:
-    error = refused((name, text))
+def test_an_invalid_value_is_an_error_with_name_value_and_rule(name: str, text: str) -> None:
+    error = error_of((name, text))
     assert error.detail == {"parameter": name}
     assert error.message.startswith(f"invalid {name}={repr(text[:40])[:-1]}")
     assert error.message.endswith(f": expected {PARAMETERS[name].expected}")
@@ -109,31 +109,31 @@ def test_a_bad_value_is_refused_by_name_value_and_rule(name: str, text: str) -> 
 @pytest.mark.parametrize(
     "name", ["", "age", "MIN_AGE", "min_age ", "user_id[]", "limit", "x" * 10_000, "'; drop table users"]
 )
-def test_an_unknown_parameter_is_refused_with_those_there_are(name: str) -> None:
-    error = refused(("min_age", "1"), (name, "1"))
+def test_an_unknown_parameter_is_an_error_that_lists_the_known_ones(name: str) -> None:
+    error = error_of(("min_age", "1"), (name, "1"))
     assert repr(name[:40])[:-1] in error.message
     assert all(known in error.message for known in PARAMETERS)
     assert len(error.message) < 250
 
 
 @pytest.mark.parametrize("name", [name for name, parameter in PARAMETERS.items() if not parameter.repeatable])
-def test_a_repeated_parameter_is_refused(name: str) -> None:
-    error = refused((name, "1"), (name, "1"))
+def test_a_repeated_parameter_is_an_error(name: str) -> None:
+    error = error_of((name, "1"), (name, "1"))
     assert error.message == f"repeated parameter {name}: expected once"
 
 
-def test_one_bad_user_id_among_good_ones_is_refused() -> None:
-    assert "user_id='x'" in refused(("user_id", "1"), ("user_id", "x"), ("user_id", "2")).message
+def test_one_invalid_user_id_among_valid_ones_is_an_error() -> None:
+    assert "user_id='x'" in error_of(("user_id", "1"), ("user_id", "x"), ("user_id", "2")).message
 
 
-def test_min_age_may_equal_max_age_and_not_be_over_it() -> None:
+def test_min_age_must_not_exceed_max_age() -> None:
     assert read(("min_age", "30"), ("max_age", "30.0")) == Filters(min_age=30, max_age=30)
-    error = refused(("min_age", "30.1"), ("max_age", "30"))
+    error = error_of(("min_age", "30.1"), ("max_age", "30"))
     assert error.message == "invalid min_age=30.1: expected at most max_age=30"
 
 
 @given(st.sampled_from(sorted(PARAMETERS.keys() - {"name"})), st.text())
-def test_no_text_but_digits_gets_through(name: str, text: str) -> None:
+def test_only_numbers_and_booleans_are_accepted(name: str, text: str) -> None:
     try:
         filters = read((name, text))
     except ApiError as error:

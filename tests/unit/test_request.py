@@ -1,4 +1,4 @@
-"""What process-data may be asked for, and by whom."""
+"""How process-data parses its requests."""
 
 import json
 from urllib.parse import quote_plus
@@ -8,27 +8,15 @@ from process_data.keys import MAX_OBJECTS
 from process_data.request import Request, parse_request
 from process_data.runs import Trigger
 from process_data.shared.api import ApiError
-from werkzeug.datastructures import Headers, MultiDict
-from werkzeug.urls import iri_to_uri
-from werkzeug.wrappers import Request as HttpRequest
+from werkzeug.datastructures import MultiDict
+
+from tests.event import Event
 
 USERS = [str(number) for number in range(MAX_OBJECTS + 1)]
 
 
-class Event:
-    """A request as the template hands it over."""
-
-    path, method = "/", "POST"
-
-    def __init__(self, query: str = "", body: bytes = b"", **headers: str) -> None:
-        environ = {"QUERY_STRING": iri_to_uri(query), "REQUEST_METHOD": "POST"}
-        self.query: MultiDict[str, str] = HttpRequest(environ).args
-        self.body = body
-        self.headers = Headers({name.replace("_", "-"): value for name, value in headers.items()})
-
-
 def parsed(query: str = "", **headers: str) -> Request:
-    return parse_request(Event(query, b"", **headers), "src")
+    return parse_request(Event(f"/?{query}", headers=headers), "src")
 
 
 def notification(*keys: str, bucket: str = "src") -> Event:
@@ -48,7 +36,7 @@ def error_of(event: Event) -> tuple[int, str, str]:
     return raised.value.status, raised.value.code, raised.value.message
 
 
-def test_a_request_for_nothing_in_particular_is_about_the_whole_bucket() -> None:
+def test_a_request_without_parameters_processes_the_whole_bucket() -> None:
     assert parsed() == Request(Trigger.HTTP)
     assert parsed(X_Connector="cron-connector") == Request(Trigger.CRON)
     assert parsed(X_Call_Id="x" * 100).call_id == "x" * 64
@@ -68,7 +56,7 @@ def test_a_request_for_nothing_in_particular_is_about_the_whole_bucket() -> None
         ("accept_empty=false", Request(Trigger.HTTP)),
     ],
 )
-def test_parameters_say_what_to_do(query: str, expected: Request) -> None:
+def test_parameters_are_parsed(query: str, expected: Request) -> None:
     assert parsed(query) == expected
 
 
@@ -98,51 +86,51 @@ def test_parameters_say_what_to_do(query: str, expected: Request) -> None:
         ("other", "other"),
     ],
 )
-def test_an_invalid_parameter_is_named_with_what_is_expected(query: str, parameter: str) -> None:
-    status, code, message = error_of(Event(query))
+def test_an_invalid_parameter_is_an_error_with_the_expected_form(query: str, parameter: str) -> None:
+    status, code, message = error_of(Event(f"/?{query}"))
     assert (status, code) == (400, "bad_parameter")
     assert parameter in message
     assert "expected" in message
 
 
 @pytest.mark.parametrize("query", ["user_id=1&since=1", "user_id=1&fan_out=2", "since=1&fan_out=2"])
-def test_users_a_continuation_and_a_fan_out_exclude_each_other(query: str) -> None:
-    status, code, message = error_of(Event(query))
+def test_user_id_since_and_fan_out_exclude_each_other(query: str) -> None:
+    status, code, message = error_of(Event(f"/?{query}"))
     assert (status, code) == (400, "bad_parameter")
     assert message == "expected only one of user_id, since and fan_out"
 
 
-def test_a_request_names_a_thousand_users_at_most() -> None:
-    everyone = "&".join(f"user_id={user_id}" for user_id in USERS)
-    assert error_of(Event(everyone))[:2] == (413, "too_many_users")
-    thousand = everyone.rpartition("&")[0]
+def test_a_request_is_limited_to_a_thousand_users() -> None:
+    too_many = "&".join(f"user_id={user_id}" for user_id in USERS)
+    assert error_of(Event(f"/?{too_many}"))[:2] == (413, "too_many_users")
+    thousand = too_many.rpartition("&")[0]
     assert parsed(f"{thousand}&{thousand}").objects == tuple(sorted(f"{user_id}.csv" for user_id in USERS[:-1]))
 
 
-def test_an_event_names_a_thousand_users_at_most() -> None:
+def test_an_event_is_limited_to_a_thousand_users() -> None:
     keys = [f"{user_id}.csv" for user_id in USERS]
     assert error_of(notification(*keys))[:2] == (413, "too_many_users")
     photos = [f"{user_id}.png" for user_id in USERS[:-1]]
     assert objects_of(*keys[:-1], *photos) == tuple(sorted(keys[:-1]))
 
 
-def test_an_event_names_users_and_misnamed_csvs() -> None:
+def test_an_event_selects_users_and_misnamed_csvs() -> None:
     assert objects_of("1.png", "1.csv", "a b+ü.csv", "1.x.csv", "2.CSV") == ("1.csv", "1.x.csv", "2.CSV", "a b+ü.csv")
 
 
 @pytest.mark.parametrize(
     "key", ["notes.txt", "folder/1.csv", "folder/", "1.gif", "x.png", "a\0.csv", "", "x" * 1021 + ".csv"]
 )
-def test_an_event_for_an_unrelated_key_asks_for_nothing(key: str) -> None:
+def test_an_event_for_an_unrelated_key_is_ignored(key: str) -> None:
     assert objects_of(key) == ()
 
 
-def test_an_event_for_another_bucket_asks_for_nothing() -> None:
+def test_an_event_for_another_bucket_is_ignored() -> None:
     assert objects_of("1.csv", bucket="res") == ()
 
 
 @pytest.mark.parametrize("key", ["%ff.csv", "%00.csv", "\ud800.csv"])
-def test_an_event_for_a_key_that_is_not_representable_asks_for_nothing(key: str) -> None:
+def test_an_event_for_an_unrepresentable_key_is_ignored(key: str) -> None:
     body = json.dumps({"Records": [{"s3": {"bucket": {"name": "src"}, "object": {"key": key}}}]}).encode()
     assert parse_request(Event(body=body), "src").objects == ()
 
@@ -155,9 +143,7 @@ def test_an_event_takes_no_parameters() -> None:
 
 @pytest.mark.parametrize("name", ["user_id", "since", "fan_out", "accept_empty", "x" * 9000])
 @pytest.mark.parametrize("path", ["/", "/erase", f"/{'x' * 9000}"])
-def test_an_error_shows_the_beginning_of_a_long_value_alone(name: str, path: str) -> None:
-    event = Event(f"{name}={'x' * 9000}")
-    event.path = path
+def test_error_messages_truncate_long_values(name: str, path: str) -> None:
     with pytest.raises(ApiError) as raised:
-        parse_request(event, "src")
+        parse_request(Event(f"{path}?{name}={'x' * 9000}"), "src")
     assert len(raised.value.message) + len(str(raised.value.detail)) < 300

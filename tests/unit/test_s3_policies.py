@@ -1,4 +1,4 @@
-"""The policies of the functions' keys are of a form that AWS, MinIO and SeaweedFS read."""
+"""The policies of the functions' keys have a form that AWS, MinIO and SeaweedFS support."""
 
 import json
 
@@ -13,7 +13,7 @@ IDENTITIES = json.loads((POLICIES / "seaweedfs.json").read_text(encoding="utf-8"
 
 
 @pytest.mark.parametrize("name", ["process-data", "query-data"])
-def test_each_statement_allows_actions_on_what_they_are_for(name: str) -> None:
+def test_each_statement_allows_actions_on_matching_resources(name: str) -> None:
     document = json.loads((POLICIES / f"{name}.json").read_text(encoding="utf-8"))
     assert document["Version"] == "2012-10-17"
     for statement in document["Statement"]:
@@ -25,7 +25,7 @@ def test_each_statement_allows_actions_on_what_they_are_for(name: str) -> None:
         assert (actions <= ON_OBJECTS and on_objects == {True}) or (actions <= ON_BUCKETS and on_objects == {False})
 
 
-def test_the_identities_of_functions_have_their_policy_and_nothing_else() -> None:
+def test_each_function_identity_has_only_its_policy() -> None:
     for identity in IDENTITIES[1:]:
         assert identity.keys() == {"name", "policyNames"}
         [name] = identity["policyNames"]

@@ -1,4 +1,4 @@
-"""The S3 simulator answers the real client as S3 does, for the requests that it supports."""
+"""The S3 simulator responds to the real client as S3 does, for the requests that it supports."""
 
 import hashlib
 import io
@@ -71,7 +71,7 @@ def page(simulator: Simulator, query: str) -> str:
     return urllib3.request("GET", f"http://{simulator.endpoint}/src?list-type=2&{query}", retries=False).data.decode()
 
 
-def test_all_pages_hold_every_key_once_in_byte_order(simulator: Simulator, client: Minio) -> None:
+def test_all_pages_together_list_every_key_once_in_byte_order(simulator: Simulator, client: Minio) -> None:
     assert listed(client) == ALL_KEYS == sorted(ALL_KEYS)
     assert listed(client) == ALL_KEYS  # from the cache
     assert simulator.counts() == {"LIST": 4, "GET": 0, "HEAD": 0, "PUT": 0}
@@ -90,11 +90,11 @@ def test_a_page_starts_after_any_text(simulator: Simulator, start: str) -> None:
     assert KEYS.findall(page(simulator, f"start-after={quote(start)}")) == expected[:1000]
 
 
-def test_a_listing_from_a_key_goes_on_through_all_pages(client: Minio) -> None:
+def test_a_listing_from_a_key_continues_through_all_pages(client: Minio) -> None:
     assert listed(client, start_after=key(70)) == ALL_KEYS[ALL_KEYS.index(key(70)) + 1 :]
 
 
-def test_a_continuation_token_goes_on_from_its_page(simulator: Simulator) -> None:
+def test_a_continuation_token_continues_after_its_page(simulator: Simulator) -> None:
     query = f"start-after={key(4)}&prefix=1000000&max-keys=3"
     xml = page(simulator, query)
     assert KEYS.findall(xml) == [key(4, "png"), key(5), key(6)]
@@ -104,7 +104,7 @@ def test_a_continuation_token_goes_on_from_its_page(simulator: Simulator) -> Non
 
 @pytest.mark.parametrize("prefix", ["1", "100000123", key(7)[:-3], key(7), key(2, "png"), key(1099)[:-4], "2", "1x"])
 @pytest.mark.parametrize("start", ["", key(7), "5"])
-def test_a_listing_holds_the_keys_with_the_prefix(client: Minio, prefix: str, start: str) -> None:
+def test_a_listing_has_exactly_the_keys_with_the_prefix(client: Minio, prefix: str, start: str) -> None:
     expected = [name for name in ALL_KEYS if name.startswith(prefix) and name > start]
     assert listed(client, prefix=prefix, start_after=start) == expected
 
@@ -121,7 +121,7 @@ def test_positions_match_the_keys(people: int, photos: int, first: int) -> None:
         assert len(bucket.entries(position, people + photos)) == people + photos - position
 
 
-def test_a_delimiter_and_encoded_keys_change_nothing(client: Minio) -> None:
+def test_a_delimiter_and_encoding_do_not_change_the_keys(client: Minio) -> None:
     assert listed(client, recursive=False, prefix="10000000") == listed(client, prefix="10000000")
 
 
@@ -153,11 +153,11 @@ def test_an_object_matches_the_listing(client: Minio) -> None:
 
 
 @pytest.mark.parametrize("name", [key(-1), key(PEOPLE), key(0, "png"), key(0, "jpg"), "1.csv", "x.csv", "0" + key(0)])
-def test_other_keys_do_not_exist(client: Minio, name: str) -> None:
+def test_unknown_keys_do_not_exist(client: Minio, name: str) -> None:
     for request in (client.get_object, client.stat_object):
-        with pytest.raises(S3Error) as caught:
+        with pytest.raises(S3Error) as raised:
             request("src", name)
-        assert caught.value.code == "NoSuchKey"
+        assert raised.value.code == "NoSuchKey"
 
 
 def test_a_changed_csv_has_new_content_and_a_new_etag(simulator: Simulator, client: Minio) -> None:
@@ -199,11 +199,11 @@ def test_responses_are_delayed(simulator: Simulator, client: Minio) -> None:
     assert simulator.cpu_seconds() > 0
 
 
-def test_small_objects_are_kept(simulator: Simulator, client: Minio) -> None:
+def test_small_objects_are_stored(simulator: Simulator, client: Minio) -> None:
     for content in (b"first", b"", b"second" * 100_000):
-        written = client.put_object("res", "a folder/output.csv", io.BytesIO(content), -1, part_size=PART)
+        result = client.put_object("res", "a folder/output.csv", io.BytesIO(content), -1, part_size=PART)
         stat = client.stat_object("res", "a folder/output.csv")
-        assert written.etag == stat.etag == hashlib.md5(content).hexdigest()
+        assert result.etag == stat.etag == hashlib.md5(content).hexdigest()
         assert stat.size == len(content)
         assert read(client, "a folder/output.csv", "res").data == content
     assert simulator.counts() == {"LIST": 0, "GET": 3, "HEAD": 3, "PUT": 3}
@@ -214,12 +214,12 @@ def test_small_objects_are_kept(simulator: Simulator, client: Minio) -> None:
 @pytest.mark.parametrize("parallel", [1, 3])
 def test_large_objects_are_uploaded_in_parts(simulator: Simulator, client: Minio, parallel: int) -> None:
     content = bytes(range(256)) * 80_000  # 20 MB
-    written = client.put_object(
+    result = client.put_object(
         "res", "large.csv", io.BytesIO(content), -1, part_size=PART, num_parallel_uploads=parallel
     )
     stat = client.stat_object("res", "large.csv")
     digests = b"".join(hashlib.md5(content[start : start + PART]).digest() for start in range(0, len(content), PART))
-    assert written.etag == stat.etag == f"{hashlib.md5(digests).hexdigest()}-3"
+    assert result.etag == stat.etag == f"{hashlib.md5(digests).hexdigest()}-3"
     assert stat.size == len(content)
     assert simulator.counts()["PUT"] == 3
 

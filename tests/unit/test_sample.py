@@ -1,4 +1,4 @@
-"""The sample shows what it promises: a hundred people of many scripts, photos, and files that are rejected."""
+"""The sample data has a hundred people with names in many scripts, photos, and files that are rejected."""
 
 import struct
 import unicodedata
@@ -30,7 +30,7 @@ def parsed(directory: Path) -> Checked:
     return parse([(path.name, path.read_bytes()) for path in paths], int(NOW.timestamp() * 1000))
 
 
-def test_a_hundred_people_are_good(parsed: Checked) -> None:
+def test_the_sample_has_a_hundred_valid_people(parsed: Checked) -> None:
     assert len(parsed.valid) == 100
     assert len({row.user_id for row in parsed.valid}) == 100
 
@@ -45,7 +45,7 @@ def test_the_bad_files_are_rejected_for_different_reasons(directory: Path, parse
     assert [path.name for path in directory.glob("*.csv") if not path.stem.isdigit()] == ["jane.csv"]
 
 
-def test_most_people_have_a_photo_of_their_own_and_one_photo_is_nobodys(directory: Path, parsed: Checked) -> None:
+def test_most_people_have_a_unique_photo_and_one_photo_has_no_person(directory: Path, parsed: Checked) -> None:
     photos = {path.stem: path.read_bytes() for path in directory.glob("*.png")}
     assert len(photos.keys() & {row.user_id for row in parsed.valid}) == 75
     assert photos.keys() - {row.user_id for row in parsed.valid} == {"2005"}
@@ -61,7 +61,7 @@ def test_every_photo_is_a_valid_png_of_64_by_64(directory: Path) -> None:
 
 
 def png_chunks(image: bytes) -> dict[str, bytes]:
-    """By type, after checking each one's length and checksum."""
+    """Return the chunks by type, after checking their checksums."""
     assert image.startswith(b"\x89PNG\r\n\x1a\n")
     chunks, rest = {}, image[8:]
     while rest:
@@ -82,7 +82,7 @@ def test_the_names_come_from_many_scripts(parsed: Checked) -> None:
     }
 
 
-def test_the_files_are_awkward_in_every_way_that_is_allowed(directory: Path, parsed: Checked) -> None:
+def test_the_files_cover_every_allowed_variation(directory: Path, parsed: Checked) -> None:
     bodies = [(directory / row.key).read_bytes() for row in parsed.valid]
     assert any(body.startswith("\ufeff".encode()) for body in bodies)
     assert any(b"\r\n" in body for body in bodies)
@@ -92,7 +92,7 @@ def test_the_files_are_awkward_in_every_way_that_is_allowed(directory: Path, par
     assert any(not body.endswith(b"\n") for body in bodies)
 
 
-def test_births_spread_over_a_century_and_a_leap_day(parsed: Checked) -> None:
+def test_birthdates_span_a_century_and_include_a_leap_day(parsed: Checked) -> None:
     births = [datetime.fromtimestamp(row.birthts / 1000, UTC).date() for row in parsed.valid]
     assert min(births) < date(1917, 1, 1)
     assert max(births) > date(2025, 1, 1)
@@ -107,6 +107,6 @@ def test_the_files_are_the_same_each_time(directory: Path, tmp_path: Path) -> No
     }
 
 
-def test_every_kind_of_key_is_there(directory: Path) -> None:
+def test_every_kind_of_key_is_present(directory: Path) -> None:
     kinds = Counter(parse_key(path.name).kind for path in directory.iterdir())
     assert kinds == {"csv": 104, "photo": 76, "bad_name": 1, "ignored": 1}

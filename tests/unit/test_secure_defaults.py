@@ -1,4 +1,4 @@
-"""What is deployed without a word about it is closed and encrypted, and stays so at the next deploy."""
+"""The defaults are secure: a token and TLS are required unless configured otherwise."""
 
 import pytest
 from process_data.settings import Settings
@@ -28,17 +28,17 @@ def test_stack_yml_requires_tls_with_certificates_that_are_checked(function: Fun
 
 @each_function
 @pytest.mark.parametrize("name", ["AUTH", "API_TOKEN_FILE", "S3_SECURE", "POSTGRES_SSLMODE"])
-def test_an_empty_variable_opens_nothing(function: FunctionSpec, name: str) -> None:
-    [emptied] = [one for one in read_stack(ROOT, {name: ""}).functions if one.name == function.name]
-    assert emptied.environment == function.environment
+def test_an_empty_variable_keeps_the_secure_default(function: FunctionSpec, name: str) -> None:
+    [actual] = [spec for spec in read_stack(ROOT, {name: ""}).functions if spec.name == function.name]
+    assert actual.environment == function.environment
 
 
-def test_the_code_has_the_same_defaults() -> None:
+def test_the_code_has_the_same_secure_defaults() -> None:
     defaults = {name: field.default for name, field in Settings.__dataclass_fields__.items()}
     assert (defaults["auth"], defaults["s3_secure"], defaults["postgres_sslmode"]) == ("token", True, "verify-full")
 
 
 @pytest.mark.parametrize("document", ["faasd/README.md", "kubernetes/README.md"])
-def test_the_stores_without_tls_are_used_without_it(document: str) -> None:
+def test_the_guides_disable_tls_for_backends_without_it(document: str) -> None:
     steps = (ROOT / "infra" / document).read_text(encoding="utf-8")
     assert "export S3_SECURE=false POSTGRES_SSLMODE=disable" in steps.partition(". ./deployment.env")[0]

@@ -1,4 +1,4 @@
-"""Settings: read once, typed, and a bad one says which, what and what is allowed."""
+"""Settings are typed; an error about an invalid one names the setting, the value and the expected form."""
 
 import copy
 import dataclasses
@@ -25,13 +25,13 @@ REQUIRED = {
 }
 
 
-def test_defaults_fill_what_is_not_set() -> None:
+def test_unset_settings_have_defaults() -> None:
     settings = load(Settings, REQUIRED)
     assert (settings.s3_endpoint, settings.s3_secure, settings.postgres_port) == ("s3.example:9000", True, 5432)
     assert (settings.postgres_sslmode, settings.source_bucket, settings.fetch_threads) == ("verify-full", "src", 64)
 
 
-def test_values_are_cast_and_stripped() -> None:
+def test_values_are_stripped_and_converted() -> None:
     settings = load(Settings, {**REQUIRED, "s3_secure": " False ", "postgres_port": "6000"})
     assert (settings.s3_secure, settings.postgres_port) == (False, 6000)
 
@@ -53,11 +53,11 @@ def test_a_secret_is_neither_serialised_nor_formatted() -> None:
     assert json.dumps(vars(settings), default=str).count("Secret('***')") == 4
 
 
-def test_no_secret_shows_in_the_repr() -> None:
-    shown = repr(load(Settings, REQUIRED))
-    assert "hidden" not in shown
-    assert "visible-key" not in shown
-    assert "db.example" in shown
+def test_the_repr_shows_no_secret() -> None:
+    text = repr(load(Settings, REQUIRED))
+    assert "hidden" not in text
+    assert "visible-key" not in text
+    assert "db.example" in text
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_no_secret_shows_in_the_repr() -> None:
         ("source_bucket", "Src", "3 to 63 lower-case letters"),
     ],
 )
-def test_a_bad_value_is_named_with_what_is_allowed(name: str, value: str, allowed: str) -> None:
+def test_an_invalid_setting_is_an_error_with_the_expected_form(name: str, value: str, allowed: str) -> None:
     with pytest.raises(SettingError) as raised:
         load(Settings, {**REQUIRED, name: value})
     assert str(raised.value).startswith(f"invalid {name}={value[:40]!r}"[:40])
@@ -99,7 +99,7 @@ def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
     assert load(S3Settings, environ).s3_secret_key.reveal() == "from-file"
 
 
-def test_a_bad_file_is_named_and_its_content_never_shown(tmp_path: Path) -> None:
+def test_an_error_about_a_secret_file_names_it_but_never_shows_its_content(tmp_path: Path) -> None:
     missing = {**REQUIRED, "s3_secret_key": "", "s3_secret_key_file": str(tmp_path / "none")}
     with pytest.raises(SettingError, match=r"s3_secret_key_file='.*none' cannot be read"):
         load(Settings, missing)
@@ -111,16 +111,16 @@ def test_a_bad_file_is_named_and_its_content_never_shown(tmp_path: Path) -> None
     assert "hidden" not in str(raised.value)
 
 
-def test_defaults_obey_their_own_rules() -> None:
+def test_the_defaults_are_valid_values() -> None:
     texts = {
-        one.name: str(one.default).lower() if isinstance(one.default, bool) else str(one.default)
-        for one in dataclasses.fields(Settings)
-        if one.default is not dataclasses.MISSING
+        field.name: str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
+        for field in dataclasses.fields(Settings)
+        if field.default is not dataclasses.MISSING
     }
     assert load(Settings, {**texts, **REQUIRED}) == load(Settings, REQUIRED)
 
 
-def test_a_function_is_closed_unless_auth_says_otherwise() -> None:
+def test_a_function_requires_a_token_unless_auth_is_none() -> None:
     tokenless = {name: value for name, value in REQUIRED.items() if name != "api_token"}
     for environ in (tokenless, {**tokenless, "auth": "token"}, {**REQUIRED, "api_token": " "}):
         with pytest.raises(SettingError, match=r"api_token is required with auth=token .* auth=none gives access"):
@@ -136,7 +136,7 @@ def test_a_function_is_closed_unless_auth_says_otherwise() -> None:
 @pytest.mark.parametrize(
     ("authority", "off"), [("s3_ca_file", "s3_secure=false"), ("postgres_ca_file", "postgres_sslmode=disable")]
 )
-def test_an_authority_without_tls_is_a_contradiction(authority: str, off: str) -> None:
+def test_a_ca_file_without_tls_is_an_error(authority: str, off: str) -> None:
     name, value = off.split("=")
     with pytest.raises(SettingError, match=f"{authority} is set although {off} uses no TLS"):
         load(Settings, {**REQUIRED, authority: "/ca.pem", name: value})

@@ -1,4 +1,4 @@
-"""The proxy of the fault trials does what its faults say."""
+"""The TCP proxy injects the faults that it documents."""
 
 import socket
 import socketserver
@@ -16,7 +16,7 @@ SIZE = 100_000
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """Sends SIZE bytes for each byte; `ended` counts the connections that it saw end."""
+    """Sends SIZE bytes for each byte received; `ended` counts the closed connections."""
 
     daemon_threads, ended = True, 0
 
@@ -48,8 +48,8 @@ def connect(proxy: Proxy) -> socket.socket:
     return socket.create_connection(("127.0.0.1", proxy.port), timeout=30)
 
 
-def ask(client: socket.socket) -> int:
-    """How many bytes come."""
+def request(client: socket.socket) -> int:
+    """Send a request and return the number of bytes received."""
     client.sendall(b"x")
     received = 0
     while received < SIZE and (data := client.recv(65536)):
@@ -59,55 +59,55 @@ def ask(client: socket.socket) -> int:
 
 def test_without_a_fault_everything_passes(proxy: Proxy) -> None:
     with connect(proxy) as client:
-        assert [ask(client), ask(client)] == [SIZE, SIZE]
+        assert [request(client), request(client)] == [SIZE, SIZE]
 
 
 @pytest.mark.parametrize("fault", [Fault(DELAY, seconds=0.3), Fault(THROTTLE, rate=SIZE)])
 def test_a_slow_network_loses_nothing(proxy: Proxy, fault: Fault) -> None:
     with connect(proxy) as client, proxy.faulty(fault):
         started_at = time.monotonic()
-        assert ask(client) == SIZE
+        assert request(client) == SIZE
         assert time.monotonic() - started_at >= 0.6
 
 
-def test_a_connection_that_is_cut_ends_before_all_has_come(proxy: Proxy) -> None:
+def test_a_cut_connection_ends_early(proxy: Proxy) -> None:
     with connect(proxy) as client:
-        assert ask(client) == SIZE
+        assert request(client) == SIZE
         with proxy.faulty(Fault(CUT)):
-            assert ask(client) < SIZE
+            assert request(client) < SIZE
 
 
-def test_a_connection_that_is_reset_says_so(proxy: Proxy) -> None:
+def test_a_reset_connection_raises_an_error(proxy: Proxy) -> None:
     with connect(proxy) as client, proxy.faulty(Fault(RESET)), pytest.raises(ConnectionResetError):
-        ask(client)
+        request(client)
 
 
 def test_connections_are_refused_until_the_fault_ends(proxy: Proxy) -> None:
     with connect(proxy) as client:
-        assert ask(client) == SIZE
+        assert request(client) == SIZE
         with proxy.faulty(Fault(REFUSE)):
             with pytest.raises(ConnectionError):
                 connect(proxy)
             with pytest.raises(ConnectionError):
-                ask(client)
+                request(client)
     with connect(proxy) as client:
-        assert ask(client) == SIZE
+        assert request(client) == SIZE
 
 
-def test_what_hangs_passes_once_the_fault_ends(proxy: Proxy) -> None:
+def test_hanging_traffic_passes_once_the_fault_ends(proxy: Proxy) -> None:
     with connect(proxy) as old, connect(proxy) as new:
         with proxy.faulty(Fault(HANG)):
             for client in (old, new):
                 client.settimeout(0.2)
                 with pytest.raises(TimeoutError):
-                    ask(client)
+                    request(client)
                 client.settimeout(30)
         assert old.recv(1) == new.recv(1) == b"x"
 
 
-def test_a_client_that_vanishes_is_not_missed_until_its_time_is_over(server: Server, proxy: Proxy) -> None:
+def test_the_server_side_of_a_vanished_client_stays_open(server: Server, proxy: Proxy) -> None:
     with connect(proxy) as client:
-        assert ask(client) == SIZE
+        assert request(client) == SIZE
         with proxy.faulty(Fault(VANISH, kept=1)):
             pass
         client.sendall(b"x")

@@ -1,9 +1,9 @@
-"""Rollcall beside its peers, on the same servers in the same run.
+"""Rollcall compared with its peers, on the same servers in the same run.
 
     python3 tests/benchmarks peers [--people N] [--rounds N] [--json FILE]
 
-The peers are installed into an environment of their own. Seconds are medians of the rounds; a ratio is that of a
-peer's to Rollcall's, so that above 1 Rollcall is faster.
+The peers are installed into a separate environment. Seconds are medians of the rounds; a ratio is a peer's time
+divided by Rollcall's, so that above 1 Rollcall is faster.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.local.environment import prepare
-from tests.benchmarks.fixtures import fill_bucket, reset
+from tests.benchmarks.fixtures import fill_bucket
 from tests.benchmarks.measure import Samples, machine
 from tests.benchmarks.peers.cost import costs
 from tests.benchmarks.peers.importer import Importer
@@ -32,7 +32,7 @@ OWN = "Rollcall"
 
 @dataclass
 class Comparison:
-    """Seconds by system, one of each round."""
+    """Seconds by system, one value per round."""
 
     work: str
     seconds: dict[str, list[float]] = field(default_factory=dict)
@@ -64,7 +64,7 @@ def imports(stack: Stack, systems: Sequence[Importer], people: int, rounds: int)
 
 
 def reads(stack: Stack, python: Path, people: int, rounds: int, requests: int = REQUESTS) -> list[Comparison]:
-    reset(stack)
+    stack.reset_tables()
     fill(stack, people)
     works = {
         name: Comparison(f"{work} of {people:,} people")
@@ -86,35 +86,36 @@ def reads(stack: Stack, python: Path, people: int, rounds: int, requests: int = 
 def compare(
     stack: Stack, python: Path, people: int, rounds: int, samples: int | None = None, requests: int = REQUESTS
 ) -> dict[str, Any]:
-    """Measure and print everything, of the samples the first so many; return what the JSON has."""
-    found: dict[str, dict[str, dict[str, Finding]]] = {}
+    """Measure and print everything, with the first `samples` samples. Return the content of the JSON."""
+    outcomes: dict[str, dict[str, dict[str, Finding]]] = {}
     with importers(stack, python) as systems:
         comparisons = imports(stack, systems, people, rounds)
         for system in systems:
-            found[system.name] = {kind: findings(stack, system, kind, samples) for kind in ("good", "bad")}
-    paid = costs(stack, people)
+            outcomes[system.name] = {kind: findings(stack, system, kind, samples) for kind in ("good", "bad")}
+    all_costs = costs(stack, people)
     comparisons += reads(stack, python, people, rounds, requests)
     print(f"{'work':<40} {'system':<14} {'time':>34} {'ratio':>8}", *comparisons, sep="\n")
-    print(f"\nFiles of tests/data:\n{table(found)}")
-    print(f"\nPer million objects, from {paid[0].objects:,} of them:", *paid, sep="\n")
+    print(f"\nFiles of tests/data:\n{table(outcomes)}")
+    print(f"\nPer million objects, from {all_costs[0].objects:,} of them:", *all_costs, sep="\n")
     return {
         "people": people,
         "comparisons": [asdict(comparison) for comparison in comparisons],
         "outcomes": {
             name: {
-                kind: {sample: asdict(one) for sample, one in by_sample.items()} for kind, by_sample in kinds.items()
+                kind: {sample: asdict(finding) for sample, finding in by_sample.items()}
+                for kind, by_sample in kinds.items()
             }
-            for name, kinds in found.items()
+            for name, kinds in outcomes.items()
         },
-        "costs": [cost.to_json() for cost in paid],
+        "costs": [cost.to_json() for cost in all_costs],
     }
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="tests/benchmarks peers")
-    parser.add_argument("--people", type=int, default=1000, help="files to load and rows to ask for (%(default)s)")
+    parser.add_argument("--people", type=int, default=1000, help="files to load and rows to query (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each (%(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything to a file, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything to a file")
     options = parser.parse_args(arguments)
     python = prepare([REQUIREMENTS])
     with tempfile.TemporaryDirectory() as directory, running(Path(directory) / "state") as stack:

@@ -1,4 +1,4 @@
-"""What a user pays: requests to S3, bytes and CPU seconds of a first load and of an unchanged re-run."""
+"""The cost of a first load and of an unchanged re-run: requests to S3, bytes and CPU seconds."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ from typing import Any
 import urllib3
 
 from tests.benchmarks.cpu import postgres_cpu, process_cpu
-from tests.benchmarks.fixtures import NO_DEADLINE, fill_bucket, reset
+from tests.benchmarks.fixtures import NO_DEADLINE, fill_bucket
 from tests.proxy import counting
-from tests.replica import Replica, first_answer, replica
+from tests.replica import Replica, replica, wait_until_ready
 from tests.stack import Stack
 
 MILLION = 1_000_000
@@ -19,9 +19,9 @@ MILLION = 1_000_000
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a run over `objects` objects. Bytes are those of bodies; CPU is None where the system does not tell.
+    """The cost of a run over `objects` objects. Bytes are those of bodies; CPU is None if unavailable.
 
-    What a run needs whatever it finds, a few HEADs among it, is scaled to the million too: take thousands of objects.
+    The constant cost of a run, such as a few HEADs, is scaled to a million too, so use thousands of objects.
     """
 
     work: str
@@ -47,11 +47,11 @@ class Cost:
 
 
 def costs(stack: Stack, people: int) -> list[Cost]:
-    """Of a first load and of a re-run, half of the people with a photo, by a process-data of its own."""
+    """Measure a first load and a re-run by a separate process-data, with photos for half of the people."""
     photos = people // 2
     fill_bucket(stack, people, photos)
-    reset(stack)
-    with _counted(stack) as (process, requests, traffic):
+    stack.reset_tables()
+    with _counted_replica(stack) as (process, requests, traffic):
         runs = []
         for work, count in (("first load", "added"), ("unchanged re-run", "unchanged")):
             requests.clear()
@@ -60,22 +60,22 @@ def costs(stack: Stack, people: int) -> list[Cost]:
             summary = _post(process, "")
             after = process_cpu(process.process.pid), postgres_cpu(stack)
             assert summary[count] == people, summary
-            used = [
+            cpu = [
                 None if end is None or start is None else end - start for start, end in zip(before, after, strict=True)
             ]
-            runs.append(Cost(work, people + photos, dict(requests), traffic["sent"], traffic["received"], *used))
+            runs.append(Cost(work, people + photos, dict(requests), traffic["sent"], traffic["received"], *cpu))
     return runs
 
 
 @contextmanager
-def _counted(stack: Stack) -> Iterator[tuple[Replica, Counter[str], Counter[str]]]:
-    """process-data in a process of its own, its requests to S3 by kind, and their bytes."""
+def _counted_replica(stack: Stack) -> Iterator[tuple[Replica, Counter[str], Counter[str]]]:
+    """Yield a separate process-data, its requests to S3 by kind, and their bytes."""
     traffic: Counter[str] = Counter()
     settings = stack.process_settings | {"run_deadline": NO_DEADLINE}
     with counting(settings["s3_endpoint"], traffic=traffic) as (endpoint, requests):
         package = stack.state / "build/process-data"
         with replica(package, settings | {"s3_endpoint": endpoint}) as process:
-            first_answer(process, "/_/health")
+            wait_until_ready(process, "/_/health")
             _post(process, "?user_id=0")  # connects to both backends
             yield process, requests, traffic
 

@@ -1,4 +1,4 @@
-"""What brings a bucket into PostgreSQL, as the comparison uses it."""
+"""The interface of systems that import a bucket into PostgreSQL."""
 
 from typing import Protocol
 
@@ -9,23 +9,23 @@ Person = tuple[str, str | None, str | None, int | None]
 
 
 class Importer(Protocol):
-    """`run` returns its seconds, or raises what the run failed with."""
+    """An importer. `run` returns its duration in seconds or raises the error of the run."""
 
     name: str
 
     def reset(self) -> None:
-        """Be as before the first run; the objects stay."""
+        """Reset to the state before the first run; the objects stay."""
 
     def run(self) -> float: ...
 
     def people(self) -> list[Person]: ...
 
     def rejections(self) -> list[str]:
-        """Messages about files that were not taken."""
+        """Return the messages about rejected files."""
 
 
 def stored_people(stack: Stack, table: str, columns: set[str] | None = None) -> list[Person]:
-    """The people in a table; columns that it does not have are null."""
+    """Return the people in a table; missing columns are null."""
     names = ("user_id", "first_name", "last_name", "birthts")
-    selected = ", ".join(name if columns is None or name in columns else "null" for name in names)
-    return [(row[0], row[1], row[2], row[3]) for row in stack.sql(f"select {selected} from {table} order by 1")]
+    expressions = ", ".join(name if columns is None or name in columns else "null" for name in names)
+    return [(row[0], row[1], row[2], row[3]) for row in stack.sql(f"select {expressions} from {table} order by 1")]

@@ -1,4 +1,4 @@
-"""What brings the same bucket into the same PostgreSQL: Rollcall, dlt, and a plain service that goes row by row."""
+"""Importers of the same bucket into the same PostgreSQL: Rollcall, dlt, and a plain row-by-row service."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ class Rollcall:
         self._stack, self._application = stack, application
 
     def reset(self) -> None:
-        fixtures.reset(self._stack)
+        self._stack.reset_tables()
 
     def run(self) -> float:
         summaries = []
@@ -43,7 +43,7 @@ class Rollcall:
 
 
 class Dlt:
-    """The program stays, so that its start and imports are not in the seconds."""
+    """dlt in a long-running process, so that its start and imports are not measured."""
 
     name = "dlt"
 
@@ -56,22 +56,22 @@ class Dlt:
         self._stack.sql("drop schema if exists dlt_staging cascade")
 
     def run(self) -> float:
-        requests, answers = _pipes(self._process)
+        requests, responses = _pipes(self._process)
         requests.write(f"{self._mode}\n")
         requests.flush()
         self._mode = "again"
-        answer = json.loads(answers.readline())
-        if answer["error"]:
-            raise RuntimeError(answer["error"])
-        return float(answer["seconds"])
+        result = json.loads(responses.readline())
+        if result["error"]:
+            raise RuntimeError(result["error"])
+        return float(result["seconds"])
 
     def people(self) -> list[Person]:
-        """Columns that the files did not have are not in dlt's table either."""
+        """Return the people. dlt's table lacks the columns that the files did not have."""
         columns = (
             "select column_name from information_schema.columns where (table_schema, table_name) = ('dlt', 'people')"
         )
-        found = {name for (name,) in self._stack.sql(columns)}
-        return stored_people(self._stack, "dlt.people", found) if found else []
+        existing = {name for (name,) in self._stack.sql(columns)}
+        return stored_people(self._stack, "dlt.people", existing) if existing else []
 
     def rejections(self) -> list[str]:
         return []
@@ -79,7 +79,7 @@ class Dlt:
 
 @contextmanager
 def importers(stack: Stack, python: Path) -> Iterator[list[Importer]]:
-    """All of them; `python` is that of the peers' environment."""
+    """Yield all importers. `python` is that of the peers' environment."""
     with ExitStack() as exits:
         application = exits.enter_context(fixtures.application(stack.process_settings))
         directory = exits.enter_context(TemporaryDirectory())

@@ -1,4 +1,4 @@
-"""What an importer does with each file of tests/data, alone in the bucket."""
+"""The outcome of importing each file of tests/data alone."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from tests.stack import Stack
 
 
 class Outcome(StrEnum):
-    """By Rollcall's contract, which says what a person's file has to look like."""
+    """The outcome by Rollcall's data contract."""
 
     LOADED = "loaded rightly"
     REJECTED = "rejected with a reason"
@@ -26,7 +26,7 @@ class Finding:
 
 
 def findings(stack: Stack, importer: Importer, kind: str, number: int | None = None) -> dict[str, Finding]:
-    """By the names of the samples, `good` or `bad`: the first `number`, or all."""
+    """Return findings by sample name, for the first `number` samples of a kind, `good` or `bad`, or all."""
     return {sample.name: _finding(stack, importer, sample, kind) for sample in samples(kind)[:number]}
 
 
@@ -37,7 +37,7 @@ def _finding(stack: Stack, importer: Importer, sample: Sample, kind: str) -> Fin
     importer.reset()
     try:
         importer.run()
-    except Exception as error:  # noqa: BLE001 - whatever a peer fails with
+    except Exception as error:  # noqa: BLE001 - any error of a peer
         return Finding(Outcome.FAILED, str(error))
     people = importer.people()
     expected = (
@@ -52,10 +52,10 @@ def _finding(stack: Stack, importer: Importer, sample: Sample, kind: str) -> Fin
     return Finding(Outcome.REJECTED if rejections else Outcome.SKIPPED, "; ".join(rejections))
 
 
-def table(found: dict[str, dict[str, dict[str, Finding]]]) -> str:
-    """By importer and kind, how many files had which outcome."""
+def table(outcomes: dict[str, dict[str, dict[str, Finding]]]) -> str:
+    """Return a table of the number of files by importer, kind and outcome."""
     lines = [f"{'files':<22}" + "".join(f"{outcome:>24}" for outcome in Outcome)]
-    for importer, kinds in found.items():
+    for importer, kinds in outcomes.items():
         for kind, by_sample in kinds.items():
             counts = Counter(finding.outcome for finding in by_sample.values())
             lines.append(f"{importer + ', ' + kind:<22}" + "".join(f"{counts[outcome]:>24}" for outcome in Outcome))

@@ -1,7 +1,7 @@
 """dlt's filesystem source, merged into PostgreSQL: a program for the peers' environment.
 
-Each line of standard input starts a run: "fresh" forgets what earlier ones did. A line of JSON answers: the run's
-`seconds`, and its `error`, which is null when it did not fail. Credentials are in the environment.
+Each line of standard input starts a run; "fresh" discards the state of earlier runs. The program responds with a line
+of JSON: `seconds` and `error`, which is null for a successful run. Credentials are in the environment.
 """
 
 import json
@@ -19,11 +19,11 @@ from dlt.sources.filesystem import filesystem
 DATASET = "dlt"
 
 SETTINGS: Mapping[str, str] = os.environ
-"""With the names of `infra/local env`."""
+"""Settings with the names of `infra/local env`."""
 
 
 def files(glob: str) -> Any:
-    """The source's files that are new or were changed since the last run."""
+    """Return the files that are new or were changed since the last run."""
     credentials = AwsCredentials(
         aws_access_key_id=SETTINGS["s3_access_key"],
         aws_secret_access_key=SETTINGS["s3_secret_key"],
@@ -38,25 +38,25 @@ def files(glob: str) -> Any:
     )
 
 
-def read_people(found: Any) -> Iterator[dict[Hashable, Any]]:
-    for file in found:
-        with file.open() as opened:
-            for row in pd.read_csv(opened, skipinitialspace=True).to_dict(orient="records"):
+def read_people(files: Any) -> Iterator[dict[Hashable, Any]]:
+    for file in files:
+        with file.open() as stream:
+            for row in pd.read_csv(stream, skipinitialspace=True).to_dict(orient="records"):
                 yield {**row, "user_id": file["file_name"].removesuffix(".csv")}
 
 
-def read_photos(found: Any) -> Iterator[dict[str, Any]]:
-    for file in found:
+def read_photos(files: Any) -> Iterator[dict[str, Any]]:
+    for file in files:
         name = file["file_name"]
         yield {"user_id": name.removesuffix(".png"), "img_path": f"{SETTINGS['source_bucket']}/{name}"}
 
 
 def resource(name: str, glob: str, read: Any) -> Any:
-    made = (files(glob) | dlt.transformer(read, name=name)).with_name(name)
+    pipe = (files(glob) | dlt.transformer(read, name=name)).with_name(name)
     columns = {"user_id": {"data_type": "text"}}
     if name == "people":
         columns |= {"birthts": {"data_type": "bigint"}}
-    return made.apply_hints(primary_key="user_id", write_disposition="merge", columns=columns)
+    return pipe.apply_hints(primary_key="user_id", write_disposition="merge", columns=columns)
 
 
 def run(mode: str) -> None:
@@ -77,7 +77,7 @@ def main() -> None:
         started_at, error = time.perf_counter(), None
         try:
             run(line.strip())
-        except Exception as failure:  # noqa: BLE001 - it is what is asked for
+        except Exception as failure:  # noqa: BLE001 - the error is the result
             error = f"{type(failure).__name__}: {failure}"
         print(json.dumps({"seconds": time.perf_counter() - started_at, "error": error}), flush=True)
 

@@ -1,4 +1,4 @@
-"""What answers for the same people: query-data, Datasette over a SQLite file of them, and plain psql."""
+"""Servers for the same people: query-data, Datasette with a SQLite file, and plain psql."""
 
 import socket
 import sqlite3
@@ -22,7 +22,7 @@ LOOKUP = "000000007"
 
 
 class Reader(Protocol):
-    """Each method returns seconds: of one page of 100 by birth, of one user, of everyone as CSV."""
+    """A reader. The methods return the seconds for a page of 100 by birth, one user, and everyone as CSV."""
 
     @property
     def name(self) -> str: ...
@@ -36,7 +36,7 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Http:
-    """A server, and the URLs of a page of 100, of one user and of everyone as CSV; times are medians."""
+    """A server with its URLs for a page of 100, one user, and everyone as CSV. Times are medians."""
 
     name: str
     page_url: str
@@ -57,7 +57,7 @@ class Http:
 
 @dataclass(frozen=True)
 class PlainPsql:
-    """No HTTP: psql's own clock for the same rows, in one session; the export with its start."""
+    """psql without HTTP: its own timing of the same queries in one session. The export includes its start."""
 
     psql: Psql
     requests: int
@@ -77,7 +77,7 @@ class PlainPsql:
 
 @contextmanager
 def readers(stack: Stack, python: Path, requests: int) -> Iterator[list[Reader]]:
-    """All of them over the users that are stored; `python` is that of the peers' environment."""
+    """Yield all readers of the stored users. `python` is that of the peers' environment."""
     with ExitStack() as exits:
         directory = Path(exits.enter_context(TemporaryDirectory()))
         function = exits.enter_context(query_replica(stack)).url
@@ -114,7 +114,7 @@ def _sqlite(stack: Stack, directory: Path) -> Path:
 
 @contextmanager
 def _datasette(python: Path, database: Path) -> Iterator[str]:
-    """The URL of the table."""
+    """Serve the database with Datasette. Yield the URL of the table."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     unlimited = ["--setting", "max_csv_mb", "0"]
@@ -142,4 +142,4 @@ def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
             urllib3.request("GET", url, retries=False)
             return
         time.sleep(0.05)
-    raise RuntimeError("Datasette does not answer")
+    raise RuntimeError("Datasette does not respond")

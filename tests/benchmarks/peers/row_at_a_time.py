@@ -1,4 +1,4 @@
-"""A plain service, as such pipelines are commonly written."""
+"""A plain import service, as commonly written."""
 
 import csv
 import io
@@ -36,7 +36,7 @@ class RowAtATime:
 
     def _run(self) -> None:
         objects = list(self._bucket.client.list_objects(bucket_name=self._bucket.source))
-        keys = {str(found.object_name) for found in objects}
+        keys = {str(item.object_name) for item in objects}
         with connected(self._stack.settings) as connection:
             for key in sorted(key for key in keys if key.endswith(".csv")):
                 person = self._read(key, keys)

@@ -1,4 +1,4 @@
-"""A backend that is unavailable, or denies access, is named in a 503 with Retry-After; nothing leaks."""
+"""A backend that is unavailable or denies access is reported in a 503 with Retry-After, without leaking secrets."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -10,63 +10,55 @@ import query_data.handler
 from flask import Response
 from process_data.shared.storage.errors import SettingError
 from query_data.shared.storage.errors import SettingError as QuerySettingError
-from werkzeug.datastructures import Headers, MultiDict
 
+from tests.event import Event
 from tests.stack import Stack
 
 TOKEN = {"auth": "token", "api_token": "s3cret"}
 VALID, WRONG = "Bearer s3cret", "Bearer wrong"
 
 
-class Event:
-    """A request as the template hands it over."""
-
-    def __init__(self, method: str, path: str = "/", authorization: str = "") -> None:
-        self.method, self.path, self.body = method, path, b""
-        self.headers, self.query = Headers({"Authorization": authorization}), MultiDict[str, str]()
-
-
 @pytest.fixture
 def process(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Response]]:
     """process-data with some of the stack's settings replaced."""
-    made = process_data.handler._application
-    made.clear()
+    lazy_application = process_data.handler._application
+    lazy_application.clear()
 
     def call(authorization: str = "", **replaced: str) -> Response:
         for name, value in {**stack.process_settings, **replaced}.items():
             monkeypatch.setenv(name, value)
-        return process_data.handler.handle(Event("POST", authorization=authorization), None)
+        return process_data.handler.handle(Event(headers={"Authorization": authorization}), None)
 
     yield call
     with suppress(SettingError):
-        made.get().close()
-    made.clear()
+        lazy_application.get().close()
+    lazy_application.clear()
 
 
 @pytest.fixture
 def query(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Response]]:
-    _forget()
+    _clear_application()
 
     def call(path: str, authorization: str = "", **replaced: str) -> Response:
         for name, value in {**stack.query_settings, **replaced}.items():
             monkeypatch.setenv(name, value)
-        return query_data.handler.handle(Event("GET", path, authorization), None)
+        return query_data.handler.handle(Event(path, "GET", headers={"Authorization": authorization}), None)
 
     yield call
     with suppress(QuerySettingError):
         query_data.handler._application.get().close()
-    _forget()
+    _clear_application()
 
 
-def _forget() -> None:
+def _clear_application() -> None:
     query_data.handler._application.clear()
 
 
 def error(response: Response) -> tuple[int, Any, str]:
-    answer: Any = response.get_json()
-    assert set(answer) == {"error"}
-    assert "Traceback" not in answer["error"]["message"]
-    return response.status_code, answer["error"]["code"], answer["error"]["message"]
+    document: Any = response.get_json()
+    assert set(document) == {"error"}
+    assert "Traceback" not in document["error"]["message"]
+    return response.status_code, document["error"]["code"], document["error"]["message"]
 
 
 UNAVAILABLE = pytest.mark.parametrize(
@@ -83,26 +75,26 @@ UNAVAILABLE = pytest.mark.parametrize(
 
 
 @UNAVAILABLE
-def test_process_data_says_which_backend_is_unavailable(
+def test_process_data_reports_which_backend_is_unavailable(
     process: Callable[..., Response], replaced: dict[str, str], code: str, message: str
 ) -> None:
     response = process(**replaced)
-    status, got, text = error(response)
-    assert (status, got) == (503, code)
+    status, actual, text = error(response)
+    assert (status, actual) == (503, code)
     assert message in text
     assert "hidden" not in text
     assert int(response.headers["Retry-After"]) > 0
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz"])
-def test_query_data_says_that_the_database_is_unavailable(query: Callable[..., Response], path: str) -> None:
+def test_query_data_reports_an_unavailable_database(query: Callable[..., Response], path: str) -> None:
     response = query(path, postgres_port="1")
     status, code, _ = error(response)
     assert (status, code) == (503, "postgresql_unavailable")
     assert "Retry-After" in response.headers
 
 
-def test_without_tables_query_data_says_what_to_run(roll: Stack, query: Callable[..., Response]) -> None:
+def test_without_tables_query_data_names_the_setup_script(roll: Stack, query: Callable[..., Response]) -> None:
     roll.sql("alter table users rename to users_moved")
     try:
         status, code, message = error(query("/"))
@@ -119,9 +111,7 @@ def test_a_missing_setting_is_named(process: Callable[..., Response], name: str)
     assert message.startswith(f"{name} is required")
 
 
-def test_a_run_that_failed_is_recorded_and_the_next_one_continues(
-    roll: Stack, process: Callable[..., Response]
-) -> None:
+def test_a_failed_run_is_recorded_and_the_next_one_continues(roll: Stack, process: Callable[..., Response]) -> None:
     roll.bucket.put_person("1")
     assert process(s3_endpoint="127.0.0.1:1").status_code == 503
     assert roll.sql("select status, error ~ '127.0.0.1:1' from runs") == [["failed", True]]
@@ -129,7 +119,7 @@ def test_a_run_that_failed_is_recorded_and_the_next_one_continues(
 
 
 @UNAVAILABLE
-def test_without_the_token_an_error_names_nothing_of_the_deployment(
+def test_errors_without_the_token_do_not_expose_the_deployment(
     process: Callable[..., Response],
     capsys: pytest.CaptureFixture[str],
     replaced: dict[str, str],
@@ -145,21 +135,21 @@ def test_without_the_token_an_error_names_nothing_of_the_deployment(
     assert message in error(process(VALID, **TOKEN, **replaced))[2]
 
 
-def test_without_the_token_a_health_check_names_no_server(query: Callable[..., Response]) -> None:
+def test_health_checks_without_the_token_do_not_expose_addresses(query: Callable[..., Response]) -> None:
     status, code, message = error(query("/healthz", **TOKEN, postgres_port="1"))
     assert (status, code) == (503, "postgresql_unavailable")
     assert "127.0.0.1" not in message
     assert "127.0.0.1:1" in error(query("/healthz", VALID, **TOKEN, postgres_port="1"))[2]
 
 
-def test_without_the_token_a_run_tells_its_status_and_id_alone(roll: Stack, process: Callable[..., Response]) -> None:
+def test_runs_without_the_token_return_only_status_and_id(roll: Stack, process: Callable[..., Response]) -> None:
     roll.bucket.put_person("1")
     roll.bucket.put("2.csv", b"first_name,last_name,birthts\nAda,Secret,soon\n")
     for number, authorization in enumerate(("", WRONG), start=1):
         assert process(authorization, **TOKEN).get_json() == {"status": "done", "run_id": number}
-    assert roll.sql("select user_id from users") == [["1"]], "it ran all the same"
-    whole: Any = process(VALID, **TOKEN).get_json()
-    assert (whole["run_id"], whole["listed"], whole["rejections"][0]["object"]) == (3, 2, "2.csv")
+    assert roll.sql("select user_id from users") == [["1"]], "the run must take place"
+    full: Any = process(VALID, **TOKEN).get_json()
+    assert (full["run_id"], full["listed"], full["rejections"][0]["object"]) == (3, 2, "2.csv")
     roll.bucket.clear()
     assert error(process(**TOKEN))[1:] == (
         "source_empty",
@@ -168,7 +158,7 @@ def test_without_the_token_a_run_tells_its_status_and_id_alone(roll: Stack, proc
     assert roll.bucket.source in error(process(VALID, **TOKEN))[2]
 
 
-def test_functions_without_a_token_serve_nothing(
+def test_functions_without_a_configured_token_serve_nothing(
     process: Callable[..., Response], query: Callable[..., Response]
 ) -> None:
     closed = {"auth": "", "api_token": ""}

@@ -1,4 +1,4 @@
-"""Connections of someone who has no key and no certificate, to whatever listens on loopback."""
+"""Connections to local ports without credentials or a client certificate."""
 
 import socket
 import ssl
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 H2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
-"""What a gRPC client sends first: HTTP/2's preface and an empty SETTINGS frame, which a server answers with one."""
+"""The first bytes of a gRPC client: HTTP/2's preface and an empty SETTINGS frame. The server replies with another."""
 
 
-def stranger(*protocols: str) -> ssl.SSLContext:
-    """TLS without a certificate, to whomever."""
+def unverified_tls(*protocols: str) -> ssl.SSLContext:
+    """Return a TLS context without a client certificate that accepts any server."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols(protocols)
@@ -28,8 +28,8 @@ def connection(port: int, context: ssl.SSLContext | None) -> Iterator[socket.soc
 
 
 def speaks_grpc(port: int) -> bool:
-    """Whether the port takes calls of gRPC from a stranger, with TLS or without."""
-    for context in (None, stranger("h2")):
+    """Whether the port accepts unauthenticated gRPC calls, with TLS or without."""
+    for context in (None, unverified_tls("h2")):
         with suppress(OSError), connection(port, context) as stream:
             stream.sendall(H2_PREFACE)
             if stream.recv(9)[3:4] == b"\x04":  # a SETTINGS frame

@@ -1,4 +1,4 @@
-"""Every query of the dashboard and of the page on monitoring runs, for the role that can only read."""
+"""Every query of the dashboard and of the Monitoring section runs with the read-only role."""
 
 import json
 import re
@@ -10,7 +10,7 @@ import pytest
 from tests.stack import ROOT, Stack, connected
 
 DASHBOARD = json.loads((ROOT / "infra/grafana/rollcall.json").read_text(encoding="utf-8"))
-QUESTIONS = {
+QUERIES = {
     panel["title"]: (target["rawSql"], target["format"])
     for panel in DASHBOARD["panels"]
     for target in panel.get("targets", [])
@@ -20,8 +20,8 @@ QUESTIONS = {
 MONITORING = (ROOT / "infra/README.md").read_text(encoding="utf-8").split("\n## Monitoring\n")[1].split("\n## ")[0]
 
 
-def plain(sql: str) -> str:
-    """The SQL with Grafana's macros written out, as it does for a day in steps of five minutes."""
+def expand_macros(sql: str) -> str:
+    """Expand Grafana's macros, for one day in steps of five minutes."""
     sql = re.sub(
         r"\$__timeGroupAlias\((\w+), \$__interval\)", r'floor(extract(epoch from \1) / 300) * 300 as "time"', sql
     )
@@ -38,7 +38,7 @@ def reader(stack: Stack) -> Iterator[pg8000.native.Connection]:
 
 @pytest.fixture
 def busy(roll: Stack) -> Stack:
-    """A roll with people, a rejected file, and runs that were done and that failed."""
+    """A stack with people, a rejected file, and completed and failed runs."""
     roll.bucket.put_person("1000")
     roll.bucket.put("1001.csv", b"no header\nat all\n")
     roll.process()
@@ -56,10 +56,10 @@ def busy(roll: Stack) -> Stack:
     return roll
 
 
-@pytest.mark.parametrize("title", QUESTIONS)
-def test_every_question_has_an_answer(busy: Stack, reader: pg8000.native.Connection, title: str) -> None:
-    sql, kind = QUESTIONS[title]
-    rows = reader.run(plain(sql))
+@pytest.mark.parametrize("title", QUERIES)
+def test_every_panel_query_returns_rows(busy: Stack, reader: pg8000.native.Connection, title: str) -> None:
+    sql, kind = QUERIES[title]
+    rows = reader.run(expand_macros(sql))
     assert rows
     assert reader.columns
     names = [column["name"] for column in reader.columns]
@@ -69,42 +69,42 @@ def test_every_question_has_an_answer(busy: Stack, reader: pg8000.native.Connect
         assert times == sorted(times)
 
 
-def answer(reader: pg8000.native.Connection, title: str) -> object:
-    return reader.run(plain(QUESTIONS[title][0]))
+def panel_rows(reader: pg8000.native.Connection, title: str) -> object:
+    return reader.run(expand_macros(QUERIES[title][0]))
 
 
-def test_what_the_panels_show_is_so(busy: Stack, reader: pg8000.native.Connection) -> None:
-    assert answer(reader, "People") == [[1]]
-    assert answer(reader, "Rejected files") == [[1]]
-    assert answer(reader, "Runs in progress") == [[0]]
-    assert answer(reader, "Pending hints") == [[1]]
-    assert answer(reader, "Pending exports") == [[0]]
-    assert answer(reader, "Unreadable objects") == [[2]]
-    assert answer(reader, "Rejected files by reason") == [["unknown_column", 1]]
+def test_the_panels_show_correct_values(busy: Stack, reader: pg8000.native.Connection) -> None:
+    assert panel_rows(reader, "People") == [[1]]
+    assert panel_rows(reader, "Rejected files") == [[1]]
+    assert panel_rows(reader, "Runs in progress") == [[0]]
+    assert panel_rows(reader, "Pending hints") == [[1]]
+    assert panel_rows(reader, "Pending exports") == [[0]]
+    assert panel_rows(reader, "Unreadable objects") == [[2]]
+    assert panel_rows(reader, "Rejected files by reason") == [["unknown_column", 1]]
     for title in ("Time since the last full run", "Age of the oldest scan"):
-        [[seconds]] = reader.run(plain(QUESTIONS[title][0]))
+        [[seconds]] = reader.run(expand_macros(QUERIES[title][0]))
         assert 0 <= seconds < 60
-    outcomes = reader.run(plain(QUESTIONS["Runs by outcome"][0]))
+    outcomes = reader.run(expand_macros(QUERIES["Runs by outcome"][0]))
     assert sum(row[2] for row in outcomes if row[1] == "done") == 2
-    failed, partial = reader.run(plain(QUESTIONS["Failed and incomplete runs"][0]))
+    failed, partial = reader.run(expand_macros(QUERIES["Failed and incomplete runs"][0]))
     assert failed[3:] == ["http", "users", "failed", None, None, None, None, "it broke"]
     assert partial[3:9] == ["continuation", "bucket", "partial", 3, 7, 2]
     assert partial[9] is not None
-    stages = {row[1] for row in reader.run(plain(QUESTIONS["Duration by stage"][0]))}
+    stages = {row[1] for row in reader.run(expand_macros(QUERIES["Duration by stage"][0]))}
     assert stages == {"list", "reconcile", "fetch", "parse", "store", "export", "total"}
 
 
-def test_only_a_run_over_the_bucket_counts_as_a_full_run(roll: Stack, reader: pg8000.native.Connection) -> None:
+def test_only_a_run_over_the_whole_bucket_counts_as_a_full_run(roll: Stack, reader: pg8000.native.Connection) -> None:
     roll.process()
     roll.sql("update runs set finished_at = now() - interval '1 hour'")
     roll.process("?user_id=1")
-    [[seconds]] = reader.run(plain(QUESTIONS["Time since the last full run"][0]))
+    [[seconds]] = reader.run(expand_macros(QUERIES["Time since the last full run"][0]))
     assert seconds >= 3600
 
 
 @pytest.mark.parametrize("sql", re.findall(r"`(select [^`]+)`", MONITORING))
-def test_every_query_to_monitor_runs_for_the_role_that_can_only_read(
+def test_every_monitoring_query_runs_with_the_read_only_role(
     busy: Stack, reader: pg8000.native.Connection, sql: str
 ) -> None:
     rows = reader.run(sql)
-    assert rows or "from outputs" in sql  # which has rows while an export is pending
+    assert rows or "from outputs" in sql  # has rows only while an export is pending

@@ -1,0 +1,67 @@
+"""Errors of /changes: invalid parameters, and invalid or expired cursors."""
+
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from process_data.shared.storage.connection import Connection
+from query_data.paging import decode_cursor, encode_cursor
+
+from tests.changes import changes, put
+from tests.replica import Replica
+from tests.stack import Response, Stack
+
+
+def error(response: Response) -> tuple[int, str]:
+    return response.status, response.json()["error"]["code"]
+
+
+def test_other_formats_and_parameters_are_errors(function: Replica) -> None:
+    assert error(function.request("GET", "/changes?format=csv")) == (400, "bad_parameter")
+    assert error(function.request("GET", "/changes", Accept="text/csv")) == (406, "not_acceptable")
+    assert error(function.request("GET", "/changes?limit=1001")) == (400, "bad_parameter")
+    assert error(function.request("GET", "/changes?min_age=3")) == (400, "bad_parameter")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["changes"], ["user_id", "1", "1"], ["other", "a", 1, "1"], ["changes", 1, 1, "1"], ["changes", "a", "1", "1"],
+        ["changes", "a", -1, "1"], ["changes", "a", 2**63, "1"], ["changes", "a", True, "1"], ["changes", "a", 1, 1],
+        ["changes", "a", 1, "x"], ["changes", "a", 1, "1" * 19], {"a": 1}, 1,
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_cursor_with_invalid_values_is_an_error(function: Replica, values: Any) -> None:
+    cursor = encode_cursor(values)
+    assert error(function.request("GET", f"/changes?after={cursor}")) == (400, "bad_parameter")
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "é", "W" * 5000])
+def test_a_cursor_that_cannot_be_decoded_is_an_error(function: Replica, cursor: str) -> None:
+    assert error(function.request("GET", f"/changes?after={quote(cursor)}")) == (400, "bad_parameter")
+
+
+def test_a_cursor_of_another_database_expires(function: Replica, connection: Connection) -> None:
+    put(connection, "1")
+    kind, database, number, user_id = decode_cursor(changes(function)["next"].partition("after=")[2], length=4)
+    for other in (f"1{database}", ""):
+        cursor = encode_cursor([kind, other, number, user_id])
+        assert error(function.request("GET", f"/changes?after={cursor}")) == (410, "cursor_expired")
+
+
+def test_a_cursor_ahead_of_the_database_expires(function: Replica, connection: Connection) -> None:
+    put(connection, "1")
+    kind, database, number, user_id = decode_cursor(changes(function)["next"].partition("after=")[2], length=4)
+    cursor = encode_cursor([kind, database, number + 1, user_id])
+    assert error(function.request("GET", f"/changes?after={cursor}")) == (410, "cursor_expired")
+
+
+@pytest.mark.parametrize("statement", ["truncate users", "vacuum full outputs", "cluster users using users_changed"])
+def test_all_cursors_expire_when_the_table_is_replaced(
+    function: Replica, roll: Stack, connection: Connection, statement: str
+) -> None:
+    put(connection, "1")
+    page = changes(function)
+    roll.sql(statement)
+    assert error(function.request("GET", f"/changes{page['next']}")) == (410, "cursor_expired")

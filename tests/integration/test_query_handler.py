@@ -1,0 +1,140 @@
+"""query-data's handler, called directly with other settings or by clients that disconnect."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import date
+from functools import partial
+
+import pytest
+from flask import Response
+from query_data import endpoints, handler
+from query_data.shared.storage.connection import Connection
+from query_data.shared.storage.errors import SettingError, Unavailable
+from query_data.shared.storage.settings import PostgresSettings, load
+
+from tests.event import Event
+from tests.queries import add, add_many, get, ids
+from tests.stack import Stack
+
+Call = Callable[..., Response]
+MANY = 100_000
+
+
+@pytest.fixture
+def call(roll: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
+    """Call the handler with query-data's settings, some of them replaced."""
+
+    def call(path: str = "/", method: str = "GET", **settings: str) -> Response:
+        for name, value in (roll.query_settings | settings).items():
+            monkeypatch.setenv(name, value)
+        responses.append(handler.handle(Event(path, method), None))
+        return responses[-1]
+
+    responses: list[Response] = []
+    handler._application.clear()
+    yield call
+    for response in responses:
+        response.close()  # as a server does
+    with suppress(SettingError):
+        handler._application.get().close()
+    handler._application.clear()
+
+
+def error_of(response: Response) -> tuple[int, str, str]:
+    error = json.loads(response.get_data())["error"]
+    return response.status_code, error["code"], error["message"]
+
+
+def copies(roll: Stack) -> int:
+    """Return the number of sessions of query-data's role that run a COPY."""
+    with Connection(load(PostgresSettings, roll.query_settings)) as connection:
+        activity = "from pg_stat_activity where usename = current_user and state = 'active' and query like 'copy%'"
+        return int(connection.run(f"select count(*) {activity}")[0][0])
+
+
+@pytest.mark.parametrize(("path", "method"), [("/", "GET"), ("/", "HEAD"), ("/healthz", "GET")])
+def test_an_unavailable_database_is_a_503(call: Call, path: str, method: str) -> None:
+    response = call(path, method, postgres_port="1")
+    status, code, message = error_of(response)
+    assert (status, code, response.headers["Retry-After"]) == (503, "postgresql_unavailable", "5")
+    assert "127.0.0.1:1 cannot be reached" in message
+
+
+def test_a_session_that_ended_after_a_request_is_replaced(roll: Stack, call: Call) -> None:
+    # the second request finds the session alive, so that the third one trusts it
+    statuses = [call("/?limit=1").status_code for _ in range(2)]
+    with Connection(load(PostgresSettings, roll.query_settings)) as connection:
+        others = "from pg_stat_activity where usename = current_user and pid <> pg_backend_pid()"
+        assert connection.run(f"select pg_terminate_backend(pid, 5000) {others}")
+    assert [*statuses, call("/?limit=1").status_code] == [200, 200, 200]
+
+
+def test_a_wrong_password_is_a_503_that_shows_no_secret(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    status, code, message = error_of(call("/healthz", postgres_password="hunter2"))
+    assert (status, code) == (503, "postgresql_access_denied")
+    assert "hunter2" not in message + "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz"])
+def test_a_database_without_tables_is_a_503_that_names_the_setup_script(call: Call, path: str) -> None:
+    status, code, message = error_of(call(path, postgres_database="postgres"))
+    assert (status, code) == (503, "schema_missing")
+    assert "infra/postgres/setup.sh" in message
+
+
+@pytest.mark.parametrize(
+    "path", ["/?", "/?format=csv&", "/?limit=5&", "/?limit=5&count=1&sort=birthdate&", "/?format=html&", "/stats?"]
+)
+def test_at_midnight_every_response_that_depends_on_the_date_changes(
+    roll: Stack, call: Call, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    add(roll, "1", born=(date(1990, 6, 15) - date(1970, 1, 1)).days)
+    results = []
+    for today in (date(2020, 6, 14), date(2020, 6, 15)):
+        monkeypatch.setattr(endpoints, "_today", partial(date, today.year, today.month, today.day))
+        response = call(f"{path}min_age=30")
+        results.append((response.headers["ETag"], response.headers.get("X-Total-Count"), response.get_data()))
+    (etag, count, body), (next_etag, next_count, next_body) = results
+    assert etag != next_etag
+    assert body != next_body
+    assert (count, next_count) in ((None, None), ("0", "1"))
+
+
+def test_an_invalid_setting_is_named_in_the_error(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    status, code, message = error_of(call(postgres_port="http"))
+    assert (status, code) == (500, "bad_setting")
+    assert message == "invalid postgres_port='http': expected a whole number from 1 to 65535"
+    assert json.loads(capsys.readouterr().err)["message"] == message
+
+
+def test_a_disconnected_client_stops_the_query(roll: Stack, call: Call) -> None:
+    add_many(roll, MANY)
+    response = call()
+    assert next(iter(response.response)) == b'{"result": ['
+    assert copies(roll) == 1
+    response.close()
+    deadline = time.monotonic() + 10
+    while copies(roll) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert copies(roll) == 0
+
+
+def test_a_failure_during_a_stream_truncates_the_response(roll: Stack, call: Call) -> None:
+    add_many(roll, MANY)
+    chunks = iter(call(postgres_timeout="1").response)
+    next(chunks)
+    time.sleep(1.5)  # the statement times out with most rows unsent
+    with pytest.raises(Unavailable, match="statement timeout"):
+        list(chunks)
+    assert copies(roll) == 0
+
+
+def test_a_long_stream_is_complete(roll: Stack, call: Call) -> None:
+    user_ids = add_many(roll, MANY)
+    response = get(roll)
+    assert (response.headers["Content-Type"], set(response.json())) == ("application/json", {"result", "next"})
+    assert response.json()["next"] is None
+    assert ids(response) == user_ids
+    assert call().get_data() == response.body
