@@ -159,7 +159,7 @@ def test_the_people_page_links_to_all_rejected_files_and_all_runs(page: Page, ma
     for link, title in (("All rejected files", "Rejected files"), ("All runs", "Runs")):
         page.goto(start)
         if title == "Rejected files":
-            page.get_by_text("Which files").click()
+            page.get_by_text("Files and reasons").click()
         follow(page, page.get_by_role("link", name=link))
         expect(page.get_by_role("heading", level=1)).to_have_text(title)
         follow(page, page.get_by_role("link", name="JSON", exact=True))
