@@ -1,13 +1,15 @@
 """Fixtures for the tests of /changes."""
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
-from process_data.shared.storage.connection import Connection
 
-from tests.changes import connect
 from tests.replica import Replica, query_replica
 from tests.stack import Stack
+
+if TYPE_CHECKING:
+    from process_data.shared.storage.connection import Connection
 
 
 @pytest.fixture(scope="module")
@@ -17,6 +19,8 @@ def function(stack: Stack, fresh: Callable[[], None]) -> Iterator[Replica]:
 
 
 @pytest.fixture
-def connection(roll: Stack) -> Iterator[Connection]:
+def connection(roll: Stack) -> "Iterator[Connection]":
+    from tests.changes import connect  # imports the functions, which are packages once pytest is configured
+
     with connect(roll) as connection:
         yield connection
