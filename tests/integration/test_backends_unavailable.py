@@ -153,7 +153,7 @@ def test_runs_without_the_token_return_only_status_and_id(roll: Stack, process: 
     roll.bucket.clear()
     assert error(process(**TOKEN))[1:] == (
         "source_empty",
-        "details are in the function's log, and in this response if the API token is given",
+        "the details are in the function's log, and in this response to a request with the API token",
     )
     assert roll.bucket.source in error(process(VALID, **TOKEN))[2]
 
