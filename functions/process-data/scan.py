@@ -116,9 +116,9 @@ class Scanner:
         """List single objects; returns the listing, and the names that were listed before the deadline."""
         get_named = partial(list_named, self._objects, self._settings.source_bucket)
         calls = ParallelCalls(self._fetches, self._settings.fetch_threads, get_named, names)
-        found = calls.collect(self._fetch_timeout, self._connection.keep_alive)
+        listings = calls.collect(self._fetch_timeout, self._connection.keep_alive)
         listing, listed = Listing(), []
-        for name, infos in zip(names, found, strict=False):
+        for name, infos in zip(names, listings, strict=False):
             if infos is not None:
                 listed.append(name)
                 for info in infos:

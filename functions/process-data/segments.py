@@ -29,7 +29,7 @@ limit 1
 _AROUND = """
 select id from (
     select distinct id
-    from ({objects}) as named
+    from ({objects}) as requested
     cross join lateral (select id from segments where start < object order by start desc limit 1) as segment
     where id <> all(cast(:skip as int[]))
 ) as hinted

@@ -10,12 +10,12 @@ from .shared.spreadsheet import FORMULA_PREFIXES
 
 COLUMNS = ("id", "user_id", "first_name", "last_name", "birthdate", "birthts", "img_path", "age")
 
-_JSON_LINE = "row_to_json(one)::text"
+_JSON_LINE = "row_to_json(result)::text"
 
 
 @dataclass(frozen=True)
 class Format:
-    """`line` is SQL for the line of a row `one`, without a line end; `parse_line` parses it."""
+    """`line` is SQL for the line of a row `result`, without a line end; `parse_line` parses it."""
 
     name: str
     media_type: str

@@ -65,7 +65,7 @@ class Order:
             return str(row[self.key])
         column = self.name.removeprefix("-")
         value = f"select {literal(row[column])}::{self.key_type} as {column}"
-        return str(connection.run(f"select ({self.key})::text from ({value}) as one")[0][0])  # noqa: S608
+        return str(connection.run(f"select ({self.key})::text from ({value}) as result")[0][0])  # noqa: S608
 
     def parse_cursor(self, cursor: str) -> Position:
         """The position of a cursor. Raises ApiError if it is not one of this order."""
@@ -125,7 +125,7 @@ def read_page(
 
     The same statement reads the state of the table: one round trip, one snapshot.
     """
-    sql = f"select string_agg({form.line}, E'\n'), count(*), {state_sql(table)} from ({rows}) as one"  # noqa: S608
+    sql = f"select string_agg({form.line}, E'\n'), count(*), {state_sql(table)} from ({rows}) as result"  # noqa: S608
     result = connection.run_prepared(sql, **parameters.values) if parameters else connection.run(sql)
     [[lines, number, *state]] = result
     if number <= limit:

@@ -37,8 +37,8 @@ class Trailer:
 
 def make_headers(etag: str | None = None, **headers: str | None) -> dict[str, str]:
     """Headers of a response, without those that are None. Their names have underscores instead of hyphens."""
-    named = {name.replace("_", "-"): value for name, value in headers.items() if value is not None}
-    return _NO_CACHE | ({"ETag": f'"{etag}"'} if etag else {}) | named
+    present = {name.replace("_", "-"): value for name, value in headers.items() if value is not None}
+    return _NO_CACHE | ({"ETag": f'"{etag}"'} if etag else {}) | present
 
 
 def format_headers(form: Format, etag: str | None = None, count: int | None = None) -> dict[str, str]:

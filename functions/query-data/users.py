@@ -59,7 +59,7 @@ class Stream:
 
     def __iter__(self) -> Generator[bytes, None, None]:
         # no line contains a control character, so COPY quotes nothing
-        copy = f"copy (select {self._query.format.line} from ({_select(self._query, self._today)}) as one) to stdout"  # noqa: S608
+        copy = f"copy (select {self._query.format.line} from ({_select(self._query, self._today)}) as result) to stdout"  # noqa: S608
         copy += r" (format csv, delimiter E'\x01', quote E'\x02')"
         deadline, chunk = monotonic() + self._seconds, b""
         with self._application.connection() as connection, connection.copy_out(copy, self._seconds) as chunks:

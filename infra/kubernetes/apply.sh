@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Apply the kustomization in $OVERLAY, and end when everything in it works.
+# Apply the kustomization in $OVERLAY, and wait until everything in it is ready.
 #
 #     OVERLAY=infra/kubernetes/overlays/seaweedfs infra/kubernetes/apply.sh
 #
-# It may be run at any time. What another overlay left in the same namespaces is removed, but for what has data:
-# namespaces, claims and secrets.
+# It is safe to run at any time. Resources of another overlay in the same namespaces are removed, except those with
+# data: namespaces, claims and secrets.
 set -euo pipefail
-: "${OVERLAY:?is not set: the directory of the kustomization to apply}"
+: "${OVERLAY:?is required: the directory of the kustomization to apply}"
 
 applied="$(kubectl apply --kustomize "$OVERLAY" --output=name)"
 printf '%s\n' "$applied"

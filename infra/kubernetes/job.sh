@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Run one of Rollcall's jobs now, and end when it has: backup, restore, schema or buckets.
+# Run one of Rollcall's jobs now, and wait until it ends: backup, restore, schema or buckets.
 #
 #     infra/kubernetes/job.sh restore DUMP=rollcall-20261124T023000Z.dump
 #
-# NAME=value words are variables of this run alone. Its log is printed, and the exit status says whether it succeeded.
+# NAME=value arguments set variables for this run only. The job's log is printed. The exit status is 0 if it succeeded.
 set -euo pipefail
-name="${1:?the name of a job is needed: backup, restore, schema or buckets}"
+name="${1:?a job is required: backup, restore, schema or buckets}"
 shift
 
-with_variables() { # the manifest on standard input
+with_variables() { # reads the manifest from standard input
     if [ $# -gt 0 ]; then kubectl set env --local --filename=- --output=yaml "$@"; else cat; fi
 }
 
@@ -16,10 +16,10 @@ job="$(kubectl --namespace=rollcall create job --from="cronjob/$name" "$name-$(d
     --dry-run=client --output=yaml | with_variables "$@" | kubectl create --filename=- --output=name)"
 echo "$job"
 
-conditions='{.status.conditions[?(@.status=="True")].type}' # Complete or Failed at last, others before that
+conditions='{.status.conditions[?(@.status=="True")].type}' # Complete or Failed at the end, others before
 until [[ "${ended:-}" =~ Complete|Failed ]]; do
     sleep 2
     ended="$(kubectl --namespace=rollcall get "$job" --output=jsonpath="$conditions")"
 done
-kubectl --namespace=rollcall logs "$job" || true # its pod may be gone when it failed
+kubectl --namespace=rollcall logs "$job" || true # the pod of a failed job may be gone
 [[ "$ended" =~ Complete ]] || { echo "$job failed" >&2; exit 1; }

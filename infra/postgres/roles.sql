@@ -1,4 +1,4 @@
--- Rollcall's roles, and the owner of its database. setup.sh runs this before the migrations, and grants.sql after them.
+-- Rollcall's roles, and the owner of its database. setup.sh runs this before the migrations.
 do $$
 declare
     name text;
@@ -10,11 +10,11 @@ begin
             execute format('create role %I', name);
         end if;
     end loop;
-    if not pg_has_role('rollcall_owner', 'usage') then -- an administrator who is no superuser
+    if not pg_has_role('rollcall_owner', 'usage') then -- an administrator who is not a superuser
         grant rollcall_owner to current_user;
     end if;
 
-    -- Up to version 2 rollcall_process owned everything.
+    -- Up to version 2, rollcall_process owned everything.
     if exists (
         select from pg_database where datname = current_database() and datdba = 'rollcall_process'::regrole
         union all
@@ -31,7 +31,7 @@ begin
             select case relkind when 'S' then 'sequence' else 'table' end, oid::regclass
             from pg_class
             where relnamespace = 'public'::regnamespace and relowner = 'rollcall_process'::regrole
-                and (relkind = 'r' or relname = 'ticks') -- what belongs to a table follows it
+                and (relkind = 'r' or relname = 'ticks') -- indexes and owned sequences follow their table
         loop
             execute format('alter %s %s owner to rollcall_owner', kind, name);
         end loop;
@@ -42,11 +42,11 @@ begin
     execute format('alter database %I owner to rollcall_owner', current_database());
     alter schema public owner to rollcall_owner;
 
-    if (select rolsuper from pg_roles where rolname = current_user) then -- what nobody else may say
-        -- Anyone may make large objects until then.
+    if (select rolsuper from pg_roles where rolname = current_user) then -- the statements below require it
+        -- By default every role can create large objects.
         revoke execute on function lo_creat(int), lo_create(oid), lo_from_bytea(oid, bytea) from public;
-        -- The server's log keeps nobody's data: a statement that failed may have the name that was asked for, and the
-        -- detail of an error a row.
+        -- Keep personal data out of the server's log: a failed statement may contain a queried name, and the details
+        -- of an error may contain a row.
         foreach name in array array['rollcall_process', 'rollcall_query'] loop
             execute format('alter role %I set log_min_error_statement = panic', name);
             execute format('alter role %I set log_error_verbosity = terse', name);
@@ -55,15 +55,15 @@ begin
 end
 $$;
 
-alter role rollcall_owner nologin; -- an administrator becomes it by `set role`; there is no password to lose
+alter role rollcall_owner nologin; -- used by administrators through `set role`; it has no password
 alter role rollcall_process login;
 alter role rollcall_query login;
 alter role rollcall_backup login;
 
--- A client that vanished in mid-transaction holds no lock for long. The functions' own sessions set shorter limits.
+-- A client that disappears in a transaction does not keep its locks. The functions set shorter timeouts.
 alter role rollcall_process set idle_in_transaction_session_timeout = '5min';
 alter role rollcall_query set idle_in_transaction_session_timeout = '1min';
 
--- Beside what grants.sql denies them: a mistake of the role's own is an error, too.
+-- In addition to grants.sql: accidental writes by these roles are errors.
 alter role rollcall_query set default_transaction_read_only = on;
 alter role rollcall_backup set default_transaction_read_only = on;

@@ -1,14 +1,14 @@
 #!/bin/sh
-# Sets up Rollcall's database: roles, pending migrations, privileges, and the passwords of the roles that log in. It is
-# the one step of a first deployment, of an upgrade and of new passwords. It may be run at any time, by several at once
-# too, while the functions serve.
+# Set up Rollcall's database: roles, pending migrations, privileges, and the passwords of the roles that log in. Run it
+# for a first deployment, for an upgrade, and to change passwords. It is safe to run at any time, even concurrently and
+# while the functions are running.
 #
 #     createdb rollcall                                                         # the first time
 #     PGHOST=db.example PGUSER=postgres PGDATABASE=rollcall SECRETS=secrets infra/postgres/setup.sh
 #
-# Run it as a superuser, or as an administrator with CREATEROLE and CREATEDB who owns the database. psql's variables say
-# where, $SECRETS is the directory with the files <role>-postgres-password; without it passwords stay as they are.
-# $MIGRATIONS is the directory of the migrations when it is not the one beside this file.
+# Run it as a superuser, or as an administrator with CREATEROLE and CREATEDB who owns the database. psql's environment
+# variables select the database. $SECRETS is the directory of the files <role>-postgres-password; if it is unset,
+# passwords do not change. $MIGRATIONS is the directory of the migrations; the default is the one beside this file.
 set -eu
 
 here="$(cd "$(dirname "$0")" && pwd)"
@@ -19,7 +19,7 @@ password_file() {
     echo "$SECRETS/$(echo "$1" | tr _ -)-postgres-password"
 }
 
-# The server never sees a password in a statement, which it might log, but in the data of a COPY, which it does not.
+# Passwords are sent as COPY data, which the server never logs, and not in statements, which it might log.
 set_passwords() {
     cat <<'SQL'
 begin;
@@ -40,7 +40,7 @@ begin
         begin
             execute format('alter role %I password %L', role, password);
         exception when others then
-            raise exception 'the password of % cannot be set: %', role, sqlerrm; -- without the statement
+            raise exception 'cannot set the password of %: %', role, sqlerrm; -- without the statement
         end;
     end loop;
 end
@@ -77,7 +77,7 @@ set client_min_messages = warning;
 set search_path = public;
 set statement_timeout = 0;
 set idle_in_transaction_session_timeout = 0;
--- Until this session ends. "rollcall" in ASCII.
+-- "rollcall" in ASCII. The lock is held until the session ends.
 select pg_advisory_lock(x'726f6c6c63616c6c'::bigint) as locked \gset
 begin;
 \i :here/roles.sql
@@ -87,11 +87,11 @@ create table if not exists migrations (name text primary key, applied_at timesta
 SQL
     apply_migrations
     cat <<'SQL'
-reset role; -- a table of the administrator's own may be there as well
+reset role; -- the administrator may own tables in the schema, too
 begin;
 \i :here/grants.sql
 commit;
-\echo set the roles and what they may do
+\echo set the roles and their privileges
 SQL
     [ -z "${SECRETS:-}" ] || set_passwords
 }

@@ -49,8 +49,8 @@ def parse_listing(xml: bytes) -> ListingPage:
         raise Unavailable("s3", "expected a bucket listing from S3; got something else")
 
     def texts(pattern: re.Pattern[bytes]) -> list[str]:
-        found = b"\n".join(pattern.findall(xml)).decode()
-        return (unescape(found) if "&" in found else found).split("\n") if found else []
+        joined = b"\n".join(pattern.findall(xml)).decode()
+        return (unescape(joined) if "&" in joined else joined).split("\n") if joined else []
 
     def text(name: str) -> str:
         return "".join(texts(_ELEMENTS[name]))

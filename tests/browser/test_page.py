@@ -171,8 +171,8 @@ def test_rejected_files_and_the_last_run_are_shown(page: Page, sample: Stack) ->
         expect(row).to_contain_text(file["message"])
         expect(section.locator(".reasons")).to_contain_text(file["code"].replace("_", " "))
     run = page.get_by_role("region", name="Last run")
-    expect(run).to_contain_text("A request started it on")
-    expect(run).to_contain_text("it is complete")
+    expect(run).to_contain_text("Started by a request on")
+    expect(run).to_contain_text("Complete.")
 
 
 def test_everything_can_be_done_by_keyboard(page: Page) -> None:

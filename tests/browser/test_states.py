@@ -51,7 +51,7 @@ def test_hostile_names_are_escaped(roll: Stack, page: Page) -> None:
     page.on("dialog", lambda dialog: pytest.fail(f"a script was run: {dialog.message}"))
     page.goto(HOME)
     assert page.locator(".name bdi").all_text_contents() == [f"{name} {name}" for name in HOSTILE]
-    page.get_by_text("Which files").click()
+    page.get_by_text("Files and reasons").click()
     assert sorted(page.locator("#rejected th bdi").all_text_contents()) == sorted(f"{name}.csv" for name in HOSTILE)
     assert page.locator("main script, main img, main svg:not(.histogram), main style").count() == 0
 

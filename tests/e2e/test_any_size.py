@@ -16,7 +16,7 @@ USERS = [f"{number:05}" for number in range(PEOPLE)]
 def started(stack: Stack, monkeypatch: pytest.MonkeyPatch, **variables: str) -> Iterator[Stack]:
     """Start the stack with a deadline of two seconds and these variables of stack.yml."""
     with monkeypatch.context() as patch:
-        for name, value in {"RUN_DEADLINE": "1", **variables}.items():
+        for name, value in {"RUN_DEADLINE": "2", **variables}.items():
             patch.setenv(name, value)
         stack.cli("up", "--detach", "--port", "0", "--no-sample")
     restarted = Stack(stack.state)  # with its new ports

@@ -19,8 +19,8 @@ def function(stack: Stack, fresh: Callable[[], None]) -> Iterator[Replica]:
 
 
 @pytest.fixture
-def connection(roll: Stack) -> Iterator["Connection"]:
-    from tests.changes import connect  # importable only after pytest_configure
+def connection(roll: Stack) -> "Iterator[Connection]":
+    from tests.changes import connect  # imports the functions, which are packages once pytest is configured
 
     with connect(roll) as connection:
         yield connection

@@ -129,7 +129,7 @@ def test_errors_without_the_token_do_not_expose_the_deployment(
     for authorization in ("", WRONG):
         response = process(authorization, **TOKEN, **replaced)
         assert error(response)[:2] == (503, code)
-        assert response.get_json()["error"]["message"].startswith("details are in the function's log")
+        assert response.get_json()["error"]["message"].startswith("the details are in the function's log")
         assert int(response.headers["Retry-After"]) > 0
         assert message in capsys.readouterr().err
     assert message in error(process(VALID, **TOKEN, **replaced))[2]
@@ -153,7 +153,7 @@ def test_runs_without_the_token_return_only_status_and_id(roll: Stack, process: 
     roll.bucket.clear()
     assert error(process(**TOKEN))[1:] == (
         "source_empty",
-        "details are in the function's log, and in this response if the API token is given",
+        "the details are in the function's log, and in this response to a request with the API token",
     )
     assert roll.bucket.source in error(process(VALID, **TOKEN))[2]
 

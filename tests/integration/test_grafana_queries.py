@@ -77,7 +77,7 @@ def test_the_panels_show_correct_values(busy: Stack, reader: pg8000.native.Conne
     assert panel_rows(reader, "People") == [[1]]
     assert panel_rows(reader, "Rejected files") == [[1]]
     assert panel_rows(reader, "Runs in progress") == [[0]]
-    assert panel_rows(reader, "Waiting hints") == [[1]]
+    assert panel_rows(reader, "Pending hints") == [[1]]
     assert panel_rows(reader, "Pending exports") == [[0]]
     assert panel_rows(reader, "Unreadable objects") == [[2]]
     assert panel_rows(reader, "Rejected files by reason") == [["unknown_column", 1]]
@@ -90,7 +90,7 @@ def test_the_panels_show_correct_values(busy: Stack, reader: pg8000.native.Conne
     assert failed[3:] == ["http", "users", "failed", None, None, None, None, "it broke"]
     assert partial[3:9] == ["continuation", "bucket", "partial", 3, 7, 2]
     assert partial[9] is not None
-    stages = {row[1] for row in reader.run(expand_macros(QUERIES["Seconds by stage"][0]))}
+    stages = {row[1] for row in reader.run(expand_macros(QUERIES["Duration by stage"][0]))}
     assert stages == {"list", "reconcile", "fetch", "parse", "store", "export", "total"}
 
 

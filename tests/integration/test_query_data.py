@@ -184,7 +184,7 @@ def test_an_unknown_path_is_a_404_that_lists_the_known_ones(roll: Stack) -> None
     response = get(roll, "/nowhere")
     error = response.json()["error"]
     assert (response.status, error["code"]) == (404, "not_found")
-    known = "/, /stats, /changes, /rejected, /runs, /metrics, /openapi.json, /healthz and /photo/<user_id>"
+    known = "/, /stats, /changes, /rejected, /runs, /metrics, /openapi.json, /healthz, /photo/<user_id>"
     assert error["message"] == f"unknown path /nowhere; expected one of {known}"
     message = get(roll, "/" + "x" * 5000).json()["error"]["message"]
     assert message == f"unknown path /{'x' * 39}…; expected one of {known}"

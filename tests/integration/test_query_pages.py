@@ -59,7 +59,7 @@ def test_a_cursor_is_valid_for_its_sort_only(roll: Stack) -> None:
     following = get(roll, "?limit=2").json()["next"]
     assert ids(get(roll, f"{following}&is_image_exists=true")) == ["2", "4"]
     error = get(roll, f"{following}&sort=birthdate").json()["error"]
-    assert error["message"] == "after belongs to another order than birthdate: keep sort as it was"
+    assert error["message"] == "invalid after: expected a cursor of sort=birthdate"
     assert error["detail"] == {"parameter": "after"}
 
 

@@ -61,7 +61,7 @@ def test_the_page_shows_the_last_run_whatever_triggered_it(roll: Stack, trigger:
     insert(roll, trigger, "bucket", status)
     response = get(roll, "", Accept="text/html")
     assert response.status == 200
-    assert b"started it on" in response.body
+    assert b"Started by " in response.body
 
 
 def test_the_page_shows_unreadable_objects_if_there_are_any(roll: Stack) -> None:

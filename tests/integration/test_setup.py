@@ -15,7 +15,7 @@ from tests.postgres import MIGRATIONS, NAMES, set_up
 from tests.server import Server, serving
 
 LOGINS = ("rollcall_process", "rollcall_query", "rollcall_backup")
-DONE = "set the roles and what they may do"
+DONE = "set the roles and their privileges"
 ADMINISTRATOR = "administrator"
 
 OWNERS = """
@@ -228,7 +228,7 @@ def test_an_error_about_an_invalid_password_does_not_contain_it(server: Server, 
     (tmp_path / PASSWORDS["rollcall_backup"]).write_text(verifier, encoding="utf-8")
     result = set_up(server.environment() | {"SECRETS": str(tmp_path)}, check=False)
     assert result.returncode
-    assert "the password of rollcall_backup cannot be set: encrypted password is too long" in result.stderr
+    assert "cannot set the password of rollcall_backup: encrypted password is too long" in result.stderr
     assert "hidden" not in result.stdout + result.stderr + server.log.read_text(errors="replace")
     assert not can_log_in(server, "rollcall_process", "hidden-password"), "either all passwords are set or none"
 

@@ -1,4 +1,4 @@
--- The roll: everyone ever processed, one row a user.
+-- All users ever processed, one row per user.
 create table users (
     id bigint generated always as identity primary key,
     user_id text collate "C" not null unique check (user_id ~ '^[0-9]{1,18}$'),
@@ -8,18 +8,18 @@ create table users (
     birthdate date not null
         generated always as (date '1970-01-01' + floor(birthts / 86400000.0)::int) stored,
     img_path text, -- bucket/key of the photo
-    csv_etag text not null, -- of the object that the row was read from
+    csv_etag text not null, -- of the CSV that the row was read from
     csv_modified timestamptz not null,
     updated_at timestamptz not null default now()
 );
 
 create index users_birthdate on users (birthdate, user_id);
 
--- Objects that were refused, until they are mended or removed.
+-- Rejected objects, until they are corrected or removed.
 create table rejected (
     object text collate "C" primary key,
     etag text not null,
-    line int, -- of the CSV; null when it concerns the object as a whole
+    line int, -- of the CSV; null if the whole object is rejected
     code text not null,
     message text not null,
     first_seen timestamptz not null default now(),
@@ -37,8 +37,8 @@ create table runs (
     error text
 );
 
--- What is written to the result bucket. A transaction that changes the data adds to `changed`; an export
--- sets `written` to the `changed` of its snapshot, so that an export that was lost is made up for.
+-- Files in the result bucket. A transaction that changes the data increments `changed`. An export sets `written` to the
+-- `changed` of its snapshot, so that a lost export is redone.
 create table outputs (
     object text primary key,
     changed bigint not null default 1,

@@ -1,5 +1,5 @@
--- Runs that overlap know of each other, and rejected is mirrored in the result bucket.
-alter table runs add column prefix text; -- null: the users that an event named
+-- Detect overlapping runs, and export `rejected` to the result bucket.
+alter table runs add column prefix text; -- null: only users named by an event
 
 create index runs_finished_at on runs (finished_at);
 

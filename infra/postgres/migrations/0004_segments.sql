@@ -1,35 +1,35 @@
--- Runs scan the bucket segment by segment, and events leave hints.
+-- Runs scan the bucket segment by segment. Events insert hints.
 
--- A logical clock for runs, scans and hints: whoever took a later tick looked at the bucket later.
+-- A logical clock for runs, scans and hints: a later tick means that the bucket was read later.
 create sequence ticks;
 
--- The bucket's keys, cut into ranges: those greater than `start`, up to and including the next segment's start.
+-- Ranges of the bucket's keys: greater than `start`, up to and including the `start` of the next segment.
 create table segments (
-    id int generated always as identity primary key, -- names the segment's advisory lock
+    id int generated always as identity primary key, -- identifies the segment's advisory lock
     start text collate "C" not null unique,
     keys bigint not null default 0, -- counted by the last complete scan
-    scanned bigint not null default 0, -- tick at which that scan began to list
-    scanned_at timestamptz, -- when that was
-    turn bigint not null default 0 -- place in line, lowest first
+    scanned bigint not null default 0, -- tick at the start of that scan's listing
+    scanned_at timestamptz, -- time of that tick
+    turn bigint not null default 0 -- position in the queue, lowest first
 );
 
 create index segments_by_turn on segments (turn, start);
 
-insert into segments (start, keys) select '', exists (select from users)::int; -- the bucket had keys
+insert into segments (start, keys) select '', exists (select from users)::int; -- 1 if the bucket had keys
 
--- Objects that an event or a request named and that no scan has looked at since.
+-- Objects named by an event or a request, until they are scanned.
 create table hints (
-    object text collate "C" primary key, -- a user's is the CSV, whichever of the user's objects was named
+    object text collate "C" primary key, -- for a user always the CSV, even if the photo was named
     tick bigint not null
 );
 
 -- `rules`: version of the rules that rejected the content with the ETag `checked_etag`. Older versions of process-data
--- write neither of them: what they reject has no `checked_etag`, or one that differs from `etag`, and is checked again.
--- `retry_after`: milliseconds since 1970-01-01 UTC from which the same content may be accepted.
+-- write neither column. An object without `checked_etag`, or whose `etag` differs from it, is checked again.
+-- `retry_after`: when the same content may become valid, in milliseconds since 1970-01-01 UTC.
 alter table rejected
     add column rules int not null default 1, add column checked_etag text, add column retry_after bigint;
 
-delete from rejected where code = 'older_version'; -- no longer a reason: the bucket is the truth
+delete from rejected where code = 'older_version'; -- no longer a reason: the bucket is the source of truth
 
 update rejected
 set rules = 2,
@@ -40,10 +40,10 @@ set rules = 2,
 
 update outputs set changed = changed + 1 where object = 'rejected.csv';
 
--- An export that took long is not repeated at once.
+-- A slow export is not repeated immediately.
 alter table outputs add column written_at timestamptz, add column seconds real not null default 0;
 
--- A run scans the whole bucket or the users that it was given; `prefix` is what older versions write.
+-- A run scans the whole bucket or only given users. Older versions write `prefix` instead.
 alter table runs
     add column scope text not null default 'bucket' check (scope in ('bucket', 'users')),
     add column continued_at timestamptz, -- when its continuation was queued

@@ -1,8 +1,8 @@
--- People who were erased: tombstones, mirrored in the result bucket.
+-- Tombstones of erased users, exported to the result bucket.
 create table erased (
     user_id text collate "C" primary key check (user_id ~ '^[0-9]{1,18}$'),
     erased_at timestamptz not null default now(),
-    csv_modified timestamptz, -- Last-Modified of the CSV that was in the source bucket then; null when there was none
+    csv_modified timestamptz, -- Last-Modified of the CSV in the source bucket at that time; null if there was none
     changed bigint not null -- number of the change, as in users
 );
 
@@ -10,5 +10,5 @@ create index erased_changed on erased (changed, user_id);
 
 insert into outputs (object) values ('erased.csv');
 
--- Summaries no longer have what rejections quote of files.
+-- Summaries no longer contain rejections, which quote from files.
 update runs set summary = summary - 'rejections' where summary ? 'rejections';
