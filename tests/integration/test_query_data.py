@@ -175,7 +175,7 @@ def test_sql_injection_is_a_400(roll: Stack, name: str, value: str) -> None:
     response = get(roll, f"?{name}={quote(value)}")
     error = response.json()["error"]
     assert (response.status, error["code"], error["detail"]) == (400, "bad_parameter", {"parameter": name})
-    assert error["message"].startswith(f"{name}=")
+    assert error["message"].startswith(f"invalid {name}=")
     assert response.headers["Content-Type"] == "application/json"
     assert roll.sql("select to_regclass('users') is not null") == [[True]]
 
@@ -184,7 +184,7 @@ def test_an_unknown_path_is_a_404_that_lists_the_known_ones(roll: Stack) -> None
     response = get(roll, "/nowhere")
     error = response.json()["error"]
     assert (response.status, error["code"]) == (404, "not_found")
-    known = "/, /stats, /changes, /rejected, /runs, /metrics, /openapi.json, /healthz and /photo/<user_id>"
+    known = "/, /stats, /changes, /rejected, /runs, /metrics, /openapi.json, /healthz, /photo/<user_id>"
     assert error["message"] == f"unknown path /nowhere; expected one of {known}"
     message = get(roll, "/" + "x" * 5000).json()["error"]["message"]
     assert message == f"unknown path /{'x' * 39}…; expected one of {known}"
