@@ -46,10 +46,11 @@ class Bar:
 
 @dataclass(frozen=True)
 class Group:
-    """Bars that share a scale."""
+    """Bars of one scale, which `maximum` fits as well."""
 
     title: str
     bars: Sequence[Bar]
+    maximum: float = 0
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Chart:
         for group in self.groups:
             y += 2 * LINE
             elements.append(_text(MARGIN, y - 6, group.title, theme, "font-weight='bold'"))
-            scale = (WIDTH - LABEL - _VALUE - 2 * MARGIN) / (max(bar.value for bar in group.bars) or 1)
+            scale = (WIDTH - LABEL - _VALUE - 2 * MARGIN) / (max(group.maximum, *(bar.value for bar in group.bars)) or 1)
             for bar in group.bars:
                 y += LINE
                 elements += _bar(bar, y, scale, theme)
@@ -120,7 +121,7 @@ def _speed(peers: dict[str, Any], source: str) -> Chart:
             for system, median in medians.items()
         ]
         groups.append(Group(comparison["work"], bars))
-    return Chart("peers", "Rollcall and its peers: time, less is better", source, groups)
+    return Chart("peers", "Rollcall and alternatives: time, less is better", source, groups)
 
 
 def _duration(seconds: float) -> str:
@@ -132,8 +133,8 @@ def _files(peers: dict[str, Any], source: str) -> Chart:
     for system, kinds in peers["outcomes"].items():
         counts = Counter(finding["outcome"] for finding in kinds["bad"].values())
         bars = [Bar(outcome, count, str(count), is_own=system == "Rollcall") for outcome, count in counts.most_common()]
-        groups.append(Group(system, bars))
-    number = sum(bar.value for bar in groups[0].bars)
+        number = sum(bar.value for bar in bars)
+        groups.append(Group(system, bars, number))
     return Chart("bad-files", f"Results for {number:.0f} bad files", source, groups)
 
 

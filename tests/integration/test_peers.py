@@ -26,7 +26,7 @@ def test_every_system_is_measured_and_classified(roll: Stack, python: Path, caps
     assert all(len(values) == 1 for comparison in document["comparisons"] for values in comparison["seconds"].values())
     assert list(document["outcomes"]) == ["Rollcall", "dlt", "row at a time"]
     outcomes = document["outcomes"]["Rollcall"]
-    assert {finding["outcome"] for finding in outcomes["good"].values()} == {"loaded rightly"}
+    assert {finding["outcome"] for finding in outcomes["good"].values()} == {"loaded correctly"}
     assert {finding["outcome"] for finding in outcomes["bad"].values()} == {"rejected with a reason"}
     assert "row at a time, bad" in capsys.readouterr().out
 

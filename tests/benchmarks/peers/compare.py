@@ -53,7 +53,7 @@ class Comparison:
 
 def imports(stack: Stack, systems: Sequence[Importer], people: int, rounds: int) -> list[Comparison]:
     fill_bucket(stack, people, people // 2)
-    load, rerun = Comparison(f"first load of {people:,} people"), Comparison(f"unchanged re-run of {people:,} people")
+    load, rerun = Comparison(f"first load of {people:,} users"), Comparison(f"unchanged re-run of {people:,} users")
     for _ in range(rounds):
         for system in systems:
             system.reset()
@@ -67,7 +67,7 @@ def reads(stack: Stack, python: Path, people: int, rounds: int, requests: int = 
     stack.reset_tables()
     fill(stack, people)
     works = {
-        name: Comparison(f"{work} of {people:,} people")
+        name: Comparison(f"{work} of {people:,} users")
         for name, work in (("page", "page of 100"), ("lookup", "lookup"), ("export", "export as CSV"))
     }
     with readers(stack, python, requests) as systems:

@@ -12,10 +12,10 @@ from tests.stack import Stack
 class Outcome(StrEnum):
     """The outcome by Rollcall's data contract."""
 
-    LOADED = "loaded rightly"
+    LOADED = "loaded correctly"
     REJECTED = "rejected with a reason"
-    SKIPPED = "left out in silence"
-    WRONG = "wrong row in silence"
+    SKIPPED = "omitted silently"
+    WRONG = "wrong row silently"
     FAILED = "whole run failed"
 
 
