@@ -116,7 +116,7 @@ class Connection:
         self._used_at = monotonic()
 
     @contextmanager
-    def bounded(self, seconds: float) -> Iterator[None]:
+    def time_limit(self, seconds: float) -> Iterator[None]:
         """Bound the time that the body waits for a silent server: `seconds` in all, if that is less than usual."""
         self._expires_at = monotonic() + seconds
         try:
