@@ -8,12 +8,12 @@ from werkzeug.datastructures import MultiDict
 from .filters import where
 from .formats import JSON, LISTING_FORMATS, Format
 from .negotiation import format_parameter, negotiate
-from .paging import AFTER, Order, Page, Position, limit, read_page
+from .paging import AFTER, Order, Page, Position, limit_parameter, read_page
 from .parameters import parse_parameters
 from .shared.storage.connection import Connection
 from .shared.storage.sql import Parameters
 
-PARAMETERS = {"limit": limit(100), "after": AFTER, "format": format_parameter(LISTING_FORMATS)}
+PARAMETERS = {"limit": limit_parameter(100), "after": AFTER, "format": format_parameter(LISTING_FORMATS)}
 
 
 @dataclass(frozen=True)
