@@ -62,14 +62,14 @@ def _parse_parameters(event: Event, call_id: str | None) -> Request:
         if len(values) > 1 and name != "user_id":
             raise invalid_parameter(name, f"repeated parameter {name}: expected once")
     query = event.query
-    user_ids, accept_empty = query.getlist("user_id"), query.get("accept_empty", "0").lower()
+    user_ids, accept_empty = query.getlist("user_id"), query.get("accept_empty", "0")
     since, fan_out = query.get("since"), query.get("fan_out")
     _check_user_ids(user_ids)
     if since is not None and not _TICK.fullmatch(since):
         raise invalid_parameter("since", f"invalid since={quote(since)}: expected the tick of a run")
     if fan_out is not None and not _FAN_OUT.fullmatch(fan_out):
         raise invalid_parameter("fan_out", f"invalid fan_out={quote(fan_out)}: expected a number from 1 to 10")
-    if accept_empty not in _BOOLEANS:
+    if accept_empty.lower() not in _BOOLEANS:
         raise invalid_parameter("accept_empty", f"invalid accept_empty={quote(accept_empty)}: expected 1 or 0")
     if sum(name in query for name in ("user_id", "since", "fan_out")) > 1:
         raise invalid_parameter("user_id", "expected only one of user_id, since and fan_out")
@@ -80,7 +80,7 @@ def _parse_parameters(event: Event, call_id: str | None) -> Request:
         objects=_sort_and_limit({csv_key(user_id) for user_id in user_ids}) if user_ids else None,
         since=None if since is None else int(since),
         fan_out=int(fan_out or 0),
-        accept_empty=_BOOLEANS[accept_empty],
+        accept_empty=_BOOLEANS[accept_empty.lower()],
     )
 
 

@@ -43,7 +43,7 @@ class Workers:
         return connection.time_limit(self._application.settings.run_deadline + GRACE - self._deadline.elapsed)
 
     def start(self, connection: Connection) -> None:
-        """Take the run's tick, unless an earlier attempt did, and store its hints."""
+        """Set the run's tick, the lowest of `since`, an earlier attempt's and now, and store its hints."""
         now = segments.next_tick(connection)
         self._tick = now if self._tick is None else min(self._tick, now)
         if self._objects is not None:
@@ -130,7 +130,7 @@ class Workers:
                 except Unavailable as error:
                     if error.service != "s3":
                         raise
-                    scanner.check_s3()
+                    scanner.check_s3()  # may raise OutOfTime, too
                     self.failed_segments[segment.id] = error
                     segments.postpone(connection, segment)
             except OutOfTime:
@@ -152,7 +152,7 @@ class Workers:
                     except (Unavailable, AccessDenied) as error:
                         if error.service != "s3":
                             raise
-                        scanner.check_s3()
+                        scanner.check_s3()  # may raise OutOfTime, too
                         self._failed_hints.add(segment.id)
                 except OutOfTime:
                     self.ran_out_of_time = True
