@@ -11,13 +11,11 @@ base backup (a new timeline), with a copy of the database, and with a restored d
 import re
 from dataclasses import dataclass
 
-from werkzeug.datastructures import MultiDict
-
 from .formats import FEED_FORMATS, Format
 from .negotiation import format_parameter, negotiate
 from .paging import AFTER, MAX_LIMIT, decode_cursor, encode_cursor, invalid_cursor, limit_parameter
 from .parameters import parse_parameters
-from .shared.api import ApiError
+from .shared.api import ApiError, Event
 from .shared.storage.connection import Connection
 
 PARAMETERS = {"limit": limit_parameter(MAX_LIMIT), "after": AFTER, "format": format_parameter(FEED_FORMATS)}
@@ -94,11 +92,13 @@ class ChangesPage:
     cursor: Cursor
 
 
-def parse_changes_request(query: MultiDict[str, str], accept: str | None) -> ChangesRequest:
-    """Parse the query. Raises ApiError, which names what is invalid and what is expected."""
-    values = parse_parameters(PARAMETERS, query)
+def parse_changes_request(event: Event) -> ChangesRequest:
+    """Parse a request for changes. Raises ApiError, which names what is invalid and what is expected."""
+    values = parse_parameters(PARAMETERS, event.query)
     after = Cursor() if values["after"] is None else _parse_cursor(values["after"])
-    return ChangesRequest(values["limit"], after, values["format"] or negotiate(accept, FEED_FORMATS))
+    return ChangesRequest(
+        values["limit"], after, values["format"] or negotiate(event.headers.get("Accept"), FEED_FORMATS)
+    )
 
 
 def read_changes(connection: Connection, request: ChangesRequest) -> ChangesPage:

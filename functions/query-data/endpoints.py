@@ -5,7 +5,6 @@ from contextlib import ExitStack, closing
 from datetime import UTC, date, datetime
 
 from flask import Response
-from werkzeug.datastructures import MultiDict
 
 from . import changes, listings, metrics, openapi, photos, rendering, stats, users
 from .application import Application
@@ -25,10 +24,9 @@ Endpoint = Callable[[Application, api.Event], Response]
 
 def get_people(application: Application, event: api.Event) -> Response:
     """Users in any format: a page, or a stream of all."""
-    parameters = query_parameters(event, FORMATS)
-    query, today = parse_query(parameters, event.headers.get("Accept")), _today()
+    query, today = parse_query(event), _today()
     if query.format is HTML:
-        return _people_html(application, event, parameters, query, today)
+        return _people_html(application, event, query, today)
     if query.limit is None:
         return _people_stream(application, event, query, today)
     with application.connection() as connection:
@@ -70,12 +68,11 @@ def _count(application: Application, connection: Connection, query: Query, state
     return count
 
 
-def _people_html(
-    application: Application, event: api.Event, parameters: MultiDict[str, str], query: Query, today: date
-) -> Response:
+def _people_html(application: Application, event: api.Event, query: Query, today: date) -> Response:
     from .web import page as web  # imports Jinja, which only web pages need
     from .web.people import people_page
 
+    parameters = query_parameters(event, FORMATS)
     with application.connection() as connection:
         states = read_states(connection)
         etag = make_etag(list(states.values()), today, web.TEMPLATES_VERSION, list(parameters.items(multi=True)))
@@ -108,10 +105,9 @@ def get_runs(application: Application, event: api.Event) -> Response:
 
 
 def _listing(application: Application, event: api.Event, listing: listings.Listing) -> Response:
-    parameters = query_parameters(event, LISTING_FORMATS)
-    request = listings.parse_page_request(listing, parameters, event.headers.get("Accept"))
+    request = listings.parse_page_request(listing, event)
     if request.format is HTML:
-        return _listing_html(application, event, parameters, request)
+        return _listing_html(application, event, request)
     with application.connection() as connection:
         if etag := matching_etag(event, connection, listing.table, request):
             return rendering.not_modified(rendering.format_headers(JSON, etag))
@@ -119,12 +115,11 @@ def _listing(application: Application, event: api.Event, listing: listings.Listi
     return rendering.render_page(page.lines, page.cursor, JSON, event.query, etag=make_etag(page.state, request))
 
 
-def _listing_html(
-    application: Application, event: api.Event, parameters: MultiDict[str, str], request: listings.PageRequest
-) -> Response:
+def _listing_html(application: Application, event: api.Event, request: listings.PageRequest) -> Response:
     from .web import page as web
     from .web.listing import listing_page
 
+    parameters = query_parameters(event, LISTING_FORMATS)
     table, query = request.listing.table, [web.TEMPLATES_VERSION, list(parameters.items(multi=True))]
     with application.connection() as connection:
         if etag := matching_etag(event, connection, table, query):
@@ -135,7 +130,7 @@ def _listing_html(
 
 
 def get_changes(application: Application, event: api.Event) -> Response:
-    request = changes.parse_changes_request(event.query, event.headers.get("Accept"))
+    request = changes.parse_changes_request(event)
     with application.connection() as connection:
         page = changes.read_changes(connection, request)
     return rendering.render_page(page.lines, str(page.cursor), request.format, event.query)

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from werkzeug.datastructures import MultiDict
-
 from .filters import where
 from .formats import JSON, LISTING_FORMATS, Format
-from .negotiation import format_parameter, negotiate
+from .negotiation import format_parameter, negotiate, query_parameters
 from .paging import AFTER, Order, Page, Position, limit_parameter, read_page
 from .parameters import parse_parameters
+from .shared.api import Event
 from .shared.storage.connection import Connection
 from .shared.storage.sql import Parameters
 
@@ -57,15 +56,15 @@ class PageRequest:
     format: Format = JSON
 
 
-def parse_page_request(listing: Listing, query: MultiDict[str, str], accept: str | None) -> PageRequest:
-    """Parse the query. Raises ApiError, which names what is invalid and what is expected."""
-    values = parse_parameters(PARAMETERS, query)
+def parse_page_request(listing: Listing, event: Event) -> PageRequest:
+    """Parse a request for a page. Raises ApiError, which names what is invalid and what is expected."""
+    values = parse_parameters(PARAMETERS, query_parameters(event, LISTING_FORMATS))
     after = values["after"]
     return PageRequest(
         listing,
         values["limit"],
         None if after is None else listing.order.parse_cursor(after),
-        values["format"] or negotiate(accept, LISTING_FORMATS),
+        values["format"] or negotiate(event.headers.get("Accept"), LISTING_FORMATS),
     )
 
 

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from typing import cast
 
-from werkzeug.datastructures import MultiDict
-
 from .filters import BOOLEAN, BOOLEAN_SCHEMA, FILTERS, Filters, make_filters
 from .formats import FORMATS, Format
-from .negotiation import format_parameter, negotiate
+from .negotiation import format_parameter, negotiate, query_parameters
 from .paging import AFTER, MAX_LIMIT, ORDERS, Order, Position, limit_parameter
 from .parameters import Parameter, one_of, parse_boolean, parse_parameters
+from .shared.api import Event
 
 PARAMETERS = FILTERS | {
     "sort": Parameter(
@@ -44,9 +43,9 @@ class Query:
     format: Format
 
 
-def parse_query(query: MultiDict[str, str], accept: str | None) -> Query:
-    """Parse the query. Raises ApiError, which names what is invalid and what is expected."""
-    values = parse_parameters(PARAMETERS, query)
+def parse_query(event: Event) -> Query:
+    """Parse a request for users. Raises ApiError, which names what is invalid and what is expected."""
+    values = parse_parameters(PARAMETERS, query_parameters(event, FORMATS))
     filters, order = make_filters(values), cast("Order", values["sort"])
     requested = len(filters.user_id)  # users: a page is enough for up to MAX_LIMIT
     return Query(
@@ -55,5 +54,5 @@ def parse_query(query: MultiDict[str, str], accept: str | None) -> Query:
         limit=values["limit"] or (requested if 0 < requested <= MAX_LIMIT else None),
         after=None if values["after"] is None else order.parse_cursor(values["after"]),
         count=values["count"],
-        format=values["format"] or negotiate(accept, FORMATS),
+        format=values["format"] or negotiate(event.headers.get("Accept"), FORMATS),
     )

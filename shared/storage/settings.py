@@ -128,12 +128,12 @@ class S3Settings(SettingsGroup):
     s3_endpoint: str = setting("host:port of any S3 service, without a scheme")
     s3_region: str = setting("region of the buckets", default="us-east-1")
     s3_secure: bool = setting("true for HTTPS, false for HTTP", default=True)
-    s3_ca_file: str = setting("PEM file of the only authorities to trust; empty for the public ones", default="")
+    s3_ca_file: str = setting("PEM file of certificate authorities to trust instead of the public ones", default="")
     s3_access_key: Secret = setting("access key")
     s3_secret_key: Secret = setting("secret key")
-    s3_timeout: int = setting("seconds to wait for a response of S3", default=10, minimum=1, maximum=300)
-    source_bucket: str = setting("bucket that users upload their files to", default="src")
-    result_bucket: str = setting("bucket for output.csv", default="res")
+    s3_timeout: int = setting("seconds to wait for a response from S3", default=10, minimum=1, maximum=300)
+    source_bucket: str = setting("bucket of the CSVs and photos", default="src")
+    result_bucket: str = setting("bucket of output.csv, rejected.csv and erased.csv", default="res")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -157,12 +157,12 @@ class PostgresSettings(SettingsGroup):
     postgres_user: str = setting("role to log in as")
     postgres_password: Secret = setting("the role's password")
     postgres_sslmode: str = setting(
-        "verify-full: TLS, the certificate is valid and the host's; "
-        "require: TLS, with postgres_ca_file also a valid certificate; disable: no TLS",
+        "verify-full: TLS with a valid certificate of the host; "
+        "require: TLS, with a valid certificate if postgres_ca_file is set; disable: no TLS",
         default="verify-full",
         choices=("disable", "require", "verify-full"),
     )
-    postgres_ca_file: str = setting("PEM file of the only authorities to trust; empty for the system's", default="")
+    postgres_ca_file: str = setting("PEM file of certificate authorities to trust instead of the system's", default="")
     postgres_timeout: int = setting("seconds that a statement may take", default=40, minimum=1, maximum=3600)
 
     def __post_init__(self) -> None:

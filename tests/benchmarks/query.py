@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tests.benchmarks import measure
 from tests.benchmarks.measure import NO_S3, Psql, Row, Samples, alternate, request_time, seconds
+from tests.event import Event
 from tests.memory import MEBIBYTE
 from tests.million import MILLION, fill
 from tests.replica import Replica, query_replica, replica, wait_until_ready
@@ -147,9 +148,7 @@ def _curl(url: str) -> None:
 def _sql(query: str, limit: str = "") -> str:
     """Return the SQL that selects the people of a query, without formatting."""
     users, queries = import_module("query_data.users"), import_module("query_data.query")
-    pairs = [tuple(pair.split("=")) for pair in query.split("&") if pair]
-    multi = import_module("werkzeug.datastructures").MultiDict(pairs)
-    return str(users._select(queries.parse_query(multi, None), datetime.now(UTC).date(), limit))
+    return str(users._select(queries.parse_query(Event(f"/?{query}")), datetime.now(UTC).date(), limit))
 
 
 ROWS: dict[str, Callable[..., list[Row]]] = {

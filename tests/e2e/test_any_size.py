@@ -8,7 +8,7 @@ import pytest
 
 from tests.stack import Stack
 
-PEOPLE = 12_000
+PEOPLE = 8_000
 USERS = [f"{number:05}" for number in range(PEOPLE)]
 
 
@@ -28,7 +28,7 @@ def started(stack: Stack, monkeypatch: pytest.MonkeyPatch, **variables: str) -> 
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The state directory of a stack whose bucket has 12,000 people."""
+    """The state directory of a stack whose bucket has 8,000 people."""
     stack = Stack(tmp_path_factory.mktemp("size") / "state")
     try:
         with pytest.MonkeyPatch.context() as patch, started(stack, patch) as running:

@@ -115,7 +115,7 @@ def test_applying_keeps_a_paused_schedule_in_the_cluster(cluster: Shell) -> None
 
 
 def test_the_guide_leads_to_a_first_run_in_a_cluster(cluster: Shell) -> None:
-    cluster.run(commands(GUIDE, "From nothing to a first run", "kubernetes"))
+    cluster.run(commands(GUIDE, "Install", "kubernetes"))
     assert rendered(cluster, "seaweedfs") <= existing_objects()
 
 
@@ -123,7 +123,7 @@ def test_the_guide_leads_to_a_first_run_in_a_cluster(cluster: Shell) -> None:
 def test_the_commands_of_each_event_run_in_a_cluster(cluster: Shell, heading: str) -> None:
     apply(cluster, "seaweedfs")
     cluster.run(commands(OPERATIONS, "Operations", "kubernetes") + commands(OPERATIONS, heading, "kubernetes"))
-    if heading == "Remove everything":
+    if heading == "Uninstall":
         assert existing_objects() == set()
         assert "rollcall" not in {item["metadata"]["name"] for item in list_objects("namespaces")}
 

@@ -129,7 +129,7 @@ def test_errors_without_the_token_do_not_expose_the_deployment(
     for authorization in ("", WRONG):
         response = process(authorization, **TOKEN, **replaced)
         assert error(response)[:2] == (503, code)
-        assert response.get_json()["error"]["message"].startswith("details are in the function's log")
+        assert response.get_json()["error"]["message"].startswith("the details are in the function's log")
         assert int(response.headers["Retry-After"]) > 0
         assert message in capsys.readouterr().err
     assert message in error(process(VALID, **TOKEN, **replaced))[2]

@@ -134,6 +134,7 @@ def test_age_filters_include_the_exact_age(roll: Stack) -> None:
     [
         *(date(2026, 11, 24), date(2024, 2, 28), date(2024, 2, 29), date(2024, 3, 1), date(2023, 2, 28)),
         *(date(2023, 3, 1), date(2025, 2, 28), date(2000, 2, 29), date(2100, 2, 28), date(2100, 3, 1)),
+        *(date(2025, 8, 31), date(2026, 7, 1), date(2024, 5, 17)),
     ],
     ids=str,
 )
@@ -175,7 +176,7 @@ def test_sql_injection_is_a_400(roll: Stack, name: str, value: str) -> None:
     response = get(roll, f"?{name}={quote(value)}")
     error = response.json()["error"]
     assert (response.status, error["code"], error["detail"]) == (400, "bad_parameter", {"parameter": name})
-    assert error["message"].startswith(f"{name}=")
+    assert error["message"].startswith(f"invalid {name}=")
     assert response.headers["Content-Type"] == "application/json"
     assert roll.sql("select to_regclass('users') is not null") == [[True]]
 
@@ -184,7 +185,7 @@ def test_an_unknown_path_is_a_404_that_lists_the_known_ones(roll: Stack) -> None
     response = get(roll, "/nowhere")
     error = response.json()["error"]
     assert (response.status, error["code"]) == (404, "not_found")
-    known = "/, /stats, /changes, /rejected, /runs, /metrics, /openapi.json, /healthz and /photo/<user_id>"
+    known = "/, /stats, /changes, /rejected, /runs, /metrics, /openapi.json, /healthz, /photo/<user_id>"
     assert error["message"] == f"unknown path /nowhere; expected one of {known}"
     message = get(roll, "/" + "x" * 5000).json()["error"]["message"]
     assert message == f"unknown path /{'x' * 39}…; expected one of {known}"

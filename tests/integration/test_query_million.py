@@ -8,7 +8,6 @@ from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
 
 import pytest
 from pg8000.native import to_statement
@@ -17,8 +16,8 @@ from query_data.paging import encode_cursor
 from query_data.query import parse_query
 from query_data.shared.storage.connection import Connection
 from query_data.shared.storage.settings import PostgresSettings, load
-from werkzeug.datastructures import MultiDict
 
+from tests.event import Event
 from tests.memory import MEBIBYTE, peak_memory
 from tests.million import MILLION, fill, user_ids
 from tests.stack import Stack
@@ -66,7 +65,7 @@ class ExplainingConnection(Connection):
     ],
 )
 def test_every_filter_and_sort_uses_an_index(crowd: Stack, query: str, index: str) -> None:
-    parsed = parse_query(MultiDict(parse_qsl(query)), None)
+    parsed = parse_query(Event(f"/?{query}"))
     today = datetime.now(UTC).date()
     with closing(ExplainingConnection(load(PostgresSettings, crowd.query_settings))) as connection:
         page = users.read_users(connection, parsed, parsed.limit or 1000, today)
@@ -77,10 +76,8 @@ def test_every_filter_and_sort_uses_an_index(crowd: Stack, query: str, index: st
             last = {"user_id": "000500000", "birthdate": "2000-01-01", "last_name": "łast 5"}[
                 parsed.order.name.strip("-")
             ]
-            next_query = MultiDict(
-                [*parse_qsl(query), ("after", encode_cursor([parsed.order.name, last, "000500000"]))]
-            )
-            users.read_users(connection, parse_query(next_query, None), 100, today)
+            cursor = encode_cursor([parsed.order.name, last, "000500000"])
+            users.read_users(connection, parse_query(Event(f"/?{query}&after={cursor}")), 100, today)
             assert "Index Cond: (" in connection.plan, connection.plan
             assert " Sort" not in connection.plan
 

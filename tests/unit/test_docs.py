@@ -69,9 +69,9 @@ def test_documented_timeouts_match_stack_yml_and_are_nested() -> None:
 def test_documented_request_limits_match_the_functions() -> None:
     limits = {row[0]: row[1:3] for row in table(INFRA, "Limits")}
     assert limits["requests in progress"] == [str(MAX_RUNS), str(MAX_REQUESTS)]
-    assert limits["requests waiting for that, at most a second"] == ["", str(MAX_WAITING)]
+    assert limits["requests waiting, at most a second"] == ["", str(MAX_WAITING)]
     assert limits["streams of users"] == limits["photos over 1 MiB"] == ["", str(MAX_STREAMS)]
-    assert limits["requests of `/healthz` in progress"] == ["", str(MAX_HEALTH)]
+    assert limits["requests to `/healthz` in progress"] == ["", str(MAX_HEALTH)]
     for function in read_stack(ROOT, {}).functions:
         assert function.environment["healthcheck_interval"] == "3s"
         assert "max_inflight" not in function.environment  # shared/bulkhead.py says why
