@@ -1,7 +1,7 @@
 """HTTP in both functions: the request, JSON responses, and errors as responses."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from traceback import extract_tb
 from typing import Any, Protocol
@@ -10,6 +10,7 @@ from flask import Response
 from werkzeug.datastructures import Headers, MultiDict
 
 from .log import log
+from .quoting import truncate
 from .storage.errors import AccessDenied, SchemaMissing, SettingError, StorageError, Unavailable
 
 RETRY_AFTER = "5"
@@ -65,16 +66,16 @@ def handle_errors(handler: Handler, render: ErrorRenderer = error_response) -> H
     return wrapper
 
 
-def require_method(event: Event, allowed: Iterable[str]) -> None:
+def invalid_parameter(name: str, message: str) -> ApiError:
+    return ApiError(400, "bad_parameter", message, parameter=truncate(name))
+
+
+def require_method(event: Event, allowed: Sequence[str]) -> None:
     """Raise ApiError 405 for any other method."""
-    names = ", ".join(allowed)
-    if event.method not in names.split(", "):
-        raise ApiError(
-            405,
-            "method_not_allowed",
-            f"method {event.method} is not allowed; expected {names}",
-            headers={"Allow": names},
-        )
+    if event.method not in allowed:
+        names = ", ".join(allowed)
+        message = f"method {event.method} is not allowed; expected {names}"
+        raise ApiError(405, "method_not_allowed", message, headers={"Allow": names})
 
 
 def json_response(payload: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

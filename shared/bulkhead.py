@@ -1,6 +1,6 @@
 """Bulkheads: limits on concurrent requests of a kind, so that slow clients of one kind do not delay the others.
 
-of-watchdog's own limit, `max_inflight`, is not used: version 0.10.11 permanently loses a place whenever the client of a
+of-watchdog's own limit, `max_inflight`, is not used: version 0.10.11 permanently loses a slot whenever the client of a
 request with `Accept: application/x-ndjson` disconnects, and once all are lost it returns 429 to everyone.
 """
 
@@ -10,23 +10,23 @@ from threading import BoundedSemaphore
 
 from .api import ApiError
 
-_WAIT = 1.0  # seconds that a request waits for a place
+_WAIT = 1.0  # seconds that a request waits for a slot
 _RETRY_AFTER = "1"  # seconds
 
 
 class Bulkhead:
-    """A limited number of places and of requests that wait for one. All others fail at once.
+    """A limited number of slots and of requests that wait for one. All others fail at once.
 
-    `name` is what the error calls the requests.
+    `name` is what the error message calls the requests.
     """
 
-    def __init__(self, name: str, places: int, *, waiting: int = 0) -> None:
-        self._name, self._places = name, places
-        self._free, self._waiting = BoundedSemaphore(places), BoundedSemaphore(waiting) if waiting else None
+    def __init__(self, name: str, slots: int, *, waiting: int = 0) -> None:
+        self._name, self._places = name, slots
+        self._free, self._waiting = BoundedSemaphore(slots), BoundedSemaphore(waiting) if waiting else None
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """Hold a place during the body. Raises ApiError 503 `busy` if there is none."""
+    def slot(self) -> Iterator[None]:
+        """Hold a slot during the body. Raises ApiError 503 `busy` if there is none."""
         if not self._acquire():
             message = f"this replica is already processing {self._places} {self._name}; try again"
             raise ApiError(503, "busy", message, headers={"Retry-After": _RETRY_AFTER})

@@ -22,21 +22,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=float,
         default=20,
         metavar="N",
-        help="how long tests/faults/test_load.py runs, in seconds (default: %(default)s; long form: 120)",
+        help="how long tests/faults/test_load.py runs, in seconds (default: %(default)s; long run: 120)",
     )
     parser.addoption(
         "--histories",
         type=int,
         default=15,
         metavar="N",
-        help="how many random histories tests/integration/test_changes.py tries (default: %(default)s; long form: 100)",
+        help="how many random histories tests/integration/test_changes.py tries (default: %(default)s; long run: 100)",
     )
     parser.addoption(
         "--kills",
         type=int,
         default=12,
         metavar="N",
-        help="how often tests/faults/test_kills.py kills process-data (default: %(default)s; long form: 50)",
+        help="how often tests/faults/test_kills.py kills process-data (default: %(default)s; long run: 50)",
     )
 
 

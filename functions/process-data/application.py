@@ -54,7 +54,7 @@ class Application:
         with self._lock:
             return len(self._pending) > 1 and sum(self._pending.values()) >= self.settings.fetch_threads
 
-    def is_idle_beside(self, scan: object) -> bool:
+    def is_idle_except(self, scan: object) -> bool:
         """Whether no other scan is fetching."""
         with self._lock:
             return not self._pending.keys() - {scan}

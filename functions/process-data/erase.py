@@ -18,7 +18,7 @@ from .tombstones import Tombstone
 
 
 class EraseSummary(TypedDict):
-    """What an erasure did, as its record has it. The response has the user_ids instead of their numbers."""
+    """The summary of an erasure in `runs`. The response has user_ids instead of their numbers."""
 
     erased: int
     not_found: int
@@ -34,7 +34,7 @@ class EraseRun(Run):
         super().__init__(application, request)
         self._erased: dict[str, bool] = {}  # kept when the run is retried
 
-    def _execute(self, connection: Connection) -> dict[str, Any]:
+    def _attempt(self, connection: Connection) -> dict[str, Any]:
         user_ids = [user_id for name in self._request.objects or () if (user_id := user_of(name))]
         eraser = Eraser(connection, self._deadline, partial(self.workers.rescan, connection), self._erased)
         with self.counters.stage("total"):

@@ -31,15 +31,16 @@ class Eraser:
 
         `create_tombstones` is called while the users' segment is held; it may leave users out when time runs out.
         """
-        left = [csv_key(user_id) for user_id in user_ids if user_id not in self.erased]
-        while left and not self.deadline.expired:
-            segment = segments.claim_around(self.connection, left)
+        remaining = [csv_key(user_id) for user_id in user_ids if user_id not in self.erased]
+        while remaining and not self.deadline.expired:
+            segment = segments.claim_containing(self.connection, remaining)
             if segment is None:
                 self.deadline.sleep(_POLL_INTERVAL)
                 continue
             with segments.holding(self.connection, segment):
-                within = [user for name in left if segment.start < name <= segment.end and (user := user_of(name))]
-                self.erased |= tombstones.erase(self.connection, create_tombstones(within), segment.tick)
-            left = [name for name in left if user_of(name) not in self.erased]
+                within = [name for name in remaining if segment.start < name <= segment.end]
+                users = [user_id for name in within if (user_id := user_of(name))]
+                self.erased |= tombstones.erase(self.connection, create_tombstones(users), segment.tick)
+            remaining = [name for name in remaining if user_of(name) not in self.erased]
             self.rescan(segment)
-        return not left
+        return not remaining

@@ -35,7 +35,7 @@ def handle(event: api.Event, _context: object) -> Response:
     if event.body.strip() or event.query or event.path.strip("/"):  # cron-connector sends none of these, nor a token
         require_access(event, application.settings)
     request = parse_request(event, application.settings.source_bucket)
-    with application.requests.place():
+    with application.requests.slot():
         if request.fan_out:
             return _fan_out(application, request)
         summary = _run(application, request)

@@ -33,9 +33,9 @@ def add(connection: Connection, objects: Iterable[str]) -> None:
     connection.run(_ADD, objects=json.dumps(list(objects)))
 
 
-def read(connection: Connection, scope: Range, limit: int) -> dict[str, int]:
+def read(connection: Connection, keys: Range, limit: int) -> dict[str, int]:
     """The first hinted objects of a range, with their ticks."""
-    rows = connection.run(_READ, limit=limit, start=scope.start, end=scope.end)
+    rows = connection.run(_READ, limit=limit, start=keys.start, end=keys.end)
     return {str(name): int(tick) for name, tick in rows}
 
 
@@ -49,5 +49,5 @@ def exist(connection: Connection) -> bool:
 
 
 def count(connection: Connection, objects: Iterable[str]) -> int:
-    """How many of the objects are still hinted."""
+    """The number of these objects that are still hinted."""
     return int(connection.run(_COUNT, objects=json.dumps(list(objects)))[0][0])

@@ -1,4 +1,4 @@
-"""The objects in the result bucket: each a consistent snapshot of a table, replaced in one PUT when that changed."""
+"""The objects in the result bucket: each a consistent snapshot of a table, replaced in one PUT."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ OUTPUT = "output.csv"
 REJECTED = "rejected.csv"
 ERASED = "erased.csv"
 
-_HEADERS = {
+_HEADERS = {  # in the order of export
     REJECTED: "object,line,code,message,first_seen,last_seen",
     ERASED: "user_id,erased_at,csv_modified",
     OUTPUT: "user_id,first_name,last_name,birthts,img_path",
@@ -40,9 +40,9 @@ def _neutralise(column: str) -> str:
     then '''' || {column} else {column} end)"""
 
 
-# PostgreSQL joins the lines of several rows: in Python, single rows would cost more than the rest of an export.
-_ROWS = 5000
-_LINES = {
+# PostgreSQL joins the lines: fetching single rows would take longer than the rest of an export.
+_CHUNK_ROWS = 5000
+_READ_CHUNK = {
     REJECTED: f"""
 select string_agg(
     concat_ws(
@@ -52,7 +52,7 @@ select string_agg(
 ), max(object), count(*)
 from (
     select *, {_neutralise("object")} as object_text, {_neutralise("message")} as message_text
-    from rejected where object > :after order by object limit {_ROWS}
+    from rejected where object > :after order by object limit {_CHUNK_ROWS}
 ) as chunk
 """,  # noqa: S608 - interpolates module constants
     ERASED: f"""
@@ -60,31 +60,31 @@ select string_agg(
     concat_ws(',', user_id, erased_at, coalesce(csv_modified::text, '')),
     E'\n' order by user_id
 ), max(user_id), count(*)
-from (select * from erased where user_id > :after order by user_id limit {_ROWS}) as chunk
+from (select * from erased where user_id > :after order by user_id limit {_CHUNK_ROWS}) as chunk
 """,  # noqa: S608 - interpolates module constants
     OUTPUT: f"""
 select string_agg(
     concat_ws(',', user_id, {_quote("first_name")}, {_quote("last_name")}, birthts, coalesce(img_path, '')),
     E'\n' order by user_id
 ), max(user_id), count(*)
-from (select * from users where user_id > :after order by user_id limit {_ROWS}) as chunk
+from (select * from users where user_id > :after order by user_id limit {_CHUNK_ROWS}) as chunk
 """,  # noqa: S608 - interpolates module constants
 }
 
-_PACE = 10
-"""An export that is not urgent waits until this multiple of the last one's duration has passed."""
+_INTERVAL = 10
+"""Time between exports that are not urgent, as a multiple of the last one's duration."""
 
-_CHEAP = 0.1
-"""Seconds: a faster export is always urgent."""
+_CHEAP_SECONDS = 0.1
+"""An export is always urgent if the last one was faster."""
 
-_ALWAYS_BEFORE = 0.1
-"""Fraction of a run's time: before that, an export starts however long it takes."""
+_EARLY_FRACTION = 0.1
+"""In this first fraction of a run's time, an export starts even if it will probably not end before the deadline."""
 
 _POLL_INTERVAL = 0.05  # seconds between attempts to acquire the lock
 
-_STATE = f"""
+_READ_STATE = f"""
 select changed, written, rows, etag, seconds,
-    coalesce(clock_timestamp() - written_at not between interval '0' and seconds * interval '{_PACE} seconds', true)
+    coalesce(clock_timestamp() - written_at not between interval '0' and seconds * interval '{_INTERVAL} seconds', true)
 from outputs
 where object = :object
 """  # noqa: S608 - interpolates a module constant
@@ -95,8 +95,7 @@ set written = :changed, rows = :rows, etag = :etag, seconds = :seconds, written_
 where object = :object
 """
 
-
-_KNOWN_ETAG = "select etag from outputs where object = :object"
+_READ_ETAG = "select etag from outputs where object = :object"
 
 _ADOPT = """
 update outputs
@@ -116,8 +115,8 @@ class Output(TypedDict):
 
 @dataclass(frozen=True)
 class _State:
-    changed: int
-    written: int
+    changed: int  # number of the table's last change
+    written: int  # number of the last change in the object
     rows: int
     etag: str | None
     seconds: float  # duration of the last export
@@ -132,26 +131,28 @@ def export(application: Application, connection: Connection, deadline: Deadline,
     took long; a later run or event writes it.
     """
     bucket, state = application.settings.result_bucket, _read_state(connection, OUTPUT)
-    if deadline.elapsed_fraction >= _ALWAYS_BEFORE and state.seconds > deadline.remaining + GRACE:
+    if deadline.elapsed_fraction >= _EARLY_FRACTION and state.seconds > deadline.remaining + GRACE:
         return describe(connection, bucket)
-    urgent = urgent or state.seconds < _CHEAP
+    urgent = urgent or state.seconds < _CHEAP_SECONDS
     while not locks.try_lock(connection, locks.EXPORT, 0):
         if not urgent or deadline.expired:
             return describe(connection, bucket)
         deadline.sleep(_POLL_INTERVAL)
     try:
-        etags = ParallelCalls(
+        calls = ParallelCalls(
             application.listings, len(_HEADERS), partial(application.objects.etag, bucket), list(_HEADERS)
-        ).collect(lambda: deadline.remaining_with(GRACE), connection.keep_alive)
-        if len(etags) < len(_HEADERS) or None in etags:
+        )
+        found = calls.collect(lambda: deadline.remaining_with(GRACE), connection.keep_alive)
+        etags = dict(zip(_HEADERS, found, strict=False))
+        if len(etags) < len(_HEADERS) or None in found:
             return describe(connection, bucket)
-        if dict(zip(_HEADERS, etags, strict=True))[ERASED] not in ("", known_etag(connection, ERASED)):
+        if etags[ERASED] not in ("", known_etag(connection, ERASED)):
             return describe(connection, bucket) | {"pending": True}  # a run has to apply it first
-        outputs = [
-            _export(connection, application.objects, bucket, output, etag, urgent=urgent)
-            for output, etag in zip(_HEADERS, etags, strict=True)
-        ]
-        return outputs[-1]
+        exported = {
+            output: _export(connection, application.objects, bucket, output, etag, urgent=urgent)
+            for output, etag in etags.items()
+        }
+        return exported[OUTPUT]
     finally:
         locks.unlock(connection, locks.EXPORT, 0)
 
@@ -164,17 +165,17 @@ def describe(connection: Connection, bucket: str) -> Output:
 
 def known_etag(connection: Connection, output: str) -> str | None:
     """The ETag of the object as it was last written, or adopted."""
-    [[etag]] = connection.run(_KNOWN_ETAG, object=output)
+    [[etag]] = connection.run(_READ_ETAG, object=output)
     return None if etag is None else str(etag)
 
 
 def adopt(connection: Connection, output: str, known: str | None, etag: str) -> None:
-    """Record that the table contains everything of an object that another writer wrote: exports may replace it."""
+    """Record that the table contains everything in an object that another database wrote, so exports may replace it."""
     connection.run(_ADOPT, object=output, known=known, etag=etag)
 
 
 def _read_state(connection: Connection, output: str) -> _State:
-    [row] = connection.run(_STATE, object=output)
+    [row] = connection.run(_READ_STATE, object=output)
     return _State(*row)
 
 
@@ -186,7 +187,7 @@ def _export(
     The lock is held before the snapshot is taken, so a later export has a later state.
 
     A state counts as written only if the object's ETag is the one that its PUT returned. So an object that was deleted,
-    replaced by hand, or overwritten by a process that was frozen is written again by the next run.
+    replaced by hand, or overwritten by a frozen process that resumed is written again by the next run.
     """
     name, started_at = f"{bucket}/{output}", perf_counter()
     with connection.transaction("isolation level repeatable read, read only"):
@@ -227,7 +228,7 @@ class _Lines:
         yield _HEADERS[self._output].encode() + b"\n"
         after = ""
         while True:
-            [[lines, after, rows]] = self._connection.run(_LINES[self._output], after=after)
+            [[lines, after, rows]] = self._connection.run(_READ_CHUNK[self._output], after=after)
             if not rows:
                 return
             self.rows += rows

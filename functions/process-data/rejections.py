@@ -58,7 +58,7 @@ class Rejection:
 
 
 class RejectionSummary(TypedDict):
-    """A rejection as responses have it."""
+    """A rejection in a response."""
 
     object: str
     line: int | None
@@ -111,7 +111,7 @@ DELETE_ACCEPTED = "delete from rejected using stored where object = user_id || '
 
 _COUNT = "select count(*) from rejected where {objects}"
 
-_FIRST = "select object, line, code, message from rejected where {objects} order by object limit :limit"
+_READ = "select object, line, code, message from rejected where {objects} order by object limit :limit"
 
 
 def upsert(connection: Connection, rejections: Sequence[Rejection]) -> list[Rejection]:
@@ -134,8 +134,8 @@ def delete_resolved(connection: Connection, scope: Scope, csvs: str, unfetched: 
     )
 
 
-def first(connection: Connection, scope: Scope, limit: int) -> tuple[int, list[RejectionSummary]]:
-    """The number of rejected objects in a scope, and the first of them."""
+def count_and_read(connection: Connection, scope: Scope, limit: int) -> tuple[int, list[RejectionSummary]]:
+    """The number of rejected objects in a scope, and the first `limit` of them."""
     [[total]] = connection.run(_COUNT.format(objects=scope.objects), **scope.object_parameters)
-    rows = connection.run(_FIRST.format(objects=scope.objects), limit=limit, **scope.object_parameters)
+    rows = connection.run(_READ.format(objects=scope.objects), limit=limit, **scope.object_parameters)
     return total, [RejectionSummary(object=name, line=line, code=code, message=text) for name, line, code, text in rows]

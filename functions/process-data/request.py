@@ -1,4 +1,4 @@
-"""Requests: parsed and checked."""
+"""Parse and check requests."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from urllib.parse import unquote_plus
 
 from .keys import MAX_OBJECTS, csv_key, is_user_id, parse_key
 from .runs import Trigger
-from .shared.api import ApiError, Event, require_method
+from .shared.api import ApiError, Event, invalid_parameter, require_method
 from .shared.quoting import quote, truncate
 
 _PARAMETERS = ("user_id", "since", "fan_out", "accept_empty")
@@ -22,7 +22,7 @@ _BOOLEANS = {"0": False, "false": False, "1": True, "true": True}
 
 @dataclass(frozen=True)
 class Request:
-    """What to run: a scan of the bucket, or of `objects` if given, where a CSV stands for its user.
+    """A scan of the bucket, or of `objects` if given, where a CSV stands for all objects of its user.
 
     With `erase` these users are erased instead. `since` is the tick of the run to continue; `fan_out` is the number
     of runs to queue instead of running.
@@ -51,33 +51,33 @@ def parse_request(event: Event, source_bucket: str) -> Request:
     if event.body.strip():
         if event.query:
             raise ApiError(400, "bad_parameter", "an event notification takes no parameters")
-        return Request(Trigger.EVENT, call_id, _limited(_event_objects(event.body, source_bucket)))
-    return _from_parameters(event, call_id)
+        return Request(Trigger.EVENT, call_id, _sort_and_limit(_event_objects(event.body, source_bucket)))
+    return _parse_parameters(event, call_id)
 
 
-def _from_parameters(event: Event, call_id: str | None) -> Request:
+def _parse_parameters(event: Event, call_id: str | None) -> Request:
     for name, values in event.query.lists():
         if name not in _PARAMETERS:
-            raise _bad_parameter(name, f"unknown parameter {quote(name)}; expected one of {', '.join(_PARAMETERS)}")
+            raise invalid_parameter(name, f"unknown parameter {quote(name)}; expected one of {', '.join(_PARAMETERS)}")
         if len(values) > 1 and name != "user_id":
-            raise _bad_parameter(name, f"repeated parameter {name}: expected once")
+            raise invalid_parameter(name, f"repeated parameter {name}: expected once")
     query = event.query
-    users, accept_empty = query.getlist("user_id"), query.get("accept_empty", "0")
+    user_ids, accept_empty = query.getlist("user_id"), query.get("accept_empty", "0")
     since, fan_out = query.get("since"), query.get("fan_out")
-    _check_user_ids(users)
+    _check_user_ids(user_ids)
     if since is not None and not _TICK.fullmatch(since):
-        raise _bad_parameter("since", f"invalid since={quote(since)}: expected the tick of a run")
+        raise invalid_parameter("since", f"invalid since={quote(since)}: expected the tick of a run")
     if fan_out is not None and not _FAN_OUT.fullmatch(fan_out):
-        raise _bad_parameter("fan_out", f"invalid fan_out={quote(fan_out)}: expected a number from 1 to 10")
+        raise invalid_parameter("fan_out", f"invalid fan_out={quote(fan_out)}: expected a number from 1 to 10")
     if accept_empty.lower() not in _BOOLEANS:
-        raise _bad_parameter("accept_empty", f"invalid accept_empty={quote(accept_empty)}: expected 1 or 0")
-    if len([name for name in ("user_id", "since", "fan_out") if name in query]) > 1:
-        raise _bad_parameter("user_id", "expected only one of user_id, since and fan_out")
+        raise invalid_parameter("accept_empty", f"invalid accept_empty={quote(accept_empty)}: expected 1 or 0")
+    if sum(name in query for name in ("user_id", "since", "fan_out")) > 1:
+        raise invalid_parameter("user_id", "expected only one of user_id, since and fan_out")
     trigger = Trigger.CRON if event.headers.get("X-Connector") == "cron-connector" else Trigger.HTTP
     return Request(
         trigger=trigger if since is None else Trigger.CONTINUATION,
         call_id=call_id,
-        objects=_limited({csv_key(user_id) for user_id in users}) if users else None,
+        objects=_sort_and_limit({csv_key(user_id) for user_id in user_ids}) if user_ids else None,
         since=None if since is None else int(since),
         fan_out=int(fan_out or 0),
         accept_empty=_BOOLEANS[accept_empty.lower()],
@@ -88,18 +88,18 @@ def _parse_erasure(event: Event, call_id: str | None) -> Request:
     if event.body.strip():
         raise ApiError(400, "bad_body", "invalid body: expected none; users are given by ?user_id=")
     if unknown := event.query.keys() - {"user_id"}:
-        raise _bad_parameter(min(unknown), f"unknown parameter {quote(min(unknown))}; expected user_id")
-    users = event.query.getlist("user_id")
-    if not users:
-        raise _bad_parameter("user_id", f"user_id is required: expected 1 to {MAX_OBJECTS}")
-    _check_user_ids(users)
-    return Request(Trigger.HTTP, call_id, _limited({csv_key(user_id) for user_id in users}), erase=True)
+        raise invalid_parameter(min(unknown), f"unknown parameter {quote(min(unknown))}; expected user_id")
+    user_ids = event.query.getlist("user_id")
+    if not user_ids:
+        raise invalid_parameter("user_id", f"user_id is required: expected 1 to {MAX_OBJECTS}")
+    _check_user_ids(user_ids)
+    return Request(Trigger.HTTP, call_id, _sort_and_limit({csv_key(user_id) for user_id in user_ids}), erase=True)
 
 
-def _check_user_ids(users: Iterable[str]) -> None:
-    for user_id in users:
+def _check_user_ids(user_ids: Iterable[str]) -> None:
+    for user_id in user_ids:
         if not is_user_id(user_id):
-            raise _bad_parameter("user_id", f"invalid user_id={quote(user_id)}: expected 1 to 18 digits")
+            raise invalid_parameter("user_id", f"invalid user_id={quote(user_id)}: expected 1 to 18 digits")
 
 
 def _event_objects(body: bytes, bucket: str) -> set[str]:
@@ -113,7 +113,7 @@ def _event_objects(body: bytes, bucket: str) -> set[str]:
             s3 = record["s3"]
             source, key = s3["bucket"]["name"], unquote_plus(s3["object"]["key"], errors="surrogateescape")
         except (KeyError, TypeError, AttributeError) as error:
-            raise _bad_event("a record lacks s3.bucket.name or s3.object.key") from error
+            raise _invalid_event("a record lacks s3.bucket.name or s3.object.key") from error
         parsed = parse_key(key)
         if source == bucket and parsed.kind != "ignored":
             objects.add(key if parsed.user_id is None else csv_key(parsed.user_id))
@@ -124,15 +124,15 @@ def _records(body: bytes) -> list[Any]:
     try:
         event = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise _bad_event("it is not JSON") from error
+        raise _invalid_event("it is not JSON") from error
     if isinstance(event, dict) and event.get("Event") == "s3:TestEvent":  # S3 tests the connection
         return []
     if not isinstance(event, dict) or not isinstance(records := event.get("Records"), list):
-        raise _bad_event("it has no list of Records")
+        raise _invalid_event("it has no list of Records")
     return records
 
 
-def _limited(objects: Iterable[str]) -> tuple[str, ...]:
+def _sort_and_limit(objects: Iterable[str]) -> tuple[str, ...]:
     """The objects, sorted. Raises ApiError 413 if there are too many."""
     names = tuple(sorted(objects))
     if len(names) > MAX_OBJECTS:
@@ -141,9 +141,5 @@ def _limited(objects: Iterable[str]) -> tuple[str, ...]:
     return names
 
 
-def _bad_parameter(name: str, message: str) -> ApiError:
-    return ApiError(400, "bad_parameter", message, parameter=truncate(name))
-
-
-def _bad_event(reason: str) -> ApiError:
+def _invalid_event(reason: str) -> ApiError:
     return ApiError(400, "bad_body", f"invalid body: expected an S3 event notification or none; {reason}")

@@ -1,4 +1,4 @@
-"""One run: it scans what is due, exports, and queues its continuation if needed."""
+"""One run: scan what is due, export, and queue a continuation if work remains."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -36,7 +36,7 @@ MAX_REPORTED_REJECTIONS = 100
 _ATTEMPTS = 3
 _INITIAL_BACKOFF = 0.2  # seconds, doubled each time
 _MAX_CONTINUATIONS = 10
-"""At most as many as `fan_out` may start."""
+"""Continuations that may exist at the same time: as many runs as `fan_out` may queue."""
 
 
 class SegmentsSummary(TypedDict):
@@ -45,7 +45,7 @@ class SegmentsSummary(TypedDict):
 
 
 class RunSummary(TypedDict):
-    """What a run did, as its response and its record have it. query-data's OpenAPI describes the record."""
+    """The summary of a run, in its response and in `runs`. query-data's OpenAPI describes the latter."""
 
     segments: SegmentsSummary
     listed: int
@@ -70,13 +70,13 @@ class Run:
         self._application, self._request, self._settings = application, request, application.settings
         self._deadline = Deadline(self._settings.run_deadline, application.stopping)
         self._objects = request.objects
-        scope = RunScope.BUCKET if self._is_whole else RunScope.USERS
+        scope = RunScope.BUCKET if self._is_full else RunScope.USERS
         self._record = RunRecord(request.trigger, request.call_id, scope)
         self.counters = RunCounters()
         self.workers = Workers(application, request, self._deadline, self.counters)
 
     def execute(self) -> dict[str, Any]:
-        """Run, and retry while a backend is unavailable: every step may be repeated.
+        """Run, and retry while a backend is unavailable: every step is safe to repeat.
 
         Raises Unavailable if a backend stays unavailable, SourceEmpty if the bucket was emptied.
         """
@@ -85,14 +85,14 @@ class Run:
             try:
                 with (
                     self._application.pool.connection() as connection,
-                    self.workers.bounded(connection),
+                    self.workers.time_limit(connection),
                     record_run(connection, self._record),
-                    self.workers.joined(),
+                    self.workers.joining(),
                 ):
-                    return self._execute(connection)
+                    return self._attempt(connection)
             except Exception as error:
-                is_late = attempt == _ATTEMPTS or self._deadline.elapsed_fraction >= 0.5 or self._deadline.expired
-                if is_late or not isinstance(error, Unavailable):
+                has_time = self._deadline.elapsed_fraction < 0.5 and not self._deadline.expired
+                if not (isinstance(error, Unavailable) and attempt < _ATTEMPTS and has_time):
                     with suppress(StorageError), self._application.pool.connection() as connection:
                         record_failure(connection, self._record, error)
                     raise
@@ -100,21 +100,21 @@ class Run:
             backoff *= 2
         raise AssertionError("the last attempt returns or raises")
 
-    def _execute(self, connection: Connection) -> dict[str, Any]:
+    def _attempt(self, connection: Connection) -> dict[str, Any]:
         with self.counters.stage("total"):
             self.workers.start(connection)
             restore.apply_lost(self._application, connection, self._deadline, partial(self.workers.rescan, connection))
             self.workers.work(connection)
             remaining = self.workers.count_remaining(connection)
             with self.counters.stage("export"):
-                output = self._export(connection, urgent=self._is_whole and remaining == 0)
+                output = self._export(connection, urgent=self._is_full and remaining == 0)
         self._raise_if_s3_failed()
-        is_behind = self._is_whole and (output["pending"] or (self._deadline.expired and hints.exist(connection)))
+        is_behind = self._is_full and (output["pending"] or (self._deadline.expired and hints.exist(connection)))
         if remaining or is_behind or self.counters.unreadable:
             self._record.status = Status.PARTIAL
-        continued = self._is_whole and bool(remaining or is_behind) and self._continue(connection)
+        continued = self._is_full and bool(remaining or is_behind) and self._queue_continuation(connection)
         summary = self._summary(connection, remaining, output, continued=continued)
-        # rejections quote files, and only the table `rejected` is cleared when a user is erased
+        # the record omits rejections: they quote files, and an erasure clears only the table `rejected`
         self._record.summary = {name: value for name, value in summary.items() if name != "rejections"}
         return self._response(summary)
 
@@ -124,7 +124,7 @@ class Run:
 
     @property
     def public_summary(self) -> dict[str, Any]:
-        """The summary as it was recorded, without values from files."""
+        """The response without values from files, as recorded."""
         return self._response(self._record.summary)
 
     def _export(self, connection: Connection, *, urgent: bool) -> Output:
@@ -133,21 +133,21 @@ class Run:
         return outputs.export(self._application, connection, self._deadline, urgent=urgent)
 
     @property
-    def _is_whole(self) -> bool:
+    def _is_full(self) -> bool:
         """Whether the run scans the whole bucket."""
         return self._objects is None
 
     def _raise_if_s3_failed(self) -> None:
         """Raise S3's error if it failed for everything that this run tried to read."""
         counters = self.counters
-        if self._is_whole and counters.unreadable and not counters.fetched and not counters.unchanged:
+        if self._is_full and counters.unreadable and not counters.fetched and not counters.unchanged:
             raise counters.failures[-1].error
         if self.workers.ran_out_of_time and not counters.progressed and not self._application.stopping.is_set():
             seconds = self._settings.run_deadline
             raise Unavailable("s3", f"S3 at {self._settings.s3_endpoint} did not respond within {seconds} s")
 
-    def _continue(self, connection: Connection) -> bool:
-        """Queue the run's continuation, unless it made no progress or another continuation exists.
+    def _queue_continuation(self, connection: Connection) -> bool:
+        """Queue a continuation, unless this run made no progress or there are enough continuations.
 
         The limit also holds if the queue delivers a request more than once.
         """
@@ -167,9 +167,9 @@ class Run:
     def _summary(self, connection: Connection, remaining: int, output: Output, *, continued: bool) -> RunSummary:
         counters = self.counters
         scope = Range("", LAST_KEY) if self._objects is None else Named(self._objects)
-        rejected, first = rejections.first(connection, scope, MAX_REPORTED_REJECTIONS)
+        rejected, reported = rejections.count_and_read(connection, scope, MAX_REPORTED_REJECTIONS)
         return {
-            "segments": {"scanned": counters.scanned, "remaining": remaining if self._is_whole else 0},
+            "segments": {"scanned": counters.scanned, "remaining": remaining if self._is_full else 0},
             "listed": counters.listed,
             "added": counters.added,
             "updated": counters.updated,
@@ -177,9 +177,9 @@ class Run:
             "images_changed": counters.images_changed,
             "ignored": counters.ignored,
             "rejected": rejected,
-            "rejections": first,
+            "rejections": reported,
             "unreadable": counters.unreadable,
-            "remaining": counters.remaining if self._is_whole else remaining + counters.unreadable,
+            "remaining": counters.remaining if self._is_full else remaining + counters.unreadable,
             "continued": continued,
             "output": output,
             "seconds": counters.seconds,

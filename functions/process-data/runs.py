@@ -106,7 +106,7 @@ def record_failure(connection: Connection, record: RunRecord, error: Exception) 
 
 
 def count_continuations(connection: Connection, record: RunRecord) -> int:
-    """How many other continuations are queued or in progress."""
+    """The number of other continuations that are queued or in progress."""
     return int(connection.run(_COUNT_CONTINUATIONS, id=record.id)[0][0])
 
 

@@ -51,7 +51,7 @@ class SourceEmpty(Exception):
 
 
 class Scanner:
-    """Runs one scan after the other in one session."""
+    """Runs scans in one session, one at a time."""
 
     def __init__(
         self, application: Application, connection: Connection, deadline: Deadline, counters: RunCounters,
@@ -66,7 +66,7 @@ class Scanner:
     def scan_segment(self, segment: Segment, since: int, on_split: Callable[[], None]) -> None:
         """Scan a segment. Split off what exceeds its size or the deadline; the rest keeps its place in the queue.
 
-        Small neighbours that were scanned since the tick are merged. After OutOfTime or Unavailable it is still due.
+        Merge it with a small neighbour scanned since the tick. After OutOfTime or Unavailable, it is still due.
         """
         with self._counters.scan() as scan:
             with self._counters.stage("list"):
@@ -74,7 +74,8 @@ class Scanner:
             if listing.cut_at is not None:
                 segments.split(self._connection, segment, listing.cut_at)
                 on_split()
-            keys, end = listing.keys - listing.folders, self._ingest(scan, segment.range, listing)
+            keys = listing.keys - listing.folders
+            end = self._ingest(scan, segment.range, listing)
             if end is not None:
                 if end <= segment.start:
                     return
@@ -82,7 +83,7 @@ class Scanner:
                 keys = sum(user_id < end for user_id in listing.csvs)
             segments.complete(self._connection, segment, keys)
         self._counters.record_segment()
-        segments.merge(self._connection, segment, since, limit=self._settings.segment_keys * 3 // 4)
+        segments.merge(self._connection, segment, since, max_keys=self._settings.segment_keys * 3 // 4)
 
     def scan_hinted(self, segment: Segment) -> None:
         """Scan hinted objects of a segment. Those that the deadline leaves out stay hinted."""
@@ -103,8 +104,9 @@ class Scanner:
             return self._call(lambda: objects.list_page(bucket, start_after=segment.start, token=token, limit=limit))
 
         def is_full(keys: int) -> bool:
-            is_urgent = segment.is_new and self._application.is_idle_beside(self)  # so that fetching starts at once
-            return is_urgent or keys >= self._settings.segment_keys or self._deadline.expired
+            if segment.is_new and self._application.is_idle_except(self):
+                return True  # one page is enough to start fetching
+            return keys >= self._settings.segment_keys or self._deadline.expired
 
         listing = list_range(get_page, segment.start, segment.end, is_full)
         end = listing.cut_at or segment.end
@@ -181,9 +183,9 @@ class Scanner:
     def _collect(self, user_ids: list[str], calls: ParallelCalls[str, FetchResult]) -> list[FetchResult]:
         """The results of the calls that were started. Raises Unavailable if S3 failed for all of them."""
         collected = calls.collect(self._fetch_timeout, self._connection.keep_alive)
-        late = Unavailable("s3", "S3 did not respond before the run's deadline")
+        timeout = Unavailable("s3", "S3 did not respond before the run's deadline")
         results = [
-            Unreadable(csv_key(user_id), late) if result is None else result
+            Unreadable(csv_key(user_id), timeout) if result is None else result
             for user_id, result in zip(user_ids, collected, strict=False)
         ]
         if results and all(
@@ -193,7 +195,7 @@ class Scanner:
         return results
 
     def _call(self, call: Callable[[], T]) -> T:
-        """Call S3 in another thread. Raises OutOfTime if the deadline, with its grace, passes first."""
+        """Call S3 in another thread. Raises OutOfTime if it does not return before the deadline and GRACE."""
         calls = ParallelCalls(self._listings, 1, lambda _: call(), [None])
         for result in calls.collect(lambda: self._deadline.remaining_with(GRACE), self._connection.keep_alive):
             if result is not None:
@@ -209,18 +211,20 @@ class Scanner:
         self._call(lambda: self._objects.list_page(self._settings.source_bucket, limit=1))
 
     def _check_not_emptied(self) -> None:
-        """Raise SourceEmpty if the bucket has no object outside of folders although it had some.
+        """Raise SourceEmpty if the bucket has no object outside of folders but had some at the last scan.
 
         Folders do not count: SeaweedFS lists emptied ones for some minutes.
         """
         if not segments.total_keys(self._connection):
             return
-        page = ListingPage([], [], "")
-        while not page.objects:
+        bucket, token = self._settings.source_bucket, None
+        while True:
+            page = self._call(partial(self._objects.list_page, bucket, token=token))
+            if page.objects:
+                return
             if page.token is None:
-                raise SourceEmpty(self._settings.source_bucket)
-            get_page = partial(self._objects.list_page, self._settings.source_bucket, token=page.token or None)
-            page = self._call(get_page)
+                raise SourceEmpty(bucket)
+            token = page.token
 
 
 def _now() -> int:

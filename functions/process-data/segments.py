@@ -8,6 +8,7 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 
 from . import locks
 from .keys import LAST_KEY
@@ -16,9 +17,9 @@ from .shared.storage.connection import Connection
 
 _TICK = "select nextval('ticks')"
 
-# The limit exceeds the number of segments that can be held at the same time, so a free one is found if there is any.
-# The lock is tried outside of the subquery with LIMIT or DISTINCT, as PostgreSQL moves no volatile function into it.
-_DUE = """
+# The limit exceeds the number of segments that can be held at the same time, so a free one is found if there is one.
+# PostgreSQL moves no volatile function into a subquery with LIMIT or DISTINCT: only the subquery's rows are tried.
+_CLAIM_DUE = """
 select id from (
     select id from segments where scanned <= :since and id <> all(cast(:skip as int[])) order by turn, start limit 500
 ) as waiting
@@ -26,7 +27,7 @@ where pg_try_advisory_lock(:space, id)
 limit 1
 """
 
-_AROUND = """
+_CLAIM_CONTAINING = """
 select id from (
     select distinct id
     from ({objects}) as requested
@@ -37,15 +38,17 @@ where pg_try_advisory_lock(:space, id)
 limit 1
 """
 _HINTED = "select object from hints where {} order by object limit 1000"
-_ANY_HINTED = _AROUND.format(objects=_HINTED.format("true"))
-_NAMED_HINTED = _AROUND.format(
+_CLAIM_ANY_HINTED = _CLAIM_CONTAINING.format(objects=_HINTED.format("true"))
+_CLAIM_HINTED = _CLAIM_CONTAINING.format(
     objects=_HINTED.format("object in (select value from json_array_elements_text(:objects))")
 )
-_NAMED = _AROUND.format(objects='select value collate "C" as object from json_array_elements_text(:objects)')
+_CLAIM_OBJECTS = _CLAIM_CONTAINING.format(
+    objects='select value collate "C" as object from json_array_elements_text(:objects)'
+)
 
-# Without hints the lock is not tried. There is no FROM: PostgreSQL may evaluate conditions in any order, so beside
-# `id = :id` the function could lock other segments as well.
-_TRY_AGAIN = """
+# The lock is only tried if there are hints. There is no FROM: PostgreSQL may evaluate conditions in any order, so with
+# a condition `id = :id` the function could lock other segments as well.
+_CLAIM_AGAIN = """
 select case
     when exists (select from hints where object > :start and object <= :end) then pg_try_advisory_lock(:space, :id)
     else false
@@ -85,7 +88,7 @@ from (
     from nearby
     window pair as (order by start)
 ) as pairs
-where upper is not null and keys <= :limit and scanned > :since
+where upper is not null and keys <= :max_keys and scanned > :since
 """
 
 # Either may have been split or merged before both locks were held: they must still be neighbours.
@@ -117,7 +120,7 @@ class Segment:
     start: str
     end: str
     tick: int
-    claimed_at: object
+    claimed_at: datetime
     is_new: bool  # never scanned, so its objects probably have to be fetched
 
     @property
@@ -132,29 +135,25 @@ def next_tick(connection: Connection) -> int:
 
 def claim(connection: Connection, since: int, skip: Collection[int]) -> Segment | None:
     """Claim the segment that has waited longest of those not scanned since a tick; None if all are held."""
-    while rows := connection.run(_DUE, space=locks.SEGMENT, skip=list(skip), since=since):
-        if segment := _read(connection, rows[0][0], since):
-            return segment
-    return None
+    return _claim(connection, _CLAIM_DUE, {"skip": list(skip), "since": since}, since)
 
 
 def claim_hinted(connection: Connection, skip: Collection[int], objects: Sequence[str] | None = None) -> Segment | None:
     """Claim a segment that has hints, or hints for these objects; None if there is none or all are held."""
-    parameters = {"space": locks.SEGMENT, "skip": list(skip)}
-    while rows := (
-        connection.run(_ANY_HINTED, **parameters)
-        if objects is None
-        else connection.run(_NAMED_HINTED, objects=json.dumps(list(objects)), **parameters)
-    ):
-        if segment := _read(connection, rows[0][0]):
-            return segment
-    return None
+    if objects is None:
+        return _claim(connection, _CLAIM_ANY_HINTED, {"skip": list(skip)})
+    return _claim(connection, _CLAIM_HINTED, {"skip": list(skip), "objects": json.dumps(objects)})
 
 
-def claim_around(connection: Connection, objects: Sequence[str]) -> Segment | None:
+def claim_containing(connection: Connection, objects: Sequence[str]) -> Segment | None:
     """Claim a segment that contains some of the objects; None if all of those are held."""
-    while rows := connection.run(_NAMED, space=locks.SEGMENT, skip=[], objects=json.dumps(objects)):
-        if segment := _read(connection, rows[0][0]):
+    return _claim(connection, _CLAIM_OBJECTS, {"skip": [], "objects": json.dumps(objects)})
+
+
+def _claim(connection: Connection, sql: str, parameters: dict[str, object], since: int | None = None) -> Segment | None:
+    """Claim a segment that the query locks; repeat the query if it was merged or scanned meanwhile."""
+    while rows := connection.run(sql, space=locks.SEGMENT, **parameters):
+        if segment := _read(connection, rows[0][0], since):
             return segment
     return None
 
@@ -162,12 +161,12 @@ def claim_around(connection: Connection, objects: Sequence[str]) -> Segment | No
 def claim_again(connection: Connection, segment: Segment) -> Segment | None:
     """Claim a segment again that was just released, if it received hints while it was held."""
     parameters = {"space": locks.SEGMENT, "id": segment.id, "start": segment.start, "end": segment.end}
-    [[locked]] = connection.run(_TRY_AGAIN, **parameters)
+    [[locked]] = connection.run(_CLAIM_AGAIN, **parameters)
     return _read(connection, segment.id) if locked else None
 
 
 def _read(connection: Connection, number: int, since: int | None = None) -> Segment | None:
-    """Read a locked segment; None, and unlocked, if it was merged or another session has scanned it."""
+    """Read a locked segment. If it was merged or another session has scanned it, unlock it and return None."""
     for start, end, scanned, tick, now in connection.run(_READ, id=number, last=LAST_KEY):
         if since is None or scanned <= since:
             return Segment(number, start, end, tick, now, is_new=scanned == 0)
@@ -202,9 +201,9 @@ def postpone(connection: Connection, segment: Segment) -> None:
     connection.run(_POSTPONE, id=segment.id)
 
 
-def merge(connection: Connection, segment: Segment, since: int, limit: int) -> None:
-    """Merge the segment with a neighbour scanned since the tick, if both together have at most `limit` keys."""
-    for lower, upper in connection.run(_NEIGHBOURS, start=segment.start, since=since, limit=limit):
+def merge(connection: Connection, segment: Segment, since: int, max_keys: int) -> None:
+    """Merge the segment with a neighbour scanned since the tick, if both together have at most `max_keys` keys."""
+    for lower, upper in connection.run(_NEIGHBOURS, start=segment.start, since=since, max_keys=max_keys):
         other = upper if lower == segment.id else lower
         if locks.try_lock(connection, locks.SEGMENT, other):
             try:
@@ -215,10 +214,10 @@ def merge(connection: Connection, segment: Segment, since: int, limit: int) -> N
 
 
 def remaining(connection: Connection, since: int, skip: Collection[int] = ()) -> int:
-    """How many segments have not been scanned since the tick, without those in `skip`."""
+    """The number of segments that have not been scanned since the tick, without those in `skip`."""
     return int(connection.run(_REMAINING, since=since, skip=list(skip))[0][0])
 
 
 def total_keys(connection: Connection) -> int:
-    """How many keys the last complete scans have listed."""
+    """The number of keys that the last complete scans have listed."""
     return int(connection.run(_TOTAL_KEYS)[0][0])

@@ -6,7 +6,7 @@ knowing of each other.
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from threading import Thread
 
 from . import hints, segments
@@ -25,7 +25,7 @@ _JOIN_INTERVAL = 1.0  # seconds between calls of keep_alive while a session wait
 
 
 class Workers:
-    """Scan what a run is requested to scan. `start` comes first."""
+    """The workers of one run. Call `start` first."""
 
     def __init__(self, application: Application, request: Request, deadline: Deadline, counters: RunCounters) -> None:
         self._application, self._request = application, request
@@ -38,12 +38,12 @@ class Workers:
         self.ran_out_of_time = False
         self._tick = request.since
 
-    def bounded(self, connection: Connection) -> AbstractContextManager[None]:
-        """Keep a silent server from delaying the run far beyond its deadline, when the watchdog would end it."""
-        return connection.bounded(self._application.settings.run_deadline + GRACE - self._deadline.elapsed)
+    def time_limit(self, connection: Connection) -> AbstractContextManager[None]:
+        """Limit the time that the run waits for a silent server: the watchdog ends a run that takes much too long."""
+        return connection.time_limit(self._application.settings.run_deadline + GRACE - self._deadline.elapsed)
 
     def start(self, connection: Connection) -> None:
-        """Take the run's tick, which retries keep, and store its hints."""
+        """Set the run's tick, the lowest of `since`, an earlier attempt's and now, and store its hints."""
         now = segments.next_tick(connection)
         self._tick = now if self._tick is None else min(self._tick, now)
         if self._objects is not None:
@@ -51,7 +51,7 @@ class Workers:
 
     @property
     def tick(self) -> int:
-        """Segments that were scanned since this tick are done."""
+        """The run has nothing to do for segments that were scanned since this tick."""
         assert self._tick is not None
         return self._tick
 
@@ -68,7 +68,7 @@ class Workers:
             raise self._error
 
     @contextmanager
-    def joined(self) -> Iterator[None]:
+    def joining(self) -> Iterator[None]:
         """End all helpers after the body, whatever it raises."""
         self._error = None
         try:
@@ -81,11 +81,11 @@ class Workers:
 
     def rescan(self, connection: Connection, segment: Segment) -> None:
         """Scan what was hinted while this session held a segment that it has since released."""
-        with suppress(SourceEmpty):  # left to runs over the bucket
+        with suppress(SourceEmpty):  # a full run reports it
             self._scan_hinted(connection, self._scanner(connection), segments.claim_again(connection, segment))
 
     def count_remaining(self, connection: Connection) -> int:
-        """How many segments, or requested objects, are left."""
+        """The number of segments, or requested objects, that are left."""
         if self._objects is None:
             return segments.remaining(connection, self.tick)
         return hints.count(connection, self._objects)
@@ -101,7 +101,7 @@ class Workers:
                 self._scan(connection, scanner, segment)
             elif segment := segments.claim_hinted(connection, self._failed_hints, self._objects):
                 self._scan_hinted(connection, scanner, segment)
-            elif is_helper or not self._is_waiting(connection):
+            elif is_helper or not self._must_wait(connection):
                 return
             else:
                 self._wait()
@@ -123,14 +123,14 @@ class Workers:
         """Scan a claimed segment. If S3 fails for this segment only, the run continues with others."""
         expected = self._application.settings.segment_keys if segment.is_new else 0
         with segments.holding(connection, segment), self._application.fetching(scanner, expected):
-            self._recruit(connection, segment)
+            self._start_helper(connection, segment)
             try:
                 try:
-                    scanner.scan_segment(segment, self.tick, lambda: self._recruit(connection, segment))
+                    scanner.scan_segment(segment, self.tick, lambda: self._start_helper(connection, segment))
                 except Unavailable as error:
                     if error.service != "s3":
                         raise
-                    scanner.check_s3()
+                    scanner.check_s3()  # may raise OutOfTime, too
                     self.failed_segments[segment.id] = error
                     segments.postpone(connection, segment)
             except OutOfTime:
@@ -145,14 +145,14 @@ class Workers:
         """
         while segment is not None:
             with segments.holding(connection, segment):
-                self._recruit(connection, segment)
+                self._start_helper(connection, segment)
                 try:
                     try:
                         scanner.scan_hinted(segment)
                     except (Unavailable, AccessDenied) as error:
                         if error.service != "s3":
                             raise
-                        scanner.check_s3()
+                        scanner.check_s3()  # may raise OutOfTime, too
                         self._failed_hints.add(segment.id)
                 except OutOfTime:
                     self.ran_out_of_time = True
@@ -160,42 +160,39 @@ class Workers:
             is_over = segment.id in self._failed_hints or self._deadline.expired
             segment = None if is_over else segments.claim_again(connection, segment)
 
-    def _is_waiting(self, connection: Connection) -> bool:
+    def _must_wait(self, connection: Connection) -> bool:
         """Whether another session holds something that this run has to scan."""
         if self._objects is None:
             return segments.remaining(connection, self.tick, self.failed_segments) > 0
-        is_patient = self._request.trigger != Trigger.EVENT and not self._failed_hints
-        return is_patient and hints.count(connection, self._objects) > 0
+        if self._request.trigger == Trigger.EVENT or self._failed_hints:
+            return False
+        return hints.count(connection, self._objects) > 0
 
-    def _recruit(self, connection: Connection, segment: Segment) -> None:
+    def _start_helper(self, connection: Connection, segment: Segment) -> None:
         """Start another worker if the process has room for it and there is work beside this segment.
 
         While this process is busy fetching, it leaves segments to other replicas. Erasures need no helpers.
         """
-        if self._request.erase or self._application.is_busy:
+        if self._request.erase or self._application.is_busy or not self._application.helpers.acquire(blocking=False):
             return
-        if not self._application.helpers.acquire(blocking=False):
-            return
-        try:
-            if self._objects is None:
-                workers = 1 + sum(helper.is_alive() for helper in self._helpers)
-                has_work = segments.remaining(connection, self.tick, self.failed_segments) > workers
-            else:
-                has_work = any(not segment.start < name <= segment.end for name in self._objects)
-            if has_work:
-                helper = Thread(target=self._help, name="worker", daemon=True)
+        with ExitStack() as stack:
+            stack.callback(self._application.helpers.release)
+            if self._has_work_beside(connection, segment):
+                helper = Thread(target=self._run_helper, name="worker", daemon=True)
                 helper.start()
-                self._helpers.append(helper)  # called by the run's thread, or by a helper that is still to be joined
-                return
-        except BaseException:
-            self._application.helpers.release()
-            raise
-        self._application.helpers.release()
+                stack.pop_all()  # the helper releases itself
+                self._helpers.append(helper)  # the calling thread has not ended, so the new helper is joined, too
 
-    def _help(self) -> None:
+    def _has_work_beside(self, connection: Connection, segment: Segment) -> bool:
+        if self._objects is not None:
+            return any(not segment.start < name <= segment.end for name in self._objects)
+        workers = 1 + sum(helper.is_alive() for helper in self._helpers)
+        return segments.remaining(connection, self.tick, self.failed_segments) > workers
+
+    def _run_helper(self) -> None:
         """Work beside the run's own thread. If the session is lost, other workers claim its segment again."""
         try:
-            with self._application.pool.connection() as connection, self.bounded(connection):
+            with self._application.pool.connection() as connection, self.time_limit(connection):
                 self._work(connection, is_helper=True)
         except Exception as error:  # noqa: BLE001 - raised again by the run's own thread
             if not (isinstance(error, Unavailable) and error.service == "postgresql"):

@@ -24,7 +24,7 @@ MAX_STREAMS = 4
 """Streams of users, and as many of large photos: a client that does not read blocks one."""
 
 MAX_HEALTH = 2
-"""Requests of /healthz that are processed, and as many that wait: they have their own places."""
+"""Requests of /healthz that are processed, and as many that wait: they have their own slots."""
 
 THREADS = MAX_REQUESTS + MAX_WAITING + 2 * MAX_STREAMS + 2 * MAX_HEALTH + 4
 """One for each of these, and 4 that are always free to send errors."""
@@ -49,7 +49,7 @@ class Application:
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """Borrow a connection for a request. All of its statements together may take as long as one."""
-        with self.pool.connection() as connection, connection.bounded(self.settings.postgres_timeout):
+        with self.pool.connection() as connection, connection.time_limit(self.settings.postgres_timeout):
             yield connection
 
     def close(self) -> None:

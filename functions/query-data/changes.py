@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 from .formats import FEED_FORMATS, Format
 from .negotiation import format_parameter, negotiate
-from .paging import AFTER, MAX_LIMIT, decode_cursor, encode_cursor, invalid_cursor, limit
+from .paging import AFTER, MAX_LIMIT, decode_cursor, encode_cursor, invalid_cursor, limit_parameter
 from .parameters import parse_parameters
 from .shared.api import ApiError, Event
 from .shared.storage.connection import Connection
 
-PARAMETERS = {"limit": limit(MAX_LIMIT), "after": AFTER, "format": format_parameter(FEED_FORMATS)}
+PARAMETERS = {"limit": limit_parameter(MAX_LIMIT), "after": AFTER, "format": format_parameter(FEED_FORMATS)}
 
-_KIND = "changes"
+_CURSOR_KIND = "changes"
 
 _READ = """
 with page as materialized (
@@ -72,11 +72,11 @@ class Cursor:
     user_id: str = ""
 
     def __str__(self) -> str:
-        return encode_cursor([_KIND, self.database, self.number, self.user_id])
+        return encode_cursor([_CURSOR_KIND, self.database, self.number, self.user_id])
 
 
 @dataclass(frozen=True)
-class PageRequest:
+class ChangesRequest:
     """A parsed request for at most `limit` changes."""
 
     limit: int
@@ -92,14 +92,16 @@ class ChangesPage:
     cursor: Cursor
 
 
-def parse_page_request(event: Event) -> PageRequest:
+def parse_changes_request(event: Event) -> ChangesRequest:
     """Parse a request for changes. Raises ApiError, which names what is invalid and what is expected."""
     values = parse_parameters(PARAMETERS, event.query)
     after = Cursor() if values["after"] is None else _parse_cursor(values["after"])
-    return PageRequest(values["limit"], after, values["format"] or negotiate(event.headers.get("Accept"), FEED_FORMATS))
+    return ChangesRequest(
+        values["limit"], after, values["format"] or negotiate(event.headers.get("Accept"), FEED_FORMATS)
+    )
 
 
-def read_changes(connection: Connection, request: PageRequest) -> ChangesPage:
+def read_changes(connection: Connection, request: ChangesRequest) -> ChangesPage:
     """Read a page in one statement, so one snapshot. Raises ApiError 410 if the cursor is of another database."""
     after = request.after
     [[database, latest, lines, number, user_id]] = connection.run_prepared(
@@ -115,7 +117,7 @@ def read_changes(connection: Connection, request: PageRequest) -> ChangesPage:
 
 def _parse_cursor(text: str) -> Cursor:
     kind, database, number, user_id = decode_cursor(text, length=4)
-    is_valid = kind == _KIND and isinstance(database, str) and type(number) is int and 0 <= number < 2**63
+    is_valid = kind == _CURSOR_KIND and isinstance(database, str) and type(number) is int and 0 <= number < 2**63
     if not is_valid or not isinstance(user_id, str) or not re.fullmatch("[0-9]{0,18}", user_id):
         raise invalid_cursor()
     return Cursor(database, number, user_id)

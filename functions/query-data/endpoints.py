@@ -1,16 +1,12 @@
 """The endpoints: each parses its parameters, reads the database, and renders."""
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import UTC, date, datetime
 
 from flask import Response
 
-from . import changes as feed
-from . import listings, photos, rendering, users
-from . import metrics as gauges
-from . import openapi as description
-from . import stats as statistics
+from . import changes, listings, metrics, openapi, photos, rendering, stats, users
 from .application import Application
 from .etags import State, make_etag, matches, matching_etag, read_state, read_states
 from .filters import FILTERS, make_filters
@@ -26,7 +22,7 @@ from .shared.version import VERSION
 Endpoint = Callable[[Application, api.Event], Response]
 
 
-def people(application: Application, event: api.Event) -> Response:
+def get_people(application: Application, event: api.Event) -> Response:
     """Users in any format: a page, or a stream of all."""
     query, today = parse_query(event), _today()
     if query.format is HTML:
@@ -34,18 +30,18 @@ def people(application: Application, event: api.Event) -> Response:
     if query.limit is None:
         return _people_stream(application, event, query, today)
     with application.connection() as connection:
-        if tag := matching_etag(event, connection, "users", today, query):
-            return rendering.not_modified(rendering.format_headers(query.format, tag))
+        if etag := matching_etag(event, connection, "users", today, query):
+            return rendering.not_modified(rendering.format_headers(query.format, etag))
         page = users.read_users(connection, query, query.limit, today)
         count = _count(application, connection, query, page.state, today)
-    tag = make_etag(page.state, today, query)
-    return rendering.render_page(page.lines, page.cursor, query.format, event.query, etag=tag, count=count)
+    etag = make_etag(page.state, today, query)
+    return rendering.render_page(page.lines, page.cursor, query.format, event.query, etag=etag, count=count)
 
 
 def _people_stream(application: Application, event: api.Event, query: Query, today: date) -> Response:
     with application.connection() as connection:
-        if tag := matching_etag(event, connection, "users", today, query):
-            return rendering.not_modified(rendering.format_headers(query.format, tag))
+        if etag := matching_etag(event, connection, "users", today, query):
+            return rendering.not_modified(rendering.format_headers(query.format, etag))
         state = read_state(connection, "users")
         count = _count(application, connection, query, state, today)
         headers = rendering.format_headers(query.format, make_etag(state, today, query), count)
@@ -53,20 +49,14 @@ def _people_stream(application: Application, event: api.Event, query: Query, tod
             users.check(connection)
             return Response(iter(()), headers=headers, content_type=query.format.content_type)
     stream = users.Stream(application, query, today)
-    with ExitStack() as stack:
-        stack.enter_context(application.streams.place())
-        lines = iter(stream)
-        stack.callback(lines.close)
-        chunks = rendering.prefetch_first(lines)
-        close = stack.pop_all().close
-    return rendering.render_stream(
-        event,
-        query.format,
-        chunks,
-        lambda: rendering.Trailer(rendering.next_url(event.query, stream.cursor), count),
-        headers,
-        close,
-    )
+
+    def trailer() -> rendering.Trailer:
+        return rendering.Trailer(rendering.next_url(event.query, stream.cursor), count)
+
+    with ExitStack() as resources:
+        resources.enter_context(application.streams.slot())
+        chunks = resources.enter_context(closing(iter(stream)))
+        return rendering.render_stream(event, query.format, chunks, trailer, headers, resources)
 
 
 def _count(application: Application, connection: Connection, query: Query, state: State, today: date) -> int | None:
@@ -79,38 +69,38 @@ def _count(application: Application, connection: Connection, query: Query, state
 
 
 def _people_html(application: Application, event: api.Event, query: Query, today: date) -> Response:
-    from .web import page
+    from .web import page as web  # imports Jinja, which only web pages need
     from .web.people import people_page
 
     parameters = query_parameters(event, FORMATS)
     with application.connection() as connection:
         states = read_states(connection)
-        tag = make_etag(list(states.values()), today, page.TEMPLATES_VERSION, list(parameters.items(multi=True)))
-        if matches(event, tag):
-            return rendering.not_modified(page.headers(tag))
+        etag = make_etag(list(states.values()), today, web.TEMPLATES_VERSION, list(parameters.items(multi=True)))
+        if matches(event, etag):
+            return rendering.not_modified(web.headers(etag))
         body = application.pages.get(
-            (tag, event.path),
+            (etag, event.path),
             lambda: people_page(connection, application.cache, states, event.path, parameters, query, today),
         )
-    return page.html_response(body, tag)
+    return web.html_response(body, etag)
 
 
-def stats(application: Application, event: api.Event) -> Response:
+def get_stats(application: Application, event: api.Event) -> Response:
     filters, today = make_filters(parse_parameters(FILTERS, event.query)), _today()
     with application.connection() as connection:
         states = read_states(connection)
-        tag = make_etag(list(states.values()), today, filters)
-        if matches(event, tag):
-            return rendering.not_modified(rendering.make_headers(tag))
-        content = statistics.stats(connection, application.cache, states, filters, today)
-    return api.json_response(content, headers=rendering.make_headers(tag))
+        etag = make_etag(list(states.values()), today, filters)
+        if matches(event, etag):
+            return rendering.not_modified(rendering.make_headers(etag))
+        content = stats.stats(connection, application.cache, states, filters, today)
+    return api.json_response(content, headers=rendering.make_headers(etag))
 
 
-def rejected(application: Application, event: api.Event) -> Response:
+def get_rejected(application: Application, event: api.Event) -> Response:
     return _listing(application, event, listings.REJECTED)
 
 
-def runs(application: Application, event: api.Event) -> Response:
+def get_runs(application: Application, event: api.Event) -> Response:
     return _listing(application, event, listings.RUNS)
 
 
@@ -119,8 +109,8 @@ def _listing(application: Application, event: api.Event, listing: listings.Listi
     if request.format is HTML:
         return _listing_html(application, event, request)
     with application.connection() as connection:
-        if tag := matching_etag(event, connection, listing.table, request):
-            return rendering.not_modified(rendering.format_headers(JSON, tag))
+        if etag := matching_etag(event, connection, listing.table, request):
+            return rendering.not_modified(rendering.format_headers(JSON, etag))
         page = listings.read_listing(connection, request)
     return rendering.render_page(page.lines, page.cursor, JSON, event.query, etag=make_etag(page.state, request))
 
@@ -132,27 +122,27 @@ def _listing_html(application: Application, event: api.Event, request: listings.
     parameters = query_parameters(event, LISTING_FORMATS)
     table, query = request.listing.table, [web.TEMPLATES_VERSION, list(parameters.items(multi=True))]
     with application.connection() as connection:
-        if tag := matching_etag(event, connection, table, query):
-            return rendering.not_modified(web.headers(tag))
+        if etag := matching_etag(event, connection, table, query):
+            return rendering.not_modified(web.headers(etag))
         page = listings.read_listing(connection, request)
     body = listing_page(f"{table}.html", event.path, parameters, page)
     return web.html_response(body, make_etag(page.state, query))
 
 
-def changes(application: Application, event: api.Event) -> Response:
-    request = feed.parse_page_request(event)
+def get_changes(application: Application, event: api.Event) -> Response:
+    request = changes.parse_changes_request(event)
     with application.connection() as connection:
-        page = feed.read_changes(connection, request)
+        page = changes.read_changes(connection, request)
     return rendering.render_page(page.lines, str(page.cursor), request.format, event.query)
 
 
-def photo(user_id: str, application: Application, event: api.Event) -> Response:
+def get_photo(user_id: str, application: Application, event: api.Event) -> Response:
     parse_parameters({}, event.query)
     bucket = application.settings.source_bucket
     with application.connection() as connection:
         key = photos.find_photo(connection, user_id, bucket)
-    with ExitStack() as stack:
-        photo = stack.enter_context(photos.open_photo(application.objects.get(), bucket, key))
+    with ExitStack() as resources:
+        photo = resources.enter_context(photos.open_photo(application.objects.get(), bucket, key))
         headers = rendering.make_headers(photo.etag, Content_Length=str(photo.size))
         if matches(event, photo.etag):
             return rendering.not_modified(rendering.make_headers(photo.etag))
@@ -160,25 +150,23 @@ def photo(user_id: str, application: Application, event: api.Event) -> Response:
             return Response(headers=headers, content_type=photos.media_type(key))
         if photo.size <= MEBIBYTE:  # it fits the server's buffer, so a slow client blocks no thread
             return Response(b"".join(photo.chunks), headers=headers, content_type=photos.media_type(key))
-        stack.enter_context(application.photos.place())
-        chunks = rendering.prefetch_first(photo.chunks)
-        close = stack.pop_all().close
-    return rendering.stream(event, chunks, photos.media_type(key), headers, close)
+        resources.enter_context(application.photos.slot())
+        return rendering.render_binary(event, photo.chunks, photos.media_type(key), headers, resources)
 
 
-def metrics(application: Application, event: api.Event) -> Response:
+def get_metrics(application: Application, event: api.Event) -> Response:
     parse_parameters({}, event.query)
     with application.connection() as connection:
-        body = gauges.metrics(connection)
-    return Response(body, headers=rendering.make_headers(), content_type=gauges.CONTENT_TYPE)
+        body = metrics.metrics(connection)
+    return Response(body, headers=rendering.make_headers(), content_type=metrics.CONTENT_TYPE)
 
 
-def openapi(application: Application, event: api.Event) -> Response:
+def get_openapi(application: Application, event: api.Event) -> Response:
     parse_parameters({}, event.query)
-    return api.json_response(description.openapi(requires_token=application.settings.auth == "token"))
+    return api.json_response(openapi.openapi(requires_token=application.settings.auth == "token"))
 
 
-def health(application: Application, event: api.Event) -> Response:
+def get_health(application: Application, event: api.Event) -> Response:
     parse_parameters({}, event.query)
     with application.connection() as connection:
         users.check(connection)

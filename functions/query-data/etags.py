@@ -10,13 +10,13 @@ from .shared.storage.connection import Connection
 
 Table = Literal["users", "rejected", "runs"]
 State = list[Any]
-"""What `state_sql` selected."""
+"""The values of the columns of `state_sql`."""
 
 States = dict[Table, str]
 """The state of each table."""
 
-# process-data increments `changed` in every transaction that changes the table. The ETag of the last export tells this
-# database from another or restored one that has counted as far.
+# process-data increments `changed` in every transaction that changes the table. The ETag of the last export
+# distinguishes this database from another or a restored one with the same counter.
 _STATES: dict[Table, str] = {
     "users": "(select concat(changed, ' ', etag) from outputs where object = 'output.csv')",
     "rejected": "(select concat(changed, ' ', etag) from outputs where object = 'rejected.csv')",

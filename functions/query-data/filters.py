@@ -5,7 +5,8 @@ from datetime import date
 from typing import Any
 
 from .age import MAX_AGE, latest_birthdate
-from .parameters import MAX_NAME_LENGTH, Parameter, boolean, invalid_parameter, name, user_id, years
+from .parameters import MAX_NAME_LENGTH, Parameter, parse_boolean, parse_name, parse_user_id, parse_years
+from .shared.api import invalid_parameter
 from .shared.storage.sql import Bind, literal
 
 
@@ -26,18 +27,18 @@ class Filters:
 
 
 _YEARS = f"years from 0 to {MAX_AGE}, such as 30 or 30.5"
-_BOOLEAN = "true, false, 1 or 0"
-_BOOLEAN_PATTERN = {"type": "string", "pattern": "^([Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee]|1|0)$"}
+BOOLEAN = "true, false, 1 or 0"
+BOOLEAN_SCHEMA = {"type": "string", "pattern": "^([Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee]|1|0)$"}
 _AGE = {"type": "number", "minimum": 0, "maximum": MAX_AGE}
 
 FILTERS = {
-    "is_image_exists": Parameter(_BOOLEAN, "users with a photo, or without one", boolean, _BOOLEAN_PATTERN),
-    "min_age": Parameter(_YEARS, "minimum age, inclusive", years, _AGE),
-    "max_age": Parameter(_YEARS, "maximum age, inclusive", years, _AGE),
+    "is_image_exists": Parameter(BOOLEAN, "users with a photo, or without one", parse_boolean, BOOLEAN_SCHEMA),
+    "min_age": Parameter(_YEARS, "minimum age, inclusive", parse_years, _AGE),
+    "max_age": Parameter(_YEARS, "maximum age, inclusive", parse_years, _AGE),
     "user_id": Parameter(
         "1 to 18 digits",
         "these users; repeatable",
-        user_id,
+        parse_user_id,
         {"type": "string", "pattern": "^[0-9]{1,18}$"},
         default=(),
         repeatable=True,
@@ -45,7 +46,7 @@ FILTERS = {
     "name": Parameter(
         f"1 to {MAX_NAME_LENGTH} characters",
         "first or last name begins with this text, case-insensitive",
-        name,
+        parse_name,
         {"type": "string", "minLength": 1, "maxLength": MAX_NAME_LENGTH},
     ),
 }
@@ -55,8 +56,8 @@ def make_filters(values: dict[str, Any]) -> Filters:
     """The filters among the parsed values. Raises ApiError if they contradict each other."""
     filters = Filters(**{name: values[name] for name in FILTERS})
     if filters.min_age is not None and filters.max_age is not None and filters.min_age > filters.max_age:
-        expected = f"at most max_age={_plain(filters.max_age)}"
-        raise invalid_parameter("min_age", f"invalid min_age={_plain(filters.min_age)}: expected {expected}")
+        expected = f"at most max_age={_format_years(filters.max_age)}"
+        raise invalid_parameter("min_age", f"invalid min_age={_format_years(filters.min_age)}: expected {expected}")
     return filters
 
 
@@ -73,7 +74,7 @@ def conditions(filters: Filters, today: date, bind: Bind = literal) -> list[str]
         user_ids = ",".join(filters.user_id)
         clauses.append(f"user_id = any({bind(f'{{{user_ids}}}')})")
     if filters.name is not None:
-        matches = f"like lower({bind(_escaped(filters.name))}) || '%'"
+        matches = f"like lower({bind(_escape_like(filters.name))}) || '%'"
         clauses.append(f"""(lower(first_name) collate "C" {matches} or lower(last_name) collate "C" {matches})""")
     return clauses
 
@@ -82,10 +83,10 @@ def where(clauses: list[str]) -> str:
     return f"where {' and '.join(clauses)}" if clauses else ""
 
 
-def _escaped(text: str) -> str:
+def _escape_like(text: str) -> str:
     """The text with LIKE's special characters escaped."""
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
-def _plain(years: float) -> str:
+def _format_years(years: float) -> str:
     return repr(years).removesuffix(".0")

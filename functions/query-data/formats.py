@@ -58,11 +58,11 @@ CSV = Format(
 NDJSON = Format("ndjson", "application/x-ndjson", "application/x-ndjson", _JSON_LINE, json.loads)
 HTML = Format("html", "text/html", "text/html; charset=utf-8", _JSON_LINE, json.loads)  # the page is made from JSON
 
-FORMATS = {form.name: form for form in (JSON, CSV, NDJSON, HTML)}
+FORMATS = {fmt.name: fmt for fmt in (JSON, CSV, NDJSON, HTML)}
 """Formats of users."""
 
-LISTING_FORMATS = {form.name: form for form in (JSON, HTML)}
+LISTING_FORMATS = {fmt.name: fmt for fmt in (JSON, HTML)}
 """Formats of `/rejected` and `/runs`."""
 
-FEED_FORMATS = {form.name: form for form in (JSON, NDJSON)}
+FEED_FORMATS = {fmt.name: fmt for fmt in (JSON, NDJSON)}
 """Formats of `/changes`."""

@@ -26,14 +26,14 @@ set_up(threads=THREADS, max_body=64 * 1024)  # requests need no body
 _application = Lazy(lambda: Application(load(Settings, os.environ)))
 
 _ENDPOINTS: dict[str, Endpoint] = {
-    "/": endpoints.people,
-    "/stats": endpoints.stats,
-    "/changes": endpoints.changes,
-    "/rejected": endpoints.rejected,
-    "/runs": endpoints.runs,
-    "/metrics": endpoints.metrics,
-    "/openapi.json": endpoints.openapi,
-    "/healthz": endpoints.health,
+    "/": endpoints.get_people,
+    "/stats": endpoints.get_stats,
+    "/changes": endpoints.get_changes,
+    "/rejected": endpoints.get_rejected,
+    "/runs": endpoints.get_runs,
+    "/metrics": endpoints.get_metrics,
+    "/openapi.json": endpoints.get_openapi,
+    "/healthz": endpoints.get_health,
 }
 _PAGES = {"/": FORMATS, "/rejected": LISTING_FORMATS, "/runs": LISTING_FORMATS}
 _PHOTO = re.compile(r"/photo/([0-9]{1,18})")
@@ -66,13 +66,13 @@ def _respond(event: api.Event, _context: object) -> Response:
         require_access(event, application.settings)
     endpoint = _route(path)
     api.require_method(event, ["GET", "HEAD"])
-    with (application.health if is_health else application.requests).place():
+    with (application.health if is_health else application.requests).slot():
         return endpoint(application, event)
 
 
 def _route(path: str) -> Endpoint:
     if photo := _PHOTO.fullmatch(path):
-        return partial(endpoints.photo, photo[1])
+        return partial(endpoints.get_photo, photo[1])
     if path not in _ENDPOINTS:
         expected = f"{', '.join(_ENDPOINTS)}, /photo/<user_id>"
         raise api.ApiError(404, "not_found", f"unknown path {truncate(path)}; expected one of {expected}")

@@ -6,13 +6,13 @@ from typing import Literal
 from .filters import where
 from .formats import JSON, LISTING_FORMATS, Format
 from .negotiation import format_parameter, negotiate, query_parameters
-from .paging import AFTER, Order, Page, Position, limit, read_page
+from .paging import AFTER, Order, Page, Position, limit_parameter, read_page
 from .parameters import parse_parameters
 from .shared.api import Event
 from .shared.storage.connection import Connection
 from .shared.storage.sql import Parameters
 
-PARAMETERS = {"limit": limit(100), "after": AFTER, "format": format_parameter(LISTING_FORMATS)}
+PARAMETERS = {"limit": limit_parameter(100), "after": AFTER, "format": format_parameter(LISTING_FORMATS)}
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def negotiate(accept: str | None, formats: Formats) -> Format:
     """The format that an Accept header prefers, JSON by default. Raises ApiError 406 if it allows none."""
     if not accept:
         return JSON
-    by_type = {form.media_type: form for form in formats.values()}
+    by_type = {fmt.media_type: fmt for fmt in formats.values()}
     best = _best_match(accept, tuple(by_type))
     if best is None:
         raise ApiError(406, "not_acceptable", f"invalid Accept: expected one of {', '.join(by_type)}")
@@ -42,8 +42,8 @@ def _best_match(accept: str, media_types: tuple[str, ...]) -> str | None:
 
 def prefers_html(event: Event, formats: Formats) -> bool:
     """Whether the client wants a web page, by `format` or else by Accept. Invalid values of either are ignored."""
-    if form := formats.get(event.query.get("format", "")):
-        return form is HTML
+    if fmt := formats.get(event.query.get("format", "")):
+        return fmt is HTML
     try:
         return negotiate(event.headers.get("Accept"), formats) is HTML
     except ApiError:

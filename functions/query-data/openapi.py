@@ -6,7 +6,7 @@ from typing import Any
 from . import changes, listings, query
 from .filters import FILTERS
 from .formats import FORMATS, HTML, JSON, NDJSON
-from .parameters import Table
+from .parameters import ParameterTable
 from .shared.version import VERSION
 
 Schema = dict[str, Any]
@@ -131,10 +131,7 @@ def openapi(*, requires_token: bool) -> Schema:
             "people",
             "List users",
             query.PARAMETERS,
-            {
-                form.media_type: people if form is JSON else _PEOPLE.get(form.media_type, _TEXT)
-                for form in FORMATS.values()
-            },
+            {fmt.media_type: people if fmt is JSON else _PEOPLE.get(fmt.media_type, _TEXT) for fmt in FORMATS.values()},
             "406",
             headers={"Link": "the next page", "X-Total-Count": "the total number, with count=1"},
         ),
@@ -167,7 +164,7 @@ def _page_of(schema: Schema) -> Schema:
     return _object({"result": {"type": "array", "items": schema}, "next": _NEXT})
 
 
-def _json(name: str, summary: str, table: Table, schema: Schema, *, conditional: bool = True) -> Schema:
+def _json(name: str, summary: str, table: ParameterTable, schema: Schema, *, conditional: bool = True) -> Schema:
     return _operation(name, summary, table, {JSON.media_type: schema}, conditional=conditional)
 
 
@@ -199,7 +196,7 @@ def _photo() -> Schema:
 def _operation(
     name: str,
     summary: str,
-    table: Table,
+    table: ParameterTable,
     content: Mapping[str, Schema],
     *statuses: str,
     headers: Mapping[str, str] | None = None,
@@ -240,7 +237,7 @@ def _operation(
     return {"get": get, "head": head}
 
 
-def _parameters(table: Table) -> list[Schema]:
+def _parameters(table: ParameterTable) -> list[Schema]:
     return [
         {
             "name": name,

@@ -8,14 +8,14 @@ import json
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, NamedTuple
 
 from .etags import State, Table, state_sql
 from .formats import Format
-from .parameters import Parameter, invalid_parameter, whole_number
-from .shared.api import ApiError
+from .parameters import Parameter, whole_number
+from .shared.api import ApiError, invalid_parameter
 from .shared.storage.connection import Connection
 from .shared.storage.sql import Bind, Parameters, literal
 
@@ -23,7 +23,7 @@ MAX_LIMIT = 1000
 
 
 class Position(NamedTuple):
-    """A row's position in an order, as texts of the key and of the tiebreaker."""
+    """A row's position in an order, as strings of the key and of the tiebreaker."""
 
     key: str
     tiebreaker: str
@@ -33,7 +33,7 @@ class Position(NamedTuple):
 class Order:
     """A total order by `key`, an SQL expression, then by `tiebreaker`, a unique column, in the same direction.
 
-    `key_type` and `tiebreaker_type` are their SQL types; a cursor contains them as texts.
+    `key_type` and `tiebreaker_type` are their SQL types; a cursor contains both as strings.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Order:
 
 
 def encode_cursor(values: list[Any]) -> str:
-    """The values as a URL-safe text."""
+    """The values as a URL-safe string."""
     return urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
 
 
@@ -109,55 +109,57 @@ class Page:
     state: State
     cursor: str | None
 
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The parsed lines, if the format is JSON."""
+        return [json.loads(line) for line in self.lines.splitlines()]
+
 
 def read_page(
     connection: Connection,
     table: Table,
     rows: str,
-    form: Format,
+    fmt: Format,
     order: Order,
     limit: int,
     parameters: Parameters | None = None,
 ) -> Page:
-    """Read a page of at most `limit` rows. `rows` is SQL that selects one more, in order.
+    """Read a page of at most `limit` rows. `rows` is a SELECT of one more, in order.
 
-    With `parameters` the statement is prepared (see `Connection.run_prepared`).
-
-    The same statement reads the state of the table: one round trip, one snapshot.
+    With `parameters` the statement is prepared (see `Connection.run_prepared`). It also reads the state of the table:
+    one round trip, one snapshot.
     """
-    sql = f"select string_agg({form.line}, E'\n'), count(*), {state_sql(table)} from ({rows}) as result"  # noqa: S608
+    sql = f"select string_agg({fmt.line}, E'\n'), count(*), {state_sql(table)} from ({rows}) as result"  # noqa: S608
     result = connection.run_prepared(sql, **parameters.values) if parameters else connection.run(sql)
     [[lines, number, *state]] = result
     if number <= limit:
         return Page(f"{lines}\n".encode() if number else b"", state, None)
     lines = lines.rpartition("\n")[0]
-    last = form.parse_line(lines.rpartition("\n")[2])
+    last = fmt.parse_line(lines.rpartition("\n")[2])
     return Page(f"{lines}\n".encode(), state, order.cursor(connection, last))
 
 
 _VALIDATORS: dict[str, Callable[[str], object]] = {
-    "text": lambda text: isinstance(text, str) and "\0" not in text and text.encode() is not None,
+    "text": lambda text: not re.search("[\0\ud800-\udfff]", text),  # PostgreSQL cannot represent these
     "date": lambda text: re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text) and date.fromisoformat(text),
     "bigint": lambda text: re.fullmatch(r"[0-9]{1,18}", text),
 }
 
-_SORTS = (
+_ASCENDING = (
     Order("user_id", "user_id", "text", "user_id"),
     Order("birthdate", "birthdate", "date", "user_id"),
     Order("last_name", 'lower(last_name) collate "C"', "text", "user_id"),
 )
 
 ORDERS = {
-    f"{sign}{order.name}": Order(
-        f"{sign}{order.name}", order.key, order.key_type, order.tiebreaker, descending=bool(sign)
-    )
-    for order in _SORTS
-    for sign in ("", "-")
+    order.name: order
+    for ascending in _ASCENDING
+    for order in (ascending, replace(ascending, name=f"-{ascending.name}", descending=True))
 }
 """The orders of users by their names in `sort`."""
 
 
-def limit(default: int | None) -> Parameter:
+def limit_parameter(default: int | None) -> Parameter:
     return Parameter(
         f"1 to {MAX_LIMIT}",
         f"maximum number of results; default: {default or 'all'}",

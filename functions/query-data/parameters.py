@@ -1,7 +1,6 @@
 """Query parameters: their definition in tables, and parsing by a table.
 
-Everything else follows from the tables: /openapi.json and the page's form are made from them, and the README's table is
-compared with them.
+/openapi.json and the page's form are made from these tables, and a test compares the README with them.
 """
 
 import re
@@ -13,8 +12,8 @@ from typing import Any
 from werkzeug.datastructures import MultiDict
 
 from .age import MAX_AGE
-from .shared.api import ApiError
-from .shared.quoting import quote, truncate
+from .shared.api import invalid_parameter
+from .shared.quoting import quote
 
 MAX_NAME_LENGTH = 200
 """Characters of a name that process-data accepts."""
@@ -22,9 +21,9 @@ MAX_NAME_LENGTH = 200
 
 @dataclass(frozen=True)
 class Parameter:
-    """`parse` converts a text to its value, and raises ValueError if it is not as `expected`.
+    """`parse` converts a string to its value. It raises ValueError if the string is not as `expected`.
 
-    `schema` describes the texts as JSON Schema; `default` is the value without the parameter.
+    `schema` describes the strings as JSON Schema; `default` is the value without the parameter.
     """
 
     expected: str
@@ -35,10 +34,10 @@ class Parameter:
     repeatable: bool = False
 
 
-Table = Mapping[str, Parameter]
+ParameterTable = Mapping[str, Parameter]
 
 
-def parse_parameters(table: Table, query: MultiDict[str, str]) -> dict[str, Any]:
+def parse_parameters(table: ParameterTable, query: MultiDict[str, str]) -> dict[str, Any]:
     """The values of all parameters in the table. Raises ApiError, which names what is invalid and what is expected."""
     values = {name: parameter.default for name, parameter in table.items()}
     for name, texts in query.lists():
@@ -52,10 +51,6 @@ def parse_parameters(table: Table, query: MultiDict[str, str]) -> dict[str, Any]
     return values
 
 
-def invalid_parameter(name: str, message: str) -> ApiError:
-    return ApiError(400, "bad_parameter", message, parameter=truncate(name))
-
-
 def _parse(name: str, parameter: Parameter, text: str) -> Any:
     try:
         return parameter.parse(text)
@@ -63,25 +58,25 @@ def _parse(name: str, parameter: Parameter, text: str) -> Any:
         raise invalid_parameter(name, f"invalid {name}={quote(text)}: expected {parameter.expected}") from None
 
 
-def boolean(text: str) -> bool:
+def parse_boolean(text: str) -> bool:
     if (lower := text.lower()) not in ("true", "false", "1", "0"):
         raise ValueError
     return lower in ("true", "1")
 
 
-def years(text: str) -> float:
+def parse_years(text: str) -> float:
     if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,20})?", text) or float(text) > MAX_AGE:
         raise ValueError
     return float(text)
 
 
-def user_id(text: str) -> str:
+def parse_user_id(text: str) -> str:
     if not re.fullmatch(r"[0-9]{1,18}", text):
         raise ValueError
     return text
 
 
-def name(text: str) -> str:
+def parse_name(text: str) -> str:
     stripped = text.strip()
     if not 1 <= len(stripped) <= MAX_NAME_LENGTH or any(
         unicodedata.category(character) in ("Cc", "Cs") for character in stripped

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import cast
 
-from .filters import FILTERS, Filters, make_filters
+from .filters import BOOLEAN, BOOLEAN_SCHEMA, FILTERS, Filters, make_filters
 from .formats import FORMATS, Format
 from .negotiation import format_parameter, negotiate, query_parameters
-from .paging import AFTER, MAX_LIMIT, ORDERS, Order, Position, limit
-from .parameters import Parameter, boolean, one_of, parse_parameters
+from .paging import AFTER, MAX_LIMIT, ORDERS, Order, Position, limit_parameter
+from .parameters import Parameter, one_of, parse_boolean, parse_parameters
 from .shared.api import Event
 
 PARAMETERS = FILTERS | {
@@ -18,13 +18,13 @@ PARAMETERS = FILTERS | {
         {"type": "string", "enum": list(ORDERS), "default": "user_id"},
         default=ORDERS["user_id"],
     ),
-    "limit": limit(None),
+    "limit": limit_parameter(None),
     "after": AFTER,
     "count": Parameter(
-        "true, false, 1 or 0",
+        BOOLEAN,
         "include the total number: `count` in JSON, and the header `X-Total-Count` in all formats",
-        boolean,
-        FILTERS["is_image_exists"].schema,
+        parse_boolean,
+        BOOLEAN_SCHEMA,
         default=False,
     ),
     "format": format_parameter(FORMATS),
@@ -47,11 +47,11 @@ def parse_query(event: Event) -> Query:
     """Parse a request for users. Raises ApiError, which names what is invalid and what is expected."""
     values = parse_parameters(PARAMETERS, query_parameters(event, FORMATS))
     filters, order = make_filters(values), cast("Order", values["sort"])
-    users = len(filters.user_id)  # they fit a page
+    requested = len(filters.user_id)  # users: a page is enough for up to MAX_LIMIT
     return Query(
         filters=filters,
         order=order,
-        limit=values["limit"] or (users if 0 < users <= MAX_LIMIT else None),
+        limit=values["limit"] or (requested if 0 < requested <= MAX_LIMIT else None),
         after=None if values["after"] is None else order.parse_cursor(values["after"]),
         count=values["count"],
         format=values["format"] or negotiate(event.headers.get("Accept"), FORMATS),

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
 from urllib.parse import urlencode
@@ -41,10 +42,10 @@ def make_headers(etag: str | None = None, **headers: str | None) -> dict[str, st
     return _NO_CACHE | ({"ETag": f'"{etag}"'} if etag else {}) | present
 
 
-def format_headers(form: Format, etag: str | None = None, count: int | None = None) -> dict[str, str]:
+def format_headers(fmt: Format, etag: str | None = None, count: int | None = None) -> dict[str, str]:
     """Headers of a negotiated response."""
     total = None if count is None else str(count)
-    return make_headers(etag, Vary="Accept", Content_Disposition=form.disposition, X_Total_Count=total)
+    return make_headers(etag, Vary="Accept", Content_Disposition=fmt.disposition, X_Total_Count=total)
 
 
 def not_modified(headers: dict[str, str]) -> Response:
@@ -54,35 +55,44 @@ def not_modified(headers: dict[str, str]) -> Response:
 
 
 def render_page(
-    lines: bytes, cursor: str | None, form: Format, query: MultiDict[str, str],
+    lines: bytes, cursor: str | None, fmt: Format, query: MultiDict[str, str],
     *, etag: str | None = None, count: int | None = None,
 ) -> Response:  # fmt: skip
     """A page of results: whole lines, and the cursor of the next page if there is one."""
     url = next_url(query, cursor)
-    body = b"".join(_document(form, [lines] if lines else [], lambda: Trailer(url, count)))
-    headers = format_headers(form, etag, count) | make_headers(Link=_link(url))
-    return Response(body, headers=headers, content_type=form.content_type)
+    body = b"".join(_document(fmt, [lines] if lines else [], lambda: Trailer(url, count)))
+    headers = format_headers(fmt, etag, count) | make_headers(Link=_link(url))
+    return Response(body, headers=headers, content_type=fmt.content_type)
 
 
 def render_stream(
-    event: Event, form: Format, chunks: Iterator[bytes], trailer: Callable[[], Trailer], headers: dict[str, str],
-    close: Callable[[], object],
+    event: Event, fmt: Format, chunks: Iterator[bytes], trailer: Callable[[], Trailer], headers: dict[str, str],
+    resources: ExitStack,
 ) -> Response:  # fmt: skip
-    """A stream of chunks of whole lines; see `stream`."""
-    return stream(event, _document(form, chunks, trailer), form.content_type, headers, close)
+    """Stream chunks of whole lines. An error after the first chunk interrupts the response before its trailer.
+
+    Once the first chunk is fetched, the response takes over `resources`, and closes them when it ends.
+    """
+    return _stream(event, _document(fmt, _prefetch_first(chunks), trailer), fmt.content_type, headers, resources)
 
 
-def stream(
-    event: Event, chunks: Iterator[bytes], content_type: str, headers: dict[str, str], close: Callable[[], object]
+def render_binary(
+    event: Event, chunks: Iterator[bytes], content_type: str, headers: dict[str, str], resources: ExitStack
 ) -> Response:
-    """A streamed response. An error among the chunks interrupts it, before its trailer. `close` is always called."""
+    """Stream chunks without a trailer; otherwise like `render_stream`."""
+    return _stream(event, _prefetch_first(chunks), content_type, headers, resources)
+
+
+def _stream(
+    event: Event, chunks: Iterator[bytes], content_type: str, headers: dict[str, str], resources: ExitStack
+) -> Response:
     response = Response(_log_interruption(event, chunks), headers=headers, content_type=content_type)
-    response.call_on_close(close)
+    response.call_on_close(resources.pop_all().close)
     return response
 
 
-def prefetch_first(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The same chunks, the first one fetched now: an error up to there still gets an error response."""
+def _prefetch_first(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Fetch the first chunk now, so that an error up to there still gets an error response."""
     first = next(chunks, b"")
     return chain([first] if first else [], chunks)
 
@@ -100,11 +110,11 @@ def _link(url: str | None) -> str | None:
     return f'<{url}>; rel="next"' if url and len(url) <= MAX_LINK_LENGTH else None
 
 
-def _document(form: Format, chunks: Iterable[bytes], trailer: Callable[[], Trailer]) -> Iterator[bytes]:
+def _document(fmt: Format, chunks: Iterable[bytes], trailer: Callable[[], Trailer]) -> Iterator[bytes]:
     """The whole body around chunks of whole lines. `trailer` is called after the last chunk."""
-    if form is CSV:
+    if fmt is CSV:
         yield b"\xef\xbb\xbf" + ",".join(COLUMNS).encode() + b"\n"  # the BOM tells spreadsheets that it is UTF-8
-    if form is JSON:
+    if fmt is JSON:
         yield b'{"result": ['
         separator = b""
         for chunk in chunks:
@@ -113,7 +123,7 @@ def _document(form: Format, chunks: Iterable[bytes], trailer: Callable[[], Trail
         yield f"], {trailer().json}}}\n".encode()
         return
     yield from chunks
-    if form is NDJSON:
+    if fmt is NDJSON:
         yield f"{{{trailer().json}}}\n".encode()
     else:
         url = trailer().next

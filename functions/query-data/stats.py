@@ -1,6 +1,5 @@
 """Statistics of users, rejected files and the last run."""
 
-import json
 from datetime import date, timedelta
 from typing import Any
 
@@ -37,13 +36,11 @@ def _count(connection: Connection, filters: Filters, today: date) -> dict[str, A
 
 def last_run(connection: Connection) -> dict[str, Any] | None:
     """The run that started last, as in /runs; None before the first one."""
-    lines = read_listing(connection, PageRequest(RUNS, limit=1)).lines
-    run: dict[str, Any] | None = json.loads(lines) if lines else None
-    return run
+    return next(iter(read_listing(connection, PageRequest(RUNS, limit=1)).rows), None)
 
 
 def _by_decade(filters: Filters, today: date) -> str:
-    """SQL that counts users by the number of decades' ages that they have not reached."""
+    """SQL that counts users by how many of the ages in `_DECADES` they have not reached."""
     not_reached = sorted(latest_birthdate(today, at_least=years) + timedelta(days=1) for years in _DECADES)
     dates = ", ".join(f"date '{day}'" for day in not_reached)
     return f"""

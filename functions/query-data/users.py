@@ -24,7 +24,7 @@ def check(connection: Connection) -> None:
 
 
 def count(connection: Connection, filters: Filters, today: date) -> int:
-    """How many users match the filters."""
+    """The number of users that match the filters."""
     sql = f"select count(*) from users {where(conditions(filters, today))}"  # noqa: S608
     return int(connection.run(sql)[0][0])
 
@@ -71,7 +71,7 @@ class Stream:
                 else:
                     return
             except TimeoutError:
-                if not chunk:
+                if not chunk:  # there is no row to continue from
                     raise
         with self._application.connection() as connection:
             last = self._query.format.parse_line(chunk.rstrip(b"\n").rpartition(b"\n")[2].decode())

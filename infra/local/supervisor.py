@@ -65,12 +65,12 @@ class Supervisor:
         """
         self._validate()
         self._state.create()
-        with ExitStack() as started:
+        with ExitStack() as cleanup:
             _raise_on_signals()
             try:
-                self._start_all(started)
+                self._start_all(cleanup)
                 welcome(self._url, self._operator_settings())
-                self._start_schedule(started)  # after the first-run demo, which it would interfere with
+                self._start_schedule(cleanup)  # after the first-run demo, which it would interfere with
                 self._ready = True
                 self._write_state_file()
                 self._state.wait_until_removed()
@@ -85,53 +85,53 @@ class Supervisor:
         stack = read_stack(self._root, self._variables() | placeholders)
         read_schedules(stack.functions)
         for spec in stack.functions:
-            _ = spec.exec_timeout, spec.replicas
+            _ = spec.exec_timeout, spec.replicas  # properties that raise LocalError
 
-    def _start_all(self, started: ExitStack) -> None:
-        started.enter_context(self._state.locked())
+    def _start_all(self, cleanup: ExitStack) -> None:
+        cleanup.enter_context(self._state.locked())
         leftovers = self._state.leftovers()
-        reserved = started.enter_context(reserve(self._port))
+        reserved = cleanup.enter_context(reserve(self._port))
         self._url = self._settings["gateway_url"] = f"http://{LOOPBACK}:{reserved.getsockname()[1]}"
         self._write_state_file()
-        started.callback(self._state.remove_state_file)
+        cleanup.callback(self._state.remove_state_file)
         stop_all(leftovers, _LEFTOVERS_TIMEOUT)
-        self._start_servers(started)
-        self._start_functions(started)
-        self._serve(started, reserved)
+        self._start_servers(cleanup)
+        self._start_functions(cleanup)
+        self._serve(cleanup, reserved)
 
-    def _start_servers(self, started: ExitStack) -> None:
+    def _start_servers(self, cleanup: ExitStack) -> None:
         self._say("Starting PostgreSQL and the S3 server …")
         postgres = Postgres(self._state, self._credentials)
         seaweedfs = SeaweedFS(self._state, self._credentials)
-        started.callback(seaweedfs.remove_sockets)
-        servers = [self._start(started, "seaweedfs", seaweedfs), self._start(started, "postgres", postgres)]
+        cleanup.callback(seaweedfs.remove_sockets)
+        servers = [self._start(cleanup, "seaweedfs", seaweedfs), self._start(cleanup, "postgres", postgres)]
         for server in servers:
             server.wait_ready()
         postgres.set_up()
         self._settings |= {"s3_endpoint": seaweedfs.endpoint, "postgres_port": str(postgres.port)}
 
-    def _start_functions(self, started: ExitStack) -> None:
+    def _start_functions(self, cleanup: ExitStack) -> None:
         stack = read_stack(self._root, self._variables())
         self._say(f"Starting {' and '.join(spec.name for spec in stack.functions)} …")
         for spec in stack.functions:
             function = self._functions[spec.name] = Function(spec, stack, self._state, self._credentials)
             for number, replica in enumerate(function.replicas, start=1):
                 name = spec.name if number == 1 else f"{spec.name} {number}"
-                replica.process = self._start(started, name, replica, log=spec.name)
+                replica.process = self._start(cleanup, name, replica, log=spec.name)
         for function in self._functions.values():
             for replica in function.replicas:
                 replica.process.wait_ready()
 
-    def _start(self, started: ExitStack, name: str, component: Component, *, log: str | None = None) -> Process:
+    def _start(self, cleanup: ExitStack, name: str, component: Component, *, log: str | None = None) -> Process:
         component.prepare()
         path = self._state.logs / f"{log or name}.log"
         process = Process(name, component, path, self._say, self._write_state_file)
         self._processes[name] = process
-        started.callback(process.stop)
+        cleanup.callback(process.stop)
         process.start()
         return process
 
-    def _serve(self, started: ExitStack, reserved: socket.socket) -> None:
+    def _serve(self, cleanup: ExitStack, reserved: socket.socket) -> None:
         logging.getLogger("waitress").setLevel(logging.CRITICAL)  # the proxy reports interrupted responses itself
         token = self._operator_settings().get("api_token_file")
         server = create_server(
@@ -146,12 +146,12 @@ class Supervisor:
             ident=None,
         )
         Thread(target=server.run, name="gateway", daemon=True).start()
-        started.callback(server.close)
+        cleanup.callback(server.close)
 
-    def _start_schedule(self, started: ExitStack) -> None:
+    def _start_schedule(self, cleanup: ExitStack) -> None:
         schedules = read_schedules(function.spec for function in self._functions.values())
         scheduler = Scheduler(schedules, self._url, self._say)
-        started.callback(scheduler.stop)
+        cleanup.callback(scheduler.stop)
         scheduler.start()
 
     def _variables(self) -> dict[str, str]:

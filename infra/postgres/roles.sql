@@ -3,7 +3,7 @@ do $$
 declare
     name text;
     kind text;
-    is_outsider boolean;
+    needs_membership boolean;
 begin
     foreach name in array array['rollcall_owner', 'rollcall_process', 'rollcall_query', 'rollcall_backup'] loop
         if not exists (select from pg_roles where rolname = name) then
@@ -20,8 +20,8 @@ begin
         union all
         select from pg_class where relnamespace = 'public'::regnamespace and relowner = 'rollcall_process'::regrole
     ) then
-        is_outsider := not pg_has_role('rollcall_process', 'usage');
-        if is_outsider then
+        needs_membership := not pg_has_role('rollcall_process', 'usage');
+        if needs_membership then
             grant rollcall_process to current_user;
         end if;
         alter default privileges for role rollcall_process in schema public revoke all on tables from rollcall_query;
@@ -35,7 +35,7 @@ begin
         loop
             execute format('alter %s %s owner to rollcall_owner', kind, name);
         end loop;
-        if is_outsider then
+        if needs_membership then
             revoke rollcall_process from current_user;
         end if;
     end if;

@@ -40,7 +40,7 @@ begin
         begin
             execute format('alter role %I password %L', role, password);
         exception when others then
-            raise exception 'cannot set the password of %: %', role, sqlerrm; -- without the statement
+            raise exception 'cannot set the password of %: %', role, sqlerrm; -- not the statement: it has the password
         end;
     end loop;
 end
@@ -87,7 +87,7 @@ create table if not exists migrations (name text primary key, applied_at timesta
 SQL
     apply_migrations
     cat <<'SQL'
-reset role; -- the administrator may own tables in the schema, too
+reset role; -- to the administrator, who may own tables in the schema, too
 begin;
 \i :here/grants.sql
 commit;

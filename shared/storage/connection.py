@@ -39,7 +39,7 @@ _SERVER_TIMEOUTS = {
     "idle_in_transaction_session_timeout": "60s",
     "idle_session_timeout": "60s",
 }
-# The same on the client's side, where the platform has it: name of the option, seconds or count
+# The same keepalives on the client's side: seconds or count by the name of the option
 _CLIENT_KEEPALIVES = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time
@@ -56,7 +56,7 @@ class Connection:
         self._prepared: dict[str, pg8000.native.PreparedStatement] = {}  # by SQL, least recently used first
         self._timeout, self._expires_at = settings.postgres_timeout + _TIMEOUT_MARGIN, inf
         context = _tls(settings)
-        with self._translated():
+        with self._translate_errors():
             self._session = _Session(
                 user=settings.postgres_user,
                 password=settings.postgres_password.reveal(),
@@ -108,16 +108,16 @@ class Connection:
 
     @contextmanager
     def _statement(self, timeout: float | None = None) -> Iterator[None]:
-        """Run a statement in the body; the server may be silent for `timeout` seconds."""
+        """Run a statement in the body. Raises Unavailable if the server is silent for `timeout` seconds."""
         remaining = max(_MIN_TIMEOUT, min(self._timeout, self._expires_at - monotonic()))
-        with self._translated():
+        with self._translate_errors():
             self._socket.settimeout(timeout or remaining)
             yield
         self._used_at = monotonic()
 
     @contextmanager
-    def bounded(self, seconds: float) -> Iterator[None]:
-        """Bound the time that the body waits for a silent server: `seconds` in all, if that is less than usual."""
+    def time_limit(self, seconds: float) -> Iterator[None]:
+        """Limit the total time that the body waits for a silent server to `seconds`, if that is less than usual."""
         self._expires_at = monotonic() + seconds
         try:
             yield
@@ -125,19 +125,9 @@ class Connection:
             self._expires_at = inf
 
     def keep_alive(self) -> None:
-        """Keep the session from timing out while its user waits; to be called every few seconds."""
+        """Keep an idle session from timing out. Call it every few seconds."""
         if monotonic() - self._used_at >= _KEEP_ALIVE_INTERVAL:
             self.run("")
-
-    def count(self, sql: str, **parameters: object) -> int:
-        """Run one statement and return how many rows it wrote."""
-        self.run(sql, **parameters)
-        return self.row_count
-
-    @property
-    def row_count(self) -> int:
-        """Rows that the last statement read or wrote, those of a COPY included."""
-        return int(self._session.row_count)
 
     def is_alive(self) -> bool:
         """Whether the session exists and the server responds at once; otherwise it is broken.
@@ -213,21 +203,21 @@ class Connection:
         """
         with suppress(OSError):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            # not TLS's own shutdown, after which the thread would read on without decrypting
+            # not the shutdown of SSLSocket, after which the thread would read encrypted data as plain text
             socket.socket.shutdown(self._socket, socket.SHUT_RD)
 
     def close(self) -> None:
-        """End the session; harmless when it has ended already."""
+        """End the session; does nothing if it has ended already."""
         self.broken = True
         self._session.end()
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Translate pg8000's exceptions into those of `errors`, and note whether the session survived."""
+    def _translate_errors(self) -> Iterator[None]:
+        """Translate pg8000's exceptions into those of `errors`, and set `broken` if the session has ended."""
         try:
             yield
         except DatabaseError as error:
-            translated = _from_server(error)
+            translated = _to_storage_error(error)
             self.broken = self.broken or isinstance(translated, Unavailable)
             raise translated from error
         except (InterfaceError, OSError, UnicodeError) as error:
@@ -240,7 +230,7 @@ class Connection:
 
 
 class _Session(pg8000.native.Connection):  # type: ignore[misc]
-    """pg8000's connection, and what it keeps private."""
+    """pg8000's connection. Only this class uses its private attributes."""
 
     @property
     def transport(self) -> socket.socket:
@@ -258,12 +248,12 @@ class _Session(pg8000.native.Connection):  # type: ignore[misc]
 
 
 def _connect(settings: PostgresSettings) -> socket.socket:
-    """A connected socket; its timeout is that of logging in."""
+    """A connected socket, with the timeout for the login."""
     address = (settings.postgres_host, settings.postgres_port)
     connected = socket.create_connection(address, timeout=_CONNECT_TIMEOUT)
     connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _CLIENT_KEEPALIVES.items():
-        if hasattr(socket, option):  # macOS calls the first one otherwise
+        if hasattr(socket, option):  # macOS lacks the first one
             connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else each COPY waits 40 ms for an ACK
     return connected
@@ -271,9 +261,9 @@ def _connect(settings: PostgresSettings) -> socket.socket:
 
 @lru_cache(maxsize=1)  # reading the system's authorities takes 30 ms
 def _tls(settings: PostgresSettings) -> ssl.SSLContext | Literal[False]:
-    """The context that pg8000 requires of the server before it sends anything; False for no TLS.
+    """The TLS context that pg8000 requires; False for no TLS.
 
-    `require` means what it means to libpq: the chain is checked if an authority is given, the host name never is.
+    `require` has libpq's meaning: the certificate is verified only if an authority is given, the host name never.
     """
     if settings.postgres_sslmode == "disable":
         return False
@@ -290,7 +280,7 @@ _ACCESS_DENIED = ("28", "3D", "42501", "25006")
 _SCHEMA_MISSING = ("42P01", "3F000", "42703", "42883")
 
 
-def _from_server(error: DatabaseError) -> StorageError:
+def _to_storage_error(error: DatabaseError) -> StorageError:
     details = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
     code, message = details.get("C", ""), details.get("M", str(error))
     if code.startswith(_UNAVAILABLE):

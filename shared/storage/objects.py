@@ -84,7 +84,7 @@ class Objects:
 
         The `token` of a page requests the next one.
         """
-        with self._translated(bucket):
+        with self._translate_errors(bucket):
             page = parse_listing(self._client.get_listing(bucket, prefix, start_after, token, limit))
         if page.token is not None and page.token == token:
             raise Unavailable(
@@ -94,10 +94,10 @@ class Objects:
 
     def get(self, bucket: str, key: str, *, limit: int) -> Object:
         """Return the object. Raises ObjectMissing, or ObjectTooLarge if it has more than `limit` bytes."""
-        with self._translated(bucket, key):
+        with self._translate_errors(bucket, key):
             response = self._client.get_object(bucket_name=bucket, object_name=key)
             try:
-                etag, size, modified = _describe(response)
+                etag, size, modified = _metadata(response)
                 if size > limit:
                     raise ObjectTooLarge(key, size, etag)
                 # not decoded: a Content-Encoding could make it larger than the limit
@@ -109,23 +109,23 @@ class Objects:
     @contextmanager
     def stream(self, bucket: str, key: str) -> Iterator[Stream]:
         """Read an object of any size in chunks. Raises ObjectMissing."""
-        with self._translated(bucket, key):
+        with self._translate_errors(bucket, key):
             response = self._client.get_object(bucket_name=bucket, object_name=key)
         try:
-            etag, size, _ = _describe(response)
+            etag, size, _ = _metadata(response)
             yield Stream(etag, size, self._chunks(response, bucket, key))
         finally:
             response.close()
             response.release_conn()
 
     def _chunks(self, response: urllib3.BaseHTTPResponse, bucket: str, key: str) -> Iterator[bytes]:
-        with self._translated(bucket, key):
+        with self._translate_errors(bucket, key):
             yield from response.stream(CHUNK, decode_content=False)
 
     def put(self, bucket: str, key: str, chunks: Iterable[bytes], *, content_type: str) -> str:
         """Replace the object atomically by the content of `chunks`; returns its ETag."""
-        with self._translated(bucket, key):
-            data = BufferedReader(_Chunks(chunks))
+        with self._translate_errors(bucket, key):
+            data = BufferedReader(_ChunkReader(chunks))
             written = self._client.put_object(
                 bucket_name=bucket,
                 object_name=key,
@@ -140,7 +140,7 @@ class Objects:
     def etag(self, bucket: str, key: str) -> str:
         """The object's ETag; empty if the object does not exist."""
         try:
-            with self._translated(bucket, key):
+            with self._translate_errors(bucket, key):
                 return str(self._client.stat_object(bucket_name=bucket, object_name=key).etag).strip('"')
         except ObjectMissing:
             return ""
@@ -148,7 +148,7 @@ class Objects:
     def modified(self, bucket: str, key: str) -> datetime | None:
         """The object's Last-Modified; None if the object does not exist."""
         try:
-            with self._translated(bucket, key):
+            with self._translate_errors(bucket, key):
                 modified = self._client.stat_object(bucket_name=bucket, object_name=key).last_modified
         except ObjectMissing:
             return None
@@ -158,11 +158,11 @@ class Objects:
 
     def abort_uploads(self, bucket: str, key: str) -> int:
         """Abort the incomplete multipart uploads of the object; returns their number."""
-        with self._translated(bucket):
+        with self._translate_errors(bucket):
             return self._client.abort_uploads(bucket, key)
 
     @contextmanager
-    def _translated(self, bucket: str, key: str = "") -> Iterator[None]:
+    def _translate_errors(self, bucket: str, key: str = "") -> Iterator[None]:
         """Translate minio's and urllib3's exceptions into those of `errors`."""
         try:
             yield
@@ -180,17 +180,17 @@ class Objects:
         if code == "NoSuchKey":
             return ObjectMissing(key)
         where = f"{bucket}/{key}" if key else f"bucket {bucket}"
-        message = f"S3 at {self._endpoint} returned {status} {code or ''} for {where}".replace("  ", " ")
+        message = f"S3 at {self._endpoint} returned {f'{status} {code}' if code else status} for {where}"
         if status >= 500 or status in (408, 429):
             return Unavailable("s3", message)
         return AccessDenied("s3", message)
 
 
 class _Client(Minio):
-    """Minio, and what it keeps private."""
+    """The Minio client. Only this class uses its private methods."""
 
     def get_listing(self, bucket: str, prefix: str, start_after: str, token: str | None, limit: int) -> bytes:
-        """A page of a listing as S3 sent it: most of the time of minio's list_objects is spent on parsing."""
+        """A page of a listing as S3 sent it: minio's list_objects spends most of its time on parsing."""
         query = {"list-type": "2", "delimiter": "/", "encoding-type": "url", "prefix": prefix, "max-keys": str(limit)}
         if token is not None:
             query["continuation-token"] = token
@@ -207,7 +207,7 @@ class _Client(Minio):
         return len(uploads)
 
 
-def _describe(response: BaseHTTPResponse) -> tuple[str, int, datetime]:
+def _metadata(response: BaseHTTPResponse) -> tuple[str, int, datetime]:
     """An object's ETag, size in bytes and Last-Modified."""
     try:
         headers = response.headers
@@ -226,14 +226,14 @@ def _status(error: S3Error | ServerError | InvalidResponseError) -> int:
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost cause, short: urllib3 wraps it in the history of the whole request."""
+    """The innermost cause, in short: urllib3's own message has the history of the whole request."""
     cause: Any = error
     while (inner := getattr(cause, "reason", None)) and isinstance(inner, BaseException):
         cause = inner
     return f"{type(cause).__name__}: {describe(cause).rsplit(': ', 1)[-1]}"
 
 
-class _Chunks(RawIOBase):
+class _ChunkReader(RawIOBase):
     """An iterable of bytes as a raw stream."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
@@ -249,7 +249,7 @@ class _Chunks(RawIOBase):
                 self._rest = memoryview(next(self._chunks))
             except StopIteration:
                 return 0
-        taken = self._rest[: len(buffer)]
-        buffer[: len(taken)] = taken
-        self._rest = self._rest[len(taken) :]
-        return len(taken)
+        part = self._rest[: len(buffer)]
+        buffer[: len(part)] = part
+        self._rest = self._rest[len(part) :]
+        return len(part)

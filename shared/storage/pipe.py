@@ -1,4 +1,4 @@
-"""What COPY writes, passed from the thread that runs it to the one that reads it."""
+"""A pipe for COPY, from the thread that runs the statement to the thread that reads its output."""
 
 from collections.abc import Iterator
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Settings: frozen, typed, read once from a mapping of names to texts such as os.environ.
+"""Settings: frozen, typed, read once from a mapping of strings such as os.environ.
 
 A settings class is a frozen dataclass whose fields are defined by `setting`; a field's name is the variable's name.
 Every setting `x` can be set by `x_file` instead, the path of a file whose stripped content is the value: that is how
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Secret:
-    """A text that only `reveal` shows. It is no `str`, so it cannot be printed or serialised by accident."""
+    """A string that only `reveal` returns. It is not a `str`, so it cannot be printed or serialised by accident."""
 
     __slots__ = ("_text",)
 
@@ -54,28 +54,28 @@ def setting(
 ) -> Any:
     """A field of a settings class: required unless it has a default.
 
-    `minimum` and `maximum` bound an integer, inclusive; `choices` lists the valid values of a text.
+    `minimum` and `maximum` bound an integer, inclusive; `choices` lists the valid strings.
     """
     metadata = {"description": description, "minimum": minimum, "maximum": maximum, "choices": choices}
     return dataclass_field(default=default, metadata=metadata)
 
 
-def load(settings: type[T], environ: Mapping[str, str]) -> T:
+def load(settings_class: type[T], environ: Mapping[str, str]) -> T:
     """Read a settings class from `environ`; SettingError names the invalid variable and what is expected."""
-    types = get_type_hints(settings)
+    types = get_type_hints(settings_class)
     values = {}
-    for field in fields(settings):  # type: ignore[arg-type]
+    for field in fields(settings_class):  # type: ignore[arg-type]
         text = _text(field.name, environ)
         if text is not None:
             values[field.name] = _cast(field, types[field.name], text)
         elif field.default is MISSING:
             description = field.metadata["description"]
             raise SettingError(f"{field.name} is required: {description} (or {field.name}_file, the path of a file)")
-    return settings(**values)
+    return settings_class(**values)
 
 
 def _text(name: str, environ: Mapping[str, str]) -> str | None:
-    """The setting's text, from its variable or its file; None if it is not set."""
+    """The setting's string, from its variable or its file; None if it is not set."""
     text, path = environ.get(name, "").strip(), environ.get(f"{name}_file", "").strip()
     if text and path:
         raise SettingError(f"{name} and {name}_file are both set: set one, not both")

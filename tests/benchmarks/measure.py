@@ -1,4 +1,4 @@
-"""Shared by the benchmarks: clocks, samples, rows of the table, psql."""
+"""Shared by the benchmarks: samples, rows of the table, psql, the command line."""
 
 import argparse
 import json
@@ -42,7 +42,7 @@ class Samples:
         return statistics.median(self.values)
 
     def __str__(self) -> str:
-        digits = 0 if min(self.values) >= 100 else 2 if min(self.values) < 10 else 1
+        digits = 2 if min(self.values) < 10 else 1 if min(self.values) < 100 else 0
         text = f"{self.median:,.{digits}f} {self.unit}".rstrip()
         if len(self.values) > 1:
             text += f" ({min(self.values):,.{digits}f}–{max(self.values):,.{digits}f})"
@@ -114,13 +114,13 @@ def seconds(work: Callable[[], object]) -> float:
 def alternate(
     rounds: int, own: Callable[[], float], ceiling: Callable[[], float], unit: str
 ) -> tuple[Samples, Samples]:
-    """Measure both in turns, so that a slow moment of the machine affects both."""
+    """Measure both in turns, so that a slowdown of the machine affects both."""
     first, second = zip(*[(own(), ceiling()) for _ in range(rounds)], strict=True)
     return Samples(first, unit), Samples(second, unit)
 
 
 def request_time(url: str, requests: int) -> float:
-    """Return the median seconds for a GET over a kept connection."""
+    """Return the median seconds for a GET over a persistent connection."""
     with urllib3.PoolManager() as pool:
 
         def get() -> None:
@@ -175,8 +175,8 @@ def parse_arguments(subject: str, rows: Rows, arguments: Sequence[str]) -> argpa
     return options
 
 
-def print_rows(rows: Rows, options: argparse.Namespace, subject: object) -> int:
-    """Measure the selected rows on the subject. Return 0 if all goals are reached, else 1."""
+def measure_rows(rows: Rows, options: argparse.Namespace, subject: object) -> int:
+    """Measure and print the selected rows. Return 0 if all goals are reached, else 1."""
     print(f"{LEGEND}\n\n{HEADER}", flush=True)
     measured: list[Row] = []
     for name in options.names or rows:

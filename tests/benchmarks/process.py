@@ -202,4 +202,4 @@ def main(arguments: Sequence[str]) -> int:
     options = measure.parse_arguments("process", ROWS, arguments)
     set_up(threads=1, max_body=1)
     with tempfile.TemporaryDirectory() as directory, running(Path(directory) / "state") as stack:
-        return measure.print_rows(ROWS, options, stack)
+        return measure.measure_rows(ROWS, options, stack)

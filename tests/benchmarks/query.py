@@ -182,4 +182,4 @@ def main(arguments: Sequence[str]) -> int:
         running(Path(directory) / "state") as stack,
         subject(stack, MILLION) as system,
     ):
-        return measure.print_rows(ROWS, options, system)
+        return measure.measure_rows(ROWS, options, system)

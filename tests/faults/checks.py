@@ -11,8 +11,8 @@ from tests.stack import Stack
 Rows = dict[str, tuple[Person, str | None]]
 
 
-def check_rest(subject: Subject, model: Model, calls: Calls) -> list[str]:
-    """Return all problems, with an unchanging bucket and a completed run. Set the model to the table's rows."""
+def check_at_rest(subject: Subject, model: Model, calls: Calls) -> list[str]:
+    """Return all problems after a completed run on an unchanged bucket, and set the model's baseline to the rows."""
     stack = subject.stack
     table = stack.sql("select user_id, first_name, last_name, birthts, img_path from users order by user_id")
     rows: Rows = {user_id: ((first, last, birth), image) for user_id, first, last, birth, image in table}
@@ -29,8 +29,8 @@ def check_rest(subject: Subject, model: Model, calls: Calls) -> list[str]:
     if pending:
         problems.append(f"{pending} hints remain")
     summary = calls.run(subject.slots_of("process-data")[0])
-    work = {name: summary[name] for name in ("added", "updated", "images_changed")} if summary else {}
-    if summary is None or any(work.values()) or summary["output"]["written"] or summary["status"] != "done":
+    changes = [summary[name] for name in ("added", "updated", "images_changed")] if summary else []
+    if summary is None or any(changes) or summary["output"]["written"] or summary["status"] != "done":
         problems.append(f"a further run had work to do: {summary}")
     model.set_baseline(rows)
     return problems

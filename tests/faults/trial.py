@@ -11,7 +11,7 @@ from time import monotonic
 
 from tests.consumer import people
 from tests.faults.calls import Calls
-from tests.faults.checks import check_rest
+from tests.faults.checks import check_at_rest
 from tests.faults.disks import unavailable_reason
 from tests.faults.figures import Figures, Injection
 from tests.faults.kinds import Kind, kinds, lasting
@@ -168,7 +168,7 @@ class Rounds:
                     self._calls.note(f"no run was done {RECOVERY} s after the last fault: {summary}")
                     return
         self._figures.rests.append(monotonic() - started_at)
-        for problem in check_rest(self._subject, self._model, self._calls):
+        for problem in check_at_rest(self._subject, self._model, self._calls):
             self._calls.note(problem)
         if not self._traffic.copy.follow() or self._traffic.copy.people != people(self._subject.stack):
             self._calls.note("the copy that follows /changes is not exact")

@@ -66,9 +66,7 @@ def main(arguments: Sequence[str]) -> int:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tests/fuzz", description="Fuzz the functions.")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"one of {', '.join(INPUTS)} (default: all)")
-    parser.add_argument(
-        "--inputs", type=int, metavar="N", help="inputs for each target (default: those of the long form)"
-    )
+    parser.add_argument("--inputs", type=int, metavar="N", help="inputs per target (default: different for each)")
     parser.add_argument("--seed", type=int, metavar="S", help="seed of an earlier run, to repeat it (default: random)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to FILE")
     options = parser.parse_args(arguments)

@@ -67,7 +67,7 @@ def test_every_row_of_query_data_is_measured(
     monkeypatch.setattr(query, "REQUESTS", 3)
     monkeypatch.setattr(query, "LOOKUP", "user_id=000000007")
     with query.subject(roll, 300) as subject:
-        measure.print_rows(query.ROWS, measure.parse_arguments("query", query.ROWS, ["--rounds", "1"]), subject)
+        measure.measure_rows(query.ROWS, measure.parse_arguments("query", query.ROWS, ["--rounds", "1"]), subject)
     output = capsys.readouterr().out
     for work in ("stream of 300", "page of 100", "lookup", "/stats", "page for people", "start", "peak memory"):
         assert f"\n{work}" in output

@@ -54,7 +54,7 @@ def test_an_erasure_is_recorded_only_by_counts(roll: Stack) -> None:
     assert (recorded["erased"], recorded["not_found"], recorded["remaining"]) == (1, 1, 0)
     assert "4711" not in json.dumps(recorded)
     logged = (roll.state / "logs/process-data.log").read_text(encoding="utf-8").splitlines()
-    [line] = [text for text in logged if f'"run_id": {summary["run_id"]},' in text][-1:]
+    line = [text for text in logged if f'"run_id": {summary["run_id"]},' in text][-1]
     assert '"erased": 1' in line
     assert '"4711"' not in line
 
@@ -85,7 +85,7 @@ def test_a_file_that_was_not_yet_scanned_is_erased_too(roll: Stack) -> None:
     assert roll.process()["added"] == 0
 
 
-def test_people_can_be_erased_with_an_emptied_bucket(roll: Stack) -> None:
+def test_people_can_be_erased_after_the_bucket_was_emptied(roll: Stack) -> None:
     """Hints of other users are left to a run that checks for an empty bucket."""
     for user_id in ("1", "2"):
         roll.bucket.put_person(user_id)
@@ -145,7 +145,7 @@ def test_a_concurrent_scan_does_not_restore_an_erased_person(roll: Stack) -> Non
     assert exported(roll) == []
 
 
-def test_an_erasure_without_a_segment_lists_the_remaining_users(roll: Stack) -> None:
+def test_an_erasure_that_cannot_claim_a_segment_lists_the_remaining_users(roll: Stack) -> None:
     for user_id in ("1", "2"):
         roll.bucket.put_person(user_id)
     with paused_run(roll), application(roll, run_deadline="2") as app:

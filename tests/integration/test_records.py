@@ -37,7 +37,6 @@ def test_copy_out_yields_everything_in_large_chunks(stack: Stack) -> None:
             data = list(chunks)
         assert b"".join(data).split() == [b"%d" % number for number in range(1, 1_000_001)]
         assert len(data) < 200
-        assert connection.row_count == 1_000_000
         assert connection.run("select 1") == [[1]]
 
 

@@ -52,18 +52,18 @@ def test_locked_or_unscanned_segments_are_not_merged(roll: Stack) -> None:
         assert segment is not None
         [[middle]] = roll.sql("select id from segments where start = '5'")
         segments.complete(own, segment, keys=1)
-        segments.merge(own, segment, since=8, limit=100)
+        segments.merge(own, segment, since=8, max_keys=100)
         assert starts(roll) == ["", "5", "7"]  # the middle one was scanned too early
         assert locks.try_lock(other, locks.SEGMENT, middle)
-        segments.merge(own, segment, since=5, limit=100)
+        segments.merge(own, segment, since=5, max_keys=100)
         assert starts(roll) == ["", "5", "7"]  # the middle one is locked
         locks.unlock(other, locks.SEGMENT, middle)
-        segments.merge(own, segment, since=5, limit=0)
+        segments.merge(own, segment, since=5, max_keys=0)
         assert starts(roll) == ["", "5", "7"]  # the merged segment would be too large
         [[upper]] = roll.sql("select id from segments where start = '7'")
         own.run(segments._MERGE, lower=segment.id, upper=upper)
         assert starts(roll) == ["", "5", "7"]  # another segment is in between
-        segments.merge(own, segment, since=5, limit=100)
+        segments.merge(own, segment, since=5, max_keys=100)
         assert starts(roll) == ["", "7"]
         assert roll.sql("select scanned from segments where start = ''") == [[7]]
         locks.unlock(own, locks.SEGMENT, segment.id)

@@ -12,53 +12,53 @@ from query_data.shared.bulkhead import Bulkhead
 
 
 def test_a_full_bulkhead_returns_busy_until_a_slot_is_released() -> None:
-    places = Bulkhead("requests", 2)
-    with places.place():
-        with places.place(), pytest.raises(ApiError) as raised, places.place():
+    slots = Bulkhead("requests", 2)
+    with slots.slot():
+        with slots.slot(), pytest.raises(ApiError) as raised, slots.slot():
             pass
         assert (raised.value.status, raised.value.code, raised.value.headers) == (503, "busy", {"Retry-After": "1"})
         assert "2 requests" in raised.value.message
-        with pytest.raises(ValueError), places.place():
+        with pytest.raises(ValueError), slots.slot():
             raise ValueError
-        with places.place():
+        with slots.slot():
             pass
 
 
-def hold(places: Bulkhead, until: Event) -> bool:
+def hold(slots: Bulkhead, until: Event) -> bool:
     """Hold a slot until the event is set. Return whether there was a free one."""
     try:
-        with places.place():
+        with slots.slot():
             return until.wait(60)
     except ApiError:
         return False
 
 
 def test_only_a_limited_number_of_requests_wait_for_a_slot() -> None:
-    places, first, others = Bulkhead("requests", 1, waiting=2), Event(), Event()
+    slots, first, others = Bulkhead("requests", 1, waiting=2), Event(), Event()
     others.set()
     with ThreadPoolExecutor(8) as executor, ExitStack() as stack:
         stack.callback(first.set)
-        holder = executor.submit(hold, places, first)
-        while places._free._value:
+        holder = executor.submit(hold, slots, first)
+        while slots._free._value:
             pass
-        waiting = [executor.submit(hold, places, others) for _ in range(2)]
-        while places._waiting is None or places._waiting._value:
+        waiting = [executor.submit(hold, slots, others) for _ in range(2)]
+        while slots._waiting is None or slots._waiting._value:
             pass
-        assert not hold(places, others)  # the queue is full
+        assert not hold(slots, others)  # the queue is full
         first.set()
         assert holder.result()
         assert all(future.result() for future in waiting)
-        assert hold(places, others)
+        assert hold(slots, others)
 
 
 def test_a_request_waits_for_a_slot_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulkhead, "_WAIT", 0.05)
-    places, end = Bulkhead("requests", 1, waiting=1), Event()
+    slots, end = Bulkhead("requests", 1, waiting=1), Event()
     end.set()
     with ThreadPoolExecutor(1) as executor:
-        with places.place():
-            assert not hold(places, end)
+        with slots.slot():
+            assert not hold(slots, end)
             monkeypatch.setattr(bulkhead, "_WAIT", 60)
-            waiting = executor.submit(hold, places, end)  # can wait: the previous one gave up
+            waiting = executor.submit(hold, slots, end)  # can wait: the previous one gave up
             time.sleep(0.1)
         assert waiting.result()

@@ -54,7 +54,7 @@ def connection() -> Connection:
 
 @pytest.mark.parametrize("kind", [*exceptions(urllib3.exceptions), TimeoutError, ConnectionResetError, OSError])
 def test_network_errors_of_s3_are_unavailable(objects: Objects, kind: type[Exception]) -> None:
-    with pytest.raises(Unavailable) as raised, objects._translated("src", "1.csv"):
+    with pytest.raises(Unavailable) as raised, objects._translate_errors("src", "1.csv"):
         raise make(kind)
     assert raised.value.service == "s3"
 
@@ -84,14 +84,14 @@ def minio_errors() -> Iterator[Any]:
 def test_every_minio_error_becomes_a_storage_error(
     objects: Objects, error: Exception, expected: type[Exception]
 ) -> None:
-    with pytest.raises(StorageError) as raised, objects._translated("src", "1.csv"):
+    with pytest.raises(StorageError) as raised, objects._translate_errors("src", "1.csv"):
         raise error
     assert type(raised.value) is expected
 
 
 @pytest.mark.parametrize("kind", [*exceptions(pg8000.exceptions), TimeoutError, OSError])
 def test_every_pg8000_error_becomes_a_storage_error(connection: Connection, kind: type[Exception]) -> None:
-    with pytest.raises(StorageError), connection._translated():
+    with pytest.raises(StorageError), connection._translate_errors():
         raise make(kind)
 
 
@@ -115,7 +115,7 @@ def test_every_pg8000_error_becomes_a_storage_error(connection: Connection, kind
 def test_sqlstates_map_to_error_classes(
     connection: Connection, code: str, expected: type[Exception], broken: bool
 ) -> None:
-    with pytest.raises(StorageError) as raised, connection._translated():
+    with pytest.raises(StorageError) as raised, connection._translate_errors():
         raise pg8000.exceptions.DatabaseError({"C": code, "M": "what it says", "D": "a row's values"})
     assert type(raised.value) is expected
     assert "what it says" in str(raised.value)

@@ -1,7 +1,5 @@
 """The web pages of `/rejected` and `/runs`."""
 
-import json
-
 from werkzeug.datastructures import MultiDict
 
 from ..paging import Page
@@ -14,7 +12,7 @@ def listing_page(template: str, path: str, parameters: MultiDict[str, str], page
     return render(
         template,
         path,
-        rows=[json.loads(line) for line in page.lines.splitlines()],
+        rows=page.rows,
         is_continued="after" in parameters,
         links={
             "first": query_link(others),

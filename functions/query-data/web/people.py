@@ -1,6 +1,5 @@
 """The web page of users: the filter form, statistics, and the results."""
 
-import json
 from datetime import date
 from typing import Any
 
@@ -9,7 +8,7 @@ from werkzeug.datastructures import MultiDict
 from .. import listings, users
 from ..cache import Cache
 from ..etags import States
-from ..filters import FILTERS, Filters
+from ..filters import FILTERS
 from ..query import Query
 from ..shared.storage.connection import Connection
 from ..stats import stats
@@ -17,7 +16,8 @@ from .form import PEOPLE_PER_PAGE, controls
 from .histogram import HEIGHT, bars
 from .page import query_link, render
 
-REJECTED_SHOWN = 20
+_REJECTED = listings.PageRequest(listings.REJECTED, limit=20)
+_SORTABLE = ("user_id", "last_name", "birthdate")
 
 
 def people_page(
@@ -31,27 +31,22 @@ def people_page(
 ) -> bytes:
     """The web page of the results of `query`, which was parsed from `parameters`."""
     page = users.read_users(connection, query, query.limit or PEOPLE_PER_PAGE, today)
-    figures, is_filtered = stats(connection, cache, states, query.filters, today), query.filters != Filters()
+    figures, is_filtered = stats(connection, cache, states, query.filters, today), bool(query.filters.active)
     return render(
         "people.html",
         path,
         controls=controls(parameters) if is_filtered or figures["people"] else [],
-        people=[json.loads(line) for line in page.lines.splitlines()],
+        people=page.rows,
         figures=figures,
         bars=bars(figures["ages"]),
         bar_height=HEIGHT,
         is_filtered=is_filtered,
         is_continued=query.after is not None,
         reasons=cache.get(("reasons", states["rejected"]), lambda: listings.reasons(connection)),
-        rejected=_rejected(connection),
+        rejected=listings.read_listing(connection, _REJECTED).rows,
         sort=query.order.name,
         links=_links(parameters, page.cursor),
     )
-
-
-def _rejected(connection: Connection) -> list[dict[str, Any]]:
-    lines = listings.read_listing(connection, listings.PageRequest(listings.REJECTED, limit=REJECTED_SHOWN)).lines
-    return [json.loads(line) for line in lines.splitlines()]
 
 
 def _links(parameters: MultiDict[str, str], cursor: str | None) -> dict[str, Any]:
@@ -67,6 +62,3 @@ def _links(parameters: MultiDict[str, str], cursor: str | None) -> dict[str, Any
         "csv": query_link([*download, ("format", "csv")]),
         "json": query_link([*download, ("format", "json")]),
     }
-
-
-_SORTABLE = ("user_id", "last_name", "birthdate")

@@ -47,7 +47,7 @@ class UpstreamResponse:
     """A function's response: its status and headers, and its body to iterate over once.
 
     The iteration ends normally even if the function breaks off or its exec_timeout expires: of-watchdog and OpenFaaS's
-    gateway also end such a response as if it were complete, and only log the error. `close` drops the call.
+    gateway also end such a response as if it were complete, and only log the error. `close` aborts the call.
     """
 
     def __init__(
@@ -55,13 +55,13 @@ class UpstreamResponse:
         response: urllib3.BaseHTTPResponse,
         headers: Headers,
         deadline: float,
-        interrupted: Callable[[Exception], None],
+        on_interruption: Callable[[Exception], None],
     ) -> None:
-        self._response, self._deadline, self._interrupted = response, deadline, interrupted
+        self._response, self._deadline, self._on_interruption = response, deadline, on_interruption
         self.status = response.status
         self.headers = end_to_end(response.headers.items()) + headers
         self._chunks = response.stream(CHUNK, decode_content=False)
-        self._first = next(self._chunks, b"")  # read even if a large request has used up the time
+        self._first = next(self._chunks, b"")  # without a check of the deadline, which a large request may have used up
 
     def __iter__(self) -> Iterator[bytes]:
         # a client that does not read blocks this generator; the timer frees the function in that case
@@ -75,7 +75,7 @@ class UpstreamResponse:
                 yield chunk
             _check_deadline(self._deadline)  # a closed response ends like a complete one
         except Exception as error:  # noqa: BLE001 - a read may fail in any way if its response is closed meanwhile
-            self._interrupted(TimeoutError(_EXPIRED) if time.monotonic() > self._deadline else error)
+            self._on_interruption(TimeoutError(_EXPIRED) if time.monotonic() > self._deadline else error)
             self._response.close()
             return
         finally:

@@ -19,7 +19,7 @@ GUARD = Path(__file__).with_name("guard.py")
 START_TIMEOUT = 60
 """Seconds until a started process must be ready."""
 MAX_ATTEMPTS = 5
-"""Starts of a process that has never been ready before it is given up."""
+"""Starts of a process that never becomes ready."""
 
 _INITIAL_BACKOFF, _MAX_BACKOFF = 0.1, 10.0
 
@@ -152,18 +152,18 @@ class Process:
             if self._stopping.is_set():
                 break
             attempts += 1
-            if not self._start_finished.is_set() and attempts == MAX_ATTEMPTS:
-                self.failure = outcome
-                break
             if self._start_finished.is_set():
                 self.restarts += 1
                 self.say(f"{self.name} {outcome}; restarting")
+            elif attempts == MAX_ATTEMPTS:
+                self.failure = outcome
+                break
             backoff = _INITIAL_BACKOFF if self._was_ready else min(backoff * 2, _MAX_BACKOFF)
             self._stopping.wait(backoff)
         self._start_finished.set()
 
     def _run(self) -> str:
-        """Run the process until it exits; return how it ended."""
+        """Run the process until it exits. Return how it ended, as the predicate of a message."""
         with self._lock:
             if self._stopping.is_set():
                 return "was stopped"

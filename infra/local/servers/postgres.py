@@ -85,7 +85,7 @@ class Postgres:
 
     def is_ready(self) -> bool:
         try:
-            self._connection().close()
+            self._connect().close()
         except (pg8000.native.Error, OSError):
             return False
         self._port_confirmed = True
@@ -93,7 +93,7 @@ class Postgres:
 
     def set_up(self) -> None:
         """Create the database, its roles and tables, and set the roles' passwords; repeatable."""
-        connection = self._connection()
+        connection = self._connect()
         if not connection.run("select from pg_database where datname = :name", name=DATABASE):
             connection.run(f"create database {DATABASE}")
         connection.close()
@@ -120,7 +120,7 @@ class Postgres:
     def _binary(self, name: str) -> str:
         return str(self._package / "pginstall/bin" / name)
 
-    def _connection(self) -> pg8000.native.Connection:
+    def _connect(self) -> pg8000.native.Connection:
         password = self._credentials.get(PASSWORDS[SUPERUSER])
         return pg8000.native.Connection(
             SUPERUSER,
