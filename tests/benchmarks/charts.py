@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-DIRECTORY = Path(__file__).with_name("charts")
+DIRECTORY = Path(__file__).with_name("svg")
 
 WIDTH, LABEL, LINE, BAR, MARGIN = 760, 170, 22, 14, 16
 _VALUE = 170  # pixels for the text beside the longest bar
@@ -74,7 +74,9 @@ class Chart:
         for group in self.groups:
             y += 2 * LINE
             elements.append(_text(MARGIN, y - 6, group.title, theme, "font-weight='bold'"))
-            scale = (WIDTH - LABEL - _VALUE - 2 * MARGIN) / (max(group.maximum, *(bar.value for bar in group.bars)) or 1)
+            scale = (WIDTH - LABEL - _VALUE - 2 * MARGIN) / (
+                max(group.maximum, *(bar.value for bar in group.bars)) or 1
+            )
             for bar in group.bars:
                 y += LINE
                 elements += _bar(bar, y, scale, theme)
