@@ -8,7 +8,7 @@ from .cache import Cache
 from .settings import Settings
 from .shared.bulkhead import Bulkhead
 from .shared.lazy import Lazy
-from .shared.storage.connection import Connection
+from .shared.storage.connection import TIMEOUT_MARGIN, Connection
 from .shared.storage.pool import Pool
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ class Application:
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """Borrow a connection for a request. All of its statements together may take as long as one."""
-        with self.pool.connection() as connection, connection.time_limit(self.settings.postgres_timeout):
+        seconds = self.settings.postgres_timeout + TIMEOUT_MARGIN
+        with self.pool.connection() as connection, connection.time_limit(seconds):
             yield connection
 
     def close(self) -> None:

@@ -23,7 +23,9 @@ from .tls import describe, make_context
 _CONNECT_TIMEOUT = 5  # seconds to connect and log in
 _PING_TIMEOUT = 2  # seconds for an idle session to respond
 _PING_INTERVAL = 1  # seconds after a response in which no other ping is sent
-_TIMEOUT_MARGIN = 4  # seconds more than a statement may take: the server gives up first and reports the cause
+TIMEOUT_MARGIN = 4
+"""Seconds more than a statement may take: the server gives up first and reports the cause."""
+
 _MIN_TIMEOUT = 2  # seconds that a statement may take in any case
 _KEEP_ALIVE_INTERVAL = 15  # seconds without a statement after which `keep_alive` sends one
 _MAX_PREPARED = 32  # statements that a session keeps; each has some 100 KB in the server
@@ -54,7 +56,7 @@ class Connection:
         self._alive_at = 0.0  # monotonic time of the last response to a ping
         self._used_at = monotonic()  # monotonic time at which the last statement ended
         self._prepared: dict[str, pg8000.native.PreparedStatement] = {}  # by SQL, least recently used first
-        self._timeout, self._expires_at = settings.postgres_timeout + _TIMEOUT_MARGIN, inf
+        self._timeout, self._expires_at = settings.postgres_timeout + TIMEOUT_MARGIN, inf
         context = _tls(settings)
         with self._translate_errors():
             self._session = _Session(

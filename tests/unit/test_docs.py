@@ -11,7 +11,7 @@ import yaml
 from process_data.application import MAX_REQUESTS as MAX_RUNS
 from process_data.rejections import Reason
 from process_data.settings import Settings
-from process_data.shared.storage.connection import _TIMEOUT_MARGIN
+from process_data.shared.storage.connection import TIMEOUT_MARGIN
 from query_data.application import MAX_HEALTH, MAX_REQUESTS, MAX_STREAMS, MAX_WAITING
 from query_data.handler import _ENDPOINTS
 from query_data.openapi import openapi
@@ -59,7 +59,7 @@ def test_documented_timeouts_match_stack_yml_and_are_nested() -> None:
         timeouts = {name: seconds(text, name) for name, text in function.environment.items() if name in TIMEOUTS}
         statement, reading = timeouts["postgres_timeout"], timeouts.pop("read_timeout")
         assert timeouts.pop("run_deadline", run) == timeouts.pop("stream_deadline", run) == run
-        assert others == sorted([*timeouts.values(), statement + _TIMEOUT_MARGIN])
+        assert others == sorted([*timeouts.values(), statement + TIMEOUT_MARGIN])
         assert timeouts["exec_timeout"] < timeouts["write_timeout"] == reading
     defaults = {field.name: field.default for field in dataclasses.fields(Settings)}
     assert [defaults["run_deadline"], defaults["postgres_timeout"]] == documented[:2]
