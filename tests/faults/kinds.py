@@ -27,6 +27,7 @@ JUMPS = (-315_360_000, -86_400, -3_600, -600, -60, 60, 600, 3_600, 86_400, 315_3
 
 
 _WAL_FILES = 100  # more than PostgreSQL recycles
+_WRITABLE = 10.0  # seconds until a server whose disk was full has to accept writes again
 _LARGE = bytes(1 << 20)
 
 
@@ -151,7 +152,7 @@ def _fill_postgres(subject: Subject, _random: Random) -> Iterator[None]:
 
 
 @contextmanager
-def _fill_s3(subject: Subject, _random: Random) -> Iterator[None]:
+def _fill_s3(subject: Subject, random: Random) -> Iterator[None]:
     bucket = subject.stack.bucket
     with subject.disks["seaweedfs"].full():
         with suppress(MinioException, HTTPError, OSError):
@@ -160,6 +161,14 @@ def _fill_s3(subject: Subject, _random: Random) -> Iterator[None]:
                     bucket_name=bucket.result, object_name="full", data=BytesIO(_LARGE), length=len(_LARGE)
                 )
         yield
+    # SeaweedFS may refuse all writes after a full disk until it is restarted, as OPERATIONS.md tells operators
+    deadline = time.monotonic() + _WRITABLE
+    while not subject.respond():
+        if time.monotonic() > deadline:
+            with _kill_server("seaweedfs", subject, random):
+                subject.restarts += 1
+            return
+        time.sleep(0.5)
 
 
 def _set_clock(slot: Slot, _: Subject, random: Random) -> AbstractContextManager[None]:

@@ -126,11 +126,11 @@ def _signal(pid: int, number: signal.Signals) -> None:
 class Subject:
     """The system under test and its fault injection. Each function has one replica per clock.
 
-    `queue` has the queued continuations.
+    `queue` has the queued continuations. `restarts` counts those of SeaweedFS after a full disk.
     """
 
     def __init__(self, stack: Stack, random: Random, disks: dict[str, Disk], clocks: list[Clock | None]) -> None:
-        self.stack, self.disks = stack, disks
+        self.stack, self.disks, self.restarts = stack, disks, 0
         self._exits = ExitStack()
         self.queue: Queue[str] = Queue(_QUEUE)
         gateway = self._exits.enter_context(serving_gateway(self._enqueue))

@@ -86,6 +86,7 @@ class Rounds:
             "partial_runs": self._calls.outcomes("process-data")["partial"],
             "calls": len(self._calls.ended),
             "uploads_and_erasures": self._traffic.uploads,
+            "seaweedfs_restarts_after_full_disks": self._subject.restarts,
         }
 
     def _put_photo(self, user_id: str) -> None:
