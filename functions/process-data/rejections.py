@@ -14,7 +14,7 @@ from .scope import Scope
 from .shared.storage.connection import Connection
 
 RULES = 2
-"""Version of the validation rules. Increment it when a file that was rejected may now be accepted."""
+"""Version of the validation rules. Increment it when the result for a rejected file may change."""
 
 _MAX_RETURNED = 100
 

@@ -4,6 +4,7 @@ from base64 import b64encode
 from typing import Any
 
 import pytest
+from query_data.handler import _ENDPOINTS
 
 from tests.queries import get
 from tests.replica import query_replica
@@ -23,7 +24,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/?format=csv", "/stats", "/rejected", "/runs", "/photo/1", "/openapi.json", "/x"]
+    "path", [*(path for path in _ENDPOINTS if path != "/healthz"), "/?format=csv", "/photo/1", "/x"]
 )
 def test_with_an_api_token_every_endpoint_except_healthz_requires_it(
     roll: Stack, token_replica: Any, path: str
