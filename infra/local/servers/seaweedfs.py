@@ -10,6 +10,7 @@ import shutil
 import sysconfig
 from collections.abc import Mapping
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 
 import minio
@@ -43,6 +44,7 @@ _OPTIONS = {
     "volume.preStopSeconds": "0",
 }
 _CERTIFICATE, _KEY = "internal.crt", "internal.key"
+_PROBE = ".ready"  # an object that exists only while the server starts
 _GRPC = ("master", "volume", "filer", "s3", "admin", "worker", "client")
 _HTTPS = ("master", "volume", "filer", "admin", "client")
 
@@ -87,12 +89,14 @@ class SeaweedFS:
         )
 
     def is_ready(self) -> bool:
-        """Return whether a request succeeds: the port opens before the server can handle any."""
+        """Return whether it stores an object: its port opens before it can handle requests, and those before writes."""
         try:
             client = s3_client(self.endpoint, access_keys(self._credentials, "operator"))
             for bucket in (SOURCE_BUCKET, RESULT_BUCKET):
                 if not client.bucket_exists(bucket_name=bucket):
                     client.make_bucket(bucket_name=bucket)
+            client.put_object(bucket_name=RESULT_BUCKET, object_name=_PROBE, data=BytesIO(b"ready"), length=5)
+            client.remove_object(bucket_name=RESULT_BUCKET, object_name=_PROBE)
         except (minio.error.MinioException, urllib3.exceptions.HTTPError):
             return False
         self._ports_confirmed = True
