@@ -39,6 +39,7 @@ def test_the_token_is_accepted_as_bearer_or_basic(authorization: str) -> None:
         "s3cret",
         "Basic",
         "Basic !",
+        basic("anyone", "s3cret") + "!",
         basic("s3cret", ""),
         "Bearer ü",
     ],

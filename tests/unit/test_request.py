@@ -125,6 +125,11 @@ def test_an_event_for_an_unrelated_key_is_ignored(key: str) -> None:
     assert objects_of(key) == ()
 
 
+def test_an_event_may_name_the_longest_key() -> None:
+    longest = "x" * 1020 + ".csv"  # 1,024 bytes
+    assert objects_of(longest) == (longest,)
+
+
 def test_an_event_for_another_bucket_is_ignored() -> None:
     assert objects_of("1.csv", bucket="res") == ()
 

@@ -1,0 +1,32 @@
+"""Whatever a handler raises becomes an error response, and the log has the details."""
+
+import json
+
+import pytest
+from flask import Response
+from process_data.shared.api import ApiError, handle_errors
+
+from tests.event import Event
+
+
+def render(error: Exception) -> Response:
+    def fail(_event: object, _context: object) -> Response:
+        raise error
+
+    return handle_errors(fail)(Event(headers={"X-Call-Id": "7"}), None)
+
+
+def test_the_details_of_an_unexpected_exception_are_only_in_the_log(capfd: pytest.CaptureFixture[str]) -> None:
+    response = render(ValueError("Secretly"))
+    assert response.status_code == 500
+    assert response.get_json()["error"]["code"] == "internal_error"
+    assert "Secretly" not in response.get_data(as_text=True)
+    logged = json.loads(capfd.readouterr().err)
+    assert (logged["event"], logged["code"], logged["call_id"]) == ("failure", "internal_error", "7")
+    assert logged["message"] == "ValueError: Secretly"
+    assert logged["at"].startswith("test_api.py:")
+
+
+def test_an_invalid_request_is_not_logged(capfd: pytest.CaptureFixture[str]) -> None:
+    assert render(ApiError(400, "bad_parameter", "invalid x")).status_code == 400
+    assert capfd.readouterr().err == ""
