@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from process_data import segments
+from process_data import hints, segments
 from process_data.runs import Trigger
 from process_data.shared.storage.errors import AccessDenied
 from process_data.shared.storage.listing import ListingPage
@@ -71,6 +71,18 @@ def test_a_hint_that_arrives_during_a_scan_is_kept(roll: Stack) -> None:
         segments.complete(session, segment, keys=0)
         session.run("select pg_advisory_unlock_all()")
     assert roll.sql("select object from hints") == [["2.csv"]]
+
+
+def test_a_segment_has_only_the_hints_of_its_range(roll: Stack) -> None:
+    roll.sql("insert into hints (object, tick) select user_id || '.csv', 0 from generate_series(1, 4) as user_id")
+    roll.sql("insert into segments (start) values ('1.csv'), ('3.csv')")
+    with application(roll) as app, app.pool.connection() as session:
+        segment = segments.claim_containing(session, ["3.csv"])
+        assert segment is not None
+        assert list(hints.read(session, segment.range, limit=10)) == ["2.csv", "3.csv"]
+        segments.complete(session, segment, keys=0)
+        session.run("select pg_advisory_unlock_all()")
+    assert rows(roll, "hints", "object") == ["1.csv", "4.csv"]
 
 
 def test_events_are_processed_in_all_their_segments(roll: Stack) -> None:

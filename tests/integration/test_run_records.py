@@ -5,6 +5,7 @@ import json
 from process_data.counters import MAX_LOGGED
 
 from tests.replica import replica, wait_until_ready
+from tests.runs import paused_run
 from tests.stack import Stack
 
 
@@ -17,6 +18,16 @@ def test_a_run_is_recorded_with_its_trigger_and_counts(roll: Stack) -> None:
     recorded = {name: summary[name] for name in summary.keys() - {"status", "run_id", "trigger", "rejections"}}
     assert recorded["added"] == 1
     assert row == [summary["run_id"], "cron", response.headers["X-Call-Id"], "done", recorded, None, True]
+
+
+def test_only_a_run_whose_session_ended_is_marked_as_failed(roll: Stack) -> None:
+    roll.bucket.put_person("1")
+    with paused_run(roll) as (go, paused):
+        roll.sql("insert into runs (trigger, scope, status) values ('cron', 'bucket', 'running')")
+        roll.event("2.csv")  # a run marks others when it starts
+        assert roll.sql("select status from runs order by id") == [["running"], ["failed"], ["partial"]]
+        go.set()
+        assert paused.result()["status"] == "done"
 
 
 def test_logs_and_stored_summaries_contain_no_values_from_files(roll: Stack) -> None:
@@ -41,7 +52,8 @@ def test_a_run_and_its_new_rejections_are_logged_with_the_call_id(roll: Stack) -
     with replica(roll.state / "build/process-data", roll.process_settings) as running:
         assert wait_until_ready(running, "/").status == 405
         for call in ("first", "second"):
-            assert running.request("POST", "/", X_Call_Id=call).json()["rejected"] == MAX_LOGGED + 5
+            summary = running.request("POST", "/", X_Call_Id=call).json()
+            assert (summary["rejected"], len(summary["rejections"])) == (MAX_LOGGED + 5, 100)
         lines = [json.loads(line) for line in running.lines()]
     logged = [(line["event"], line["call_id"]) for line in lines]
     assert logged == [*[("rejection", "first")] * MAX_LOGGED, ("run", "first"), ("run", "second")]

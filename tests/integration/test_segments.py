@@ -5,6 +5,10 @@ from contextlib import ExitStack
 
 import pytest
 from process_data import locks, segments
+from process_data.keys import LAST_KEY
+from process_data.listing import Listing
+from process_data.reconcile import reconcile
+from process_data.scope import Range
 
 from tests.rows import rows, starts
 from tests.runs import application, put_people, run
@@ -63,7 +67,7 @@ def test_locked_or_unscanned_segments_are_not_merged(roll: Stack) -> None:
         [[upper]] = roll.sql("select id from segments where start = '7'")
         own.run(segments._MERGE, lower=segment.id, upper=upper)
         assert starts(roll) == ["", "5", "7"]  # another segment is in between
-        segments.merge(own, segment, since=5, max_keys=100)
+        segments.merge(own, segment, since=5, max_keys=1)  # exactly its size
         assert starts(roll) == ["", "7"]
         assert roll.sql("select scanned from segments where start = ''") == [[7]]
         locks.unlock(own, locks.SEGMENT, segment.id)
@@ -121,6 +125,13 @@ def test_a_claim_locks_one_segment_with_every_query_plan(roll: Stack, *, analyze
             assert locked() == ([] if again is None else [segment.id]), name
             if again is not None:
                 locks.unlock(connection, locks.SEGMENT, segment.id)
+
+
+def test_users_are_fetched_in_order(roll: Stack) -> None:
+    """A scan that ends early splits its segment at the first user that it left out."""
+    listing = Listing(csvs=dict.fromkeys(("3", "1", "20", "2"), "etag"))
+    with application(roll) as app, app.pool.connection() as connection:
+        assert reconcile(connection, Range("", LAST_KEY), listing, "src", now=0).pending == ["1", "2", "20", "3"]
 
 
 def test_the_keys_after_a_split_belong_to_the_new_segment(roll: Stack) -> None:

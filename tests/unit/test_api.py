@@ -5,6 +5,7 @@ import json
 import pytest
 from flask import Response
 from process_data.shared.api import ApiError, handle_errors
+from process_data.shared.storage.errors import AccessDenied, SchemaMissing, Unavailable
 
 from tests.event import Event
 
@@ -30,3 +31,10 @@ def test_the_details_of_an_unexpected_exception_are_only_in_the_log(capfd: pytes
 def test_an_invalid_request_is_not_logged(capfd: pytest.CaptureFixture[str]) -> None:
     assert render(ApiError(400, "bad_parameter", "invalid x")).status_code == 400
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("error", [Unavailable("s3", "x"), AccessDenied("postgresql", "x"), SchemaMissing("x")])
+def test_a_backends_error_is_a_503_that_may_be_retried(error: Exception) -> None:
+    response = render(error)
+    assert response.status_code == 503
+    assert int(response.headers["Retry-After"]) > 0
