@@ -26,9 +26,14 @@ class Format:
 
 
 def _quote(column: str) -> str:
-    """SQL for a name in CSV, with an apostrophe before it if a spreadsheet would run it as a formula."""
+    """SQL for a name in CSV, with an apostrophe before it if a spreadsheet would run it as a formula.
+
+    One that only apostrophes separate from that gets another, so that the name can be parsed again.
+    """
     clean = rf"translate({column}, E'\x01\x02\n\r', '    ')"
-    neutralised = f"case when left({column}, 1) in {FORMULA_PREFIXES} then '''' || {clean} else {clean} end"
+    neutralised = (
+        f"case when left(ltrim({column}, ''''), 1) in {FORMULA_PREFIXES} then '''' || {clean} else {clean} end"
+    )
     return f"""'"' || replace({neutralised}, '"', '""') || '"'"""
 
 
@@ -41,7 +46,7 @@ concat_ws(
 def _parse_csv(line: str) -> dict[str, str]:
     row = dict(zip(COLUMNS, next(csv.reader([line])), strict=True))
     for name in ("first_name", "last_name"):
-        if row[name].startswith("'") and row[name][1:].startswith(FORMULA_PREFIXES):
+        if row[name].startswith("'") and row[name].lstrip("'").startswith(FORMULA_PREFIXES):
             row[name] = row[name][1:]
     return row
 

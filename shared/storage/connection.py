@@ -277,7 +277,7 @@ def _tls(settings: PostgresSettings) -> ssl.SSLContext | Literal[False]:
 
 
 # SQLSTATE, https://www.postgresql.org/docs/current/errcodes-appendix.html: by class or by whole code
-_UNAVAILABLE = ("08", "53", "57", "58", "40001", "40P01", "55P03")
+_UNAVAILABLE = ("08", "53", "57", "58", "25P03", "40001", "40P01", "55P03")
 _ACCESS_DENIED = ("28", "3D", "42501", "25006")
 _SCHEMA_MISSING = ("42P01", "3F000", "42703", "42883")
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from io import BufferedReader, RawIOBase
 from typing import Any
+from xml.etree.ElementTree import ParseError
 
 import certifi
 import urllib3
@@ -170,6 +171,8 @@ class Objects:
             raise self._error_from_response(error, bucket, key) from error
         except MinioException as error:
             raise StorageError(f"S3 at {self._endpoint}: {error}") from error
+        except ParseError as error:
+            raise Unavailable("s3", f"S3 at {self._endpoint} sent malformed XML: {error}") from error
         except (urllib3.exceptions.HTTPError, OSError, UnicodeDecodeError) as error:
             raise Unavailable("s3", f"S3 at {self._endpoint} cannot be reached: {_reason(error)}") from error
 

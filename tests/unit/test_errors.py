@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
+from xml.etree.ElementTree import ParseError
 
 import minio.error
 import pg8000.exceptions
@@ -76,6 +77,7 @@ def minio_errors() -> Iterator[Any]:
             yield pytest.param(kind("boom", 502), Unavailable, id="ServerError")
         elif kind is minio.error.InvalidResponseError:
             yield pytest.param(kind(502, "text/html", "<html>"), Unavailable, id="InvalidResponseError")
+            yield pytest.param(ParseError("no element found"), Unavailable, id="malformed XML")
         else:
             yield pytest.param(make(kind), StorageError, id=kind.__name__)
 
@@ -101,6 +103,7 @@ def test_every_pg8000_error_becomes_a_storage_error(connection: Connection, kind
         ("08006", Unavailable, True),
         ("53300", Unavailable, True),
         ("57014", Unavailable, True),
+        ("25P03", Unavailable, True),  # a transaction of a process that was frozen for a minute
         ("57P01", Unavailable, True),
         ("57P03", Unavailable, True),
         ("40P01", Unavailable, True),
