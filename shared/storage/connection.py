@@ -26,7 +26,7 @@ _PING_INTERVAL = 1  # seconds after a response in which no other ping is sent
 TIMEOUT_MARGIN = 4
 """Seconds more than a statement may take: the server gives up first and reports the cause."""
 
-_MIN_TIMEOUT = 2  # seconds that a statement may take in any case
+_MIN_TIMEOUT = 2  # seconds that a statement may always take
 _KEEP_ALIVE_INTERVAL = 15  # seconds without a statement after which `keep_alive` sends one
 _MAX_PREPARED = 32  # statements that a session keeps; each has some 100 KB in the server
 

@@ -161,7 +161,7 @@ def _fill_s3(subject: Subject, random: Random) -> Iterator[None]:
                     bucket_name=bucket.result, object_name="full", data=BytesIO(_LARGE), length=len(_LARGE)
                 )
         yield
-    # SeaweedFS may refuse all writes after a full disk until it is restarted, as OPERATIONS.md tells operators
+    # SeaweedFS may reject all writes after a full disk until it is restarted: OPERATIONS.md says so
     deadline = time.monotonic() + _WRITABLE
     while not subject.respond():
         if time.monotonic() > deadline:
