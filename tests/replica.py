@@ -37,8 +37,13 @@ class Replica:
         return Response(response.status, response.headers, response.data)
 
     def lines(self) -> list[str]:
-        self.log.seek(0)
-        return self.log.read().decode().splitlines()
+        descriptor = self.log.fileno()
+        # pread, because the process writes at the offset that it shares with this descriptor
+        return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode().splitlines()
+
+    def errors(self) -> list[str]:
+        """Return the log's lines of level error."""
+        return [line for line in self.lines() if line.startswith('{"level": "error"')]
 
     def stop(self) -> int:
         """Send SIGTERM, wait for the process and return its exit status."""

@@ -10,11 +10,8 @@ from .fetch import FetchResult, Gone, Unreadable
 from .listing import Listing
 from .parse import Row
 from .reconcile import Reconciled
-from .rejections import Rejection
+from .rejections import MAX_REPORTED, Rejection
 from .store import StoreResult
-
-MAX_LOGGED = 100
-"""New rejections, and unreadable objects, that a run logs."""
 
 STAGES = ("list", "reconcile", "fetch", "parse", "store", "export", "total")
 
@@ -82,7 +79,7 @@ class RunCounters:
             self.unchanged += scan.unchanged
             self.remaining += scan.remaining + len(scan.failures)
             self.unreadable += len(scan.failures)
-            self.failures += scan.failures[: MAX_LOGGED - len(self.failures)]
+            self.failures += scan.failures[: MAX_REPORTED - len(self.failures)]
 
     def record_listing(self, scan: ScanCounters, listing: Listing, reconciled: Reconciled) -> None:
         with self._lock:
@@ -112,4 +109,4 @@ class RunCounters:
             self.scanned += 1
 
     def _record_rejections(self, rejections: list[Rejection]) -> None:
-        self.rejections += rejections[: MAX_LOGGED - len(self.rejections)]
+        self.rejections += rejections[: MAX_REPORTED - len(self.rejections)]

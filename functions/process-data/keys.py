@@ -3,6 +3,8 @@
 import re
 from typing import Literal, NamedTuple
 
+from .shared.user_ids import USER_ID
+
 Kind = Literal["csv", "photo", "bad_name", "ignored"]
 
 CONTENT_LIMIT = 64 * 1024
@@ -16,9 +18,8 @@ LAST_KEY = "\U0010ffff"
 
 _MAX_KEY = 1024  # bytes that S3 allows; a longer one comes from a forged event
 
-_USER_KEY = re.compile(r"([0-9]{1,18})\.(csv|png|jpg|jpeg)")
-_USER_ID = re.compile(r"[0-9]{1,18}")
-_USER_PREFIX = re.compile(r"([0-9]{1,18})\.")
+_USER_KEY = re.compile(rf"({USER_ID})\.(csv|png|jpg|jpeg)")
+_USER_PREFIX = re.compile(rf"({USER_ID})\.")
 _UNREPRESENTABLE = re.compile("[\0\ud800-\udfff\U0010ffff]")
 """Characters that PostgreSQL or a URL cannot represent, surrogates for bytes that are not UTF-8, and `LAST_KEY`."""
 
@@ -36,11 +37,6 @@ def parse_key(key: str) -> ParsedKey:
         return ParsedKey("csv" if match[2] == "csv" else "photo", match[1])
     is_csv = key.lower().endswith(".csv") and "/" not in key and not _UNREPRESENTABLE.search(key)
     return ParsedKey("bad_name" if is_csv and len(key.encode()) <= _MAX_KEY else "ignored", None)
-
-
-def is_user_id(text: str) -> bool:
-    """Whether the text is a user_id: 1 to 18 ASCII digits."""
-    return _USER_ID.fullmatch(text) is not None
 
 
 def csv_key(user_id: str) -> str:

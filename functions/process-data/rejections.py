@@ -16,7 +16,8 @@ from .shared.storage.connection import Connection
 RULES = 2
 """Version of the validation rules. Increment it when the result for a rejected file may change."""
 
-_MAX_RETURNED = 100
+MAX_REPORTED = 100
+"""Rejections, or unreadable objects, that a run logs, and rejections in its response: the first ones."""
 
 
 class Reason(StrEnum):
@@ -119,7 +120,7 @@ def upsert(connection: Connection, rejections: Sequence[Rejection]) -> list[Reje
     if not rejections:
         return []
     rows = json.dumps([asdict(rejection) for rejection in rejections])
-    new = connection.run(_UPSERT, rejections=rows, rules=RULES, limit=_MAX_RETURNED)
+    new = connection.run(_UPSERT, rejections=rows, rules=RULES, limit=MAX_REPORTED)
     return [Rejection(*row) for row in new]
 
 
@@ -134,8 +135,8 @@ def delete_resolved(connection: Connection, scope: Scope, csvs: str, unfetched: 
     )
 
 
-def count_and_read(connection: Connection, scope: Scope, limit: int) -> tuple[int, list[RejectionSummary]]:
-    """The number of rejected objects in a scope, and the first `limit` of them."""
+def count_and_read(connection: Connection, scope: Scope) -> tuple[int, list[RejectionSummary]]:
+    """The number of rejected objects in a scope, and the first `MAX_REPORTED` of them."""
     [[total]] = connection.run(_COUNT.format(objects=scope.objects), **scope.object_parameters)
-    rows = connection.run(_READ.format(objects=scope.objects), limit=limit, **scope.object_parameters)
+    rows = connection.run(_READ.format(objects=scope.objects), limit=MAX_REPORTED, **scope.object_parameters)
     return total, [RejectionSummary(object=name, line=line, code=code, message=text) for name, line, code, text in rows]

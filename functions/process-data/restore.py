@@ -20,11 +20,12 @@ from .segments import Segment
 from .shared.log import log
 from .shared.storage.connection import Connection
 from .shared.storage.errors import AccessDenied, ObjectMissing, Unavailable
+from .shared.user_ids import USER_ID
 from .tombstones import Tombstone
 
 _BATCH = 1000
 _ETAG_FRACTION = 0.1  # fraction of the time that is left, to request the ETag of erased.csv
-_LINE = re.compile(r"([0-9]{1,18}),([^,]+),([^,]*)")
+_LINE = re.compile(rf"({USER_ID}),([^,]+),([^,]*)")
 _MAX_LINE = 200  # bytes; longer lines are invalid
 
 

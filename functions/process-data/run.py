@@ -31,8 +31,6 @@ from .shared.storage.connection import Connection
 from .shared.storage.errors import StorageError, Unavailable
 from .workers import Workers
 
-MAX_REPORTED_REJECTIONS = 100
-
 _ATTEMPTS = 3
 _INITIAL_BACKOFF = 0.2  # seconds, doubled each time
 _MAX_CONTINUATIONS = 10
@@ -167,7 +165,7 @@ class Run:
     def _summary(self, connection: Connection, remaining: int, output: Output, *, continued: bool) -> RunSummary:
         counters = self.counters
         scope = Range("", LAST_KEY) if self._objects is None else Named(self._objects)
-        rejected, reported = rejections.count_and_read(connection, scope, MAX_REPORTED_REJECTIONS)
+        rejected, reported = rejections.count_and_read(connection, scope)
         return {
             "segments": {"scanned": counters.scanned, "remaining": remaining if self._is_full else 0},
             "listed": counters.listed,

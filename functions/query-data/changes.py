@@ -8,7 +8,6 @@ Another or restored database has its own order. The identity of a database chang
 base backup (a new timeline), with a copy of the database, and with a restored dump (new files of the tables).
 """
 
-import re
 from dataclasses import dataclass
 
 from .formats import FEED_FORMATS, Format
@@ -17,6 +16,7 @@ from .paging import AFTER, MAX_LIMIT, decode_cursor, encode_cursor, invalid_curs
 from .parameters import parse_parameters
 from .shared.api import ApiError, Event
 from .shared.storage.connection import Connection
+from .shared.user_ids import is_user_id
 
 PARAMETERS = {"limit": limit_parameter(MAX_LIMIT), "after": AFTER, "format": format_parameter(FEED_FORMATS)}
 
@@ -118,6 +118,6 @@ def read_changes(connection: Connection, request: ChangesRequest) -> ChangesPage
 def _parse_cursor(text: str) -> Cursor:
     kind, database, number, user_id = decode_cursor(text, length=4)
     is_valid = kind == _CURSOR_KIND and isinstance(database, str) and type(number) is int and 0 <= number < 2**63
-    if not is_valid or not isinstance(user_id, str) or not re.fullmatch("[0-9]{0,18}", user_id):
+    if not is_valid or not isinstance(user_id, str) or (user_id and not is_user_id(user_id)):
         raise invalid_cursor()
     return Cursor(database, number, user_id)

@@ -8,6 +8,7 @@ from .age import MAX_AGE, latest_birthdate
 from .parameters import MAX_NAME_LENGTH, Parameter, parse_boolean, parse_name, parse_user_id, parse_years
 from .shared.api import invalid_parameter
 from .shared.storage.sql import Bind, literal
+from .shared.user_ids import EXPECTED, USER_ID
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,10 @@ FILTERS = {
     "min_age": Parameter(_YEARS, "minimum age, inclusive", parse_years, _AGE),
     "max_age": Parameter(_YEARS, "maximum age, inclusive", parse_years, _AGE),
     "user_id": Parameter(
-        "1 to 18 digits",
+        EXPECTED,
         "these users; repeatable",
         parse_user_id,
-        {"type": "string", "pattern": "^[0-9]{1,18}$"},
+        {"type": "string", "pattern": f"^{USER_ID}$"},
         default=(),
         repeatable=True,
     ),

@@ -14,6 +14,7 @@ from werkzeug.datastructures import MultiDict
 from .age import MAX_AGE
 from .shared.api import invalid_parameter
 from .shared.quoting import quote
+from .shared.user_ids import is_user_id
 
 MAX_NAME_LENGTH = 200
 """Characters of a name that process-data accepts."""
@@ -71,7 +72,7 @@ def parse_years(text: str) -> float:
 
 
 def parse_user_id(text: str) -> str:
-    if not re.fullmatch(r"[0-9]{1,18}", text):
+    if not is_user_id(text):
         raise ValueError
     return text
 

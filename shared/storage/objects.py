@@ -136,7 +136,9 @@ class Objects:
                 num_parallel_uploads=1,
                 content_type=content_type,
             )
-        return str(written.etag).strip('"')
+        if not written.etag:  # S3 may report that it could not complete an upload with status 200
+            raise Unavailable("s3", f"S3 at {self._endpoint} did not complete the upload of {bucket}/{key}")
+        return written.etag.strip('"')
 
     def etag(self, bucket: str, key: str) -> str:
         """The object's ETag; empty if the object does not exist."""

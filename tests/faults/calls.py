@@ -130,7 +130,8 @@ class Calls:
             self.note(f"{slot.function} returned {reply.status} without an error: {reply.body[:300]!r}")
             return str(reply.status)
         if code not in DOCUMENTED:
-            self.note(f"{slot.function} returned {reply.status} {code}: {reply.body[:500]!r}")
+            log = [line for line in slot.replica.errors() if f'"{code}"' in line][-1:]
+            self.note(f"{slot.function} returned {reply.status} {code}: {reply.body[:500]!r}, log: {log}")
         return code
 
     def run(self, slot: Slot, path: str = "/", body: bytes = b"") -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from minio.error import MinioException
 from urllib3.exceptions import HTTPError
 
 from tests import tcp_proxy
-from tests.faults.subject import Slot, Subject, stopped
+from tests.faults.subject import RECOVERY, Slot, Subject, stopped
 from tests.tcp_proxy import Fault
 
 Inject = Callable[[Subject, Random], AbstractContextManager[None]]
@@ -120,7 +120,10 @@ def _kill_server(server: str, subject: Subject, _: Random) -> Iterator[None]:
     pid = subject.stack.pid(server)
     os.kill(pid, signal.SIGKILL)
     yield
+    deadline = time.monotonic() + RECOVERY
     while subject.stack.pid(server) == pid or not subject.respond():
+        if time.monotonic() > deadline:
+            return  # the trial reports what does not work
         time.sleep(0.1)
 
 

@@ -24,6 +24,7 @@ from tests.stack import Stack, connected, running
 from tests.tcp_proxy import Proxy
 
 RUN_DEADLINE = 3
+RECOVERY = 120  # seconds within which everything must work again without a restart
 LIMIT = RUN_DEADLINE + 15
 """The exec_timeout in seconds, with the same margin over the deadline as in stack.yml."""
 
@@ -194,6 +195,11 @@ class Subject:
         except Exception:  # noqa: BLE001 - any error of the clients while a server is unavailable
             return False
         return True
+
+    def log_tail(self, lines: int = 10) -> dict[str, list[str]]:
+        """Return the last lines of each server's log."""
+        logs = sorted((self.stack.state / "logs").glob("*.log"))
+        return {path.stem: path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:] for path in logs}
 
     def close(self) -> None:
         self._exits.close()

@@ -16,10 +16,9 @@ from tests.faults.disks import unavailable_reason
 from tests.faults.figures import Figures, Injection
 from tests.faults.kinds import Kind, kinds, lasting
 from tests.faults.model import Model
-from tests.faults.subject import RUN_DEADLINE, Slot, Subject, subject
+from tests.faults.subject import RECOVERY, RUN_DEADLINE, Slot, Subject, subject
 from tests.faults.traffic import Traffic
 
-RECOVERY = 120  # seconds within which everything must work again without a restart
 PEOPLE, ACTIVE = 300, 60  # static and changing users
 
 
@@ -156,7 +155,10 @@ class Rounds:
         is_runner = slot.function == "process-data"
         while not (self._calls.run(slot) if is_runner else self._traffic.readers[0].page(slot)):
             if monotonic() - ended_at > RECOVERY:
-                self._calls.note(f"{slot.function} {slot.number} did not recover within {RECOVERY} s of {faults}")
+                self._calls.note(
+                    f"{slot.function} {slot.number} did not recover within {RECOVERY} s of {faults}: "
+                    f"{slot.replica.errors()[-3:]}; {self._subject.log_tail()}"
+                )
                 return
 
     def _rest(self) -> None:

@@ -2,7 +2,7 @@
 
 import json
 
-from process_data.counters import MAX_LOGGED
+from process_data.rejections import MAX_REPORTED
 
 from tests.replica import replica, wait_until_ready
 from tests.runs import paused_run
@@ -47,15 +47,15 @@ def test_logs_and_stored_summaries_contain_no_values_from_files(roll: Stack) -> 
 
 
 def test_a_run_and_its_new_rejections_are_logged_with_the_call_id(roll: Stack) -> None:
-    for number in range(MAX_LOGGED + 5):
+    for number in range(MAX_REPORTED + 5):
         roll.bucket.put(f"bad {number}.csv", b"")
     with replica(roll.state / "build/process-data", roll.process_settings) as running:
         assert wait_until_ready(running, "/").status == 405
         for call in ("first", "second"):
             summary = running.request("POST", "/", X_Call_Id=call).json()
-            assert (summary["rejected"], len(summary["rejections"])) == (MAX_LOGGED + 5, 100)
+            assert (summary["rejected"], len(summary["rejections"])) == (MAX_REPORTED + 5, MAX_REPORTED)
         lines = [json.loads(line) for line in running.lines()]
     logged = [(line["event"], line["call_id"]) for line in lines]
-    assert logged == [*[("rejection", "first")] * MAX_LOGGED, ("run", "first"), ("run", "second")]
-    assert (lines[0]["object"], lines[0]["code"], lines[-1]["rejected"]) == ("bad 0.csv", "bad_name", MAX_LOGGED + 5)
+    assert logged == [*[("rejection", "first")] * MAX_REPORTED, ("run", "first"), ("run", "second")]
+    assert (lines[0]["object"], lines[0]["code"], lines[-1]["rejected"]) == ("bad 0.csv", "bad_name", MAX_REPORTED + 5)
     assert "rejections" not in lines[-1]

@@ -1,10 +1,12 @@
 """Incomplete uploads of killed exports in the result bucket are aborted."""
 
 import pytest
+from process_data.shared.storage.errors import Unavailable
+from process_data.shared.storage.objects import PART_SIZE
 
 from tests.proxy import counting
 from tests.rows import exported
-from tests.runs import application, run
+from tests.runs import application, proxied, run
 from tests.stack import Response, Stack
 
 
@@ -49,3 +51,17 @@ def test_an_export_does_not_require_listing_uploads(roll: Stack, status: int, co
         assert run(app)["output"]["written"]
         assert requests["UPLOADS"] > 0
     assert exported(roll) == ["1"]
+
+
+def test_an_upload_that_s3_fails_to_complete_with_status_200_is_an_error(roll: Stack) -> None:
+    """As Amazon documents for CompleteMultipartUpload: the error may be in the body."""
+
+    def fail(kind: str, _path: str) -> Response | None:
+        body = b"<Error><Code>InternalError</Code><Message>try again</Message></Error>"
+        return Response(200, {"Content-Type": "application/xml"}, body) if kind == "POST" else None
+
+    with proxied(roll, fail) as (app, requests):
+        with pytest.raises(Unavailable, match="did not complete the upload"):
+            app.objects.put("res", "output.csv", [bytes(PART_SIZE), b"more"], content_type="text/csv")
+        assert requests["POST"] == 1
+        app.objects.abort_uploads("res", "output.csv")

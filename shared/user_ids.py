@@ -1,0 +1,15 @@
+"""The form of a user_id: in keys, paths, parameters and cursors, and in the constraints of the tables."""
+
+import re
+
+USER_ID = "[0-9]{1,18}"
+"""Regular expression."""
+
+EXPECTED = "1 to 18 digits"
+"""The same in messages."""
+
+_USER_ID = re.compile(USER_ID)
+
+
+def is_user_id(text: str) -> bool:
+    return _USER_ID.fullmatch(text) is not None
