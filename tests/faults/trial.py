@@ -157,7 +157,8 @@ class Rounds:
             if monotonic() - ended_at > RECOVERY:
                 self._calls.note(
                     f"{slot.function} {slot.number} did not recover within {RECOVERY} s of {faults}: "
-                    f"{slot.replica.errors()[-3:]}; {self._subject.log_tail()}"
+                    f"{slot.replica.errors()[-3:]}; the servers respond: {self._subject.respond()}; "
+                    f"{self._subject.log_tail()}"
                 )
                 return
 
