@@ -12,6 +12,7 @@ from xml.etree.ElementTree import ParseError
 import certifi
 import urllib3
 from minio import Minio
+from minio.datatypes import Object as StatObject
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 from urllib3 import BaseHTTPResponse
 
@@ -143,21 +144,30 @@ class Objects:
     def etag(self, bucket: str, key: str) -> str:
         """The object's ETag; empty if the object does not exist."""
         try:
-            with self._translate_errors(bucket, key):
-                return str(self._client.stat_object(bucket_name=bucket, object_name=key).etag).strip('"')
+            return str(self._stat(bucket, key).etag).strip('"')
         except ObjectMissing:
             return ""
 
     def modified(self, bucket: str, key: str) -> datetime | None:
         """The object's Last-Modified; None if the object does not exist."""
         try:
-            with self._translate_errors(bucket, key):
-                modified = self._client.stat_object(bucket_name=bucket, object_name=key).last_modified
+            return self._stat(bucket, key).last_modified
         except ObjectMissing:
             return None
-        if modified is None:
-            raise Unavailable("s3", f"S3 at {self._endpoint} sent a response without Last-Modified")
-        return modified
+
+    def _stat(self, bucket: str, key: str) -> StatObject:
+        """The object's metadata, with an ETag and Last-Modified. Raises ObjectMissing.
+
+        http.client accepts a response that ends within its headers, so any of them may be missing or incomplete.
+        """
+        try:
+            with self._translate_errors(bucket, key):
+                stat = self._client.stat_object(bucket_name=bucket, object_name=key)
+        except ValueError as error:
+            raise Unavailable("s3", f"S3 at {self._endpoint} sent a malformed header: {error}") from error
+        if not stat.etag or stat.last_modified is None:
+            raise Unavailable("s3", f"S3 at {self._endpoint} sent a response without ETag or Last-Modified")
+        return stat
 
     def abort_uploads(self, bucket: str, key: str) -> int:
         """Abort the incomplete multipart uploads of the object; returns their number."""

@@ -9,6 +9,8 @@ from tests.rows import output, snapshot
 from tests.runs import counts, proxied, run
 from tests.stack import Response, Stack
 
+MODIFIED = "Fri, 27 Nov 2026 22:46:53 GMT"
+
 
 def test_an_object_removed_after_the_listing_is_skipped(roll: Stack) -> None:
     def remove(kind: str, path: str) -> None:
@@ -41,6 +43,22 @@ def test_a_single_503_from_s3_is_retried_at_once(roll: Stack, kind: str) -> None
     assert (summary["status"], counts(summary)) == ("done", {"listed": 1, "added": 1})
     assert [row["user_id"] for row in output(roll)] == ["1"]
     assert roll.sql("select count(*) from runs") == [[1]]
+
+
+@pytest.mark.parametrize(
+    "headers", [{"ETag": '"e"', "Last-Modified": "Fri, 27 "}, {"ETag": '"e"'}, {"Last-Modified": MODIFIED}]
+)
+def test_a_response_that_was_cut_within_its_headers_is_an_error(roll: Stack, headers: dict[str, str]) -> None:
+    """http.client accepts it, and a response to HEAD has no body whose end could be missing."""
+
+    def cut(kind: str, _path: str) -> Response | None:
+        return Response(200, headers, b"") if kind == "HEAD" else None
+
+    with proxied(roll, cut) as (app, _):
+        for request in (app.objects.etag, app.objects.modified):
+            with pytest.raises(Unavailable) as raised:
+                request("res", "output.csv")
+            assert raised.value.service == "s3"
 
 
 @pytest.mark.parametrize(
