@@ -43,7 +43,10 @@ def require_access(event: Event, settings: AccessSettings) -> None:
     if not has_access(event, settings):
         challenge = {"WWW-Authenticate": 'Basic realm="Rollcall", Bearer'}
         raise ApiError(
-            401, "unauthorized", "the API token is required: as Bearer, or as the password of Basic", headers=challenge
+            401,
+            "unauthorized",
+            "the API token is required: as a Bearer token, or as the Basic password",
+            headers=challenge,
         )
 
 

@@ -57,7 +57,7 @@ def handle_errors(handler: Handler, render: ErrorRenderer = error_response) -> H
     def wrapper(event: Event, context: object) -> Response:
         try:
             return handler(event, context)
-        except Exception as error:  # noqa: BLE001 - anything else would become Flask's HTML
+        except Exception as error:  # noqa: BLE001 - one that escapes would become Flask's HTML page
             api_error = _to_api_error(error)
             if api_error.status >= 500:
                 _log_failure(event, error, api_error)
@@ -93,7 +93,7 @@ def _to_api_error(error: Exception) -> ApiError:
         case AccessDenied():
             return ApiError(503, f"{error.service}_access_denied", str(error), headers=retry)
         case SchemaMissing():
-            message = "the database lacks a table or a column: apply the migrations by infra/postgres/setup.sh"
+            message = "the database lacks a table or a column: apply the migrations with infra/postgres/setup.sh"
             return ApiError(503, "schema_missing", message, headers=retry)
         case SettingError():
             return ApiError(500, "bad_setting", str(error))

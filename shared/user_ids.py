@@ -1,14 +1,13 @@
-"""The form of a user_id: in keys, paths, parameters and cursors, and in the constraints of the tables."""
+"""The format of a user_id: in keys, paths, parameters and cursors, and in the constraints of the tables."""
 
 import re
 
-USER_ID = "[0-9]{1,18}"
-"""Regular expression."""
+USER_ID_PATTERN = "[0-9]{1,18}"
 
-EXPECTED = "1 to 18 digits"
-"""The same in messages."""
+USER_ID_FORMAT = "1 to 18 digits"
+"""The same for messages."""
 
-_USER_ID = re.compile(USER_ID)
+_USER_ID = re.compile(USER_ID_PATTERN)
 
 
 def is_user_id(text: str) -> bool:

@@ -14,7 +14,11 @@ def rows(stack: Stack, table: str = "users", column: str = "user_id") -> list[st
 
 def snapshot(stack: Stack) -> list[list[object]]:
     """Return all rows of `users` and `rejected` with their transaction ids, which every write changes."""
-    return stack.sql("select u.*, u.xmin::text, r.*, r.xmin::text from users u, rejected r")
+    return [
+        row
+        for table, key in (("users", "user_id"), ("rejected", "object"))
+        for row in stack.sql(f"select *, xmin::text from {table} order by {key}")
+    ]
 
 
 def starts(stack: Stack) -> list[str]:

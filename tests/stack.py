@@ -148,7 +148,7 @@ class Stack(Deployment):
     def pid(self, component: str) -> int:
         """Return the pid of a component: postgres, seaweedfs or a function."""
         record = json.loads((self.state / "running.json").read_text(encoding="utf-8"))
-        return int(record["parts"][component]["pid"])
+        return int(record["components"][component]["pid"])
 
     def run_until_done(self, seconds: float = 120) -> dict[str, Any]:
         """Run process-data until a run is done, even if a backend is unavailable meanwhile. Return its summary.

@@ -38,7 +38,7 @@ class EraseRun(Run):
         user_ids = [user_id for name in self._request.objects or () if (user_id := user_of(name))]
         eraser = Eraser(connection, self._deadline, partial(self.workers.rescan, connection), self._erased)
         with self.counters.stage("total"):
-            restore.apply_lost(self._application, connection, self._deadline, eraser.rescan)
+            restore.apply_lost_tombstones(self._application, connection, self._deadline, eraser.rescan)
             with self.counters.stage("erase"):
                 eraser.erase(user_ids, lambda users: self._create_tombstones(connection, users))
             with self.counters.stage("export"):

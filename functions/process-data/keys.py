@@ -3,7 +3,7 @@
 import re
 from typing import Literal, NamedTuple
 
-from .shared.user_ids import USER_ID
+from .shared.user_ids import USER_ID_PATTERN
 
 Kind = Literal["csv", "photo", "bad_name", "ignored"]
 
@@ -18,8 +18,8 @@ LAST_KEY = "\U0010ffff"
 
 _MAX_KEY = 1024  # bytes that S3 allows; a longer one comes from a forged event
 
-_USER_KEY = re.compile(rf"({USER_ID})\.(csv|png|jpg|jpeg)")
-_USER_PREFIX = re.compile(rf"({USER_ID})\.")
+_USER_KEY = re.compile(rf"({USER_ID_PATTERN})\.(csv|png|jpg|jpeg)")
+_USER_PREFIX = re.compile(rf"({USER_ID_PATTERN})\.")
 _UNREPRESENTABLE = re.compile("[\0\ud800-\udfff\U0010ffff]")
 """Characters that PostgreSQL or a URL cannot represent, surrogates for bytes that are not UTF-8, and `LAST_KEY`."""
 

@@ -7,7 +7,7 @@ from .keys import CONTENT_LIMIT, csv_key, is_representable, keys_of, parse_key, 
 from .rejections import Reason, Rejection
 from .shared.storage.listing import ListingPage, ObjectInfo
 from .shared.storage.objects import Objects
-from .shared.user_ids import EXPECTED
+from .shared.user_ids import USER_ID_FORMAT
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Listing:
 
 
 def _bad_name(info: ObjectInfo) -> Rejection:
-    message = f"invalid name: expected <user_id>.csv with a user_id of {EXPECTED}"
+    message = f"invalid name: expected <user_id>.csv with a user_id of {USER_ID_FORMAT}"
     return Rejection(info.key, info.etag, None, Reason.BAD_NAME, message)
 
 

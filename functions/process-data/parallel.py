@@ -11,8 +11,7 @@ from .deadline import GRACE
 T = TypeVar("T")
 R = TypeVar("R")
 
-_CHECK = 1.0
-"""Seconds between two checks of the time that is left."""
+_POLL_INTERVAL = 1.0  # seconds between checks of the remaining time
 
 
 class ParallelCalls(Generic[T, R]):
@@ -36,25 +35,25 @@ class ParallelCalls(Generic[T, R]):
     def collect(self, remaining: Callable[[], float], keep_alive: Callable[[], None]) -> list[R | None]:
         """Wait for the calls while `remaining()` seconds are left; then start no more.
 
-        Returns the results of the calls that were started, which are the first ones. These may take `GRACE` seconds
-        more, so that no work is lost; the result of a slower one is None. Raises what a call has raised. Calls
-        `keep_alive` every second meanwhile.
+        Calls that have started get `GRACE` more seconds, so that no work is lost. Returns their results in the order
+        of the items, None for a call that has still not finished. Raises the exception of a call. Calls `keep_alive`
+        about every second.
         """
         running = self._loops
         try:
             while running and (seconds := remaining()) > 0:
-                running = wait(running, timeout=min(_CHECK, seconds)).not_done
+                running = wait(running, timeout=min(_POLL_INTERVAL, seconds)).not_done
                 keep_alive()
         finally:
             self.cancel()
         late_at = monotonic() + GRACE
         while (running := {loop for loop in running if not loop.done()}) and monotonic() < late_at:
-            wait(running, timeout=_CHECK)
+            wait(running, timeout=_POLL_INTERVAL)
             keep_alive()
         for loop in self._loops:
             if loop.done() and not loop.cancelled():
                 loop.result()
-        # the number of items that were started; a loop that takes one later stops, or its result is ignored
+        # the next value of the counter is the number of items taken so far; the result of one taken later is ignored
         return self._results[: next(self._next)]
 
     def cancel(self) -> None:

@@ -11,7 +11,7 @@ from .keys import MAX_OBJECTS, csv_key, parse_key
 from .runs import Trigger
 from .shared.api import ApiError, Event, invalid_parameter, require_method
 from .shared.quoting import quote, truncate
-from .shared.user_ids import EXPECTED, is_user_id
+from .shared.user_ids import USER_ID_FORMAT, is_user_id
 
 _PARAMETERS = ("user_id", "since", "fan_out", "accept_empty")
 _MAX_BODY = 1024 * 1024  # bytes: more than 1,000 event records
@@ -100,7 +100,7 @@ def _parse_erasure(event: Event, call_id: str | None) -> Request:
 def _check_user_ids(user_ids: Iterable[str]) -> None:
     for user_id in user_ids:
         if not is_user_id(user_id):
-            raise invalid_parameter("user_id", f"invalid user_id={quote(user_id)}: expected {EXPECTED}")
+            raise invalid_parameter("user_id", f"invalid user_id={quote(user_id)}: expected {USER_ID_FORMAT}")
 
 
 def _event_objects(body: bytes, bucket: str) -> set[str]:

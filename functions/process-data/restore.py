@@ -20,16 +20,16 @@ from .segments import Segment
 from .shared.log import log
 from .shared.storage.connection import Connection
 from .shared.storage.errors import AccessDenied, ObjectMissing, Unavailable
-from .shared.user_ids import USER_ID
+from .shared.user_ids import USER_ID_PATTERN
 from .tombstones import Tombstone
 
 _BATCH = 1000
 _ETAG_FRACTION = 0.1  # fraction of the time that is left, to request the ETag of erased.csv
-_LINE = re.compile(rf"({USER_ID}),([^,]+),([^,]*)")
+_LINE = re.compile(rf"({USER_ID_PATTERN}),([^,]+),([^,]*)")
 _MAX_LINE = 200  # bytes; longer lines are invalid
 
 
-def apply_lost(
+def apply_lost_tombstones(
     application: Application, connection: Connection, deadline: Deadline, rescan: Callable[[Segment], None]
 ) -> None:
     """Apply the tombstones in erased.csv that the database lacks, or has only from an earlier erasure.

@@ -34,7 +34,7 @@ from .workers import Workers
 _ATTEMPTS = 3
 _INITIAL_BACKOFF = 0.2  # seconds, doubled each time
 _MAX_CONTINUATIONS = 10
-"""Continuations that may exist at the same time: as many runs as `fan_out` may queue."""
+"""Continuations that may exist at the same time if continuations queue them: as many runs as `fan_out` may queue."""
 
 
 class SegmentsSummary(TypedDict):
@@ -101,7 +101,9 @@ class Run:
     def _attempt(self, connection: Connection) -> dict[str, Any]:
         with self.counters.stage("total"):
             self.workers.start(connection)
-            restore.apply_lost(self._application, connection, self._deadline, partial(self.workers.rescan, connection))
+            restore.apply_lost_tombstones(
+                self._application, connection, self._deadline, partial(self.workers.rescan, connection)
+            )
             self.workers.work(connection)
             remaining = self.workers.count_remaining(connection)
             with self.counters.stage("export"):
@@ -151,6 +153,7 @@ class Run:
         """
         if not self.counters.progressed:
             return False
+        # each of the runs that fan_out queued may continue; any other run only ensures that there is a continuation
         allowed = _MAX_CONTINUATIONS if self._record.trigger == Trigger.CONTINUATION else 1
         if count_continuations(connection, self._record) >= allowed:
             return False

@@ -1,4 +1,4 @@
-"""The workers of a run: its own thread, and helpers beside it.
+"""The workers of a run: its own thread, and helper threads.
 
 Every worker repeats the same loop: claim the segment that has waited longest, else one that has hints, scan it, release
 it, and check for hints that arrived meanwhile. Any number of runs and replicas share the work in this way without
@@ -56,7 +56,7 @@ class Workers:
         return self._tick
 
     def work(self, connection: Connection) -> None:
-        """Scan in this thread, with helpers beside it, and wait for segments that others hold."""
+        """Scan in this thread, with helpers, and wait for segments that others hold."""
         self._work(connection, is_helper=False)
         while self._helpers:
             self._helpers[-1].join(_JOIN_INTERVAL)

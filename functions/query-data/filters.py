@@ -8,7 +8,7 @@ from .age import MAX_AGE, latest_birthdate
 from .parameters import MAX_NAME_LENGTH, Parameter, parse_boolean, parse_name, parse_user_id, parse_years
 from .shared.api import invalid_parameter
 from .shared.storage.sql import Bind, literal
-from .shared.user_ids import EXPECTED, USER_ID
+from .shared.user_ids import USER_ID_FORMAT, USER_ID_PATTERN
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ FILTERS = {
     "min_age": Parameter(_YEARS, "minimum age, inclusive", parse_years, _AGE),
     "max_age": Parameter(_YEARS, "maximum age, inclusive", parse_years, _AGE),
     "user_id": Parameter(
-        EXPECTED,
+        USER_ID_FORMAT,
         "these users; repeatable",
         parse_user_id,
-        {"type": "string", "pattern": f"^{USER_ID}$"},
+        {"type": "string", "pattern": f"^{USER_ID_PATTERN}$"},
         default=(),
         repeatable=True,
     ),

@@ -21,7 +21,7 @@ from .shared.log import log
 from .shared.process import set_up
 from .shared.quoting import truncate
 from .shared.storage.settings import load
-from .shared.user_ids import USER_ID
+from .shared.user_ids import USER_ID_PATTERN
 
 set_up(threads=THREADS, max_body=64 * 1024)  # requests need no body
 _application = Lazy(lambda: Application(load(Settings, os.environ)))
@@ -37,7 +37,7 @@ _ENDPOINTS: dict[str, Endpoint] = {
     "/healthz": endpoints.get_health,
 }
 _PAGES = {"/": FORMATS, "/rejected": LISTING_FORMATS, "/runs": LISTING_FORMATS}
-_PHOTO = re.compile(f"/photo/({USER_ID})")
+_PHOTO = re.compile(f"/photo/({USER_ID_PATTERN})")
 
 
 def handle(event: api.Event, context: object) -> Response:

@@ -7,7 +7,7 @@ from . import changes, listings, query
 from .filters import FILTERS
 from .formats import FORMATS, HTML, JSON, NDJSON
 from .parameters import ParameterTable
-from .shared.user_ids import USER_ID
+from .shared.user_ids import USER_ID_PATTERN
 from .shared.version import VERSION
 
 Schema = dict[str, Any]
@@ -42,7 +42,7 @@ _PEOPLE: dict[str, Schema] = {
 
 _PERSON: dict[str, Schema] = {
     "id": {"type": "integer"},
-    "user_id": {"type": "string", "pattern": f"^{USER_ID}$"},
+    "user_id": {"type": "string", "pattern": f"^{USER_ID_PATTERN}$"},
     "first_name": _TEXT,
     "last_name": _TEXT,
     "birthdate": {"type": "string", "format": "date"},

@@ -92,7 +92,7 @@ def _stream(
 
 
 def _prefetch_first(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Fetch the first chunk now, so that an error up to there still gets an error response."""
+    """Fetch the first chunk now, so that an error before it can still become an error response."""
     first = next(chunks, b"")
     return chain([first] if first else [], chunks)
 
@@ -135,5 +135,5 @@ def _log_interruption(event: Event, chunks: Iterator[bytes]) -> Iterator[bytes]:
         yield from chunks
     except Exception as error:
         call_id = event.headers.get("X-Call-Id")
-        log("error", "failure", code="cut_off", message=f"the response was interrupted: {error}", call_id=call_id)
+        log("error", "failure", code="interrupted", message=f"the response was interrupted: {error}", call_id=call_id)
         raise

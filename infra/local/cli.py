@@ -158,7 +158,7 @@ def _status(_: argparse.Namespace, state: State, __: Path) -> int:
         return 1
     status = "ready" if running.get("ready") else "starting"
     _say(f"{running.get('url', '')}  {status}  (pid {running.get('pid', 'not known yet')})")
-    for name, component in running.get("parts", {}).items():
+    for name, component in running.get("components", {}).items():
         status = "ready" if component["ready"] else "starting"
         restarts = f"  restarts: {component['restarts']}" if component["restarts"] else ""
         _say(f"  {name:<14} {status:<9} pid {component['pid']}{restarts}")

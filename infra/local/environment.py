@@ -30,7 +30,7 @@ _TAIL = 15
 
 
 def run(requirements: list[Path], arguments: list[str]) -> None:
-    """Replace this process by the environment's Python. Raise SystemExit with a message if that fails."""
+    """Replace this process with the environment's Python. Raise SystemExit with a message if that fails."""
     _check_platform()
     python = prepare(requirements)
     variables = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -45,7 +45,7 @@ _LEFTOVERS_TIMEOUT = 25
 
 
 class Supervisor:
-    """Runs one stack until a signal, and reports its progress by `say`."""
+    """Runs one stack until a signal, and reports its progress through `say`."""
 
     def __init__(self, root: Path, state: State, port: int, say: Say) -> None:
         self._root, self._state, self._port, self._say = root, state, port, say
@@ -168,7 +168,7 @@ class Supervisor:
                     "started": supervisor.started,
                     "url": self._url,
                     "ready": self._ready,
-                    "parts": {name: process.status() for name, process in self._processes.items()},
+                    "components": {name: process.status() for name, process in self._processes.items()},
                     "settings": self._operator_settings(),
                     "functions": {name: function.environment for name, function in self._functions.items()},
                 }

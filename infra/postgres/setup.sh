@@ -98,7 +98,8 @@ SQL
 
 if [ -n "${SECRETS:-}" ]; then
     for role in $roles; do
-        [ -s "$(password_file "$role")" ] || { echo "$(password_file "$role") is missing or empty" >&2; exit 1; }
+        file="$(password_file "$role")"
+        [ -n "$(cat "$file")" ] || { echo "$file: expected a password" >&2; exit 1; }
     done
 fi
 set_up | psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --set here="$here" --set migrations="$migrations"

@@ -125,7 +125,7 @@ class Objects:
             yield from response.stream(CHUNK, decode_content=False)
 
     def put(self, bucket: str, key: str, chunks: Iterable[bytes], *, content_type: str) -> str:
-        """Replace the object atomically by the content of `chunks`; returns its ETag."""
+        """Replace the object atomically with the content of `chunks`; returns its ETag."""
         with self._translate_errors(bucket, key):
             data = BufferedReader(_ChunkReader(chunks))
             written = self._client.put_object(
@@ -137,7 +137,7 @@ class Objects:
                 num_parallel_uploads=1,
                 content_type=content_type,
             )
-        if not written.etag:  # S3 may report that it could not complete an upload with status 200
+        if not written.etag:  # S3 may report with status 200 that it could not complete an upload
             raise Unavailable("s3", f"S3 at {self._endpoint} did not complete the upload of {bucket}/{key}")
         return written.etag.strip('"')
 

@@ -6,7 +6,7 @@ from datetime import date
 import pg8000.native
 
 Bind = Callable[[str | date], str]
-"""Returns what stands for a value in SQL: `literal`, or `Parameters.bind`."""
+"""Returns the SQL text for a value: a literal (`literal`) or a placeholder (`Parameters.bind`)."""
 
 
 def literal(value: str | date) -> str:
@@ -15,7 +15,7 @@ def literal(value: str | date) -> str:
 
 
 class Parameters:
-    """Values that are sent beside a statement, as `Connection.run_prepared` takes them."""
+    """Values that are sent separately from a statement, as `Connection.run_prepared` takes them."""
 
     def __init__(self) -> None:
         self.values: dict[str, object] = {}

@@ -94,7 +94,7 @@ class Toy(Stack):
         return State(self.state).read_state_file()
 
     def identity(self, name: str) -> Identity:
-        component = self.record()["parts"][name]
+        component = self.record()["components"][name]
         return Identity(component["pid"], component["started"])
 
     def edit(self, old: str, new: str) -> None:

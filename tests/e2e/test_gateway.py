@@ -87,12 +87,12 @@ def test_large_bodies_are_streamed_in_constant_memory(toy: Toy) -> None:
 
 
 def test_a_crash_truncates_the_response_without_an_error_and_the_function_restarts(toy: Toy) -> None:
-    """As with of-watchdog and OpenFaaS's gateway: both log the error and terminate the response correctly."""
+    """As with of-watchdog and OpenFaaS's gateway: both log the error and end the response as if it were complete."""
     before, logged = toy.identity("echo"), gateway_log(toy).count("response interrupted")
     truncated = toy.request("GET", "/function/echo?do=die")
     assert (truncated.status, len(truncated.body)) == (200, 1_000_000)
     assert gateway_log(toy).count("response interrupted") == logged + 1
-    toy.wait_until(lambda: toy.identity("echo") != before and toy.record()["parts"]["echo"]["ready"])
+    toy.wait_until(lambda: toy.identity("echo") != before and toy.record()["components"]["echo"]["ready"])
     assert toy.request("GET", "/function/echo").status == 200
 
 
@@ -100,7 +100,7 @@ def test_a_truncated_response_with_a_content_length_breaks_the_connection(toy: T
     before = toy.identity("echo")
     with pytest.raises(urllib3.exceptions.ProtocolError):
         toy.request("GET", "/function/echo?do=die&n=2000000")
-    toy.wait_until(lambda: toy.identity("echo") != before and toy.record()["parts"]["echo"]["ready"])
+    toy.wait_until(lambda: toy.identity("echo") != before and toy.record()["components"]["echo"]["ready"])
 
 
 def test_a_killed_function_is_a_500_without_a_body_until_it_restarts(toy: Toy) -> None:
@@ -150,7 +150,7 @@ def test_exec_timeout_truncates_a_response_without_an_error(toy: Toy) -> None:
 
 
 def test_an_ndjson_request_without_a_response_is_an_empty_200(toy: Toy) -> None:
-    """of-watchdog forwards such requests by another proxy, which does not report errors."""
+    """of-watchdog forwards such requests through another proxy, which does not report errors."""
     response = toy.request("GET", "/function/echo?do=sleep&n=3", Accept="application/x-ndjson")
     assert (response.status, response.body) == (200, b"")
 

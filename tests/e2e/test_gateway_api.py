@@ -26,6 +26,7 @@ needs_cron_connector = pytest.mark.skipif(not CRON_CONNECTOR, reason="no cron-co
         ("GET", "/system/logs", 404, "unknown_function"),
         ("GET", "/system/logs?name=echo&tail=few", 400, "bad_parameter"),
         ("GET", "/system/logs?name=echo&since=yesterday", 400, "bad_parameter"),
+        ("GET", "/system/logs?name=echo&since=0001-01-01T00:00:00%2B01:00", 400, "bad_parameter"),
         ("GET", "/", 404, "not_found"),
         ("POST", "/system/info", 405, "method_not_allowed"),
         ("TRACE", "/function/echo", 405, "method_not_allowed"),

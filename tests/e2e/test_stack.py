@@ -84,7 +84,7 @@ def test_a_killed_up_leaves_no_processes_and_the_next_one_starts(own_toy: Toy) -
 
 def test_a_signal_during_the_start_leaves_no_processes(own_toy: Toy) -> None:
     with subprocess.Popen(own_toy.command("up", "--port", "0"), stdout=subprocess.DEVNULL) as up:
-        own_toy.wait_until(lambda: own_toy.record().get("parts", {}).get("postgres", {}).get("pid"))
+        own_toy.wait_until(lambda: own_toy.record().get("components", {}).get("postgres", {}).get("pid"))
         postgres = own_toy.identity("postgres")
         up.terminate()
         assert up.wait(30) == 1
@@ -115,7 +115,7 @@ def test_killed_components_restart_on_the_same_ports(own_toy: Toy) -> None:
 
 
 def _is_back(toy: Toy, component: str, previous: Identity) -> bool:
-    return toy.identity(component) != previous and toy.record()["parts"][component]["ready"]
+    return toy.identity(component) != previous and toy.record()["components"][component]["ready"]
 
 
 def test_two_stacks_run_side_by_side_and_keep_their_data(own_toy: Toy, tmp_path: Path) -> None:

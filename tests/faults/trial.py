@@ -1,4 +1,4 @@
-"""A trial: faults at random moments under load, and after each round a rest at which everything is checked."""
+"""A trial: faults at random moments under load. After each round the load stops, and everything is checked."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from tests.faults.model import Model
 from tests.faults.subject import RECOVERY, RUN_DEADLINE, Slot, Subject, subject
 from tests.faults.traffic import Traffic
 
-PEOPLE, ACTIVE = 300, 60  # static and changing users
+STATIC, CHANGING = 300, 60  # users
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Trial:
     def __init__(self, state: Path, seed: int, pace: Pace, library: Path | None = None) -> None:
         self._state, self.random, self.pace, self._library = state, Random(seed), pace, library
         self.calls = Calls()
-        settings = {"run_deadline": RUN_DEADLINE, "people": PEOPLE, "changing": ACTIVE, **asdict(pace)}
+        settings = {"run_deadline": RUN_DEADLINE, "static_users": STATIC, "changing_users": CHANGING, **asdict(pace)}
         self.figures = Figures(seed, settings, {}, problems=self.calls.problems)
 
     def run(self, injections: int) -> Figures:
@@ -66,15 +66,16 @@ class Rounds:
     def __init__(self, subject: Subject, trial: Trial) -> None:
         self._subject, self._trial = subject, trial
         self._random, self._pace, self._calls, self._figures = trial.random, trial.pace, trial.calls, trial.figures
-        static = [f"{number}" for number in range(10_000, 10_000 + PEOPLE)]
-        active = [f"{10_000 + number * PEOPLE // ACTIVE}0" for number in range(ACTIVE)]
-        self._model = Model(static + active, subject.stack.settings["source_bucket"])
-        self._traffic = Traffic(subject, self._model, self._calls, active, self._random)
+        static = [f"{number}" for number in range(10_000, 10_000 + STATIC)]
+        # each has one digit more than a static user and sorts right after that one, so they are in all segments
+        changing = [f"{10_000 + number * STATIC // CHANGING}0" for number in range(CHANGING)]
+        self._model = Model(static + changing, subject.stack.settings["source_bucket"])
+        self._traffic = Traffic(subject, self._model, self._calls, changing, self._random)
         self._static = static
 
     def run(self, injections: int) -> None:
         self._traffic.fill(self._static, self._put_photo)
-        self._rest()
+        self._check_at_rest()
         plan = list(self._plan(injections))
         while plan and not self._calls.problems:
             size = min(len(plan), self._pace.round)
@@ -110,10 +111,10 @@ class Rounds:
             burst = self._take_burst(remaining)
             self._inject(burst)
         if self._calls.outcomes("process-data")["done"] == done_before:
-            self._calls.note("no run was done during the faults")
+            self._calls.note("no run completed during the faults")
         self._traffic.stop_uploading()
         self._traffic.stop()
-        self._rest()
+        self._check_at_rest()
 
     def _take_burst(self, remaining: list[Kind]) -> list[Kind]:
         """Remove the next faults from the list, each with a different place."""
@@ -162,14 +163,14 @@ class Rounds:
                 )
                 return
 
-    def _rest(self) -> None:
+    def _check_at_rest(self) -> None:
         """Wait until a run is done, and check everything."""
         started_at = monotonic()
         slots = self._subject.slots_of("process-data")
         for slot in slots:
             while (summary := self._calls.run(slot)) is None or summary["status"] != "done":
                 if monotonic() - started_at > RECOVERY:
-                    self._calls.note(f"no run was done {RECOVERY} s after the last fault: {summary}")
+                    self._calls.note(f"no run completed within {RECOVERY} s of the last fault: {summary}")
                     return
         self._figures.rests.append(monotonic() - started_at)
         for problem in check_at_rest(self._subject, self._model, self._calls):

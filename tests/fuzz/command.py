@@ -32,7 +32,7 @@ INPUTS = {
 MAX_SHOWN, MAX_LENGTH = 20, 2000  # findings printed for each target, and characters of each
 
 
-def on_stack(stack: Stack) -> dict[str, Fuzz]:
+def targets_on_stack(stack: Stack) -> dict[str, Fuzz]:
     """Return the targets that need servers. The stack must be empty."""
     requests.fill(stack)
 
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
         if set(options.targets) - set(targets):
             os.environ["SCHEDULE"] = "0 0 29 2 *"  # disable the schedule
             state = Path(cleanup.enter_context(tempfile.TemporaryDirectory())) / "state"
-            targets |= on_stack(cleanup.enter_context(running(state)))
+            targets |= targets_on_stack(cleanup.enter_context(running(state)))
         rows = [_run(name, targets[name], options.inputs or INPUTS[name], seed) for name in options.targets]
     if options.json:
         options.json.write_text(json.dumps({"seed": seed, "targets": rows}, indent=2) + "\n", encoding="utf-8")

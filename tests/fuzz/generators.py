@@ -1,4 +1,4 @@
-"""Generates parts of requests from texts and values that are easily handled wrongly."""
+"""Generates parts of requests from texts and values that are easily mishandled."""
 
 import json
 from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
@@ -101,6 +101,7 @@ def event_body(random: Random) -> bytes:
 
 def _record(random: Random) -> Any:
     others: tuple[Any, ...] = ("res", "other", "", None, 1, {})
+    # rarely the source bucket: such a record starts a run, which is slow
     bucket = "src" if random.random() < 0.03 else random.choice(others)
     key = random.choice((_object(random), _object(random), _object(random), _value(random)))
     record = _notice(bucket, key)

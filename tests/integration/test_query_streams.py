@@ -76,7 +76,7 @@ def test_a_truncated_stream_can_be_detected_behind_the_gateway(roll: Stack, form
     path = f"/function/query-data?format={form}"
     complete = roll.request("GET", path).body
     assert is_complete(form, complete)
-    cut_off = function_log(roll).count('"cut_off"')
+    interrupted = function_log(roll).count('"interrupted"')
     with subprocess.Popen(["curl", "--silent", "--output", "-", roll.url + path], stdout=subprocess.PIPE) as curl:
         assert curl.stdout
         body = curl.stdout.read(1000)
@@ -86,7 +86,7 @@ def test_a_truncated_stream_can_be_detected_behind_the_gateway(roll: Stack, form
     assert not is_complete(form, body)
     for cut in (len(complete) - 40, len(complete) - 20, len(complete) - 2):
         assert not is_complete(form, complete[:cut])
-    roll.wait_until(lambda: function_log(roll).count('"cut_off"') == cut_off + 1)
+    roll.wait_until(lambda: function_log(roll).count('"interrupted"') == interrupted + 1)
 
 
 def function_log(roll: Stack) -> str:

@@ -234,7 +234,7 @@ def test_an_error_about_an_invalid_password_does_not_contain_it(server: Server, 
 
 
 @pytest.mark.parametrize("role", LOGINS)
-@pytest.mark.parametrize("content", [None, ""])
+@pytest.mark.parametrize("content", [None, "", "\n"])
 def test_a_missing_password_changes_nothing(server: Server, tmp_path: Path, role: str, content: str | None) -> None:
     for other in LOGINS:
         (tmp_path / PASSWORDS[other]).write_text("new", encoding="utf-8")
@@ -243,5 +243,14 @@ def test_a_missing_password_changes_nothing(server: Server, tmp_path: Path, role
         (tmp_path / PASSWORDS[role]).write_text(content)
     result = set_up(server.environment() | {"SECRETS": str(tmp_path)}, check=False)
     assert result.returncode
-    assert f"{tmp_path / PASSWORDS[role]} is missing or empty" in result.stderr
+    assert f"{tmp_path / PASSWORDS[role]}: expected a password" in result.stderr
+    assert server.sql("select to_regrole('rollcall_process')") == [[""]]
+
+
+def test_an_unreadable_password_changes_nothing(server: Server, tmp_path: Path) -> None:
+    for role in LOGINS:
+        (tmp_path / PASSWORDS[role]).mkdir()  # which root cannot read either
+    result = set_up(server.environment() | {"SECRETS": str(tmp_path)}, check=False)
+    assert result.returncode
+    assert f"{tmp_path / PASSWORDS[LOGINS[0]]}: expected a password" in result.stderr
     assert server.sql("select to_regrole('rollcall_process')") == [[""]]

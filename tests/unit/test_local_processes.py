@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from infra.local.runtime.logs import read_lines
 from infra.local.runtime.ports import free_ports, reserve
 from infra.local.runtime.processes import Command, Identity, Process, stop_all
 from infra.local.runtime.state import State
+from infra.local.servers import seaweedfs
 
 
 @dataclass
@@ -104,6 +106,30 @@ def test_a_stale_state_file_does_not_count_as_running(tmp_path: Path) -> None:
         with pytest.raises(LocalError, match="http://former"), state.locked():
             pass
     assert state.running() is None
+
+
+@pytest.mark.parametrize("is_starting", [True, False])
+def test_a_command_that_needs_the_stack_says_what_to_do(tmp_path: Path, *, is_starting: bool) -> None:
+    state = State(tmp_path)
+    state.create()
+    state.write_state_file({"pid": os.getpid(), "ready": False})
+    with ExitStack() as stack, pytest.raises(LocalError) as raised:
+        if is_starting:
+            stack.enter_context(state.locked())
+        state.require_running()
+    assert ("starts it" in str(raised.value), "try again" in str(raised.value)) == (not is_starting, is_starting)
+
+
+@pytest.mark.parametrize("grpc_port", [1024, 10_000, 20_001])
+def test_seaweedfs_gets_ten_different_valid_ports(grpc_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the OS assigns low ports, too."""
+    first = [*range(10_001, 10_010), grpc_port]  # 20001 - 10000 is one of the others
+    choices = iter([first, list(range(20_011, 20_021))])
+    monkeypatch.setattr(seaweedfs, "free_ports", lambda _: next(choices))
+    monkeypatch.setattr(seaweedfs, "is_free", lambda _: True)
+    ports = seaweedfs.choose_ports()
+    assert ports["admin.port.grpc"] == 20_020
+    assert len({*ports.values()}) == 10
 
 
 def test_only_complete_log_lines_are_read(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_an_exception_in_a_call_is_raised(executor: ThreadPoolExecutor) -> None:
 
 
 def test_keep_alive_is_called_while_waiting(executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "_CHECK", 0.01)
+    monkeypatch.setattr(parallel, "_POLL_INTERVAL", 0.01)
     go = Event()
     checks: list[None] = []
 

@@ -71,7 +71,7 @@ def _control(name: str, parameter: Parameter, texts: list[str], error: str | Non
 
 
 def _as_choice(parameter: Parameter, text: str, choices: dict[str, str]) -> str:
-    """The choice with the same value as the text, as 1 means true."""
+    """The choice with the same value as the text: `1` selects `true`. Empty if the text is invalid."""
     try:
         return next(choice for choice in choices if choice and parameter.parse(choice) == parameter.parse(text))
     except ValueError:

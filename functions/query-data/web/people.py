@@ -1,4 +1,4 @@
-"""The web page of users: the filter form, statistics, and the results."""
+"""The web page of people: the filter form, statistics, and the results."""
 
 from datetime import date
 from typing import Any
@@ -51,7 +51,7 @@ def people_page(
 
 def _links(parameters: MultiDict[str, str], cursor: str | None) -> dict[str, Any]:
     others = [(name, text) for name, text in parameters.items(multi=True) if text and name != "after"]
-    unsorted = [(name, text) for name, text in others if name not in ("sort", "count")]
+    unsorted = [(name, text) for name, text in others if name != "sort"]
     download = [(name, text) for name, text in others if name in FILTERS or name == "sort"]
     return {
         "first": query_link(others),

@@ -27,13 +27,13 @@ _DEPLOY_PATHS = ("/system/functions", "/system/secrets", "/system/namespace/<nam
 class Gateway:
     """The gateway of `functions`, whose logs are `logs`/NAME.log.
 
-    `token` is the file of the API token. If given, /system/ requires the token, as OpenFaaS requires a password.
+    `token_file` has the API token. If given, /system/ requires the token, as OpenFaaS requires a password.
     """
 
     def __init__(
-        self, functions: Mapping[str, Function], logs: Path, say: Callable[[str], None], token: Path | None = None
+        self, functions: Mapping[str, Function], logs: Path, say: Callable[[str], None], token_file: Path | None = None
     ) -> None:
-        self._functions, self._logs, self._token = functions, logs, token
+        self._functions, self._logs, self._token_file = functions, logs, token_file
         self._proxy = Proxy(say)
         workers = max(len(function.replicas) for function in functions.values())
         self._queue = AsyncQueue(self._proxy, workers, say)
@@ -60,20 +60,20 @@ class Gateway:
 
     def _require_token(self) -> None:
         """Protect settings and logs. The functions check the token themselves."""
-        if self._token is None or not request.path.startswith("/system/"):
+        if self._token_file is None or not request.path.startswith("/system/"):
             return
-        token, authorization = self._token.read_text(encoding="utf-8").strip(), request.authorization
+        token, authorization = self._token_file.read_text(encoding="utf-8").strip(), request.authorization
         sent = (authorization.token or authorization.password or "") if authorization else ""
         if not token or not hmac.compare_digest(sent.encode(), token.encode()):
             challenge = {"WWW-Authenticate": 'Basic realm="Rollcall", Bearer'}
-            message = "the API token is required: as Bearer, or as the password of Basic (faas-cli login)"
+            message = "the API token is required: as a Bearer token, or as the Basic password (faas-cli login)"
             raise GatewayError(401, "unauthorized", message, challenge)
 
     def _invoke(self, name: str, path: str = "") -> Response:  # noqa: ARG002 - forwarded from REQUEST_URI
         body = request.stream if request.content_length else None
         headers, call_id = _upstream_headers(), request.headers.get("X-Call-Id")
         upstream = self._proxy.call(self._find(name), request.method, _upstream_path(), headers, body, call_id)
-        return Response(upstream, upstream.status, upstream.headers, direct_passthrough=True)  # the server closes it
+        return Response(upstream, upstream.status, upstream.headers, direct_passthrough=True)
 
     def _enqueue(self, name: str, path: str = "") -> Response:  # noqa: ARG002
         function, call_id = self._find(name), request.headers.get("X-Call-Id") or new_call_id()
@@ -136,12 +136,12 @@ def _upstream_headers() -> Headers:
 
 
 def _messages(name: str, path: Path) -> Iterator[str]:
-    """Return OpenFaaS's log messages, one JSON document per line."""
+    """Return the function's log as OpenFaaS does, one JSON document per line."""
     try:
         last = int(request.args.get("tail") or 0)
         since = request.args.get("since")
         start = timestamp(datetime.fromisoformat(since)) if since else ""
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         message = f"invalid tail or since: expected a number and an RFC 3339 time: {error}"
         raise GatewayError(400, "bad_parameter", message) from error
     follow = FOLLOW_SECONDS if request.args.get("follow", "").lower() in ("1", "t", "true") else 0

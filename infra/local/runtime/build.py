@@ -8,7 +8,7 @@ _EXCLUDED = shutil.ignore_patterns("__pycache__")
 
 
 def assemble(handler: Path, copies: Iterable[Path], into: Path, root: Path | None = None) -> None:
-    """Replace `into` by the files of `handler` and the `copies`, which are paths relative to `root`.
+    """Replace `into` with the files of `handler` and the `copies`, which are paths relative to `root`.
 
     `root` defaults to the current directory. The template's Dockerfile adds `__init__.py`.
     """

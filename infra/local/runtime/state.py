@@ -80,8 +80,9 @@ class State:
     def require_running(self) -> dict[str, Any]:
         running = self.running()
         if running is None or not running.get("ready"):
-            status = "is still starting" if running is not None else "is not running"
-            raise LocalError(f"the stack in {self.directory} {status}: `{self.command('up')}` starts it")
+            stopped = f"is not running: `{self.command('up')}` starts it"
+            status = stopped if running is None else "is still starting; try again"
+            raise LocalError(f"the stack in {self.directory} {status}")
         return running
 
     def write_state_file(self, document: dict[str, Any]) -> None:
@@ -102,7 +103,7 @@ class State:
 
     def leftovers(self) -> list[Identity]:
         """Return the processes that a killed stack may have left; none after a clean stop."""
-        components = self.read_state_file().get("parts", {}).values()
+        components = self.read_state_file().get("components", {}).values()
         return [Identity(component["pid"], component["started"]) for component in components]
 
 

@@ -77,7 +77,7 @@ class SeaweedFS:
     def command(self) -> Command:
         self.remove_sockets()
         if not self._ports_confirmed:
-            self._ports = _choose_ports()
+            self._ports = choose_ports()
             self._ports_file.write_text(json.dumps(self._ports), encoding="utf-8")
         options = _OPTIONS | self._ports | {"dir": self._directory, "s3.config": self._identities}
         weed = Path(sysconfig.get_path("scripts")) / "weed"
@@ -119,12 +119,12 @@ def _security() -> str:
     return f"{grpc}{https}enabled = true\n"  # belongs to https.client, the last section
 
 
-def _choose_ports() -> dict[str, int]:
+def choose_ports() -> dict[str, int]:
     """Choose a free port for each listener."""
     while True:
         ports = dict(zip(_LISTENERS, free_ports(len(_LISTENERS)), strict=True))
         ports["admin.port"] = ports["admin.port.grpc"] - _ADMIN_PORT_OFFSET
-        if is_free(ports["admin.port"]):
+        if ports["admin.port"] > 0 and len({*ports.values()}) == len(ports) and is_free(ports["admin.port"]):
             return ports
 
 

@@ -79,7 +79,7 @@ class Dlt:
 
 @contextmanager
 def importers(stack: Stack, python: Path) -> Iterator[list[Importer]]:
-    """Yield all importers. `python` is that of the peers' environment."""
+    """Yield all importers. `python` is the interpreter of the peers' environment."""
     with ExitStack() as exits:
         application = exits.enter_context(fixtures.application(stack.process_settings))
         directory = exits.enter_context(TemporaryDirectory())
