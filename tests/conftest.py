@@ -65,7 +65,7 @@ def fresh(stack: Stack) -> Callable[[], None]:
 
 
 @pytest.fixture
-def roll(stack: Stack, fresh: Callable[[], None]) -> Stack:
+def rollcall(stack: Stack, fresh: Callable[[], None]) -> Stack:
     """The stack without data."""
     fresh()
     return stack

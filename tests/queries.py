@@ -13,25 +13,27 @@ select lpad(n::text, 9, '0'), 'First ' || n, 'Last', n, 'etag', now() from gener
 _DAY = 86_400_000  # milliseconds
 
 
-def add(roll: Stack, user_id: str, first: str = "Ada", last: str = "Byron", born: int = 0, photo: bool = False) -> None:
+def add(
+    rollcall: Stack, user_id: str, first: str = "Ada", last: str = "Byron", born: int = 0, photo: bool = False
+) -> None:
     """Insert a person. `born` is the birthdate in days since 1970."""
     img_path = f"src/{user_id}.png" if photo else None
-    roll.sql(_INSERT, user_id=user_id, first=first, last=last, birthts=born * _DAY, img_path=img_path)
+    rollcall.sql(_INSERT, user_id=user_id, first=first, last=last, birthts=born * _DAY, img_path=img_path)
 
 
-def add_many(roll: Stack, count: int) -> list[str]:
+def add_many(rollcall: Stack, count: int) -> list[str]:
     """Insert people with user_ids of nine digits. Return the user_ids."""
-    roll.sql(_INSERT_MANY, count=count)
+    rollcall.sql(_INSERT_MANY, count=count)
     return [f"{n:09}" for n in range(1, count + 1)]
 
 
-def mark_changed(roll: Stack) -> None:
+def mark_changed(rollcall: Stack) -> None:
     """Mark the data as changed, as process-data does."""
-    roll.sql("update outputs set changed = changed + 1 where object = 'output.csv'")
+    rollcall.sql("update outputs set changed = changed + 1 where object = 'output.csv'")
 
 
-def get(roll: Stack, query: str = "", **headers: str) -> Response:
-    return roll.request("GET", f"/function/query-data{query}", b"", **headers)
+def get(rollcall: Stack, query: str = "", **headers: str) -> Response:
+    return rollcall.request("GET", f"/function/query-data{query}", b"", **headers)
 
 
 def ids(response: Response) -> list[str]:

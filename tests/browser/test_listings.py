@@ -206,7 +206,7 @@ def test_on_a_phone_screen_readers_still_get_a_table(page: Page, many: Stack) ->
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_empty_listings_explain_what_to_do(
-    roll: Stack, page: Page, width: int, scheme: Literal["light", "dark"]
+    rollcall: Stack, page: Page, width: int, scheme: Literal["light", "dark"]
 ) -> None:
     page.set_viewport_size({"width": width, "height": 844})
     page.emulate_media(color_scheme=scheme)
@@ -221,11 +221,11 @@ def test_empty_listings_explain_what_to_do(
         assert violations(page) == []
 
 
-def test_an_empty_page_links_to_the_first_page(roll: Stack, page: Page) -> None:
-    roll.sql(INSERT_RUN, runs=json.dumps([run(0), run(1)]))
+def test_an_empty_page_links_to_the_first_page(rollcall: Stack, page: Page) -> None:
+    rollcall.sql(INSERT_RUN, runs=json.dumps([run(0), run(1)]))
     page.goto(f"{HOME}/runs?limit=1")
     following = page.get_by_role("link", name="Next page").get_attribute("href")
-    roll.sql("delete from runs where id = 1")
+    rollcall.sql("delete from runs where id = 1")
     page.goto(f"{HOME}/runs{following}")
     expect(page.get_by_role("heading", level=1)).to_have_text("No more results")
     follow(page, page.get_by_role("link", name="Back to the first page"))

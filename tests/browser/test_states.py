@@ -36,7 +36,7 @@ from generate_series(1, 100000) n
 """
 
 
-def test_an_empty_table_shows_how_to_upload(roll: Stack, page: Page) -> None:
+def test_an_empty_table_shows_how_to_upload(rollcall: Stack, page: Page) -> None:
     page.goto(HOME)
     expect(page.get_by_role("heading", level=1)).to_have_text("No people yet")
     expect(page.locator("main")).to_contain_text("infra/local upload")
@@ -44,10 +44,10 @@ def test_an_empty_table_shows_how_to_upload(roll: Stack, page: Page) -> None:
     assert violations(page) == []
 
 
-def test_hostile_names_are_escaped(roll: Stack, page: Page) -> None:
+def test_hostile_names_are_escaped(rollcall: Stack, page: Page) -> None:
     for number, name in enumerate(HOSTILE):
-        roll.sql(INSERT, user_id=str(number), first=name, last=name)
-        roll.sql(INSERT_REJECTED, object=f"{name}.csv", message=name)
+        rollcall.sql(INSERT, user_id=str(number), first=name, last=name)
+        rollcall.sql(INSERT_REJECTED, object=f"{name}.csv", message=name)
     page.on("dialog", lambda dialog: pytest.fail(f"a script was run: {dialog.message}"))
     page.goto(HOME)
     assert page.locator(".name bdi").all_text_contents() == [f"{name} {name}" for name in HOSTILE]
@@ -57,8 +57,8 @@ def test_hostile_names_are_escaped(roll: Stack, page: Page) -> None:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_parameters_are_escaped(roll: Stack, page: Page, problems: Problems, name: str) -> None:
-    roll.sql(INSERT, user_id="1", first="Ada", last="Byron")
+def test_hostile_parameters_are_escaped(rollcall: Stack, page: Page, problems: Problems, name: str) -> None:
+    rollcall.sql(INSERT, user_id="1", first="Ada", last="Byron")
     page.on("dialog", lambda dialog: pytest.fail(f"a script was run: {dialog.message}"))
     page.goto(HOME)
     page.get_by_label("Name begins with").fill(name)
@@ -68,10 +68,10 @@ def test_hostile_parameters_are_escaped(roll: Stack, page: Page, problems: Probl
     expect(page.get_by_role("heading", level=1)).to_have_text("No one matches")
 
 
-def test_long_names_and_all_scripts_fit_a_phone(roll: Stack, page: Page) -> None:
-    roll.sql(INSERT, user_id="1", first="نور الهدى", last="عبد الرحمن")
-    roll.sql(INSERT, user_id="2", first="W" * 200, last="w" * 200)
-    roll.sql(INSERT, user_id="9" * 18, first="小明", last="王")
+def test_long_names_and_all_scripts_fit_a_phone(rollcall: Stack, page: Page) -> None:
+    rollcall.sql(INSERT, user_id="1", first="نور الهدى", last="عبد الرحمن")
+    rollcall.sql(INSERT, user_id="2", first="W" * 200, last="w" * 200)
+    rollcall.sql(INSERT, user_id="9" * 18, first="小明", last="王")
     page.set_viewport_size({"width": 390, "height": 844})
     page.goto(HOME)
     name = page.locator(".name bdi").first
@@ -80,8 +80,8 @@ def test_long_names_and_all_scripts_fit_a_phone(roll: Stack, page: Page) -> None
     assert violations(page) == []
 
 
-def test_a_hundred_thousand_people_are_counted_and_paged(roll: Stack, page: Page) -> None:
-    roll.sql(INSERT_MANY)
+def test_a_hundred_thousand_people_are_counted_and_paged(rollcall: Stack, page: Page) -> None:
+    rollcall.sql(INSERT_MANY)
     page.goto(HOME)
     expect(page.get_by_role("heading", level=1)).to_have_text("100,000 people")
     expect(page.locator("table.people tbody tr")).to_have_count(50)
@@ -90,25 +90,25 @@ def test_a_hundred_thousand_people_are_counted_and_paged(roll: Stack, page: Page
     expect(page.locator("table.people td.id").first).to_have_text("000000051")
 
 
-def test_a_reload_shows_changes_and_unchanged_pages_are_not_sent_again(roll: Stack, page: Page) -> None:
-    roll.bucket.put_person("1", "Ada", "Byron")
-    roll.process()
-    first = roll.request("GET", f"/function/{HOME}", Accept="text/html")
-    again = roll.request("GET", f"/function/{HOME}", Accept="text/html", If_None_Match=first.headers["ETag"])
+def test_a_reload_shows_changes_and_unchanged_pages_are_not_sent_again(rollcall: Stack, page: Page) -> None:
+    rollcall.bucket.put_person("1", "Ada", "Byron")
+    rollcall.process()
+    first = rollcall.request("GET", f"/function/{HOME}", Accept="text/html")
+    again = rollcall.request("GET", f"/function/{HOME}", Accept="text/html", If_None_Match=first.headers["ETag"])
     assert (first.status, again.status, again.body) == (200, 304, b"")
     page.goto(HOME)
     expect(page.locator(".name bdi")).to_have_text("Ada Byron")
-    roll.bucket.put_person("1", "Ada", "Lovelace")
-    roll.process()
+    rollcall.bucket.put_person("1", "Ada", "Lovelace")
+    rollcall.process()
     page.reload()
     expect(page.locator(".name bdi")).to_have_text("Ada Lovelace")
 
 
 @pytest.fixture
-def without_tables(roll: Stack) -> Iterator[None]:
-    roll.sql("alter table users rename to users_moved")
+def without_tables(rollcall: Stack) -> Iterator[None]:
+    rollcall.sql("alter table users rename to users_moved")
     yield
-    roll.sql("alter table users_moved rename to users")
+    rollcall.sql("alter table users_moved rename to users")
 
 
 def test_missing_tables_are_reported_on_a_page(without_tables: None, page: Page, problems: Problems) -> None:

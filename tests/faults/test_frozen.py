@@ -53,12 +53,12 @@ def post(url: str, statuses: list[int]) -> None:
         statuses.append(0)
 
 
-def test_a_frozen_replica_is_replaced_and_cannot_commit(roll: Stack) -> None:
-    roll.bucket.put_person("1", last="Older")
+def test_a_frozen_replica_is_replaced_and_cannot_commit(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("1", last="Older")
     statuses: list[int] = []
-    with pausing_s3(roll.process_settings["s3_endpoint"]) as (endpoint, reached, go):
-        own = roll.process_settings | {"s3_endpoint": endpoint, "run_deadline": "20", "s3_timeout": "300"}
-        with replica(roll.state / "build/process-data", own) as frozen:
+    with pausing_s3(rollcall.process_settings["s3_endpoint"]) as (endpoint, reached, go):
+        own = rollcall.process_settings | {"s3_endpoint": endpoint, "run_deadline": "20", "s3_timeout": "300"}
+        with replica(rollcall.state / "build/process-data", own) as frozen:
             wait_until_ready(frozen, "/")
             caller = Thread(target=post, args=(frozen.url, statuses))
             caller.start()
@@ -66,10 +66,10 @@ def test_a_frozen_replica_is_replaced_and_cannot_commit(roll: Stack) -> None:
             os.kill(frozen.process.pid, signal.SIGSTOP)
             stopped_at = time.monotonic()
             try:
-                roll.bucket.put_person("1", last="Newer")
+                rollcall.bucket.put_person("1", last="Newer")
                 runs = 0
-                while roll.sql("select count(*) from users") == [[0]]:
-                    summary = roll.process()
+                while rollcall.sql("select count(*) from users") == [[0]]:
+                    summary = rollcall.process()
                     assert summary["status"] == "done" or summary["segments"]["remaining"] == 1
                     runs += 1
                     assert time.monotonic() - stopped_at < 3 * TIMEOUT
@@ -82,7 +82,7 @@ def test_a_frozen_replica_is_replaced_and_cannot_commit(roll: Stack) -> None:
     assert runs >= 1
     assert takeover_seconds < 2 * TIMEOUT
     assert statuses[0] in (200, 503)
-    assert roll.sql("select last_name from users") == [["Newer"]]
-    assert roll.process()["status"] == "done"
-    assert roll.sql("select last_name from users") == [["Newer"]]
-    assert b"Older" not in roll.bucket.read("output.csv")
+    assert rollcall.sql("select last_name from users") == [["Newer"]]
+    assert rollcall.process()["status"] == "done"
+    assert rollcall.sql("select last_name from users") == [["Newer"]]
+    assert b"Older" not in rollcall.bucket.read("output.csv")

@@ -34,10 +34,10 @@ select n::text, repeat('F', 200), repeat('L', 200), n, 'etag', now() from genera
 
 
 @pytest.fixture
-def files(roll: Stack) -> Files:
-    files = Files(roll)
+def files(rollcall: Stack) -> Files:
+    files = Files(rollcall)
     files.fill()
-    roll.run_until_done()
+    rollcall.run_until_done()
     return files
 
 
@@ -68,13 +68,13 @@ def changing(stack: Stack, files: Files) -> Iterator[Counter[int]]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory and descriptors are read from /proc")
 def test_overload_gives_correct_responses_or_documented_errors_and_leaks_nothing(
-    roll: Stack, files: Files, request: pytest.FixtureRequest
+    rollcall: Stack, files: Files, request: pytest.FixtureRequest
 ) -> None:
-    requests, seconds = Workload(roll, files), request.config.getoption("--load-seconds") / 4
-    pid = roll.pid("query-data")
+    requests, seconds = Workload(rollcall, files), request.config.getoption("--load-seconds") / 4
+    pid = rollcall.pid("query-data")
     [query_data] = [spec for spec in read_stack(ROOT, {}).functions if spec.name == "query-data"]
     before, peaks = descriptors(pid), []
-    with changing(roll, files) as runs:
+    with changing(rollcall, files) as runs:
         run_loop(load.closed_loop(CLIENTS, 1, requests.request))  # warm-up: connections and lazy imports
         rate = run_loop(load.closed_loop(CLIENTS, 5, requests.request))
         print(f"\n{rate:.0f} requests per second with {CLIENTS} clients")
@@ -93,17 +93,17 @@ def test_overload_gives_correct_responses_or_documented_errors_and_leaks_nothing
     assert last_half < int(query_data.limits["memory"].removesuffix("Mi"))
     # each thread may keep a connection to S3, and the gateway one per thread
     assert descriptors(pid) <= before + MAX_SESSIONS + THREADS + MAX_CALLS
-    assert sessions(roll) <= MAX_SESSIONS
-    roll.wait_until(lambda: sessions(roll, "idle") == sessions(roll))
+    assert sessions(rollcall) <= MAX_SESSIONS
+    rollcall.wait_until(lambda: sessions(rollcall, "idle") == sessions(rollcall))
 
 
 @pytest.mark.parametrize("target", ["gateway", "replica"])
-def test_stalled_slow_and_silent_clients_do_not_delay_others(roll: Stack, target: str) -> None:
-    roll.sql(MANY)
+def test_stalled_slow_and_silent_clients_do_not_delay_others(rollcall: Stack, target: str) -> None:
+    rollcall.sql(MANY)
     with ExitStack() as stack:
-        url = f"{roll.url}/function/query-data"
+        url = f"{rollcall.url}/function/query-data"
         if target == "replica":
-            url = stack.enter_context(query_replica(roll)).url
+            url = stack.enter_context(query_replica(rollcall)).url
         location = urllib3.util.parse_url(url)
         address = ("127.0.0.1", int(location.port or 0))
         stalled = [

@@ -13,26 +13,26 @@ from tests.stack import Stack
 from tests.tcp_proxy import HANG, Fault, Proxy
 
 
-def test_a_run_with_an_unresponsive_database_ends_soon_after_its_deadline(roll: Stack) -> None:
-    roll.bucket.put_person("1")
-    settings = roll.process_settings
+def test_a_run_with_an_unresponsive_database_ends_soon_after_its_deadline(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("1")
+    settings = rollcall.process_settings
     with closing(Proxy(settings["postgres_host"], int(settings["postgres_port"]), Random(0))) as proxy:
-        run = paused_run(roll, postgres_port=str(proxy.port), run_deadline="1", postgres_timeout="3600")
+        run = paused_run(rollcall, postgres_port=str(proxy.port), run_deadline="1", postgres_timeout="3600")
         with run as (go, future), proxy.faulty(Fault(HANG)):
             go.set()
             with pytest.raises(Unavailable, match=r"PostgreSQL at .* cannot be reached"):
                 future.result(timeout=120)
 
 
-def test_a_stream_with_an_unresponsive_database_ends_at_its_deadline(roll: Stack) -> None:
-    roll.sql(
+def test_a_stream_with_an_unresponsive_database_ends_at_its_deadline(rollcall: Stack) -> None:
+    rollcall.sql(
         "insert into users (user_id, first_name, last_name, birthts, csv_etag, csv_modified) "
         "select n::text, repeat('F', 200), repeat('L', 200), n, 'etag', now() from generate_series(1, 200000) n"
     )
-    settings = roll.query_settings
+    settings = rollcall.query_settings
     with closing(Proxy(settings["postgres_host"], int(settings["postgres_port"]), Random(0))) as proxy:
         own = {"postgres_port": str(proxy.port), "stream_deadline": "5", "postgres_timeout": "3600"}
-        with query_replica(roll, **own) as replica:
+        with query_replica(rollcall, **own) as replica:
             response = urllib3.request("GET", replica.url, preload_content=False, retries=False, timeout=120)
             assert response.read(1000)
             with proxy.faulty(Fault(HANG)), pytest.raises(urllib3.exceptions.ProtocolError):

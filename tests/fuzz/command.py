@@ -33,7 +33,7 @@ MAX_SHOWN, MAX_LENGTH = 20, 2000  # findings printed for each target, and charac
 
 
 def targets_on_stack(stack: Stack) -> dict[str, Fuzz]:
-    """Return the targets that need servers. The stack must be empty."""
+    """Fill the stack, which must be empty, and return the targets that need servers."""
     requests.fill(stack)
 
     def with_clients(fuzz: requests.FuzzClients) -> Fuzz:

@@ -19,8 +19,8 @@ def function(stack: Stack, fresh: Callable[[], None]) -> Iterator[Replica]:
 
 
 @pytest.fixture
-def connection(roll: Stack) -> "Iterator[Connection]":
+def connection(rollcall: Stack) -> "Iterator[Connection]":
     from tests.changes import connect  # imports the functions, which are packages once pytest is configured
 
-    with connect(roll) as connection:
+    with connect(rollcall) as connection:
         yield connection

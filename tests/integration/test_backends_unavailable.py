@@ -94,12 +94,12 @@ def test_query_data_reports_an_unavailable_database(query: Callable[..., Respons
     assert "Retry-After" in response.headers
 
 
-def test_without_tables_query_data_names_the_setup_script(roll: Stack, query: Callable[..., Response]) -> None:
-    roll.sql("alter table users rename to users_moved")
+def test_without_tables_query_data_names_the_setup_script(rollcall: Stack, query: Callable[..., Response]) -> None:
+    rollcall.sql("alter table users rename to users_moved")
     try:
         status, code, message = error(query("/"))
     finally:
-        roll.sql("alter table users_moved rename to users")
+        rollcall.sql("alter table users_moved rename to users")
     assert (status, code) == (503, "schema_missing")
     assert "infra/postgres/setup.sh" in message
 
@@ -111,11 +111,11 @@ def test_a_missing_setting_is_named(process: Callable[..., Response], name: str)
     assert message.startswith(f"{name} is required")
 
 
-def test_a_failed_run_is_recorded_and_the_next_one_continues(roll: Stack, process: Callable[..., Response]) -> None:
-    roll.bucket.put_person("1")
+def test_a_failed_run_is_recorded_and_the_next_one_continues(rollcall: Stack, process: Callable[..., Response]) -> None:
+    rollcall.bucket.put_person("1")
     assert process(s3_endpoint="127.0.0.1:1").status_code == 503
-    assert roll.sql("select status, error ~ '127.0.0.1:1' from runs") == [["failed", True]]
-    assert roll.process()["added"] == 1
+    assert rollcall.sql("select status, error ~ '127.0.0.1:1' from runs") == [["failed", True]]
+    assert rollcall.process()["added"] == 1
 
 
 @UNAVAILABLE
@@ -142,20 +142,20 @@ def test_health_checks_without_the_token_do_not_expose_addresses(query: Callable
     assert "127.0.0.1:1" in error(query("/healthz", VALID, **TOKEN, postgres_port="1"))[2]
 
 
-def test_runs_without_the_token_return_only_status_and_id(roll: Stack, process: Callable[..., Response]) -> None:
-    roll.bucket.put_person("1")
-    roll.bucket.put("2.csv", b"first_name,last_name,birthts\nAda,Secret,soon\n")
+def test_runs_without_the_token_return_only_status_and_id(rollcall: Stack, process: Callable[..., Response]) -> None:
+    rollcall.bucket.put_person("1")
+    rollcall.bucket.put("2.csv", b"first_name,last_name,birthts\nAda,Secret,soon\n")
     for number, authorization in enumerate(("", WRONG), start=1):
         assert process(authorization, **TOKEN).get_json() == {"status": "done", "run_id": number}
-    assert roll.sql("select user_id from users") == [["1"]], "the run must take place"
+    assert rollcall.sql("select user_id from users") == [["1"]], "the run must take place"
     full: Any = process(VALID, **TOKEN).get_json()
     assert (full["run_id"], full["listed"], full["rejections"][0]["object"]) == (3, 2, "2.csv")
-    roll.bucket.clear()
+    rollcall.bucket.clear()
     assert error(process(**TOKEN))[1:] == (
         "source_empty",
         "the details are in the function's log, and in this response to a request with the API token",
     )
-    assert roll.bucket.source in error(process(VALID, **TOKEN))[2]
+    assert rollcall.bucket.source in error(process(VALID, **TOKEN))[2]
 
 
 def test_functions_without_a_configured_token_serve_nothing(

@@ -13,68 +13,68 @@ from tests.replica import query_replica
 from tests.stack import Stack
 
 
-def test_the_rows_on_the_server_report_correct_counts(roll: Stack) -> None:
-    [load] = process.first_load(roll, rounds=2, people=20, photos=10)
-    [rerun] = process.unchanged(roll, rounds=1, people=20, photos=10)
+def test_the_rows_on_the_server_report_correct_counts(rollcall: Stack) -> None:
+    [load] = process.first_load(rollcall, rounds=2, people=20, photos=10)
+    [rerun] = process.unchanged(rollcall, rounds=1, people=20, photos=10)
     assert [(row.name, row.s3, len(row.own.values)) for row in (load, rerun)] == [
         ("first-load", SERVER, 2),
         ("unchanged", SERVER, 1),
     ]
-    assert roll.sql("select count(*), count(img_path) from users") == [[20, 10]]
+    assert rollcall.sql("select count(*), count(img_path) from users") == [[20, 10]]
 
 
-def test_prefilled_users_match_the_simulated_bucket(roll: Stack) -> None:
-    [row] = process.unchanged_with_latency(roll, rounds=1, people=3000, photos=1000, page_seconds=0)
+def test_prefilled_users_match_the_simulated_bucket(rollcall: Stack) -> None:
+    [row] = process.unchanged_with_latency(rollcall, rounds=1, people=3000, photos=1000, page_seconds=0)
     assert (row.name, row.s3, len(row.own.values)) == ("slow-listing", SIMULATOR, 1)
-    assert roll.sql("select count(*), count(img_path) from users") == [[3000, 1000]]
+    assert rollcall.sql("select count(*), count(img_path) from users") == [[3000, 1000]]
 
 
-def test_replicas_share_the_runs_that_the_benchmark_queues(roll: Stack) -> None:
-    speed, share = scaling.replicas(roll, 1, 1200, [None], number=2, get_seconds=0, segment_keys="200")
+def test_replicas_share_the_runs_that_the_benchmark_queues(rollcall: Stack) -> None:
+    speed, share = scaling.replicas(rollcall, 1, 1200, [None], number=2, get_seconds=0, segment_keys="200")
     assert (speed.name, share.name) == ("replicas", "replicas")
     [shares] = speed.details["shares"]
     assert (len(shares), sum(shares)) == (2, 1200)
 
 
-def test_the_benchmark_queue_continues_runs_with_a_short_deadline(roll: Stack) -> None:
-    [row] = scaling.deadline(roll, 1, people=600, photos=0, page_seconds=0, get_seconds=0.25, run_deadline=1)
+def test_the_benchmark_queue_continues_runs_with_a_short_deadline(rollcall: Stack) -> None:
+    [row] = scaling.deadline(rollcall, 1, people=600, photos=0, page_seconds=0, get_seconds=0.25, run_deadline=1)
     [continuations] = row.details["continuations"]
     assert continuations >= 1  # 600 GETs of 0.25 s, 64 at a time
-    assert roll.sql("select count(*) from users") == [[600]]
+    assert rollcall.sql("select count(*) from users") == [[600]]
 
 
-def test_the_event_export_and_memory_rows_report_correct_counts(roll: Stack) -> None:
-    [events] = process.events(roll, 1, people=40, few=20, number=10)
+def test_the_event_export_and_memory_rows_report_correct_counts(rollcall: Stack) -> None:
+    [events] = process.events(rollcall, 1, people=40, few=20, number=10)
     assert len(events.details["export_seconds"]) == 1
-    [memory] = scaling.memory(roll, 1, people=40, photos=20, gap=4)
+    [memory] = scaling.memory(rollcall, 1, people=40, photos=20, gap=4)
     assert "60 keys, 10 new users" in memory.work
-    [export] = process.export(roll, 1, people=40)
-    assert export.details["bytes"] == len(roll.bucket.read("output.csv"))
+    [export] = process.export(rollcall, 1, people=40)
+    assert export.details["bytes"] == len(rollcall.bucket.read("output.csv"))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
-def test_peak_memory_excludes_the_parents_memory(roll: Stack) -> None:
+def test_peak_memory_excludes_the_parents_memory(rollcall: Stack) -> None:
     """The kernel initialises a child's peak with the memory of its parent."""
     ballast = b"x" * (300 * MEBIBYTE)
-    with query_replica(roll) as running:
+    with query_replica(rollcall) as running:
         assert running.stop() == 0
     assert 10 * MEBIBYTE < running.peak < len(ballast)
 
 
 def test_every_row_of_query_data_is_measured(
-    roll: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    rollcall: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(query, "REQUESTS", 3)
     monkeypatch.setattr(query, "LOOKUP", "user_id=000000007")
-    with query.subject(roll, 300) as subject:
+    with query.subject(rollcall, 300) as subject:
         measure.measure_rows(query.ROWS, measure.parse_arguments("query", query.ROWS, ["--rounds", "1"]), subject)
     output = capsys.readouterr().out
     for work in ("stream of 300", "page of 100", "lookup", "/stats", "page for people", "start", "peak memory"):
         assert f"\n{work}" in output
 
 
-def test_the_table_of_sizes_lists_every_size(roll: Stack, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = sizes.cost_by_size(roll, rounds=1, sizes=(30, 60))
+def test_the_table_of_sizes_lists_every_size(rollcall: Stack, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = sizes.cost_by_size(rollcall, rounds=1, sizes=(30, 60))
     assert [row.name for row in rows] == ["sizes"] * 4
     assert list(rows[0].details) == ["30", "60"]
     output = capsys.readouterr().out

@@ -122,10 +122,10 @@ def test_ndjson_ends_with_next(function: Replica, connection: Connection) -> Non
 
 
 def test_no_change_is_skipped_because_of_an_uncommitted_writer(
-    function: Replica, roll: Stack, connection: Connection
+    function: Replica, rollcall: Stack, connection: Connection
 ) -> None:
     """Change numbers follow the commit order: a later writer waits for an earlier one to commit."""
-    with connect(roll) as other, ThreadPoolExecutor(1) as executor:
+    with connect(rollcall) as other, ThreadPoolExecutor(1) as executor:
         connection.run("begin")
         put(connection, "1")
         later = executor.submit(put, other, "2")
@@ -204,11 +204,11 @@ class History:
 
 
 def test_a_consumer_stays_an_exact_copy_despite_writers_kills_and_restores(
-    function: Replica, roll: Stack, tmp_path: Path, request: pytest.FixtureRequest
+    function: Replica, rollcall: Stack, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")
     for number in range(request.config.getoption("--histories")):
         directory = tmp_path / str(number)
         directory.mkdir()
-        History(roll, function, directory, f"{seed} {number}").run()
+        History(rollcall, function, directory, f"{seed} {number}").run()

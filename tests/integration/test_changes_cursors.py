@@ -59,9 +59,9 @@ def test_a_cursor_ahead_of_the_database_expires(function: Replica, connection: C
 
 @pytest.mark.parametrize("statement", ["truncate users", "vacuum full outputs", "cluster users using users_changed"])
 def test_all_cursors_expire_when_the_table_is_replaced(
-    function: Replica, roll: Stack, connection: Connection, statement: str
+    function: Replica, rollcall: Stack, connection: Connection, statement: str
 ) -> None:
     put(connection, "1")
     page = changes(function)
-    roll.sql(statement)
+    rollcall.sql(statement)
     assert error(function.request("GET", f"/changes{page['next']}")) == (410, "cursor_expired")

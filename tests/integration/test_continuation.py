@@ -47,9 +47,9 @@ def gateway(status: int, accepted: int = 1000) -> Iterator[tuple[str, list[tuple
 
 
 @pytest.fixture
-def people(roll: Stack) -> Stack:
-    roll.bucket.put_people(f"{number:03}" for number in range(PEOPLE))
-    return roll
+def people(rollcall: Stack) -> Stack:
+    rollcall.bucket.put_people(f"{number:03}" for number in range(PEOPLE))
+    return rollcall
 
 
 def since(path: str) -> int:
@@ -179,37 +179,37 @@ def test_continuations_keep_accept_empty(people: Stack) -> None:
         assert requests[0][0].endswith("&accept_empty=1")
 
 
-def test_events_do_not_repeat_a_slow_export(roll: Stack) -> None:
-    roll.bucket.put_person("1")
-    roll.process()
-    roll.sql("update outputs set seconds = 2, written_at = clock_timestamp() - interval '15 seconds'")
-    roll.bucket.put_person("1", last="Changed")
-    output = roll.event("1.csv").json()["output"]
+def test_events_do_not_repeat_a_slow_export(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("1")
+    rollcall.process()
+    rollcall.sql("update outputs set seconds = 2, written_at = clock_timestamp() - interval '15 seconds'")
+    rollcall.bucket.put_person("1", last="Changed")
+    output = rollcall.event("1.csv").json()["output"]
     assert (output["written"], output["pending"], output["rows"]) == (False, True, 1)
-    assert b"Changed" not in roll.bucket.read("output.csv")
-    roll.sql("update outputs set written_at = clock_timestamp() - interval '21 seconds'")
-    output = roll.event("1.csv").json()["output"]
+    assert b"Changed" not in rollcall.bucket.read("output.csv")
+    rollcall.sql("update outputs set written_at = clock_timestamp() - interval '21 seconds'")
+    output = rollcall.event("1.csv").json()["output"]
     assert (output["written"], output["pending"]) == (True, False)
-    assert b"Changed" in roll.bucket.read("output.csv")
+    assert b"Changed" in rollcall.bucket.read("output.csv")
 
 
-def test_a_clock_set_back_does_not_delay_the_export(roll: Stack) -> None:
-    roll.bucket.put_person("1")
-    roll.process()
-    roll.sql("update outputs set seconds = 2, written_at = clock_timestamp() + interval '1 day'")
-    roll.bucket.put_person("1", last="Changed")
-    assert roll.event("1.csv").json()["output"]["written"]
+def test_a_clock_set_back_does_not_delay_the_export(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("1")
+    rollcall.process()
+    rollcall.sql("update outputs set seconds = 2, written_at = clock_timestamp() + interval '1 day'")
+    rollcall.bucket.put_person("1", last="Changed")
+    assert rollcall.event("1.csv").json()["output"]["written"]
 
 
-def test_a_completed_run_always_exports(roll: Stack) -> None:
-    roll.bucket.put_person("1")
-    roll.process()
-    roll.sql("update outputs set seconds = 2, written_at = clock_timestamp()")
-    roll.bucket.put_person("1", last="Changed")
-    assert roll.event("1.csv").json()["output"]["pending"]
-    summary = roll.process()
+def test_a_completed_run_always_exports(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("1")
+    rollcall.process()
+    rollcall.sql("update outputs set seconds = 2, written_at = clock_timestamp()")
+    rollcall.bucket.put_person("1", last="Changed")
+    assert rollcall.event("1.csv").json()["output"]["pending"]
+    summary = rollcall.process()
     assert (summary["status"], summary["unchanged"], summary["output"]["written"]) == ("done", 1, True)
-    assert b"Changed" in roll.bucket.read("output.csv")
+    assert b"Changed" in rollcall.bucket.read("output.csv")
 
 
 def test_a_partial_run_postpones_a_slow_export(people: Stack) -> None:

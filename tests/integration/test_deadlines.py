@@ -19,17 +19,17 @@ from tests.stack import Stack
 
 @pytest.mark.parametrize(("page_seconds", "get_seconds"), [(0.0, 0.2), (1.2, 0.0)], ids=["objects", "pages"])
 def test_every_run_makes_progress_however_short_its_deadline(
-    roll: Stack, page_seconds: float, get_seconds: float
+    rollcall: Stack, page_seconds: float, get_seconds: float
 ) -> None:
     """Even if one page takes longer than the deadline, no work is repeated."""
-    people = put_people(roll, range(120))
+    people = put_people(rollcall, range(120))
     slow = type("Slow", (Slow,), {"page_seconds": page_seconds, "get_seconds": get_seconds})
     added = passes = 0
     status = "partial"
-    [[since]] = roll.sql("select nextval('ticks')")
-    with counting(roll.process_settings["s3_endpoint"]) as (endpoint, requests):
+    [[since]] = rollcall.sql("select nextval('ticks')")
+    with counting(rollcall.process_settings["s3_endpoint"]) as (endpoint, requests):
         small = {"segment_keys": "50", "batch_size": "10", "fetch_threads": "4", "workers": "1", "run_deadline": "1"}
-        with application(roll, slow, s3_endpoint=endpoint, **small) as app:
+        with application(rollcall, slow, s3_endpoint=endpoint, **small) as app:
             while status == "partial":
                 summary = run(app, Trigger.CONTINUATION, since=since)
                 assert summary["segments"]["scanned"] > 0
@@ -37,42 +37,44 @@ def test_every_run_makes_progress_however_short_its_deadline(
                 assert passes <= 20
     assert passes > 1
     assert added == len(people)
-    assert rows(roll) == people
+    assert rows(rollcall) == people
     if not get_seconds:
         assert requests["GET"] == len(people)
 
 
-def test_a_stopped_run_is_partial_and_keeps_its_progress(roll: Stack) -> None:
-    put_people(roll, range(100))
+def test_a_stopped_run_is_partial_and_keeps_its_progress(rollcall: Stack) -> None:
+    put_people(rollcall, range(100))
     slow = type("Slow", (Slow,), {"get_seconds": 0.05})
-    with application(roll, slow, batch_size="10", fetch_threads="2") as app:
+    with application(rollcall, slow, batch_size="10", fetch_threads="2") as app:
         threading.Timer(0.6, app.stopping.set).start()
         summary = run(app)
         assert summary["status"] == "partial"
         assert 0 < summary["added"] < 100
         assert summary["added"] + summary["remaining"] == 100
-        assert len(rows(roll)) == summary["added"]
-        assert roll.sql("select status from runs") == [["partial"]]
-    assert roll.process()["added"] == 100 - summary["added"]
+        assert len(rows(rollcall)) == summary["added"]
+        assert rollcall.sql("select status from runs") == [["partial"]]
+    assert rollcall.process()["added"] == 100 - summary["added"]
 
 
-def test_a_run_stopped_before_the_first_response_is_partial(roll: Stack) -> None:
-    put_people(roll, range(3))
-    [[turn]] = roll.sql("select turn from segments")
+def test_a_run_stopped_before_the_first_response_is_partial(rollcall: Stack) -> None:
+    put_people(rollcall, range(3))
+    [[turn]] = rollcall.sql("select turn from segments")
     slow = type("Slow", (Slow,), {"page_seconds": 2})
-    with application(roll, slow) as app:
+    with application(rollcall, slow) as app:
         threading.Timer(0.5, app.stopping.set).start()
         summary = run(app)
     assert (summary["status"], summary["listed"], summary["segments"]["remaining"]) == ("partial", 0, 1)
-    [[next_turn]] = roll.sql("select turn from segments")
+    [[next_turn]] = rollcall.sql("select turn from segments")
     # other segments come first; otherwise a segment that cannot be listed would always be first
     assert next_turn > turn
 
 
 @pytest.mark.parametrize(("page_seconds", "get_seconds"), [(60.0, 0.0), (0.0, 60.0)], ids=["pages", "objects"])
-def test_an_unresponsive_s3_is_reported_at_the_deadline(roll: Stack, page_seconds: float, get_seconds: float) -> None:
+def test_an_unresponsive_s3_is_reported_at_the_deadline(
+    rollcall: Stack, page_seconds: float, get_seconds: float
+) -> None:
     """A run waits for S3 only until its deadline and the grace period."""
-    put_people(roll, range(3))
+    put_people(rollcall, range(3))
     released, responded = threading.Event(), threading.Event()
 
     class Silent(Objects):
@@ -93,16 +95,16 @@ def test_an_unresponsive_s3_is_reported_at_the_deadline(roll: Stack, page_second
             self.pause(60)
             return super().etag(bucket, key)
 
-    with application(roll, Silent, run_deadline="1") as app:
+    with application(rollcall, Silent, run_deadline="1") as app:
         with pytest.raises(Unavailable, match="did not respond within 1 s"):
             run(app)
         assert not responded.is_set()
         released.set()
-    assert roll.sql("select count(*) from users") == [[0]]
+    assert rollcall.sql("select count(*) from users") == [[0]]
 
 
-def test_an_export_does_not_wait_for_an_unresponsive_s3(roll: Stack) -> None:
-    put_people(roll, range(3))
+def test_an_export_does_not_wait_for_an_unresponsive_s3(rollcall: Stack) -> None:
+    put_people(rollcall, range(3))
     released, responded = threading.Event(), threading.Event()
 
     class Silent(Objects):
@@ -111,22 +113,22 @@ def test_an_export_does_not_wait_for_an_unresponsive_s3(roll: Stack) -> None:
             responded.set()
             return super().etag(bucket, key)
 
-    with application(roll, Silent, run_deadline="1") as app:
+    with application(rollcall, Silent, run_deadline="1") as app:
         summary = run(app)
         assert not responded.is_set()
         released.set()
     assert (summary["status"], summary["added"], summary["output"]["pending"]) == ("partial", 3, True)
-    assert roll.process()["output"]["written"]
+    assert rollcall.process()["output"]["written"]
 
 
-def test_a_run_without_time_for_a_hint_is_partial(roll: Stack) -> None:
+def test_a_run_without_time_for_a_hint_is_partial(rollcall: Stack) -> None:
     """The hint may come from an event that found the segment locked by this run."""
-    roll.bucket.put_person("1")
+    rollcall.bucket.put_person("1")
     released = threading.Event()
 
     class Hanging(Objects):
         def get(self, bucket: str, key: str, *, limit: int) -> Object:
-            roll.sql("insert into hints (object, tick) values ('1.csv', nextval('ticks'))")
+            rollcall.sql("insert into hints (object, tick) values ('1.csv', nextval('ticks'))")
             return super().get(bucket, key, limit=limit)
 
         def list_page(self, bucket: str, **options: Any) -> ListingPage:
@@ -134,17 +136,17 @@ def test_a_run_without_time_for_a_hint_is_partial(roll: Stack) -> None:
                 released.wait(60)
             return super().list_page(bucket, **options)
 
-    with application(roll, Hanging, run_deadline="1") as app:
+    with application(rollcall, Hanging, run_deadline="1") as app:
         summary = run(app)
         released.set()
     assert (summary["status"], summary["added"], summary["segments"]["remaining"]) == ("partial", 1, 0)
-    assert roll.sql("select object from hints") == [["1.csv"]]
-    assert roll.process()["status"] == "done"
-    assert roll.sql("select count(*) from hints") == [[0]]
+    assert rollcall.sql("select object from hints") == [["1.csv"]]
+    assert rollcall.process()["status"] == "done"
+    assert rollcall.sql("select count(*) from hints") == [[0]]
 
 
-def test_a_hanging_object_does_not_delay_others(roll: Stack) -> None:
-    people = put_people(roll, range(40))
+def test_a_hanging_object_does_not_delay_others(rollcall: Stack) -> None:
+    people = put_people(rollcall, range(40))
     released = threading.Event()
 
     class Hanging(Objects):
@@ -153,19 +155,19 @@ def test_a_hanging_object_does_not_delay_others(roll: Stack) -> None:
                 released.wait(60)
             return super().get(bucket, key, limit=limit)
 
-    with application(roll, Hanging, batch_size="10", fetch_threads="8", run_deadline="1") as app:
+    with application(rollcall, Hanging, batch_size="10", fetch_threads="8", run_deadline="1") as app:
         summary = run(app)
         released.set()
     assert (summary["status"], summary["unreadable"]) == ("partial", 1)
-    assert set(rows(roll)) >= set(people[:10]) - {"0003"}
-    assert roll.process()["status"] == "done"
-    assert rows(roll) == people
+    assert set(rows(rollcall)) >= set(people[:10]) - {"0003"}
+    assert rollcall.process()["status"] == "done"
+    assert rows(rollcall) == people
 
 
-def test_no_batch_starts_after_the_deadline(roll: Stack) -> None:
-    people = put_people(roll, range(100))
+def test_no_batch_starts_after_the_deadline(rollcall: Stack) -> None:
+    people = put_people(rollcall, range(100))
     slow = type("Slow", (Slow,), {"get_seconds": 0.2})
-    with application(roll, slow, batch_size="5", fetch_threads="8", workers="1", run_deadline="1") as app:
+    with application(rollcall, slow, batch_size="5", fetch_threads="8", workers="1", run_deadline="1") as app:
         summary = run(app)
     assert summary["status"] == "partial"
     assert 0 < summary["added"] < len(people)
@@ -173,7 +175,7 @@ def test_no_batch_starts_after_the_deadline(roll: Stack) -> None:
 
 @pytest.mark.parametrize(("seconds", "run_deadline", "attempts"), [(0.0, "60", 3), (1.1, "2", 1)])
 def test_a_failing_run_is_retried_only_in_the_first_half_of_its_time(
-    roll: Stack, seconds: float, run_deadline: str, attempts: int
+    rollcall: Stack, seconds: float, run_deadline: str, attempts: int
 ) -> None:
     listed: list[str] = []
 
@@ -184,10 +186,10 @@ def test_a_failing_run_is_retried_only_in_the_first_half_of_its_time(
                 time.sleep(seconds)
             raise Unavailable("s3", "S3 returned 500 for the listing")
 
-    with application(roll, Unlistable, run_deadline=run_deadline) as app, pytest.raises(Unavailable, match="500"):
+    with application(rollcall, Unlistable, run_deadline=run_deadline) as app, pytest.raises(Unavailable, match="500"):
         run(app)
     assert len(listed) == attempts
-    assert roll.sql("select status from runs") == [["failed"]]
+    assert rollcall.sql("select status from runs") == [["failed"]]
 
 
 def test_a_deadline_expires_with_time_or_when_stopped() -> None:

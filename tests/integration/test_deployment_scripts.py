@@ -60,15 +60,15 @@ def login(container: dict[str, Any], stack: Stack) -> dict[str, str]:
     return client_environment(settings) | options | paths
 
 
-def test_the_schema_job_upgrades_an_older_version(roll: Stack) -> None:
-    roll.sql("drop table erased")
-    roll.sql("delete from outputs where object = 'erased.csv'")
-    roll.sql("delete from migrations where name = '0006_erased'")
+def test_the_schema_job_upgrades_an_older_version(rollcall: Stack) -> None:
+    rollcall.sql("drop table erased")
+    rollcall.sql("delete from outputs where object = 'erased.csv'")
+    rollcall.sql("delete from migrations where name = '0006_erased'")
     job = container("postgres/schema.yaml", "CronJob", "schema")
-    result = run(script(job, rollcall=SETUP.parent), login(job, roll))
+    result = run(script(job, rollcall=SETUP.parent), login(job, rollcall))
     assert "applied 0006_erased" in result.stdout
     assert "set the password of rollcall_backup" in result.stdout
-    assert roll.process()["status"] == "done"
+    assert rollcall.process()["status"] == "done"
 
 
 def test_the_manifests_contain_every_migration() -> None:
@@ -77,36 +77,36 @@ def test_the_manifests_contain_every_migration() -> None:
     assert files["postgres-migrations"] == [f"migrations/{name}.sql" for name in NAMES]
 
 
-def test_a_backup_can_be_restored(roll: Stack, tmp_path: Path) -> None:
+def test_a_backup_can_be_restored(rollcall: Stack, tmp_path: Path) -> None:
     for user_id in ("1", "2"):
-        roll.bucket.put_person(user_id)
-    roll.process()
-    before = roll.sql("select * from users order by id")
+        rollcall.bucket.put_person(user_id)
+    rollcall.process()
+    before = rollcall.sql("select * from users order by id")
     old = tmp_path / "rollcall-20000101T000000Z.dump"
     old.touch()
     os.utime(old, (0, 0))
     backup, restore_job = (container("postgres/backup.yaml", "CronJob", name) for name in ("backup", "restore"))
-    run(script(backup, backups=tmp_path), login(backup, roll))
+    run(script(backup, backups=tmp_path), login(backup, rollcall))
     (dump,) = tmp_path.iterdir()
     assert re.fullmatch(r"rollcall-\d{8}T\d{6}Z\.dump", dump.name)
 
-    restore, environment = script(restore_job, backups=tmp_path, rollcall=SETUP.parent), login(restore_job, roll)
+    restore, environment = script(restore_job, backups=tmp_path, rollcall=SETUP.parent), login(restore_job, rollcall)
     (tmp_path / "half").write_bytes(dump.read_bytes()[:-2000])
-    roll.sql("delete from users where user_id = '1'")
-    roll.sql("create table of_a_later_version (id int)")
+    rollcall.sql("delete from users where user_id = '1'")
+    rollcall.sql("create table of_a_later_version (id int)")
     assert run(restore, environment | {"DUMP": "half"}, check=False).returncode
-    assert roll.sql("select user_id from users") == [["2"]], "a truncated dump must change nothing"
+    assert rollcall.sql("select user_id from users") == [["2"]], "a truncated dump must change nothing"
 
     run(restore, environment)
-    assert roll.sql("select * from users order by id") == before
-    assert roll.sql("select to_regclass('of_a_later_version')::text") == [[None]]
-    assert roll.sql("select distinct tableowner from pg_tables where schemaname = 'public'") == [["rollcall_owner"]]
-    assert roll.request("GET", "/function/query-data?count=1&limit=1").json()["count"] == 2, (
+    assert rollcall.sql("select * from users order by id") == before
+    assert rollcall.sql("select to_regclass('of_a_later_version')::text") == [[None]]
+    assert rollcall.sql("select distinct tableowner from pg_tables where schemaname = 'public'") == [["rollcall_owner"]]
+    assert rollcall.request("GET", "/function/query-data?count=1&limit=1").json()["count"] == 2, (
         "query-data must be able to read it"
     )
-    assert roll.process()["unchanged"] == 2
-    roll.bucket.put_person("3")
-    assert roll.process()["added"] == 1
+    assert rollcall.process()["unchanged"] == 2
+    rollcall.bucket.put_person("3")
+    assert rollcall.process()["added"] == 1
 
 
 def seaweedfs_of_kubernetes() -> tuple[list[str], dict[str, str]]:

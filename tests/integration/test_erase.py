@@ -14,99 +14,102 @@ from tests.runs import application, erase, paused_run, run
 from tests.stack import Stack
 
 
-def test_only_the_tombstone_of_an_erased_person_remains(roll: Stack) -> None:
+def test_only_the_tombstone_of_an_erased_person_remains(rollcall: Stack) -> None:
     for user_id in ("1", "2", "3"):
-        roll.bucket.put_person(user_id, first=f"Secret{user_id}")
-    roll.bucket.put("2.png", b"photo")
-    roll.process()
-    roll.bucket.put("2.csv", b"first_name,last_name,birthts\nSecret2,Hopper,Secret2\n")
-    roll.bucket.put("3.csv", b"first_name,last_name,birthts\nSecret3,Hopper,Secret3\n")
-    assert roll.process()["rejected"] == 2
-    roll.sql("insert into hints values ('2.csv', 0)")
-    summary = roll.erase("2")
+        rollcall.bucket.put_person(user_id, first=f"Secret{user_id}")
+    rollcall.bucket.put("2.png", b"photo")
+    rollcall.process()
+    rollcall.bucket.put("2.csv", b"first_name,last_name,birthts\nSecret2,Hopper,Secret2\n")
+    rollcall.bucket.put("3.csv", b"first_name,last_name,birthts\nSecret3,Hopper,Secret3\n")
+    assert rollcall.process()["rejected"] == 2
+    rollcall.sql("insert into hints values ('2.csv', 0)")
+    summary = rollcall.erase("2")
     assert (summary["status"], summary["trigger"]) == ("done", "http")
     assert (summary["erased"], summary["not_found"], summary["remaining"]) == (["2"], [], [])
     assert summary["output"] == {"object": "res/output.csv", "rows": 2, "written": True, "pending": False}
     assert set(summary["seconds"]) == {"erase", "export", "total"}
-    assert rows(roll) == ["1", "3"]
-    assert rows(roll, "rejected", "object") == ["3.csv"]
-    assert rows(roll, "hints", "object") == []
-    assert exported(roll) == ["1", "3"]
-    assert [row["object"] for row in roll.bucket.read_rows("rejected.csv")] == ["3.csv"]
-    [tombstone] = roll.bucket.read_rows("erased.csv")
-    assert (tombstone["user_id"], tombstone["csv_modified"]) == ("2", roll.bucket.modified("2.csv"))
-    tables = [name for (name,) in roll.sql("select tablename from pg_tables where schemaname = 'public'")]
+    assert rows(rollcall) == ["1", "3"]
+    assert rows(rollcall, "rejected", "object") == ["3.csv"]
+    assert rows(rollcall, "hints", "object") == []
+    assert exported(rollcall) == ["1", "3"]
+    assert [row["object"] for row in rollcall.bucket.read_rows("rejected.csv")] == ["3.csv"]
+    [tombstone] = rollcall.bucket.read_rows("erased.csv")
+    assert (tombstone["user_id"], tombstone["csv_modified"]) == ("2", rollcall.bucket.modified("2.csv"))
+    tables = [name for (name,) in rollcall.sql("select tablename from pg_tables where schemaname = 'public'")]
     for table in tables:
-        [[count]] = roll.sql(f"select count(*) from {table} as t where t::text like '%Secret2%'")
+        [[count]] = rollcall.sql(f"select count(*) from {table} as t where t::text like '%Secret2%'")
         assert count == 0, table
     for name in ("output.csv", "rejected.csv", "erased.csv"):
-        assert b"Secret2" not in roll.bucket.read(name)
+        assert b"Secret2" not in rollcall.bucket.read(name)
 
 
-def test_an_erasure_is_recorded_only_by_counts(roll: Stack) -> None:
-    roll.bucket.put_person("4711")
-    roll.process()
-    summary = roll.erase("4711", "4712")
-    [[trigger, scope, status, recorded]] = roll.sql(
+def test_an_erasure_is_recorded_only_by_counts(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("4711")
+    rollcall.process()
+    summary = rollcall.erase("4711", "4712")
+    [[trigger, scope, status, recorded]] = rollcall.sql(
         "select trigger, scope, status, summary from runs where id = :id", id=summary["run_id"]
     )
     assert (trigger, scope, status) == ("http", "users", "done")
     assert (recorded["erased"], recorded["not_found"], recorded["remaining"]) == (1, 1, 0)
     assert "4711" not in json.dumps(recorded)
-    logged = (roll.state / "logs/process-data.log").read_text(encoding="utf-8").splitlines()
+    logged = (rollcall.state / "logs/process-data.log").read_text(encoding="utf-8").splitlines()
     line = [text for text in logged if f'"run_id": {summary["run_id"]},' in text][-1]
     assert '"erased": 1' in line
     assert '"4711"' not in line
 
 
-def test_an_unknown_user_gets_a_tombstone_too(roll: Stack) -> None:
+def test_an_unknown_user_gets_a_tombstone_too(rollcall: Stack) -> None:
     """A dump may contain the user, and the erasure must apply to it too."""
-    summary = roll.erase("1")
+    summary = rollcall.erase("1")
     assert (summary["status"], summary["erased"], summary["not_found"]) == ("done", [], ["1"])
-    assert rows(roll, "erased") == ["1"]
-    assert [row["user_id"] for row in roll.bucket.read_rows("erased.csv")] == ["1"]
+    assert rows(rollcall, "erased") == ["1"]
+    assert [row["user_id"] for row in rollcall.bucket.read_rows("erased.csv")] == ["1"]
 
 
-def test_erasing_again_changes_nothing_and_gives_the_same_result(roll: Stack) -> None:
-    roll.bucket.put_person("1")
-    roll.process()
-    assert roll.erase("1")["erased"] == ["1"]
-    roll.bucket.remove("1.csv")
-    assert roll.erase("1")["erased"] == ["1"]  # now without a file
-    before = roll.sql("select object, changed from outputs order by object"), roll.sql("select * from erased")
-    again = roll.erase("1")
+def test_erasing_again_changes_nothing_and_gives_the_same_result(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("1")
+    rollcall.process()
+    assert rollcall.erase("1")["erased"] == ["1"]
+    rollcall.bucket.remove("1.csv")
+    assert rollcall.erase("1")["erased"] == ["1"]  # now without a file
+    before = rollcall.sql("select object, changed from outputs order by object"), rollcall.sql("select * from erased")
+    again = rollcall.erase("1")
     assert (again["erased"], again["not_found"], again["output"]["written"]) == (["1"], [], False)
-    assert (roll.sql("select object, changed from outputs order by object"), roll.sql("select * from erased")) == before
+    assert (
+        rollcall.sql("select object, changed from outputs order by object"),
+        rollcall.sql("select * from erased"),
+    ) == before
 
 
-def test_a_file_that_was_not_yet_scanned_is_erased_too(roll: Stack) -> None:
-    roll.bucket.put_person("1")
-    assert roll.erase("1")["erased"] == ["1"]
-    assert roll.process()["added"] == 0
+def test_a_file_that_was_not_yet_scanned_is_erased_too(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("1")
+    assert rollcall.erase("1")["erased"] == ["1"]
+    assert rollcall.process()["added"] == 0
 
 
-def test_people_can_be_erased_after_the_bucket_was_emptied(roll: Stack) -> None:
+def test_people_can_be_erased_after_the_bucket_was_emptied(rollcall: Stack) -> None:
     """Hints of other users are left to a run that checks for an empty bucket."""
     for user_id in ("1", "2"):
-        roll.bucket.put_person(user_id)
-    roll.process()
+        rollcall.bucket.put_person(user_id)
+    rollcall.process()
     for user_id in ("1", "2"):
-        roll.bucket.remove(f"{user_id}.csv")
-    roll.sql("insert into hints values ('1.csv', 0), ('2.csv', 0)")
-    assert roll.erase("1")["status"] == "done"
-    assert rows(roll, "hints", "object") == ["2.csv"]
-    assert exported(roll) == ["2"]
+        rollcall.bucket.remove(f"{user_id}.csv")
+    rollcall.sql("insert into hints values ('1.csv', 0), ('2.csv', 0)")
+    assert rollcall.erase("1")["status"] == "done"
+    assert rows(rollcall, "hints", "object") == ["2.csv"]
+    assert exported(rollcall) == ["2"]
 
 
-def test_a_thousand_people_are_erased_by_one_request(roll: Stack) -> None:
+def test_a_thousand_people_are_erased_by_one_request(rollcall: Stack) -> None:
     users = [f"{number:04}" for number in range(1000)]
-    roll.bucket.put_people([*users, "2000"])
-    with application(roll, segment_keys="100") as app:
+    rollcall.bucket.put_people([*users, "2000"])
+    with application(rollcall, segment_keys="100") as app:
         run(app)
-        assert len(rows(roll, "segments", "start")) > 5
+        assert len(rows(rollcall, "segments", "start")) > 5
         summary = erase(app, *users)
     assert (summary["status"], len(summary["erased"])) == ("done", 1000)
-    assert exported(roll) == ["2000"]
+    assert exported(rollcall) == ["2000"]
 
 
 @pytest.mark.parametrize(
@@ -122,36 +125,36 @@ def test_a_thousand_people_are_erased_by_one_request(roll: Stack) -> None:
     ],
 )
 def test_an_invalid_erasure_is_an_error(
-    roll: Stack, path: str, method: str, body: bytes, expected: tuple[int, str]
+    rollcall: Stack, path: str, method: str, body: bytes, expected: tuple[int, str]
 ) -> None:
-    roll.bucket.put_person("1")
-    roll.process()
-    response = roll.request(method, f"/function/process-data/erase{path}", body)
+    rollcall.bucket.put_person("1")
+    rollcall.process()
+    response = rollcall.request(method, f"/function/process-data/erase{path}", body)
     assert (response.status, response.json()["error"]["code"]) == expected
-    assert rows(roll) == ["1"]
+    assert rows(rollcall) == ["1"]
 
 
-def test_a_concurrent_scan_does_not_restore_an_erased_person(roll: Stack) -> None:
+def test_a_concurrent_scan_does_not_restore_an_erased_person(rollcall: Stack) -> None:
     """The erasure waits for the segment and then erases what the scan stored."""
-    roll.bucket.put_person("1")
-    with paused_run(roll) as (go, scanning), ThreadPoolExecutor(1) as executor:
-        erasing = executor.submit(roll.erase, "1")
+    rollcall.bucket.put_person("1")
+    with paused_run(rollcall) as (go, scanning), ThreadPoolExecutor(1) as executor:
+        erasing = executor.submit(rollcall.erase, "1")
         time.sleep(0.5)
         assert not erasing.done()
         go.set()
         assert scanning.result()["added"] == 1
         assert erasing.result()["erased"] == ["1"]
-    assert rows(roll) == []
-    assert exported(roll) == []
+    assert rows(rollcall) == []
+    assert exported(rollcall) == []
 
 
-def test_an_erasure_that_cannot_claim_a_segment_lists_the_remaining_users(roll: Stack) -> None:
+def test_an_erasure_that_cannot_claim_a_segment_lists_the_remaining_users(rollcall: Stack) -> None:
     for user_id in ("1", "2"):
-        roll.bucket.put_person(user_id)
-    with paused_run(roll), application(roll, run_deadline="2") as app:
+        rollcall.bucket.put_person(user_id)
+    with paused_run(rollcall), application(rollcall, run_deadline="2") as app:
         summary = erase(app, "1")
     assert (summary["status"], summary["erased"], summary["remaining"]) == ("partial", [], ["1"])
-    assert rows(roll) == ["1", "2"]
+    assert rows(rollcall) == ["1", "2"]
 
 
 class Uploading(Objects):
@@ -164,16 +167,16 @@ class Uploading(Objects):
         return super().modified(bucket, key)
 
 
-def test_an_event_during_an_erasure_is_not_lost(roll: Stack) -> None:
-    roll.bucket.put_person("1")
-    roll.process()
+def test_an_event_during_an_erasure_is_not_lost(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("1")
+    rollcall.process()
 
     def upload() -> None:
-        roll.bucket.put_person("2")
-        assert roll.event("2.csv").json()["status"] == "partial"
+        rollcall.bucket.put_person("2")
+        assert rollcall.event("2.csv").json()["status"] == "partial"
 
     Uploading.upload = staticmethod(upload)
-    with application(roll, Uploading) as app:
+    with application(rollcall, Uploading) as app:
         erase(app, "1")
-    assert rows(roll) == ["2"]
-    assert exported(roll) == ["2"]
+    assert rows(rollcall) == ["2"]
+    assert exported(rollcall) == ["2"]

@@ -13,14 +13,14 @@ from tests.s3_simulator.client import simulated_s3
 from tests.stack import Stack
 
 
-def test_a_process_is_busy_when_two_scans_have_enough_to_fetch(roll: Stack) -> None:
+def test_a_process_is_busy_when_two_scans_have_enough_to_fetch(rollcall: Stack) -> None:
     def busy(**fetching: int) -> bool:
         with ExitStack() as scans:
             for scan, number in fetching.items():
                 scans.enter_context(app.fetching(scan, number))
             return app.is_busy
 
-    with application(roll, fetch_threads="4") as app:
+    with application(rollcall, fetch_threads="4") as app:
         assert not busy(first=50)  # no fetches while the scan lists or stores
         assert not busy(first=50, second=0)
         assert busy(first=50, second=1)
@@ -51,13 +51,13 @@ class Traced(Objects):
 
 
 @pytest.mark.parametrize(("is_fetching", "pages"), [(False, 1), (True, 3)])
-def test_an_idle_process_starts_fetching_after_one_page(roll: Stack, *, is_fetching: bool, pages: int) -> None:
+def test_an_idle_process_starts_fetching_after_one_page(rollcall: Stack, *, is_fetching: bool, pages: int) -> None:
     with simulated_s3(people=2500, photos=0) as simulator, ExitStack() as stack:
         endpoint = {"s3_endpoint": simulator.endpoint, "s3_secure": "false"}
-        app = stack.enter_context(application(roll, Traced, workers="1", **endpoint))
+        app = stack.enter_context(application(rollcall, Traced, workers="1", **endpoint))
         if is_fetching:
             stack.enter_context(app.fetching(object(), 1))
         assert run(app)["added"] == 2500
         assert isinstance(app.objects, Traced)
         assert app.objects.calls.index("get") == pages
-        assert len(starts(roll)) == 1  # split segments are merged
+        assert len(starts(rollcall)) == 1  # split segments are merged

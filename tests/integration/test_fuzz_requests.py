@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.fuzz.client import Client, Request
-from tests.fuzz.command import Fuzz, on_stack
+from tests.fuzz.command import Fuzz, targets_on_stack
 from tests.stack import Stack
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ LONG = b'{"error": {"code": "not_found", "message": "%s"}}' % (b"x" * 1001)
 @pytest.fixture(scope="module")
 def targets(stack: Stack, fresh: Callable[[], None]) -> dict[str, Fuzz]:
     fresh()
-    return on_stack(stack)
+    return targets_on_stack(stack)
 
 
 @pytest.mark.parametrize("target", INPUTS)

@@ -37,23 +37,23 @@ def reader(stack: Stack) -> Iterator[pg8000.native.Connection]:
 
 
 @pytest.fixture
-def busy(roll: Stack) -> Stack:
+def busy(rollcall: Stack) -> Stack:
     """A stack with people, a rejected file, and completed and failed runs."""
-    roll.bucket.put_person("1000")
-    roll.bucket.put("1001.csv", b"no header\nat all\n")
-    roll.process()
-    roll.event("1000.csv")
-    roll.sql("insert into hints (object, tick) values ('1002.csv', 1)")
-    roll.sql(
+    rollcall.bucket.put_person("1000")
+    rollcall.bucket.put("1001.csv", b"no header\nat all\n")
+    rollcall.process()
+    rollcall.event("1000.csv")
+    rollcall.sql("insert into hints (object, tick) values ('1002.csv', 1)")
+    rollcall.sql(
         "insert into runs (trigger, finished_at, continued_at, status, summary)"
         " values ('continuation', now(), now(), 'partial', :summary)",
         summary=json.dumps({"segments": {"remaining": 3}, "remaining": 7, "unreadable": 2}),
     )
-    roll.sql(
+    rollcall.sql(
         "insert into runs (trigger, scope, finished_at, status, summary, error)"
         " values ('http', 'users', now(), 'failed', '{}', 'it broke')"
     )
-    return roll
+    return rollcall
 
 
 @pytest.mark.parametrize("title", QUERIES)
@@ -94,10 +94,12 @@ def test_the_panels_show_correct_values(busy: Stack, reader: pg8000.native.Conne
     assert stages == {"list", "reconcile", "fetch", "parse", "store", "export", "total"}
 
 
-def test_only_a_run_over_the_whole_bucket_counts_as_a_full_run(roll: Stack, reader: pg8000.native.Connection) -> None:
-    roll.process()
-    roll.sql("update runs set finished_at = now() - interval '1 hour'")
-    roll.process("?user_id=1")
+def test_only_a_run_over_the_whole_bucket_counts_as_a_full_run(
+    rollcall: Stack, reader: pg8000.native.Connection
+) -> None:
+    rollcall.process()
+    rollcall.sql("update runs set finished_at = now() - interval '1 hour'")
+    rollcall.process("?user_id=1")
     [[seconds]] = reader.run(expand_macros(QUERIES["Time since the last full run"][0]))
     assert seconds >= 3600
 

@@ -14,87 +14,87 @@ from tests.runs import application, paused_run, put_people, run
 from tests.stack import Stack
 
 
-def test_a_hint_for_a_locked_segment_is_processed_by_its_holder(roll: Stack) -> None:
-    roll.bucket.put_person("1", last="Older")
-    with paused_run(roll) as (go, holder):
-        roll.bucket.put_person("1", last="Newer")
-        roll.bucket.put("1.png", b"photo")
-        event = roll.event("1.csv", "1.png").json()
+def test_a_hint_for_a_locked_segment_is_processed_by_its_holder(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("1", last="Older")
+    with paused_run(rollcall) as (go, holder):
+        rollcall.bucket.put_person("1", last="Newer")
+        rollcall.bucket.put("1.png", b"photo")
+        event = rollcall.event("1.csv", "1.png").json()
         assert (event["status"], event["remaining"], event["listed"]) == ("partial", 1, 0)
-        assert roll.sql("select object from hints") == [["1.csv"]]
+        assert rollcall.sql("select object from hints") == [["1.csv"]]
         go.set()
         assert holder.result()["status"] == "done"
-    assert roll.sql("select last_name, img_path from users") == [["Newer", "src/1.png"]]
-    assert roll.sql("select count(*) from hints") == [[0]]
+    assert rollcall.sql("select last_name, img_path from users") == [["Newer", "src/1.png"]]
+    assert rollcall.sql("select count(*) from hints") == [[0]]
 
 
-def test_a_hint_for_a_segment_locked_by_an_event_is_processed_by_that_event(roll: Stack) -> None:
-    roll.bucket.put_person("1")
-    roll.bucket.put_person("2")
-    with paused_run(roll, Trigger.EVENT, objects=("1.csv",)) as (go, holder):
-        assert roll.event("2.csv").json()["remaining"] == 1
+def test_a_hint_for_a_segment_locked_by_an_event_is_processed_by_that_event(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("1")
+    rollcall.bucket.put_person("2")
+    with paused_run(rollcall, Trigger.EVENT, objects=("1.csv",)) as (go, holder):
+        assert rollcall.event("2.csv").json()["remaining"] == 1
         go.set()
         assert holder.result()["added"] == 2
-    assert rows(roll) == ["1", "2"]
-    assert roll.sql("select count(*) from hints") == [[0]]
+    assert rows(rollcall) == ["1", "2"]
+    assert rollcall.sql("select count(*) from hints") == [[0]]
 
 
-def test_a_hint_repeated_during_processing_is_processed_again(roll: Stack) -> None:
-    roll.bucket.put_person("1", last="Older")
-    with paused_run(roll, Trigger.EVENT, objects=("1.csv",)) as (go, holder):
-        roll.bucket.put_person("1", last="Newer")
-        assert roll.event("1.csv").json()["remaining"] == 1
+def test_a_hint_repeated_during_processing_is_processed_again(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("1", last="Older")
+    with paused_run(rollcall, Trigger.EVENT, objects=("1.csv",)) as (go, holder):
+        rollcall.bucket.put_person("1", last="Newer")
+        assert rollcall.event("1.csv").json()["remaining"] == 1
         go.set()
         assert holder.result()["status"] == "done"
-    assert roll.sql("select last_name from users") == [["Newer"]]
+    assert rollcall.sql("select last_name from users") == [["Newer"]]
 
 
-def test_a_request_for_a_user_waits_for_the_holder(roll: Stack) -> None:
-    roll.bucket.put_person("1", last="Older")
-    with paused_run(roll) as (go, holder), ThreadPoolExecutor(1) as executor:
-        roll.bucket.put_person("1", last="Newer")
-        request = executor.submit(roll.process, "?user_id=1")
-        roll.wait_until(lambda: roll.sql("select count(*) from hints") == [[1]])
+def test_a_request_for_a_user_waits_for_the_holder(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("1", last="Older")
+    with paused_run(rollcall) as (go, holder), ThreadPoolExecutor(1) as executor:
+        rollcall.bucket.put_person("1", last="Newer")
+        request = executor.submit(rollcall.process, "?user_id=1")
+        rollcall.wait_until(lambda: rollcall.sql("select count(*) from hints") == [[1]])
         assert not request.done()
         go.set()
         assert holder.result()["status"] == request.result()["status"] == "done"
-    assert roll.sql("select last_name from users") == [["Newer"]]
+    assert rollcall.sql("select last_name from users") == [["Newer"]]
 
 
-def test_a_hint_that_arrives_during_a_scan_is_kept(roll: Stack) -> None:
+def test_a_hint_that_arrives_during_a_scan_is_kept(rollcall: Stack) -> None:
     """The scan may have listed before the hint; only earlier hints are covered by it."""
-    with application(roll) as app, app.pool.connection() as session:
-        roll.sql("insert into hints (object, tick) values ('1.csv', nextval('ticks')), ('2.csv', nextval('ticks'))")
+    with application(rollcall) as app, app.pool.connection() as session:
+        rollcall.sql("insert into hints (object, tick) values ('1.csv', nextval('ticks')), ('2.csv', nextval('ticks'))")
         segment = segments.claim(session, since=0, skip=())
         assert segment is not None
-        roll.sql("update hints set tick = nextval('ticks') where object = '2.csv'")
+        rollcall.sql("update hints set tick = nextval('ticks') where object = '2.csv'")
         segments.complete(session, segment, keys=0)
         session.run("select pg_advisory_unlock_all()")
-    assert roll.sql("select object from hints") == [["2.csv"]]
+    assert rollcall.sql("select object from hints") == [["2.csv"]]
 
 
-def test_a_segment_has_only_the_hints_of_its_range(roll: Stack) -> None:
-    roll.sql("insert into hints (object, tick) select user_id || '.csv', 0 from generate_series(1, 4) as user_id")
-    roll.sql("insert into segments (start) values ('1.csv'), ('3.csv')")
-    with application(roll) as app, app.pool.connection() as session:
+def test_a_segment_has_only_the_hints_of_its_range(rollcall: Stack) -> None:
+    rollcall.sql("insert into hints (object, tick) select user_id || '.csv', 0 from generate_series(1, 4) as user_id")
+    rollcall.sql("insert into segments (start) values ('1.csv'), ('3.csv')")
+    with application(rollcall) as app, app.pool.connection() as session:
         segment = segments.claim_containing(session, ["3.csv"])
         assert segment is not None
         assert list(hints.read(session, segment.range, limit=10)) == ["2.csv", "3.csv"]
         segments.complete(session, segment, keys=0)
         session.run("select pg_advisory_unlock_all()")
-    assert rows(roll, "hints", "object") == ["1.csv", "4.csv"]
+    assert rows(rollcall, "hints", "object") == ["1.csv", "4.csv"]
 
 
-def test_events_are_processed_in_all_their_segments(roll: Stack) -> None:
-    people = put_people(roll, range(60))
-    with application(roll, segment_keys="10") as app:
+def test_events_are_processed_in_all_their_segments(rollcall: Stack) -> None:
+    people = put_people(rollcall, range(60))
+    with application(rollcall, segment_keys="10") as app:
         run(app)
         for user in people[::7]:
-            roll.bucket.put_person(user, last="Changed")
+            rollcall.bucket.put_person(user, last="Changed")
         names = tuple(f"{user}.csv" for user in people[::7])
         summary = run(app, Trigger.EVENT, objects=names)
         assert (summary["status"], summary["updated"], summary["listed"]) == ("done", len(names), len(names))
-    assert roll.sql("select count(*) from users where last_name = 'Changed'") == [[len(names)]]
+    assert rollcall.sql("select count(*) from users where last_name = 'Changed'") == [[len(names)]]
 
 
 class Unlisted(Objects):
@@ -106,12 +106,12 @@ class Unlisted(Objects):
         return super().list_page(bucket, prefix=prefix, **options)
 
 
-def test_a_hint_that_cannot_be_processed_does_not_block_others(roll: Stack) -> None:
-    roll.bucket.put_person("1")
-    roll.bucket.put_person("2")
-    with application(roll, Unlisted) as app:
+def test_a_hint_that_cannot_be_processed_does_not_block_others(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("1")
+    rollcall.bucket.put_person("2")
+    with application(rollcall, Unlisted) as app:
         assert run(app, Trigger.EVENT, objects=("1.csv",))["remaining"] == 1
-        assert roll.sql("select object from hints") == [["1.csv"]]
+        assert rollcall.sql("select object from hints") == [["1.csv"]]
         summary = run(app)
         assert (summary["status"], summary["added"]) == ("done", 2)  # the scan of the segment covers the hint
-    assert roll.sql("select count(*) from hints") == [[0]]
+    assert rollcall.sql("select count(*) from hints") == [[0]]

@@ -32,54 +32,54 @@ HTML, JSON = "text/html; charset=utf-8", "application/json"
     ],
 )
 def test_browsers_get_a_page_and_other_clients_json(
-    roll: Stack, path: str, accept: str, query: str, content_type: str
+    rollcall: Stack, path: str, accept: str, query: str, content_type: str
 ) -> None:
     for method in ("GET", "HEAD"):
-        response = roll.request(method, f"/function/query-data{path}{query}", Accept=accept)
+        response = rollcall.request(method, f"/function/query-data{path}{query}", Accept=accept)
         assert (response.status, response.headers["Content-Type"]) == (200, content_type)
         assert response.headers["Vary"] == "Accept"
 
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("accept", ["text/csv", "image/png, application/json;q=0, text/html;q=0"])
-def test_an_accept_header_without_a_supported_type_is_a_406(roll: Stack, path: str, accept: str) -> None:
-    response = get(roll, path, Accept=accept)
+def test_an_accept_header_without_a_supported_type_is_a_406(rollcall: Stack, path: str, accept: str) -> None:
+    response = get(rollcall, path, Accept=accept)
     assert (response.status, response.json()["error"]["code"]) == (406, "not_acceptable")
     assert response.json()["error"]["message"].endswith("expected one of application/json, text/html")
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_page_has_its_own_etag_that_changes_with_the_data(roll: Stack, path: str) -> None:
-    roll.bucket.put("bad.csv", b"")
-    roll.process()
-    page, json = get(roll, path, Accept=BROWSER), get(roll, path)
+def test_a_page_has_its_own_etag_that_changes_with_the_data(rollcall: Stack, path: str) -> None:
+    rollcall.bucket.put("bad.csv", b"")
+    rollcall.process()
+    page, json = get(rollcall, path, Accept=BROWSER), get(rollcall, path)
     etag = page.headers["ETag"]
-    assert etag not in (json.headers["ETag"], get(roll, f"{path}?limit=5", Accept=BROWSER).headers["ETag"])
-    unchanged = get(roll, path, Accept=BROWSER, If_None_Match=etag)
+    assert etag not in (json.headers["ETag"], get(rollcall, f"{path}?limit=5", Accept=BROWSER).headers["ETag"])
+    unchanged = get(rollcall, path, Accept=BROWSER, If_None_Match=etag)
     assert (unchanged.status, unchanged.body, unchanged.headers["ETag"], unchanged.headers["Vary"]) == (
         304,
         b"",
         etag,
         "Accept",
     )
-    assert get(roll, path, Accept=BROWSER, If_None_Match=json.headers["ETag"]).status == 200
-    assert get(roll, path, If_None_Match=etag).status == 200
-    roll.bucket.put("worse.csv", b"")
-    roll.process()
-    assert get(roll, path, Accept=BROWSER, If_None_Match=etag).status == 200
+    assert get(rollcall, path, Accept=BROWSER, If_None_Match=json.headers["ETag"]).status == 200
+    assert get(rollcall, path, If_None_Match=etag).status == 200
+    rollcall.bucket.put("worse.csv", b"")
+    rollcall.process()
+    assert get(rollcall, path, Accept=BROWSER, If_None_Match=etag).status == 200
 
 
 @pytest.fixture
-def without_tables(roll: Stack) -> Iterator[None]:
+def without_tables(rollcall: Stack) -> Iterator[None]:
     for table in ("users", "rejected", "runs"):
-        roll.sql(f"alter table {table} rename to {table}_moved")
+        rollcall.sql(f"alter table {table} rename to {table}_moved")
     yield
     for table in ("users", "rejected", "runs"):
-        roll.sql(f"alter table {table}_moved rename to {table}")
+        rollcall.sql(f"alter table {table}_moved rename to {table}")
 
 
 @pytest.mark.parametrize("path", ["/", *PATHS, "/query-data/runs"])
-def test_only_browsers_get_error_pages(roll: Stack, without_tables: None, path: str) -> None:
+def test_only_browsers_get_error_pages(rollcall: Stack, without_tables: None, path: str) -> None:
     for query, method, status, code in (
         ("?limit=0", "GET", 400, "bad_parameter"),
         ("?after=x", "GET", 400, "bad_parameter"),
@@ -88,7 +88,7 @@ def test_only_browsers_get_error_pages(roll: Stack, without_tables: None, path: 
         ("", "GET", 503, "schema_missing"),
     ):
         url = f"/function/query-data{path}{query}"
-        page, json = roll.request(method, url, Accept=BROWSER), roll.request(method, url)
+        page, json = rollcall.request(method, url, Accept=BROWSER), rollcall.request(method, url)
         assert (page.status, page.headers["Content-Type"]) == (status, HTML), url
         assert (json.status, json.json()["error"]["code"]) == (status, code), url
         assert page.headers.get("Retry-After") == json.headers.get("Retry-After")
@@ -98,8 +98,8 @@ def test_only_browsers_get_error_pages(roll: Stack, without_tables: None, path: 
 
 
 @pytest.mark.parametrize("path", ["/", *PATHS])
-def test_a_browser_without_the_token_gets_a_401_page(roll: Stack, path: str) -> None:
-    with query_replica(roll, auth="token", api_token="correct horse") as replica:
+def test_a_browser_without_the_token_gets_a_401_page(rollcall: Stack, path: str) -> None:
+    with query_replica(rollcall, auth="token", api_token="correct horse") as replica:
         response = replica.request("GET", path, Accept=BROWSER)
     assert (response.status, response.headers["Content-Type"]) == (401, HTML)
     assert response.headers["WWW-Authenticate"].startswith("Basic")
@@ -107,34 +107,34 @@ def test_a_browser_without_the_token_gets_a_401_page(roll: Stack, path: str) -> 
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/no/where", "/photo/1", "/photo/x"])
-def test_browsers_get_a_404_as_a_page_and_other_clients_as_json(roll: Stack, path: str) -> None:
-    page = get(roll, path, Accept=BROWSER)
+def test_browsers_get_a_404_as_a_page_and_other_clients_as_json(rollcall: Stack, path: str) -> None:
+    page = get(rollcall, path, Accept=BROWSER)
     assert (page.status, page.headers["Content-Type"]) == (404, HTML)
     assert b"<h1>Not found</h1>" in page.body
     everyone = "../" * (path.count("/") - 1) or "./"
     assert f'<p><a href="{everyone}">Show everyone</a></p>'.encode() in page.body
     for accept in ("", "*/*", "image/avif,image/webp,*/*;q=0.8", JSON):
-        assert get(roll, path, Accept=accept).headers["Content-Type"] == JSON
+        assert get(rollcall, path, Accept=accept).headers["Content-Type"] == JSON
 
 
-def test_errors_of_paths_without_a_page_are_json(roll: Stack) -> None:
-    assert get(roll, "/stats?x=1", Accept=BROWSER).headers["Content-Type"] == JSON
+def test_errors_of_paths_without_a_page_are_json(rollcall: Stack) -> None:
+    assert get(rollcall, "/stats?x=1", Accept=BROWSER).headers["Content-Type"] == JSON
 
 
 @pytest.mark.parametrize("path", ["/", *PATHS])
-def test_a_blank_parameter_is_ignored_on_a_page_and_an_error_in_json(roll: Stack, path: str) -> None:
-    page = get(roll, f"{path}?limit=&after=&format=", Accept=BROWSER)
+def test_a_blank_parameter_is_ignored_on_a_page_and_an_error_in_json(rollcall: Stack, path: str) -> None:
+    page = get(rollcall, f"{path}?limit=&after=&format=", Accept=BROWSER)
     assert (page.status, page.headers["Content-Type"]) == (200, HTML)
-    assert get(roll, f"{path}?limit=&format=html").status == 200
-    response = get(roll, f"{path}?limit=")
+    assert get(rollcall, f"{path}?limit=&format=html").status == 200
+    response = get(rollcall, f"{path}?limit=")
     assert (response.status, response.json()["error"]["detail"]) == (400, {"parameter": "limit"})
 
 
 @pytest.mark.parametrize("path", ["/", *PATHS])
 @pytest.mark.parametrize("query", ["", "?limit=0"])
-def test_every_page_has_the_security_headers(roll: Stack, path: str, query: str) -> None:
-    roll.process()
-    response = get(roll, path + query, Accept=BROWSER)
+def test_every_page_has_the_security_headers(rollcall: Stack, path: str, query: str) -> None:
+    rollcall.process()
+    response = get(rollcall, path + query, Accept=BROWSER)
     policy = response.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert "frame-ancestors 'none'" in policy
@@ -143,13 +143,13 @@ def test_every_page_has_the_security_headers(roll: Stack, path: str, query: str)
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     if not query:
         etag = response.headers["ETag"]
-        assert get(roll, path, Accept=BROWSER, If_None_Match=etag).headers["Content-Security-Policy"] == policy
+        assert get(rollcall, path, Accept=BROWSER, If_None_Match=etag).headers["Content-Security-Policy"] == policy
 
 
-def test_the_runs_page_supports_summaries_of_any_version(roll: Stack) -> None:
+def test_the_runs_page_supports_summaries_of_any_version(rollcall: Stack) -> None:
     for summary in (None, {}, {"added": 1}, {"added": 1, "unreadable": 2, "something": {"new": 3}}):
-        insert(roll, "http", "bucket", "done", summary)
-    response = get(roll, "/runs", Accept=BROWSER)
+        insert(rollcall, "http", "bucket", "done", summary)
+    response = get(rollcall, "/runs", Accept=BROWSER)
     assert response.status == 200
     assert re.findall(rb"<span class=\"label\">(\w+) </span>(\d)", response.body) == [
         (b"Added", b"1"),
@@ -158,15 +158,15 @@ def test_the_runs_page_supports_summaries_of_any_version(roll: Stack) -> None:
     ]
 
 
-def test_cached_pages_are_distinguished_by_path_and_query(roll: Stack) -> None:
-    add(roll, "1")
-    mark_changed(roll)
+def test_cached_pages_are_distinguished_by_path_and_query(rollcall: Stack) -> None:
+    add(rollcall, "1")
+    mark_changed(rollcall)
     for _ in range(2):
         for path, link in (("", 'href="query-data/runs'), ("/query-data/", 'href="../runs')):
             for query, people in (("?format=html", b">1</"), ("?format=html&min_age=200", b"No one matches")):
-                body = roll.request("GET", f"/function/query-data{path}{query}").body
+                body = rollcall.request("GET", f"/function/query-data{path}{query}").body
                 assert link.encode() in body
                 assert people in body
-    add(roll, "2")
-    mark_changed(roll)
-    assert b">2</" in roll.request("GET", "/function/query-data?format=html").body
+    add(rollcall, "2")
+    mark_changed(rollcall)
+    assert b">2</" in rollcall.request("GET", "/function/query-data?format=html").body

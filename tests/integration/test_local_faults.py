@@ -12,55 +12,55 @@ from tests.runs import Failing, application, counts, end_scans, put_people, run
 from tests.stack import Stack
 
 
-def test_unreadable_objects_do_not_block_others(roll: Stack) -> None:
-    people = put_people(roll, range(60))
+def test_unreadable_objects_do_not_block_others(rollcall: Stack) -> None:
+    people = put_people(rollcall, range(60))
     bad = frozenset(f"{user}.csv" for user in people[:12])  # more than a batch
     failing = type("Failing", (Failing,), {"objects": bad})
-    with application(roll, failing, batch_size="10") as app:
+    with application(rollcall, failing, batch_size="10") as app:
         summary = run(app)
         assert (summary["status"], summary["added"], summary["unreadable"]) == ("partial", 48, 12)
         assert (summary["segments"]["remaining"], summary["remaining"]) == (0, 12)
         assert not summary["continued"]  # an immediate run would fail in the same way
-    assert rows(roll) == people[12:]
-    assert roll.process()["added"] == 12
+    assert rows(rollcall) == people[12:]
+    assert rollcall.process()["added"] == 12
 
 
-def test_a_few_unreadable_objects_do_not_fail_a_run_without_other_work(roll: Stack) -> None:
-    people = put_people(roll, range(20))
+def test_a_few_unreadable_objects_do_not_fail_a_run_without_other_work(rollcall: Stack) -> None:
+    people = put_people(rollcall, range(20))
     bad = frozenset(f"{user}.csv" for user in people[:3])
     failing = type("Failing", (Failing,), {"objects": bad})
-    with application(roll, failing) as app:
+    with application(rollcall, failing) as app:
         for unchanged in (0, 17):
             summary = run(app)
             assert (summary["status"], summary["unreadable"], summary["unchanged"]) == ("partial", 3, unchanged)
 
 
-def test_a_run_that_can_read_nothing_fails_with_the_reason(roll: Stack) -> None:
-    people = put_people(roll, range(3))
+def test_a_run_that_can_read_nothing_fails_with_the_reason(rollcall: Stack) -> None:
+    people = put_people(rollcall, range(3))
     failing = type("Failing", (Failing,), {"objects": frozenset(f"{user}.csv" for user in people)})
-    with application(roll, failing) as app, pytest.raises(Unavailable, match="500 for 0002"):
+    with application(rollcall, failing) as app, pytest.raises(Unavailable, match="500 for 0002"):
         run(app)
-    assert roll.sql("select status from runs") == [["failed"]]
+    assert rollcall.sql("select status from runs") == [["failed"]]
 
 
-def test_a_segment_that_cannot_be_listed_is_scanned_last_and_blocks_no_other(roll: Stack) -> None:
-    put_people(roll, range(60))
-    with application(roll, segment_keys="20", workers="1") as app:
+def test_a_segment_that_cannot_be_listed_is_scanned_last_and_blocks_no_other(rollcall: Stack) -> None:
+    put_people(rollcall, range(60))
+    with application(rollcall, segment_keys="20", workers="1") as app:
         run(app)
-    [_, bad, *_] = starts(roll)
-    people = put_people(roll, range(60, 70))
-    roll.bucket.put_person("0001", last="Changed")
+    [_, bad, *_] = starts(rollcall)
+    people = put_people(rollcall, range(60, 70))
+    rollcall.bucket.put_person("0001", last="Changed")
     failing = type("Failing", (Failing,), {"starts": frozenset([bad])})
-    with application(roll, failing, segment_keys="20", workers="1") as app:
+    with application(rollcall, failing, segment_keys="20", workers="1") as app:
         summary = run(app)
         assert (summary["status"], summary["added"], summary["updated"]) == ("partial", len(people), 1)
         assert summary["segments"]["remaining"] == 1
-        [[first]] = roll.sql("select start from segments order by turn limit 1")
+        [[first]] = rollcall.sql("select start from segments order by turn limit 1")
         assert first != bad
         objects: Any = app.objects
         assert objects.failed == [bad]  # tried once per run
         assert run(app)["segments"]["remaining"] == 1
-    assert roll.process()["status"] == "done"
+    assert rollcall.process()["status"] == "done"
 
 
 class Ending(Objects):
@@ -76,30 +76,30 @@ class Ending(Objects):
         return super().get(bucket, key, limit=limit)
 
 
-def test_a_scan_repeated_after_a_lost_session_is_counted_once(roll: Stack) -> None:
+def test_a_scan_repeated_after_a_lost_session_is_counted_once(rollcall: Stack) -> None:
     """When the session ends, the first of three batches is stored and the third is not."""
-    put_people(roll, range(30))
-    roll.bucket.put("notes.txt", b"")
-    roll.bucket.put("0005.csv", b"")
-    with application(roll, Ending, batch_size="10", workers="1") as app:
+    put_people(rollcall, range(30))
+    rollcall.bucket.put("notes.txt", b"")
+    rollcall.bucket.put("0005.csv", b"")
+    with application(rollcall, Ending, batch_size="10", workers="1") as app:
         assert isinstance(app.objects, Ending)
-        app.objects.end = lambda: end_scans(roll)
+        app.objects.end = lambda: end_scans(rollcall)
         summary = run(app)
         assert app.objects.has_ended
     assert counts(summary) == {"listed": 31, "added": 29, "ignored": 1, "rejected": 1}
     assert summary["segments"] == {"scanned": 1, "remaining": 0}
-    [[transactions]] = roll.sql("select count(distinct xmin::text) from users")
+    [[transactions]] = rollcall.sql("select count(distinct xmin::text) from users")
     assert transactions > 1
 
 
-def test_a_failure_that_breaks_the_session_is_recorded(roll: Stack) -> None:
-    roll.bucket.put_person("1")
+def test_a_failure_that_breaks_the_session_is_recorded(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("1")
 
     class Unwritable(Objects):
         def put(self, bucket: str, key: str, chunks: Iterable[bytes], *, content_type: str) -> str:
             raise AccessDenied("s3", f"S3 returned 403 for {bucket}/{key}")
 
-    with application(roll, Unwritable) as app, pytest.raises(AccessDenied):
+    with application(rollcall, Unwritable) as app, pytest.raises(AccessDenied):
         run(app)
-    [[status, error]] = roll.sql("select status, error from runs")
+    [[status, error]] = rollcall.sql("select status, error from runs")
     assert (status, "403 for res/" in error) == ("failed", True)

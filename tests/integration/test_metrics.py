@@ -19,23 +19,25 @@ def scrape(stack: Stack) -> dict[str, float]:
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[0] != "#")}
 
 
-def test_without_a_run_the_timestamps_are_zero(roll: Stack) -> None:
-    samples = scrape(roll)
+def test_without_a_run_the_timestamps_are_zero(rollcall: Stack) -> None:
+    samples = scrape(rollcall)
     assert samples["rollcall_last_full_run_timestamp_seconds"] == 0
     assert samples["rollcall_last_scan_timestamp_seconds"] == 0
     assert samples["rollcall_unreadable_objects"] == 0
     assert samples['rollcall_output_pending{object="output.csv"}'] == 1
 
 
-def test_the_gauges_match_the_tables(roll: Stack) -> None:
-    roll.bucket.put_person("1")
-    roll.bucket.put("2.csv", b"nonsense")
+def test_the_gauges_match_the_tables(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("1")
+    rollcall.bucket.put("2.csv", b"nonsense")
     started_at = time.time()
-    roll.process()
-    roll.sql("insert into hints (object, tick) values ('3.csv', 1)")
-    roll.sql("update runs set summary = summary || '{\"unreadable\": 4}'")
-    roll.sql("insert into runs (trigger, scope, status, finished_at) values ('http', 'users', 'done', '2999-01-01')")
-    samples = scrape(roll)
+    rollcall.process()
+    rollcall.sql("insert into hints (object, tick) values ('3.csv', 1)")
+    rollcall.sql("update runs set summary = summary || '{\"unreadable\": 4}'")
+    rollcall.sql(
+        "insert into runs (trigger, scope, status, finished_at) values ('http', 'users', 'done', '2999-01-01')"
+    )
+    samples = scrape(rollcall)
     for name, label in (("last_full_run", ""), ("last_scan", ""), ("output_written", '{object="output.csv"}')):
         assert started_at - 1 < samples[f"rollcall_{name}_timestamp_seconds{label}"] < time.time() + 1, name
     assert samples["rollcall_unreadable_objects"] == 4
@@ -46,23 +48,23 @@ def test_the_gauges_match_the_tables(roll: Stack) -> None:
         assert 0 < samples[f'rollcall_output_export_seconds{{object="{output}"}}'] < 60
 
 
-def test_a_failed_run_is_not_the_last_full_run(roll: Stack) -> None:
-    roll.process()
-    [[finished_at]] = roll.sql("update runs set summary = '{\"unreadable\": 2}' returning finished_at")
-    roll.sql("insert into runs (trigger, status, finished_at) values ('cron', 'failed', now())")
-    samples = scrape(roll)
+def test_a_failed_run_is_not_the_last_full_run(rollcall: Stack) -> None:
+    rollcall.process()
+    [[finished_at]] = rollcall.sql("update runs set summary = '{\"unreadable\": 2}' returning finished_at")
+    rollcall.sql("insert into runs (trigger, status, finished_at) values ('cron', 'failed', now())")
+    samples = scrape(rollcall)
     assert isinstance(finished_at, datetime)
     assert samples["rollcall_last_full_run_timestamp_seconds"] == pytest.approx(finished_at.timestamp())
     assert samples["rollcall_unreadable_objects"] == 2
 
 
-def test_metrics_accept_no_parameters(roll: Stack) -> None:
-    response = roll.request("GET", "/function/query-data/metrics?min_age=3")
+def test_metrics_accept_no_parameters(rollcall: Stack) -> None:
+    response = rollcall.request("GET", "/function/query-data/metrics?min_age=3")
     assert (response.status, json.loads(response.body)["error"]["code"]) == (400, "bad_parameter")
 
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="no promtool on the PATH")
-def test_prometheus_accepts_the_metrics(roll: Stack) -> None:
-    body = roll.request("GET", "/function/query-data/metrics").body
+def test_prometheus_accepts_the_metrics(rollcall: Stack) -> None:
+    body = rollcall.request("GET", "/function/query-data/metrics").body
     result = subprocess.run(["promtool", "check", "metrics"], input=body, capture_output=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -16,21 +16,21 @@ VALUES = ("Ada", "O'Hara", "a,b", 'says ""', '"', "\\.", "\\N", " Łoś ", "line
 """Values for CSV fields, including some that files cannot contain."""
 
 
-def test_the_output_of_an_empty_bucket_has_only_a_header(roll: Stack) -> None:
-    summary = roll.process()
+def test_the_output_of_an_empty_bucket_has_only_a_header(rollcall: Stack) -> None:
+    summary = rollcall.process()
     assert (summary["status"], summary["trigger"], summary["listed"]) == ("done", "http", 0)
     assert summary["segments"] == {"scanned": 1, "remaining": 0}
     assert summary["output"] == {"object": "res/output.csv", "rows": 0, "written": True, "pending": False}
-    assert roll.bucket.read("output.csv") == b"user_id,first_name,last_name,birthts,img_path\n"
+    assert rollcall.bucket.read("output.csv") == b"user_id,first_name,last_name,birthts,img_path\n"
 
 
-def test_rejected_csv_is_sorted_by_object(roll: Stack) -> None:
+def test_rejected_csv_is_sorted_by_object(rollcall: Stack) -> None:
     keys = ["b.csv", "a b.csv", "Z.csv", "ä.csv", "_.csv", "10.CSV", "😀.csv", "～.csv", "-.csv"]
     for key in keys:
-        roll.bucket.put(key, b"")
-    roll.bucket.put("9.csv", b"")
-    roll.process()
-    exported = roll.bucket.read_rows("rejected.csv")
+        rollcall.bucket.put(key, b"")
+    rollcall.bucket.put("9.csv", b"")
+    rollcall.process()
+    exported = rollcall.bucket.read_rows("rejected.csv")
     assert [row["object"].removeprefix("'") for row in exported] == sorted([*keys, "9.csv"], key=str.encode)
     assert list(exported[0]) == ["object", "line", "code", "message", "first_seen", "last_seen"]
     assert [(row["line"], row["code"]) for row in exported if row["object"] in ("9.csv", "Z.csv")] == [
@@ -39,20 +39,20 @@ def test_rejected_csv_is_sorted_by_object(roll: Stack) -> None:
     ]
 
 
-def test_rejected_csv_neutralises_spreadsheet_formulas(roll: Stack) -> None:
+def test_rejected_csv_neutralises_spreadsheet_formulas(rollcall: Stack) -> None:
     formulas = ['=cmd|"/c calc"!A1', "+1", "-1", "@SUM(1)", "＝1", "＋1", "－1", "＠1", "\t=1", "\r=1", "\n=1"]
     harmless = ["Ada", "", "'=1", " =1", "1=1"]
     for number, text in enumerate([*formulas, *harmless]):
-        roll.sql(
+        rollcall.sql(
             "insert into rejected (object, etag, code, message, rules, checked_etag) "
             "values (:text || :number, '', 'empty', :text, 1, '')",
             text=text,
             number=f"{number:02}",
         )
-    roll.sql("update outputs set changed = changed + 1")
-    with application(roll) as app:
+    rollcall.sql("update outputs set changed = changed + 1")
+    with application(rollcall) as app:
         run(app, objects=["0.csv"])
-    exported = {row["object"][-2:]: row for row in roll.bucket.read_rows("rejected.csv")}
+    exported = {row["object"][-2:]: row for row in rollcall.bucket.read_rows("rejected.csv")}
     for number, text in enumerate([*formulas, *harmless]):
         guard = "'" if text in formulas else ""
         row = exported[f"{number:02}"]
@@ -75,81 +75,81 @@ class StoresDuringExport(Objects):
         yield from chunks
 
 
-def test_an_output_is_a_snapshot_and_later_changes_are_in_the_next_one(roll: Stack) -> None:
+def test_an_output_is_a_snapshot_and_later_changes_are_in_the_next_one(rollcall: Stack) -> None:
     def store() -> None:
-        add(roll, "2")
-        mark_changed(roll)
+        add(rollcall, "2")
+        mark_changed(rollcall)
 
-    roll.bucket.put_person("1")
-    with application(roll, StoresDuringExport) as app:
+    rollcall.bucket.put_person("1")
+    with application(rollcall, StoresDuringExport) as app:
         assert isinstance(app.objects, StoresDuringExport)
         app.objects.store = store
         output = run(app, objects=["1.csv"])["output"]
     assert (output["rows"], output["written"]) == (1, True)
-    assert [row["user_id"] for row in roll.bucket.read_rows("output.csv")] == ["1"]
-    assert roll.process()["output"]["written"]
-    assert [row["user_id"] for row in roll.bucket.read_rows("output.csv")] == ["1", "2"]
+    assert [row["user_id"] for row in rollcall.bucket.read_rows("output.csv")] == ["1"]
+    assert rollcall.process()["output"]["written"]
+    assert [row["user_id"] for row in rollcall.bucket.read_rows("output.csv")] == ["1", "2"]
 
 
 @pytest.mark.parametrize("lost", ["removed", "replaced"])
-def test_a_lost_output_is_written_again(roll: Stack, lost: str) -> None:
-    roll.bucket.put_person("1")
-    roll.process()
+def test_a_lost_output_is_written_again(rollcall: Stack, lost: str) -> None:
+    rollcall.bucket.put_person("1")
+    rollcall.process()
     if lost == "removed":
-        roll.bucket.remove("output.csv", "res")
+        rollcall.bucket.remove("output.csv", "res")
     else:
-        roll.bucket.client.put_object(bucket_name="res", object_name="output.csv", data=io.BytesIO(b"x"), length=1)
-    assert roll.process()["output"] == {"object": "res/output.csv", "rows": 1, "written": True, "pending": False}
-    assert b"\n1,Ada,Lovelace," in roll.bucket.read("output.csv")
+        rollcall.bucket.client.put_object(bucket_name="res", object_name="output.csv", data=io.BytesIO(b"x"), length=1)
+    assert rollcall.process()["output"] == {"object": "res/output.csv", "rows": 1, "written": True, "pending": False}
+    assert b"\n1,Ada,Lovelace," in rollcall.bucket.read("output.csv")
 
 
-def test_every_change_of_a_rejection_is_exported_by_the_same_run(roll: Stack) -> None:
+def test_every_change_of_a_rejection_is_exported_by_the_same_run(rollcall: Stack) -> None:
     def exported() -> list[tuple[str, str]]:
-        roll.process()
-        return [(row["object"], row["code"]) for row in roll.bucket.read_rows("rejected.csv")]
+        rollcall.process()
+        return [(row["object"], row["code"]) for row in rollcall.bucket.read_rows("rejected.csv")]
 
-    roll.bucket.put_person("1")
+    rollcall.bucket.put_person("1")
     assert exported() == []
-    roll.bucket.put("1.csv", b"")  # its row stays, so output.csv does not change
+    rollcall.bucket.put("1.csv", b"")  # its row stays, so output.csv does not change
     assert exported() == [("1.csv", "empty")]
-    roll.bucket.put("1.csv", b"first_name,last_name,birthts\n")
+    rollcall.bucket.put("1.csv", b"first_name,last_name,birthts\n")
     assert exported() == [("1.csv", "no_row")]
-    roll.bucket.put_person("1")
+    rollcall.bucket.put_person("1")
     assert exported() == []
-    roll.bucket.put("x.csv", b"")
+    rollcall.bucket.put("x.csv", b"")
     assert exported() == [("x.csv", "bad_name")]
-    roll.bucket.remove("x.csv")
+    rollcall.bucket.remove("x.csv")
     assert exported() == []
-    roll.bucket.put("1.csv", b"x" * 70_000)
+    rollcall.bucket.put("1.csv", b"x" * 70_000)
     assert exported() == [("1.csv", "too_large")]
-    roll.bucket.put("1.csv", b"first_name,last_name,birthts\nAda,Lovelace,0\n# again")
+    rollcall.bucket.put("1.csv", b"first_name,last_name,birthts\nAda,Lovelace,0\n# again")
     assert exported() == [("1.csv", "several_rows")]
-    roll.bucket.put("1.csv", b"last_name,first_name,birthts\nLovelace,Ada,0\n")  # the same content in another file
+    rollcall.bucket.put("1.csv", b"last_name,first_name,birthts\nLovelace,Ada,0\n")  # the same content in another file
     assert exported() == []
 
 
-def test_outputs_equal_postgresqls_copy(roll: Stack) -> None:
+def test_outputs_equal_postgresqls_copy(rollcall: Stack) -> None:
     """Rows are in order, and none is lost or repeated between chunks."""
     for index, value in enumerate(VALUES):
-        roll.sql(
+        rollcall.sql(
             "insert into users (user_id, first_name, last_name, birthts, img_path, csv_etag, csv_modified) "
             "select n * 100 + :index, :value, :value || n, n - 6000, case when n % 3 = 0 then 'src/x.png' end, '', "
             "now() from generate_series(1, 1001) n",
             index=index,
             value=value,
         )
-    roll.sql(
+    rollcall.sql(
         "insert into rejected (object, etag, line, code, message, rules, checked_etag) "
         "select last_name || user_id, '', nullif(birthts, 0), 'empty', first_name, 1, '' from users"
     )
-    roll.sql("update outputs set changed = changed + 1")
-    with application(roll) as app:
+    rollcall.sql("update outputs set changed = changed + 1")
+    with application(rollcall) as app:
         assert run(app, objects=["0.csv"])["output"]["rows"] == 10_010
     expected = {
         "output.csv": "select user_id, first_name, last_name, birthts, img_path from users order by user_id",
         "rejected.csv": "select object, line, code, message, first_seen, last_seen from rejected order by object",
     }
-    with Connection(load(PostgresSettings, roll.process_settings)) as connection:
+    with Connection(load(PostgresSettings, rollcall.process_settings)) as connection:
         for name, query in expected.items():
             with connection.copy_out(f"copy ({query}) to stdout (format csv, header)") as chunks:
-                assert roll.bucket.read(name) == b"".join(chunks)
+                assert rollcall.bucket.read(name) == b"".join(chunks)

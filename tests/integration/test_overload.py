@@ -26,58 +26,66 @@ def codes(responses: list[Response]) -> Counter[str]:
 @pytest.mark.parametrize(
     ("path", "accepted"), [("/?limit=1", MAX_REQUESTS), ("/healthz", MAX_HEALTH)], ids=["pages", "health"]
 )
-def test_query_data_returns_busy_while_all_slots_are_taken(roll: Stack, path: str, accepted: int) -> None:
+def test_query_data_returns_busy_while_all_slots_are_taken(rollcall: Stack, path: str, accepted: int) -> None:
     """The accepted requests wait for a database lock."""
     number = MAX_REQUESTS + MAX_WAITING + 40
-    with query_replica(roll) as function, connected(roll.settings) as locking, ThreadPoolExecutor(number) as executor:
+    with (
+        query_replica(rollcall) as function,
+        connected(rollcall.settings) as locking,
+        ThreadPoolExecutor(number) as executor,
+    ):
         locking.run("begin")
         locking.run("lock table users in access exclusive mode")
         requests = [executor.submit(function.request, "GET", path) for _ in range(number)]
-        roll.wait_until(lambda: sum(request.done() for request in requests) == number - accepted)
+        rollcall.wait_until(lambda: sum(request.done() for request in requests) == number - accepted)
         assert function.request("GET", "/openapi.json").status == (503 if accepted == MAX_REQUESTS else 200)
         locking.run("rollback")
         assert codes([request.result() for request in requests]) == {"ok": accepted, "busy": number - accepted}
         assert function.request("GET", path).status == 200
 
 
-def test_health_checks_have_their_own_slots(roll: Stack) -> None:
+def test_health_checks_have_their_own_slots(rollcall: Stack) -> None:
     """A health check succeeds while other requests fill all slots."""
-    with query_replica(roll) as function, connected(roll.settings) as locking, ThreadPoolExecutor(100) as executor:
+    with (
+        query_replica(rollcall) as function,
+        connected(rollcall.settings) as locking,
+        ThreadPoolExecutor(100) as executor,
+    ):
         locking.run("begin")
         locking.run("lock table runs in access exclusive mode")
         requests = [executor.submit(function.request, "GET", "/runs") for _ in range(100)]
-        roll.wait_until(lambda: sum(request.done() for request in requests) == 100 - MAX_REQUESTS)
+        rollcall.wait_until(lambda: sum(request.done() for request in requests) == 100 - MAX_REQUESTS)
         assert function.request("GET", "/healthz").status == 200
         locking.run("rollback")
         assert codes([request.result() for request in requests])["ok"] == MAX_REQUESTS
 
 
-def test_process_data_returns_busy_while_all_slots_are_taken(roll: Stack) -> None:
-    package = roll.state / "build/process-data"
-    with replica(package, roll.process_settings) as function:
+def test_process_data_returns_busy_while_all_slots_are_taken(rollcall: Stack) -> None:
+    package = rollcall.state / "build/process-data"
+    with replica(package, rollcall.process_settings) as function:
         assert wait_until_ready(function, "/").status == 405
-        with connected(roll.settings) as locking, ThreadPoolExecutor(MAX_RUNS + 8) as executor:
+        with connected(rollcall.settings) as locking, ThreadPoolExecutor(MAX_RUNS + 8) as executor:
             locking.run("begin")
             locking.run("lock table runs in access exclusive mode")
             requests = [executor.submit(post, function) for _ in range(MAX_RUNS + 8)]
-            roll.wait_until(lambda: sum(request.done() for request in requests) == 8)
+            rollcall.wait_until(lambda: sum(request.done() for request in requests) == 8)
             locking.run("rollback")
             assert codes([request.result() for request in requests]) == {"ok": MAX_RUNS, "busy": 8}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 @pytest.mark.parametrize("function", ["query-data", "process-data"])
-def test_slow_clients_use_little_memory(roll: Stack, function: str) -> None:
+def test_slow_clients_use_little_memory(rollcall: Stack, function: str) -> None:
     """Some clients do not read a photo, others do not complete a body."""
-    roll.bucket.put_person("1")
-    roll.bucket.put("1.png", bytes(MEBIBYTE - 1))
-    roll.run_until_done()
+    rollcall.bucket.put_person("1")
+    rollcall.bucket.put("1.png", bytes(MEBIBYTE - 1))
+    rollcall.run_until_done()
     requests = {
         "query-data": b"GET /photo/1 HTTP/1.1\r\nHost: rollcall\r\n\r\n",
         "process-data": b"POST / HTTP/1.1\r\nHost: rollcall\r\nContent-Length: 1000000\r\n\r\n" + bytes(500_000),
     }
-    settings = roll.query_settings if function == "query-data" else roll.process_settings
-    with replica(roll.state / "build" / function, settings) as running, ExitStack() as stack:
+    settings = rollcall.query_settings if function == "query-data" else rollcall.process_settings
+    with replica(rollcall.state / "build" / function, settings) as running, ExitStack() as stack:
         wait_until_ready(running, "/healthz")
         for _ in range(300):
             client = stack.enter_context(socket.socket())

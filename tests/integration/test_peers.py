@@ -19,8 +19,10 @@ def python() -> Path:
     return path
 
 
-def test_every_system_is_measured_and_classified(roll: Stack, python: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    document = compare(roll, python, people=20, rounds=1, samples=3, requests=2)
+def test_every_system_is_measured_and_classified(
+    rollcall: Stack, python: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = compare(rollcall, python, people=20, rounds=1, samples=3, requests=2)
     systems = [list(comparison["seconds"]) for comparison in document["comparisons"]]
     assert systems == [["Rollcall", "dlt", "row at a time"]] * 2 + [["Rollcall", "Datasette", "psql"]] * 3
     assert all(len(values) == 1 for comparison in document["comparisons"] for values in comparison["seconds"].values())
@@ -31,8 +33,8 @@ def test_every_system_is_measured_and_classified(roll: Stack, python: Path, caps
     assert "row at a time, bad" in capsys.readouterr().out
 
 
-def test_requests_and_bytes_are_counted(roll: Stack) -> None:
-    load, rerun = costs(roll, people=30)
+def test_requests_and_bytes_are_counted(rollcall: Stack) -> None:
+    load, rerun = costs(rollcall, people=30)
     assert (load.objects, load.requests["GET"]) == (45, 30)
     assert load.received > 30 * len("first_name,last_name,birthts\n")
     assert load.sent > 30 * len("000000000,Ada,Lovelace,0,\n")  # output.csv

@@ -77,10 +77,10 @@ def login(stack: Stack, role: str) -> dict[str, str]:
 
 
 @pytest.fixture(params=WRITES)
-def session(roll: Stack, request: pytest.FixtureRequest) -> Iterator[tuple[str, pg8000.native.Connection]]:
+def session(rollcall: Stack, request: pytest.FixtureRequest) -> Iterator[tuple[str, pg8000.native.Connection]]:
     """A role and its session, without the read-only default, which a session may change itself."""
     role = str(request.param)
-    with connected(login(roll, role)) as connection:
+    with connected(login(rollcall, role)) as connection:
         assert connection.run("select session_user, current_user") == [[role, role]]
         connection.run("set default_transaction_read_only = off")
         yield role, connection
@@ -108,10 +108,10 @@ def error_outside_transaction(connection: pg8000.native.Connection, statement: s
 
 
 def test_each_role_can_read_every_table_and_write_only_what_it_needs(
-    roll: Stack, session: tuple[str, pg8000.native.Connection]
+    rollcall: Stack, session: tuple[str, pg8000.native.Connection]
 ) -> None:
     role, connection = session
-    columns = roll.sql(
+    columns = rollcall.sql(
         "select table_name, min(column_name) from information_schema.columns where table_schema = 'public' "
         "and is_identity = 'NO' and is_generated = 'NEVER' group by table_name order by 1"
     )
@@ -146,20 +146,20 @@ def test_reading_roles_cannot_create_temporary_objects(session: tuple[str, pg800
 
 
 @pytest.mark.parametrize("role", ["rollcall_query", "rollcall_backup"])
-def test_reading_roles_are_read_only_by_default(roll: Stack, role: str) -> None:
-    with connected(login(roll, role)) as connection:
+def test_reading_roles_are_read_only_by_default(rollcall: Stack, role: str) -> None:
+    with connected(login(rollcall, role)) as connection:
         assert connection.run("show default_transaction_read_only") == [["on"]]
 
 
 @pytest.mark.parametrize("role", ["rollcall_process", "rollcall_query"])
-def test_the_server_log_omits_statements_and_details_of_errors(roll: Stack, role: str) -> None:
+def test_the_server_log_omits_statements_and_details_of_errors(rollcall: Stack, role: str) -> None:
     """The statement may contain a requested name, and the detail a row."""
-    log = roll.state / "logs/postgres.log"
+    log = rollcall.state / "logs/postgres.log"
     marker = secrets.token_hex(8)
-    with connected(login(roll, role)) as connection:
+    with connected(login(rollcall, role)) as connection:
         failing = f"do $$ begin raise 'failed {marker}' using detail = 'Quatermain {marker}'; end $$"
         assert error_in_transaction(connection, failing) == "P0001"
-    roll.wait_until(lambda: f"failed {marker}" in log.read_text(encoding="utf-8"))
+    rollcall.wait_until(lambda: f"failed {marker}" in log.read_text(encoding="utf-8"))
     lines = [line for line in log.read_text(encoding="utf-8").splitlines() if marker in line]
     assert len(lines) == 1, lines
     assert "Quatermain" not in lines[0]
@@ -179,21 +179,21 @@ def contents(environment: Mapping[str, str]) -> list[str]:
     return [line for line in dump.splitlines() if not line.startswith(("\\restrict", "\\unrestrict"))]
 
 
-def test_a_dump_by_the_backup_role_restores_an_equal_database(roll: Stack, tmp_path: Path) -> None:
+def test_a_dump_by_the_backup_role_restores_an_equal_database(rollcall: Stack, tmp_path: Path) -> None:
     for number in range(20):
-        roll.bucket.put_person(f"{number}")
-    roll.bucket.put("bad.csv", b"")
-    roll.process()
-    roll.process("/erase?user_id=3")
-    operator, dump = client_environment(roll.settings), str(tmp_path / "dump")
-    backup = client_environment(login(roll, "rollcall_backup"))
-    roll.sql("select lo_create(4711)")  # dumps must skip large objects without failing
+        rollcall.bucket.put_person(f"{number}")
+    rollcall.bucket.put("bad.csv", b"")
+    rollcall.process()
+    rollcall.process("/erase?user_id=3")
+    operator, dump = client_environment(rollcall.settings), str(tmp_path / "dump")
+    backup = client_environment(login(rollcall, "rollcall_backup"))
+    rollcall.sql("select lo_create(4711)")  # dumps must skip large objects without failing
     try:
         run(["pg_dump", "--format=custom", "--no-large-objects", "--file", dump], backup)
     finally:
-        roll.sql("select lo_unlink(4711)")
+        rollcall.sql("select lo_unlink(4711)")
     copy = operator | {"PGDATABASE": "copy"}
-    roll.sql("create database copy owner rollcall_owner template template0")
+    rollcall.sql("create database copy owner rollcall_owner template template0")
     try:
         options = ["--no-owner", "--no-privileges", "--role=rollcall_owner", "--single-transaction", "--exit-on-error"]
         run(["pg_restore", *options, "--clean", "--if-exists", "--dbname=copy", dump], copy)
@@ -201,13 +201,13 @@ def test_a_dump_by_the_backup_role_restores_an_equal_database(roll: Stack, tmp_p
         assert contents(copy) == contents(operator)
         assert sum(line.startswith("COPY public.") for line in contents(copy)) == len(WRITES["rollcall_process"])
     finally:
-        roll.sql("drop database copy with (force)")
+        rollcall.sql("drop database copy with (force)")
 
 
-def test_the_backup_role_cannot_restore(roll: Stack, tmp_path: Path) -> None:
-    backup = client_environment(login(roll, "rollcall_backup"))
+def test_the_backup_role_cannot_restore(rollcall: Stack, tmp_path: Path) -> None:
+    backup = client_environment(login(rollcall, "rollcall_backup"))
     dump = str(tmp_path / "dump")
     run(["pg_dump", "--format=custom", "--no-large-objects", "--file", dump], backup)
     restore = ["pg_restore", "--clean", "--if-exists", "--exit-on-error", "--dbname=rollcall", dump]
     assert run(restore, backup | {"PGOPTIONS": "-c default_transaction_read_only=off"}, check=False).returncode
-    assert roll.process()["status"] == "done"
+    assert rollcall.process()["status"] == "done"

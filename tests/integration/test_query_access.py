@@ -27,7 +27,7 @@ WRONG = [
     "path", [*(path for path in _ENDPOINTS if path != "/healthz"), "/?format=csv", "/photo/1", "/x"]
 )
 def test_with_an_api_token_every_endpoint_except_healthz_requires_it(
-    roll: Stack, token_replica: Any, path: str
+    rollcall: Stack, token_replica: Any, path: str
 ) -> None:
     for wrong in WRONG:
         response = token_replica.request("GET", path, Authorization=wrong)
@@ -40,11 +40,11 @@ def test_with_an_api_token_every_endpoint_except_healthz_requires_it(
 
 
 @pytest.mark.parametrize("auth", ["token", "none"])
-def test_the_openapi_document_says_whether_a_token_is_required(roll: Stack, token_replica: Any, auth: str) -> None:
+def test_the_openapi_document_says_whether_a_token_is_required(rollcall: Stack, token_replica: Any, auth: str) -> None:
     if auth == "token":
         document = token_replica.request("GET", "/openapi.json", Authorization=f"Bearer {TOKEN}").json()
     else:
-        document = get(roll, "/openapi.json").json()
+        document = get(rollcall, "/openapi.json").json()
     assert document["security"] == {"token": [{"bearer": []}, {"basic": []}], "none": [{}]}[auth]
     assert document["paths"]["/healthz"]["get"]["security"] == [{}]
 

@@ -22,8 +22,8 @@ from unnest(cast(:ages as int[])) days
 """  # ages in days
 
 
-def query(roll: Stack, parameters: str = "") -> list[dict[str, Any]]:
-    response = get(roll, parameters)
+def query(rollcall: Stack, parameters: str = "") -> list[dict[str, Any]]:
+    response = get(rollcall, parameters)
     assert (response.status, response.headers["Content-Type"]) == (200, "application/json"), response.body
     document = response.json()
     assert set(document) == {"result", "next"}
@@ -36,15 +36,15 @@ def user_ids(people: list[dict[str, Any]]) -> list[str]:
     return [person["user_id"] for person in people]
 
 
-def test_an_empty_table_is_an_empty_result(roll: Stack) -> None:
-    assert get(roll).body == b'{"result": [], "next": null}\n'
+def test_an_empty_table_is_an_empty_result(rollcall: Stack) -> None:
+    assert get(rollcall).body == b'{"result": [], "next": null}\n'
 
 
-def test_query_data_returns_what_process_data_ingested(roll: Stack) -> None:
-    roll.bucket.put_person("0001", "Zoë", '"O""Neil, Jr."', -86_400_001)
-    roll.bucket.put("0001.png", b"png")
-    roll.process()
-    (person,) = query(roll)
+def test_query_data_returns_what_process_data_ingested(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("0001", "Zoë", '"O""Neil, Jr."', -86_400_001)
+    rollcall.bucket.put("0001.png", b"png")
+    rollcall.process()
+    (person,) = query(rollcall)
     assert isinstance(person.pop("id"), int)
     assert person == {
         "user_id": "0001",
@@ -57,10 +57,10 @@ def test_query_data_returns_what_process_data_ingested(roll: Stack) -> None:
     }
 
 
-def test_people_are_sorted_by_the_bytes_of_their_ids(roll: Stack) -> None:
+def test_people_are_sorted_by_the_bytes_of_their_ids(rollcall: Stack) -> None:
     for user_id in ("2", "10", "1", "0001", "100"):
-        add(roll, user_id)
-    assert user_ids(query(roll)) == ["0001", "1", "10", "100", "2"]
+        add(rollcall, user_id)
+    assert user_ids(query(rollcall)) == ["0001", "1", "10", "100", "2"]
 
 
 AWKWARD_NAMES = [
@@ -76,56 +76,56 @@ AWKWARD_NAMES = [
 ]
 
 
-def test_names_are_unchanged_by_sql_copy_and_json(roll: Stack) -> None:
+def test_names_are_unchanged_by_sql_copy_and_json(rollcall: Stack) -> None:
     for number, name in enumerate(AWKWARD_NAMES):
-        add(roll, str(number), first=name, last=name[::-1])
-    people = query(roll)
+        add(rollcall, str(number), first=name, last=name[::-1])
+    people = query(rollcall)
     assert [person["first_name"] for person in people] == AWKWARD_NAMES
     assert [person["last_name"][::-1] for person in people] == AWKWARD_NAMES
 
 
 @pytest.mark.parametrize(("value", "expected"), [("true", ["1"]), ("1", ["1"]), ("FALSE", ["2"]), ("0", ["2"])])
-def test_is_image_exists_filters_by_photo(roll: Stack, value: str, expected: list[str]) -> None:
-    add(roll, "1", photo=True)
-    add(roll, "2")
-    assert user_ids(query(roll, f"?is_image_exists={value}")) == expected
+def test_is_image_exists_filters_by_photo(rollcall: Stack, value: str, expected: list[str]) -> None:
+    add(rollcall, "1", photo=True)
+    add(rollcall, "2")
+    assert user_ids(query(rollcall, f"?is_image_exists={value}")) == expected
 
 
-def test_user_ids_are_compared_as_text(roll: Stack) -> None:
+def test_user_ids_are_compared_as_text(rollcall: Stack) -> None:
     for user_id in ("1", "01", "2", "3", "999999999999999999"):
-        add(roll, user_id)
-    assert user_ids(query(roll, "?user_id=01")) == ["01"]
-    assert user_ids(query(roll, "?user_id=3&user_id=999999999999999999&user_id=3&user_id=4")) == [
+        add(rollcall, user_id)
+    assert user_ids(query(rollcall, "?user_id=01")) == ["01"]
+    assert user_ids(query(rollcall, "?user_id=3&user_id=999999999999999999&user_id=3&user_id=4")) == [
         "3",
         "999999999999999999",
     ]
 
 
-def test_a_thousand_user_ids_can_be_requested(roll: Stack) -> None:
-    expected = add_many(roll, 2000)[::2]
-    assert user_ids(query(roll, "?" + "&".join(f"user_id={user_id}" for user_id in expected))) == expected
+def test_a_thousand_user_ids_can_be_requested(rollcall: Stack) -> None:
+    expected = add_many(rollcall, 2000)[::2]
+    assert user_ids(query(rollcall, "?" + "&".join(f"user_id={user_id}" for user_id in expected))) == expected
 
 
-def test_filters_are_combined_with_and(roll: Stack) -> None:
+def test_filters_are_combined_with_and(rollcall: Stack) -> None:
     for user_id, years, photo in (("1", 20, True), ("2", 40, True), ("3", 40, False), ("4", 60, True)):
-        add(roll, user_id, born=TODAY - round(years * 365.2425) - 100, photo=photo)
-    assert user_ids(query(roll, "?min_age=30&max_age=50&is_image_exists=true")) == ["2"]
-    assert user_ids(query(roll, "?min_age=30&is_image_exists=true&user_id=4&user_id=1")) == ["4"]
+        add(rollcall, user_id, born=TODAY - round(years * 365.2425) - 100, photo=photo)
+    assert user_ids(query(rollcall, "?min_age=30&max_age=50&is_image_exists=true")) == ["2"]
+    assert user_ids(query(rollcall, "?min_age=30&is_image_exists=true&user_id=4&user_id=1")) == ["4"]
 
 
-def test_age_filters_include_the_exact_age(roll: Stack) -> None:
-    roll.sql(INSERT_BORN, today=TODAY, ages=[*range(800), *range(9000, 9400, 7)])
-    everyone = query(roll)
+def test_age_filters_include_the_exact_age(rollcall: Stack) -> None:
+    rollcall.sql(INSERT_BORN, today=TODAY, ages=[*range(800), *range(9000, 9400, 7)])
+    everyone = query(rollcall)
     ages = sorted({person["age"] for person in everyone})
     for years in (*ages[:3], *ages[360:370], *ages[-2:]):
         text = format(years, ".20f") if years < 1 else repr(years)
-        assert user_ids(query(roll, f"?min_age={text}")) == [
+        assert user_ids(query(rollcall, f"?min_age={text}")) == [
             person["user_id"] for person in everyone if person["age"] >= years
         ]
-        assert user_ids(query(roll, f"?max_age={text}")) == [
+        assert user_ids(query(rollcall, f"?max_age={text}")) == [
             person["user_id"] for person in everyone if person["age"] <= years
         ]
-        both = query(roll, f"?min_age={text}&max_age={text}")
+        both = query(rollcall, f"?min_age={text}&max_age={text}")
         assert user_ids(both) == [person["user_id"] for person in everyone if person["age"] == years]
 
 
@@ -138,18 +138,18 @@ def test_age_filters_include_the_exact_age(roll: Stack) -> None:
     ],
     ids=str,
 )
-def test_sql_and_python_compute_the_same_age_for_every_birthdate(roll: Stack, today: date) -> None:
+def test_sql_and_python_compute_the_same_age_for_every_birthdate(rollcall: Stack, today: date) -> None:
     days = f"select day::date as birthdate from generate_series(date '1850-01-01', date '{today}', '1 day') day"
     dated = f"select birthdate, {MARCH_DATE} from ({days}) as days"
-    rows = roll.sql(f"select birthdate, {age_sql(today)} from ({dated}) as dated")
+    rows = rollcall.sql(f"select birthdate, {age_sql(today)} from ({dated}) as dated")
     assert len(rows) == (today - date(1850, 1, 1)).days + 1
     assert [row for row in rows if row[1] != age(row[0], today)] == []
 
 
-def test_today_is_in_utc(roll: Stack) -> None:
+def test_today_is_in_utc(rollcall: Stack) -> None:
     today = datetime.now(UTC).date()
-    add(roll, "1", born=(today - date(1970, 1, 1)).days)
-    result = query(roll)[0]["age"]
+    add(rollcall, "1", born=(today - date(1970, 1, 1)).days)
+    result = query(rollcall)[0]["age"]
     assert result in (age(today, today), age(today, today + timedelta(days=1)))
 
 
@@ -172,49 +172,49 @@ def test_today_is_in_utc(roll: Stack) -> None:
     ids=lambda value: repr(value)[:20],
 )
 @pytest.mark.parametrize("name", ["is_image_exists", "min_age", "max_age", "user_id"])
-def test_sql_injection_is_a_400(roll: Stack, name: str, value: str) -> None:
-    response = get(roll, f"?{name}={quote(value)}")
+def test_sql_injection_is_a_400(rollcall: Stack, name: str, value: str) -> None:
+    response = get(rollcall, f"?{name}={quote(value)}")
     error = response.json()["error"]
     assert (response.status, error["code"], error["detail"]) == (400, "bad_parameter", {"parameter": name})
     assert error["message"].startswith(f"invalid {name}=")
     assert response.headers["Content-Type"] == "application/json"
-    assert roll.sql("select to_regclass('users') is not null") == [[True]]
+    assert rollcall.sql("select to_regclass('users') is not null") == [[True]]
 
 
-def test_an_unknown_path_is_a_404_that_lists_the_known_ones(roll: Stack) -> None:
-    response = get(roll, "/nowhere")
+def test_an_unknown_path_is_a_404_that_lists_the_known_ones(rollcall: Stack) -> None:
+    response = get(rollcall, "/nowhere")
     error = response.json()["error"]
     assert (response.status, error["code"]) == (404, "not_found")
     known = "/, /stats, /changes, /rejected, /runs, /metrics, /openapi.json, /healthz, /photo/<user_id>"
     assert error["message"] == f"unknown path /nowhere; expected one of {known}"
-    message = get(roll, "/" + "x" * 5000).json()["error"]["message"]
+    message = get(rollcall, "/" + "x" * 5000).json()["error"]["message"]
     assert message == f"unknown path /{'x' * 39}…; expected one of {known}"
 
 
 @pytest.mark.parametrize("path", ["", "/healthz"])
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-def test_another_method_is_a_405_that_lists_the_allowed_ones(roll: Stack, method: str, path: str) -> None:
-    response = roll.request(method, f"/function/query-data{path}", b"body")
+def test_another_method_is_a_405_that_lists_the_allowed_ones(rollcall: Stack, method: str, path: str) -> None:
+    response = rollcall.request(method, f"/function/query-data{path}", b"body")
     assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
     assert response.json()["error"]["code"] == "method_not_allowed"
 
 
-def test_healthz_is_ok_when_the_database_is_available(roll: Stack) -> None:
-    response = get(roll, "/healthz")
+def test_healthz_is_ok_when_the_database_is_available(rollcall: Stack) -> None:
+    response = get(rollcall, "/healthz")
     assert (response.status, response.json()) == (200, {"status": "ok", "version": VERSION})
 
 
-def test_head_responds_like_get_without_a_body(roll: Stack) -> None:
-    add(roll, "1")
-    good, bad = (roll.request("HEAD", f"/function/query-data{query}") for query in ("?min_age=1", "?min_age=x"))
+def test_head_responds_like_get_without_a_body(rollcall: Stack) -> None:
+    add(rollcall, "1")
+    good, bad = (rollcall.request("HEAD", f"/function/query-data{query}") for query in ("?min_age=1", "?min_age=x"))
     assert (good.status, good.headers["Content-Type"], good.body) == (200, "application/json", b"")
     assert (bad.status, bad.headers["Content-Type"], bad.body) == (400, "application/json", b"")
 
 
-def test_concurrent_requests_get_their_own_responses(roll: Stack) -> None:
-    expected = add_many(roll, 200)
+def test_concurrent_requests_get_their_own_responses(rollcall: Stack) -> None:
+    expected = add_many(rollcall, 200)
     with ThreadPoolExecutor(8) as executor:
-        results = list(executor.map(lambda user_id: user_ids(query(roll, f"?user_id={user_id}")), expected))
+        results = list(executor.map(lambda user_id: user_ids(query(rollcall, f"?user_id={user_id}")), expected))
     assert results == [[user_id] for user_id in expected]
 
 
@@ -225,8 +225,8 @@ INJECTIONS = [
 
 
 @pytest.mark.parametrize("value", INJECTIONS, ids=ascii)
-def test_injection_through_any_parameter_has_no_effect(roll: Stack, value: str) -> None:
-    add(roll, "1")
+def test_injection_through_any_parameter_has_no_effect(rollcall: Stack, value: str) -> None:
+    add(rollcall, "1")
     parameters: dict[str, list[str]] = {
         "": ["is_image_exists", "min_age", "max_age", "user_id", "name", "sort", "limit", "after", "count", "format"],
         "/stats": ["name", "min_age"],
@@ -237,7 +237,7 @@ def test_injection_through_any_parameter_has_no_effect(roll: Stack, value: str) 
     }
     for path, names in parameters.items():
         for name in [*names, value]:
-            response = get(roll, f"{path}?{quote(name)}={quote(value)}")
+            response = get(rollcall, f"{path}?{quote(name)}={quote(value)}")
             if name == "name" and response.status == 200:
                 assert response.json().get("result", []) == []
             else:
@@ -247,6 +247,6 @@ def test_injection_through_any_parameter_has_no_effect(roll: Stack, value: str) 
             assert response.headers["X-Content-Type-Options"] == "nosniff"
             assert "Set-Cookie" not in response.headers
     for path in (f"/{quote(value, safe='')}", f"/photo/{quote(value, safe='')}"):
-        response = get(roll, path)
+        response = get(rollcall, path)
         assert (response.status, response.json()["error"]["code"]) == (404, "not_found"), path
-    assert roll.sql("select count(*) from users") == [[1]]
+    assert rollcall.sql("select count(*) from users") == [[1]]

@@ -27,17 +27,17 @@ from tests.stack import Stack
         ("nonsense, text/csv", "text/csv"),
     ],
 )
-def test_accept_chooses_the_format(roll: Stack, accept: str, media_type: str) -> None:
-    response = get(roll, "", Accept=accept)
+def test_accept_chooses_the_format(rollcall: Stack, accept: str, media_type: str) -> None:
+    response = get(rollcall, "", Accept=accept)
     assert response.status == 200
     assert response.headers["Content-Type"].partition(";")[0] == media_type
     assert response.headers["Vary"] == "Accept"
 
 
-def test_format_overrides_accept_and_an_unsupported_type_is_a_406(roll: Stack) -> None:
-    assert get(roll, "?format=csv", Accept="application/json").headers["Content-Type"].startswith("text/csv")
-    assert get(roll, "?format=json", Accept="image/png").status == 200
-    response = get(roll, "", Accept="image/png, application/json;q=0")
+def test_format_overrides_accept_and_an_unsupported_type_is_a_406(rollcall: Stack) -> None:
+    assert get(rollcall, "?format=csv", Accept="application/json").headers["Content-Type"].startswith("text/csv")
+    assert get(rollcall, "?format=json", Accept="image/png").status == 200
+    response = get(rollcall, "", Accept="image/png, application/json;q=0")
     assert (response.status, response.json()["error"]["code"]) == (406, "not_acceptable")
     assert "application/json, text/csv, application/x-ndjson" in response.json()["error"]["message"]
 
@@ -62,17 +62,17 @@ AWKWARD = [
 
 
 @pytest.mark.parametrize("limit", ["", "&limit=1000"])
-def test_csv_can_be_opened_in_a_spreadsheet(roll: Stack, limit: str) -> None:
+def test_csv_can_be_opened_in_a_spreadsheet(rollcall: Stack, limit: str) -> None:
     for number, name in enumerate(AWKWARD):
-        add(roll, str(10 + number), first=name, last=name[::-1], photo=number % 2 == 0, born=-1)
-    response = get(roll, f"?format=csv{limit}")
+        add(rollcall, str(10 + number), first=name, last=name[::-1], photo=number % 2 == 0, born=-1)
+    response = get(rollcall, f"?format=csv{limit}")
     assert response.headers["Content-Type"] == "text/csv; charset=utf-8; header=present"
     assert response.headers["Content-Disposition"] == 'attachment; filename="people.csv"'
     assert response.body.startswith("\ufeffid,user_id,".encode())
     text, end = response.body.decode("utf-8-sig").removesuffix("#end\n"), response.body[-6:]
     assert end == b"\n#end\n"
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    people = get(roll).json()["result"]
+    people = get(rollcall).json()["result"]
     assert list(rows[0]) == list(people[0])
     for row, person in zip(rows, people, strict=True):
         for column in ("first_name", "last_name"):
@@ -82,12 +82,12 @@ def test_csv_can_be_opened_in_a_spreadsheet(roll: Stack, limit: str) -> None:
 
 
 @pytest.mark.parametrize("limit", ["", "&limit=1000"])
-def test_ndjson_has_the_same_people_one_per_line(roll: Stack, limit: str) -> None:
+def test_ndjson_has_the_same_people_one_per_line(rollcall: Stack, limit: str) -> None:
     for number, name in enumerate([*AWKWARD, "line\nfeed \x01 \x02"]):
-        add(roll, str(10 + number), first=name)
-    lines = get(roll, f"?format=ndjson{limit}").body.decode().split("\n")
+        add(rollcall, str(10 + number), first=name)
+    lines = get(rollcall, f"?format=ndjson{limit}").body.decode().split("\n")
     assert [lines.pop(), lines.pop()] == ["", '{"next": null}']
-    assert [json.loads(line) for line in lines] == get(roll).json()["result"]
+    assert [json.loads(line) for line in lines] == get(rollcall).json()["result"]
 
 
 @pytest.mark.parametrize(
@@ -99,5 +99,5 @@ def test_ndjson_has_the_same_people_one_per_line(roll: Stack, limit: str) -> Non
     ],
 )
 @pytest.mark.parametrize("limit", ["", "&limit=5"])
-def test_an_empty_result_in_every_format(roll: Stack, form: str, expected: bytes, limit: str) -> None:
-    assert get(roll, f"?format={form}{limit}").body == expected
+def test_an_empty_result_in_every_format(rollcall: Stack, form: str, expected: bytes, limit: str) -> None:
+    assert get(rollcall, f"?format={form}{limit}").body == expected

@@ -23,11 +23,11 @@ MANY = 100_000
 
 
 @pytest.fixture
-def call(roll: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
+def call(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
     """Call the handler with query-data's settings, some of them replaced."""
 
     def call(path: str = "/", method: str = "GET", **settings: str) -> Response:
-        for name, value in (roll.query_settings | settings).items():
+        for name, value in (rollcall.query_settings | settings).items():
             monkeypatch.setenv(name, value)
         responses.append(handler.handle(Event(path, method), None))
         return responses[-1]
@@ -47,9 +47,9 @@ def error_of(response: Response) -> tuple[int, str, str]:
     return response.status_code, error["code"], error["message"]
 
 
-def copies(roll: Stack) -> int:
+def copies(rollcall: Stack) -> int:
     """Return the number of sessions of query-data's role that run a COPY."""
-    with Connection(load(PostgresSettings, roll.query_settings)) as connection:
+    with Connection(load(PostgresSettings, rollcall.query_settings)) as connection:
         activity = "from pg_stat_activity where usename = current_user and state = 'active' and query like 'copy%'"
         return int(connection.run(f"select count(*) {activity}")[0][0])
 
@@ -62,10 +62,10 @@ def test_an_unavailable_database_is_a_503(call: Call, path: str, method: str) ->
     assert "127.0.0.1:1 cannot be reached" in message
 
 
-def test_a_session_that_ended_after_a_request_is_replaced(roll: Stack, call: Call) -> None:
+def test_a_session_that_ended_after_a_request_is_replaced(rollcall: Stack, call: Call) -> None:
     # the second request finds the session alive, so that the third one trusts it
     statuses = [call("/?limit=1").status_code for _ in range(2)]
-    with Connection(load(PostgresSettings, roll.query_settings)) as connection:
+    with Connection(load(PostgresSettings, rollcall.query_settings)) as connection:
         others = "from pg_stat_activity where usename = current_user and pid <> pg_backend_pid()"
         assert connection.run(f"select pg_terminate_backend(pid, 5000) {others}")
     assert [*statuses, call("/?limit=1").status_code] == [200, 200, 200]
@@ -88,9 +88,9 @@ def test_a_database_without_tables_is_a_503_that_names_the_setup_script(call: Ca
     "path", ["/?", "/?format=csv&", "/?limit=5&", "/?limit=5&count=1&sort=birthdate&", "/?format=html&", "/stats?"]
 )
 def test_at_midnight_every_response_that_depends_on_the_date_changes(
-    roll: Stack, call: Call, monkeypatch: pytest.MonkeyPatch, path: str
+    rollcall: Stack, call: Call, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    add(roll, "1", born=(date(1990, 6, 15) - date(1970, 1, 1)).days)
+    add(rollcall, "1", born=(date(1990, 6, 15) - date(1970, 1, 1)).days)
     results = []
     for today in (date(2020, 6, 14), date(2020, 6, 15)):
         monkeypatch.setattr(endpoints, "_today", partial(date, today.year, today.month, today.day))
@@ -109,31 +109,31 @@ def test_an_invalid_setting_is_named_in_the_error(call: Call, capsys: pytest.Cap
     assert json.loads(capsys.readouterr().err)["message"] == message
 
 
-def test_a_disconnected_client_stops_the_query(roll: Stack, call: Call) -> None:
-    add_many(roll, MANY)
+def test_a_disconnected_client_stops_the_query(rollcall: Stack, call: Call) -> None:
+    add_many(rollcall, MANY)
     response = call()
     assert next(iter(response.response)) == b'{"result": ['
-    assert copies(roll) == 1
+    assert copies(rollcall) == 1
     response.close()
     deadline = time.monotonic() + 10
-    while copies(roll) and time.monotonic() < deadline:
+    while copies(rollcall) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert copies(roll) == 0
+    assert copies(rollcall) == 0
 
 
-def test_a_failure_during_a_stream_truncates_the_response(roll: Stack, call: Call) -> None:
-    add_many(roll, MANY)
+def test_a_failure_during_a_stream_truncates_the_response(rollcall: Stack, call: Call) -> None:
+    add_many(rollcall, MANY)
     chunks = iter(call(postgres_timeout="1").response)
     next(chunks)
     time.sleep(1.5)  # the statement times out with most rows unsent
     with pytest.raises(Unavailable, match="statement timeout"):
         list(chunks)
-    assert copies(roll) == 0
+    assert copies(rollcall) == 0
 
 
-def test_a_long_stream_is_complete(roll: Stack, call: Call) -> None:
-    user_ids = add_many(roll, MANY)
-    response = get(roll)
+def test_a_long_stream_is_complete(rollcall: Stack, call: Call) -> None:
+    user_ids = add_many(rollcall, MANY)
+    response = get(rollcall)
     assert (response.headers["Content-Type"], set(response.json())) == ("application/json", {"result", "next"})
     assert response.json()["next"] is None
     assert ids(response) == user_ids

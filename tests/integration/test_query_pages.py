@@ -11,11 +11,11 @@ from tests.queries import add, get, ids
 from tests.stack import Stack
 
 
-def pages(roll: Stack, query: str) -> Iterator[list[str]]:
+def pages(rollcall: Stack, query: str) -> Iterator[list[str]]:
     """Yield the ids of each page, following `next`."""
     url: str | None = query
     while url is not None:
-        response = get(roll, url)
+        response = get(rollcall, url)
         yield ids(response)
         url = response.json()["next"]
         assert response.headers.get("Link") == (url and f'<{url}>; rel="next"')
@@ -33,45 +33,47 @@ def pages(roll: Stack, query: str) -> Iterator[list[str]]:
     ],
 )
 @pytest.mark.parametrize("limit", ["", "&limit=1", "&limit=3", "&limit=4", "&limit=1000"])
-def test_people_are_sorted_across_pages(roll: Stack, sort: str, expected: list[str], limit: str) -> None:
+def test_people_are_sorted_across_pages(rollcall: Stack, sort: str, expected: list[str], limit: str) -> None:
     for user_id, last, born in (("1", "byron", 5), ("2", "Żak", -9), ("3", "Adams", 7), ("10", "BYRON", 5)):
-        add(roll, user_id, last=last, born=born)
-    assert list(itertools.chain(*pages(roll, f"?sort={sort}{limit}"))) == expected
+        add(rollcall, user_id, last=last, born=born)
+    assert list(itertools.chain(*pages(rollcall, f"?sort={sort}{limit}"))) == expected
 
 
-def test_csv_pages_continue_after_names_that_look_like_formulas(roll: Stack) -> None:
+def test_csv_pages_continue_after_names_that_look_like_formulas(rollcall: Stack) -> None:
     """CSV has an apostrophe before such a name, but its cursor must not."""
     names = ["''=1", "'=1", "'x", "(x", "+1", ",", "=1", "=2", "a=b", "x"]
     for number, name in enumerate(names):
-        add(roll, str(number), last=name)
+        add(rollcall, str(number), last=name)
     url, listed = "?format=csv&sort=last_name&limit=1", []
     while url:
-        response = get(roll, url)
+        response = get(rollcall, url)
         listed.append(response.body.decode().splitlines()[1].split(",")[1])
         url = response.headers.get("Link", "").partition(">")[0].removeprefix("<")
     assert listed == [str(number) for number in range(len(names))]
 
 
 @pytest.mark.parametrize("sort", ["last_name", "-last_name", "birthdate", "-birthdate"])
-def test_paging_is_stable_among_equal_values_and_concurrent_changes(roll: Stack, sort: str) -> None:
+def test_paging_is_stable_among_equal_values_and_concurrent_changes(rollcall: Stack, sort: str) -> None:
     for n in range(100, 140):
-        add(roll, str(n), last="Same" if n % 4 else "Other")
+        add(rollcall, str(n), last="Same" if n % 4 else "Other")
     listed: list[str] = []
-    for number, page in enumerate(pages(roll, f"?sort={sort}&limit=3")):
+    for number, page in enumerate(pages(rollcall, f"?sort={sort}&limit=3")):
         listed += page
-        add(roll, f"{number}", last="Same")  # before or after the cursor
-        add(roll, f"9{number}", last="Other")
-        roll.sql("delete from users where user_id = :user_id", user_id=page[-1])  # the row that the cursor refers to
+        add(rollcall, f"{number}", last="Same")  # before or after the cursor
+        add(rollcall, f"9{number}", last="Other")
+        rollcall.sql(
+            "delete from users where user_id = :user_id", user_id=page[-1]
+        )  # the row that the cursor refers to
     assert len(listed) == len(set(listed))
     assert set(listed) >= {str(n) for n in range(100, 140)}
 
 
-def test_a_cursor_is_valid_for_its_sort_only(roll: Stack) -> None:
+def test_a_cursor_is_valid_for_its_sort_only(rollcall: Stack) -> None:
     for n in range(5):
-        add(roll, str(n), photo=n % 2 == 0)
-    following = get(roll, "?limit=2").json()["next"]
-    assert ids(get(roll, f"{following}&is_image_exists=true")) == ["2", "4"]
-    error = get(roll, f"{following}&sort=birthdate").json()["error"]
+        add(rollcall, str(n), photo=n % 2 == 0)
+    following = get(rollcall, "?limit=2").json()["next"]
+    assert ids(get(rollcall, f"{following}&is_image_exists=true")) == ["2", "4"]
+    error = get(rollcall, f"{following}&sort=birthdate").json()["error"]
     assert error["message"] == "invalid after: expected a cursor of sort=birthdate"
     assert error["detail"] == {"parameter": "after"}
 
@@ -83,40 +85,40 @@ def test_a_cursor_is_valid_for_its_sort_only(roll: Stack) -> None:
         *('["birthdate", "2000-01-01", "1\\u0000"]', '["birthdate", "2000-01-01", "\\ud800"]', "[" * 60_000),
     ],
 )
-def test_a_forged_cursor_is_an_error(roll: Stack, cursor: str) -> None:
+def test_a_forged_cursor_is_an_error(rollcall: Stack, cursor: str) -> None:
     after = urlsafe_b64encode(cursor.encode()).decode().rstrip("=")
-    response = get(roll, f"?sort=birthdate&limit=1&after={after}")
+    response = get(rollcall, f"?sort=birthdate&limit=1&after={after}")
     assert (response.status, response.json()["error"]["detail"]) == (400, {"parameter": "after"})
 
 
-def test_a_query_too_long_for_a_header_has_no_link(roll: Stack) -> None:
+def test_a_query_too_long_for_a_header_has_no_link(rollcall: Stack) -> None:
     for n in range(3):
-        add(roll, str(n))
-    response = get(roll, "?limit=1&" + "&".join(f"user_id={n}" for n in range(2500)))
+        add(rollcall, str(n))
+    response = get(rollcall, "?limit=1&" + "&".join(f"user_id={n}" for n in range(2500)))
     assert (ids(response), "Link" in response.headers) == (["0"], False)
-    assert ids(get(roll, response.json()["next"])) == ["1"]
+    assert ids(get(rollcall, response.json()["next"])) == ["1"]
 
 
 @pytest.mark.parametrize("last_page", ["?limit=2", "?limit=3", "?"])
-def test_the_last_page_has_no_next(roll: Stack, last_page: str) -> None:
-    add(roll, "1")
-    add(roll, "2")
-    response = get(roll, last_page)
+def test_the_last_page_has_no_next(rollcall: Stack, last_page: str) -> None:
+    add(rollcall, "1")
+    add(rollcall, "2")
+    response = get(rollcall, last_page)
     assert response.json()["next"] is None
     assert "Link" not in response.headers
 
 
-def test_count_is_independent_of_the_page(roll: Stack) -> None:
+def test_count_is_independent_of_the_page(rollcall: Stack) -> None:
     for n in range(10):
-        add(roll, str(n), photo=n < 7)
-    response = get(roll, "?is_image_exists=1&limit=2&count=1")
+        add(rollcall, str(n), photo=n < 7)
+    response = get(rollcall, "?is_image_exists=1&limit=2&count=1")
     assert (len(response.json()["result"]), response.json()["count"], response.headers["X-Total-Count"]) == (2, 7, "7")
-    second = get(roll, response.json()["next"])
+    second = get(rollcall, response.json()["next"])
     assert second.json()["count"] == 7
-    assert get(roll, "?count=1").json()["count"] == 10
-    assert get(roll, "?count=1&format=csv").headers["X-Total-Count"] == "10"
-    assert roll.request("HEAD", "/function/query-data?count=1&min_age=0").headers["X-Total-Count"] == "10"
-    assert "count" not in get(roll, "?count=0&limit=1").json()
+    assert get(rollcall, "?count=1").json()["count"] == 10
+    assert get(rollcall, "?count=1&format=csv").headers["X-Total-Count"] == "10"
+    assert rollcall.request("HEAD", "/function/query-data?count=1&min_age=0").headers["X-Total-Count"] == "10"
+    assert "count" not in get(rollcall, "?count=0&limit=1").json()
 
 
 @pytest.mark.parametrize(
@@ -139,12 +141,12 @@ def test_count_is_independent_of_the_page(roll: Stack) -> None:
         (" Ann ", ["1", "2", "3"]),
     ],
 )
-def test_name_matches_a_prefix_case_insensitively(roll: Stack, name: str, expected: list[str]) -> None:
+def test_name_matches_a_prefix_case_insensitively(rollcall: Stack, name: str, expected: list[str]) -> None:
     people = [
         *(("1", "Anna", "Zimmer"), ("2", "Bo", "ANNAN"), ("3", "annika", "X"), ("4", "Łukasz", "X")),
         *(("5", "Tim", "O'Neil"), ("6", "100% sure", "X"), ("7", "1000", "X"), ("8", "A_b", "X"), ("9", "a\\b", "X")),
         *(("10", "נועה", "X"), ("11", "Joanna", "van Anna")),
     ]
     for user_id, first, last in people:
-        add(roll, user_id, first, last)
-    assert sorted(ids(get(roll, f"?name={quote(name)}")), key=int) == expected
+        add(rollcall, user_id, first, last)
+    assert sorted(ids(get(rollcall, f"?name={quote(name)}")), key=int) == expected

@@ -9,19 +9,19 @@ from tests.queries import add, get, mark_changed
 from tests.stack import Stack
 
 
-def test_stats_of_an_empty_table(roll: Stack) -> None:
+def test_stats_of_an_empty_table(rollcall: Stack) -> None:
     nobody = {"people": 0, "with_photo": 0, "without_photo": 0}
-    assert get(roll, "/stats").json() == nobody | {"ages": [], "rejected": 0, "last_run": None}
+    assert get(rollcall, "/stats").json() == nobody | {"ages": [], "rejected": 0, "last_run": None}
 
 
-def test_stats_have_photos_ages_rejections_and_the_last_run(roll: Stack) -> None:
+def test_stats_have_photos_ages_rejections_and_the_last_run(rollcall: Stack) -> None:
     now = time.time() * 1000
     for number, years in enumerate((0, 9.5, 10.5, 34, 35, 36, 101)):
-        roll.bucket.put_person(str(number), birthts=int(now - years * 365.2425 * 86_400_000))
-    roll.bucket.put("1.png", b"photo")
-    roll.bucket.put("bad.csv", b"")
-    run = roll.process()
-    stats = get(roll, "/stats").json()
+        rollcall.bucket.put_person(str(number), birthts=int(now - years * 365.2425 * 86_400_000))
+    rollcall.bucket.put("1.png", b"photo")
+    rollcall.bucket.put("bad.csv", b"")
+    run = rollcall.process()
+    stats = get(rollcall, "/stats").json()
     assert (stats["people"], stats["with_photo"], stats["without_photo"], stats["rejected"]) == (7, 1, 6, 1)
     expected = {0: 2, 10: 1, 30: 3, 100: 1}
     assert {bar["from"]: bar["people"] for bar in stats["ages"]} == {
@@ -31,71 +31,71 @@ def test_stats_have_photos_ages_rejections_and_the_last_run(roll: Stack) -> None
     assert all(bar["under"] == bar["from"] + 10 for bar in stats["ages"])
     assert (stats["last_run"]["id"], stats["last_run"]["status"]) == (run["run_id"], "done")
     assert stats["last_run"]["summary"]["added"] == 7
-    assert get(roll, "/stats?min_age=30&max_age=35.5").json()["people"] == 2
-    assert get(roll, "/stats?is_image_exists=1").json()["ages"] == [{"from": 0, "under": 10, "people": 1}]
+    assert get(rollcall, "/stats?min_age=30&max_age=35.5").json()["people"] == 2
+    assert get(rollcall, "/stats?is_image_exists=1").json()["ages"] == [{"from": 0, "under": 10, "people": 1}]
 
 
 @pytest.mark.parametrize("path", ["/stats", "/rejected", "/runs"])
-def test_endpoints_with_data_of_runs_have_an_etag(roll: Stack, path: str) -> None:
-    roll.bucket.put("bad.csv", b"")
-    roll.process()
-    etag = get(roll, path).headers["ETag"]
-    assert get(roll, path, If_None_Match=etag).status == 304
-    roll.bucket.put("worse.csv", b"")
-    roll.process()
-    assert get(roll, path, If_None_Match=etag).status == 200
+def test_endpoints_with_data_of_runs_have_an_etag(rollcall: Stack, path: str) -> None:
+    rollcall.bucket.put("bad.csv", b"")
+    rollcall.process()
+    etag = get(rollcall, path).headers["ETag"]
+    assert get(rollcall, path, If_None_Match=etag).status == 304
+    rollcall.bucket.put("worse.csv", b"")
+    rollcall.process()
+    assert get(rollcall, path, If_None_Match=etag).status == 200
 
 
 @pytest.mark.parametrize(
     ("path", "accept"), [("/runs", "*/*"), ("/runs", "text/html"), ("/stats", "*/*"), ("/", "text/html")]
 )
-def test_the_start_and_the_end_of_a_run_change_the_etag(roll: Stack, path: str, accept: str) -> None:
+def test_the_start_and_the_end_of_a_run_change_the_etag(rollcall: Stack, path: str, accept: str) -> None:
     """This includes a run that changes nothing else."""
-    roll.process()
-    etags = [get(roll, path, Accept=accept).headers["ETag"]]
+    rollcall.process()
+    etags = [get(rollcall, path, Accept=accept).headers["ETag"]]
     for change in (
         "insert into runs (trigger, scope, status) values ('cron', 'bucket', 'running')",
         "update runs set status = 'done', finished_at = now() where finished_at is null",
     ):
-        roll.sql(change)
-        response = get(roll, path, Accept=accept, If_None_Match=", ".join(etags))
+        rollcall.sql(change)
+        response = get(rollcall, path, Accept=accept, If_None_Match=", ".join(etags))
         assert response.status == 200
         etags.append(response.headers["ETag"])
 
 
-def everything(roll: Stack, path: str, limit: int) -> list[dict[str, Any]]:
+def everything(rollcall: Stack, path: str, limit: int) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = []
     url: str | None = f"?limit={limit}"
     while url is not None:
-        page = get(roll, path + url).json()
+        page = get(rollcall, path + url).json()
         assert len(page["result"]) <= limit
         items += page["result"]
         url = page["next"]
     return items
 
 
-def test_rejected_lists_rejected_files_page_by_page(roll: Stack) -> None:
+def test_rejected_lists_rejected_files_page_by_page(rollcall: Stack) -> None:
     keys = ["a b.csv", "ü'\".csv", "x.csv", "%.csv"]
     for key in keys:
-        roll.bucket.put(key, b"")
-    roll.process()
-    files = everything(roll, "/rejected", 2)
+        rollcall.bucket.put(key, b"")
+    rollcall.process()
+    files = everything(rollcall, "/rejected", 2)
     assert [file["object"] for file in files] == sorted(keys, key=str.encode)
     assert set(files[0]) == {"object", "line", "code", "message", "first_seen", "last_seen"}
     assert {file["code"] for file in files} == {"bad_name"}
-    assert get(roll, "/rejected").json() == {"result": files, "next": None}
+    assert get(rollcall, "/rejected").json() == {"result": files, "next": None}
 
 
-def test_runs_lists_runs_newest_first(roll: Stack) -> None:
-    run_ids = [roll.process("?user_id=4" if n % 2 else "")["run_id"] for n in range(7)]
-    runs = everything(roll, "/runs", 3)
+def test_runs_lists_runs_newest_first(rollcall: Stack) -> None:
+    run_ids = [rollcall.process("?user_id=4" if n % 2 else "")["run_id"] for n in range(7)]
+    runs = everything(rollcall, "/runs", 3)
     assert [run["id"] for run in runs] == run_ids[::-1]
     assert [run["scope"] for run in runs] == ["bucket", "users", "bucket", "users", "bucket", "users", "bucket"]
     assert all(run["finished_at"] >= run["started_at"] for run in runs)
 
 
-def test_a_change_is_visible_at_once(roll: Stack) -> None:
-    etag = get(roll).headers["ETag"]
-    add(roll, "1")
-    mark_changed(roll)
-    assert len(get(roll, "", If_None_Match=etag).json()["result"]) == 1
+def test_a_change_is_visible_at_once(rollcall: Stack) -> None:
+    etag = get(rollcall).headers["ETag"]
+    add(rollcall, "1")
+    mark_changed(rollcall)
+    assert len(get(rollcall, "", If_None_Match=etag).json()["result"]) == 1

@@ -9,29 +9,29 @@ from tests.stack import Response, Stack
 PNG, JPEG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 2000, b"\xff\xd8\xff" + b"jpeg" * 100_000
 
 
-def photo(roll: Stack, user_id: str, method: str = "GET", **headers: str) -> Response:
-    return roll.request(method, f"/function/query-data/photo/{user_id}", b"", **headers)
+def photo(rollcall: Stack, user_id: str, method: str = "GET", **headers: str) -> Response:
+    return rollcall.request(method, f"/function/query-data/photo/{user_id}", b"", **headers)
 
 
-def test_a_photo_has_its_content_type_and_etag(roll: Stack) -> None:
+def test_a_photo_has_its_content_type_and_etag(rollcall: Stack) -> None:
     for user_id, extension, body in (("1", "png", PNG), ("2", "jpg", JPEG), ("3", "jpeg", JPEG), ("4", "png", b"")):
-        roll.bucket.put_person(user_id)
-        roll.bucket.put(f"{user_id}.{extension}", body)
-    roll.process()
+        rollcall.bucket.put_person(user_id)
+        rollcall.bucket.put(f"{user_id}.{extension}", body)
+    rollcall.process()
     types = ("image/png", "image/jpeg", "image/jpeg", "image/png")
     for user_id, body, kind in zip("1234", (PNG, JPEG, JPEG, b""), types, strict=True):
-        response = photo(roll, user_id)
+        response = photo(rollcall, user_id)
         assert (response.status, response.headers["Content-Type"], response.body) == (200, kind, body)
         assert response.headers["Content-Length"] == str(len(body))
         assert response.headers["X-Content-Type-Options"] == "nosniff"
-        head = photo(roll, user_id, "HEAD")
+        head = photo(rollcall, user_id, "HEAD")
         assert (head.status, head.body) == (200, b"")
         for name in ("ETag", "Content-Type", "Content-Length"):
             assert head.headers[name] == response.headers[name]
-        assert photo(roll, user_id, If_None_Match=response.headers["ETag"]).status == 304
-    etag = photo(roll, "1").headers["ETag"]
-    roll.bucket.put("1.png", b"another")
-    assert photo(roll, "1", If_None_Match=etag).body == b"another"
+        assert photo(rollcall, user_id, If_None_Match=response.headers["ETag"]).status == 304
+    etag = photo(rollcall, "1").headers["ETag"]
+    rollcall.bucket.put("1.png", b"another")
+    assert photo(rollcall, "1", If_None_Match=etag).body == b"another"
 
 
 @pytest.mark.parametrize(
@@ -47,41 +47,41 @@ def test_a_photo_has_its_content_type_and_etag(roll: Stack) -> None:
         "src/1.pngx",
     ],
 )
-def test_img_path_cannot_expose_other_objects(roll: Stack, img_path: str) -> None:
-    add(roll, "1")
-    roll.bucket.put("2.png", PNG)
-    roll.sql("update users set img_path = :img_path", img_path=img_path)
-    response = photo(roll, "1")
+def test_img_path_cannot_expose_other_objects(rollcall: Stack, img_path: str) -> None:
+    add(rollcall, "1")
+    rollcall.bucket.put("2.png", PNG)
+    rollcall.sql("update users set img_path = :img_path", img_path=img_path)
+    response = photo(rollcall, "1")
     assert (response.status, response.json()["error"]["code"]) == (404, "no_photo")
 
 
-def test_a_missing_photo_is_a_404_in_json(roll: Stack) -> None:
-    add(roll, "1")
-    add(roll, "2", photo=True)  # in the table, but without an object
+def test_a_missing_photo_is_a_404_in_json(rollcall: Stack) -> None:
+    add(rollcall, "1")
+    add(rollcall, "2", photo=True)  # in the table, but without an object
     for user_id in ("1", "2", "3"):
         for method in ("GET", "HEAD"):
-            response = photo(roll, user_id, method)
+            response = photo(rollcall, user_id, method)
             assert (response.status, response.headers["Content-Type"]) == (404, "application/json")
-        assert photo(roll, user_id).json()["error"]["message"] == f"user {user_id} has no photo"
+        assert photo(rollcall, user_id).json()["error"]["message"] == f"user {user_id} has no photo"
 
 
 @pytest.mark.parametrize("path", ["x", "1/2", "1.png", "", "..%2f..%2fsrc", "1" * 19, "١"])
-def test_a_photo_path_must_be_a_user_id(roll: Stack, path: str) -> None:
-    assert (photo(roll, path).status, photo(roll, path).json()["error"]["code"]) == (404, "not_found")
+def test_a_photo_path_must_be_a_user_id(rollcall: Stack, path: str) -> None:
+    assert (photo(rollcall, path).status, photo(rollcall, path).json()["error"]["code"]) == (404, "not_found")
 
 
-def test_the_photo_key_can_read_only_the_source_bucket(roll: Stack) -> None:
-    roll.process()
-    with query_replica(roll, source_bucket="res") as replica:
-        roll.sql("insert into users (user_id, first_name, last_name, birthts, img_path, csv_etag, csv_modified) "
+def test_the_photo_key_can_read_only_the_source_bucket(rollcall: Stack) -> None:
+    rollcall.process()
+    with query_replica(rollcall, source_bucket="res") as replica:
+        rollcall.sql("insert into users (user_id, first_name, last_name, birthts, img_path, csv_etag, csv_modified) "
                  "values ('1', 'A', 'B', 0, 'res/1.png', 'e', now())")  # fmt: skip
         response = replica.request("GET", "/photo/1")
         assert (response.status, response.json()["error"]["code"]) == (503, "s3_access_denied")
 
 
-def test_an_unavailable_s3_affects_only_photos(roll: Stack) -> None:
-    add(roll, "1", photo=True)
-    with query_replica(roll, s3_endpoint="127.0.0.1:1", s3_timeout="1") as replica:
+def test_an_unavailable_s3_affects_only_photos(rollcall: Stack) -> None:
+    add(rollcall, "1", photo=True)
+    with query_replica(rollcall, s3_endpoint="127.0.0.1:1", s3_timeout="1") as replica:
         response = replica.request("GET", "/photo/1")
         assert (response.status, response.json()["error"]["code"]) == (503, "s3_unavailable")
         assert replica.request("GET", "/").status == 200

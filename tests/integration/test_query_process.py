@@ -14,8 +14,8 @@ from tests.replica import query_replica, replica, wait_until_ready
 from tests.stack import Stack
 
 
-def test_the_log_has_each_requests_call_id_and_no_names(roll: Stack) -> None:
-    with query_replica(roll) as replica:
+def test_the_log_has_each_requests_call_id_and_no_names(rollcall: Stack) -> None:
+    with query_replica(rollcall) as replica:
         replica.request("GET", "/?name=secret", X_Call_Id="call-1")
         replica.request("GET", "/?limit=0", X_Call_Id="call-2")
         replica.request("GET", "/healthz", X_Call_Id="call-3")
@@ -30,14 +30,14 @@ def test_the_log_has_each_requests_call_id_and_no_names(roll: Stack) -> None:
 @pytest.mark.parametrize("function", ["query-data", "process-data"])
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize("target", ["replica", "gateway"])
-def test_a_huge_body_uses_no_extra_memory(roll: Stack, function: str, chunked: bool, target: str) -> None:
+def test_a_huge_body_uses_no_extra_memory(rollcall: Stack, function: str, chunked: bool, target: str) -> None:
     """The body is neither stored nor read completely, with or without a token."""
     with ExitStack() as stack:
         if target == "gateway":
-            pid, url = roll.pid(function), f"{roll.url}/function/{function}"
+            pid, url = rollcall.pid(function), f"{rollcall.url}/function/{function}"
         else:
-            settings = roll.query_settings if function == "query-data" else roll.process_settings
-            package = roll.state / "build" / function
+            settings = rollcall.query_settings if function == "query-data" else rollcall.process_settings
+            package = rollcall.state / "build" / function
             running = stack.enter_context(replica(package, settings | {"auth": "token", "api_token": "secret"}))
             wait_until_ready(running, "/healthz")
             pid, url = running.process.pid, running.url

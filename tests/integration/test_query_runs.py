@@ -15,8 +15,8 @@ SCOPES = ("bucket", "users")
 STATUSES = ("running", *Status)
 
 
-def insert(roll: Stack, trigger: str, scope: str, status: str, summary: dict[str, Any] | None = None) -> None:
-    roll.sql(
+def insert(rollcall: Stack, trigger: str, scope: str, status: str, summary: dict[str, Any] | None = None) -> None:
+    rollcall.sql(
         "insert into runs (trigger, scope, status, summary, finished_at)"
         " values (:trigger, :scope, :status, :summary, case :status when 'running' then null else now() end)",
         trigger=trigger,
@@ -33,21 +33,21 @@ def test_the_openapi_document_lists_every_trigger_scope_and_status() -> None:
     assert properties["status"]["enum"] == [str(status) for status in STATUSES]
 
 
-def test_runs_have_their_trigger_scope_and_status(roll: Stack) -> None:
+def test_runs_have_their_trigger_scope_and_status(rollcall: Stack) -> None:
     expected = list(product(map(str, Trigger), SCOPES, map(str, STATUSES)))
     for trigger, scope, status in expected:
-        insert(roll, trigger, scope, status)
-    runs = get(roll, "/runs").json()["result"]
+        insert(rollcall, trigger, scope, status)
+    runs = get(rollcall, "/runs").json()["result"]
     assert [(run["trigger"], run["scope"], run["status"]) for run in runs] == expected[::-1]
     assert not any("prefix" in run for run in runs)
 
 
-def test_runs_for_users_are_distinguished_from_runs_over_the_bucket(roll: Stack) -> None:
-    roll.bucket.put_person("1")
-    roll.process()
-    roll.process("?user_id=1")
-    roll.event("1.csv")
-    runs = get(roll, "/runs").json()["result"]
+def test_runs_for_users_are_distinguished_from_runs_over_the_bucket(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("1")
+    rollcall.process()
+    rollcall.process("?user_id=1")
+    rollcall.event("1.csv")
+    runs = get(rollcall, "/runs").json()["result"]
     assert [(run["trigger"], run["scope"]) for run in runs] == [
         ("event", "users"),
         ("http", "users"),
@@ -57,17 +57,17 @@ def test_runs_for_users_are_distinguished_from_runs_over_the_bucket(roll: Stack)
 
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("trigger", Trigger)
-def test_the_page_shows_the_last_run_whatever_triggered_it(roll: Stack, trigger: str, status: str) -> None:
-    insert(roll, trigger, "bucket", status)
-    response = get(roll, "", Accept="text/html")
+def test_the_page_shows_the_last_run_whatever_triggered_it(rollcall: Stack, trigger: str, status: str) -> None:
+    insert(rollcall, trigger, "bucket", status)
+    response = get(rollcall, "", Accept="text/html")
     assert response.status == 200
     assert b"Started by " in response.body
 
 
-def test_the_page_shows_unreadable_objects_if_there_are_any(roll: Stack) -> None:
+def test_the_page_shows_unreadable_objects_if_there_are_any(rollcall: Stack) -> None:
     counts = {"added": 1, "updated": 0, "unchanged": 0, "remaining": 2}
     for unreadable, is_shown in ((0, False), (2, True)):
-        insert(roll, "cron", "bucket", "partial", counts | {"unreadable": unreadable})
-        assert (b"Unreadable" in get(roll, "", Accept="text/html").body) is is_shown
-    insert(roll, "cron", "bucket", "partial", counts)  # the summary of an older version
-    assert b"Remaining" in get(roll, "", Accept="text/html").body
+        insert(rollcall, "cron", "bucket", "partial", counts | {"unreadable": unreadable})
+        assert (b"Unreadable" in get(rollcall, "", Accept="text/html").body) is is_shown
+    insert(rollcall, "cron", "bucket", "partial", counts)  # the summary of an older version
+    assert b"Remaining" in get(rollcall, "", Accept="text/html").body

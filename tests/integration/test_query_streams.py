@@ -24,9 +24,9 @@ select n::text, 'First', 'Last', n, 'etag', now() from generate_series(1, 200000
 """
 
 
-def test_on_sigterm_streams_complete_and_new_requests_are_served(roll: Stack) -> None:
-    roll.sql(MANY)
-    with query_replica(roll) as replica:
+def test_on_sigterm_streams_complete_and_new_requests_are_served(rollcall: Stack) -> None:
+    rollcall.sql(MANY)
+    with query_replica(rollcall) as replica:
         pool = urllib3.HTTPConnectionPool("127.0.0.1", int(replica.url.rpartition(":")[2]))
         stream = pool.request("GET", "/", preload_content=False, retries=False)
         body = stream.read(1000)
@@ -39,22 +39,22 @@ def test_on_sigterm_streams_complete_and_new_requests_are_served(roll: Stack) ->
         assert replica.wait() == 0
 
 
-def copies(roll: Stack, expression: str = "count(*)") -> Any:
+def copies(rollcall: Stack, expression: str = "count(*)") -> Any:
     """Evaluate an expression over the sessions that run a COPY, as query-data's role, which alone can see them."""
     activity = "pg_stat_activity where usename = current_user and state = 'active' and query like 'copy%'"
-    with Connection(load(PostgresSettings, roll.query_settings)) as connection:
+    with Connection(load(PostgresSettings, rollcall.query_settings)) as connection:
         return connection.run(f"select {expression} from {activity}")[0][0]
 
 
-def test_a_disconnected_client_frees_the_database_connection(roll: Stack) -> None:
-    roll.sql(MANY)
-    with query_replica(roll) as replica:
+def test_a_disconnected_client_frees_the_database_connection(rollcall: Stack) -> None:
+    rollcall.sql(MANY)
+    with query_replica(rollcall) as replica:
         for _ in range(10):  # at different moments of the server
             stream = urllib3.request("GET", replica.url, preload_content=False)
             stream.read(1000)
-            assert copies(roll) == 1
+            assert copies(rollcall) == 1
             stream.close()
-            roll.wait_until(lambda: copies(roll) == 0, seconds=20)
+            rollcall.wait_until(lambda: copies(rollcall) == 0, seconds=20)
         assert replica.request("GET", "/?limit=1").status == 200
 
 
@@ -70,27 +70,27 @@ def is_complete(form: str, body: bytes) -> bool:
 
 
 @pytest.mark.parametrize("form", ["json", "ndjson", "csv"])
-def test_a_truncated_stream_can_be_detected_behind_the_gateway(roll: Stack, form: str) -> None:
+def test_a_truncated_stream_can_be_detected_behind_the_gateway(rollcall: Stack, form: str) -> None:
     """Watchdog and gateway always terminate a response correctly, so only the content shows the truncation."""
-    roll.sql(MANY)
+    rollcall.sql(MANY)
     path = f"/function/query-data?format={form}"
-    complete = roll.request("GET", path).body
+    complete = rollcall.request("GET", path).body
     assert is_complete(form, complete)
-    interrupted = function_log(roll).count('"interrupted"')
-    with subprocess.Popen(["curl", "--silent", "--output", "-", roll.url + path], stdout=subprocess.PIPE) as curl:
+    interrupted = function_log(rollcall).count('"interrupted"')
+    with subprocess.Popen(["curl", "--silent", "--output", "-", rollcall.url + path], stdout=subprocess.PIPE) as curl:
         assert curl.stdout
         body = curl.stdout.read(1000)
-        assert copies(roll, "pg_terminate_backend(pid)")
+        assert copies(rollcall, "pg_terminate_backend(pid)")
         body += curl.stdout.read()
     assert curl.returncode == 0  # curl sees no error
     assert not is_complete(form, body)
     for cut in (len(complete) - 40, len(complete) - 20, len(complete) - 2):
         assert not is_complete(form, complete[:cut])
-    roll.wait_until(lambda: function_log(roll).count('"interrupted"') == interrupted + 1)
+    rollcall.wait_until(lambda: function_log(rollcall).count('"interrupted"') == interrupted + 1)
 
 
-def function_log(roll: Stack) -> str:
-    return (roll.state / "logs/query-data.log").read_text()
+def function_log(rollcall: Stack) -> str:
+    return (rollcall.state / "logs/query-data.log").read_text()
 
 
 @pytest.mark.parametrize(
@@ -153,9 +153,9 @@ def people_and_next(form: str, body: bytes) -> tuple[list[str], str | None]:
     return user_ids, last.removeprefix("#next ") if last.startswith("#next ") else None
 
 
-def test_stalled_streams_do_not_delay_other_requests(roll: Stack) -> None:
-    roll.sql(MANY)
-    with query_replica(roll) as replica, ExitStack() as stack:
+def test_stalled_streams_do_not_delay_other_requests(rollcall: Stack) -> None:
+    rollcall.sql(MANY)
+    with query_replica(rollcall) as replica, ExitStack() as stack:
         stalled = []
         for _ in range(64):
             response = urllib3.request("GET", replica.url, preload_content=False, retries=False)
@@ -169,4 +169,4 @@ def test_stalled_streams_do_not_delay_other_requests(roll: Stack) -> None:
         for path in ("/healthz", "/?limit=100", "/?user_id=7", "/stats", "/rejected"):
             assert replica.request("GET", path).status == 200
         stack.close()
-        roll.wait_until(lambda: replica.request("GET", "/").status == 200, seconds=20)
+        rollcall.wait_until(lambda: replica.request("GET", "/").status == 200, seconds=20)

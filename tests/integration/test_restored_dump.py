@@ -15,59 +15,59 @@ from tests.stack import Stack
 
 
 @pytest.mark.parametrize("first", ["bucket", "users", "event", "erase"])
-def test_a_restored_dump_does_not_restore_erased_people(roll: Stack, tmp_path: Path, first: str) -> None:
+def test_a_restored_dump_does_not_restore_erased_people(rollcall: Stack, tmp_path: Path, first: str) -> None:
     """Whatever runs first, output.csv is never written with the erased people, and erased.csv never without them."""
     for user_id in ("1", "2", "3", "4"):
-        roll.bucket.put_person(user_id)
-    roll.process()
-    roll.erase("4")
-    dump(roll.settings, tmp_path / "dump")
-    roll.bucket.remove("2.csv")
-    roll.erase("1", "2")
-    before = roll.bucket.read_rows("erased.csv")
-    restore(roll.settings, tmp_path / "dump")
-    assert rows(roll) == ["1", "2", "3"]
+        rollcall.bucket.put_person(user_id)
+    rollcall.process()
+    rollcall.erase("4")
+    dump(rollcall.settings, tmp_path / "dump")
+    rollcall.bucket.remove("2.csv")
+    rollcall.erase("1", "2")
+    before = rollcall.bucket.read_rows("erased.csv")
+    restore(rollcall.settings, tmp_path / "dump")
+    assert rows(rollcall) == ["1", "2", "3"]
     if first == "bucket":
-        roll.process()
+        rollcall.process()
     elif first == "users":
-        roll.process("?user_id=3")
+        rollcall.process("?user_id=3")
     elif first == "event":
-        assert roll.event("3.csv").status == 200
+        assert rollcall.event("3.csv").status == 200
     else:
-        roll.erase("4")
-    assert rows(roll) == ["3"]
-    assert exported(roll) == ["3"]
-    assert roll.bucket.read_rows("erased.csv") == before
-    roll.process()
-    assert rows(roll) == ["3"]
+        rollcall.erase("4")
+    assert rows(rollcall) == ["3"]
+    assert exported(rollcall) == ["3"]
+    assert rollcall.bucket.read_rows("erased.csv") == before
+    rollcall.process()
+    assert rows(rollcall) == ["3"]
 
 
-def test_a_second_erasure_after_the_dump_survives_a_restore(roll: Stack, tmp_path: Path) -> None:
+def test_a_second_erasure_after_the_dump_survives_a_restore(rollcall: Stack, tmp_path: Path) -> None:
     """The dump has the first tombstone, and the remaining file is newer than it."""
-    roll.bucket.put_people(["1", "2"])
-    roll.process()
-    roll.erase("1")
-    dump(roll.settings, tmp_path / "dump")
+    rollcall.bucket.put_people(["1", "2"])
+    rollcall.process()
+    rollcall.erase("1")
+    dump(rollcall.settings, tmp_path / "dump")
     time.sleep(NEW_SECOND)
-    roll.bucket.put_person("1")
-    assert roll.process()["added"] == 1
-    roll.erase("1")
-    before = roll.bucket.read_rows("erased.csv")
-    restore(roll.settings, tmp_path / "dump")
-    roll.process()
-    assert rows(roll) == exported(roll) == ["2"]
-    assert roll.bucket.read_rows("erased.csv") == before
+    rollcall.bucket.put_person("1")
+    assert rollcall.process()["added"] == 1
+    rollcall.erase("1")
+    before = rollcall.bucket.read_rows("erased.csv")
+    restore(rollcall.settings, tmp_path / "dump")
+    rollcall.process()
+    assert rows(rollcall) == exported(rollcall) == ["2"]
+    assert rollcall.bucket.read_rows("erased.csv") == before
 
 
-def test_nothing_is_exported_before_lost_tombstones_are_applied(roll: Stack, tmp_path: Path) -> None:
+def test_nothing_is_exported_before_lost_tombstones_are_applied(rollcall: Stack, tmp_path: Path) -> None:
     for user_id in ("1", "2"):
-        roll.bucket.put_person(user_id)
-    roll.process()
-    dump(roll.settings, tmp_path / "dump")
-    roll.erase("1")
-    before = roll.bucket.read("output.csv"), roll.bucket.read("erased.csv")
-    restore(roll.settings, tmp_path / "dump")
-    roll.bucket.put_person("2", first="Changed")
+        rollcall.bucket.put_person(user_id)
+    rollcall.process()
+    dump(rollcall.settings, tmp_path / "dump")
+    rollcall.erase("1")
+    before = rollcall.bucket.read("output.csv"), rollcall.bucket.read("erased.csv")
+    restore(rollcall.settings, tmp_path / "dump")
+    rollcall.bucket.put_person("2", first="Changed")
 
     class Broken(Objects):
         """S3 that fails to return erased.csv."""
@@ -75,24 +75,24 @@ def test_nothing_is_exported_before_lost_tombstones_are_applied(roll: Stack, tmp
         def stream(self, bucket: str, key: str) -> Any:
             return super().stream(bucket, f"no-{key}")
 
-    with application(roll, Broken) as app:
+    with application(rollcall, Broken) as app:
         summary = run(app)
     assert (summary["status"], summary["output"]["pending"]) == ("partial", True)
-    assert (roll.bucket.read("output.csv"), roll.bucket.read("erased.csv")) == before
-    roll.process()
-    assert exported(roll) == ["2"]
+    assert (rollcall.bucket.read("output.csv"), rollcall.bucket.read("erased.csv")) == before
+    rollcall.process()
+    assert exported(rollcall) == ["2"]
 
 
-def test_many_lost_tombstones_are_applied_in_batches_and_invalid_lines_are_skipped(roll: Stack) -> None:
-    roll.bucket.put_person("0")
-    roll.process()
+def test_many_lost_tombstones_are_applied_in_batches_and_invalid_lines_are_skipped(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("0")
+    rollcall.process()
     lines = [f"{number},2026-01-01 00:00:00+00,{'2126-01-01 00:00:00+00' if number else ''}" for number in range(2500)]
     invalid = ["", "x", "1,2", "99999,2026-99-99 00:00:00+00,", "é,2026-01-01 00:00:00+00,", "y" * 300_000, "7,now,"]
     body = "\n".join(["user_id,erased_at,csv_modified", *invalid, *lines]).encode() + b"\n"
-    client = roll.bucket.client
+    client = rollcall.bucket.client
     client.put_object(bucket_name="res", object_name="erased.csv", data=io.BytesIO(body), length=len(body))
-    assert roll.process()["output"]["rows"] == 1  # the file is newer than a tombstone without a file
-    assert len(rows(roll, "erased")) == 2499
-    assert [row["user_id"] for row in roll.bucket.read_rows("erased.csv")] == rows(roll, "erased")
-    with application(roll) as app:
+    assert rollcall.process()["output"]["rows"] == 1  # the file is newer than a tombstone without a file
+    assert len(rows(rollcall, "erased")) == 2499
+    assert [row["user_id"] for row in rollcall.bucket.read_rows("erased.csv")] == rows(rollcall, "erased")
+    with application(rollcall) as app:
         assert not run(app)["output"]["written"]

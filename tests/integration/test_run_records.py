@@ -9,30 +9,30 @@ from tests.runs import paused_run
 from tests.stack import Stack
 
 
-def test_a_run_is_recorded_with_its_trigger_and_counts(roll: Stack) -> None:
-    roll.bucket.put_person("1")
-    response = roll.request("POST", "/function/process-data", X_Connector="cron-connector", X_Topic="cron-function")
+def test_a_run_is_recorded_with_its_trigger_and_counts(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("1")
+    response = rollcall.request("POST", "/function/process-data", X_Connector="cron-connector", X_Topic="cron-function")
     summary = response.json()
     assert summary["trigger"] == "cron"
-    [row] = roll.sql("select id, trigger, call_id, status, summary, error, finished_at >= started_at from runs")
+    [row] = rollcall.sql("select id, trigger, call_id, status, summary, error, finished_at >= started_at from runs")
     recorded = {name: summary[name] for name in summary.keys() - {"status", "run_id", "trigger", "rejections"}}
     assert recorded["added"] == 1
     assert row == [summary["run_id"], "cron", response.headers["X-Call-Id"], "done", recorded, None, True]
 
 
-def test_only_a_run_whose_session_ended_is_marked_as_failed(roll: Stack) -> None:
-    roll.bucket.put_person("1")
-    with paused_run(roll) as (go, paused):
-        roll.sql("insert into runs (trigger, scope, status) values ('cron', 'bucket', 'running')")
-        roll.event("2.csv")  # a run marks others when it starts
-        assert roll.sql("select status from runs order by id") == [["running"], ["failed"], ["partial"]]
+def test_only_a_run_whose_session_ended_is_marked_as_failed(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("1")
+    with paused_run(rollcall) as (go, paused):
+        rollcall.sql("insert into runs (trigger, scope, status) values ('cron', 'bucket', 'running')")
+        rollcall.event("2.csv")  # a run marks others when it starts
+        assert rollcall.sql("select status from runs order by id") == [["running"], ["failed"], ["partial"]]
         go.set()
         assert paused.result()["status"] == "done"
 
 
-def test_logs_and_stored_summaries_contain_no_values_from_files(roll: Stack) -> None:
-    roll.bucket.put("1.csv", b"first_name,last_name,birthts\nAda,Secretary,Secretly\n")
-    with replica(roll.state / "build/process-data", roll.process_settings) as running:
+def test_logs_and_stored_summaries_contain_no_values_from_files(rollcall: Stack) -> None:
+    rollcall.bucket.put("1.csv", b"first_name,last_name,birthts\nAda,Secretary,Secretly\n")
+    with replica(rollcall.state / "build/process-data", rollcall.process_settings) as running:
         wait_until_ready(running, "/")
         response = running.request("POST", "/").json()
         logged = [json.loads(line) for line in running.lines()]
@@ -40,16 +40,16 @@ def test_logs_and_stored_summaries_contain_no_values_from_files(roll: Stack) -> 
     [rejection] = [line for line in logged if line["event"] == "rejection"]
     assert (rejection["object"], rejection["line"], rejection["code"]) == ("1.csv", 2, "not_an_integer")
     assert "Secret" not in json.dumps(logged)
-    [[summary]] = roll.sql("select summary from runs where id = :id", id=response["run_id"])
+    [[summary]] = rollcall.sql("select summary from runs where id = :id", id=response["run_id"])
     assert summary["rejected"] == 1
     assert "rejections" not in summary
     assert "Secret" not in json.dumps(summary)
 
 
-def test_a_run_and_its_new_rejections_are_logged_with_the_call_id(roll: Stack) -> None:
+def test_a_run_and_its_new_rejections_are_logged_with_the_call_id(rollcall: Stack) -> None:
     for number in range(MAX_REPORTED + 5):
-        roll.bucket.put(f"bad {number}.csv", b"")
-    with replica(roll.state / "build/process-data", roll.process_settings) as running:
+        rollcall.bucket.put(f"bad {number}.csv", b"")
+    with replica(rollcall.state / "build/process-data", rollcall.process_settings) as running:
         assert wait_until_ready(running, "/").status == 405
         for call in ("first", "second"):
             summary = running.request("POST", "/", X_Call_Id=call).json()

@@ -96,13 +96,13 @@ ALLOWED = {
 
 
 @pytest.fixture
-def filled(roll: Stack) -> Iterator[Stack]:
+def filled(rollcall: Stack) -> Iterator[Stack]:
     """A stack with an object for each key in both buckets."""
     for bucket in (SOURCE, RESULT):
         for key in KEYS:
-            put(roll.bucket.client, bucket, key)
-    yield roll
-    roll.bucket.clear()
+            put(rollcall.bucket.client, bucket, key)
+    yield rollcall
+    rollcall.bucket.clear()
 
 
 def make_client(stack: Stack, identity: str) -> Minio:

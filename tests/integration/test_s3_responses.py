@@ -12,20 +12,20 @@ from tests.stack import Response, Stack
 MODIFIED = "Fri, 27 Nov 2026 22:46:53 GMT"
 
 
-def test_an_object_removed_after_the_listing_is_skipped(roll: Stack) -> None:
+def test_an_object_removed_after_the_listing_is_skipped(rollcall: Stack) -> None:
     def remove(kind: str, path: str) -> None:
         if (kind, path) == ("GET", "/src/1.csv"):
-            roll.bucket.remove("1.csv")
+            rollcall.bucket.remove("1.csv")
 
-    roll.bucket.put_person("1")
-    roll.bucket.put_person("2")
-    with proxied(roll, remove) as (app, _):
+    rollcall.bucket.put_person("1")
+    rollcall.bucket.put_person("2")
+    with proxied(rollcall, remove) as (app, _):
         summary = run(app)
     assert (summary["status"], counts(summary)) == ("done", {"listed": 2, "added": 1})
 
 
 @pytest.mark.parametrize("kind", ["LIST", "GET", "HEAD", "PUT"])
-def test_a_single_503_from_s3_is_retried_at_once(roll: Stack, kind: str) -> None:
+def test_a_single_503_from_s3_is_retried_at_once(rollcall: Stack, kind: str) -> None:
     failed: list[str] = []
     started_at = time.monotonic()
 
@@ -35,26 +35,26 @@ def test_a_single_503_from_s3_is_retried_at_once(roll: Stack, kind: str) -> None
         failed.append(path)
         return Response(503, {"Retry-After": "40"}, b"")
 
-    roll.bucket.put_person("1")
-    with proxied(roll, fail) as (app, _):
+    rollcall.bucket.put_person("1")
+    with proxied(rollcall, fail) as (app, _):
         summary = run(app)
     assert time.monotonic() - started_at < 40
     assert len(failed) == 1
     assert (summary["status"], counts(summary)) == ("done", {"listed": 1, "added": 1})
-    assert [row["user_id"] for row in output(roll)] == ["1"]
-    assert roll.sql("select count(*) from runs") == [[1]]
+    assert [row["user_id"] for row in output(rollcall)] == ["1"]
+    assert rollcall.sql("select count(*) from runs") == [[1]]
 
 
 @pytest.mark.parametrize(
     "headers", [{"ETag": '"e"', "Last-Modified": "Fri, 27 "}, {"ETag": '"e"'}, {"Last-Modified": MODIFIED}]
 )
-def test_a_response_that_was_cut_within_its_headers_is_an_error(roll: Stack, headers: dict[str, str]) -> None:
+def test_a_response_that_was_cut_within_its_headers_is_an_error(rollcall: Stack, headers: dict[str, str]) -> None:
     """http.client accepts it, and a response to HEAD has no body whose end could be missing."""
 
     def cut(kind: str, _path: str) -> Response | None:
         return Response(200, headers, b"") if kind == "HEAD" else None
 
-    with proxied(roll, cut) as (app, _):
+    with proxied(rollcall, cut) as (app, _):
         for request in (app.objects.etag, app.objects.modified):
             with pytest.raises(Unavailable) as raised:
                 request("res", "output.csv")
@@ -70,16 +70,16 @@ def test_a_response_that_was_cut_within_its_headers_is_an_error(roll: Stack, hea
         b"<ListBucketResult><IsTruncated>false</IsTruncated>",
     ],
 )
-def test_an_invalid_listing_changes_nothing(roll: Stack, body: bytes) -> None:
+def test_an_invalid_listing_changes_nothing(rollcall: Stack, body: bytes) -> None:
     def replace(kind: str, _path: str) -> Response | None:
         return Response(200, {"Content-Type": "text/html"}, body) if kind == "LIST" else None
 
-    roll.bucket.put_person("1")
-    roll.bucket.put("1.png", b"photo")
-    roll.bucket.put("2.csv", b"")
-    roll.process()
-    before = snapshot(roll)
-    with proxied(roll, replace) as (app, _), pytest.raises(Unavailable) as raised:
+    rollcall.bucket.put_person("1")
+    rollcall.bucket.put("1.png", b"photo")
+    rollcall.bucket.put("2.csv", b"")
+    rollcall.process()
+    before = snapshot(rollcall)
+    with proxied(rollcall, replace) as (app, _), pytest.raises(Unavailable) as raised:
         run(app)
     assert raised.value.service == "s3"
-    assert snapshot(roll) == before
+    assert snapshot(rollcall) == before

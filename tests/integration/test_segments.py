@@ -15,68 +15,68 @@ from tests.runs import application, put_people, run
 from tests.stack import Stack
 
 
-def test_a_bucket_is_split_into_segments_between_users(roll: Stack) -> None:
-    people = put_people(roll, range(100))
+def test_a_bucket_is_split_into_segments_between_users(rollcall: Stack) -> None:
+    people = put_people(rollcall, range(100))
     for user in people[::3]:
-        roll.bucket.put(f"{user}.png", b"photo")
-    with application(roll, segment_keys="10") as app:
+        rollcall.bucket.put(f"{user}.png", b"photo")
+    with application(rollcall, segment_keys="10") as app:
         first = run(app)
         assert (first["status"], first["added"], first["listed"]) == ("done", 100, 134)
-        assert rows(roll) == people
-        boundaries = starts(roll)
+        assert rows(rollcall) == people
+        boundaries = starts(rollcall)
         assert len(boundaries) > 10
         assert not [start for start in boundaries if any(f"{user}.csv" <= start < f"{user}.png" for user in people)]
-        assert roll.sql("select sum(keys) from segments") == [[134]]
+        assert rollcall.sql("select sum(keys) from segments") == [[134]]
         again = run(app)
         assert (again["listed"], again["unchanged"], again["segments"]["scanned"]) == (134, 100, len(boundaries))
-        assert starts(roll) == boundaries
+        assert starts(rollcall) == boundaries
 
 
-def test_small_neighbours_are_merged(roll: Stack) -> None:
-    people = put_people(roll, range(60))
-    with application(roll, segment_keys="5", workers="2") as app:
+def test_small_neighbours_are_merged(rollcall: Stack) -> None:
+    people = put_people(rollcall, range(60))
+    with application(rollcall, segment_keys="5", workers="2") as app:
         run(app)
-        before = len(starts(roll))
+        before = len(starts(rollcall))
         for user in people[10:]:
-            roll.bucket.remove(f"{user}.csv")
+            rollcall.bucket.remove(f"{user}.csv")
         for _ in range(8):
             summary = run(app)
         assert summary["listed"] == 10
-        assert len(starts(roll)) < before / 2
-        assert starts(roll)[0] == ""
-        assert roll.sql("select sum(keys) from segments") == [[10]]
-        roll.bucket.put_person(people[30], last="Changed")
+        assert len(starts(rollcall)) < before / 2
+        assert starts(rollcall)[0] == ""
+        assert rollcall.sql("select sum(keys) from segments") == [[10]]
+        rollcall.bucket.put_person(people[30], last="Changed")
         assert run(app)["updated"] == 1
 
 
-def test_locked_or_unscanned_segments_are_not_merged(roll: Stack) -> None:
-    roll.sql("insert into segments (start, scanned) values ('5', 7), ('7', 9)")
-    with application(roll) as app, app.pool.connection() as own, app.pool.connection() as other:
+def test_locked_or_unscanned_segments_are_not_merged(rollcall: Stack) -> None:
+    rollcall.sql("insert into segments (start, scanned) values ('5', 7), ('7', 9)")
+    with application(rollcall) as app, app.pool.connection() as own, app.pool.connection() as other:
         segment = segments.claim(own, since=8, skip=())
         assert segment is not None
-        [[middle]] = roll.sql("select id from segments where start = '5'")
+        [[middle]] = rollcall.sql("select id from segments where start = '5'")
         segments.complete(own, segment, keys=1)
         segments.merge(own, segment, since=8, max_keys=100)
-        assert starts(roll) == ["", "5", "7"]  # the middle one was scanned too early
+        assert starts(rollcall) == ["", "5", "7"]  # the middle one was scanned too early
         assert locks.try_lock(other, locks.SEGMENT, middle)
         segments.merge(own, segment, since=5, max_keys=100)
-        assert starts(roll) == ["", "5", "7"]  # the middle one is locked
+        assert starts(rollcall) == ["", "5", "7"]  # the middle one is locked
         locks.unlock(other, locks.SEGMENT, middle)
         segments.merge(own, segment, since=5, max_keys=0)
-        assert starts(roll) == ["", "5", "7"]  # the merged segment would be too large
-        [[upper]] = roll.sql("select id from segments where start = '7'")
+        assert starts(rollcall) == ["", "5", "7"]  # the merged segment would be too large
+        [[upper]] = rollcall.sql("select id from segments where start = '7'")
         own.run(segments._MERGE, lower=segment.id, upper=upper)
-        assert starts(roll) == ["", "5", "7"]  # another segment is in between
+        assert starts(rollcall) == ["", "5", "7"]  # another segment is in between
         segments.merge(own, segment, since=5, max_keys=1)  # exactly its size
-        assert starts(roll) == ["", "7"]
-        assert roll.sql("select scanned from segments where start = ''") == [[7]]
+        assert starts(rollcall) == ["", "7"]
+        assert rollcall.sql("select scanned from segments where start = ''") == [[7]]
         locks.unlock(own, locks.SEGMENT, segment.id)
 
 
-def test_the_segment_waiting_longest_is_claimed_first_and_locked_ones_are_skipped(roll: Stack) -> None:
-    roll.sql("delete from segments")
-    roll.sql("insert into segments (start, scanned, turn) values ('', 5, 5), ('3', 2, 2), ('6', 2, 9), ('9', 8, 8)")
-    with application(roll) as app, ExitStack() as opened:
+def test_the_segment_waiting_longest_is_claimed_first_and_locked_ones_are_skipped(rollcall: Stack) -> None:
+    rollcall.sql("delete from segments")
+    rollcall.sql("insert into segments (start, scanned, turn) values ('', 5, 5), ('3', 2, 2), ('6', 2, 9), ('9', 8, 8)")
+    with application(rollcall) as app, ExitStack() as opened:
         sessions = [opened.enter_context(app.pool.connection()) for _ in range(4)]
         claimed = [segments.claim(session, since=7, skip=()) for session in sessions]
         assert [segment and (segment.start, segment.end) for segment in claimed] == [
@@ -98,14 +98,14 @@ def test_the_segment_waiting_longest_is_claimed_first_and_locked_ones_are_skippe
 
 
 @pytest.mark.parametrize("analyzed", [False, True])
-def test_a_claim_locks_one_segment_with_every_query_plan(roll: Stack, *, analyzed: bool) -> None:
+def test_a_claim_locks_one_segment_with_every_query_plan(rollcall: Stack, *, analyzed: bool) -> None:
     """An additional lock would block its segment for the lifetime of the session."""
-    roll.sql("insert into segments (start) values ('12'), ('12.png'), ('2')")
-    roll.sql("insert into hints select user_id || '.csv', 0 from unnest(array['0', '12', '13', '3']) as user_id")
+    rollcall.sql("insert into segments (start) values ('12'), ('12.png'), ('2')")
+    rollcall.sql("insert into hints select user_id || '.csv', 0 from unnest(array['0', '12', '13', '3']) as user_id")
     if analyzed:
-        roll.sql("analyze segments")
-        roll.sql("analyze hints")
-    with application(roll) as app, app.pool.connection() as connection:
+        rollcall.sql("analyze segments")
+        rollcall.sql("analyze hints")
+    with application(rollcall) as app, app.pool.connection() as connection:
 
         def locked() -> list[int]:
             sql = "select objid::int from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()"
@@ -127,57 +127,57 @@ def test_a_claim_locks_one_segment_with_every_query_plan(roll: Stack, *, analyze
                 locks.unlock(connection, locks.SEGMENT, segment.id)
 
 
-def test_users_are_fetched_in_order(roll: Stack) -> None:
+def test_users_are_fetched_in_order(rollcall: Stack) -> None:
     """A scan that ends early splits its segment at the first user that it left out."""
     listing = Listing(csvs=dict.fromkeys(("3", "1", "20", "2"), "etag"))
-    with application(roll) as app, app.pool.connection() as connection:
+    with application(rollcall) as app, app.pool.connection() as connection:
         assert reconcile(connection, Range("", LAST_KEY), listing, "src", now=0).pending == ["1", "2", "20", "3"]
 
 
-def test_the_keys_after_a_split_belong_to_the_new_segment(roll: Stack) -> None:
-    people = put_people(roll, range(30))
+def test_the_keys_after_a_split_belong_to_the_new_segment(rollcall: Stack) -> None:
+    people = put_people(rollcall, range(30))
     for user in people:
-        roll.bucket.put(f"{user}.png", b"photo")
-    roll.process()
-    assert starts(roll) == [""]
-    with application(roll, segment_keys="10", workers="1") as app:
+        rollcall.bucket.put(f"{user}.png", b"photo")
+    rollcall.process()
+    assert starts(rollcall) == [""]
+    with application(rollcall, segment_keys="10", workers="1") as app:
         summary = run(app)
     assert (summary["status"], summary["unchanged"], summary["images_changed"]) == ("done", 30, 0)
-    assert len(starts(roll)) > 3
+    assert len(starts(rollcall)) > 3
 
 
 @pytest.mark.parametrize("keys", ["5", "5000"])
-def test_a_folder_next_to_a_users_keys_hides_no_user(roll: Stack, keys: str) -> None:
+def test_a_folder_next_to_a_users_keys_hides_no_user(rollcall: Stack, keys: str) -> None:
     """A server may list the folder 12/ before 12.csv, because the name 12 sorts first."""
     numbers = [str(number) for number in range(10, 30)] + [f"11{number}" for number in range(6)]
     for number in numbers:
-        roll.bucket.put_person(number)
-    roll.bucket.put("0/x", b"")
-    roll.bucket.put("12/x", b"")
-    roll.bucket.put("12.png", b"photo")
-    with application(roll, segment_keys=keys) as app:
+        rollcall.bucket.put_person(number)
+    rollcall.bucket.put("0/x", b"")
+    rollcall.bucket.put("12/x", b"")
+    rollcall.bucket.put("12.png", b"photo")
+    with application(rollcall, segment_keys=keys) as app:
         for _ in range(3):
             assert run(app)["status"] == "done"
-            assert rows(roll) == sorted(numbers)
-            assert roll.sql("select user_id from users where img_path is not null") == [["12"]]
+            assert rows(rollcall) == sorted(numbers)
+            assert rollcall.sql("select user_id from users where img_path is not null") == [["12"]]
 
 
-def test_any_number_of_keys_may_lie_between_those_of_a_user(roll: Stack) -> None:
+def test_any_number_of_keys_may_lie_between_those_of_a_user(rollcall: Stack) -> None:
     """Segments end among these keys, and the user keeps the photo after them."""
-    roll.bucket.put_person("12")
-    roll.bucket.put("12.png", b"photo")
-    roll.bucket.put_person("13")
+    rollcall.bucket.put_person("12")
+    rollcall.bucket.put("12.png", b"photo")
+    rollcall.bucket.put_person("13")
     bad = [f"12.d{number:02}.csv" for number in range(30)]
     for key in bad:
-        roll.bucket.put(key, b"")
-    with application(roll, segment_keys="5") as app:
+        rollcall.bucket.put(key, b"")
+    with application(rollcall, segment_keys="5") as app:
         for _ in range(2):
             summary = run(app)
             assert (summary["status"], summary["listed"], summary["rejected"]) == ("done", 33, len(bad))
-            assert roll.sql("select user_id, img_path from users order by user_id") == [
+            assert rollcall.sql("select user_id, img_path from users order by user_id") == [
                 ["12", "src/12.png"],
                 ["13", None],
             ]
-        assert len(starts(roll)) >= 6
-        roll.bucket.remove("12.png")
+        assert len(starts(rollcall)) >= 6
+        rollcall.bucket.remove("12.png")
         assert run(app)["images_changed"] == 1

@@ -15,35 +15,35 @@ from tests.runs import Paused, application, end_scans, paused_run, put_people, r
 from tests.stack import Stack
 
 
-def test_only_the_lock_holder_can_write_and_a_lost_lock_prevents_the_commit(roll: Stack) -> None:
+def test_only_the_lock_holder_can_write_and_a_lost_lock_prevents_the_commit(rollcall: Stack) -> None:
     """The holder's session ends after it fetched the older version; another run reads the newer one."""
-    roll.bucket.put_person("1", last="Older")
-    with paused_run(roll, run_deadline="2") as (go, holder):
-        roll.bucket.put_person("1", last="Newer")
-        [[before]] = roll.sql("select count(*) from users")
-        assert roll.event("1.csv").json()["remaining"] == 1  # the segment is locked, so the event leaves a hint
-        end_scans(roll)
-        assert roll.process()["added"] == 1
+    rollcall.bucket.put_person("1", last="Older")
+    with paused_run(rollcall, run_deadline="2") as (go, holder):
+        rollcall.bucket.put_person("1", last="Newer")
+        [[before]] = rollcall.sql("select count(*) from users")
+        assert rollcall.event("1.csv").json()["remaining"] == 1  # the segment is locked, so the event leaves a hint
+        end_scans(rollcall)
+        assert rollcall.process()["added"] == 1
         time.sleep(2)  # until the holder has no time for another attempt
         go.set()
         with pytest.raises(Unavailable):
             holder.result()
     assert before == 0
-    assert roll.sql("select last_name from users") == [["Newer"]]
-    assert b"Older" not in roll.bucket.read("output.csv")
+    assert rollcall.sql("select last_name from users") == [["Newer"]]
+    assert b"Older" not in rollcall.bucket.read("output.csv")
 
 
-def test_one_more_scan_serves_all_concurrent_runs(roll: Stack) -> None:
-    roll.bucket.put_person("1")
+def test_one_more_scan_serves_all_concurrent_runs(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("1")
     with ExitStack() as opened:
-        endpoint, requests = opened.enter_context(counting(roll.process_settings["s3_endpoint"]))
-        app = opened.enter_context(application(roll, Paused, s3_endpoint=endpoint))
+        endpoint, requests = opened.enter_context(counting(rollcall.process_settings["s3_endpoint"]))
+        app = opened.enter_context(application(rollcall, Paused, s3_endpoint=endpoint))
         executor = opened.enter_context(ThreadPoolExecutor(9))
         paused: Any = app.objects
         first = executor.submit(run, app)
         assert paused.reached.wait(30)
         others = [executor.submit(run, app) for _ in range(8)]
-        roll.wait_until(lambda: roll.sql("select count(*) from runs where status = 'running'") == [[9]])
+        rollcall.wait_until(lambda: rollcall.sql("select count(*) from runs where status = 'running'") == [[9]])
         paused.go.set()
         summaries = [call.result() for call in (first, *others)]
     assert {summary["status"] for summary in summaries} == {"done"}
@@ -52,37 +52,37 @@ def test_one_more_scan_serves_all_concurrent_runs(roll: Stack) -> None:
     assert requests["GET"] == 1
 
 
-def test_two_replicas_share_a_bucket_without_duplicate_work(roll: Stack) -> None:
-    people = put_people(roll, range(600))
-    with counting(roll.process_settings["s3_endpoint"]) as (endpoint, requests):
+def test_two_replicas_share_a_bucket_without_duplicate_work(rollcall: Stack) -> None:
+    people = put_people(rollcall, range(600))
+    with counting(rollcall.process_settings["s3_endpoint"]) as (endpoint, requests):
         small = {"segment_keys": "20", "batch_size": "10", "workers": "3", "s3_endpoint": endpoint}
         with (
-            application(roll, **small) as first,
-            application(roll, **small) as second,
+            application(rollcall, **small) as first,
+            application(rollcall, **small) as second,
             ThreadPoolExecutor(2) as executor,
         ):
             summaries = list(executor.map(run, (first, second)))
     assert [summary["status"] for summary in summaries] == ["done", "done"]
     assert sum(summary["added"] for summary in summaries) == requests["GET"] == len(people)
     assert all(summary["added"] > 100 for summary in summaries)
-    assert rows(roll) == people
-    assert exported(roll) == people
+    assert rows(rollcall) == people
+    assert exported(rollcall) == people
 
 
-def test_a_full_run_completes_during_a_steady_stream_of_events(roll: Stack) -> None:
-    people = put_people(roll, range(200))
+def test_a_full_run_completes_during_a_steady_stream_of_events(rollcall: Stack) -> None:
+    people = put_people(rollcall, range(200))
     stopped = threading.Event()
 
     def change() -> int:
         sent = 0
         while not stopped.is_set():
             user = people[sent % 20]
-            roll.bucket.put_person(user, birthts=sent)
-            assert roll.event(f"{user}.csv").status == 200
+            rollcall.bucket.put_person(user, birthts=sent)
+            assert rollcall.event(f"{user}.csv").status == 200
             sent += 1
         return sent
 
-    with application(roll, segment_keys="20") as app, ThreadPoolExecutor(1) as executor:
+    with application(rollcall, segment_keys="20") as app, ThreadPoolExecutor(1) as executor:
         events = executor.submit(change)
         try:
             summaries = [run(app) for _ in range(5)]
@@ -90,12 +90,12 @@ def test_a_full_run_completes_during_a_steady_stream_of_events(roll: Stack) -> N
             stopped.set()
         assert events.result() > 5
     assert [summary["status"] for summary in summaries] == ["done"] * 5
-    assert roll.process()["added"] == 0
-    assert roll.sql("select count(*) from hints") == [[0]]
+    assert rollcall.process()["added"] == 0
+    assert rollcall.sql("select count(*) from hints") == [[0]]
 
 
-def test_sessions_end_when_their_client_vanishes_or_freezes(roll: Stack) -> None:
-    with application(roll) as app, app.pool.connection() as session:
+def test_sessions_end_when_their_client_vanishes_or_freezes(rollcall: Stack) -> None:
+    with application(rollcall) as app, app.pool.connection() as session:
         names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout",
                  "idle_session_timeout", "idle_in_transaction_session_timeout")  # fmt: skip
         values = [session.run(f"show {name}")[0][0] for name in names]

@@ -60,14 +60,14 @@ def list_page(settings: Mapping[str, str], **others: str) -> list[str]:
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
-def test_a_valid_certificate_is_accepted(roll: Stack, trusted: Authority, host: str) -> None:
-    roll.bucket.put_person("1")
+def test_a_valid_certificate_is_accepted(rollcall: Stack, trusted: Authority, host: str) -> None:
+    rollcall.bucket.put_person("1")
     context = trusted.certify(host)
-    with postgres(roll, context) as (proxy, settings):
+    with postgres(rollcall, context) as (proxy, settings):
         with connect(settings, postgres_host=host, postgres_ca_file=str(trusted.file)) as connection:
             assert connection.run("select 1") == [[1]]
         assert settings["postgres_user"].encode() in proxy.received
-    with s3(roll, context) as (proxy, settings):
+    with s3(rollcall, context) as (proxy, settings):
         assert list_page(settings, s3_endpoint=f"{host}:{proxy.port}", s3_ca_file=str(trusted.file)) == ["1.csv"]
 
 

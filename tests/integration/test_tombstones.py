@@ -12,62 +12,64 @@ from tests.runs import application, run
 from tests.stack import Stack
 
 
-def test_the_remaining_file_does_not_restore_an_erased_person(roll: Stack) -> None:
+def test_the_remaining_file_does_not_restore_an_erased_person(rollcall: Stack) -> None:
     for user_id in ("1", "2"):
-        roll.bucket.put_person(user_id)
-    roll.bucket.put("1.png", b"photo")
-    roll.process()
-    roll.erase("1")
-    s3 = counting(roll.process_settings["s3_endpoint"])
-    with s3 as (endpoint, requests), application(roll, s3_endpoint=endpoint) as app:
+        rollcall.bucket.put_person(user_id)
+    rollcall.bucket.put("1.png", b"photo")
+    rollcall.process()
+    rollcall.erase("1")
+    s3 = counting(rollcall.process_settings["s3_endpoint"])
+    with s3 as (endpoint, requests), application(rollcall, s3_endpoint=endpoint) as app:
         assert run(app)["added"] == 0
         assert run(app, objects=["1.csv"])["added"] == 0
         assert run(app, Trigger.EVENT, objects=["1.csv"])["added"] == 0
         assert requests["GET"] == 0  # without any requests for the file
-    assert rows(roll) == ["2"]
-    assert exported(roll) == ["2"]
+    assert rows(rollcall) == ["2"]
+    assert exported(rollcall) == ["2"]
 
 
-def test_a_newer_file_restores_the_person_even_with_the_same_content(roll: Stack) -> None:
-    roll.bucket.put_person("1")
-    roll.process()
-    roll.erase("1")
+def test_a_newer_file_restores_the_person_even_with_the_same_content(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("1")
+    rollcall.process()
+    rollcall.erase("1")
     time.sleep(NEW_SECOND)
-    roll.bucket.put_person("1")
-    assert roll.process()["added"] == 1
-    assert rows(roll) == ["1"]
-    assert rows(roll, "erased") == []
-    assert exported(roll) == ["1"]
-    assert roll.bucket.read_rows("erased.csv") == []
+    rollcall.bucket.put_person("1")
+    assert rollcall.process()["added"] == 1
+    assert rows(rollcall) == ["1"]
+    assert rows(rollcall, "erased") == []
+    assert exported(rollcall) == ["1"]
+    assert rollcall.bucket.read_rows("erased.csv") == []
 
 
-def test_erasing_again_once_the_file_is_removed_does_not_weaken_the_tombstone(roll: Stack) -> None:
+def test_erasing_again_once_the_file_is_removed_does_not_weaken_the_tombstone(rollcall: Stack) -> None:
     """Otherwise an older version of the file in a versioned bucket could restore the person."""
-    roll.bucket.put_person("1")
-    roll.process()
-    roll.erase("1")
-    before = roll.sql("select csv_modified, changed from erased")
-    roll.bucket.remove("1.csv")
-    roll.erase("1")
-    assert roll.sql("select csv_modified, changed from erased") == before
+    rollcall.bucket.put_person("1")
+    rollcall.process()
+    rollcall.erase("1")
+    before = rollcall.sql("select csv_modified, changed from erased")
+    rollcall.bucket.remove("1.csv")
+    rollcall.erase("1")
+    assert rollcall.sql("select csv_modified, changed from erased") == before
 
 
-def test_an_older_file_does_not_restore_an_erased_person(roll: Stack) -> None:
+def test_an_older_file_does_not_restore_an_erased_person(rollcall: Stack) -> None:
     """As when a version in a versioned bucket is restored: different content, but not newer."""
-    roll.bucket.put_person("1")
-    roll.process()
-    roll.erase("1")
+    rollcall.bucket.put_person("1")
+    rollcall.process()
+    rollcall.erase("1")
     time.sleep(NEW_SECOND)
-    roll.bucket.put_person("1", first="Restored")
-    roll.sql("update erased set csv_modified = cast(:modified as timestamptz)", modified=roll.bucket.modified("1.csv"))
-    assert roll.process()["added"] == 0  # equal is not newer
-    roll.bucket.put("1.csv", b"first_name,last_name,birthts\nSecret,Hopper,Secret\n")
-    roll.sql("update erased set csv_modified = csv_modified + interval '1 hour'")
-    assert roll.process()["rejected"] == 0
-    roll.bucket.put("1.csv", b"x" * 70_000)
-    assert roll.process()["rejected"] == 0
-    assert rows(roll) == []
-    assert rows(roll, "rejected", "object") == []
+    rollcall.bucket.put_person("1", first="Restored")
+    rollcall.sql(
+        "update erased set csv_modified = cast(:modified as timestamptz)", modified=rollcall.bucket.modified("1.csv")
+    )
+    assert rollcall.process()["added"] == 0  # equal is not newer
+    rollcall.bucket.put("1.csv", b"first_name,last_name,birthts\nSecret,Hopper,Secret\n")
+    rollcall.sql("update erased set csv_modified = csv_modified + interval '1 hour'")
+    assert rollcall.process()["rejected"] == 0
+    rollcall.bucket.put("1.csv", b"x" * 70_000)
+    assert rollcall.process()["rejected"] == 0
+    assert rows(rollcall) == []
+    assert rows(rollcall, "rejected", "object") == []
 
 
 class Replaced(Objects):
@@ -79,39 +81,39 @@ class Replaced(Objects):
 
 
 @pytest.mark.parametrize("content", [b"first_name,last_name,birthts\nAda,Lovelace,0\n", b"wrong\n"])
-def test_the_fetched_last_modified_decides_and_not_the_listed_one(roll: Stack, content: bytes) -> None:
-    roll.bucket.put_person("1")
-    roll.process()
-    roll.erase("1")
+def test_the_fetched_last_modified_decides_and_not_the_listed_one(rollcall: Stack, content: bytes) -> None:
+    rollcall.bucket.put_person("1")
+    rollcall.process()
+    rollcall.erase("1")
     time.sleep(NEW_SECOND)
-    roll.bucket.put("1.csv", content)
-    with application(roll, Replaced) as app:
+    rollcall.bucket.put("1.csv", content)
+    with application(rollcall, Replaced) as app:
         summary = run(app)
     assert (summary["added"], summary["rejected"]) == (0, 0)
-    assert rows(roll) == []
+    assert rows(rollcall) == []
 
 
-def test_a_newer_file_that_is_rejected_keeps_the_tombstone(roll: Stack) -> None:
-    roll.bucket.put_person("1")
-    roll.process()
-    roll.erase("1")
+def test_a_newer_file_that_is_rejected_keeps_the_tombstone(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("1")
+    rollcall.process()
+    rollcall.erase("1")
     time.sleep(NEW_SECOND)
-    roll.bucket.put("1.csv", b"wrong\n")
-    assert roll.process()["rejected"] == 1
-    assert rows(roll, "erased") == ["1"]
-    roll.bucket.put_person("1")
-    assert roll.process()["added"] == 1
-    assert rows(roll, "erased") == []
+    rollcall.bucket.put("1.csv", b"wrong\n")
+    assert rollcall.process()["rejected"] == 1
+    assert rows(rollcall, "erased") == ["1"]
+    rollcall.bucket.put_person("1")
+    assert rollcall.process()["added"] == 1
+    assert rows(rollcall, "erased") == []
 
 
-def test_any_file_restores_a_person_erased_without_a_file(roll: Stack) -> None:
-    roll.bucket.put_person("1")
-    roll.process()
-    roll.bucket.remove("1.csv")
-    roll.bucket.put("unrelated", b"")  # the bucket is not empty
-    roll.process()
-    summary = roll.erase("1")
+def test_any_file_restores_a_person_erased_without_a_file(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("1")
+    rollcall.process()
+    rollcall.bucket.remove("1.csv")
+    rollcall.bucket.put("unrelated", b"")  # the bucket is not empty
+    rollcall.process()
+    summary = rollcall.erase("1")
     assert (summary["erased"], summary["not_found"]) == (["1"], [])
-    assert roll.sql("select csv_modified from erased") == [[None]]
-    roll.bucket.put_person("1")
-    assert roll.process()["added"] == 1
+    assert rollcall.sql("select csv_modified from erased") == [[None]]
+    rollcall.bucket.put_person("1")
+    assert rollcall.process()["added"] == 1

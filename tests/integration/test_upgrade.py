@@ -25,18 +25,18 @@ OWNERS = "select distinct tableowner from pg_tables where schemaname = 'public'"
 
 
 @pytest.fixture
-def version_1(roll: Stack) -> Iterator[Connection]:
+def version_1(rollcall: Stack) -> Iterator[Connection]:
     """A connection to an empty database of version 1, whose process-data applied the migrations itself."""
-    roll.sql(OWNED_BY_PROCESS_DATA)
+    rollcall.sql(OWNED_BY_PROCESS_DATA)
     try:
-        with Connection(load(PostgresSettings, roll.process_settings)) as connection:
+        with Connection(load(PostgresSettings, rollcall.process_settings)) as connection:
             connection.run("create table migrations (name text primary key, applied_at timestamptz default now())")
             for name in VERSION_1:
                 connection.run((MIGRATIONS / f"{name}.sql").read_text(encoding="utf-8"))
                 connection.run("insert into migrations (name) values (:name)", name=name)
             yield connection
     finally:
-        upgrade(roll)
+        upgrade(rollcall)
 
 
 def upgrade(stack: Stack) -> list[str]:
@@ -50,13 +50,15 @@ def etag(stack: Stack, key: str) -> str:
     return str(stat.etag).strip('"')
 
 
-def test_an_upgrade_keeps_people_and_rejections_without_reading_files_again(roll: Stack, version_1: Connection) -> None:
+def test_an_upgrade_keeps_people_and_rejections_without_reading_files_again(
+    rollcall: Stack, version_1: Connection
+) -> None:
     for number in range(5):
-        roll.bucket.put_person(f"{number}", birthts=number)
-    roll.bucket.put("0.png", b"photo")
+        rollcall.bucket.put_person(f"{number}", birthts=number)
+    rollcall.bucket.put("0.png", b"photo")
     for key in ("bad.csv", "5.csv", "6.csv", "7.csv", "8.csv"):
-        roll.bucket.put(key, b"nonsense")
-    roll.bucket.put_person("7", last="Older")
+        rollcall.bucket.put(key, b"nonsense")
+    rollcall.bucket.put_person("7", last="Older")
     for number in range(5):
         version_1.run(
             "insert into users (user_id, first_name, last_name, birthts, img_path, csv_etag, csv_modified) "
@@ -64,7 +66,7 @@ def test_an_upgrade_keeps_people_and_rejections_without_reading_files_again(roll
             user=str(number),
             birthts=number,
             image="src/0.png" if number == 0 else None,
-            etag=etag(roll, f"{number}.csv"),
+            etag=etag(rollcall, f"{number}.csv"),
         )
     rejected: dict[str, tuple[str, str]] = {
         "bad.csv": ("bad_name", "the name must be <user_id>.csv, the user_id 1 to 18 digits"),
@@ -77,7 +79,7 @@ def test_an_upgrade_keeps_people_and_rejections_without_reading_files_again(roll
         version_1.run(
             "insert into rejected (object, etag, code, message) values (:key, :etag, :code, :message)",
             key=key,
-            etag=etag(roll, key),
+            etag=etag(rollcall, key),
             code=code,
             message=message,
         )
@@ -88,10 +90,10 @@ def test_an_upgrade_keeps_people_and_rejections_without_reading_files_again(roll
             prefix=prefix,
             status=status,
         )
-    assert roll.sql(OWNERS) == [["rollcall_process"]]
-    assert roll.request("POST", "/function/process-data").json()["error"]["code"] == "schema_missing"
-    assert upgrade(roll) == NAMES[3:]
-    assert roll.sql(OWNERS) == [["rollcall_owner"]]
+    assert rollcall.sql(OWNERS) == [["rollcall_process"]]
+    assert rollcall.request("POST", "/function/process-data").json()["error"]["code"] == "schema_missing"
+    assert upgrade(rollcall) == NAMES[3:]
+    assert rollcall.sql(OWNERS) == [["rollcall_owner"]]
     assert version_1.run("select scope from runs order by id") == [["bucket"], ["users"], ["users"]]
     assert version_1.run("select distinct summary from runs") == [[{"added": 1}]]  # no values from files
     assert version_1.run("select start, keys from segments") == [["", 1]]
@@ -101,31 +103,31 @@ def test_an_upgrade_keeps_people_and_rejections_without_reading_files_again(roll
         ["8.csv", 2, 999999999999999999],
         ["bad.csv", 2, None],
     ]
-    s3 = counting(roll.process_settings["s3_endpoint"])
-    with s3 as (endpoint, requests), application(roll, s3_endpoint=endpoint) as app:
+    s3 = counting(rollcall.process_settings["s3_endpoint"])
+    with s3 as (endpoint, requests), application(rollcall, s3_endpoint=endpoint) as app:
         summary: dict[str, Any] = run(app)
     assert (summary["status"], summary["unchanged"], summary["added"], summary["rejected"]) == ("done", 5, 1, 4)
     assert requests["GET"] == 1  # version 2 accepts what version 1 rejected as `older_version`
 
 
-def test_version_1_can_use_the_upgraded_tables(roll: Stack) -> None:
+def test_version_1_can_use_the_upgraded_tables(rollcall: Stack) -> None:
     """After a rollback, version 1 writes rows without the new columns; version 2 then checks its rejections again."""
-    roll.bucket.put("1.csv", b"")
-    roll.process()
+    rollcall.bucket.put("1.csv", b"")
+    rollcall.process()
     for key in ("1.csv", "2.csv"):
-        roll.bucket.put(key, b"nonsense")
-    with Connection(load(PostgresSettings, roll.process_settings)) as connection:
+        rollcall.bucket.put(key, b"nonsense")
+    with Connection(load(PostgresSettings, rollcall.process_settings)) as connection:
         connection.run("insert into runs (trigger, call_id, prefix) values ('http', null, '')")
         connection.run(
             "update rejected set etag = :etag, code = 'older_version', line = null, message = 'older'",
-            etag=etag(roll, "1.csv"),
+            etag=etag(rollcall, "1.csv"),
         )
         connection.run(
             "insert into rejected (object, etag, code, message) values ('2.csv', :etag, 'empty', 'wrong')",
-            etag=etag(roll, "2.csv"),
+            etag=etag(rollcall, "2.csv"),
         )
-    s3 = counting(roll.process_settings["s3_endpoint"])
-    with s3 as (endpoint, requests), application(roll, s3_endpoint=endpoint) as app:
+    s3 = counting(rollcall.process_settings["s3_endpoint"])
+    with s3 as (endpoint, requests), application(rollcall, s3_endpoint=endpoint) as app:
         codes = [rejection["code"] for rejection in run(app)["rejections"]]
         assert codes == ["unknown_column", "unknown_column"]
         assert requests["GET"] == 2

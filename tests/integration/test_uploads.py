@@ -10,57 +10,57 @@ from tests.runs import application, proxied, run
 from tests.stack import Response, Stack
 
 
-def leave_upload(roll: Stack, key: str, bucket: str = "res") -> None:
+def leave_upload(rollcall: Stack, key: str, bucket: str = "res") -> None:
     """Leave an incomplete upload, like an export that is killed after its first part."""
-    upload = roll.bucket.client._create_multipart_upload(bucket, key, {})
-    roll.bucket.client._execute(
+    upload = rollcall.bucket.client._create_multipart_upload(bucket, key, {})
+    rollcall.bucket.client._execute(
         "PUT", bucket, key, body=b"x" * 5_242_880, query_params={"partNumber": "1", "uploadId": upload}
     )
 
 
-def uploads(roll: Stack) -> list[str]:
-    return sorted(str(upload.object_name) for upload in roll.bucket.client._list_multipart_uploads("res").uploads)
+def uploads(rollcall: Stack) -> list[str]:
+    return sorted(str(upload.object_name) for upload in rollcall.bucket.client._list_multipart_uploads("res").uploads)
 
 
-def test_uploads_left_by_killed_exports_are_aborted_by_the_next_export(roll: Stack) -> None:
-    roll.bucket.put_person("1")
+def test_uploads_left_by_killed_exports_are_aborted_by_the_next_export(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("1")
     for key in ("output.csv", "output.csv", "output.csv.bak"):
-        leave_upload(roll, key)
+        leave_upload(rollcall, key)
     try:
-        assert uploads(roll) == ["output.csv", "output.csv", "output.csv.bak"]
-        roll.process()
-        assert uploads(roll) == ["output.csv.bak"]
-        assert exported(roll) == ["1"]
+        assert uploads(rollcall) == ["output.csv", "output.csv", "output.csv.bak"]
+        rollcall.process()
+        assert uploads(rollcall) == ["output.csv.bak"]
+        assert exported(rollcall) == ["1"]
     finally:
-        roll.bucket.client._abort_multipart_upload(
-            "res", "output.csv.bak", str(roll.bucket.client._list_multipart_uploads("res").uploads[0].upload_id)
+        rollcall.bucket.client._abort_multipart_upload(
+            "res", "output.csv.bak", str(rollcall.bucket.client._list_multipart_uploads("res").uploads[0].upload_id)
         )
 
 
 @pytest.mark.parametrize(("status", "code"), [(403, "AccessDenied"), (501, "NotImplemented")])
-def test_an_export_does_not_require_listing_uploads(roll: Stack, status: int, code: str) -> None:
+def test_an_export_does_not_require_listing_uploads(rollcall: Stack, status: int, code: str) -> None:
     """The key may lack the permission, or the service the operation."""
 
     def deny(kind: str, _path: str) -> Response | None:
         body = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
         return Response(status, {"Content-Type": "application/xml"}, body) if kind == "UPLOADS" else None
 
-    roll.bucket.put_person("1")
-    s3 = counting(roll.process_settings["s3_endpoint"], deny)
-    with s3 as (endpoint, requests), application(roll, s3_endpoint=endpoint) as app:
+    rollcall.bucket.put_person("1")
+    s3 = counting(rollcall.process_settings["s3_endpoint"], deny)
+    with s3 as (endpoint, requests), application(rollcall, s3_endpoint=endpoint) as app:
         assert run(app)["output"]["written"]
         assert requests["UPLOADS"] > 0
-    assert exported(roll) == ["1"]
+    assert exported(rollcall) == ["1"]
 
 
-def test_an_upload_that_s3_fails_to_complete_with_status_200_is_an_error(roll: Stack) -> None:
+def test_an_upload_that_s3_fails_to_complete_with_status_200_is_an_error(rollcall: Stack) -> None:
     """As Amazon documents for CompleteMultipartUpload: the error may be in the body."""
 
     def fail(kind: str, _path: str) -> Response | None:
         body = b"<Error><Code>InternalError</Code><Message>try again</Message></Error>"
         return Response(200, {"Content-Type": "application/xml"}, body) if kind == "POST" else None
 
-    with proxied(roll, fail) as (app, requests):
+    with proxied(rollcall, fail) as (app, requests):
         with pytest.raises(Unavailable, match="did not complete the upload"):
             app.objects.put("res", "output.csv", [bytes(PART_SIZE), b"more"], content_type="text/csv")
         assert requests["POST"] == 1
