@@ -5,7 +5,7 @@ import platform
 import statistics
 import subprocess
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,9 +20,13 @@ FAILED_SAFELY = "503"
 
 @dataclass(frozen=True)
 class Injection:
-    """An injected fault: its start and end by the monotonic clock, and the recovery time in seconds."""
+    """An injected fault: its start and end by the monotonic clock, and the recovery time in seconds.
+
+    `group` is the row of the table that counts it.
+    """
 
     kind: str
+    group: str
     started_at: float
     ended_at: float
     recovery: float
@@ -40,12 +44,12 @@ class Figures:
     totals: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
-    def rows(self, calls: Sequence[Call]) -> list[dict[str, Any]]:
-        """Return one row for each kind."""
-        return [self._row(kind, calls) for kind in sorted({injection.kind for injection in self.injections})]
+    def rows(self, calls: Sequence[Call], key: Callable[[Injection], str]) -> list[dict[str, Any]]:
+        """Return one row for each value of `key`."""
+        return [self._row(name, key, calls) for name in sorted({key(injection) for injection in self.injections})]
 
-    def _row(self, kind: str, calls: Sequence[Call]) -> dict[str, Any]:
-        injections = [injection for injection in self.injections if injection.kind == kind]
+    def _row(self, name: str, key: Callable[[Injection], str], calls: Sequence[Call]) -> dict[str, Any]:
+        injections = [injection for injection in self.injections if key(injection) == name]
         concurrent = [
             call
             for call in calls
@@ -54,7 +58,7 @@ class Figures:
         outcomes = Counter(_group(call.outcome) for call in concurrent)
         recoveries = [injection.recovery for injection in injections]
         return {
-            "kind": kind,
+            "fault": name,
             "injected": len(injections),
             "calls": len(concurrent),
             "outcomes": dict(outcomes.most_common()),
@@ -64,17 +68,17 @@ class Figures:
         }
 
     def table(self, calls: Sequence[Call]) -> str:
-        """Return the rows in Markdown."""
+        """Return the groups in Markdown."""
         lines = [
             "| fault | injected | calls during it | succeeded | truncated and detected | 503 | no response "
             "| longest response | recovery: median, longest |",
             "|---|---|---|---|---|---|---|---|---|",
         ]
-        for row in self.rows(calls):
+        for row in self.rows(calls, lambda injection: injection.group):
             counts = [str(row["outcomes"].get(name, 0)) for name in ("succeeded", "cut", FAILED_SAFELY, "no response")]
             recovery = f"{row['recovery_median']} s, {row['recovery_longest']} s"
             cells = [
-                row["kind"],
+                row["fault"],
                 str(row["injected"]),
                 str(row["calls"]),
                 *counts,
@@ -93,7 +97,8 @@ class Figures:
             "seed": self.seed,
             "injections": len(self.injections),
             "settings": self.settings,
-            "kinds": self.rows(calls),
+            "kinds": self.rows(calls, lambda injection: injection.kind),
+            "groups": self.rows(calls, lambda injection: injection.group),
             "not_tried": self.skipped,
             "rests": [round(seconds, 1) for seconds in self.rests],
             "totals": self.totals,

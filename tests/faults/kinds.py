@@ -41,6 +41,16 @@ class Kind:
     is_network: bool = False
 
     @property
+    def group(self) -> str:
+        """The kinds that share a row of the table."""
+        if self.is_network:
+            return f"{self.target}: network"
+        signal_name, _, of = self.name.partition(" of ")
+        if not signal_name.startswith("SIG"):
+            return str(self)
+        return f"{self.target}{' session' if of else ''}: SIGKILL or SIGSTOP"
+
+    @property
     def place(self) -> str:
         """The place of the fault. Concurrent faults have different places."""
         return f"network of {self.target}" if self.is_network else self.target

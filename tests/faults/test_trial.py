@@ -51,17 +51,22 @@ def test_the_model_detects_lost_stale_and_invented_rows() -> None:
 
 
 def test_the_table_counts_calls_during_a_fault_by_outcome(tmp_path: Path) -> None:
-    figures = Figures(1, {}, {}, [Injection("s3: cut", 10.0, 20.0, 1.5), Injection("s3: cut", 30.0, 40.0, 2.5)])
+    figures = Figures(
+        1,
+        {},
+        {},
+        [Injection("s3: cut", "s3: network", 10.0, 20.0, 1.5), Injection("s3: reset", "s3: network", 30.0, 40.0, 2.5)],
+    )
     calls = [
         Call("process-data", 9.0, 11.0, 2.0, "done"),
         Call("query-data", 19.0, 31.0, 12.0, "cut"),
         Call("query-data", 21.0, 22.0, 1.0, "complete"),
         Call("query-data", 39.0, 49.0, 10.0, "postgresql_unavailable"),
     ]
-    assert figures.table(calls).splitlines()[-1] == "| s3: cut | 2 | 3 | 1 | 1 | 1 | 0 | 12.0 s | 2.0 s, 2.5 s |"
+    assert figures.table(calls).splitlines()[-1] == "| s3: network | 2 | 3 | 1 | 1 | 1 | 0 | 12.0 s | 2.0 s, 2.5 s |"
     figures.write(tmp_path / "result.json", calls)
     document = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
-    assert document["kinds"][0]["outcomes"] == {"succeeded": 1, "cut": 1, "503": 1}
+    assert document["groups"][0]["outcomes"] == {"succeeded": 1, "cut": 1, "503": 1}
     assert len(document["commit"]) == 40
 
 

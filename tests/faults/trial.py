@@ -134,7 +134,7 @@ class Rounds:
         self._recover(ended_at, " and ".join(map(str, burst)))
         recovery = monotonic() - ended_at
         self._figures.injections += [
-            Injection(str(kind), started_at, ended, recovery)
+            Injection(str(kind), kind.group, started_at, ended, recovery)
             for kind, (started_at, ended) in zip(burst, times, strict=True)
         ]
         print(f"{len(self._figures.injections):4} {recovery:5.1f} s  {', '.join(map(str, burst))}", flush=True)
