@@ -129,7 +129,8 @@ class Proxy:
             link.allowance = self._random.randrange(_CUT_WITHIN)
         self._links.add(link)
         try:
-            await link.run()
+            with suppress(asyncio.CancelledError):  # by `close`; asyncio would print it
+                await link.run()
         finally:
             self._links.discard(link)
         return None

@@ -97,6 +97,24 @@ def test_the_segment_waiting_longest_is_claimed_first_and_locked_ones_are_skippe
         assert second.start == ""
 
 
+def test_a_segment_that_was_scanned_just_before_it_was_locked_is_released(
+    rollcall: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The query that finds and locks it does not see what other sessions commit meanwhile."""
+    with application(rollcall) as app, app.pool.connection() as connection:
+        original = connection.run
+
+        def run(sql: str, **parameters: object) -> list[list[object]]:
+            result = original(sql, **parameters)
+            if "pg_try_advisory_lock" in sql:
+                rollcall.sql("update segments set scanned = 9")
+            return result
+
+        monkeypatch.setattr(connection, "run", run)
+        assert segments.claim(connection, since=8, skip=()) is None
+        assert rollcall.sql("select objid from pg_locks where locktype = 'advisory'") == []
+
+
 @pytest.mark.parametrize("analyzed", [False, True])
 def test_a_claim_locks_one_segment_with_every_query_plan(rollcall: Stack, *, analyzed: bool) -> None:
     """An additional lock would block its segment for the lifetime of the session."""
