@@ -77,6 +77,7 @@ def shell(directory: Path, platform: str, **environment: str) -> Shell:
     python = sys.executable
     scripts = {name: f'exec {python} -I -S {ROOT}/tests/recorder.py {name} "$@"' for name in RECORDED}
     scripts["python3"] = (
+        f'[ "$1" = -c ] && exec {python} "$@"\n'
         f'shift; PYTHONPATH={ROOT} exec {python} -m infra.local "$@"'  # without setting up its environment
     )
     scripts["sleep"] = environment.pop("SLEEP", "exit 0")

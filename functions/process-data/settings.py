@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 from .shared.access import AccessSettings
-from .shared.storage.settings import PostgresSettings, S3Settings, setting
+from .shared.storage.settings import PostgresSettings, S3Settings, check_bucket, setting
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(AccessSettings, S3Settings, PostgresSettings):
+    result_bucket: str = setting("bucket of output.csv, rejected.csv and erased.csv", default="res")
     workers: int = setting("segments scanned at the same time by one replica", default=6, minimum=1, maximum=32)
     fetch_threads: int = setting("objects fetched at the same time by one replica", default=64, minimum=1, maximum=256)
     batch_size: int = setting(
@@ -18,3 +19,7 @@ class Settings(AccessSettings, S3Settings, PostgresSettings):
     gateway_url: str = setting(
         "URL of the gateway, which queues continuations of runs", default="http://gateway.openfaas:8080"
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_bucket("result_bucket", self.result_bucket)

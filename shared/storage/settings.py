@@ -113,6 +113,12 @@ _ENDPOINT = re.compile(r"(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
+def check_bucket(name: str, bucket: str) -> None:
+    """Raise SettingError unless the setting `name` is a bucket's name."""
+    if not _BUCKET.fullmatch(bucket):
+        raise invalid_setting(name, bucket, "3 to 63 lower-case letters, digits, dots and hyphens")
+
+
 @dataclass(frozen=True, kw_only=True)
 class SettingsGroup:
     """Settings that belong together; a function's settings inherit from several groups."""
@@ -123,7 +129,7 @@ class SettingsGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class S3Settings(SettingsGroup):
-    """The S3 service and its two buckets."""
+    """The S3 service and the source bucket."""
 
     s3_endpoint: str = setting("host:port of any S3 service, without a scheme")
     s3_region: str = setting("region of the buckets", default="us-east-1")
@@ -133,7 +139,6 @@ class S3Settings(SettingsGroup):
     s3_secret_key: Secret = setting("secret key")
     s3_timeout: int = setting("seconds to wait for a response from S3", default=10, minimum=1, maximum=300)
     source_bucket: str = setting("bucket of the CSVs and photos", default="src")
-    result_bucket: str = setting("bucket of output.csv, rejected.csv and erased.csv", default="res")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -142,9 +147,7 @@ class S3Settings(SettingsGroup):
             raise invalid_setting("s3_endpoint", endpoint, "host:port alone; s3_secure chooses HTTPS or HTTP")
         if self.s3_ca_file and not self.s3_secure:
             raise SettingError("s3_ca_file is set although s3_secure=false uses no TLS: expected one or the other")
-        for name in ("source_bucket", "result_bucket"):
-            if not _BUCKET.fullmatch(bucket := getattr(self, name)):
-                raise invalid_setting(name, bucket, "3 to 63 lower-case letters, digits, dots and hyphens")
+        check_bucket("source_bucket", self.source_bucket)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -73,6 +73,7 @@ def test_the_repr_shows_no_secret() -> None:
         ("postgres_sslmode", "prefer", "one of disable, require, verify-full"),
         ("s3_endpoint", "https://s3.example", "host:port alone"),
         ("source_bucket", "Src", "3 to 63 lower-case letters"),
+        ("result_bucket", "Res", "3 to 63 lower-case letters"),
     ],
 )
 def test_an_invalid_setting_is_an_error_with_the_expected_form(name: str, value: str, allowed: str) -> None:
