@@ -71,3 +71,12 @@ def test_the_page_shows_unreadable_objects_if_there_are_any(rollcall: Stack) -> 
         assert (b"Unreadable" in get(rollcall, "", Accept="text/html").body) is is_shown
     insert(rollcall, "cron", "bucket", "partial", counts)  # the summary of an older version
     assert b"Remaining" in get(rollcall, "", Accept="text/html").body
+
+
+def test_deleting_old_runs_changes_the_etag(rollcall: Stack) -> None:
+    for _ in range(2):
+        rollcall.process()
+    before = get(rollcall, "/runs").headers["ETag"]
+    assert get(rollcall, "/runs").headers["ETag"] == before
+    rollcall.sql("delete from runs where id = (select min(id) from runs)")
+    assert get(rollcall, "/runs", If_None_Match=before).status == 200

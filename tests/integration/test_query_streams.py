@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import urllib3
 from query_data.application import MAX_STREAMS
+from query_data.shared.process import MEBIBYTE
 from query_data.shared.storage.connection import Connection
 from query_data.shared.storage.settings import PostgresSettings, load
 
@@ -153,12 +154,15 @@ def people_and_next(form: str, body: bytes) -> tuple[list[str], str | None]:
     return user_ids, last.removeprefix("#next ") if last.startswith("#next ") else None
 
 
-def test_stalled_streams_do_not_delay_other_requests(rollcall: Stack) -> None:
+@pytest.mark.parametrize("path", ["/", "/photo/1"])
+def test_stalled_streams_do_not_delay_other_requests(rollcall: Stack, path: str) -> None:
     rollcall.sql(MANY)
+    rollcall.sql("update users set img_path = 'src/1.png' where user_id = '1'")
+    rollcall.bucket.put("1.png", bytes(32 * MEBIBYTE))
     with query_replica(rollcall) as replica, ExitStack() as stack:
         stalled = []
         for _ in range(64):
-            response = urllib3.request("GET", replica.url, preload_content=False, retries=False)
+            response = urllib3.request("GET", replica.url + path, preload_content=False, retries=False)
             stack.callback(response.close)
             stalled.append(response)
         statuses = Counter(response.status for response in stalled)
@@ -166,7 +170,7 @@ def test_stalled_streams_do_not_delay_other_requests(rollcall: Stack) -> None:
         [busy] = {response.json()["error"]["code"] for response in stalled if response.status == 503}
         assert busy == "busy"
         assert {response.headers["Retry-After"] for response in stalled if response.status == 503} == {"1"}
-        for path in ("/healthz", "/?limit=100", "/?user_id=7", "/stats", "/rejected"):
-            assert replica.request("GET", path).status == 200
+        for other in ("/healthz", "/?limit=100", "/?user_id=7", "/stats", "/rejected"):
+            assert replica.request("GET", other).status == 200
         stack.close()
-        rollcall.wait_until(lambda: replica.request("GET", "/").status == 200, seconds=20)
+        rollcall.wait_until(lambda: replica.request("GET", path).status == 200, seconds=20)

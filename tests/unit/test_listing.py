@@ -68,6 +68,11 @@ def test_an_object_without_key_etag_size_or_time_is_an_error(missing: bytes) -> 
         parse_listing((PAGE % (b"false", b"")).replace(missing, b""))
 
 
+def test_an_empty_object_is_an_error() -> None:
+    with pytest.raises(Unavailable, match="lacks its key, ETag, size or LastModified"):
+        parse_listing((PAGE % (b"false", b"")).replace(b"<Contents>", b"<Contents></Contents><Contents>"))
+
+
 @pytest.mark.parametrize(
     ("key", "user_id"),
     [

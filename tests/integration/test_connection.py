@@ -1,6 +1,8 @@
 """Connections to PostgreSQL: error handling of sessions, and streaming of COPY."""
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from process_data.shared.storage.connection import Connection
@@ -10,6 +12,14 @@ from process_data.shared.storage.settings import PostgresSettings, load
 
 from tests.stack import Stack
 
+TIMEOUTS = [
+    "tcp_keepalives_idle",
+    "tcp_keepalives_interval",
+    "tcp_keepalives_count",
+    "tcp_user_timeout",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+]
 MILLION = "copy (select generate_series(1, 1000000)) to stdout"
 
 
@@ -111,3 +121,22 @@ def test_a_prepared_statement_survives_errors_and_table_changes(connection: Conn
         connection.run("drop table t")
         with pytest.raises(SchemaMissing):
             connection.run_prepared(sql, number=5)
+
+
+def test_the_server_ends_the_session_of_a_vanished_client_within_a_minute(connection: Connection) -> None:
+    """Its locks end with it. Tests that wait for it are in tests/faults."""
+    rows = connection.run("select name, setting::int, unit from pg_settings where name = any(:names)", names=TIMEOUTS)
+    seconds = {name: value / 1000 if unit == "ms" else value for name, value, unit in rows}
+    keepalives = seconds["tcp_keepalives_idle"] + seconds["tcp_keepalives_interval"] * seconds["tcp_keepalives_count"]
+    assert 0 < keepalives <= 60
+    assert all(0 < seconds[name] <= 60 for name in TIMEOUTS)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the timers of sockets are read from /proc")
+def test_the_client_notices_a_vanished_server(connection: Connection, stack: Stack) -> None:
+    server = f"0100007F:{int(stack.process_settings['postgres_port']):04X}"
+    assert connection.run("select 1") == [[1]]
+    table = [line.split() for line in Path("/proc/self/net/tcp").read_text(encoding="utf-8").splitlines()[1:]]
+    # columns: remote address, state (01 is established), kind of timer (02 is keepalive) and its remaining time
+    timers = {fields[5].partition(":")[0] for fields in table if fields[2] == server and fields[3] == "01"}
+    assert "02" in timers
