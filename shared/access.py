@@ -9,8 +9,9 @@ from .api import ApiError, Event
 from .storage.errors import SettingError
 from .storage.settings import Secret, SettingsGroup, setting
 
-_VALUE_FREE = ("bad_setting", "busy", "internal_error", "schema_missing")
-"""Errors whose messages contain nothing of the deployment. With invalid settings nobody can be authenticated."""
+_NOT_CONCEALED = ("bad_setting", "busy", "internal_error", "schema_missing")
+"""Errors that everyone sees whole. `bad_setting` quotes one setting, as nobody can be authenticated then; the messages
+of the others contain nothing of the deployment."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ def conceal(event: Event, error: ApiError, settings: Callable[[], AccessSettings
 
     The function's log always has the whole message.
     """
-    if error.status < 500 or error.code in _VALUE_FREE or has_access(event, settings()):
+    if error.status < 500 or error.code in _NOT_CONCEALED or has_access(event, settings()):
         return error
     message = "the details are in the function's log, and in this response to a request with the API token"
     return ApiError(error.status, error.code, message, headers=error.headers)
