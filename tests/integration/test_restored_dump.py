@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from process_data.restore import _lines
 from process_data.shared.storage.objects import Objects
 
 from tests.postgres import dump, restore
@@ -96,3 +97,10 @@ def test_many_lost_tombstones_are_applied_in_batches_and_invalid_lines_are_skipp
     assert [row["user_id"] for row in rollcall.bucket.read_rows("erased.csv")] == rows(rollcall, "erased")
     with application(rollcall) as app:
         assert not run(app)["output"]["written"]
+
+
+def test_an_overlong_line_is_not_kept_in_memory() -> None:
+    """Somebody else may have written the object."""
+    lines = list(_lines([b"x" * 1000] * 1000 + [b"\n1,a,b\n"]))
+    assert lines[1:] == ["1,a,b", ""]
+    assert len(lines[0]) < 2000

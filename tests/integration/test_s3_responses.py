@@ -83,3 +83,19 @@ def test_an_invalid_listing_changes_nothing(rollcall: Stack, body: bytes) -> Non
         run(app)
     assert raised.value.service == "s3"
     assert snapshot(rollcall) == before
+
+
+def test_a_listing_that_repeats_its_token_is_an_error(rollcall: Stack) -> None:
+    """Otherwise it would never end."""
+    page = (
+        b"<ListBucketResult><IsTruncated>true</IsTruncated>"
+        b"<NextContinuationToken>same</NextContinuationToken></ListBucketResult>"
+    )
+
+    def repeat(kind: str, _path: str) -> Response | None:
+        return Response(200, {"Content-Type": "application/xml"}, page) if kind == "LIST" else None
+
+    with proxied(rollcall, repeat) as (app, _):
+        assert app.objects.list_page("src").token == "same"
+        with pytest.raises(Unavailable, match="repeated a continuation token"):
+            app.objects.list_page("src", token="same")
