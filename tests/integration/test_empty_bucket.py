@@ -1,5 +1,7 @@
 """An emptied bucket changes nothing until it is confirmed."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 from tests.rows import output, snapshot
 from tests.runs import counts
 from tests.stack import Stack
@@ -59,3 +61,15 @@ def test_a_bucket_with_only_folders_counts_as_empty(rollcall: Stack) -> None:
     assert rollcall.sql("select img_path from users") == [["src/1.png"]]
     assert rollcall.process("?accept_empty=1")["images_changed"] == 1
     assert rollcall.process()["status"] == "done"
+
+
+def test_an_object_after_a_page_of_folders_makes_a_bucket_non_empty(rollcall: Stack) -> None:
+    rollcall.bucket.put("notes.txt", b"")
+    rollcall.bucket.put_person("1")
+    rollcall.bucket.put("1.png", b"photo")
+    rollcall.process()
+    with ThreadPoolExecutor(8) as executor:
+        list(executor.map(rollcall.bucket.put, (f"{number}/notes.txt" for number in range(1001)), [b""] * 1001))
+    rollcall.bucket.remove("1.csv")
+    rollcall.bucket.remove("1.png")
+    assert rollcall.process("?user_id=1")["images_changed"] == 1
