@@ -45,6 +45,20 @@ def test_a_single_503_from_s3_is_retried_at_once(rollcall: Stack, kind: str) -> 
     assert rollcall.sql("select count(*) from runs") == [[1]]
 
 
+def test_a_single_request_without_a_response_is_repeated(rollcall: Stack) -> None:
+    stalled: list[str] = []
+
+    def stall(kind: str, path: str) -> None:
+        if kind == "GET" and not stalled:
+            stalled.append(path)
+            time.sleep(2)
+
+    rollcall.bucket.put_person("1")
+    with proxied(rollcall, stall, s3_timeout="1") as (app, requests):
+        assert counts(run(app)) == {"listed": 1, "added": 1}
+    assert requests["GET"] == 2
+
+
 @pytest.mark.parametrize(
     "headers", [{"ETag": '"e"', "Last-Modified": "Fri, 27 "}, {"ETag": '"e"'}, {"Last-Modified": MODIFIED}]
 )
