@@ -10,8 +10,8 @@ from .storage.errors import SettingError
 from .storage.settings import Secret, SettingsGroup, setting
 
 _NOT_CONCEALED = ("bad_setting", "busy", "internal_error", "schema_missing")
-"""Errors that everyone sees whole. `bad_setting` quotes one setting, as nobody can be authenticated then; the messages
-of the others contain nothing of the deployment."""
+"""Errors that everyone sees in full. `bad_setting` quotes a setting: without valid settings nobody can authenticate to
+see it. The messages of the others contain nothing about the deployment."""
 
 
 @dataclass(frozen=True, kw_only=True)

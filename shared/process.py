@@ -19,7 +19,7 @@ _BODY_IN_MEMORY, _RESPONSE_IN_MEMORY = 8 * 1024, 120 * 1024
 def set_up(*, threads: int, max_body: int) -> Event:
     """Set the process up to serve `threads` requests at a time. Must be called by the main thread.
 
-    waitress rejects a body of more than `max_body` bytes with 413, without reading it.
+    waitress rejects a body of `max_body` bytes or more with 413, without reading it.
 
     Returns an event that SIGTERM sets. The process goes on serving: of-watchdog sends it requests for another
     `healthcheck_interval`, waits for their responses, and then ends it.

@@ -21,10 +21,10 @@ MAX_WAITING = 48
 """Requests that wait to be processed."""
 
 MAX_STREAMS = 4
-"""Streams of users, and as many of large photos: a client that does not read blocks one."""
+"""Streams of users, and separately of large photos: a client that stops reading occupies one."""
 
 MAX_HEALTH = 2
-"""Requests of /healthz that are processed, and as many that wait: they have their own slots."""
+"""Requests for /healthz that are processed at the same time, and as many that wait: they have their own slots."""
 
 THREADS = MAX_REQUESTS + MAX_WAITING + 2 * MAX_STREAMS + 2 * MAX_HEALTH + 4
 """One for each of these, and 4 that are always free to send errors."""
@@ -48,7 +48,7 @@ class Application:
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """Borrow a connection for a request. All of its statements together may take as long as one."""
+        """Borrow a connection for a request. Its statements share the time limit of a single one."""
         seconds = self.settings.postgres_timeout + TIMEOUT_MARGIN
         with self.pool.connection() as connection, connection.time_limit(seconds):
             yield connection
@@ -58,6 +58,6 @@ class Application:
         self.pool.close()
 
     def _connect(self) -> "Objects":
-        from .shared.storage.objects import Objects  # imports minio, which would take most of the start
+        from .shared.storage.objects import Objects  # imports minio, which would take most of the start-up time
 
         return Objects(self.settings)

@@ -1,4 +1,4 @@
-"""Query parameters: their definition in tables, and parsing by a table.
+"""Query parameters: the type of the tables that define them, and the parser that uses a table.
 
 /openapi.json and the page's form are made from these tables, and a test compares the README with them.
 """

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Apply the kustomization in $OVERLAY, and wait until everything in it is ready.
+# Apply the kustomization in $OVERLAY, wait for its stores, and run the jobs that set up the database and the buckets.
 #
 #     OVERLAY=infra/kubernetes/overlays/seaweedfs infra/kubernetes/apply.sh
 #

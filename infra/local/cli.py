@@ -74,12 +74,12 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--no-sample", action="store_true", help="do not load the sample files or run the demo")
     command("down", "stop the stack")
     command("status", "show the running processes")
-    command("logs", "print the logs of the functions and servers").add_argument("name", nargs="?", metavar="function")
+    command("logs", "print the logs of the functions and servers").add_argument("name", nargs="?", metavar="NAME")
     upload_command = command("upload", "upload a directory's files to the source bucket")
     upload_command.add_argument("directory", type=Path, metavar="DIR")
     env = command("env", "print endpoints and credentials as name=value lines, the operator's or a function's")
-    env.add_argument("name", nargs="?", metavar="function")
-    secrets_help = "generate the secrets of a deployment that are missing in a directory"
+    env.add_argument("name", nargs="?", metavar="NAME")
+    secrets_help = "generate those secrets of a deployment that are missing from a directory"
     secrets = commands.add_parser("secrets", help=secrets_help, description=secrets_help)
     secrets.add_argument("directory", type=Path, metavar="DIR")
     secrets.set_defaults(state=DEFAULT)

@@ -39,6 +39,7 @@ begin
             revoke rollcall_process from current_user;
         end if;
     end if;
+    -- Also for a new database. The branch above must do it itself, while it is a member of the old owner.
     execute format('alter database %I owner to rollcall_owner', current_database());
     alter schema public owner to rollcall_owner;
 
@@ -60,7 +61,7 @@ alter role rollcall_process login;
 alter role rollcall_query login;
 alter role rollcall_backup login;
 
--- A client that disappears in a transaction does not keep its locks. The functions set shorter timeouts.
+-- A client that disappears in a transaction does not keep its locks. The functions themselves set one minute.
 alter role rollcall_process set idle_in_transaction_session_timeout = '5min';
 alter role rollcall_query set idle_in_transaction_session_timeout = '1min';
 

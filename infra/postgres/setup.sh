@@ -7,8 +7,9 @@
 #     PGHOST=db.example PGUSER=postgres PGDATABASE=rollcall SECRETS=secrets infra/postgres/setup.sh
 #
 # Run it as a superuser, or as an administrator with CREATEROLE and CREATEDB who owns the database. psql's environment
-# variables select the database. $SECRETS is the directory of the files <role>-postgres-password; if it is unset,
-# passwords do not change. $MIGRATIONS is the directory of the migrations; the default is the one beside this file.
+# variables select the database. $SECRETS is the directory of the files
+# rollcall-{process,query,backup}-postgres-password; if it is unset, passwords do not change. $MIGRATIONS is the
+# directory of the migrations; the default is the one beside this file.
 set -eu
 
 here="$(cd "$(dirname "$0")" && pwd)"

@@ -24,7 +24,7 @@ _CONNECT_TIMEOUT = 5  # seconds to connect and log in
 _PING_TIMEOUT = 2  # seconds for an idle session to respond
 _PING_INTERVAL = 1  # seconds after a response in which no other ping is sent
 TIMEOUT_MARGIN = 4
-"""Seconds more than a statement may take: the server gives up first and reports the cause."""
+"""Seconds to wait beyond a statement's timeout, so that the server gives up first and reports the cause."""
 
 _MIN_TIMEOUT = 2  # seconds that a statement may always take
 _KEEP_ALIVE_INTERVAL = 15  # seconds without a statement after which `keep_alive` sends one

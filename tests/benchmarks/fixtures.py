@@ -1,4 +1,4 @@
-"""Fixtures for the rows of process-data: filled buckets and tables, a simulator, an application, a run."""
+"""Fixtures for the benchmarks of process-data: filled buckets and tables, a simulator, an application, a run."""
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,7 +35,7 @@ from (
 
 
 def fill_bucket(stack: Stack, people: int, photos: int) -> list[str]:
-    """Fill the real server with only this number of CSVs and photos. Return the keys of the CSVs."""
+    """Replace the real server's objects with this many CSVs and photos. Return the keys of the CSVs."""
     stack.bucket.clear()
     user_ids = [f"{number:09}" for number in range(people)]
     with ThreadPoolExecutor(8) as executor:

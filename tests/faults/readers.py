@@ -34,7 +34,7 @@ class Reader:
         request(self._random.choice(self._slots))
 
     def page(self, slot: Slot) -> bool:
-        """Request a page. Return whether it was received."""
+        """Request the first page. Return whether it was received and is followed by another."""
         return self._get(slot, "/?limit=100", lambda reply: self.check_people(reply, json_rows)) == CONTINUED
 
     def _json(self, slot: Slot) -> None:

@@ -28,7 +28,7 @@ AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 _SECRETS = ("api_token", "postgres_password", "s3_access_key", "s3_secret_key")
 _HANG = 30  # seconds
 _MAX_MESSAGE = 1000  # characters
-_OWN_HEADER = ("X-Content-Type-Options", "nosniff")  # Flask's own error pages lack it
+_OWN_HEADER = ("X-Content-Type-Options", "nosniff")  # on all responses of the project; Flask's error pages lack it
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
@@ -59,7 +59,7 @@ class Client:
     """Sends requests to a function: `send` returns the response, `problems` what is wrong with it."""
 
     def __init__(self, app: "WSGIApplication", secrets: Collection[str], unavailable: Collection[str] = ()) -> None:
-        """`unavailable` are the allowed codes of 503, for services that do not exist here."""
+        """`unavailable` are the error codes allowed with 503, for services that do not exist here."""
         self._app, self._secrets = app, [secret.encode() for secret in secrets]
         self._errors = {
             (int(status), code)

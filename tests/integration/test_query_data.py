@@ -250,3 +250,10 @@ def test_injection_through_any_parameter_has_no_effect(rollcall: Stack, value: s
         response = get(rollcall, path)
         assert (response.status, response.json()["error"]["code"]) == (404, "not_found"), path
     assert rollcall.sql("select count(*) from users") == [[1]]
+
+
+def test_blank_fields_of_the_form_are_ignored_on_web_pages_only(rollcall: Stack) -> None:
+    """From other clients an empty value is an error: a script whose variable is not set must not get everyone."""
+    query = "/?min_age=&name=&user_id="
+    assert get(rollcall, f"{query}&format=html").status == 200
+    assert get(rollcall, query).status == 400

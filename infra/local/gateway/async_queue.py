@@ -46,7 +46,7 @@ class AsyncQueue:
             Thread(target=self._work, name="async", daemon=True).start()
 
     def put(self, request: QueuedRequest) -> None:
-        if request.callback is not None and urlsplit(request.callback).scheme not in ("http", "https"):
+        if request.callback is not None and not _is_http(request.callback):
             message = f"invalid X-Callback-Url {request.callback!r}: expected an http(s) URL"
             raise GatewayError(400, "bad_header", message)
         try:
@@ -90,3 +90,10 @@ class AsyncQueue:
             }
             result.seek(0)
             self._callbacks.request("POST", request.callback, body=result, headers=headers)
+
+
+def _is_http(url: str) -> bool:
+    try:
+        return urlsplit(url).scheme in ("http", "https")
+    except ValueError:
+        return False

@@ -78,7 +78,7 @@ class SeaweedFS:
         self.remove_sockets()
         if not self._ports_confirmed:
             self._ports = choose_ports()
-            self._ports_file.write_text(json.dumps(self._ports), encoding="utf-8")
+        self._ports_file.write_text(json.dumps(self._ports), encoding="utf-8")
         options = _OPTIONS | self._ports | {"dir": self._directory, "s3.config": self._identities}
         weed = Path(sysconfig.get_path("scripts")) / "weed"
         return Command(
@@ -89,7 +89,7 @@ class SeaweedFS:
         )
 
     def is_ready(self) -> bool:
-        """Return whether it stores an object: its port opens before it can handle requests, and those before writes."""
+        """Return whether it can store an object: its port opens first, requests work later, and writes last."""
         try:
             client = s3_client(self.endpoint, access_keys(self._credentials, "operator"))
             for bucket in (SOURCE_BUCKET, RESULT_BUCKET):
@@ -109,6 +109,7 @@ class SeaweedFS:
             for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 - weed has no option for another directory
                 with suppress(FileNotFoundError):
                     socket.unlink()
+        self._ports_file.unlink(missing_ok=True)  # another stack may get these ports
 
 
 def _security() -> str:
