@@ -1,5 +1,7 @@
 """Runs and responses end in time when PostgreSQL becomes unresponsive."""
 
+import json
+from collections.abc import Iterator
 from contextlib import closing
 from random import Random
 
@@ -7,10 +9,10 @@ import pytest
 import urllib3
 from process_data.shared.storage.errors import Unavailable
 
-from tests.replica import query_replica
+from tests.replica import Replica, query_replica
 from tests.runs import paused_run
 from tests.stack import Stack
-from tests.tcp_proxy import HANG, Fault, Proxy
+from tests.tcp_proxy import HANG, VANISH, Fault, Proxy
 
 
 def test_a_run_with_an_unresponsive_database_ends_soon_after_its_deadline(rollcall: Stack) -> None:
@@ -24,7 +26,9 @@ def test_a_run_with_an_unresponsive_database_ends_soon_after_its_deadline(rollca
                 future.result(timeout=120)
 
 
-def test_a_stream_with_an_unresponsive_database_ends_at_its_deadline(rollcall: Stack) -> None:
+@pytest.fixture
+def silencing(rollcall: Stack) -> Iterator[tuple[Replica, Proxy]]:
+    """query-data with many people and a short stream_deadline, and a proxy in front of its database."""
     rollcall.sql(
         "insert into users (user_id, first_name, last_name, birthts, csv_etag, csv_modified) "
         "select n::text, repeat('F', 200), repeat('L', 200), n, 'etag', now() from generate_series(1, 200000) n"
@@ -33,9 +37,29 @@ def test_a_stream_with_an_unresponsive_database_ends_at_its_deadline(rollcall: S
     with closing(Proxy(settings["postgres_host"], int(settings["postgres_port"]), Random(0))) as proxy:
         own = {"postgres_port": str(proxy.port), "stream_deadline": "5", "postgres_timeout": "3600"}
         with query_replica(rollcall, **own) as replica:
-            response = urllib3.request("GET", replica.url, preload_content=False, retries=False, timeout=120)
-            assert response.read(1000)
-            with proxy.faulty(Fault(HANG)), pytest.raises(urllib3.exceptions.ProtocolError):
-                while response.read(1_000_000):
-                    pass
-            assert replica.request("GET", "/?limit=1").status == 200
+            yield replica, proxy
+
+
+def start_stream(replica: Replica) -> urllib3.BaseHTTPResponse:
+    return urllib3.request("GET", replica.url, preload_content=False, retries=False, timeout=120)
+
+
+def test_a_stream_with_an_unresponsive_database_ends_at_its_deadline(silencing: tuple[Replica, Proxy]) -> None:
+    replica, proxy = silencing
+    response = start_stream(replica)
+    assert response.read(1000)
+    with proxy.faulty(Fault(HANG)), pytest.raises(urllib3.exceptions.ProtocolError):
+        while response.read(1_000_000):
+            pass
+    assert replica.request("GET", "/?limit=1").status == 200
+
+
+def test_a_stream_whose_session_is_silent_ends_with_a_link_to_the_rest(silencing: tuple[Replica, Proxy]) -> None:
+    """Other sessions work, as after a failover."""
+    replica, proxy = silencing
+    response = start_stream(replica)
+    body = response.read(1000)
+    with proxy.faulty(Fault(VANISH, kept=600)):
+        content = json.loads(body + response.read())
+    assert 0 < len(content["result"]) < 200_000
+    assert content["next"].startswith("?after=")

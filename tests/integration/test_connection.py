@@ -89,6 +89,25 @@ def test_a_session_that_the_server_ended_is_not_reused(stack: Stack, pool: Pool)
         assert connection.run("select pg_backend_pid()") != [[pid]]
 
 
+def test_a_session_that_ended_just_after_its_last_response_is_not_reused(stack: Stack, pool: Pool) -> None:
+    """No ping is sent within a second of the last one, but the server has sent its reason."""
+    for _ in range(2):
+        with pool.connection() as connection:  # the second time it is pinged
+            [[pid]] = connection.run("select pg_backend_pid()")
+    stack.sql("select pg_terminate_backend(:pid, 5000)", pid=pid)
+    with pool.connection() as connection:
+        assert connection.run("select pg_backend_pid()") != [[pid]]
+
+
+def test_a_dead_session_closes_the_other_idle_ones(stack: Stack, pool: Pool) -> None:
+    """Otherwise each of the next requests would wait for the ping of a session that is probably dead, too."""
+    with pool.connection() as first, pool.connection() as second:
+        pids = [connection.run("select pg_backend_pid()")[0][0] for connection in (first, second)]
+    stack.sql("select pg_terminate_backend(:pid, 5000)", pid=pids[0])  # it is the next one that is borrowed
+    with pool.connection(), pool.connection() as other:
+        assert other.run("select pg_backend_pid()") != [[pids[1]]]
+
+
 def test_missing_tables_have_their_own_error(connection: Connection) -> None:
     with pytest.raises(SchemaMissing):
         connection.run("select * from nowhere")
