@@ -101,6 +101,15 @@ def test_user_ids_are_compared_as_text(rollcall: Stack) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"), [("a_", ["1"]), ("a%", ["2"]), ("a\\", ["3"]), ("a", ["1", "2", "3", "4"])]
+)
+def test_a_name_filter_takes_special_characters_literally(rollcall: Stack, text: str, expected: list[str]) -> None:
+    for user_id, name in (("1", "A_1"), ("2", "A%1"), ("3", "A\\1"), ("4", "Ab1")):
+        add(rollcall, user_id, first=name)
+    assert user_ids(query(rollcall, f"?name={quote(text)}")) == expected
+
+
 def test_a_thousand_user_ids_can_be_requested(rollcall: Stack) -> None:
     expected = add_many(rollcall, 2000)[::2]
     assert user_ids(query(rollcall, "?" + "&".join(f"user_id={user_id}" for user_id in expected))) == expected
