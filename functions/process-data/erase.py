@@ -46,8 +46,7 @@ class EraseRun(Run):
         erased = [user_id for user_id in user_ids if self._erased.get(user_id)]
         not_found = [user_id for user_id in user_ids if self._erased.get(user_id) is False]
         remaining = [user_id for user_id in user_ids if user_id not in self._erased]
-        if remaining or output["pending"]:
-            self._record.status = Status.PARTIAL
+        self._record.status = Status.PARTIAL if remaining or output["pending"] else Status.DONE
         seconds = {stage: self.counters.seconds[stage] for stage in ("erase", "export", "total")}
         summary = EraseSummary(
             erased=len(erased), not_found=len(not_found), remaining=len(remaining), output=output, seconds=seconds

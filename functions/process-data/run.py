@@ -110,8 +110,8 @@ class Run:
                 output = self._export(connection, urgent=self._is_full and remaining == 0)
         self._raise_if_s3_failed()
         is_behind = self._is_full and (output["pending"] or (self._deadline.expired and hints.exist(connection)))
-        if remaining or is_behind or self.counters.unreadable:
-            self._record.status = Status.PARTIAL
+        is_partial = remaining or is_behind or self.counters.unreadable
+        self._record.status = Status.PARTIAL if is_partial else Status.DONE
         continued = self._is_full and bool(remaining or is_behind) and self._queue_continuation(connection)
         summary = self._summary(connection, remaining, output, continued=continued)
         # the record omits rejections: they quote files, and an erasure clears only the table `rejected`

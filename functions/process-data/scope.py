@@ -8,7 +8,7 @@ from typing import Protocol
 from .keys import user_of
 
 _LEAST_USER = re.compile("[^\0-.]*")
-"""Matches a lower bound, in a key, of the user_ids whose CSVs sort after the key."""
+"""Matches the beginning of a key that is a lower bound of the user_ids whose CSVs sort after the key."""
 
 
 class Scope(Protocol):

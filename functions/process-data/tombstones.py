@@ -27,7 +27,7 @@ from erased
 where user_id in (select value collate "C" from json_array_elements_text(:user_ids))
 """
 
-# Each counter depends on the one before it, so the rows of `outputs` are locked in their order.
+# Each counter depends on the one before it, so the rows of `outputs` are locked in the order that `locks` prescribes.
 _ERASE = f"""
 with batch as materialized (
     select user_id collate "C" as user_id, erased_at, csv_modified
@@ -138,6 +138,9 @@ def _is_newer(modified: datetime, csv_modified: datetime | None) -> bool:
 
 def _parse(modified: str) -> datetime:
     try:
-        return datetime.fromisoformat(modified)
+        time = datetime.fromisoformat(modified)
     except ValueError as error:
         raise Unavailable("s3", f"invalid bucket listing: a LastModified is not a time: {error}") from error
+    if time.tzinfo is None:
+        raise Unavailable("s3", f"invalid bucket listing: a LastModified has no time zone: {modified!r}")
+    return time

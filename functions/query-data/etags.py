@@ -7,6 +7,7 @@ from werkzeug.http import parse_etags
 
 from .shared.api import Event
 from .shared.storage.connection import Connection
+from .shared.version import VERSION
 
 Table = Literal["users", "rejected", "runs"]
 State = list[Any]
@@ -20,7 +21,13 @@ States = dict[Table, str]
 _STATES: dict[Table, str] = {
     "users": "(select concat(changed, ' ', etag) from outputs where object = 'output.csv')",
     "rejected": "(select concat(changed, ' ', etag) from outputs where object = 'rejected.csv')",
-    "runs": "(select concat(min(id), ' ', max(id), ' ', max(finished_at)) from runs)",
+    # a run may be committed after one that finished later, but then the number of unfinished ones changes
+    "runs": """(
+        select concat(
+            min(id), ' ', max(id), ' ', max(finished_at), ' ', (select count(*) from runs where finished_at is null)
+        )
+        from runs
+    )""",
 }
 
 
@@ -40,8 +47,11 @@ def read_states(connection: Connection) -> States:
 
 
 def make_etag(state: State, *query: object) -> str:
-    """The ETag, without quotes, of the response to a query for data in this state."""
-    return sha256(repr((state, query)).encode()).hexdigest()[:32]
+    """The ETag, without quotes, of the response to a query for data in this state.
+
+    It is the same in all replicas of a version, so the reprs in `query` must not depend on the process.
+    """
+    return sha256(repr((VERSION, state, query)).encode()).hexdigest()[:32]
 
 
 def matches(event: Event, etag: str) -> bool:

@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .shared.spreadsheet import FORMULA_PREFIXES
@@ -21,14 +21,14 @@ class Format:
     media_type: str
     content_type: str
     line: str
-    parse_line: Callable[[str], dict[str, Any]]
+    parse_line: Callable[[str], dict[str, Any]] = field(repr=False)  # the repr is part of ETags
     disposition: str | None = None
 
 
 def _quote(column: str) -> str:
     """SQL for a name in CSV, with an apostrophe before it if a spreadsheet would run it as a formula.
 
-    One that only apostrophes separate from that gets another, so that the name can be parsed again.
+    A name that begins with apostrophes followed by such a character gets one more, so that `_parse_csv` can undo it.
     """
     clean = rf"translate({column}, E'\x01\x02\n\r', '    ')"
     neutralised = (

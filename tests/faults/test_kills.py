@@ -59,12 +59,12 @@ def check_converges(stack: Stack) -> None:
 
 def wait_for_restart(stack: Stack, component: str, killed_pid: int) -> None:
     deadline = time.monotonic() + 60
-    while stack.pid(component) == killed_pid or not respond(stack):
+    while stack.pid(component) == killed_pid or not backends_respond(stack):
         assert time.monotonic() < deadline, f"{component} did not come back"
         time.sleep(0.1)
 
 
-def respond(stack: Stack) -> bool:
+def backends_respond(stack: Stack) -> bool:
     """Whether both backends respond."""
     try:
         stack.sql("select 1")
@@ -74,9 +74,9 @@ def respond(stack: Stack) -> bool:
     return True
 
 
-@pytest.mark.parametrize(("component", "fraction"), [("process-data", 1), ("postgres", 4), ("seaweedfs", 4)])
+@pytest.mark.parametrize(("component", "divisor"), [("process-data", 1), ("postgres", 4), ("seaweedfs", 4)])
 def test_a_kill_at_any_moment_leaves_no_partial_data(
-    loaded: Stack, request: pytest.FixtureRequest, component: str, fraction: int
+    loaded: Stack, request: pytest.FixtureRequest, component: str, divisor: int
 ) -> None:
     moments = random.Random(f"{SEED} {component}")
     print(f"seed {SEED}")  # shown if the test fails
@@ -84,7 +84,7 @@ def test_a_kill_at_any_moment_leaves_no_partial_data(
     make_outdated(loaded)
     check_converges(loaded)
     duration = time.monotonic() - started_at
-    for _ in range(request.config.getoption("--kills") // fraction):
+    for _ in range(request.config.getoption("--kills") // divisor):
         make_outdated(loaded)
         pid = loaded.pid(component)
         with ThreadPoolExecutor(1) as executor:

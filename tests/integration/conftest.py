@@ -1,4 +1,4 @@
-"""Fixtures for the tests of /changes."""
+"""Fixtures: query-data in a process of its own, and a session of PostgreSQL."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING

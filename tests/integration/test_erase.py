@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from process_data import outputs, runs
+from process_data.shared.storage.errors import Unavailable
 from process_data.shared.storage.objects import Objects
 
 from tests.rows import exported, rows
@@ -180,3 +182,29 @@ def test_an_event_during_an_erasure_is_not_lost(rollcall: Stack) -> None:
         erase(app, "1")
     assert rows(rollcall) == ["2"]
     assert exported(rollcall) == ["2"]
+
+
+def test_a_retried_erasure_is_done_although_its_first_attempt_was_partial(
+    rollcall: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL fails after an attempt whose export stayed pending."""
+    attempts: list[str] = []
+    export, finish = outputs.export, runs._finish
+
+    def export_late(*arguments: Any, **options: Any) -> Any:
+        attempts.append("pending" if not attempts else "exported")
+        return export(*arguments, **options) | {"pending": attempts == ["pending"]}
+
+    def fail_once(*arguments: Any) -> None:
+        if attempts == ["pending"]:
+            raise Unavailable("postgresql", "the session ended")
+        finish(*arguments)
+
+    monkeypatch.setattr(outputs, "export", export_late)
+    monkeypatch.setattr(runs, "_finish", fail_once)
+    rollcall.bucket.put_person("1")
+    rollcall.process()
+    with application(rollcall) as app:
+        assert erase(app, "1")["status"] == "done"
+    assert attempts == ["pending", "exported"]
+    assert rollcall.sql("select status from runs order by id") == [["done"], ["done"]]

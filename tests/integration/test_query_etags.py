@@ -1,8 +1,10 @@
 """ETags of query-data, and the headers of HEAD."""
 
 import pytest
+from query_data.formats import FORMATS, LISTING_FORMATS
 
 from tests.queries import add, get, mark_changed
+from tests.replica import query_replica
 from tests.stack import Stack
 
 
@@ -54,3 +56,19 @@ def test_the_etag_changes_only_with_a_run_that_changes_data(rollcall: Stack) -> 
     rollcall.process()
     response = get(rollcall, "", If_None_Match=etag)
     assert (response.status, response.json()["result"][0]["img_path"]) == (200, "src/1.png")
+
+
+def test_all_replicas_have_the_same_etags(rollcall: Stack) -> None:
+    """Behind the gateway the next request may go to another one."""
+    rollcall.bucket.put_person("1")
+    rollcall.bucket.put("2.csv", b"")
+    rollcall.process()
+    urls = [
+        f"{path}?format={form}"
+        for path, forms in (("/", FORMATS), ("/rejected", LISTING_FORMATS), ("/runs", LISTING_FORMATS))
+        for form in forms
+    ]
+    with query_replica(rollcall) as first, query_replica(rollcall) as second:
+        for url in (*urls, "/?limit=1&sort=-birthdate&name=a", "/stats"):
+            etag = first.request("GET", url).headers["ETag"]
+            assert second.request("GET", url, If_None_Match=etag).status == 304, url

@@ -80,3 +80,11 @@ def test_deleting_old_runs_changes_the_etag(rollcall: Stack) -> None:
     assert get(rollcall, "/runs").headers["ETag"] == before
     rollcall.sql("delete from runs where id = (select min(id) from runs)")
     assert get(rollcall, "/runs", If_None_Match=before).status == 200
+
+
+def test_a_run_that_is_committed_after_one_that_finished_later_changes_the_etag(rollcall: Stack) -> None:
+    rollcall.sql("insert into runs (trigger, scope, status) values ('http', 'bucket', 'running')")
+    rollcall.sql("insert into runs (trigger, scope, status, finished_at) values ('http', 'bucket', 'done', now())")
+    before = get(rollcall, "/runs").headers["ETag"]
+    rollcall.sql("update runs set finished_at = started_at where status = 'running'")
+    assert get(rollcall, "/runs", If_None_Match=before).status == 200

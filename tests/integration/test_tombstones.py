@@ -4,7 +4,9 @@ import time
 
 import pytest
 from process_data.runs import Trigger
+from process_data.shared.storage.errors import Unavailable
 from process_data.shared.storage.objects import Object, Objects
+from process_data.tombstones import _parse
 
 from tests.proxy import counting
 from tests.rows import NEW_SECOND, exported, rows
@@ -117,3 +119,9 @@ def test_any_file_restores_a_person_erased_without_a_file(rollcall: Stack) -> No
     assert rollcall.sql("select csv_modified from erased") == [[None]]
     rollcall.bucket.put_person("1")
     assert rollcall.process()["added"] == 1
+
+
+@pytest.mark.parametrize("modified", ["yesterday", "2026-01-01T00:00:00"])
+def test_a_listed_time_without_a_time_zone_is_an_error_of_s3(modified: str) -> None:
+    with pytest.raises(Unavailable, match="invalid bucket listing"):
+        _parse(modified)

@@ -1,5 +1,6 @@
 """Processes are identified, stopped and restarted."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -74,6 +75,17 @@ def test_a_process_that_does_not_start_is_an_error_with_its_last_output(tmp_path
     with pytest.raises(LocalError, match="script does not start: exited with status 3") as raised:
         failing.wait_ready()
     assert "no luck" in str(raised.value)
+    failing.stop()
+
+
+def test_an_unexpected_error_at_the_start_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits forever."""
+    script = Script("print('ready')", tmp_path)
+    monkeypatch.setattr(script, "command", lambda: json.loads(""))
+    failing = process(script)
+    failing.start()
+    with pytest.raises(LocalError, match="script does not start: Expecting value"):
+        failing.wait_ready()
     failing.stop()
 
 

@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from threading import Timer
 from typing import IO
 
@@ -64,8 +65,8 @@ class UpstreamResponse:
         self._first = next(self._chunks, b"")  # without a check of the deadline, which a large request may have used up
 
     def __iter__(self) -> Iterator[bytes]:
-        # a client that does not read blocks this generator; the timer frees the function in that case
-        timer = Timer(self._deadline - time.monotonic(), self._response.close)
+        # a client that does not read blocks this generator, a silent function the read
+        timer = Timer(self._deadline - time.monotonic(), self._abort)
         timer.daemon = True
         timer.start()
         try:
@@ -81,6 +82,12 @@ class UpstreamResponse:
         finally:
             timer.cancel()
         self._response.release_conn()
+
+    def _abort(self) -> None:
+        """Free the function and wake the thread that waits for it: `close` alone would wait for that thread's read."""
+        with suppress(OSError, ValueError):  # it has just been closed
+            self._response.shutdown()
+        self._response.close()
 
     def close(self) -> None:
         self._response.close()

@@ -147,7 +147,7 @@ class Process:
             self._was_ready = False
             try:
                 outcome = self._run()
-            except (LocalError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - `wait_ready` must not wait forever
                 outcome = str(error)
             if self._stopping.is_set():
                 break

@@ -78,7 +78,9 @@ class SeaweedFS:
         self.remove_sockets()
         if not self._ports_confirmed:
             self._ports = choose_ports()
-        self._ports_file.write_text(json.dumps(self._ports), encoding="utf-8")
+        partial = self._ports_file.with_suffix(".partial")
+        partial.write_text(json.dumps(self._ports), encoding="utf-8")
+        partial.replace(self._ports_file)
         options = _OPTIONS | self._ports | {"dir": self._directory, "s3.config": self._identities}
         weed = Path(sysconfig.get_path("scripts")) / "weed"
         return Command(
@@ -104,12 +106,18 @@ class SeaweedFS:
 
     def remove_sockets(self) -> None:
         """Remove the sockets that it leaves in /tmp, which no option prevents; also those of a killed run."""
-        ports = json.loads(self._ports_file.read_text(encoding="utf-8")) if self._ports_file.exists() else {}
-        for port in ports.values():
+        for port in self._read_ports().values():
             for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 - weed has no option for another directory
                 with suppress(FileNotFoundError):
                     socket.unlink()
         self._ports_file.unlink(missing_ok=True)  # another stack may get these ports
+
+    def _read_ports(self) -> dict[str, int]:
+        try:
+            ports: dict[str, int] = json.loads(self._ports_file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {}
+        return ports
 
 
 def _security() -> str:

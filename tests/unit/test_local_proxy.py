@@ -1,0 +1,35 @@
+"""The local gateway's calls of a function."""
+
+import time
+from http.server import BaseHTTPRequestHandler
+from threading import Event
+
+import urllib3
+
+from infra.local.gateway.proxy import UpstreamResponse
+from tests.loopback import Quiet, serving
+
+SILENCE = 60  # seconds
+
+
+def test_exec_timeout_also_ends_a_response_whose_function_is_silent() -> None:
+    finished, errors = Event(), list[Exception]()
+
+    class Silent(Quiet, BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"5\r\nfirst\r\n")
+            finished.wait(SILENCE)
+
+    with serving(Silent) as url:
+        started_at = time.monotonic()
+        response = urllib3.request("GET", url, preload_content=False, retries=False, timeout=SILENCE)
+        upstream = UpstreamResponse(response, [], started_at + 0.5, errors.append)
+        assert b"".join(upstream) == b"first"
+        assert time.monotonic() - started_at < SILENCE / 2
+        finished.set()
+    assert [type(error) for error in errors] == [TimeoutError]
