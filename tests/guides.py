@@ -30,7 +30,7 @@ def commands(document: Path, heading: str, platform: str) -> str:
     return "\n".join(block for name, block in blocks if name in ("", platform))
 
 
-def events() -> list[tuple[str, str]]:
+def tasks() -> list[tuple[str, str]]:
     """Return the sections of OPERATIONS.md that have commands, for each platform."""
     headings = re.findall(r"^## (.+)$", OPERATIONS.read_text(encoding="utf-8"), re.MULTILINE)
     return [(name, platform) for name in headings for platform in PLATFORMS if commands(OPERATIONS, name, platform)]

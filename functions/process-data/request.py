@@ -25,8 +25,8 @@ _BOOLEANS = {"0": False, "false": False, "1": True, "true": True}
 class Request:
     """A scan of the bucket, or of `objects` if given, where a CSV stands for all objects of its user.
 
-    With `erase` these users are erased instead. `since` is the tick of the run to continue; `fan_out` is the number
-    of runs to queue instead of running.
+    With `erase` these users are erased instead. `since` is the tick of the run to continue: logical time, from the
+    sequence `ticks`. `fan_out` is the number of runs to queue instead of running.
     """
 
     trigger: Trigger

@@ -34,7 +34,7 @@ from .workers import Workers
 _ATTEMPTS = 3
 _INITIAL_BACKOFF = 0.2  # seconds, doubled each time
 _MAX_CONTINUATIONS = 10
-"""Continuations that may exist at the same time if continuations queue them: as many runs as `fan_out` may queue."""
+"""A continuation queues another only while fewer than these exist: as many as the runs that `fan_out` may queue."""
 
 
 class SegmentsSummary(TypedDict):

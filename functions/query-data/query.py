@@ -47,7 +47,7 @@ def parse_query(event: Event) -> Query:
     """Parse a request for users. Raises ApiError, which names what is invalid and what is expected."""
     values = parse_parameters(PARAMETERS, query_parameters(event, FORMATS))
     filters, order = make_filters(values), cast("Order", values["sort"])
-    requested = len(filters.user_id)  # users: a page is enough for up to MAX_LIMIT
+    requested = len(filters.user_id)  # one page is enough for up to MAX_LIMIT users
     return Query(
         filters=filters,
         order=order,

@@ -39,7 +39,7 @@ begin
             revoke rollcall_process from current_user;
         end if;
     end if;
-    -- Also for a new database. The branch above must do it itself, while it is a member of the old owner.
+    -- Also for a new database. The branch above repeats this because the current user may be a member of the old owner only there.
     execute format('alter database %I owner to rollcall_owner', current_database());
     alter schema public owner to rollcall_owner;
 

@@ -21,7 +21,7 @@ _TIMEOUT = 3600  # seconds for one request
 
 @dataclass(frozen=True)
 class Completed:
-    """A completed request: the index of its replica, the time by the monotonic clock, and the summary."""
+    """A completed request: the index of its replica, the time on the monotonic clock, and the summary."""
 
     replica: int
     at: float

@@ -104,7 +104,7 @@ def test_a_run_is_shown_with_its_trigger_scope_status_duration_and_counts(page: 
     ]  # fmt: skip
     assert rows(page).nth(1).locator("td").all_inner_texts()[1:3] == ["Schedule", "Bucket"]
     assert rows(page).nth(2).locator("td").all_inner_texts()[1:3] == ["Continuation", "Users"]
-    assert rows(page).nth(3).locator("td").all_inner_texts()[:2] == ["Complete", "Upload"]
+    assert rows(page).nth(3).locator("td").all_inner_texts()[:2] == ["Complete", "Bucket event"]
     colors = {
         status: page.locator(f".dot.{status}").first.evaluate("dot => getComputedStyle(dot).backgroundColor")
         for status in ("done", "partial", "failed")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster import KUBECONFIG, Nodes, kubectl, list_objects, openfaas_cluster
-from tests.guides import OPERATIONS, OVERLAYS, Shell, commands, events, shell
+from tests.guides import OPERATIONS, OVERLAYS, Shell, commands, shell, tasks
 from tests.kustomize import build, identity
 from tests.stack import ROOT
 
@@ -119,8 +119,8 @@ def test_the_guide_leads_to_a_first_run_in_a_cluster(cluster: Shell) -> None:
     assert rendered(cluster, "seaweedfs") <= existing_objects()
 
 
-@pytest.mark.parametrize("heading", [heading for heading, platform in events() if platform == "kubernetes"])
-def test_the_commands_of_each_event_run_in_a_cluster(cluster: Shell, heading: str) -> None:
+@pytest.mark.parametrize("heading", [heading for heading, platform in tasks() if platform == "kubernetes"])
+def test_the_commands_of_each_task_run_in_a_cluster(cluster: Shell, heading: str) -> None:
     apply(cluster, "seaweedfs")
     cluster.run(commands(OPERATIONS, "Operations", "kubernetes") + commands(OPERATIONS, heading, "kubernetes"))
     if heading == "Uninstall":
@@ -137,7 +137,7 @@ def test_a_custom_kustomization_keeps_its_patches(cluster: Shell) -> None:
     (own / "kustomization.yaml").write_text(text, encoding="utf-8")
     kubectl("delete", "namespace", "rollcall", "--ignore-not-found")
     cluster.run("infra/kubernetes/apply.sh", OVERLAY=str(own))
-    (claim,) = [item for item in list_objects("statefulsets") if item["metadata"]["name"] == "postgres"]
-    template = claim["spec"]["volumeClaimTemplates"][0]["spec"]
+    (statefulset,) = [item for item in list_objects("statefulsets") if item["metadata"]["name"] == "postgres"]
+    template = statefulset["spec"]["volumeClaimTemplates"][0]["spec"]
     assert template["resources"]["requests"]["storage"] == "200Gi"
     assert "cron-connector" not in {item["metadata"]["name"] for item in list_objects("deployments")}

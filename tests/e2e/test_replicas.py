@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from process_data import locks
 
 from tests.e2e.conftest import Toy
 from tests.stack import ROOT, Stack, connected
@@ -48,7 +49,7 @@ def test_replicas_share_a_fan_out(replicated: Toy) -> None:
     replicated.sql("update users set first_name = 'Old', csv_etag = ''")
     with connected(replicated.process_settings) as holder:
         [[count, _]] = holder.run(
-            "select count(*), count(pg_advisory_lock(:space, id)) from segments", space=0x7365676D
+            "select count(*), count(pg_advisory_lock(:space, id)) from segments", space=locks.SEGMENT
         )
         assert count >= PEOPLE // SEGMENT
         response = replicated.request("POST", "/function/process-data?fan_out=2")

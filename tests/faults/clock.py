@@ -1,4 +1,4 @@
-"""Jumping clocks of processes, by libfaketime. The monotonic clock is unchanged, as when a real clock is set.
+"""Make the clocks of processes jump, with libfaketime. The monotonic clock is unchanged, as when a real clock is set.
 
 Debian's libfaketime 0.9.10 breaks Python's time.sleep; the PyPI package libfaketime works.
 """
@@ -10,9 +10,9 @@ from time import monotonic
 
 
 class Clock:
-    """The clock of processes that are started with its `environment`. `offset` is the path of its own file.
+    """The clock of processes that are started with its `environment`. They read its offset from the file `offset`.
 
-    `jumps` are the times of its jumps, by the monotonic clock.
+    `jumps` are the times of its jumps, on the monotonic clock.
     """
 
     def __init__(self, library: Path, offset: Path) -> None:

@@ -20,7 +20,7 @@ FAILED_SAFELY = "503"
 
 @dataclass(frozen=True)
 class Injection:
-    """An injected fault: its start and end by the monotonic clock, and the recovery time in seconds.
+    """An injected fault: its start and end on the monotonic clock, and the recovery time in seconds.
 
     `group` is the row of the table that counts it.
     """

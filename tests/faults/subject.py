@@ -47,7 +47,7 @@ _QUEUE = 10  # requests, as in OpenFaaS CE
 class Slot:
     """A replica of a function, which is replaced when it is killed.
 
-    `stops` are the periods, by the monotonic clock, in which it was stopped; `downs` those from a kill until its
+    `stops` are the periods, on the monotonic clock, in which it was stopped; `downs` those from a kill until its
     replacement was ready.
     """
 

@@ -1,4 +1,4 @@
-"""A frozen replica loses its locks by PostgreSQL's timeouts and cannot write afterwards."""
+"""PostgreSQL's timeouts release the locks of a frozen replica, which cannot write afterwards."""
 
 import os
 import signal
@@ -57,8 +57,8 @@ def test_a_frozen_replica_is_replaced_and_cannot_commit(rollcall: Stack) -> None
     rollcall.bucket.put_person("1", last="Older")
     statuses: list[int] = []
     with pausing_s3(rollcall.process_settings["s3_endpoint"]) as (endpoint, reached, go):
-        own = rollcall.process_settings | {"s3_endpoint": endpoint, "run_deadline": "20", "s3_timeout": "300"}
-        with replica(rollcall.state / "build/process-data", own) as frozen:
+        settings = rollcall.process_settings | {"s3_endpoint": endpoint, "run_deadline": "20", "s3_timeout": "300"}
+        with replica(rollcall.state / "build/process-data", settings) as frozen:
             wait_until_ready(frozen, "/")
             caller = Thread(target=post, args=(frozen.url, statuses))
             caller.start()

@@ -35,8 +35,8 @@ def silencing(rollcall: Stack) -> Iterator[tuple[Replica, Proxy]]:
     )
     settings = rollcall.query_settings
     with closing(Proxy(settings["postgres_host"], int(settings["postgres_port"]), Random(0))) as proxy:
-        own = {"postgres_port": str(proxy.port), "stream_deadline": "5", "postgres_timeout": "3600"}
-        with query_replica(rollcall, **own) as replica:
+        overrides = {"postgres_port": str(proxy.port), "stream_deadline": "5", "postgres_timeout": "3600"}
+        with query_replica(rollcall, **overrides) as replica:
             yield replica, proxy
 
 

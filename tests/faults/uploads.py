@@ -35,7 +35,7 @@ class Uploader:
     ) -> None:  # fmt: skip
         self._model, self._bucket, self._calls, self._slots = model, bucket, calls, slots
         self._user_ids, self._random, self._changed = user_ids, random, changed
-        self._not_before = dict.fromkeys(user_ids, 0.0)  # by the monotonic clock
+        self._not_before = dict.fromkeys(user_ids, 0.0)  # on the monotonic clock
         self._operations: list[tuple[int, Callable[[str], None]]] = [
             (8, self.put),
             (2, self._put_again),

@@ -126,13 +126,13 @@ def _parse_json(response: Response) -> dict[str, dict[str, str]] | None:
 def clients(stack: Stack) -> Iterator[tuple[Client, Client]]:
     """Clients of process-data and query-data with the stack's settings, a required token and no gateway."""
     before = dict(os.environ)
-    others = {"auth": "token", "api_token": TOKEN, "gateway_url": "http://127.0.0.1:9"}
-    both = ((process_data.handler, stack.process_settings), (query_data.handler, stack.query_settings))
-    secrets = {own[name] for _, own in both for name in _SECRETS if name in own} | {TOKEN}
+    common = {"auth": "token", "api_token": TOKEN, "gateway_url": "http://127.0.0.1:9"}
+    functions = ((process_data.handler, stack.process_settings), (query_data.handler, stack.query_settings))
+    secrets = {settings[name] for _, settings in functions for name in _SECRETS if name in settings} | {TOKEN}
     try:
-        for handler, own in both:
+        for handler, settings in functions:
             handler._application.clear()
-            os.environ.update({**own, **others})
+            os.environ.update({**settings, **common})
             handler._application.get()  # reads its settings now, before those of the other function
         yield (
             Client(application(process_data.handler.handle), secrets, ["gateway_unavailable"]),
@@ -141,7 +141,7 @@ def clients(stack: Stack) -> Iterator[tuple[Client, Client]]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-        for handler, _ in both:
+        for handler, _ in functions:
             handler._application.get().close()
             handler._application.clear()
 

@@ -36,7 +36,7 @@ def targets_on_stack(stack: Stack) -> dict[str, Fuzz]:
     """Fill the stack, which must be empty, and return the targets that need servers."""
     requests.fill(stack)
 
-    def with_clients(fuzz: requests.FuzzClients) -> Fuzz:
+    def with_clients(fuzz: requests.ClientFuzz) -> Fuzz:
         def run(inputs: int, seed: int) -> Iterator[str]:
             with clients(stack) as (process, query):
                 yield from fuzz(process, query, inputs, seed)

@@ -10,7 +10,7 @@ from tests.fuzz import generators as generate
 from tests.fuzz.client import AUTHORIZED, TOKEN, Client, Request
 from tests.stack import Stack
 
-FuzzClients = Callable[[Client, Client, int, int], Iterator[str]]
+ClientFuzz = Callable[[Client, Client, int, int], Iterator[str]]
 """Takes the clients of process-data and query-data, the number of inputs and the seed, and yields findings."""
 
 _PATHS = (
@@ -111,7 +111,7 @@ def events(process: Client, _query: Client, inputs: int, seed: int) -> Iterator[
         yield from process.problems(Request(headers=fields, method="POST", body=body))
 
 
-TARGETS: dict[str, FuzzClients] = {"queries": queries, "cursors": cursors, "headers": headers, "events": events}
+TARGETS: dict[str, ClientFuzz] = {"queries": queries, "cursors": cursors, "headers": headers, "events": events}
 
 
 def _follow(query: Client, path: str, parameters: str) -> Iterator[str]:

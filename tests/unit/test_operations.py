@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.guides import OPERATIONS, OVERLAYS, PLATFORMS, Shell, commands, events, shell
+from tests.guides import OPERATIONS, OVERLAYS, PLATFORMS, Shell, commands, shell, tasks
 from tests.kustomize import build, identity
 from tests.stack import ROOT
 
-EVENTS = {
+TASKS = {
     "First deployment", "Upgrade", "Rotate a secret", "Rotate an S3 key", "Change the S3 store",
     "Move to your own servers", "Restore a backup", "Node lost", "Disk full", "Database full", "S3 outage",
     "Many rejected files", "Erase a person", "Uninstall",
@@ -60,13 +60,13 @@ def objects_in(arguments: list[str]) -> set[tuple[str, str]]:
     return {("" if name.startswith("namespace/") else namespace, name) for name in names}
 
 
-def test_operations_has_a_section_for_every_event() -> None:
+def test_operations_has_a_section_for_every_task() -> None:
     headings = set(re.findall(r"^## (.+)$", OPERATIONS.read_text(encoding="utf-8"), re.MULTILINE))
-    assert headings == EVENTS == {heading for heading, _ in events()}
+    assert headings == TASKS == {heading for heading, _ in tasks()}
 
 
-@pytest.mark.parametrize(("heading", "name"), events())
-def test_the_commands_of_each_event_run_and_refer_to_existing_objects(
+@pytest.mark.parametrize(("heading", "name"), tasks())
+def test_the_commands_of_each_task_run_and_refer_to_existing_objects(
     shells: dict[str, Shell], heading: str, name: str
 ) -> None:
     shell = shells[name]

@@ -231,7 +231,7 @@ class Process:
 
 def _describe_status(status: int) -> str:
     if status < 0:
-        return f"its guard ({signal.Signals(-status).name})"
+        return f"its guard, which was killed by {signal.Signals(-status).name}"
     if status > 128:
         with suppress(ValueError):
             return signal.Signals(status - 128).name
