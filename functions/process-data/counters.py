@@ -53,6 +53,11 @@ class RunCounters:
         """Whether this run left less to do for the next one."""
         return bool(self.scanned or self.fetched)
 
+    def restart(self) -> None:
+        """Count again: an attempt reads all objects that a request names, and not only those that are left."""
+        self.listed = self.ignored = self.unchanged = self.remaining = self.unreadable = 0
+        self.failures.clear()
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Add the duration of the body to a stage's seconds."""

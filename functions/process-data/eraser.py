@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from . import segments, tombstones
+from . import hints, segments, tombstones
 from .deadline import Deadline
 from .keys import csv_key, user_of
 from .segments import Segment
@@ -18,13 +18,15 @@ class Eraser:
     """Erases users until the deadline. Erasing the same users again is safe.
 
     `rescan` is called for each segment after its release, for hints that were left to the holder of its lock.
-    `erased` maps the erased user_ids to whether anything was stored about them.
+    `erased` maps the erased user_ids to whether anything was stored about them. With `hint` they are also hinted, so
+    that a user who has returned is imported again.
     """
 
     connection: Connection
     deadline: Deadline
     rescan: Callable[[Segment], None]
     erased: dict[str, bool] = field(default_factory=dict)
+    hint: bool = False
 
     def erase(self, user_ids: Iterable[str], create_tombstones: Callable[[list[str]], list[Tombstone]]) -> bool:
         """Erase the users; returns whether all were erased before the deadline.
@@ -41,6 +43,8 @@ class Eraser:
                 within = [name for name in remaining if segment.start < name <= segment.end]
                 users = [user_id for name in within if (user_id := user_of(name))]
                 self.erased |= tombstones.erase(self.connection, create_tombstones(users), segment.tick)
+                if self.hint:
+                    hints.add(self.connection, within)
             remaining = [name for name in remaining if user_of(name) not in self.erased]
             self.rescan(segment)
         return not remaining

@@ -89,10 +89,11 @@ from outputs
 where object = :object
 """  # noqa: S608 - interpolates a module constant
 
+# Not if the database was restored meanwhile, which set `changed` back.
 _MARK_WRITTEN = """
 update outputs
 set written = :changed, rows = :rows, etag = :etag, seconds = :seconds, written_at = clock_timestamp()
-where object = :object
+where object = :object and changed >= :changed
 """
 
 _READ_ETAG = "select etag from outputs where object = :object"
@@ -132,11 +133,11 @@ def export(application: Application, connection: Connection, deadline: Deadline,
     """
     bucket, state = application.settings.result_bucket, _read_state(connection, OUTPUT)
     if deadline.elapsed_fraction >= _EARLY_FRACTION and state.seconds > deadline.remaining + GRACE:
-        return describe(connection, bucket)
-    urgent = urgent or state.seconds < _CHEAP_SECONDS
+        return describe(connection, bucket, is_pending=urgent)
+    is_prompt = urgent or state.seconds < _CHEAP_SECONDS
     while not locks.try_lock(connection, locks.EXPORT, 0):
-        if not urgent or deadline.expired:
-            return describe(connection, bucket)
+        if not is_prompt or deadline.expired:
+            return describe(connection, bucket, is_pending=urgent)
         deadline.sleep(_POLL_INTERVAL)
     try:
         calls = ParallelCalls(
@@ -145,11 +146,11 @@ def export(application: Application, connection: Connection, deadline: Deadline,
         found = calls.collect(lambda: deadline.remaining_with(GRACE), connection.keep_alive)
         etags = dict(zip(_HEADERS, found, strict=False))
         if len(etags) < len(_HEADERS) or None in found:
-            return describe(connection, bucket)
+            return describe(connection, bucket, is_pending=urgent)
         if etags[ERASED] not in ("", known_etag(connection, ERASED)):
-            return describe(connection, bucket) | {"pending": True}  # a run has to apply it first
+            return describe(connection, bucket, is_pending=True)  # a run has to apply it first
         exported = {
-            output: _export(connection, application.objects, bucket, output, etag, urgent=urgent)
+            output: _export(connection, application.objects, bucket, output, etag, urgent=is_prompt)
             for output, etag in etags.items()
         }
         return exported[OUTPUT]
@@ -157,10 +158,11 @@ def export(application: Application, connection: Connection, deadline: Deadline,
         locks.unlock(connection, locks.EXPORT, 0)
 
 
-def describe(connection: Connection, bucket: str) -> Output:
-    """The state of output.csv according to the database."""
+def describe(connection: Connection, bucket: str, *, is_pending: bool = False) -> Output:
+    """The state of output.csv according to the database. The object may differ, so an urgent export stays pending."""
     state = _read_state(connection, OUTPUT)
-    return Output(object=f"{bucket}/{OUTPUT}", rows=state.rows, written=False, pending=state.changed != state.written)
+    pending = is_pending or state.changed != state.written
+    return Output(object=f"{bucket}/{OUTPUT}", rows=state.rows, written=False, pending=pending)
 
 
 def known_etag(connection: Connection, output: str) -> str | None:

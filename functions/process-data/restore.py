@@ -3,6 +3,9 @@
 A restored dump contains users who were erased after it was made. It lacks their tombstones, or has older ones. The
 result bucket has them: its erased.csv then differs from the one that this database wrote. No run exports anything
 before it has applied that file.
+
+The file may also be one that a killed or frozen export of this database wrote. Then it may contain users who have
+returned since: they are erased, hinted, and imported again from their newer CSVs.
 """
 
 import re
@@ -45,7 +48,7 @@ def apply_lost_tombstones(
         with application.objects.stream(bucket, ERASED) as stream:
             lines = _tombstones(stream.chunks)
             while batch := {tombstone.user_id: tombstone for tombstone in islice(lines, _BATCH)}:
-                eraser = Eraser(connection, deadline, rescan)
+                eraser = Eraser(connection, deadline, rescan, hint=True)
                 missing = tombstones.missing(connection, list(batch.values()))
                 if not eraser.erase(missing, partial(_look_up, batch)):
                     return

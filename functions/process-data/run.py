@@ -91,7 +91,11 @@ class Run:
             except Exception as error:
                 has_time = self._deadline.elapsed_fraction < 0.5 and not self._deadline.expired
                 if not (isinstance(error, Unavailable) and attempt < _ATTEMPTS and has_time):
-                    with suppress(StorageError), self._application.pool.connection() as connection:
+                    with (
+                        suppress(StorageError),
+                        self._application.pool.connection() as connection,
+                        self.workers.time_limit(connection),
+                    ):
                         record_failure(connection, self._record, error)
                     raise
             self._deadline.sleep(backoff * uniform(0.5, 1.5))  # noqa: S311 - jitter
@@ -99,6 +103,8 @@ class Run:
         raise AssertionError("the last attempt returns or raises")
 
     def _attempt(self, connection: Connection) -> dict[str, Any]:
+        if not self._is_full:
+            self.counters.restart()
         with self.counters.stage("total"):
             self.workers.start(connection)
             restore.apply_lost_tombstones(

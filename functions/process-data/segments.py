@@ -17,6 +17,10 @@ from .shared.storage.connection import Connection
 
 _TICK = "select nextval('ticks')"
 
+_LATEST_SCAN = "select coalesce(max(scanned), 0) from segments"
+
+_RESCAN = "update segments set scanned = 0, turn = 0 where scanned between :tick and :latest"
+
 # The limit exceeds the number of segments that can be held at the same time, so a free one is found if there is one.
 # PostgreSQL moves no volatile function into a subquery with LIMIT or DISTINCT: only the subquery's rows are tried.
 _CLAIM_DUE = """
@@ -129,8 +133,16 @@ class Segment:
 
 
 def next_tick(connection: Connection) -> int:
-    """Advance the logical clock: a scan with a later tick reads the bucket later."""
-    return int(connection.run(_TICK)[0][0])
+    """Advance the logical clock: a scan with a later tick reads the bucket later.
+
+    A segment that was scanned at a tick that is still to come was scanned across a restore, which set the clock back:
+    it becomes due again. The latest scan is read before the clock, so a scan of this clock is always earlier.
+    """
+    [[latest]] = connection.run(_LATEST_SCAN)
+    tick = int(connection.run(_TICK)[0][0])
+    if latest >= tick:
+        connection.run(_RESCAN, tick=tick, latest=latest)
+    return tick
 
 
 def claim(connection: Connection, since: int, skip: Collection[int]) -> Segment | None:

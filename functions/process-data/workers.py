@@ -59,9 +59,10 @@ class Workers:
         """Scan in this thread, with helpers, and wait for segments that others hold."""
         self._work(connection, is_helper=False)
         while self._helpers:
-            self._helpers[-1].join(_JOIN_INTERVAL)
-            if not self._helpers[-1].is_alive():
-                self._helpers.pop()
+            helper = self._helpers[-1]
+            helper.join(_JOIN_INTERVAL)
+            if not helper.is_alive():
+                self._helpers.remove(helper)  # meanwhile it may have started another
             elif not connection.broken:
                 connection.keep_alive()
         if self._error is not None:
@@ -69,8 +70,10 @@ class Workers:
 
     @contextmanager
     def joining(self) -> Iterator[None]:
-        """End all helpers after the body, whatever it raises."""
-        self._error = None
+        """Run an attempt in the body. End all helpers after it, whatever it raises."""
+        self._error, self.ran_out_of_time = None, False
+        self._failed_hints.clear()
+        self.failed_segments.clear()
         try:
             yield
         finally:
@@ -136,7 +139,8 @@ class Workers:
             except OutOfTime:
                 self.ran_out_of_time = True
                 segments.postpone(connection, segment)
-        self._scan_hinted(connection, scanner, segments.claim_again(connection, segment))
+        if not self._deadline.expired:
+            self._scan_hinted(connection, scanner, segments.claim_again(connection, segment))
 
     def _scan_hinted(self, connection: Connection, scanner: Scanner, segment: Segment | None) -> None:
         """Scan the hinted objects of a claimed segment, and those that are hinted meanwhile.

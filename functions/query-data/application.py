@@ -23,10 +23,13 @@ MAX_WAITING = 48
 MAX_STREAMS = 4
 """Streams of users, and separately of large photos: a client that stops reading occupies one."""
 
+MAX_PHOTOS = 6
+"""Requests for photos that are processed at the same time: a silent S3 delays no others."""
+
 MAX_HEALTH = 2
 """Requests for /healthz that are processed at the same time, and as many that wait: they have their own slots."""
 
-THREADS = MAX_REQUESTS + MAX_WAITING + 2 * MAX_STREAMS + 2 * MAX_HEALTH + 4
+THREADS = MAX_REQUESTS + MAX_PHOTOS + 2 * MAX_WAITING + 2 * MAX_STREAMS + 2 * MAX_HEALTH + 4
 """One for each of these, and 4 that are always free to send errors."""
 
 _CACHED = 64  # counts and statistics, one for each combination of filters
@@ -43,7 +46,8 @@ class Application:
         self.requests = Bulkhead("requests", MAX_REQUESTS, waiting=MAX_WAITING)
         self.health = Bulkhead("health checks", MAX_HEALTH, waiting=MAX_HEALTH)
         self.streams = Bulkhead("streams of users", MAX_STREAMS)
-        self.photos = Bulkhead("large photos", MAX_STREAMS)
+        self.photos = Bulkhead("photos", MAX_PHOTOS, waiting=MAX_WAITING)
+        self.large_photos = Bulkhead("large photos", MAX_STREAMS)
         self.objects = Lazy(self._connect)
 
     @contextmanager

@@ -150,7 +150,7 @@ def get_photo(user_id: str, application: Application, event: api.Event) -> Respo
             return Response(headers=headers, content_type=photos.media_type(key))
         if photo.size <= MEBIBYTE:  # it fits the server's buffer, so a slow client blocks no thread
             return Response(b"".join(photo.chunks), headers=headers, content_type=photos.media_type(key))
-        resources.enter_context(application.photos.slot())
+        resources.enter_context(application.large_photos.slot())
         return rendering.render_binary(event, photo.chunks, photos.media_type(key), headers, resources)
 
 

@@ -21,10 +21,11 @@ States = dict[Table, str]
 _STATES: dict[Table, str] = {
     "users": "(select concat(changed, ' ', etag) from outputs where object = 'output.csv')",
     "rejected": "(select concat(changed, ' ', etag) from outputs where object = 'rejected.csv')",
-    # a run may be committed after one that finished later, but then the number of unfinished ones changes
+    # a run may be committed after one that finished later, but then the unfinished ones are others
     "runs": """(
         select concat(
-            min(id), ' ', max(id), ' ', max(finished_at), ' ', (select count(*) from runs where finished_at is null)
+            min(id), ' ', max(id), ' ', max(finished_at), ' ',
+            (select string_agg(id::text, ',' order by id) from runs where finished_at is null)
         )
         from runs
     )""",

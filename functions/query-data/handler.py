@@ -16,6 +16,7 @@ from .paths import normalize
 from .settings import Settings
 from .shared import api
 from .shared.access import conceal, require_access
+from .shared.bulkhead import Bulkhead
 from .shared.lazy import Lazy
 from .shared.log import log
 from .shared.process import set_up
@@ -62,13 +63,18 @@ def _render_error(event: api.Event, error: api.ApiError) -> Response:
 @partial(api.handle_errors, render=_render_error)
 def _respond(event: api.Event, _context: object) -> Response:
     application, path = _application.get(), normalize(event.path)
-    is_health = path == "/healthz"
-    if not is_health:
+    if path != "/healthz":
         require_access(event, application.settings)
     endpoint = _route(path)
     api.require_method(event, ["GET", "HEAD"])
-    with (application.health if is_health else application.requests).slot():
+    with _bulkhead(application, path).slot():
         return endpoint(application, event)
+
+
+def _bulkhead(application: Application, path: str) -> Bulkhead:
+    if path == "/healthz":
+        return application.health
+    return application.photos if _PHOTO.fullmatch(path) else application.requests
 
 
 def _route(path: str) -> Endpoint:

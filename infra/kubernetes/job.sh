@@ -17,9 +17,14 @@ job="$(kubectl --namespace=rollcall create job --from="cronjob/$name" "$name-$(d
 echo "$job"
 
 conditions='{.status.conditions[?(@.status=="True")].type}' # Complete or Failed at the end, others before
+failures=0
 until [[ "${ended:-}" =~ Complete|Failed ]]; do
     sleep 2
-    ended="$(kubectl --namespace=rollcall get "$job" --output=jsonpath="$conditions")"
+    if ended="$(kubectl --namespace=rollcall get "$job" --output=jsonpath="$conditions")"; then
+        failures=0
+    elif [ "$((failures += 1))" -ge 30 ]; then # the job may still be running
+        exit 1
+    fi
 done
 kubectl --namespace=rollcall logs "$job" || true # the pod of a failed job may be gone
 [[ "$ended" =~ Complete ]] || { echo "$job failed" >&2; exit 1; }

@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Event, Lock, Thread
 from types import FrameType
@@ -48,7 +48,7 @@ class Supervisor:
     """Runs one stack until a signal, and reports its progress through `say`."""
 
     def __init__(self, root: Path, state: State, port: int, say: Say) -> None:
-        self._root, self._state, self._port, self._say = root, state, port, say
+        self._root, self._state, self._port, self._say = root, state, port, quietly(say)
         self._credentials = Credentials(state.secrets)
         self._processes: dict[str, Process] = {}
         self._functions: dict[str, Function] = {}
@@ -92,9 +92,9 @@ class Supervisor:
         leftovers = self._state.leftovers()
         reserved = cleanup.enter_context(reserve(self._port))
         self._url = self._settings["gateway_url"] = f"http://{LOOPBACK}:{reserved.getsockname()[1]}"
+        stop_all(leftovers, _LEFTOVERS_TIMEOUT)  # until they have ended, the state file lists them
         self._write_state_file()
         cleanup.callback(self._state.remove_state_file)
-        stop_all(leftovers, _LEFTOVERS_TIMEOUT)
         self._start_servers(cleanup)
         self._start_functions(cleanup)
         self._serve(cleanup, reserved)
@@ -125,7 +125,7 @@ class Supervisor:
     def _start(self, cleanup: ExitStack, name: str, component: Component, *, log: str | None = None) -> Process:
         component.prepare()
         path = self._state.logs / f"{log or name}.log"
-        process = Process(name, component, path, self._say, self._write_state_file)
+        process = Process(name, component, path, self._say, quietly(self._write_state_file))
         self._processes[name] = process
         cleanup.callback(process.stop)
         process.start()
@@ -168,9 +168,9 @@ class Supervisor:
                     "started": supervisor.started,
                     "url": self._url,
                     "ready": self._ready,
-                    "components": {name: process.status() for name, process in self._processes.items()},
+                    "components": {name: process.status() for name, process in list(self._processes.items())},
                     "settings": self._operator_settings(),
-                    "functions": {name: function.environment for name, function in self._functions.items()},
+                    "functions": {name: function.environment for name, function in list(self._functions.items())},
                 }
             )
 
@@ -186,6 +186,16 @@ class Supervisor:
             if self._settings["auth"] == "token" and (token := function.environment.get("api_token_file")):
                 paths["api_token_file"] = token
         return self._settings | {"postgres_user": SUPERUSER} | paths
+
+
+def quietly(call: Callable[..., None]) -> Callable[..., None]:
+    """Ignore a full disk or a closed terminal, which must not stop the stack."""
+
+    def wrapper(*arguments: str) -> None:
+        with suppress(OSError):
+            call(*arguments)
+
+    return wrapper
 
 
 def _auth(variables: Mapping[str, str]) -> str:

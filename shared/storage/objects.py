@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from io import BufferedReader, RawIOBase
 from typing import Any
@@ -160,11 +160,8 @@ class Objects:
 
         http.client accepts a response that ends within its headers, so any of them may be missing or incomplete.
         """
-        try:
-            with self._translate_errors(bucket, key):
-                stat = self._client.stat_object(bucket_name=bucket, object_name=key)
-        except ValueError as error:
-            raise Unavailable("s3", f"S3 at {self._endpoint} sent a malformed header: {error}") from error
+        with self._translate_errors(bucket, key):
+            stat = self._client.stat_object(bucket_name=bucket, object_name=key)
         if not stat.etag or stat.last_modified is None:
             raise Unavailable("s3", f"S3 at {self._endpoint} sent a response without ETag or Last-Modified")
         return stat
@@ -183,10 +180,10 @@ class Objects:
             raise self._error_from_response(error, bucket, key) from error
         except MinioException as error:
             raise StorageError(f"S3 at {self._endpoint}: {error}") from error
-        except ParseError as error:
-            raise Unavailable("s3", f"S3 at {self._endpoint} sent malformed XML: {error}") from error
         except (urllib3.exceptions.HTTPError, OSError, UnicodeDecodeError) as error:
             raise Unavailable("s3", f"S3 at {self._endpoint} cannot be reached: {_reason(error)}") from error
+        except (ParseError, ValueError) as error:  # of malformed XML, a missing element, an invalid time or number
+            raise Unavailable("s3", f"S3 at {self._endpoint} sent a malformed response: {error}") from error
 
     def _error_from_response(
         self, error: S3Error | ServerError | InvalidResponseError, bucket: str, key: str
@@ -196,7 +193,8 @@ class Objects:
             return ObjectMissing(key)
         where = f"{bucket}/{key}" if key else f"bucket {bucket}"
         message = f"S3 at {self._endpoint} returned {f'{status} {code}' if code else status} for {where}"
-        if status >= 500 or status in (408, 429):
+        # minio aborts an upload that failed; this error of the abort hides the cause: S3 may have completed the upload
+        if status >= 500 or status in (408, 429) or code == "NoSuchUpload":
             return Unavailable("s3", message)
         return AccessDenied("s3", message)
 
@@ -227,6 +225,7 @@ def _metadata(response: BaseHTTPResponse) -> tuple[str, int, datetime]:
     try:
         headers = response.headers
         modified = parsedate_to_datetime(headers["Last-Modified"])
+        modified = modified.replace(tzinfo=modified.tzinfo or UTC)  # HTTP's dates are always UTC
         return headers["ETag"].strip('"'), int(headers["Content-Length"]), modified
     except (KeyError, ValueError) as error:
         raise Unavailable(

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from threading import Lock
 
 from .connection import Connection
+from .errors import StorageError
 from .settings import PostgresSettings
 
 
@@ -25,6 +26,9 @@ class Pool:
         connection = self._acquire()
         try:
             yield connection
+        except StorageError:
+            connection.broken = True  # it may hold a lock that nobody releases
+            raise
         finally:
             if connection.broken:
                 connection.close()

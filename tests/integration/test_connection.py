@@ -108,6 +108,15 @@ def test_a_dead_session_closes_the_other_idle_ones(stack: Stack, pool: Pool) -> 
         assert other.run("select pg_backend_pid()") != [[pids[1]]]
 
 
+def test_a_session_is_not_reused_after_an_error(pool: Pool) -> None:
+    """It may hold a lock that nobody releases."""
+    with pytest.raises(StorageError), pool.connection() as connection:
+        [[pid]] = connection.run("select pg_backend_pid()")
+        connection.run("select pg_advisory_lock(1), 1 / 0")
+    with pool.connection() as connection:
+        assert connection.run("select pg_backend_pid()") != [[pid]]
+
+
 def test_missing_tables_have_their_own_error(connection: Connection) -> None:
     with pytest.raises(SchemaMissing):
         connection.run("select * from nowhere")

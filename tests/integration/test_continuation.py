@@ -10,8 +10,10 @@ from process_data.continuation import NotQueued
 from process_data.handler import _fan_out
 from process_data.request import Request
 from process_data.runs import Trigger
+from process_data.shared.access import has_access
 from process_data.shared.storage.objects import Object, Objects
 
+from tests.event import Event
 from tests.gateway import serving_gateway
 from tests.runs import Failing, application, run
 from tests.stack import Stack
@@ -248,3 +250,11 @@ def test_the_output_includes_all_concurrent_events(people: Stack) -> None:
         assert set(executor.map(change, users)) == {200}
     people.wait_until(lambda: people.bucket.read("output.csv").count(b"Changed") == len(users))
     assert people.sql("select count(*) from hints") == [[0]]
+
+
+def test_a_continuation_sends_a_token_of_any_characters(people: Stack) -> None:
+    settings = {"auth": "token", "api_token": "p€ssword", **SMALL}
+    with gateway(202) as (url, requests), application(people, Slow, gateway_url=url, **settings) as app:
+        assert run(app)["continued"]
+        [(_, authorization)] = requests
+        assert has_access(Event(headers={"Authorization": str(authorization)}), app.settings)

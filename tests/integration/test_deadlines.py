@@ -206,3 +206,17 @@ def test_a_deadline_expires_with_time_or_when_stopped() -> None:
     short = Deadline(0.01, threading.Event())
     short.sleep(60)
     assert (short.expired, short.elapsed_fraction >= 1, short.elapsed < 30) == (True, True, True)
+
+
+def test_hints_that_arrive_during_the_last_scan_are_left_to_the_next_run(rollcall: Stack) -> None:
+    """Otherwise a run could exceed its deadline by the grace period once more."""
+
+    class Stopping(Objects):
+        def list_page(self, *arguments: Any, **options: Any) -> ListingPage:
+            rollcall.sql("insert into hints values ('1.csv', nextval('ticks')) on conflict do nothing")
+            app.stopping.set()
+            return super().list_page(*arguments, **options)
+
+    with application(rollcall, Stopping) as app:
+        assert run(app)["status"] == "partial"
+    assert rows(rollcall, "hints", "object") == ["1.csv"]

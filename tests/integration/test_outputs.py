@@ -1,6 +1,7 @@
 """The objects in the result bucket: their content, and that they are always present."""
 
 import io
+import threading
 from collections.abc import Callable, Iterable, Iterator
 
 import pytest
@@ -153,3 +154,20 @@ def test_outputs_equal_postgresqls_copy(rollcall: Stack) -> None:
         for name, query in expected.items():
             with connection.copy_out(f"copy ({query}) to stdout (format csv, header)") as chunks:
                 assert rollcall.bucket.read(name) == b"".join(chunks)
+
+
+def test_a_full_run_that_could_not_check_the_output_is_partial(rollcall: Stack) -> None:
+    """The object may have been removed or overwritten since it was written."""
+    rollcall.bucket.put_person("1")
+    rollcall.process()
+
+    class Silent(Objects):
+        def etag(self, bucket: str, key: str) -> str:
+            if key == "output.csv":
+                threading.Event().wait(10)
+            return super().etag(bucket, key)
+
+    with application(rollcall, Silent, run_deadline="1") as app:
+        summary = run(app)
+    assert (summary["status"], summary["output"]["pending"], summary["segments"]["remaining"]) == ("partial", True, 0)
+    assert rollcall.process()["status"] == "done"

@@ -1,6 +1,10 @@
 """Photos: their content, their source, and errors."""
 
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
+from query_data.application import MAX_PHOTOS
 
 from tests.queries import add
 from tests.replica import query_replica
@@ -85,3 +89,19 @@ def test_an_unavailable_s3_affects_only_photos(rollcall: Stack) -> None:
         response = replica.request("GET", "/photo/1")
         assert (response.status, response.json()["error"]["code"]) == (503, "s3_unavailable")
         assert replica.request("GET", "/").status == 200
+
+
+def test_a_silent_s3_affects_only_photos(rollcall: Stack) -> None:
+    add(rollcall, "1", photo=True)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        query_replica(rollcall, s3_endpoint=f"127.0.0.1:{silent.getsockname()[1]}", s3_timeout="60") as function,
+        ThreadPoolExecutor(40) as executor,
+    ):
+        waiting = [executor.submit(function.request, "GET", "/photo/1") for _ in range(40)]
+        rollcall.wait_until(lambda: sum(request.done() for request in waiting) == 40 - MAX_PHOTOS)
+        for path in ("/?limit=1", "/stats", "/metrics", "/openapi.json"):
+            assert function.request("GET", path).status == 200
+        function.process.kill()
+        codes = [request.result().json()["error"]["code"] for request in waiting if not request.exception()]
+    assert codes == ["busy"] * (40 - MAX_PHOTOS)

@@ -88,3 +88,14 @@ def test_a_run_that_is_committed_after_one_that_finished_later_changes_the_etag(
     before = get(rollcall, "/runs").headers["ETag"]
     rollcall.sql("update runs set finished_at = started_at where status = 'running'")
     assert get(rollcall, "/runs", If_None_Match=before).status == 200
+
+
+def test_other_unfinished_runs_change_the_etag(rollcall: Stack) -> None:
+    """Whatever the order in which runs are committed."""
+    run = "insert into runs (id, trigger, scope, status, finished_at) overriding system value values "
+    rollcall.sql(f"{run} (5, 'http', 'bucket', 'done', '2026-01-02'), (6, 'http', 'bucket', 'running', null)")
+    rollcall.sql(f"{run} (8, 'http', 'bucket', 'running', null)")
+    before = get(rollcall, "/runs").headers["ETag"]
+    rollcall.sql("update runs set finished_at = '2026-01-01' where id = 6")
+    rollcall.sql(f"{run} (7, 'http', 'bucket', 'running', null)")
+    assert get(rollcall, "/runs", If_None_Match=before).status == 200

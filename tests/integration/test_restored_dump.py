@@ -2,6 +2,7 @@
 
 import io
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from process_data.shared.storage.objects import Objects
 
 from tests.postgres import dump, restore
 from tests.rows import NEW_SECOND, exported, rows
-from tests.runs import application, run
+from tests.runs import application, erase, run
 from tests.stack import Stack
 
 
@@ -106,3 +107,50 @@ def test_an_overlong_line_is_not_kept_in_memory() -> None:
     lines = list(_lines([b"x" * 1000] * 1000 + [b"\n1,a,b\n"]))
     assert lines[1:] == ["1,a,b", ""]
     assert len(lines[0]) < 2000
+
+
+def test_a_segment_that_was_scanned_across_a_restore_is_scanned_again(rollcall: Stack) -> None:
+    """The scan began before the restore, so it has a tick of the replaced database."""
+    rollcall.process()
+    rollcall.sql("update segments set scanned = (select last_value from ticks) + 1000")
+    rollcall.bucket.put_person("1")
+    assert rollcall.process()["added"] == 1
+    assert rollcall.sql("select scanned <= (select last_value from ticks) from segments") == [[True]]
+
+
+def test_an_old_erased_csv_does_not_remove_people_who_have_returned(rollcall: Stack) -> None:
+    """A frozen export of this database wrote it."""
+    for user_id in ("1", "2"):
+        rollcall.bucket.put_person(user_id)
+    rollcall.process()
+    rollcall.erase("1")
+    body = rollcall.bucket.read("erased.csv")
+    time.sleep(NEW_SECOND)
+    rollcall.bucket.put_person("1")
+    rollcall.process()
+    assert rows(rollcall) == ["1", "2"]
+    rollcall.bucket.client.put_object(
+        bucket_name="res", object_name="erased.csv", data=io.BytesIO(body), length=len(body)
+    )
+    rollcall.process("?user_id=2")
+    assert (rows(rollcall), rows(rollcall, "erased")) == (["1", "2"], [])
+    rollcall.process()
+    assert exported(rollcall) == ["1", "2"]
+
+
+def test_an_export_across_a_restore_does_not_count_as_written(rollcall: Stack) -> None:
+    """Otherwise the restored database would take the tombstones in erased.csv for its own."""
+    rollcall.bucket.put_person("1")
+    rollcall.process()
+
+    class Restoring(Objects):
+        def put(self, bucket: str, key: str, chunks: Iterable[bytes], *, content_type: str) -> str:
+            etag = super().put(bucket, key, chunks, content_type=content_type)
+            rollcall.sql(
+                "update outputs set changed = 0, written = 0, etag = 'of the dump' where object = 'erased.csv'"
+            )
+            return etag
+
+    with application(rollcall, Restoring) as app:
+        erase(app, "1")
+    assert rollcall.sql("select etag from outputs where object = 'erased.csv'") == [["of the dump"]]

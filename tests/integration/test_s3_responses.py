@@ -1,6 +1,7 @@
 """Responses of S3: removed objects, temporary errors and invalid listings."""
 
 import time
+from datetime import UTC, datetime
 
 import pytest
 from process_data.shared.storage.errors import Unavailable
@@ -113,3 +114,12 @@ def test_a_listing_that_repeats_its_token_is_an_error(rollcall: Stack) -> None:
         assert app.objects.list_page("src").token == "same"
         with pytest.raises(Unavailable, match="repeated a continuation token"):
             app.objects.list_page("src", token="same")
+
+
+def test_a_last_modified_without_a_time_zone_is_utc(rollcall: Stack) -> None:
+    def replace(kind: str, path: str) -> Response | None:
+        headers = {"ETag": '"e"', "Last-Modified": "Fri, 27 Nov 2026 22:46:53 -0000"}
+        return Response(200, headers, b"body") if (kind, path) == ("GET", "/src/1.csv") else None
+
+    with proxied(rollcall, replace) as (app, _):
+        assert app.objects.get("src", "1.csv", limit=10).modified == datetime(2026, 11, 27, 22, 46, 53, tzinfo=UTC)

@@ -65,3 +65,23 @@ def test_an_upload_that_s3_fails_to_complete_with_status_200_is_an_error(rollcal
             app.objects.put("res", "output.csv", [bytes(PART_SIZE), b"more"], content_type="text/csv")
         assert requests["POST"] == 1
         app.objects.abort_uploads("res", "output.csv")
+
+
+def test_an_upload_that_s3_fails_to_start_with_status_200_is_an_error(rollcall: Stack) -> None:
+    def fail(kind: str, _path: str) -> Response | None:
+        body = b"<Error><Code>InternalError</Code></Error>"
+        return Response(200, {"Content-Type": "application/xml"}, body) if kind == "UPLOADS" else None
+
+    with proxied(rollcall, fail) as (app, _), pytest.raises(Unavailable, match="malformed response"):
+        app.objects.put("res", "output.csv", [bytes(PART_SIZE), b"more"], content_type="text/csv")
+
+
+def test_an_export_does_not_require_a_valid_list_of_uploads(rollcall: Stack) -> None:
+    def replace(kind: str, _path: str) -> Response | None:
+        upload = b"<Upload><Key>output.csv</Key><UploadId>1</UploadId><Initiated>some time ago</Initiated></Upload>"
+        body = b"<ListMultipartUploadsResult>" + upload + b"</ListMultipartUploadsResult>"
+        return Response(200, {"Content-Type": "application/xml"}, body) if kind == "UPLOADS" else None
+
+    rollcall.bucket.put_person("1")
+    with proxied(rollcall, replace) as (app, _):
+        assert run(app)["output"]["written"]

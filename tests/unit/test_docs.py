@@ -12,7 +12,7 @@ from process_data.application import MAX_REQUESTS as MAX_RUNS
 from process_data.rejections import Reason
 from process_data.settings import Settings
 from process_data.shared.storage.connection import TIMEOUT_MARGIN
-from query_data.application import MAX_HEALTH, MAX_REQUESTS, MAX_STREAMS, MAX_WAITING
+from query_data.application import MAX_HEALTH, MAX_PHOTOS, MAX_REQUESTS, MAX_STREAMS, MAX_WAITING
 from query_data.handler import _ENDPOINTS
 from query_data.openapi import openapi
 from query_data.query import PARAMETERS
@@ -71,6 +71,7 @@ def test_documented_request_limits_match_the_functions() -> None:
     assert limits["requests in progress"] == [str(MAX_RUNS), str(MAX_REQUESTS)]
     assert limits["requests waiting, at most a second"] == ["", str(MAX_WAITING)]
     assert limits["streams of users"] == limits["photos over 1 MiB"] == ["", str(MAX_STREAMS)]
+    assert limits["requests for photos in progress"] == ["", str(MAX_PHOTOS)]
     assert limits["requests to `/healthz` in progress"] == ["", str(MAX_HEALTH)]
     for function in read_stack(ROOT, {}).functions:
         assert function.environment["healthcheck_interval"] == "3s"

@@ -69,6 +69,7 @@ def minio_errors() -> Iterator[Any]:
                 (503, "SlowDown", Unavailable),
                 (500, "InternalError", Unavailable),
                 (429, "TooManyRequests", Unavailable),
+                (404, "NoSuchUpload", Unavailable),  # of minio's attempt to abort an upload that was completed
             ):
                 response = urllib3.HTTPResponse(status=status)
                 error = minio.error.S3Error(response, code, "boom", None, None, None)
@@ -78,6 +79,7 @@ def minio_errors() -> Iterator[Any]:
         elif kind is minio.error.InvalidResponseError:
             yield pytest.param(kind(502, "text/html", "<html>"), Unavailable, id="InvalidResponseError")
             yield pytest.param(ParseError("no element found"), Unavailable, id="malformed XML")
+            yield pytest.param(ValueError("XML element <UploadId> not found"), Unavailable, id="incomplete XML")
         else:
             yield pytest.param(make(kind), StorageError, id=kind.__name__)
 

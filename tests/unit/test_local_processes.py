@@ -1,8 +1,10 @@
 """Processes are identified, stopped and restarted."""
 
+import errno
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -20,6 +22,7 @@ from infra.local.runtime.ports import free_ports, reserve
 from infra.local.runtime.processes import Command, Identity, Process, stop_all
 from infra.local.runtime.state import State
 from infra.local.servers import seaweedfs
+from infra.local.supervisor import quietly
 
 
 @dataclass
@@ -87,6 +90,37 @@ def test_an_unexpected_error_at_the_start_is_an_error(tmp_path: Path, monkeypatc
     with pytest.raises(LocalError, match="script does not start: Expecting value"):
         failing.wait_ready()
     failing.stop()
+
+
+def test_a_command_ends_although_its_supervisor_was_killed_before_it_read_the_pid(tmp_path: Path) -> None:
+    code = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    options = ["--stop-signal", "SIGTERM", "--stop-timeout", "5", "--log", str(tmp_path / "log")]
+    command = [sys.executable, "-I", "-S", str(processes.GUARD), *options, "--", sys.executable, "-c", code]
+    guard = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert guard.stdin and guard.stdout
+    guard.stdout.close()
+    guard.stdin.close()
+    guard.wait(60)
+    if (tmp_path / "pid").exists() and (text := (tmp_path / "pid").read_text()):
+        assert not Identity.of(int(text)).alive()
+
+
+def test_a_full_disk_does_not_stop_the_supervision(tmp_path: Path) -> None:
+    def fail(*_: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    script = Script("print('ready', flush=True); import time; time.sleep(600)", tmp_path)
+    supervised = Process("script", script, tmp_path / "log", quietly(fail), quietly(fail))
+    supervised.start()
+    supervised.wait_ready()
+    first = supervised.identity
+    assert first
+    os.kill(first.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while supervised.identity == first or not supervised.ready.is_set():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    supervised.stop()
 
 
 def test_a_reused_pid_is_left_alone() -> None:

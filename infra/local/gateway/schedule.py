@@ -32,7 +32,8 @@ class Schedule:
 
     def __init__(self, text: str, where: str) -> None:
         self._every = 0.0
-        self._fields = text.strip().lower().replace("?", "*")
+        # cron-connector takes a step of 1 for every value, too; croniter would combine day and weekday with OR then
+        self._fields = re.sub(r"(?<!\S)\*/0*1(?!\S)", "*", text.strip().lower().replace("?", "*"))
         if self._fields.startswith("@every "):
             self._every = seconds(self._fields.removeprefix("@every ").strip(), where)
             if self._every < 1:

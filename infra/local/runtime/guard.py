@@ -29,7 +29,6 @@ def main() -> int:
     except OSError as error:
         _write(options.log, os.getpid(), str(error).encode())
         return 1
-    print(child.pid, flush=True)
     copier = Thread(target=_copy, args=(child, options.log), daemon=True)
     copier.start()
 
@@ -39,6 +38,8 @@ def main() -> int:
 
     signal.signal(signal.SIGTERM, stop)
     Thread(target=_call_at_end_of_input, args=(stop,), daemon=True).start()
+    with suppress(OSError):  # the supervisor has been killed; then standard input has ended, too
+        print(child.pid, flush=True)
     status = child.wait()
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)  # child processes that it left behind

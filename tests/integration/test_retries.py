@@ -1,0 +1,73 @@
+"""Each attempt of a run starts afresh."""
+
+from threading import Thread
+from typing import Any, cast
+
+import pytest
+from process_data import runs
+from process_data.request import Request
+from process_data.run import Run
+from process_data.runs import Trigger
+from process_data.shared.storage.errors import Unavailable
+
+from tests.runs import application, counts, proxied, run
+from tests.stack import Response, Stack
+
+
+def test_a_retried_run_forgets_what_failed_in_its_first_attempt(
+    rollcall: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 fails for one object, and then PostgreSQL fails, too."""
+    failed: list[str] = []
+    finish = runs._finish
+
+    def fail_get(kind: str, _path: str) -> Response | None:
+        return Response(503, {}, b"") if kind == "GET" and not failed else None
+
+    def fail_once(*arguments: Any) -> None:
+        if not failed:
+            failed.append("finish")
+            raise Unavailable("postgresql", "the session ended")
+        finish(*arguments)
+
+    monkeypatch.setattr(runs, "_finish", fail_once)
+    rollcall.bucket.put_person("1")
+    with proxied(rollcall, fail_get) as (app, _):
+        summary = run(app, objects=("1.csv",))
+    assert (summary["status"], counts(summary)) == ("done", {"listed": 1, "added": 1})
+
+
+def test_an_attempt_starts_without_the_failures_of_the_last_one(rollcall: Stack) -> None:
+    with application(rollcall) as app:
+        workers = Run(app, Request(Trigger.HTTP)).workers
+        workers.ran_out_of_time = True
+        workers.failed_segments[1] = Unavailable("s3", "silent")
+        workers._failed_hints.add(1)
+        with workers.joining():
+            assert (workers.ran_out_of_time, workers.failed_segments, workers._failed_hints) == (False, {}, set())
+
+
+def test_a_helper_that_another_one_starts_before_it_ends_is_joined(
+    rollcall: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joined: list[str] = []
+
+    class Helper:
+        def __init__(self, name: str, next_helper: "Helper | None" = None) -> None:
+            self._name, self._next = name, next_helper
+
+        def join(self, _timeout: float | None = None) -> None:
+            joined.append(self._name)
+
+        def is_alive(self) -> bool:
+            if self._next:
+                workers._helpers.append(cast("Thread", self._next))
+                self._next = None
+            return False
+
+    with application(rollcall) as app, app.pool.connection() as connection:
+        workers = Run(app, Request(Trigger.HTTP)).workers
+        monkeypatch.setattr(workers, "_work", lambda *_arguments, **_options: None)
+        workers._helpers.append(cast("Thread", Helper("first", Helper("second"))))
+        workers.work(connection)
+    assert joined == ["first", "second"]
