@@ -161,13 +161,16 @@ def test_a_full_run_that_could_not_check_the_output_is_partial(rollcall: Stack) 
     rollcall.bucket.put_person("1")
     rollcall.process()
 
+    released = threading.Event()
+
     class Silent(Objects):
         def etag(self, bucket: str, key: str) -> str:
             if key == "output.csv":
-                threading.Event().wait(10)
+                released.wait(60)
             return super().etag(bucket, key)
 
     with application(rollcall, Silent, run_deadline="1") as app:
         summary = run(app)
+        released.set()
     assert (summary["status"], summary["output"]["pending"], summary["segments"]["remaining"]) == ("partial", True, 0)
     assert rollcall.process()["status"] == "done"
