@@ -71,3 +71,23 @@ def test_a_helper_that_another_one_starts_before_it_ends_is_joined(
         workers._helpers.append(cast("Thread", Helper("first", Helper("second"))))
         workers.work(connection)
     assert joined == ["first", "second"]
+
+
+def test_a_session_that_waits_for_its_helpers_is_kept_alive(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server ends a session that is idle for a minute."""
+    kept_alive: list[bool] = []
+
+    class Helper:
+        def join(self, _timeout: float | None = None) -> None:
+            """It takes longer."""
+
+        def is_alive(self) -> bool:
+            return len(kept_alive) < 2
+
+    with application(rollcall) as app, app.pool.connection() as connection:
+        workers = Run(app, Request(Trigger.HTTP)).workers
+        monkeypatch.setattr(workers, "_work", lambda *_arguments, **_options: None)
+        monkeypatch.setattr(connection, "keep_alive", lambda: kept_alive.append(True))
+        workers._helpers.append(cast("Thread", Helper()))
+        workers.work(connection)
+    assert len(kept_alive) == 2
