@@ -76,13 +76,14 @@ def test_a_helper_that_another_one_starts_before_it_ends_is_joined(
 def test_a_session_that_waits_for_its_helpers_is_kept_alive(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server ends a session that is idle for a minute."""
     kept_alive: list[bool] = []
+    alive = iter((True, True, False))
 
     class Helper:
         def join(self, _timeout: float | None = None) -> None:
             """It takes longer."""
 
         def is_alive(self) -> bool:
-            return len(kept_alive) < 2
+            return next(alive)
 
     with application(rollcall) as app, app.pool.connection() as connection:
         workers = Run(app, Request(Trigger.HTTP)).workers
