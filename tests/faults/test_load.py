@@ -12,7 +12,7 @@ from threading import Event
 
 import pytest
 import urllib3
-from query_data.application import MAX_HEALTH, MAX_REQUESTS, MAX_STREAMS, MAX_WAITING, THREADS
+from query_data.application import MAX_HEALTH, MAX_PHOTOS, MAX_REQUESTS, MAX_STREAMS, MAX_WAITING, THREADS
 
 from infra.local.config.stack import read_stack
 from infra.local.gateway.proxy import MAX_CALLS
@@ -24,7 +24,7 @@ from tests.stack import ROOT, Stack, connected
 from tests.workload import TIMEOUT, Files, Workload
 
 CLIENTS = MAX_REQUESTS + MAX_WAITING  # as many as it accepts, to find its maximum rate
-MAX_SESSIONS = MAX_REQUESTS + MAX_STREAMS + MAX_HEALTH
+MAX_SESSIONS = MAX_REQUESTS + MAX_PHOTOS + MAX_STREAMS + MAX_HEALTH
 
 MANY = """
 insert into users (user_id, first_name, last_name, birthts, csv_etag, csv_modified)
