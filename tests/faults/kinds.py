@@ -27,7 +27,9 @@ JUMPS = (-315_360_000, -86_400, -3_600, -600, -60, 60, 600, 3_600, 86_400, 315_3
 
 
 _WAL_FILES = 100  # more than PostgreSQL recycles
-_WRITABLE = 10.0  # seconds until a server whose disk was full has to accept writes again
+_WRITABLE = {"postgres": 40.0, "seaweedfs": 10.0}
+"""Seconds until a server whose disk was full has to accept writes again; otherwise it is restarted."""
+
 _LARGE = bytes(1 << 20)
 
 
@@ -155,13 +157,14 @@ def _stop_backend(subject: Subject, random: Random) -> AbstractContextManager[No
 
 
 @contextmanager
-def _fill_postgres(subject: Subject, _random: Random) -> Iterator[None]:
+def _fill_postgres(subject: Subject, random: Random) -> Iterator[None]:
     """Use up PostgreSQL's recycled WAL files: only a new file makes it notice the full disk."""
     with subject.disks["postgres"].full():
         with suppress(pg8000.exceptions.Error, OSError), subject.connect_as_superuser() as connection:
             for _ in range(_WAL_FILES):
                 connection.run("select pg_logical_emit_message(true, 'full', 'full'), pg_switch_wal()")
         yield
+    _restart_if_unavailable("postgres", subject, random)
 
 
 @contextmanager
@@ -174,12 +177,19 @@ def _fill_s3(subject: Subject, random: Random) -> Iterator[None]:
                     bucket_name=bucket.result, object_name="full", data=BytesIO(_LARGE), length=len(_LARGE)
                 )
         yield
-    # SeaweedFS may reject all writes after a full disk until it is restarted: OPERATIONS.md says so
-    deadline = time.monotonic() + _WRITABLE
-    while not subject.respond():
+    _restart_if_unavailable("seaweedfs", subject, random)
+
+
+def _restart_if_unavailable(server: str, subject: Subject, random: Random) -> None:
+    """Wait for a server whose disk was full, and restart it if necessary, as OPERATIONS.md says.
+
+    SeaweedFS may reject all writes, and PostgreSQL may stay in crash recovery.
+    """
+    deadline = time.monotonic() + _WRITABLE[server]
+    while not subject.accepts_writes(server):
         if time.monotonic() > deadline:
-            with _kill_server("seaweedfs", subject, random):
-                subject.restarts += 1
+            with _kill_server(server, subject, random):
+                subject.restarts[server] += 1
             return
         time.sleep(0.5)
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -127,11 +128,12 @@ def _signal(pid: int, number: signal.Signals) -> None:
 class Subject:
     """The system under test and its fault injection. Each function has one replica per clock.
 
-    `queue` has the queued continuations. `restarts` counts those of SeaweedFS after a full disk.
+    `queue` has the queued continuations. `restarts` counts those of each server after a full disk.
     """
 
     def __init__(self, stack: Stack, random: Random, disks: dict[str, Disk], clocks: list[Clock | None]) -> None:
-        self.stack, self.disks, self.restarts = stack, disks, 0
+        self.stack, self.disks = stack, disks
+        self.restarts: Counter[str] = Counter()
         self._exits = ExitStack()
         self.queue: Queue[str] = Queue(_QUEUE)
         gateway = self._exits.enter_context(serving_gateway(self._enqueue))
@@ -189,9 +191,14 @@ class Subject:
 
     def respond(self) -> bool:
         """Whether both servers accept direct writes and reads."""
+        return self.accepts_writes("postgres") and self.accepts_writes("seaweedfs")
+
+    def accepts_writes(self, server: str) -> bool:
         try:
-            self.stack.bucket.put("~probe", b"")
-            self.stack.sql("create temporary table probe as select 1")
+            if server == "postgres":
+                self.stack.sql("create temporary table probe as select 1")
+            else:
+                self.stack.bucket.put("~probe", b"")
         except Exception:  # noqa: BLE001 - any error of the clients while a server is unavailable
             return False
         return True

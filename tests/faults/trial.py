@@ -86,7 +86,8 @@ class Rounds:
             "partial_runs": self._calls.outcomes("process-data")["partial"],
             "calls": len(self._calls.ended),
             "uploads_and_erasures": self._traffic.uploads,
-            "seaweedfs_restarts_after_full_disks": self._subject.restarts,
+            "postgres_restarts_after_full_disks": self._subject.restarts["postgres"],
+            "seaweedfs_restarts_after_full_disks": self._subject.restarts["seaweedfs"],
         }
 
     def _put_photo(self, user_id: str) -> None:
