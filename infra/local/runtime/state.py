@@ -86,17 +86,11 @@ class State:
         return running
 
     def write_state_file(self, document: dict[str, Any]) -> None:
-        partial = self._state_file.with_suffix(".partial")
-        partial.write_text(json.dumps(document, indent=2), encoding="utf-8")
-        partial.replace(self._state_file)
+        write_json(self._state_file, document)
 
     def read_state_file(self) -> dict[str, Any]:
         """Return the last written document; empty after a clean stop."""
-        try:
-            document: dict[str, Any] = json.loads(self._state_file.read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
-            return {}
-        return document
+        return read_json(self._state_file)
 
     def remove_state_file(self) -> None:
         self._state_file.unlink(missing_ok=True)
@@ -105,6 +99,22 @@ class State:
         """Return the processes that a killed stack may have left; none after a clean stop."""
         components = self.read_state_file().get("components", {}).values()
         return [Identity(component["pid"], component["started"]) for component in components]
+
+
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """Replace the file atomically."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(document, indent=2), encoding="utf-8")
+    partial.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the document; empty if the file is missing or incomplete."""
+    try:
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    return document
 
 
 def _acquire(file: int, operation: int) -> bool:

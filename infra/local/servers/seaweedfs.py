@@ -4,7 +4,6 @@ Its master, volume, filer and admin servers have no identities: any client that 
 every object. They therefore use TLS and require a client certificate, which only this server's components have.
 """
 
-import json
 import os
 import shutil
 import sysconfig
@@ -21,7 +20,7 @@ from ..config.accounts import access_keys, write_identities
 from ..config.credentials import Credentials
 from ..runtime.ports import LOOPBACK, free_ports, is_free
 from ..runtime.processes import Command
-from ..runtime.state import State
+from ..runtime.state import State, read_json, write_json
 from .certificates import make_certificate
 
 SOURCE_BUCKET, RESULT_BUCKET = "src", "res"
@@ -78,9 +77,7 @@ class SeaweedFS:
         self.remove_sockets()
         if not self._ports_confirmed:
             self._ports = choose_ports()
-        partial = self._ports_file.with_suffix(".partial")
-        partial.write_text(json.dumps(self._ports), encoding="utf-8")
-        partial.replace(self._ports_file)
+        write_json(self._ports_file, self._ports)
         options = _OPTIONS | self._ports | {"dir": self._directory, "s3.config": self._identities}
         weed = Path(sysconfig.get_path("scripts")) / "weed"
         return Command(
@@ -106,18 +103,11 @@ class SeaweedFS:
 
     def remove_sockets(self) -> None:
         """Remove the sockets that it leaves in /tmp, which no option prevents; also those of a killed run."""
-        for port in self._read_ports().values():
+        for port in read_json(self._ports_file).values():
             for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 - weed has no option for another directory
                 with suppress(FileNotFoundError):
                     socket.unlink()
         self._ports_file.unlink(missing_ok=True)  # another stack may get these ports
-
-    def _read_ports(self) -> dict[str, int]:
-        try:
-            ports: dict[str, int] = json.loads(self._ports_file.read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
-            return {}
-        return ports
 
 
 def _security() -> str:
