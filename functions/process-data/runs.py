@@ -1,6 +1,7 @@
 """The table `runs`: one row per run."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any
 
 from . import locks
 from .shared.storage.connection import Connection
+from .shared.user_ids import USER_ID_PATTERN
 
 
 class Trigger(StrEnum):
@@ -68,6 +70,8 @@ select (select count(*) from runs where finished_at is null and trigger = 'conti
 )
 """
 
+_USER_CSV = re.compile(rf"\b{USER_ID_PATTERN}\.csv\b")
+
 
 @dataclass
 class RunRecord:
@@ -100,9 +104,13 @@ def record_run(connection: Connection, record: RunRecord) -> Iterator[None]:
 
 
 def record_failure(connection: Connection, record: RunRecord, error: Exception) -> None:
-    """Record that a run failed. Any session will do, as the run's own may be what failed."""
+    """Record that a run failed. Any session will do, as the run's own may be what failed.
+
+    User_ids in the names of objects are omitted, as an erasure does not clear this table. The log has them.
+    """
     if record.id is not None:
-        _finish(connection, record, Status.FAILED, f"{type(error).__name__}: {error}")
+        text = _USER_CSV.sub("<user_id>.csv", f"{type(error).__name__}: {error}")
+        _finish(connection, record, Status.FAILED, text)
 
 
 def count_continuations(connection: Connection, record: RunRecord) -> int:

@@ -4,11 +4,12 @@ import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any
 
 import pytest
 from process_data import outputs, runs
-from process_data.shared.storage.errors import Unavailable
+from process_data.shared.storage.errors import AccessDenied, Unavailable
 from process_data.shared.storage.objects import Objects
 
 from tests.rows import exported, rows
@@ -59,6 +60,20 @@ def test_an_erasure_is_recorded_only_by_counts(rollcall: Stack) -> None:
     line = [text for text in logged if f'"run_id": {summary["run_id"]},' in text][-1]
     assert '"erased": 1' in line
     assert '"4711"' not in line
+
+
+def test_the_error_of_a_failed_erasure_is_recorded_without_the_user(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("4711")
+    denied = "S3 at s3.example returned 403 AccessDenied for src/{}"
+
+    class Denying(Objects):
+        def modified(self, bucket: str, key: str) -> datetime | None:
+            raise AccessDenied("s3", denied.format(key))
+
+    with application(rollcall, Denying) as app, pytest.raises(AccessDenied, match="4711"):
+        erase(app, "4711")
+    [recorded] = rollcall.sql("select status, error from runs")
+    assert recorded == ["failed", f"AccessDenied: {denied.format('<user_id>.csv')}"]
 
 
 def test_an_unknown_user_gets_a_tombstone_too(rollcall: Stack) -> None:
