@@ -1,6 +1,7 @@
 """A restored database gets its lost tombstones back before anything is exported."""
 
 import io
+import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,10 +11,21 @@ import pytest
 from process_data.restore import _lines
 from process_data.shared.storage.objects import Objects
 
-from tests.postgres import dump, restore
+from tests.documents import INFRA
+from tests.guides import OPERATIONS, commands
+from tests.postgres import NAMES, SETUP, client_environment, dump, restore, set_up
+from tests.postgres import run as run_program
 from tests.rows import NEW_SECOND, exported, rows
 from tests.runs import application, erase, run
-from tests.stack import Stack
+from tests.stack import ROOT, Stack
+
+# Stubs for the commands of the guides that need a deployment.
+STUBS = """
+set -euo pipefail
+faas-cli() { :; }
+rollcall() { :; }
+run() { "$@"; }
+"""
 
 
 @pytest.mark.parametrize("first", ["bucket", "users", "event", "erase"])
@@ -153,3 +165,42 @@ def test_an_export_across_a_restore_does_not_count_as_written(rollcall: Stack) -
     with application(rollcall, Restoring) as app:
         erase(app, "1")
     assert rollcall.sql("select etag from outputs where object = 'erased.csv'") == [["of the dump"]]
+
+
+@pytest.mark.parametrize("guide", ["own servers", "faasd"])
+def test_the_guides_restore_a_dump_of_an_older_version(rollcall: Stack, tmp_path: Path, guide: str) -> None:
+    """The tables of later migrations are replaced too, and then created again."""
+    rollcall.bucket.put_people(["1", "2"])
+    rollcall.process()
+    before = rollcall.sql("select * from users order by id")
+    secrets = rollcall.state / "secrets"
+    passwords = {
+        "postgres": rollcall.settings["postgres_password"],
+        "rollcall_backup": (secrets / "rollcall-backup-postgres-password").read_text(encoding="utf-8"),
+    }
+    passfile = tmp_path / "passwords"
+    passfile.write_text("".join(f"*:*:*:{role}:{text}\n" for role, text in passwords.items()), encoding="utf-8")
+    passfile.chmod(0o600)
+    (tmp_path / "infra").symlink_to(ROOT / "infra")
+    environment = client_environment(rollcall.settings) | {"PGPASSFILE": str(passfile)}
+    del environment["PGPASSWORD"]
+
+    def execute(script: str) -> str:
+        script = script.replace("db.example", environment["PGHOST"]).replace("/rollcall/setup.sh", str(SETUP))
+        return run_program(["bash", "-c", f"cd {tmp_path}\n{STUBS}{script}"], environment).stdout
+
+    own_backup, own_restore = re.findall(
+        r"^export PGHOST.*?(?=^export PGHOST|\Z)", commands(INFRA, "Backup and restore", ""), re.MULTILINE | re.DOTALL
+    )
+    restores = {"own servers": own_restore, "faasd": commands(OPERATIONS, "Restore a backup", "faasd")}
+    rollcall.sql("drop table erased")
+    rollcall.sql("delete from outputs where object = 'erased.csv'")
+    rollcall.sql("delete from migrations where name = :name", name=NAMES[-1])
+    execute(own_backup)
+    set_up(client_environment(rollcall.settings))
+    rollcall.sql("delete from users where user_id = '1'")
+
+    assert f"applied {NAMES[-1]}" in execute(restores[guide])
+    assert rollcall.sql("select * from users order by id") == before
+    assert rollcall.process()["unchanged"] == 2
+    assert rollcall.request("GET", "/function/query-data?count=1&limit=1").json()["count"] == 2
