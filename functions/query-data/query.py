@@ -22,7 +22,7 @@ PARAMETERS = FILTERS | {
     "after": AFTER,
     "count": Parameter(
         BOOLEAN,
-        "include the total number: `count` in JSON, and the header `X-Total-Count` except in HTML",
+        "include the total number: `count` in JSON and NDJSON, and the header `X-Total-Count` except in HTML",
         parse_boolean,
         BOOLEAN_SCHEMA,
         default=False,
