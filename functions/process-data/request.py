@@ -61,7 +61,7 @@ def _parse_parameters(event: Event, call_id: str | None) -> Request:
         if name not in _PARAMETERS:
             raise invalid_parameter(name, f"unknown parameter {quote(name)}; expected one of {', '.join(_PARAMETERS)}")
         if len(values) > 1 and name != "user_id":
-            raise invalid_parameter(name, f"repeated parameter {name}: expected once")
+            raise invalid_parameter(name, f"repeated parameter {name}: expected at most one")
     query = event.query
     user_ids, accept_empty = query.getlist("user_id"), query.get("accept_empty", "0")
     since, fan_out = query.get("since"), query.get("fan_out")

@@ -1,4 +1,4 @@
-"""Age: whole years at the last birthday, plus the fraction of days since then until the next one.
+"""Age: whole years at the last birthday, plus the days since then divided by those between it and the next birthday.
 
 In non-leap years, 29 February birthdays fall on 1 March. Ages are IEEE doubles in Python and in SQL, so filters compare
 with exactly the ages that responses contain.
@@ -26,7 +26,7 @@ def _birthday(birthdate: date, year: int) -> date:
 
 @lru_cache(maxsize=1024)
 def latest_birthdate(today: date, *, at_least: float | None = None, over: float | None = None) -> date:
-    """The latest birthdate with an age of `at_least` these years, or `over` them. Years: 0 to MAX_AGE."""
+    """The latest birthdate whose age in years, 0 to MAX_AGE, is at least `at_least` or greater than `over`."""
 
     def old_enough(birthdate: date) -> bool:
         years = age(birthdate, today)
@@ -48,8 +48,9 @@ MARCH_DATE = f"""
 """The columns that `age_sql` uses, from a column `birthdate`: its year and day in a calendar that begins on 1 March.
 
 Days count from 0. 29 February is day 365, which in non-leap years is the next 1 March, so there is no special case.
-The arithmetic is in quarters of a day, 146097 a century and 1461 a year. A date is the last quarter of its day; `| 3`
-restores that within the century. PostgreSQL's date functions take twice as long.
+This is the usual conversion of a day number to a civil date, in quarters of a day: the average century has 146097, the
+average year 1461. A date is the last quarter of its day; `| 3` restores that. PostgreSQL's date functions take twice as
+long.
 """
 
 

@@ -24,7 +24,7 @@ MAX_STREAMS = 4
 """Streams of users, and separately of large photos: a client that stops reading occupies one."""
 
 MAX_PHOTOS = 6
-"""Requests for photos that are processed at the same time: a silent S3 delays no others."""
+"""Requests for photos that are processed at the same time, in slots of their own: a silent S3 delays no others."""
 
 MAX_HEALTH = 2
 """Requests for /healthz that are processed at the same time, and as many that wait: they have their own slots."""
@@ -32,17 +32,17 @@ MAX_HEALTH = 2
 THREADS = MAX_REQUESTS + MAX_PHOTOS + 2 * MAX_WAITING + 2 * MAX_STREAMS + 2 * MAX_HEALTH + 4
 """One for each of these, and 4 that are always free to send errors."""
 
-_CACHED = 64  # counts and statistics, one for each combination of filters
-_CACHED_PAGES = 16  # web pages of about 60 KB
+_MAX_RESULTS = 64  # counts and statistics, one for each combination of filters
+_MAX_PAGES = 16  # web pages of about 60 KB
 
 
 class Application:
-    """`objects` is the S3 client, created for the first photo."""
+    """The shared state. `objects` is the S3 client, created for the first photo."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings, self.pool = settings, Pool(settings)
-        self.cache: Cache[Any] = Cache(_CACHED)
-        self.pages: Cache[bytes] = Cache(_CACHED_PAGES)
+        self.cache: Cache[Any] = Cache(_MAX_RESULTS)
+        self.pages: Cache[bytes] = Cache(_MAX_PAGES)
         self.requests = Bulkhead("requests", MAX_REQUESTS, waiting=MAX_WAITING)
         self.health = Bulkhead("health checks", MAX_HEALTH, waiting=MAX_HEALTH)
         self.streams = Bulkhead("streams of users", MAX_STREAMS)
@@ -64,4 +64,4 @@ class Application:
     def _connect(self) -> "Objects":
         from .shared.storage.objects import Objects  # imports minio, which would take most of the start-up time
 
-        return Objects(self.settings)
+        return Objects(self.settings, connections=MAX_PHOTOS + MAX_STREAMS)

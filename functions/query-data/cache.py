@@ -22,7 +22,7 @@ class Cache(Generic[T]):
     def get(self, key: Hashable, compute: Callable[[], T]) -> T:
         """The value of the key. An exception of `compute` is raised in all waiting threads, and not cached.
 
-        If each of them retried, the last one would wait for a silent server once per thread.
+        The waiting threads do not retry: they would wait for a silent server one after another.
         """
         with self._lock:
             is_first = key not in self._entries

@@ -5,7 +5,8 @@ Nothing is committed before a position that was returned: process-data increment
 until it has committed. A user who changes again moves to the end. So a client that follows the cursors misses nothing.
 
 Another or restored database has its own order. The identity of a database changes with the cluster, with a restored
-base backup (a new timeline), with a copy of the database, and with a restored dump (new files of the tables).
+base backup or a failover (a new timeline), with a copy of the database, and with new files of the tables: those of a
+restored dump, and also those that `vacuum full` writes.
 """
 
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ class ChangesRequest:
 
 @dataclass(frozen=True)
 class ChangesPage:
-    """Whole lines, none without changes, and the cursor of the next page."""
+    """Whole lines, empty if nothing changed, and the cursor of the next page."""
 
     lines: bytes
     cursor: Cursor
@@ -102,13 +103,13 @@ def parse_changes_request(event: Event) -> ChangesRequest:
 
 
 def read_changes(connection: Connection, request: ChangesRequest) -> ChangesPage:
-    """Read a page in one statement, so one snapshot. Raises ApiError 410 if the cursor is of another database."""
+    """Read a page in one statement, and so from one snapshot. Raises ApiError 410 if the database was replaced."""
     after = request.after
     [[database, latest, lines, number, user_id]] = connection.run_prepared(
         _READ.format(limit=request.limit), number=after.number, user_id=after.user_id
     )
     if after.database not in (None, database) or after.number > latest:
-        message = "the database was replaced or restored: start again with an empty copy and without after"
+        message = "the database was replaced or restored: start again with an empty copy and without `after`"
         raise ApiError(410, "cursor_expired", message)
     if lines is None:
         return ChangesPage(b"", Cursor(database, after.number, after.user_id))

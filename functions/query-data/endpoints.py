@@ -44,8 +44,8 @@ def _people_stream(application: Application, event: api.Event, query: Query, tod
             return rendering.not_modified(rendering.format_headers(query.format, etag))
         state = read_state(connection, "users")
         count = _count(application, connection, query, state, today)
-        headers = rendering.format_headers(query.format, make_etag(state, today, query), count)
-        if event.method == "HEAD":  # the same errors, without the work
+        headers = rendering.format_headers(query.format, make_etag(state, today, query), count) | rendering.NO_STORE
+        if event.method == "HEAD":  # fails as GET would, without reading users
             users.check(connection)
             return Response(iter(()), headers=headers, content_type=query.format.content_type)
     stream = users.Stream(application, query, today)
@@ -69,20 +69,20 @@ def _count(application: Application, connection: Connection, query: Query, state
 
 
 def _people_html(application: Application, event: api.Event, query: Query, today: date) -> Response:
-    from .web import page as web  # imports Jinja, which only web pages need
+    from .web import page as web_page  # imports Jinja, which only web pages need
     from .web.people import people_page
 
     parameters = query_parameters(event, FORMATS)
     with application.connection() as connection:
         states = read_states(connection)
-        etag = make_etag(list(states.values()), today, web.TEMPLATES_VERSION, list(parameters.items(multi=True)))
+        etag = make_etag(list(states.values()), today, web_page.TEMPLATES_VERSION, list(parameters.items(multi=True)))
         if matches(event, etag):
-            return rendering.not_modified(web.headers(etag))
+            return rendering.not_modified(web_page.headers(etag))
         body = application.pages.get(
             (etag, event.path),
             lambda: people_page(connection, application.cache, states, event.path, parameters, query, today),
         )
-    return web.html_response(body, etag)
+    return web_page.html_response(body, etag)
 
 
 def get_stats(application: Application, event: api.Event) -> Response:
@@ -116,17 +116,17 @@ def _listing(application: Application, event: api.Event, listing: listings.Listi
 
 
 def _listing_html(application: Application, event: api.Event, request: listings.PageRequest) -> Response:
-    from .web import page as web
+    from .web import page as web_page
     from .web.listing import listing_page
 
     parameters = query_parameters(event, LISTING_FORMATS)
-    table, query = request.listing.table, [web.TEMPLATES_VERSION, list(parameters.items(multi=True))]
+    table, query = request.listing.table, [web_page.TEMPLATES_VERSION, list(parameters.items(multi=True))]
     with application.connection() as connection:
         if etag := matching_etag(event, connection, table, query):
-            return rendering.not_modified(web.headers(etag))
+            return rendering.not_modified(web_page.headers(etag))
         page = listings.read_listing(connection, request)
     body = listing_page(f"{table}.html", event.path, parameters, page)
-    return web.html_response(body, make_etag(page.state, query))
+    return web_page.html_response(body, make_etag(page.state, query))
 
 
 def get_changes(application: Application, event: api.Event) -> Response:

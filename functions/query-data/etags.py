@@ -21,7 +21,7 @@ States = dict[Table, str]
 _STATES: dict[Table, str] = {
     "users": "(select concat(changed, ' ', etag) from outputs where object = 'output.csv')",
     "rejected": "(select concat(changed, ' ', etag) from outputs where object = 'rejected.csv')",
-    # a run may be committed after one that finished later, but then the unfinished ones are others
+    # runs may not be committed in the order of finished_at, but each commit changes the set of unfinished ids
     "runs": """(
         select concat(
             min(id), ' ', max(id), ' ', max(finished_at), ' ',

@@ -26,23 +26,23 @@ class Gauge:
 GAUGES = (
     Gauge(
         "rollcall_last_full_run_timestamp_seconds",
-        "When a run over the whole bucket was last done, 0 for never",
+        "End of the latest full run that was done, 0 if there is none",
         "select coalesce(extract(epoch from max(finished_at)), 0) from runs "
         "where status = 'done' and scope = 'bucket'",
     ),
     Gauge(
         "rollcall_last_scan_timestamp_seconds",
-        "When the last scan of a segment that is complete began, 0 for never",
+        "Start of the latest complete scan of a segment, 0 if there is none",
         "select coalesce(extract(epoch from max(scanned_at)), 0) from segments",
     ),
     Gauge(
         "rollcall_unreadable_objects",
-        "Objects that S3 failed to return to the last run over the bucket that has ended",
+        "Objects that S3 failed to return to the latest full run that was done or partial",
         "select coalesce((select (summary ->> 'unreadable')::bigint from runs "
         "where scope = 'bucket' and status in ('done', 'partial') order by id desc limit 1), 0)",
     ),
     Gauge("rollcall_rejected_files", "Files that are rejected", "select count(*) from rejected"),
-    Gauge("rollcall_hints", "Users that wait for a scan since an event", "select count(*) from hints"),
+    Gauge("rollcall_hints", "Objects waiting to be scanned after an event or a request", "select count(*) from hints"),
     Gauge("rollcall_output_rows", "Rows of the object when it was last written", "rows", of_outputs=True),
     Gauge(
         "rollcall_output_pending",
@@ -52,13 +52,13 @@ GAUGES = (
     ),
     Gauge(
         "rollcall_output_written_timestamp_seconds",
-        "When the object was last written, 0 for never",
+        "Time of the last export of the object, 0 if there is none",
         "coalesce(extract(epoch from written_at), 0)",
         of_outputs=True,
     ),
     Gauge(
         "rollcall_output_export_seconds",
-        "How long it took to write the object",
+        "Duration of the last export of the object in seconds",
         "seconds",
         of_outputs=True,
     ),

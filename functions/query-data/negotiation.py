@@ -51,7 +51,7 @@ def prefers_html(event: Event, formats: Formats) -> bool:
 
 
 def query_parameters(event: Event, formats: Formats) -> MultiDict[str, str]:
-    """The query's parameters, for web pages without the empty ones: a form sends one for each blank field.
+    """The query's parameters. For web pages the empty ones are dropped: a form sends one for each blank field.
 
     From other clients an empty one is an error: a script whose variable is not set must not get everything.
     """

@@ -68,7 +68,7 @@ _SUMMARY: Schema = {
 }
 
 _SCHEMAS = {
-    "Person": _object(_PERSON | {"age": {"type": "number", "description": "years, today in UTC"}}),
+    "Person": _object(_PERSON | {"age": {"type": "number", "description": "in years, on the current date in UTC"}}),
     "Change": {
         "anyOf": [
             _object(_PERSON),
@@ -180,7 +180,8 @@ def _changes() -> Schema:
     page["properties"]["next"] = _TEXT | {
         "description": "URL of the following changes, which can be requested at any time"
     }
-    content = {JSON.media_type: page, NDJSON.media_type: _TEXT | {"description": "a change a line, then `next`"}}
+    lines = _TEXT | {"description": "one change per line, then an object with `next`"}
+    content = {JSON.media_type: page, NDJSON.media_type: lines}
     headers = {"Link": "the following changes"}
     summary = "Changes of users since a cursor, in commit order"
     return _operation("changes", summary, changes.PARAMETERS, content, "406", "410", headers=headers, conditional=False)

@@ -71,7 +71,7 @@ class Order:
         """The position of a cursor. Raises ApiError if it is not one of this order."""
         name, key, tiebreaker = decode_cursor(cursor, length=3)
         if name != self.name:
-            raise invalid_parameter("after", f"invalid after: expected a cursor of sort={self.name}")
+            raise invalid_parameter("after", f"invalid after: the cursor is of another order than {self.name}")
         try:
             is_valid = _VALIDATORS[self.key_type](key) and _VALIDATORS[self.tiebreaker_type](tiebreaker)
         except (ValueError, TypeError):
@@ -118,18 +118,18 @@ class Page:
 def read_page(
     connection: Connection,
     table: Table,
-    rows: str,
+    select: str,
     fmt: Format,
     order: Order,
     limit: int,
     parameters: Parameters | None = None,
 ) -> Page:
-    """Read a page of at most `limit` rows. `rows` is a SELECT of one more, in order.
+    """Read a page of at most `limit` rows. `select` is an ordered SELECT of at most one more.
 
     With `parameters` the statement is prepared (see `Connection.run_prepared`). It also reads the state of the table:
     one round trip, one snapshot.
     """
-    sql = f"select string_agg({fmt.line}, E'\n'), count(*), {state_sql(table)} from ({rows}) as result"  # noqa: S608
+    sql = f"select string_agg({fmt.line}, E'\n'), count(*), {state_sql(table)} from ({select}) as result"  # noqa: S608
     result = connection.run_prepared(sql, **parameters.values) if parameters else connection.run(sql)
     [[lines, number, *state]] = result
     if number <= limit:

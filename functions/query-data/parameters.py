@@ -43,11 +43,11 @@ def parse_parameters(table: ParameterTable, query: MultiDict[str, str]) -> dict[
     values = {name: parameter.default for name, parameter in table.items()}
     for name, texts in query.lists():
         if (parameter := table.get(name)) is None:
-            expected = f"one of {', '.join(table)}" if table else "none"
-            raise invalid_parameter(name, f"unknown parameter {quote(name)}; expected {expected}")
+            expected = f"expected one of {', '.join(table)}" if table else "this path has no parameters"
+            raise invalid_parameter(name, f"unknown parameter {quote(name)}; {expected}")
         parsed = tuple(_parse(name, parameter, text) for text in texts)
         if not parameter.repeatable and len(parsed) > 1:
-            raise invalid_parameter(name, f"repeated parameter {name}: expected once")
+            raise invalid_parameter(name, f"repeated parameter {name}: expected at most one")
         values[name] = parsed if parameter.repeatable else parsed[0]
     return values
 

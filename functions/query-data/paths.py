@@ -1,16 +1,16 @@
 """Paths within the function, and relative links between its pages.
 
 Links are relative, so that they work behind any prefix. `/function/query-data` and `/function/query-data/` both arrive
-as `/`. So links on that page begin with the function's name: they lead from the former to `/function/query-data/runs`,
-and from the latter to `/function/query-data/query-data/runs`, which is the same path. On every other page the path
-tells its depth, so links lead up first.
+as `/`. Links on that page begin with the function's name, because the browser's URL may or may not end with a slash:
+they lead to `/function/query-data/runs` or to `/function/query-data/query-data/runs`, which `normalize` makes the same.
+On other pages, links begin with a `../` for each further segment of the path.
 """
 
 _NAME = "query-data"
 
 
 def normalize(path: str) -> str:
-    """The path without the function's name at its beginning."""
+    """Remove a leading `/query-data` if another path follows it."""
     return path.removeprefix(f"/{_NAME}") if path.startswith(f"/{_NAME}/") else path
 
 

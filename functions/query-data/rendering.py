@@ -19,6 +19,9 @@ MAX_LINK_LENGTH = 2000
 
 _NO_CACHE = {"Cache-Control": "private, no-cache"}  # caches have to revalidate
 
+NO_STORE = {"Cache-Control": "no-store"}
+"""For streams: a cache that kept an interrupted one would revalidate it by the ETag of the complete one."""
+
 
 @dataclass(frozen=True)
 class Trailer:
@@ -37,7 +40,7 @@ class Trailer:
 
 
 def make_headers(etag: str | None = None, **headers: str | None) -> dict[str, str]:
-    """Headers of a response, without those that are None. Their names have underscores instead of hyphens."""
+    """Headers of a response. Underscores in the arguments' names stand for hyphens; None is omitted."""
     present = {name.replace("_", "-"): value for name, value in headers.items() if value is not None}
     return _NO_CACHE | ({"ETag": f'"{etag}"'} if etag else {}) | present
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from .shared.access import AccessSettings
+from .shared.storage.errors import SettingError
 from .shared.storage.settings import PostgresSettings, S3Settings, setting
 
 
@@ -11,3 +12,11 @@ class Settings(AccessSettings, S3Settings, PostgresSettings):
     stream_deadline: int = setting(
         "seconds after which a stream of users ends, with a link to the rest", default=35, minimum=1, maximum=86400
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.stream_deadline >= self.postgres_timeout:
+            raise SettingError(
+                f"stream_deadline={self.stream_deadline} has to be less than postgres_timeout={self.postgres_timeout}, "
+                "or PostgreSQL cancels a long stream before its end"
+            )

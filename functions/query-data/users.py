@@ -13,13 +13,13 @@ from .shared.storage.connection import Connection
 from .shared.storage.sql import Bind, Parameters, literal
 
 _INDEXED = {"user_id": {"is_image_exists"}, "birthdate": {"min_age", "max_age"}, "last_name": set[str]()}
-"""The filters that can use the index of an order."""
+"""By order: the filters that can use its index."""
 
 _COLUMNS = "id, user_id, first_name, last_name, birthdate, birthts, img_path"
 
 
 def check(connection: Connection) -> None:
-    """Raise SchemaMissing, or whatever else prevents reading users."""
+    """Raise the error that reading users would raise, such as SchemaMissing."""
     connection.run(f"select {_COLUMNS} from users limit 0")  # noqa: S608 - a constant
 
 
@@ -48,8 +48,8 @@ def _has_one_plan(query: Query) -> bool:
 class Stream:
     """All matching users in chunks of whole lines, until `stream_deadline` seconds have passed.
 
-    Then `cursor` is the position of the last one; it is None if all were returned. Raises Unavailable if PostgreSQL
-    returned none by then.
+    Then `cursor` is the position of the last one; it is None if all were returned. Raises Unavailable if PostgreSQL had
+    found none by then.
     """
 
     def __init__(self, application: Application, query: Query, today: date) -> None:

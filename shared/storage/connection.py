@@ -32,12 +32,14 @@ _MAX_PREPARED = 32  # statements that a session keeps; each has some 100 KB in t
 
 # A client that vanished or froze loses its session, and its locks with it, within about a minute. Keepalives find a
 # host that is gone; the two idle timeouts find a process that is frozen while its kernel still acknowledges;
-# tcp_user_timeout finds either while the server is sending.
+# tcp_user_timeout finds either while the server is sending. client_connection_check_interval stops the statement of a
+# client that closed the connection.
 _SERVER_TIMEOUTS = {
     "tcp_keepalives_idle": "20",
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "60s",
+    "client_connection_check_interval": "5s",
     "idle_in_transaction_session_timeout": "60s",
     "idle_session_timeout": "60s",
 }
@@ -224,8 +226,10 @@ class Connection:
             raise translated from error
         except (InterfaceError, OSError, UnicodeError) as error:
             self.broken = True
-            reason = describe(error.__cause__ or error)
-            raise Unavailable("postgresql", f"{self._server} cannot be reached: {reason}") from error
+            cause = error.__cause__ or error
+            is_timeout = isinstance(cause, TimeoutError)
+            problem = "did not respond in time" if is_timeout else f"cannot be reached: {describe(cause)}"
+            raise Unavailable("postgresql", f"{self._server} {problem}") from error
         except Error as error:
             self.broken = True
             raise StorageError(f"{self._server}: {error}") from error

@@ -10,6 +10,7 @@ from time import monotonic
 CHUNK = 64 * 1024
 """Bytes that are collected before they are passed on."""
 
+_MAX_AGE = 1  # seconds after which collected rows are passed on with the next one
 _MAX_CHUNKS = 4  # that wait to be read
 
 
@@ -18,26 +19,31 @@ class _ReaderClosed(Exception):
 
 
 class Pipe:
-    """Rows written one at a time in one thread are read in chunks of about `CHUNK` bytes in another."""
+    """Rows written one at a time in one thread are read in chunks in another.
+
+    A chunk has about `CHUNK` bytes, or less if rows come slowly. The first row is a chunk, so that a reader whose time
+    is up has a row to continue from if any was written.
+    """
 
     def __init__(self) -> None:
         self._queue: Queue[bytes | BaseException | None] = Queue(_MAX_CHUNKS)
         self._rows: list[bytes] = []
         self._size = 0
+        self._flushed_at = -inf
         self._closed = False
         self.drained = False
 
     def write(self, row: bytes) -> None:
         self._rows.append(row)
         self._size += len(row)
-        if self._size >= CHUNK:
+        if self._size >= CHUNK or monotonic() - self._flushed_at > _MAX_AGE:
             self._flush()
 
     def _flush(self) -> None:
         if self._closed:
             raise _ReaderClosed
         self._queue.put(b"".join(self._rows))
-        self._rows, self._size = [], 0
+        self._rows, self._size, self._flushed_at = [], 0, monotonic()
 
     def end(self, error: BaseException | None) -> None:
         """Tell the reader that all has been written, or that `error` ended it."""

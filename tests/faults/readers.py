@@ -149,8 +149,8 @@ def ndjson_rows(body: bytes) -> tuple[list[Row], str | None]:
 
 def csv_rows(body: bytes) -> tuple[list[Row], str | None]:
     *lines, last = body.decode("utf-8-sig").splitlines() or [""]
-    if not last.startswith(("#end", "#next ")):
-        raise ValueError("the last line is neither #end nor #next")
+    if not body.endswith(b"\n") or not last.startswith(("#end", "#next ")):
+        raise ValueError("the last line is incomplete, or neither #end nor #next")
     rows = [_row(person) for person in csv.DictReader(io.StringIO("\n".join(lines)))]
     return rows, None if last == "#end" else last.removeprefix("#next ")
 

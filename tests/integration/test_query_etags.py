@@ -34,6 +34,16 @@ def test_the_etag_depends_on_the_data_the_query_and_the_format(rollcall: Stack) 
     assert again.headers["ETag"] != etag
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_no_cache_keeps_a_stream(rollcall: Stack, method: str) -> None:
+    """It could be interrupted, and a cache that kept it would show it as long as the complete one does not change."""
+    add(rollcall, "1")
+    response = rollcall.request(method, "/function/query-data?format=csv")
+    assert (response.status, response.headers["Cache-Control"]) == (200, "no-store")
+    again = rollcall.request(method, "/function/query-data?format=csv", If_None_Match=response.headers["ETag"])
+    assert again.status == 304  # for a client that has checked the end
+
+
 @pytest.mark.parametrize("query", ["?limit=1", "?limit=1&format=csv", "", "?format=csv", "?format=ndjson", "?count=1"])
 def test_head_has_the_headers_of_get(rollcall: Stack, query: str) -> None:
     add(rollcall, "1")

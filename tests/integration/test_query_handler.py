@@ -123,10 +123,10 @@ def test_a_disconnected_client_stops_the_query(rollcall: Stack, call: Call) -> N
 
 def test_a_failure_during_a_stream_truncates_the_response(rollcall: Stack, call: Call) -> None:
     add_many(rollcall, MANY)
-    chunks = iter(call(postgres_timeout="1").response)
+    chunks = iter(call().response)
     next(chunks)
-    time.sleep(1.5)  # the statement times out with most rows unsent
-    with pytest.raises(Unavailable, match="statement timeout"):
+    rollcall.sql("select pg_cancel_backend(pid) from pg_stat_activity where query like 'copy%'")
+    with pytest.raises(Unavailable, match="canceling statement"):
         list(chunks)
     assert copies(rollcall) == 0
 

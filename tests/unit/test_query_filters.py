@@ -119,7 +119,7 @@ def test_an_unknown_parameter_is_an_error_that_lists_the_known_ones(name: str) -
 @pytest.mark.parametrize("name", [name for name, parameter in PARAMETERS.items() if not parameter.repeatable])
 def test_a_repeated_parameter_is_an_error(name: str) -> None:
     error = error_of((name, "1"), (name, "1"))
-    assert error.message == f"repeated parameter {name}: expected once"
+    assert error.message == f"repeated parameter {name}: expected at most one"
 
 
 def test_one_invalid_user_id_among_valid_ones_is_an_error() -> None:

@@ -121,6 +121,13 @@ def test_the_defaults_are_valid_values() -> None:
     assert load(Settings, {**texts, **REQUIRED}) == load(Settings, REQUIRED)
 
 
+def test_a_stream_has_to_end_before_its_statement_times_out() -> None:
+    query_load(QuerySettings, {**REQUIRED, "stream_deadline": "39"})
+    expected = "stream_deadline=40 has to be less than postgres_timeout=40"
+    with pytest.raises(QuerySettingError, match=expected):
+        query_load(QuerySettings, {**REQUIRED, "stream_deadline": "40"})
+
+
 def test_a_function_requires_a_token_unless_auth_is_none() -> None:
     tokenless = {name: value for name, value in REQUIRED.items() if name != "api_token"}
     for environ in (tokenless, {**tokenless, "auth": "token"}, {**REQUIRED, "api_token": " "}):

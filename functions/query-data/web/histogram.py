@@ -32,8 +32,9 @@ class Bar:
     def short(self) -> str:
         """The number of users, abbreviated."""
         for unit, suffix in ((1_000_000, "M"), (1_000, "k")):
-            if self.people >= unit:
-                return f"{self.people / unit:.{1 if self.people < 10 * unit else 0}f}{suffix}"
+            number = self.people / unit
+            if number >= 0.9995:  # in the smaller unit it would be rounded to 1000
+                return f"{number:.{1 if number < 9.95 else 0}f}{suffix}"
         return str(self.people)
 
 

@@ -2,7 +2,7 @@
 
 from werkzeug.datastructures import MultiDict
 
-from ..paging import Page
+from ..paging import MAX_LIMIT, Page
 from .page import query_link, render
 
 
@@ -17,6 +17,6 @@ def listing_page(template: str, path: str, parameters: MultiDict[str, str], page
         links={
             "first": query_link(others),
             "next": query_link([*others, ("after", page.cursor)]) if page.cursor else None,
-            "json": query_link([("format", "json")]),
+            "json": query_link([("format", "json"), ("limit", str(MAX_LIMIT))]),
         },
     )

@@ -75,9 +75,9 @@ def _words(code: str) -> str:
     return " ".join(_ACRONYMS.get(word, word) for word in code.split("_"))
 
 
-def _tenths(years: float) -> str:
-    """An age to a tenth of a year, rounded down, so that nobody appears older than they are."""
-    return f"{floor(years * 10) / 10:.1f}"
+def _tenths(number: float) -> str:
+    """A number to a tenth, rounded down, so that nobody appears older than they are."""
+    return f"{floor(number * 10) / 10:.1f}"
 
 
 def _day(text: str) -> str:
@@ -95,7 +95,7 @@ def _duration(run: dict[str, Any]) -> str:
     duration = datetime.fromisoformat(run["finished_at"]) - datetime.fromisoformat(run["started_at"])
     if duration < timedelta(minutes=1):
         seconds = duration.total_seconds()
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{int(seconds)} s"
+        return f"{_tenths(seconds)} s" if seconds < 10 else f"{int(seconds)} s"
     minutes, seconds = divmod(int(duration.total_seconds()), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"

@@ -1,0 +1,40 @@
+"""Numbers and durations on web pages."""
+
+import pytest
+from query_data.web.histogram import bars
+from query_data.web.page import _duration
+
+
+@pytest.mark.parametrize(
+    ("people", "label"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (1000, "1.0k"),
+        (9949, "9.9k"),
+        (9960, "10k"),
+        (999_499, "999k"),
+        (999_500, "1.0M"),
+        (12_345_678, "12M"),
+    ],
+)
+def test_the_label_of_a_bar_is_rounded_to_the_unit_that_fits(people: int, label: str) -> None:
+    [bar] = bars([{"from": 0, "people": people}])
+    assert bar.short == label
+
+
+@pytest.mark.parametrize(
+    ("finished_at", "text"),
+    [
+        ("00:00:00.04", "0.0 s"),
+        ("00:00:09.97", "9.9 s"),
+        ("00:00:10.00", "10 s"),
+        ("00:00:59.99", "59 s"),
+        ("00:01:00", "1 min 0 s"),
+        ("00:59:59.9", "59 min 59 s"),
+        ("01:00:00", "1 h 0 min"),
+    ],
+)
+def test_a_duration_is_rounded_down(finished_at: str, text: str) -> None:
+    run = {"started_at": "2026-01-02T00:00:00+00:00", "finished_at": f"2026-01-02T{finished_at}+00:00"}
+    assert _duration(run) == text
