@@ -80,6 +80,42 @@ def test_the_commands_of_each_task_run_and_refer_to_existing_objects(
     for command in recorded:
         if command[0] == "kubectl":
             assert objects_in(command[1:]) <= existing, command
+    for command, following in pairwise(recorded):
+        if command == ["sudo", "systemctl", "restart", "faasd"] and heading != "Uninstall":
+            assert following[0] == "curl", "systemctl does not wait until the services respond"
+
+
+def test_a_move_to_own_servers_deploys_their_settings_only(shells: dict[str, Shell]) -> None:
+    """The shell still exports the settings of the old deployment.env, such as those that disable TLS."""
+    shell = shells["kubernetes"]
+    guide = (ROOT / "infra/kubernetes/README.md").read_text(encoding="utf-8")
+    [endpoints] = re.findall(r"`(export POSTGRES_HOST=\S+ S3_ENDPOINT=\S+)`", guide)
+    settings = (shell.tree / "deployment.env").read_text(encoding="utf-8")
+    lines = settings.splitlines()
+    assert "S3_SECURE=false" in lines[2], "the guide replaces the third line"
+    lines[0] = lines[0].replace("overlays/seaweedfs", "overlays/external")
+    lines[2] = endpoints
+    (shell.tree / "own.env").write_text("\n".join(lines), encoding="utf-8")
+    intro, move = (commands(OPERATIONS, name, "kubernetes") for name in ("Operations", "Move to your own servers"))
+    copied = move.replace("unset ", "cp own.env deployment.env\nunset ")
+    assert copied != move
+    output, recorded = shell.run(f'faas-cli() {{ [ "$1" != up ] || env; command faas-cli "$@"; }}\n{intro}{copied}')
+    (shell.tree / "deployment.env").write_text(settings, encoding="utf-8")
+    assert f"\n{endpoints.split()[1]}\n" in output
+    assert not re.search(r"^(S3_SECURE|POSTGRES_SSLMODE)=", output, re.MULTILINE)
+    calls = [" ".join(command) for command in recorded]
+    stop = calls.index("kubectl --namespace=rollcall scale statefulset --all --replicas=0")
+    assert calls[stop + 1].startswith("curl"), "the old stores must be stopped while the run verifies the new ones"
+    assert calls[stop + 2] == "kubectl delete namespace rollcall"
+
+
+def test_a_new_tag_of_postgresql_applies_to_the_server_and_its_jobs(shells: dict[str, Shell]) -> None:
+    guide = OPERATIONS.read_text(encoding="utf-8")
+    [block] = re.findall(r"^```yaml\n(images:.*?)^```", guide, re.MULTILINE | re.DOTALL)
+    [name] = [image["name"] for image in yaml.safe_load(block)["images"]]
+    text = yaml.safe_dump_all(build(shells["kubernetes"].tree / "infra/kubernetes/overlays/seaweedfs"))
+    images = re.findall(r"image: (.*postgres.*):", text)
+    assert images == [name] * 4
 
 
 def test_the_guides_lead_to_a_first_run(platform: str, shells: dict[str, Shell]) -> None:
