@@ -3,8 +3,8 @@
     python3 infra/local/environment.py REQUIREMENTS.txt... -- ARGUMENTS...
 
 runs `python ARGUMENTS...` with the packages installed and the project on its path. The requirements are lock
-files: they list all packages, with hashes; tests/lock.py writes them. The environment's name is a hash of them and
-of this Python, so it is created only once, until one of them changes.
+files: they list all packages, with hashes; tests/lock.py writes them. The environment's name is a hash of them, of
+this Python and of the platform that wheels are built for, so it is created once, until one of them changes.
 Standard library only: this runs before anything is installed.
 """
 
@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,12 +69,14 @@ def find(requirements: list[Path]) -> Path | None:
 
 
 def _key(requirements: Iterable[Path]) -> str:
-    digest = hashlib.sha256(f"{sys.executable} {sys.version} {platform.platform()}".encode())
+    # without the kernel's release: wheels depend on the architecture and the C library
+    target = f"{sysconfig.get_platform()} {platform.libc_ver()}"
+    digest = hashlib.sha256(f"{sys.executable} {sys.version} {target}".encode())
     for path in requirements:
         try:
             digest.update(path.read_bytes())
         except OSError as error:
-            sys.exit(f"{path} can't be read: {error.strerror}")
+            sys.exit(f"{path} cannot be read: {error.strerror}")
     return digest.hexdigest()[:16]
 
 
@@ -85,7 +88,7 @@ def _locked() -> Iterator[None]:
         ENVIRONMENTS.mkdir(parents=True, exist_ok=True)
         file = (ENVIRONMENTS / "lock").open("w")
     except OSError as error:
-        sys.exit(f"{ENVIRONMENTS} can't be written ({error.strerror}): Rollcall installs its packages there")
+        sys.exit(f"{ENVIRONMENTS} cannot be written ({error.strerror}): Rollcall installs its packages there")
     with file as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -96,7 +99,7 @@ def _locked() -> Iterator[None]:
 
 
 def _create(directory: Path, requirements: list[Path]) -> None:
-    _say("Installing Rollcall's packages, once: a download of 100 MB, and as much again for the tests …")
+    _say("Installing Rollcall's packages, once (100 MB; the tests' environment is another 100 MB) …")
     shutil.rmtree(directory, ignore_errors=True)
     result = subprocess.run(
         [sys.executable, "-m", "venv", directory], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

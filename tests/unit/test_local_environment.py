@@ -1,6 +1,7 @@
 """The environment is created once, even by concurrent callers, and again after a killed set-up."""
 
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from zipfile import ZipFile
 
 import pytest
 
+from infra.local import environment
 from tests.stack import ROOT
 
 SHOW = ["-c", "import sys, os; print(sys.prefix, os.environ['PYTHONPATH'])"]
@@ -50,6 +52,18 @@ def test_an_environment_is_created_once_per_content(root: Path) -> None:
     assert run(root, requirements, "--", *SHOW)[2] == ""
     (root / "requirements.txt").write_text("# another content\n")
     assert run(root, requirements, "--", *SHOW)[1].split()[0] != prefix
+
+
+def test_an_update_of_the_kernel_needs_no_other_environment(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    requirements = [root / "requirements.txt"]
+    before = environment._key(requirements)
+    names = os.uname()
+    updated = os.uname_result((names.sysname, names.nodename, "99.9.9-new", "#99", names.machine))
+    monkeypatch.setattr(os, "uname", lambda: updated)
+    monkeypatch.setattr(platform, "_uname_cache", None)
+    monkeypatch.setattr(platform, "_platform_cache", {})
+    assert "99.9.9-new" in platform.platform()
+    assert environment._key(requirements) == before
 
 
 def test_a_killed_setup_is_repeated(root: Path) -> None:
@@ -95,4 +109,4 @@ def test_a_package_that_does_not_match_its_hash_is_not_installed(root: Path, tmp
 
 
 def test_missing_requirements_are_an_error(root: Path) -> None:
-    assert "missing.txt can't be read" in run(root, "missing.txt", "--", "-V")[2]
+    assert "missing.txt cannot be read" in run(root, "missing.txt", "--", "-V")[2]
