@@ -3,6 +3,7 @@ do $$
 declare
     name text;
     kind text;
+    has_old_owner boolean;
     needs_membership boolean;
 begin
     foreach name in array array['rollcall_owner', 'rollcall_process', 'rollcall_query', 'rollcall_backup'] loop
@@ -14,19 +15,20 @@ begin
         grant rollcall_owner to current_user;
     end if;
 
-    -- Up to version 2, rollcall_process owned everything.
-    if exists (
+    -- Before version 2, rollcall_process owned everything.
+    has_old_owner := exists (
         select from pg_database where datname = current_database() and datdba = 'rollcall_process'::regrole
         union all
         select from pg_class where relnamespace = 'public'::regnamespace and relowner = 'rollcall_process'::regrole
-    ) then
-        needs_membership := not pg_has_role('rollcall_process', 'usage');
-        if needs_membership then
-            grant rollcall_process to current_user;
-        end if;
+    );
+    needs_membership := has_old_owner and not pg_has_role('rollcall_process', 'usage');
+    if needs_membership then
+        grant rollcall_process to current_user;
+    end if;
+    execute format('alter database %I owner to rollcall_owner', current_database());
+    alter schema public owner to rollcall_owner;
+    if has_old_owner then
         alter default privileges for role rollcall_process in schema public revoke all on tables from rollcall_query;
-        execute format('alter database %I owner to rollcall_owner', current_database());
-        alter schema public owner to rollcall_owner;
         for kind, name in
             select case relkind when 'S' then 'sequence' else 'table' end, oid::regclass
             from pg_class
@@ -35,13 +37,10 @@ begin
         loop
             execute format('alter %s %s owner to rollcall_owner', kind, name);
         end loop;
-        if needs_membership then
-            revoke rollcall_process from current_user;
-        end if;
     end if;
-    -- Also for a new database. The branch above repeats this because the current user may be a member of the old owner only there.
-    execute format('alter database %I owner to rollcall_owner', current_database());
-    alter schema public owner to rollcall_owner;
+    if needs_membership then
+        revoke rollcall_process from current_user;
+    end if;
 
     if (select rolsuper from pg_roles where rolname = current_user) then -- the statements below require it
         -- By default every role can create large objects.

@@ -20,6 +20,13 @@ password_file() {
     echo "$SECRETS/$(echo "$1" | tr _ -)-postgres-password"
 }
 
+# The functions, too, strip surrounding white space.
+read_password() {
+    text="$(cat "$(password_file "$1")")"
+    text="${text#"${text%%[![:space:]]*}"}"
+    printf '%s' "${text%"${text##*[![:space:]]}"}"
+}
+
 # Passwords are sent as COPY data, which the server never logs, and not in statements, which it might log.
 set_passwords() {
     cat <<'SQL'
@@ -28,7 +35,7 @@ create temporary table passwords (role text, password text) on commit drop;
 copy passwords from stdin (format csv);
 SQL
     for role in $roles; do
-        printf '%s,"%s"\n' "$role" "$(sed 's/"/""/g' "$(password_file "$role")")"
+        printf '%s,"%s"\n' "$role" "$(read_password "$role" | sed 's/"/""/g')"
     done
     cat <<'SQL'
 \.
@@ -99,8 +106,7 @@ SQL
 
 if [ -n "${SECRETS:-}" ]; then
     for role in $roles; do
-        file="$(password_file "$role")"
-        [ -n "$(cat "$file")" ] || { echo "$file: expected a password" >&2; exit 1; }
+        [ -n "$(read_password "$role")" ] || { echo "$(password_file "$role"): expected a password" >&2; exit 1; }
     done
 fi
 set_up | psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --set here="$here" --set migrations="$migrations"

@@ -220,6 +220,14 @@ def test_any_password_works_and_stays_out_of_logs_and_command_lines(server: Serv
     assert not [text for text in texts if "hidden" in text]
 
 
+def test_white_space_around_a_password_is_stripped_as_by_the_functions(server: Server, tmp_path: Path) -> None:
+    for role in LOGINS:
+        (tmp_path / PASSWORDS[role]).write_bytes(b"\n\t the password \r\n\n")
+    set_up(server.environment() | {"SECRETS": str(tmp_path)})
+    for role in LOGINS:
+        assert can_log_in(server, role, "the password")
+
+
 def test_an_error_about_an_invalid_password_does_not_contain_it(server: Server, tmp_path: Path) -> None:
     for role in LOGINS:
         (tmp_path / PASSWORDS[role]).write_text("hidden-password", encoding="utf-8")
@@ -234,7 +242,7 @@ def test_an_error_about_an_invalid_password_does_not_contain_it(server: Server, 
 
 
 @pytest.mark.parametrize("role", LOGINS)
-@pytest.mark.parametrize("content", [None, "", "\n"])
+@pytest.mark.parametrize("content", [None, "", "\n", " \r\n"])
 def test_a_missing_password_changes_nothing(server: Server, tmp_path: Path, role: str, content: str | None) -> None:
     for other in LOGINS:
         (tmp_path / PASSWORDS[other]).write_text("new", encoding="utf-8")

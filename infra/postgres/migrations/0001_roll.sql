@@ -1,4 +1,4 @@
--- All users ever processed, one row per user.
+-- One row per user. Since 0006, erasures delete rows.
 create table users (
     id bigint generated always as identity primary key,
     user_id text collate "C" not null unique check (user_id ~ '^[0-9]{1,18}$'),

@@ -15,11 +15,11 @@ create table segments (
 
 create index segments_by_turn on segments (turn, start);
 
-insert into segments (start, keys) select '', exists (select from users)::int; -- 1 if the bucket had keys
+insert into segments (start, keys) select '', exists (select from users)::int; -- 1 if there are users, as then the bucket had keys
 
 -- Objects named by an event or a request, until they are scanned.
 create table hints (
-    object text collate "C" primary key, -- for a user always the CSV, even if the photo was named
+    object text collate "C" primary key, -- the user's CSV, even if the event named the photo
     tick bigint not null
 );
 
