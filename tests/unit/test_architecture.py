@@ -13,7 +13,7 @@ from tests.stack import ROOT
 
 DIRECTORIES = ("functions", "shared", "infra/local")
 
-BASE = [ROOT / "infra/local/errors.py", ROOT / "infra/local/environment.py"]
+BASE = [ROOT / f"infra/local/{name}.py" for name in ("environment", "errors", "output")]
 """Modules without project imports, which every package of their directory may import."""
 
 

@@ -78,4 +78,4 @@ def test_the_seaweedfs_identities_use_the_keys_in_the_same_directory(
 def test_a_path_that_is_not_a_directory_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     assert main(["secrets", str(tmp_path / "file")]) == 1
-    assert f"{tmp_path / 'file'} can't be used" in capsys.readouterr().err
+    assert f"{tmp_path / 'file'} cannot be used" in capsys.readouterr().err

@@ -50,7 +50,7 @@ def test_unsupported_variable_forms_are_errors(root: Path, form: str) -> None:
 
 
 def test_a_missing_stack_yml_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(LocalError, match=r"stack\.yml can't be read"):
+    with pytest.raises(LocalError, match=r"stack\.yml cannot be read"):
         read_stack(tmp_path, {})
 
 

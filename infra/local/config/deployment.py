@@ -24,7 +24,7 @@ def make_secrets(directory: Path, functions: Iterable[FunctionSpec]) -> list[str
         write_identities(credentials)
         return sorted(_names(directory) - before)
     except OSError as error:
-        raise LocalError(f"{directory} can't be used: {error.strerror}") from error
+        raise LocalError(f"{directory} cannot be used: {error.strerror}") from error
 
 
 def _names(directory: Path) -> set[str]:

@@ -21,6 +21,8 @@ _KEYS = {
     "limits", "readonly_root_filesystem",
 }  # fmt: skip
 
+_EXEC_TIMEOUT = "30s"
+"""of-watchdog's default."""
 _SCALE = "com.openfaas.scale.min"
 _REPLICAS = ("1", "2", "3", "4", "5")
 """OpenFaaS CE allows five at most."""
@@ -28,11 +30,13 @@ _REPLICAS = ("1", "2", "3", "4", "5")
 
 @dataclass(frozen=True)
 class FunctionSpec:
-    """One function of stack.yml, with its variables substituted."""
+    """One function of stack.yml, with its variables substituted. `exec_timeout` is in seconds."""
 
     name: str
     handler: Path
     image: str
+    exec_timeout: float
+    replicas: int
     environment: dict[str, str] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
@@ -40,20 +44,6 @@ class FunctionSpec:
     limits: dict[str, str] = field(default_factory=dict)
     secrets: list[str] = field(default_factory=list)
     readonly_root_filesystem: bool = False
-
-    @property
-    def exec_timeout(self) -> float:
-        """The maximum duration of an invocation in seconds; of-watchdog's default is 30."""
-        text = self.environment.get("exec_timeout", "30s")
-        return seconds(text, f"{self.name}: environment.exec_timeout")
-
-    @property
-    def replicas(self) -> int:
-        """The number of replicas."""
-        text = self.labels.get(_SCALE, "1")
-        if text not in _REPLICAS:
-            raise LocalError(f"{self.name}: labels.{_SCALE}: invalid value {text!r}: expected 1 to {_REPLICAS[-1]}")
-        return int(text)
 
 
 @dataclass(frozen=True)
@@ -71,7 +61,7 @@ def read_stack(root: Path, variables: Mapping[str, str]) -> Stack:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise LocalError(f"{path} can't be read: {error.strerror}") from error
+        raise LocalError(f"{path} cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise LocalError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(document, dict) or not isinstance(document.get("functions"), dict):
@@ -111,14 +101,18 @@ def _function(root: Path, name: object, entry: object, variables: Mapping[str, s
         raise LocalError(f"{name}: handler: {handler / 'handler.py'} does not exist")
     if not isinstance(values.get("image"), str):
         raise LocalError(f"{name}: image is required")
-    tables = ("environment", "annotations", "labels", "requests", "limits")
+    keys = ("environment", "annotations", "labels", "requests", "limits")
+    tables = {key: _strings(values.get(key) or {}, f"{name}: {key}") for key in keys}
+    exec_timeout = tables["environment"].get("exec_timeout", _EXEC_TIMEOUT)
     return FunctionSpec(
         name=name,
         handler=handler,
         image=values["image"],
+        exec_timeout=seconds(exec_timeout, f"{name}: environment.exec_timeout"),
+        replicas=_replicas(tables["labels"].get(_SCALE, "1"), name),
         secrets=_secrets(values.get("secrets") or [], name),
         readonly_root_filesystem=values.get("readonly_root_filesystem") is True,
-        **{key: _strings(values.get(key) or {}, f"{name}: {key}") for key in tables},
+        **tables,
     )
 
 
@@ -165,6 +159,12 @@ def _strings(table: object, where: str) -> dict[str, str]:
         if not isinstance(value, str):
             raise LocalError(f"{where}.{key}: invalid value {value!r}: expected a string (put it in quotes)")
     return {str(key): value for key, value in table.items()}
+
+
+def _replicas(text: str, function: str) -> int:
+    if text not in _REPLICAS:
+        raise LocalError(f"{function}: labels.{_SCALE}: invalid value {text!r}: expected 1 to {_REPLICAS[-1]}")
+    return int(text)
 
 
 def _secrets(names: object, function: str) -> list[str]:

@@ -2,13 +2,14 @@
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import minio
 import urllib3
 
+from ..output import Say
 from .upload import upload
 
 QUERY = "min_age=30.5&is_image_exists=true"
@@ -16,8 +17,6 @@ QUERY = "min_age=30.5&is_image_exists=true"
 _ROWS = 5
 _COUNTS = ("listed", "added", "updated", "unchanged", "images_changed", "ignored", "rejected", "unreadable")
 _COLUMNS = ("user_id", "first_name", "last_name", "birthdate", "age", "img_path")
-
-Say = Callable[[str], None]
 
 
 def load_sample(client: minio.Minio, bucket: str, say: Say) -> None:

@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -11,13 +10,14 @@ import minio.error
 import urllib3
 
 from ..errors import LocalError
+from ..output import Say
 
 THREADS = 16
 
 _BAR_WIDTH = 30
 
 
-def upload(client: minio.Minio, bucket: str, directory: Path, say: Callable[[str], None]) -> int:
+def upload(client: minio.Minio, bucket: str, directory: Path, say: Say) -> int:
     """Upload the files in `directory`, not in subdirectories; return how many. Raise LocalError if any fails."""
     files = _files(directory)
     sent, failures = 0, []

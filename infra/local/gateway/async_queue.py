@@ -2,7 +2,6 @@
 
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from io import BytesIO
@@ -12,6 +11,7 @@ from urllib.parse import urlsplit
 
 import urllib3
 
+from ..output import Say
 from ..runtime.functions import Function
 from .proxy import GatewayError, Headers, Proxy, WatchdogError
 
@@ -36,9 +36,9 @@ class QueuedRequest:
 
 
 class AsyncQueue:
-    """Failed requests are not retried. Queued requests are lost when the stack stops."""
+    """A bounded queue with workers. Failed requests are not retried. Queued requests are lost when the stack stops."""
 
-    def __init__(self, proxy: Proxy, workers: int, say: Callable[[str], None]) -> None:
+    def __init__(self, proxy: Proxy, workers: int, say: Say) -> None:
         self._proxy, self._say = proxy, say
         self._queue: Queue[QueuedRequest] = Queue(CAPACITY)
         self._callbacks = urllib3.PoolManager(retries=False, timeout=30)

@@ -3,7 +3,7 @@
 import hmac
 import json
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
+from ..output import Say
 from ..runtime.functions import NAMESPACE, Function
 from ..runtime.logs import read_lines, timestamp
 from .async_queue import MAX_BODY, AsyncQueue, QueuedRequest
@@ -30,9 +31,7 @@ class Gateway:
     `token_file` has the API token. If given, /system/ requires the token, as OpenFaaS requires a password.
     """
 
-    def __init__(
-        self, functions: Mapping[str, Function], logs: Path, say: Callable[[str], None], token_file: Path | None = None
-    ) -> None:
+    def __init__(self, functions: Mapping[str, Function], logs: Path, say: Say, token_file: Path | None = None) -> None:
         self._functions, self._logs, self._token_file = functions, logs, token_file
         self._proxy = Proxy(say)
         workers = max(len(function.replicas) for function in functions.values())

@@ -1,4 +1,4 @@
-"""Calls to the functions. Request and response bodies are streamed, never buffered whole."""
+"""Calls to the functions. Response bodies are streamed. waitress receives request bodies before they are forwarded."""
 
 import time
 import uuid
@@ -10,11 +10,12 @@ from typing import IO
 import urllib3
 from urllib3.exceptions import HTTPError, NewConnectionError, ReadTimeoutError
 
+from ..output import Say
 from ..runtime.functions import Function
 
 CHUNK = 64 * 1024
 
-MAX_CALLS = 128
+MAX_CALLS = 192
 """Concurrent calls: more than the replicas accept, so that the functions limit requests, not the gateway."""
 
 _EXPIRED = "its exec_timeout has expired"
@@ -94,7 +95,7 @@ class UpstreamResponse:
 
 
 class Proxy:
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Say) -> None:
         self._say = say
         self._pool = urllib3.PoolManager(num_pools=32, maxsize=MAX_CALLS, retries=False)
 

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from threading import Event, Thread
 
@@ -11,6 +11,7 @@ from croniter import CroniterError, croniter
 
 from ..config.stack import FunctionSpec, seconds
 from ..errors import LocalError
+from ..output import Say
 
 TOPIC = "cron-function"
 
@@ -32,7 +33,7 @@ class Schedule:
 
     def __init__(self, text: str, where: str) -> None:
         self._every = 0.0
-        # cron-connector takes a step of 1 for every value, too; croniter would combine day and weekday with OR then
+        # */1 means * to cron-connector; croniter would treat it as a restriction and combine day and weekday with OR
         self._fields = re.sub(r"(?<!\S)\*/0*1(?!\S)", "*", text.strip().lower().replace("?", "*"))
         if self._fields.startswith("@every "):
             self._every = seconds(self._fields.removeprefix("@every ").strip(), where)
@@ -64,7 +65,7 @@ def read_schedules(specs: Iterable[FunctionSpec]) -> dict[str, Schedule]:
 class Scheduler:
     """Invokes functions through the gateway, even while a previous invocation is running."""
 
-    def __init__(self, schedules: dict[str, Schedule], gateway: str, say: Callable[[str], None]) -> None:
+    def __init__(self, schedules: dict[str, Schedule], gateway: str, say: Say) -> None:
         self._gateway, self._say = gateway, say
         self._stopping = Event()
         self._pool = urllib3.PoolManager(retries=False, maxsize=8)
@@ -107,7 +108,7 @@ def _validate(text: str, error: str) -> None:
     for field, (name, minimum, maximum, names) in zip(fields, _FIELDS, strict=True):
         for part in field.split(","):
             match = _PART.fullmatch(part)
-            if not match or match[3] == "0" * len(match[3] or "-"):
+            if not match or (match[3] and int(match[3]) == 0):
                 raise LocalError(f"{error}: invalid {name} {part!r}")
             bounds = [_number(bound, minimum, names) for bound in match.groups()[:2] if bound]
             if any(not minimum <= bound <= maximum for bound in bounds) or bounds != sorted(bounds):

@@ -82,7 +82,7 @@ class Function:
         if not ready:
             return None
         with self._lock:
-            self._invocations += 1
+            self._invocations += 1  # also the position in the round robin
             return ready[self._invocations % len(ready)]
 
     def status(self) -> dict[str, Any]:

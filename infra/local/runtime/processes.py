@@ -13,6 +13,7 @@ from threading import Event, Lock, Thread
 from typing import Any, Protocol
 
 from ..errors import LocalError
+from ..output import Say
 
 PROC = Path("/proc")
 GUARD = Path(__file__).with_name("guard.py")
@@ -86,7 +87,7 @@ class Component(Protocol):
     """A server or function that runs as a process."""
 
     def prepare(self) -> None:
-        """Create what the first start requires."""
+        """Create files and data before the first start."""
 
     def command(self) -> Command:
         """Return the command. It is called for each start and may choose other ports."""
@@ -102,7 +103,7 @@ class Process:
     name: str
     component: Component
     log: Path
-    say: Callable[[str], None]
+    say: Say
     on_change: Callable[[], None]
     ready: Event = field(default_factory=Event)
     identity: Identity | None = None
@@ -182,7 +183,7 @@ class Process:
                 self.on_change()
             elif guard.poll() is None:
                 return f"was not ready after {START_TIMEOUT} s"
-            return f"exited with {_describe_status(guard.wait())}"
+            return f"exited {_describe_status(guard.wait())}"
         finally:
             self.ready.clear()
             self._clean_up(guard)
@@ -231,8 +232,8 @@ class Process:
 
 def _describe_status(status: int) -> str:
     if status < 0:
-        return f"its guard, which was killed by {signal.Signals(-status).name}"
+        return f"because its guard was killed by {signal.Signals(-status).name}"
     if status > 128:
         with suppress(ValueError):
-            return signal.Signals(status - 128).name
-    return f"status {status}"
+            return f"with {signal.Signals(status - 128).name}"
+    return f"with status {status}"

@@ -47,7 +47,7 @@ class State:
                 directory.mkdir(exist_ok=True)
             self.secrets.chmod(0o700)
         except OSError as error:
-            raise LocalError(f"--state {self.directory} can't be used: {error.strerror}") from error
+            raise LocalError(f"--state {self.directory} cannot be used: {error.strerror}") from error
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -66,7 +66,7 @@ class State:
             yield
 
     def wait_until_removed(self) -> None:
-        """Wait until the directory is removed, after which no command can find the stack."""
+        """Wait until the lock file is removed: then no command can stop this stack."""
         while self._lock.exists():
             time.sleep(1)
 

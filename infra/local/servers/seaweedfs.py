@@ -88,7 +88,10 @@ class SeaweedFS:
         )
 
     def is_ready(self) -> bool:
-        """Return whether it can store an object: its port opens first, requests work later, and writes last."""
+        """Return whether it can store an object.
+
+        The port opens before requests work, and reads work before writes.
+        """
         try:
             client = s3_client(self.endpoint, access_keys(self._credentials, "operator"))
             for bucket in (SOURCE_BUCKET, RESULT_BUCKET):
