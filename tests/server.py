@@ -10,8 +10,9 @@ from infra.local.config.credentials import Credentials
 from infra.local.runtime.ports import LOOPBACK
 from infra.local.runtime.processes import Process
 from infra.local.runtime.state import State
-from infra.local.servers.postgres import Postgres, remove_abandoned_homes
+from infra.local.servers.postgres import Postgres
 from tests.postgres import client_environment, run
+from tests.stack import remove_home
 
 
 @dataclass(frozen=True)
@@ -62,5 +63,4 @@ def serving(directory: Path) -> Iterator[Server]:
         yield Server(postgres.port, state.secrets, log)
     finally:
         process.stop()
-        (state.directory / "postgres-home").unlink(missing_ok=True)
-        remove_abandoned_homes()
+        remove_home(state.directory)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,7 @@ import pg8000.native
 import urllib3
 from minio import Minio
 
-from infra.local.servers.postgres import remove_abandoned_homes
+from infra.local.servers.postgres import POINTER
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -114,8 +115,14 @@ def connected(settings: Mapping[str, str], **others: str) -> pg8000.native.Conne
 
 
 def read_env(text: str) -> dict[str, str]:
-    """Return the settings in `name=value` lines."""
-    return dict(line.split("=", 1) for line in text.splitlines())
+    """Return the settings in `name=value` lines, whose values are quoted as for a shell."""
+    return dict(word.split("=", 1) for word in shlex.split(text))
+
+
+def remove_home(state: Path) -> None:
+    """Remove PostgreSQL's home of a state directory that root used. `up` never does, if that directory is removed."""
+    with suppress(OSError):
+        shutil.rmtree((state / POINTER).read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -188,8 +195,8 @@ class Stack(Deployment):
     def remove(self) -> None:
         """Stop the stack and delete all its files."""
         self.cli("down", check=False)
+        remove_home(self.state)
         shutil.rmtree(self.state, ignore_errors=True)
-        remove_abandoned_homes()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import argparse
 import heapq
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -77,8 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     command("logs", "print the logs of the functions and servers").add_argument("name", nargs="?", metavar="NAME")
     upload_command = command("upload", "upload a directory's files to the source bucket")
     upload_command.add_argument("directory", type=Path, metavar="DIR")
-    env = command("env", "print endpoints and credentials as name=value lines, the operator's or a function's")
-    env.add_argument("name", nargs="?", metavar="NAME")
+    env_help = "print the operator's endpoints and credentials, or those of the function NAME, as name=value lines"
+    command("env", env_help).add_argument("name", nargs="?", metavar="NAME")
     secrets_help = "generate those secrets of a deployment that are missing from a directory"
     secrets = commands.add_parser("secrets", help=secrets_help, description=secrets_help)
     secrets.add_argument("directory", type=Path, metavar="DIR")
@@ -141,7 +142,7 @@ def _down(_: argparse.Namespace, state: State, __: Path) -> int:
     supervisor = Identity(running.get("pid", 0), running.get("started", ""))
     if not supervisor.alive():  # the supervisor that holds the lock has not written the state file yet
         raise LocalError(f"the stack in {state.directory} is still starting; try again")
-    os.kill(supervisor.pid, signal.SIGTERM)
+    supervisor.send(signal.SIGTERM)
     deadline = time.monotonic() + STOP_TIMEOUT
     while supervisor.alive():
         if time.monotonic() > deadline:
@@ -193,7 +194,7 @@ def _env(options: argparse.Namespace, state: State, __: Path) -> int:
         if environment is None:
             raise LocalError(f"unknown function {options.name!r}; expected one of {', '.join(running['functions'])}")
     for name, value in resolve_files(environment).items():
-        print(f"{name}={value}")
+        print(f"{name}={shlex.quote(value)}")
     return 0
 
 

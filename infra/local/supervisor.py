@@ -13,19 +13,19 @@ from types import FrameType
 from waitress.server import create_server
 
 from .config.accounts import PASSWORDS, SUPERUSER
-from .config.credentials import Credentials
+from .config.credentials import MOUNT, Credentials
 from .config.stack import read_stack
+from .errors import LocalError
 from .gateway.gateway import Gateway
 from .gateway.proxy import MAX_CALLS
 from .gateway.schedule import Scheduler, read_schedules
+from .output import Say
 from .runtime.functions import Function
 from .runtime.ports import LOOPBACK, reserve
 from .runtime.processes import Component, Identity, Process, stop_all
 from .runtime.state import State
 from .servers.postgres import DATABASE, Postgres
 from .servers.seaweedfs import REGION, RESULT_BUCKET, SOURCE_BUCKET, SeaweedFS
-
-Say = Callable[[str], None]
 
 _SETTINGS = {
     "s3_region": REGION,
@@ -52,7 +52,8 @@ class Supervisor:
         self._credentials = Credentials(state.secrets)
         self._processes: dict[str, Process] = {}
         self._functions: dict[str, Function] = {}
-        self._settings = _SETTINGS | {"auth": _auth(os.environ)}
+        self._environment = _with_absolute_token_file(os.environ)
+        self._settings = _SETTINGS | {"auth": _auth(self._environment)}
         self._url = ""
         self._ready = False
         self._state_file_lock = Lock()
@@ -66,7 +67,7 @@ class Supervisor:
         self._validate()
         self._state.create()
         with ExitStack() as cleanup:
-            _raise_on_signals()
+            stopping = _raise_on_signals()
             try:
                 self._start_all(cleanup)
                 welcome(self._url, self._operator_settings())
@@ -77,15 +78,16 @@ class Supervisor:
                 self._say(f"{self._state.directory} was removed: stopping …")
             except _Terminated:
                 self._say("Stopping …")
+            finally:
+                stopping.set()  # a signal must not interrupt the clean-up
         return self._ready
 
     def _validate(self) -> None:
-        """Raise LocalError for errors in stack.yml, before anything is started."""
+        """Raise LocalError for errors in stack.yml and the environment, before anything is started."""
         placeholders = dict.fromkeys(("S3_ENDPOINT", "POSTGRES_PORT"), "not known yet")
         stack = read_stack(self._root, self._variables() | placeholders)
         read_schedules(stack.functions)
-        for spec in stack.functions:
-            _ = spec.exec_timeout, spec.replicas  # properties that raise LocalError
+        _check_token_file(self._environment)
 
     def _start_all(self, cleanup: ExitStack) -> None:
         cleanup.enter_context(self._state.locked())
@@ -156,7 +158,7 @@ class Supervisor:
 
     def _variables(self) -> dict[str, str]:
         """Return the variables for stack.yml: the environment, overridden by this stack's settings."""
-        return dict(os.environ) | {name.upper(): value for name, value in self._settings.items()}
+        return self._environment | {name.upper(): value for name, value in self._settings.items()}
 
     def _write_state_file(self) -> None:
         """Write the state file, for other commands and for the next `up` after a crash."""
@@ -203,18 +205,43 @@ def _auth(variables: Mapping[str, str]) -> str:
     return variables.get("AUTH") or ("token" if variables.get("API_TOKEN_FILE") else "none")
 
 
+def _with_absolute_token_file(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables with an absolute API_TOKEN_FILE, because the functions have other working directories."""
+    path = variables.get("API_TOKEN_FILE")
+    return {**variables, "API_TOKEN_FILE": str(Path(path).absolute())} if path else dict(variables)
+
+
+def _check_token_file(variables: Mapping[str, str]) -> None:
+    """Raise LocalError if API_TOKEN_FILE is not a file with a token. Those of `MOUNT` are generated."""
+    path = variables.get("API_TOKEN_FILE")
+    if not path or path.startswith(MOUNT):
+        return
+    try:
+        token = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise LocalError(f"API_TOKEN_FILE={path!r} cannot be read: {error}") from error
+    if not token:
+        raise LocalError(f"API_TOKEN_FILE={path!r} is empty: expected the API token")
+
+
 class _Terminated(BaseException):
     """A termination signal was received."""
 
 
-def _raise_on_signals() -> None:
-    """Raise _Terminated in the main thread at the first termination signal; later signals are ignored."""
-    received = Event()
+def _raise_on_signals() -> Event:
+    """Raise _Terminated in the main thread at the first termination signal.
+
+    Return an event that is then set. While it is set, signals are ignored. SIGHUP stays ignored if it is, as by nohup.
+    """
+    stopping = Event()
 
     def terminate(_: int, __: FrameType | None) -> None:
-        if not received.is_set():
-            received.set()
+        if not stopping.is_set():
+            stopping.set()
             raise _Terminated
 
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, terminate)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, terminate)
+    return stopping

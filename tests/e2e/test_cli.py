@@ -80,6 +80,18 @@ def test_an_error_in_stack_yml_names_function_and_key(own_toy: Toy, old: str, ne
     assert not (own_toy.state / "logs").exists()  # nothing may be started
 
 
+@pytest.mark.parametrize(("content", "message"), [(None, "No such file"), (b"\n", "is empty"), (b"\xff", "utf-8")])
+def test_a_token_file_without_a_token_is_an_error(
+    own_toy: Toy, monkeypatch: pytest.MonkeyPatch, content: bytes | None, message: str
+) -> None:
+    path = own_toy.project / "token"
+    if content is not None:
+        path.write_bytes(content)
+    monkeypatch.setenv("API_TOKEN_FILE", str(path))
+    assert re.search(f"API_TOKEN_FILE='{path}' .*{message}", error_of(own_toy, "up", "--port", "0"))
+    assert not (own_toy.state / "logs").exists()  # nothing may be started
+
+
 def test_a_function_that_does_not_start_is_an_error_with_its_output(own_toy: Toy) -> None:
     (own_toy.project / "echo/handler.py").write_text("import no_such_package\n")
     message = error_of(own_toy, "up", "--port", "0")

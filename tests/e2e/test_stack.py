@@ -68,8 +68,11 @@ def test_down_leaves_no_processes(own_toy: Toy) -> None:
 
 def test_a_stack_stops_when_its_directory_is_removed(own_toy: Toy) -> None:
     with own_toy.up() as up, leaves_nothing(own_toy):
+        homes = [Path(pointer.read_text()) for pointer in own_toy.state.glob("postgres-home")]
         shutil.rmtree(own_toy.state)
         assert up.wait(30) == 0
+    for home in homes:
+        shutil.rmtree(home)
 
 
 def test_a_killed_up_leaves_no_processes_and_the_next_one_starts(own_toy: Toy) -> None:
@@ -174,10 +177,30 @@ def test_root_can_run_from_a_private_directory(own_toy: Toy, tmp_path: Path) -> 
     home = Path((own_toy.state / "postgres-home").read_text())
     assert (home / "data").exists()
     own_toy.cli("down")
-    own_toy.state.rename(tmp_path / "gone")
+
+
+@root_only
+def test_a_database_is_kept_while_its_state_directory_is_absent(own_toy: Toy, tmp_path: Path) -> None:
+    """It may be on a disk that is not mounted."""
+    own_toy.cli("up", "--detach", "--port", "0", "--no-sample")
+    own_toy.sql_as_owner("create table kept ()")
+    own_toy.cli("down")
+    own_toy.state.rename(tmp_path / "absent")
     other = make_toy(tmp_path / "other")
     try:
         other.cli("up", "--detach", "--port", "0", "--no-sample")
-        assert not home.exists()
     finally:
         other.remove()
+        (tmp_path / "absent").rename(own_toy.state)
+    own_toy.cli("up", "--detach", "--port", "0", "--no-sample")
+    assert own_toy.sql_as_owner("select to_regclass('kept')") == [["kept"]]
+
+
+@root_only
+def test_a_database_that_was_replaced_is_removed(own_toy: Toy) -> None:
+    own_toy.cli("up", "--detach", "--port", "0", "--no-sample")
+    home = Path((own_toy.state / "postgres-home").read_text())
+    own_toy.cli("down")
+    shutil.rmtree(own_toy.state)
+    own_toy.cli("up", "--detach", "--port", "0", "--no-sample")
+    assert not home.exists()

@@ -1,11 +1,12 @@
 """With auth=token, only an empty POST works without the token, and its response has no details."""
 
+import os
 from pathlib import Path
 
 import pytest
 import urllib3
 
-from tests.stack import Stack, running
+from tests.stack import ROOT, Stack, running
 
 
 def test_the_local_stack_requires_no_token_by_default(stack: Stack) -> None:
@@ -45,7 +46,7 @@ def test_process_data_requires_the_token_and_sends_it_with_continuations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "token").write_text("s3cret\n", encoding="utf-8")
-    monkeypatch.setenv("API_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("API_TOKEN_FILE", os.path.relpath(tmp_path / "token", ROOT))  # of the command's directory
     with running(tmp_path / "state") as stack:
         assert stack.settings["api_token"] == "s3cret"
         empty = stack.request("POST", "/function/process-data", Authorization="")

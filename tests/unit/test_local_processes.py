@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from infra.local.cli import main
 from infra.local.config.credentials import Credentials, resolve_files
 from infra.local.errors import LocalError
 from infra.local.runtime import processes
@@ -22,7 +24,8 @@ from infra.local.runtime.ports import free_ports, reserve
 from infra.local.runtime.processes import Command, Identity, Process, stop_all
 from infra.local.runtime.state import State
 from infra.local.servers import seaweedfs
-from infra.local.supervisor import quietly
+from infra.local.supervisor import Supervisor, _raise_on_signals, quietly
+from tests.stack import ROOT, read_env
 
 
 @dataclass
@@ -123,6 +126,43 @@ def test_a_full_disk_does_not_stop_the_supervision(tmp_path: Path) -> None:
     supervised.stop()
 
 
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Restore the signal handlers that a supervisor replaces."""
+    previous = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for signum, handler in previous.items():
+        signal.signal(signum, handler)
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_stack_started_by_nohup_survives_the_terminal() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    _raise_on_signals()
+    signal.raise_signal(signal.SIGHUP)
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_during_the_clean_up_hides_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signum: signal.Signals
+) -> None:
+    supervisor = Supervisor(ROOT, State(tmp_path / "state"), 0, print)
+    steps: list[str] = []
+
+    def fail(cleanup: ExitStack) -> None:
+        cleanup.callback(steps.append, "second")
+        cleanup.callback(steps.append, "first")
+        cleanup.callback(signal.raise_signal, signum)
+        raise LocalError("it does not start")
+
+    monkeypatch.setattr(supervisor, "_start_all", fail)
+    with pytest.raises(LocalError, match="it does not start"):
+        supervisor.run(lambda *_: None)
+    assert steps == ["first", "second"]
+
+
 def test_a_reused_pid_is_left_alone() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         stop_all([Identity(child.pid, "long ago")], timeout=0)
@@ -166,9 +206,43 @@ def test_a_command_that_needs_the_stack_says_what_to_do(tmp_path: Path, *, is_st
     assert ("starts it" in str(raised.value), "try again" in str(raised.value)) == (not is_starting, is_starting)
 
 
+def test_down_stops_a_stack_that_ends_by_itself_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def has_ended(*_: int) -> None:
+        raise ProcessLookupError
+
+    state, supervisor = State(tmp_path), Identity.of(os.getpid())
+    state.create()
+    state.write_state_file({"pid": supervisor.pid, "started": supervisor.started})
+    alive = iter([True, True, False])
+    monkeypatch.setattr(Identity, "alive", lambda _: next(alive, False))
+    monkeypatch.setattr(os, "kill", has_ended)
+    with state.locked():
+        assert main(["down", "--state", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "Stopped.\n"
+
+
+def test_a_shell_that_evaluates_env_gets_every_value_unchanged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"empty": "", "plain": "0a1b", "api_token": "a$HOME `b` 'c' \"d\" #e; f\\g\nh"}
+    state = State(tmp_path)
+    state.create()
+    state.write_state_file({"ready": True, "settings": settings})
+    with state.locked():
+        assert main(["env", "--state", str(tmp_path)]) == 0
+    output = capsys.readouterr().out
+    assert "plain=0a1b\n" in output
+    assert read_env(output) == settings
+    script = 'eval "$1"; printf "%s" "$api_token"'
+    result = subprocess.run(["sh", "-c", script, "sh", output], capture_output=True, text=True, check=True)
+    assert result.stdout == settings["api_token"]
+
+
 @pytest.mark.parametrize("grpc_port", [1024, 10_000, 20_001])
 def test_seaweedfs_gets_ten_different_valid_ports(grpc_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the OS assigns low ports, too."""
+    """Also where the OS assigns low ports."""
     first = [*range(10_001, 10_010), grpc_port]  # 20001 - 10000 is one of the others
     choices = iter([first, list(range(20_011, 20_021))])
     monkeypatch.setattr(seaweedfs, "free_ports", lambda _: next(choices))

@@ -21,6 +21,8 @@ from ..runtime.processes import Command
 from ..runtime.state import State
 
 DATABASE = "rollcall"
+POINTER = "postgres-home"
+"""The file in the state directory that has the path of root's home."""
 
 _SETUP = Path(__file__).resolve().parents[2] / "postgres/setup.sh"
 _HOMES = Path("/var/tmp")  # noqa: S108 - only root creates a home, under a random name
@@ -53,8 +55,8 @@ class Postgres:
     def prepare(self) -> None:
         """Create the home, the binaries and the database cluster, where they are missing."""
         if self._user:
-            remove_abandoned_homes()
             self._home = _root_home(self._state.directory, group=self._user[1])
+            _remove_replaced_homes()
             self._package = _copy_binaries(self._package, self._home)
         self._home.mkdir(exist_ok=True)
         if not self._data.exists():
@@ -162,15 +164,17 @@ class Postgres:
         partial.rename(self._data)
 
 
-def remove_abandoned_homes() -> None:
-    """Remove the homes whose state directory no longer exists or points to another home."""
+def _remove_replaced_homes() -> None:
+    """Remove the homes whose state directory points to another home.
+
+    If the state directory is absent, it may have been moved or be on a disk that is not mounted: the home is kept.
+    """
     for home in _HOMES.glob(f"{_HOME_PREFIX}*"):
-        marker = home / "state"
         with suppress(OSError):
-            if home.is_symlink() or home.stat().st_uid != 0 or not marker.exists():
+            if home.is_symlink() or home.stat().st_uid != 0:
                 continue
-            pointer = Path(marker.read_text(encoding="utf-8")) / "postgres-home"
-            if not pointer.exists() or pointer.read_text(encoding="utf-8") != str(home):
+            pointer = Path((home / "state").read_text(encoding="utf-8")) / POINTER
+            if pointer.read_text(encoding="utf-8") != str(home):
                 shutil.rmtree(home)
 
 
@@ -187,7 +191,7 @@ def _server_user() -> tuple[int, int]:
 
 def _root_home(state: Path, group: int) -> Path:
     """Return the home that the state directory points to, creating it if necessary. Its marker points back."""
-    pointer = state / "postgres-home"
+    pointer = state / POINTER
     if not pointer.exists():
         pointer.write_text(str(_HOMES / f"{_HOME_PREFIX}{secrets.token_hex(8)}"), encoding="utf-8")
     home = Path(pointer.read_text(encoding="utf-8"))
