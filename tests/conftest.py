@@ -1,6 +1,7 @@
 """Fixtures and options for all tests: one stack for the whole run, and both functions as importable packages."""
 
 import os
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -37,6 +38,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=12,
         metavar="N",
         help="how often tests/faults/test_kills.py kills process-data (default: %(default)s; long run: 50)",
+    )
+    parser.addoption(
+        "--seed",
+        type=int,
+        default=random.SystemRandom().randrange(2**32),
+        metavar="N",
+        help="the seed of tests/faults/test_kills.py and test_trial.py, which print it if they fail (default: random)",
     )
 
 

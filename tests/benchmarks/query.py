@@ -2,7 +2,7 @@
 
     python3 tests/benchmarks query [NAME...] [--rounds N] [--json FILE]
 
-Rates are those of one client with a kept connection.
+Rates are those of one client on a keep-alive connection.
 """
 
 import subprocess

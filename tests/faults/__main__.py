@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="rollcall-faults-", ignore_cleanup_errors=True) as directory:
         trial = Trial(Path(directory) / "state", options.seed, LONG, options.libfaketime)
         figures = trial.run(options.injections)
-    longest = max(figures.rests, default=0)
+    longest = max(figures.settle_times, default=0)
     print(f"\n{figures.table(trial.calls.ended)}\n\n{figures.totals}")
     print(f"after each round a run was done within {longest:.1f} s")
     for kind, reason in figures.skipped.items():

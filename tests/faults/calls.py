@@ -16,7 +16,7 @@ _TIMEOUT = 90  # seconds: longer than any call may take, so that its duration ca
 DOCUMENTED = {"s3_unavailable", "s3_access_denied", "postgresql_unavailable", "gateway_unavailable", "busy", "no_photo"}
 """Error codes that a fault may cause."""
 NO_RESPONSE = "no response"
-_PROCESSES = 4  # scheduling steps of a call: this process twice, the function, a server
+_SCHEDULING_STEPS = 4  # of a call: this process twice, the function, a server
 
 
 @dataclass(frozen=True)
@@ -113,12 +113,12 @@ class Calls:
         lag = self._lag.within(started_at, ended_at)
         with self._lock:
             self.ended.append(Call(slot.function, started_at, ended_at, seconds, outcome))
-        if seconds > LIMIT + _PROCESSES * lag:
+        if seconds > LIMIT + _SCHEDULING_STEPS * lag:
             self.note(
                 f"{slot.function}{path} took {seconds:.1f} s, over {LIMIT} s; threads were delayed by {lag:.1f} s"
             )
         if outcome == NO_RESPONSE and not slot.may_hang_up_within(started_at, ended_at):
-            self.note(f"{slot.function}{path} gave no response without a fault")
+            self.note(f"{slot.function}{path} gave no response, although no fault was active")
 
     def error(self, slot: Slot, reply: Reply | None) -> str:
         """Return the outcome of a call without a 200. An undocumented error is a problem."""

@@ -11,11 +11,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.faults.calls import Call
+from tests.faults.calls import DOCUMENTED, NO_RESPONSE, Call
 from tests.stack import ROOT
 
 SUCCEEDED = {"done", "partial", "complete", "continued", "no_photo"}
 FAILED_SAFELY = "503"
+CUT = "cut"
+OTHER = "other"  # a problem of the trial: a wrong response or an undocumented error
+
+_COLUMNS = ("succeeded", CUT, FAILED_SAFELY, NO_RESPONSE, OTHER)
 
 
 @dataclass(frozen=True)
@@ -34,13 +38,13 @@ class Injection:
 
 @dataclass
 class Figures:
-    """The results of a trial. `rests` are the seconds from the end of each round until a run was done."""
+    """The results of a trial. `settle_times` are the seconds from each round's end until a run was done."""
 
     seed: int
     settings: dict[str, Any]
     skipped: dict[str, str]
     injections: list[Injection] = field(default_factory=list)
-    rests: list[float] = field(default_factory=list)
+    settle_times: list[float] = field(default_factory=list)
     totals: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
@@ -70,12 +74,12 @@ class Figures:
     def table(self, calls: Sequence[Call]) -> str:
         """Return the groups in Markdown."""
         lines = [
-            "| fault | injected | calls during it | succeeded | truncated and detected | 503 | no response "
+            "| fault | injected | calls during it | succeeded | truncated and detected | 503 | no response | other "
             "| longest response | recovery: median, longest |",
-            "|---|---|---|---|---|---|---|---|---|",
+            "|---|---|---|---|---|---|---|---|---|---|",
         ]
         for row in self.rows(calls, lambda injection: injection.group):
-            counts = [str(row["outcomes"].get(name, 0)) for name in ("succeeded", "cut", FAILED_SAFELY, "no response")]
+            counts = [str(row["outcomes"].get(name, 0)) for name in _COLUMNS]
             recovery = f"{row['recovery_median']} s, {row['recovery_longest']} s"
             cells = [
                 row["fault"],
@@ -100,7 +104,7 @@ class Figures:
             "kinds": self.rows(calls, lambda injection: injection.kind),
             "groups": self.rows(calls, lambda injection: injection.group),
             "not_tried": self.skipped,
-            "rests": [round(seconds, 1) for seconds in self.rests],
+            "settle_times": [round(seconds, 1) for seconds in self.settle_times],
             "totals": self.totals,
             "problems": self.problems,
         }
@@ -112,4 +116,6 @@ class Figures:
 def _group(outcome: str) -> str:
     if outcome in SUCCEEDED:
         return "succeeded"
-    return outcome if outcome in ("cut", "no response") else FAILED_SAFELY
+    if outcome in (CUT, NO_RESPONSE):
+        return outcome
+    return FAILED_SAFELY if outcome in DOCUMENTED else OTHER

@@ -27,8 +27,8 @@ JUMPS = (-315_360_000, -86_400, -3_600, -600, -60, 60, 600, 3_600, 86_400, 315_3
 
 
 _WAL_FILES = 100  # more than PostgreSQL recycles
-_WRITABLE = {"postgres": 40.0, "seaweedfs": 10.0}
-"""Seconds until a server whose disk was full has to accept writes again; otherwise it is restarted."""
+_WRITE_RECOVERY_SECONDS = {"postgres": 40.0, "seaweedfs": 10.0}
+"""A server whose disk was full has to accept writes again within this time; otherwise it is restarted."""
 
 _LARGE = bytes(1 << 20)
 
@@ -44,7 +44,7 @@ class Kind:
 
     @property
     def group(self) -> str:
-        """The kinds that share a row of the table."""
+        """The table row that counts this kind."""
         if self.is_network:
             return f"{self.target}: network"
         signal_name, _, of = self.name.partition(" of ")
@@ -83,7 +83,7 @@ def kinds(subject: Subject) -> list[Kind]:
 
 
 def lasting() -> Kind:
-    """Return the fault that PostgreSQL's clients vanish, which it detects only by its own timeouts."""
+    """Return a fault in which PostgreSQL's clients vanish, which it detects only by its own timeouts."""
     return Kind(
         "vanish, no keepalive",
         "postgres",
@@ -185,7 +185,7 @@ def _restart_if_unavailable(server: str, subject: Subject, random: Random) -> No
 
     SeaweedFS may reject all writes, and PostgreSQL may stay in crash recovery.
     """
-    deadline = time.monotonic() + _WRITABLE[server]
+    deadline = time.monotonic() + _WRITE_RECOVERY_SECONDS[server]
     while not subject.accepts_writes(server):
         if time.monotonic() > deadline:
             with _kill_server(server, subject, random):

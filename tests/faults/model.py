@@ -71,7 +71,7 @@ class Model:
         user.was_erased = True
         user.erased_at = monotonic()
 
-    def must_be(self, since: float) -> set[str]:
+    def required_at(self, since: float) -> set[str]:
         """Return the users that a complete response to a request sent at `since` must contain."""
         present = ((user.user_id, user.present_at) for user in self.users.values())
         return {user_id for user_id, at in present if at is not None and at < since}

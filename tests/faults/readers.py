@@ -56,7 +56,7 @@ class Reader:
             rows, following = json_rows(reply.body)
             assert following is None
             assert [row[0] for row in rows] == (
-                [user_id] if rows or user_id in self._model.must_be(reply.started_at) else []
+                [user_id] if rows or user_id in self._model.required_at(reply.started_at) else []
             )
             self._check_rows(rows, reply.started_at)
             return COMPLETE
@@ -67,7 +67,7 @@ class Reader:
         def check(reply: Reply) -> str:
             content = reply.json()
             assert sum(bar["people"] for bar in content["ages"]) == content["people"]
-            assert len(self._model.must_be(reply.started_at)) <= content["people"] <= len(self._user_ids)
+            assert len(self._model.required_at(reply.started_at)) <= content["people"] <= len(self._user_ids)
             return COMPLETE
 
         self._get(slot, "/stats", check)
@@ -121,7 +121,7 @@ class Reader:
         user_ids = [row[0] for row in rows]
         assert user_ids == sorted(set(user_ids)), "people are repeated or not in order"
         self._check_rows(rows, reply.started_at)
-        required = self._model.must_be(reply.started_at)
+        required = self._model.required_at(reply.started_at)
         if following:
             required = {user_id for user_id in required if user_id <= user_ids[-1]}
         assert required <= set(user_ids), (

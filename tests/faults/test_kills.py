@@ -17,7 +17,6 @@ PEOPLE = 1100  # more than two batches
 IDS = [f"{number:04}" for number in range(PEOPLE)]
 OLD = ("Old", "Older", "-1")
 NEW = ("New", "Lovelace", "0")
-SEED = random.SystemRandom().randrange(2**32)
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +77,9 @@ def backends_respond(stack: Stack) -> bool:
 def test_a_kill_at_any_moment_leaves_no_partial_data(
     loaded: Stack, request: pytest.FixtureRequest, component: str, divisor: int
 ) -> None:
-    moments = random.Random(f"{SEED} {component}")
-    print(f"seed {SEED}")  # shown if the test fails
+    seed = request.config.getoption("--seed")
+    moments = random.Random(f"{seed} {component}")
+    print(f"seed {seed}")  # shown if the test fails
     started_at = time.monotonic()
     make_outdated(loaded)
     check_converges(loaded)

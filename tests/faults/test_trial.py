@@ -13,12 +13,13 @@ from tests.faults.figures import Figures, Injection
 from tests.faults.model import Model
 from tests.faults.trial import SHORT, Trial
 
-SEED = random.SystemRandom().randrange(2**32)
 
-
-def test_under_all_faults_the_tables_converge_and_every_response_is_correct(tmp_path: Path) -> None:
-    print(f"seed {SEED}")  # shown if the test fails
-    trial = Trial(tmp_path / "state", SEED, SHORT)
+def test_under_all_faults_the_tables_converge_and_every_response_is_correct(
+    tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    seed = pytestconfig.getoption("--seed")
+    print(f"seed {seed}")  # shown if the test fails
+    trial = Trial(tmp_path / "state", seed, SHORT)
     figures = trial.run(60)
     print(figures.table(trial.calls.ended))
     assert not figures.problems, "\n".join(figures.problems[:10])
@@ -62,11 +63,14 @@ def test_the_table_counts_calls_during_a_fault_by_outcome(tmp_path: Path) -> Non
         Call("query-data", 19.0, 31.0, 12.0, "cut"),
         Call("query-data", 21.0, 22.0, 1.0, "complete"),
         Call("query-data", 39.0, 49.0, 10.0, "postgresql_unavailable"),
+        Call("query-data", 39.0, 40.0, 1.0, "wrong"),
+        Call("query-data", 39.0, 40.0, 1.0, "internal_error"),
     ]
-    assert figures.table(calls).splitlines()[-1] == "| s3: network | 2 | 3 | 1 | 1 | 1 | 0 | 12.0 s | 2.0 s, 2.5 s |"
+    row = figures.table(calls).splitlines()[-1]
+    assert row == "| s3: network | 2 | 5 | 1 | 1 | 1 | 0 | 2 | 12.0 s | 2.0 s, 2.5 s |"
     figures.write(tmp_path / "result.json", calls)
     document = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
-    assert document["groups"][0]["outcomes"] == {"succeeded": 1, "cut": 1, "503": 1}
+    assert document["groups"][0]["outcomes"] == {"succeeded": 1, "cut": 1, "503": 1, "other": 2}
     assert len(document["commit"]) == 40
 
 

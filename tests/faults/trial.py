@@ -173,9 +173,10 @@ class Rounds:
                 if monotonic() - started_at > RECOVERY:
                     self._calls.note(f"no run completed within {RECOVERY} s of the last fault: {summary}")
                     return
-        self._figures.rests.append(monotonic() - started_at)
+        settle_time = monotonic() - started_at
+        self._figures.settle_times.append(settle_time)
         for problem in check_at_rest(self._subject, self._model, self._calls):
             self._calls.note(problem)
         if not self._traffic.copy.follow() or self._traffic.copy.people != people(self._subject.stack):
             self._calls.note("the copy that follows /changes is not exact")
-        print(f"run done after {self._figures.rests[-1]:.1f} s: {len(self._calls.problems)} problems", flush=True)
+        print(f"run done after {settle_time:.1f} s: {len(self._calls.problems)} problems", flush=True)

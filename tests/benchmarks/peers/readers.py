@@ -57,7 +57,7 @@ class Http:
 
 @dataclass(frozen=True)
 class PlainPsql:
-    """psql without HTTP: its own timing of the same queries in one session. The export includes its start."""
+    """psql without HTTP: its own timing of the same queries in one session. The export includes starting psql."""
 
     psql: Psql
     requests: int
