@@ -5,11 +5,19 @@ from http.server import BaseHTTPRequestHandler
 from threading import Event
 
 import urllib3
+from process_data.application import MAX_REQUESTS as MAX_RUNS
+from query_data.application import MAX_HEALTH, MAX_PHOTOS, MAX_REQUESTS, MAX_STREAMS, MAX_WAITING
 
-from infra.local.gateway.proxy import UpstreamResponse
+from infra.local.config.stack import MAX_REPLICAS
+from infra.local.gateway.proxy import MAX_CALLS, UpstreamResponse
 from tests.loopback import Quiet, serving
 
 SILENCE = 60  # seconds
+
+
+def test_the_functions_limit_requests_before_the_gateway_does() -> None:
+    accepted = MAX_REQUESTS + MAX_PHOTOS + 2 * MAX_WAITING + 2 * MAX_STREAMS + 2 * MAX_HEALTH
+    assert accepted + MAX_REPLICAS * MAX_RUNS < MAX_CALLS
 
 
 def test_exec_timeout_also_ends_a_response_whose_function_is_silent() -> None:

@@ -11,6 +11,8 @@ import yaml
 from ..errors import LocalError
 
 LANGUAGE = "python3-http-debian"
+MAX_REPLICAS = 5
+"""The limit of OpenFaaS CE."""
 
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 _REFERENCE = re.compile(r"(\w+)(?::-(.*))?", re.DOTALL)
@@ -24,8 +26,6 @@ _KEYS = {
 _EXEC_TIMEOUT = "30s"
 """of-watchdog's default."""
 _SCALE = "com.openfaas.scale.min"
-_REPLICAS = ("1", "2", "3", "4", "5")
-"""OpenFaaS CE allows five at most."""
 
 
 @dataclass(frozen=True)
@@ -162,8 +162,8 @@ def _strings(table: object, where: str) -> dict[str, str]:
 
 
 def _replicas(text: str, function: str) -> int:
-    if text not in _REPLICAS:
-        raise LocalError(f"{function}: labels.{_SCALE}: invalid value {text!r}: expected 1 to {_REPLICAS[-1]}")
+    if text not in map(str, range(1, MAX_REPLICAS + 1)):
+        raise LocalError(f"{function}: labels.{_SCALE}: invalid value {text!r}: expected 1 to {MAX_REPLICAS}")
     return int(text)
 
 
