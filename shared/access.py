@@ -9,7 +9,7 @@ from .api import ApiError, Event
 from .storage.errors import SettingError
 from .storage.settings import Secret, SettingsGroup, setting
 
-_NOT_CONCEALED = ("bad_setting", "busy", "internal_error", "schema_missing")
+_PUBLIC_CODES = ("bad_setting", "busy", "internal_error", "schema_missing")
 """Errors that everyone sees in full. `bad_setting` quotes a setting: without valid settings nobody can authenticate to
 see it. The messages of the others contain nothing about the deployment."""
 
@@ -56,7 +56,7 @@ def conceal(event: Event, error: ApiError, settings: Callable[[], AccessSettings
 
     The function's log always has the whole message.
     """
-    if error.status < 500 or error.code in _NOT_CONCEALED or has_access(event, settings()):
+    if error.status < 500 or error.code in _PUBLIC_CODES or has_access(event, settings()):
         return error
     message = "the details are in the function's log, and in this response to a request with the API token"
     return ApiError(error.status, error.code, message, headers=error.headers)

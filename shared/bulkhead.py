@@ -21,14 +21,14 @@ class Bulkhead:
     """
 
     def __init__(self, name: str, slots: int, *, waiting: int = 0) -> None:
-        self._name, self._places = name, slots
+        self._name, self._slots = name, slots
         self._free, self._waiting = BoundedSemaphore(slots), BoundedSemaphore(waiting) if waiting else None
 
     @contextmanager
     def slot(self) -> Iterator[None]:
         """Hold a slot during the body. Raises ApiError 503 `busy` if there is none."""
         if not self._acquire():
-            message = f"this replica is already processing {self._places} {self._name}; try again"
+            message = f"this replica is already processing {self._slots} {self._name}; try again"
             raise ApiError(503, "busy", message, headers={"Retry-After": _RETRY_AFTER})
         try:
             yield

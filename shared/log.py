@@ -6,7 +6,7 @@ import sys
 from .version import VERSION
 
 _LIMIT = 2000
-"""Characters of a text that are logged: the watchdog stops reading at a line of 64 KiB, and the pipe fills up."""
+"""Characters of a field that are logged: the watchdog stops reading at a line of 64 KiB, and a full pipe blocks."""
 
 
 def log(level: str, event: str, **fields: object) -> None:

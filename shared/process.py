@@ -24,7 +24,7 @@ def set_up(*, threads: int, max_body: int) -> Event:
     Returns an event that SIGTERM sets. The process goes on serving: of-watchdog sends it requests for another
     `healthcheck_interval`, waits for their responses, and then ends it.
     """
-    # They log every request that waits, the stack trace of every interrupted response, and every retry.
+    # waitress logs every request that waits and a stack trace of every interrupted response; urllib3 every retry.
     logging.getLogger("waitress").setLevel(logging.CRITICAL)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     gc.freeze()  # imported modules are never garbage: traversing them took a fifth of the time of a listing

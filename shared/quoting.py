@@ -1,4 +1,4 @@
-"""Values of clients and files in messages."""
+"""Quote values of clients and files in messages."""
 
 MAX_QUOTED = 40
 """Characters of a value that a message quotes."""

@@ -5,7 +5,7 @@ import re
 USER_ID_PATTERN = "[0-9]{1,18}"
 
 USER_ID_FORMAT = "1 to 18 digits"
-"""The same for messages."""
+"""The pattern in words, for messages."""
 
 _USER_ID = re.compile(USER_ID_PATTERN)
 

@@ -15,7 +15,7 @@ from process_data.request import Request
 from process_data.run import Run
 from process_data.runs import Trigger
 from process_data.settings import Settings
-from process_data.shared.storage.errors import Unavailable
+from process_data.shared.storage.errors import AccessDenied, Unavailable
 from process_data.shared.storage.listing import ListingPage
 from process_data.shared.storage.objects import Object, Objects
 from process_data.shared.storage.settings import load
@@ -129,10 +129,11 @@ class Slow(Objects):
 
 
 class Failing(Objects):
-    """S3 that returns 500 for some objects and for listings that start after some keys."""
+    """S3 that returns an error for some objects and for listings that start after some keys."""
 
     objects: frozenset[str] = frozenset()
     starts: frozenset[str] = frozenset()
+    error: type[Unavailable | AccessDenied] = Unavailable
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -140,11 +141,11 @@ class Failing(Objects):
 
     def get(self, bucket: str, key: str, *, limit: int) -> Object:
         if key in self.objects:
-            raise Unavailable("s3", f"S3 returned 500 for {key}")
+            raise self.error("s3", f"S3 returned an error for {key}")
         return super().get(bucket, key, limit=limit)
 
     def list_page(self, bucket: str, *, start_after: str = "", **options: Any) -> ListingPage:
         if start_after in self.starts and options.get("limit") != 1:  # a check of one key succeeds
             self.failed.append(start_after)
-            raise Unavailable("s3", f"S3 returned 500 for the listing after {start_after}")
+            raise self.error("s3", f"S3 returned an error for the listing after {start_after}")
         return super().list_page(bucket, start_after=start_after, **options)

@@ -11,21 +11,25 @@ from .shared.storage.objects import Objects
 from .shared.storage.pool import Pool
 
 MAX_REQUESTS = 8
-"""Runs in progress at the same time."""
+"""Requests with access that are processed at the same time."""
+
+MAX_ANONYMOUS = 2
+"""Runs without the API token that are in progress at the same time; more of them would share the same work."""
 
 
 class Application:
     """`stopping` is set when the process is told to stop.
 
     `helpers` limits the workers that runs start beside their own thread, each with a connection to PostgreSQL.
-    `listings` has its own threads so that a listing page never waits for the batches in `fetches`.
+    `listings` has its own threads so that a page of a segment never waits for the batches in `fetches`.
     """
 
     def __init__(self, settings: Settings, stopping: Event) -> None:
         self.settings, self.stopping = settings, stopping
-        self._pending: dict[object, int] = {}  # objects by scan
+        self._pending: dict[object, int] = {}  # objects to fetch, by scan
         self._lock = Lock()
         self.requests = Bulkhead("requests", MAX_REQUESTS)
+        self.anonymous = Bulkhead("requests without the API token", MAX_ANONYMOUS)
         self.objects = Objects(settings, connections=settings.fetch_threads + settings.workers)
         self.pool = Pool(settings)
         self.helpers = BoundedSemaphore(settings.workers - 1)

@@ -9,7 +9,7 @@ from time import perf_counter
 from .fetch import FetchResult, Gone, Unreadable
 from .listing import Listing
 from .parse import Row
-from .reconcile import Reconciled
+from .reconcile import ReconcileResult
 from .rejections import MAX_REPORTED, Rejection
 from .store import StoreResult
 
@@ -25,7 +25,7 @@ class ScanCounters:
     unchanged: int = 0
     remaining: int = 0
     failures: list[Unreadable] = field(default_factory=list)
-    stored: set[str] = field(default_factory=set)  # users stored by this scan, or by one that it repeats
+    stored: set[str] = field(default_factory=set)  # users stored by this scan, or by an interrupted one that it repeats
 
 
 @dataclass
@@ -42,7 +42,7 @@ class RunCounters:
     remaining: int = 0  # changed CSVs that were not ingested
     fetched: int = 0  # CSVs that S3 returned
     unreadable: int = 0
-    rejections: list[Rejection] = field(default_factory=list)  # the first new ones
+    rejections: list[Rejection] = field(default_factory=list)  # new or changed ones, at most MAX_REPORTED
     failures: list[Unreadable] = field(default_factory=list)  # the first ones
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     _stored: set[str] = field(default_factory=set)  # users stored by interrupted scans
@@ -50,11 +50,11 @@ class RunCounters:
 
     @property
     def progressed(self) -> bool:
-        """Whether this run left less to do for the next one."""
+        """Whether this run completed a segment or fetched a CSV; otherwise a continuation would only repeat it."""
         return bool(self.scanned or self.fetched)
 
     def restart(self) -> None:
-        """Count again: an attempt reads all objects that a request names, and not only those that are left."""
+        """Reset what a repeated attempt counts again: it reads all objects that the request names."""
         self.listed = self.ignored = self.unchanged = self.remaining = self.unreadable = 0
         self.failures.clear()
 
@@ -86,7 +86,7 @@ class RunCounters:
             self.unreadable += len(scan.failures)
             self.failures += scan.failures[: MAX_REPORTED - len(self.failures)]
 
-    def record_listing(self, scan: ScanCounters, listing: Listing, reconciled: Reconciled) -> None:
+    def record_listing(self, scan: ScanCounters, listing: Listing, reconciled: ReconcileResult) -> None:
         with self._lock:
             scan.stored = (self._stored & listing.csvs.keys()).difference(reconciled.pending)
             self._stored -= scan.stored

@@ -30,6 +30,11 @@ class Deadline:
         return max(0.0, self._seconds + grace - self.elapsed)
 
     @property
+    def grace(self) -> float:
+        """Seconds that work which has started may still take: at most GRACE, and until GRACE after the deadline."""
+        return min(GRACE, max(0.0, self._seconds + GRACE - self.elapsed))
+
+    @property
     def elapsed(self) -> float:
         """Seconds since the run started."""
         return monotonic() - self._started_at

@@ -3,11 +3,11 @@
 from functools import partial
 from typing import Any, TypedDict
 
-from . import restore
+from . import restore, tombstones
 from .application import Application
-from .deadline import GRACE
 from .eraser import Eraser
 from .keys import csv_key, user_of
+from .listing import list_object
 from .outputs import Output
 from .parallel import ParallelCalls
 from .request import Request
@@ -60,8 +60,8 @@ class EraseRun(Run):
         objects, bucket = self._application.objects, self._settings.source_bucket
 
         def create(user_id: str) -> Tombstone:
-            return Tombstone(user_id, None, objects.modified(bucket, csv_key(user_id)))
+            return Tombstone(user_id, None, tombstones.modified(list_object(objects, bucket, csv_key(user_id))))
 
         calls = ParallelCalls(self._application.fetches, self._settings.fetch_threads, create, user_ids)
-        created = calls.collect(lambda: self._deadline.remaining_with(GRACE), connection.keep_alive)
+        created = calls.collect(self._deadline, connection.keep_alive, may_start_late=True)
         return [tombstone for tombstone in created if tombstone is not None]

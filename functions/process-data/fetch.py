@@ -13,7 +13,7 @@ from .tombstones import Tombstones, allows
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """The object was removed after it was listed, or its user was erased and it is not newer than that."""
+    """The object was removed after it was listed, or it existed when its user was erased."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Response
 
-from .application import MAX_REQUESTS, Application
+from .application import MAX_ANONYMOUS, MAX_REQUESTS, Application
 from .continuation import NotQueued, queue_run
 from .erase import EraseRun
 from .request import Request, parse_request
@@ -21,7 +21,8 @@ from .shared.log import log
 from .shared.process import MEBIBYTE, set_up
 from .shared.storage.settings import load
 
-_stopping = set_up(threads=MAX_REQUESTS + 4, max_body=4 * MEBIBYTE)  # 4 threads are always free to send errors
+_THREADS = MAX_REQUESTS + MAX_ANONYMOUS + 4  # 4 threads are always free to send errors
+_stopping = set_up(threads=_THREADS, max_body=4 * MEBIBYTE)
 _application = Lazy(lambda: Application(load(Settings, os.environ), _stopping))
 
 
@@ -32,14 +33,15 @@ def _render_error(event: api.Event, error: api.ApiError) -> Response:
 @partial(api.handle_errors, render=_render_error)
 def handle(event: api.Event, _context: object) -> Response:
     application = _application.get()
+    is_anonymous = not has_access(event, application.settings)
     if event.body.strip() or event.query or event.path.strip("/"):  # cron-connector sends none of these, nor a token
         require_access(event, application.settings)
     request = parse_request(event, application.settings.source_bucket)
-    with application.requests.slot():
+    with (application.anonymous if is_anonymous else application.requests).slot():
         if request.fan_out:
             return _fan_out(application, request)
         summary = _run(application, request)
-    if not has_access(event, application.settings):
+    if is_anonymous:
         summary = {name: summary[name] for name in ("status", "run_id")}
     return api.json_response(summary)
 
@@ -66,8 +68,8 @@ def _fan_out(application: Application, request: Request) -> Response:
         for _ in range(request.fan_out):
             calls.append(queue_run(application.settings, since, accept_empty=request.accept_empty))  # noqa: PERF401
     except NotQueued:
-        if not calls:
-            raise  # fewer runs do the same work
+        if not calls:  # otherwise fewer runs do the same work
+            raise
     return api.json_response({"status": "queued", "runs": [{"call_id": call_id} for call_id in calls]}, 202)
 
 

@@ -93,25 +93,25 @@ def _last_key(page: ListingPage, default: str) -> str:
 
 
 def list_photos_after(objects: Objects, bucket: str, start: str, end: str) -> list[ObjectInfo]:
-    """The photos after the end of a range whose CSV is within the range."""
+    """The photos that sort after `end` although their user's CSV is within the range."""
     user_id = user_around(end)
     if user_id is None or not start < csv_key(user_id) <= end:
         return []
-    return [info for key in keys_of(user_id) if key > end for info in _exactly(objects, bucket, key)]
+    return [info for key in keys_of(user_id) if key > end for info in list_object(objects, bucket, key)]
 
 
 def list_named(objects: Objects, bucket: str, name: str) -> list[ObjectInfo]:
     """The object with this key, if it exists; for a user's CSV all objects of the user, in the order of their keys."""
     user_id = user_of(name)
     if user_id is None:
-        return _exactly(objects, bucket, name)
+        return list_object(objects, bucket, name)
     page = objects.list_page(bucket, prefix=f"{user_id}.")
     if page.token is None:
         return [info for info in page.objects if parse_key(info.key).user_id is not None]
     # any number of unrelated keys with this prefix may lie between the CSV and the photos
-    return [info for key in keys_of(user_id) for info in _exactly(objects, bucket, key)]
+    return [info for key in keys_of(user_id) for info in list_object(objects, bucket, key)]
 
 
-def _exactly(objects: Objects, bucket: str, key: str) -> list[ObjectInfo]:
-    """The object with this key, if it exists: it sorts before all others with this prefix."""
+def list_object(objects: Objects, bucket: str, key: str) -> list[ObjectInfo]:
+    """The object with this key, if it exists. It sorts before all longer keys, so one entry is enough."""
     return [info for info in objects.list_page(bucket, prefix=key, limit=1).objects if info.key == key]

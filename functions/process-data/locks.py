@@ -3,11 +3,11 @@
 Each lock belongs to a session and ends with it:
 
     run       held while a run is in progress, so that other runs can tell that its session exists
-    segment   held by the only writer of the segment's users, rejections, tombstones and hints
+    segment   held by the only writer of the segment's users, rejections and tombstones; anyone may add hints
     export    held by the only writer of the result bucket
 
-A session locks its run first, then one segment at a time (and its neighbour while it merges both), and last the
-export, without a segment. Sessions only try to lock segments and the export and never wait for them, so runs cannot
+A session locks its run first, then one segment at a time (and its neighbour while it merges both), or the export while
+it holds no segment. Sessions only try to lock segments and the export and never wait for them, so runs cannot
 deadlock. The rows of `outputs` are shared: statements lock 'output.csv' before 'rejected.csv' before 'erased.csv'.
 """
 

@@ -89,7 +89,7 @@ from outputs
 where object = :object
 """  # noqa: S608 - interpolates a module constant
 
-# Not if the database was restored meanwhile, which set `changed` back.
+# No row if the database was restored meanwhile: that set `changed` back.
 _MARK_WRITTEN = """
 update outputs
 set written = :changed, rows = :rows, etag = :etag, seconds = :seconds, written_at = clock_timestamp()
@@ -127,9 +127,9 @@ class _State:
 def export(application: Application, connection: Connection, deadline: Deadline, *, urgent: bool) -> Output:
     """Write the outputs that have changed; returns the outcome for output.csv.
 
-    The export stays pending if the last one took longer than the time that is left, unless the run has just started.
-    If it is not `urgent`, it also stays pending while another session exports, and for a while after an export that
-    took long; a later run or event writes it.
+    The export stays pending if the previous one took longer than the time that is left, unless the run has just
+    started. If it is not `urgent`, it also stays pending while another session exports, and for a while after an export
+    that took long; a later run or event writes it.
     """
     bucket, state = application.settings.result_bucket, _read_state(connection, OUTPUT)
     if deadline.elapsed_fraction >= _EARLY_FRACTION and state.seconds > deadline.remaining + GRACE:
@@ -143,7 +143,7 @@ def export(application: Application, connection: Connection, deadline: Deadline,
         calls = ParallelCalls(
             application.listings, len(_HEADERS), partial(application.objects.etag, bucket), list(_HEADERS)
         )
-        found = calls.collect(lambda: deadline.remaining_with(GRACE), connection.keep_alive)
+        found = calls.collect(deadline, connection.keep_alive, may_start_late=True)
         etags = dict(zip(_HEADERS, found, strict=False))
         if len(etags) < len(_HEADERS) or None in found:
             return describe(connection, bucket, is_pending=urgent)
@@ -156,6 +156,13 @@ def export(application: Application, connection: Connection, deadline: Deadline,
         return exported[OUTPUT]
     finally:
         locks.unlock(connection, locks.EXPORT, 0)
+
+
+def export_overdue(application: Application, connection: Connection, deadline: Deadline) -> None:
+    """At the start of a run, write outputs that are behind and may not have the time at its end."""
+    state = _read_state(connection, OUTPUT)
+    if state.seconds > GRACE and state.changed != state.written and state.is_due:
+        export(application, connection, deadline, urgent=False)
 
 
 def describe(connection: Connection, bucket: str, *, is_pending: bool = False) -> Output:

@@ -6,7 +6,7 @@ from itertools import count
 from time import monotonic
 from typing import Generic, TypeVar
 
-from .deadline import GRACE
+from .deadline import GRACE, Deadline
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -32,22 +32,24 @@ class ParallelCalls(Generic[T, R]):
         while not self._cancelled and (index := next(self._next)) < len(self._items):
             self._results[index] = self._function(self._items[index])
 
-    def collect(self, remaining: Callable[[], float], keep_alive: Callable[[], None]) -> list[R | None]:
-        """Wait for the calls while `remaining()` seconds are left; then start no more.
+    def collect(
+        self, deadline: Deadline, keep_alive: Callable[[], None], *, may_start_late: bool = False
+    ) -> list[R | None]:
+        """Wait for the calls until the deadline, then start no more; with `may_start_late`, until `GRACE` after it.
 
-        Calls that have started get `GRACE` more seconds, so that no work is lost. Returns their results in the order
-        of the items, None for a call that has still not finished. Raises the exception of a call. Calls `keep_alive`
-        about every second.
+        Calls that have started may take until `GRACE` after the deadline, so that no work is lost. Returns their
+        results in the order of the items, None for a call that has still not finished. Raises the exception of a call.
+        Calls `keep_alive` about every second.
         """
         running = self._loops
         try:
-            while running and (seconds := remaining()) > 0:
+            while running and (seconds := deadline.remaining_with(GRACE if may_start_late else 0)) > 0:
                 running = wait(running, timeout=min(_POLL_INTERVAL, seconds)).not_done
                 keep_alive()
         finally:
             self.cancel()
-        late_at = monotonic() + GRACE
-        while (running := {loop for loop in running if not loop.done()}) and monotonic() < late_at:
+        grace_ends_at = monotonic() + deadline.grace
+        while (running := {loop for loop in running if not loop.done()}) and monotonic() < grace_ends_at:
             wait(running, timeout=_POLL_INTERVAL)
             keep_alive()
         for loop in self._loops:

@@ -43,16 +43,16 @@ select
 
 
 @dataclass(frozen=True)
-class Reconciled:
-    """What was reconciled, and what is left to fetch."""
+class ReconcileResult:
+    """The changes that a listing caused, and the CSVs to fetch."""
 
     images_changed: int
     unchanged: int  # CSVs with the ETag that their row was read from
-    rejections: list[Rejection]  # the first new ones
+    rejections: list[Rejection]  # new or changed ones, at most MAX_REPORTED
     pending: list[str]  # user_ids whose CSVs have to be fetched, in order
 
 
-def reconcile(connection: Connection, scope: Scope, listing: Listing, bucket: str, now: int) -> Reconciled:
+def reconcile(connection: Connection, scope: Scope, listing: Listing, bucket: str, now: int) -> ReconcileResult:
     """Update photos and rejections, and find the CSVs to fetch. `now` is in milliseconds UTC."""
     csvs = json.dumps(listing.csvs)
     sql = _RECONCILE.format(users=scope.users, objects=scope.objects, is_current=rejections.IS_CURRENT)
@@ -63,4 +63,4 @@ def reconcile(connection: Connection, scope: Scope, listing: Listing, bucket: st
     if has_rejections:
         rejections.delete_resolved(connection, scope, csvs, listing.rejections)
     new = rejections.upsert(connection, listing.rejections)
-    return Reconciled(images_changed, unchanged, new, pending)
+    return ReconcileResult(images_changed, unchanged, new, pending)

@@ -76,7 +76,7 @@ with upserted as (
     on conflict (object) do update
     set etag = excluded.etag, line = excluded.line, code = excluded.code, message = excluded.message,
         retry_after = excluded.retry_after, rules = excluded.rules, checked_etag = excluded.checked_etag,
-        last_seen = now()
+        last_seen = now() -- of this reason, not of the file: without a change nothing is written
     where (rejected.checked_etag, rejected.code, rejected.rules)
         is distinct from (excluded.checked_etag, excluded.code, excluded.rules)
     returning object, etag, line, code, message
@@ -116,7 +116,7 @@ _READ = "select object, line, code, message from rejected where {objects} order 
 
 
 def upsert(connection: Connection, rejections: Sequence[Rejection]) -> list[Rejection]:
-    """Insert or update rejections; returns the first new ones."""
+    """Insert or update rejections; returns those that are new or changed, at most MAX_REPORTED."""
     if not rejections:
         return []
     rows = json.dumps([asdict(rejection) for rejection in rejections])

@@ -71,9 +71,11 @@ def _parse_parameters(event: Event, call_id: str | None) -> Request:
     if fan_out is not None and not _FAN_OUT.fullmatch(fan_out):
         raise invalid_parameter("fan_out", f"invalid fan_out={quote(fan_out)}: expected a number from 1 to 10")
     if accept_empty.lower() not in _BOOLEANS:
-        raise invalid_parameter("accept_empty", f"invalid accept_empty={quote(accept_empty)}: expected 1 or 0")
+        raise invalid_parameter(
+            "accept_empty", f"invalid accept_empty={quote(accept_empty)}: expected true, false, 1 or 0"
+        )
     if sum(name in query for name in ("user_id", "since", "fan_out")) > 1:
-        raise invalid_parameter("user_id", "expected only one of user_id, since and fan_out")
+        raise invalid_parameter("user_id", "user_id, since and fan_out exclude each other: expected only one of them")
     trigger = Trigger.CRON if event.headers.get("X-Connector") == "cron-connector" else Trigger.HTTP
     return Request(
         trigger=trigger if since is None else Trigger.CONTINUATION,
@@ -92,7 +94,7 @@ def _parse_erasure(event: Event, call_id: str | None) -> Request:
         raise invalid_parameter(min(unknown), f"unknown parameter {quote(min(unknown))}; expected user_id")
     user_ids = event.query.getlist("user_id")
     if not user_ids:
-        raise invalid_parameter("user_id", f"user_id is required: expected 1 to {MAX_OBJECTS}")
+        raise invalid_parameter("user_id", f"user_id is required: expected the user_ids of 1 to {MAX_OBJECTS} users")
     _check_user_ids(user_ids)
     return Request(Trigger.HTTP, call_id, _sort_and_limit({csv_key(user_id) for user_id in user_ids}), erase=True)
 

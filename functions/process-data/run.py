@@ -34,7 +34,7 @@ from .workers import Workers
 _ATTEMPTS = 3
 _INITIAL_BACKOFF = 0.2  # seconds, doubled each time
 _MAX_CONTINUATIONS = 10
-"""A continuation queues another only while fewer than these exist: as many as the runs that `fan_out` may queue."""
+"""A continuation queues another only while fewer than this many exist; it is also the maximum of `fan_out`."""
 
 
 class SegmentsSummary(TypedDict):
@@ -110,11 +110,14 @@ class Run:
             restore.apply_lost_tombstones(
                 self._application, connection, self._deadline, partial(self.workers.rescan, connection)
             )
+            if self._is_full:
+                with self.counters.stage("export"):
+                    outputs.export_overdue(self._application, connection, self._deadline)
             self.workers.work(connection)
             remaining = self.workers.count_remaining(connection)
             with self.counters.stage("export"):
                 output = self._export(connection, urgent=self._is_full and remaining == 0)
-        self._raise_if_s3_failed()
+        self._raise_if_s3_failed(connection)
         is_behind = self._is_full and (output["pending"] or (self._deadline.expired and hints.exist(connection)))
         is_partial = remaining or is_behind or self.counters.unreadable
         self._record.status = Status.PARTIAL if is_partial else Status.DONE
@@ -143,10 +146,10 @@ class Run:
         """Whether the run scans the whole bucket."""
         return self._objects is None
 
-    def _raise_if_s3_failed(self) -> None:
-        """Raise S3's error if it failed for everything that this run tried to read."""
+    def _raise_if_s3_failed(self, connection: Connection) -> None:
+        """Raise S3's error if it failed for everything that this run tried to read, and nothing was ever read."""
         counters = self.counters
-        if self._is_full and counters.unreadable and not counters.fetched and not counters.unchanged:
+        if self._is_full and counters.unreadable and not counters.fetched and not _has_users(connection):
             raise counters.failures[-1].error
         if self.workers.ran_out_of_time and not counters.progressed and not self._application.stopping.is_set():
             seconds = self._settings.run_deadline
@@ -191,3 +194,8 @@ class Run:
             "output": output,
             "seconds": counters.seconds,
         }
+
+
+def _has_users(connection: Connection) -> bool:
+    [[exist]] = connection.run("select exists (select from users)")
+    return bool(exist)

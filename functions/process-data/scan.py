@@ -20,7 +20,7 @@ from typing import TypeVar
 from . import hints, segments
 from .application import Application
 from .counters import RunCounters, ScanCounters
-from .deadline import GRACE, Deadline
+from .deadline import Deadline
 from .fetch import FetchResult, Unreadable, fetch
 from .keys import MAX_OBJECTS, csv_key
 from .listing import Listing, list_named, list_photos_after, list_range
@@ -37,6 +37,7 @@ from .store import store
 from .tombstones import Tombstones, drop_erased
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class OutOfTime(Exception):
@@ -118,7 +119,7 @@ class Scanner:
         """List single objects; returns the listing, and the names that were listed before the deadline."""
         get_named = partial(list_named, self._objects, self._settings.source_bucket)
         calls = ParallelCalls(self._fetches, self._settings.fetch_threads, get_named, names)
-        listings = calls.collect(self._fetch_timeout, self._connection.keep_alive)
+        listings = self._collect_calls(calls)
         listing, listed = Listing(), []
         for name, infos in zip(names, listings, strict=False):
             if infos is not None:
@@ -181,8 +182,11 @@ class Scanner:
         return ParallelCalls(self._fetches, self._settings.fetch_threads, fetch_one, user_ids)
 
     def _collect(self, user_ids: list[str], calls: ParallelCalls[str, FetchResult]) -> list[FetchResult]:
-        """The results of the calls that were started. Raises Unavailable if S3 failed for all of them."""
-        collected = calls.collect(self._fetch_timeout, self._connection.keep_alive)
+        """The results of the calls that were started.
+
+        If S3 failed for all of them, it is probed: raises Unavailable, or OutOfTime, if the probe fails, too.
+        """
+        collected = self._collect_calls(calls)
         timeout = Unavailable("s3", "S3 did not respond before the run's deadline")
         results = [
             Unreadable(csv_key(user_id), timeout) if result is None else result
@@ -197,14 +201,14 @@ class Scanner:
     def _call(self, call: Callable[[], T]) -> T:
         """Call S3 in another thread. Raises OutOfTime if it does not return before the deadline and GRACE."""
         calls = ParallelCalls(self._listings, 1, lambda _: call(), [None])
-        for result in calls.collect(lambda: self._deadline.remaining_with(GRACE), self._connection.keep_alive):
+        for result in calls.collect(self._deadline, self._connection.keep_alive, may_start_late=True):
             if result is not None:
                 return result
         raise OutOfTime
 
-    def _fetch_timeout(self) -> float:
-        """Seconds to wait for S3; beyond the deadline if the run has made no progress yet."""
-        return self._deadline.remaining_with(0 if self._counters.progressed else GRACE)
+    def _collect_calls(self, calls: ParallelCalls[str, R]) -> list[R | None]:
+        """Collect calls that may start late if the run has made no progress yet."""
+        return calls.collect(self._deadline, self._connection.keep_alive, may_start_late=not self._counters.progressed)
 
     def check_s3(self) -> None:
         """Request a minimal listing. Raises Unavailable if S3 itself fails, not only one object."""

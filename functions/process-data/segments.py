@@ -1,7 +1,8 @@
 """Segments: the key space of the source bucket in ranges, each with one writer at a time.
 
 A segment contains the keys greater than its `start`, up to and including the start of the next one. Only the session
-that holds a segment's lock changes its row, its range, or the rows of the objects in the range.
+that holds a segment's lock changes its row, its range, or the rows of the objects in the range. But `next_tick`
+may make any segment due again, and anyone may add hints.
 """
 
 import json

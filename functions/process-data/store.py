@@ -66,13 +66,13 @@ class StoreResult:
     added: int
     updated: int
     unchanged: int  # another version of the file with the same content
-    rejections: list[Rejection]  # the first new ones
+    rejections: list[Rejection]  # new or changed ones, at most MAX_REPORTED
 
 
 def store(
     connection: Connection, valid: Sequence[Row], rejected: Sequence[Rejection], photos: Mapping[str, str], bucket: str
 ) -> StoreResult:
-    """Store a batch, its users atomically. `photos` maps user_ids to keys in `bucket`.
+    """Store a batch: users in one statement, then rejections in another. `photos` maps user_ids to keys in `bucket`.
 
     The session has to hold the segment's lock, so that no row changes between its comparison and its update.
     """

@@ -15,6 +15,7 @@ from .listing import Listing
 from .scope import Scope
 from .shared.storage.connection import Connection
 from .shared.storage.errors import Unavailable
+from .shared.storage.listing import ObjectInfo
 
 Tombstones = dict[str, datetime | None]
 """Last-Modified of the CSV at the erasure by user_id; None if there was no CSV."""
@@ -134,6 +135,11 @@ def _dump(tombstones: Sequence[Tombstone]) -> str:
 def _is_newer(modified: datetime, csv_modified: datetime | None) -> bool:
     """Compare whole seconds: listings may contain fractions, responses to GET do not."""
     return csv_modified is None or modified.replace(microsecond=0) > csv_modified
+
+
+def modified(objects: Sequence[ObjectInfo]) -> datetime | None:
+    """The Last-Modified of a user's CSV for a tombstone, in whole seconds; `objects` is the CSV or empty."""
+    return _parse(objects[0].modified).replace(microsecond=0) if objects else None
 
 
 def _parse(modified: str) -> datetime:

@@ -25,7 +25,7 @@ _JOIN_INTERVAL = 1.0  # seconds between calls of keep_alive while a session wait
 
 
 class Workers:
-    """The workers of one run. Call `start` first."""
+    """The workers of one run. Call `start` before `work` and `count_remaining`; an erasure only uses `rescan`."""
 
     def __init__(self, application: Application, request: Request, deadline: Deadline, counters: RunCounters) -> None:
         self._application, self._request = application, request
@@ -33,8 +33,8 @@ class Workers:
         self._objects = request.objects
         self._helpers: list[Thread] = []
         self._error: Exception | None = None
-        self._failed_hints: set[int] = set()  # of segments
-        self.failed_segments: dict[int, Unavailable] = {}
+        self._failed_hints: set[int] = set()  # ids of segments
+        self.failed_segments: dict[int, Unavailable | AccessDenied] = {}
         self.ran_out_of_time = False
         self._tick = request.since
 
@@ -127,18 +127,12 @@ class Workers:
         expected = self._application.settings.segment_keys if segment.is_new else 0
         with segments.holding(connection, segment), self._application.fetching(scanner, expected):
             self._start_helper(connection, segment)
-            try:
-                try:
-                    scanner.scan_segment(segment, self.tick, lambda: self._start_helper(connection, segment))
-                except Unavailable as error:
-                    if error.service != "s3":
-                        raise
-                    scanner.check_s3()  # may raise OutOfTime, too
-                    self.failed_segments[segment.id] = error
-                    segments.postpone(connection, segment)
-            except OutOfTime:
-                self.ran_out_of_time = True
+            with self._catching(scanner) as failures:
+                scanner.scan_segment(segment, self.tick, lambda: self._start_helper(connection, segment))
+            for failure in failures:
                 segments.postpone(connection, segment)
+                if not isinstance(failure, OutOfTime):
+                    self.failed_segments[segment.id] = failure
         if not self._deadline.expired:
             self._scan_hinted(connection, scanner, segments.claim_again(connection, segment))
 
@@ -150,19 +144,31 @@ class Workers:
         while segment is not None:
             with segments.holding(connection, segment):
                 self._start_helper(connection, segment)
-                try:
-                    try:
-                        scanner.scan_hinted(segment)
-                    except (Unavailable, AccessDenied) as error:
-                        if error.service != "s3":
-                            raise
-                        scanner.check_s3()  # may raise OutOfTime, too
-                        self._failed_hints.add(segment.id)
-                except OutOfTime:
-                    self.ran_out_of_time = True
+                with self._catching(scanner) as failures:
+                    scanner.scan_hinted(segment)
+                if failures:
                     self._failed_hints.add(segment.id)
             is_over = segment.id in self._failed_hints or self._deadline.expired
             segment = None if is_over else segments.claim_again(connection, segment)
+
+    @contextmanager
+    def _catching(self, scanner: Scanner) -> Iterator[list[OutOfTime | Unavailable | AccessDenied]]:
+        """Catch the failure of a scan if time ran out, or if S3 fails for its objects only: see `Scanner.check_s3`.
+
+        The list is empty during the body; afterwards it has the failure, if there was one.
+        """
+        failures: list[OutOfTime | Unavailable | AccessDenied] = []
+        try:
+            try:
+                yield failures
+            except (Unavailable, AccessDenied) as error:
+                if error.service != "s3":
+                    raise
+                scanner.check_s3()  # may raise OutOfTime, too
+                failures.append(error)
+        except OutOfTime as error:
+            self.ran_out_of_time = True
+            failures.append(error)
 
     def _must_wait(self, connection: Connection) -> bool:
         """Whether another session holds something that this run has to scan."""
@@ -185,7 +191,7 @@ class Workers:
                 helper = Thread(target=self._run_helper, name="worker", daemon=True)
                 helper.start()
                 stack.pop_all()  # the helper releases itself
-                self._helpers.append(helper)  # the calling thread has not ended, so the new helper is joined, too
+                self._helpers.append(helper)  # before the calling thread ends: who joins that one finds this one
 
     def _has_work_beside(self, connection: Connection, segment: Segment) -> bool:
         if self._objects is not None:

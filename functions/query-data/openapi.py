@@ -82,7 +82,7 @@ _SCHEMAS = {
             "code": _TEXT,
             "message": _TEXT,
             "first_seen": _TIME,
-            "last_seen": _TIME,
+            "last_seen": _TIME | {"description": "when the reason or the content last changed"},
         }
     ),
     "Run": _object(

@@ -22,7 +22,7 @@ from .tls import describe, make_context
 
 _CONNECT_TIMEOUT = 5  # seconds to connect and log in
 _PING_TIMEOUT = 2  # seconds for an idle session to respond
-_PING_INTERVAL = 1  # seconds after a response in which no other ping is sent
+_PING_INTERVAL = 1  # seconds after the response to a ping in which no other is sent
 TIMEOUT_MARGIN = 4
 """Seconds to wait beyond a statement's timeout, so that the server gives up first and reports the cause."""
 
@@ -43,7 +43,7 @@ _SERVER_TIMEOUTS = {
     "idle_in_transaction_session_timeout": "60s",
     "idle_session_timeout": "60s",
 }
-# The same keepalives on the client's side: seconds or count by the name of the option
+# The client's keepalives, in seconds or as a count, by socket option
 _CLIENT_KEEPALIVES = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time
@@ -112,7 +112,10 @@ class Connection:
 
     @contextmanager
     def _statement(self, timeout: float | None = None) -> Iterator[None]:
-        """Run a statement in the body. Raises Unavailable if the server is silent for `timeout` seconds."""
+        """Run a statement in the body. Raises Unavailable if the server is silent for `timeout` seconds.
+
+        The default is the time that `time_limit` leaves, at least 2 seconds.
+        """
         remaining = max(_MIN_TIMEOUT, min(self._timeout, self._expires_at - monotonic()))
         with self._translate_errors():
             self._socket.settimeout(timeout or remaining)
@@ -121,7 +124,7 @@ class Connection:
 
     @contextmanager
     def time_limit(self, seconds: float) -> Iterator[None]:
-        """Limit the total time that the body waits for a silent server to `seconds`, if that is less than usual."""
+        """Limit the time that the body waits for a silent server to about `seconds` in all, if that is not more."""
         self._expires_at = monotonic() + seconds
         try:
             yield

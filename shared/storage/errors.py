@@ -3,7 +3,7 @@
     StorageError
     ├── SettingError     a setting is missing, malformed or out of range
     ├── Unavailable      the service cannot be reached or did not respond in time; a retry may help
-    ├── AccessDenied     wrong credentials, a missing permission, or no such bucket or database
+    ├── AccessDenied     wrong credentials, a missing permission, no such bucket or database, or another 4xx response
     ├── ObjectMissing    the object does not exist
     ├── ObjectTooLarge   the object exceeds the caller's limit
     └── SchemaMissing    a table or a column does not exist: migrations are pending

@@ -49,8 +49,9 @@ def parse_listing(xml: bytes) -> ListingPage:
         raise Unavailable("s3", "expected a bucket listing from S3; got something else")
 
     def texts(pattern: re.Pattern[bytes]) -> list[str]:
-        joined = b"\n".join(pattern.findall(xml)).decode()
-        return (unescape(joined) if "&" in joined else joined).split("\n") if joined else []
+        found = pattern.findall(xml)
+        joined = b"\0".join(found).decode()  # XML cannot contain this separator
+        return (unescape(joined) if "&" in joined else joined).split("\0") if found else []
 
     def text(name: str) -> str:
         return "".join(texts(_ELEMENTS[name]))

@@ -12,7 +12,6 @@ from xml.etree.ElementTree import ParseError
 import certifi
 import urllib3
 from minio import Minio
-from minio.datatypes import Object as StatObject
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 from urllib3 import BaseHTTPResponse
 
@@ -144,27 +143,14 @@ class Objects:
     def etag(self, bucket: str, key: str) -> str:
         """The object's ETag; empty if the object does not exist."""
         try:
-            return str(self._stat(bucket, key).etag).strip('"')
+            with self._translate_errors(bucket, key):
+                stat = self._client.stat_object(bucket_name=bucket, object_name=key)
         except ObjectMissing:
             return ""
-
-    def modified(self, bucket: str, key: str) -> datetime | None:
-        """The object's Last-Modified; None if the object does not exist."""
-        try:
-            return self._stat(bucket, key).last_modified
-        except ObjectMissing:
-            return None
-
-    def _stat(self, bucket: str, key: str) -> StatObject:
-        """The object's metadata, with an ETag and Last-Modified. Raises ObjectMissing.
-
-        http.client accepts a response that ends within its headers, so any of them may be missing or incomplete.
-        """
-        with self._translate_errors(bucket, key):
-            stat = self._client.stat_object(bucket_name=bucket, object_name=key)
+        # http.client accepts a response that ends within its headers, so any of them may be missing
         if not stat.etag or stat.last_modified is None:
             raise Unavailable("s3", f"S3 at {self._endpoint} sent a response without ETag or Last-Modified")
-        return stat
+        return stat.etag.strip('"')
 
     def abort_uploads(self, bucket: str, key: str) -> int:
         """Abort the incomplete multipart uploads of the object; returns their number."""
@@ -180,7 +166,7 @@ class Objects:
             raise self._error_from_response(error, bucket, key) from error
         except MinioException as error:
             raise StorageError(f"S3 at {self._endpoint}: {error}") from error
-        except (urllib3.exceptions.HTTPError, OSError, UnicodeDecodeError) as error:
+        except (urllib3.exceptions.HTTPError, OSError) as error:
             raise Unavailable("s3", f"S3 at {self._endpoint} cannot be reached: {_reason(error)}") from error
         except (ParseError, ValueError) as error:  # of malformed XML, a missing element, an invalid time or number
             raise Unavailable("s3", f"S3 at {self._endpoint} sent a malformed response: {error}") from error
@@ -193,7 +179,7 @@ class Objects:
             return ObjectMissing(key)
         where = f"{bucket}/{key}" if key else f"bucket {bucket}"
         message = f"S3 at {self._endpoint} returned {f'{status} {code}' if code else status} for {where}"
-        # minio aborts an upload that failed; this error of the abort hides the cause: S3 may have completed the upload
+        # minio aborts an upload that failed. If S3 had completed it, the abort fails, too, and hides the cause.
         if status >= 500 or status in (408, 429) or code == "NoSuchUpload":
             return Unavailable("s3", message)
         return AccessDenied("s3", message)

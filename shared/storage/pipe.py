@@ -53,7 +53,7 @@ class Pipe:
         self._queue.put(error)
 
     def chunks(self, seconds: float = inf) -> Iterator[bytes]:
-        """Yield the chunks. Raises the error that ended them, or TimeoutError if one is missing after `seconds`."""
+        """Yield the chunks. Raises the error that ended them, or TimeoutError if none is ready after `seconds`."""
         expires_at = monotonic() + seconds
         while isinstance(item := self._next(expires_at), bytes):
             yield item

@@ -127,6 +127,10 @@ class SettingsGroup:
         """Check what `setting` cannot. Groups override this and call the next group's method."""
 
 
+_MAX_S3_TIMEOUT = 25
+"""Seconds: PostgreSQL ends a session that waits for S3 for 60 seconds, and a request to S3 may be sent twice."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class S3Settings(SettingsGroup):
     """The S3 service and the source bucket."""
@@ -137,7 +141,7 @@ class S3Settings(SettingsGroup):
     s3_ca_file: str = setting("PEM file of certificate authorities to trust instead of the public ones", default="")
     s3_access_key: Secret = setting("access key")
     s3_secret_key: Secret = setting("secret key")
-    s3_timeout: int = setting("seconds to wait for a response from S3", default=10, minimum=1, maximum=300)
+    s3_timeout: int = setting("seconds to wait for a response from S3", default=10, minimum=1, maximum=_MAX_S3_TIMEOUT)
     source_bucket: str = setting("bucket of the CSVs and photos", default="src")
 
     def __post_init__(self) -> None:

@@ -228,7 +228,7 @@ def test_an_export_that_exceeds_the_remaining_time_is_left_to_the_continuation(p
         gateway(202) as (url, requests),
         application(people, Slow, gateway_url=url, fetch_threads="2", run_deadline="5") as app,
     ):
-        people.sql("update outputs set seconds = 3000")
+        people.sql("update outputs set seconds = 3000, written_at = clock_timestamp()")
         summary = run(app)
         assert (summary["status"], summary["segments"]["remaining"], summary["continued"]) == ("partial", 0, True)
         assert summary["output"] == {"object": "res/output.csv", "rows": 0, "written": False, "pending": True}

@@ -4,17 +4,17 @@ import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from typing import Any
 
 import pytest
 from process_data import outputs, runs
 from process_data.shared.storage.errors import AccessDenied, Unavailable
+from process_data.shared.storage.listing import ListingPage
 from process_data.shared.storage.objects import Objects
 
 from tests.rows import exported, rows
-from tests.runs import application, erase, paused_run, run
-from tests.stack import Stack
+from tests.runs import application, erase, paused_run, proxied, run
+from tests.stack import Response, Stack
 
 
 def test_only_the_tombstone_of_an_erased_person_remains(rollcall: Stack) -> None:
@@ -67,8 +67,8 @@ def test_the_error_of_a_failed_erasure_is_recorded_without_the_user(rollcall: St
     denied = "S3 at s3.example returned 403 AccessDenied for src/{}"
 
     class Denying(Objects):
-        def modified(self, bucket: str, key: str) -> datetime | None:
-            raise AccessDenied("s3", denied.format(key))
+        def list_page(self, bucket: str, *, prefix: str = "", **_: Any) -> ListingPage:
+            raise AccessDenied("s3", denied.format(prefix))
 
     with application(rollcall, Denying) as app, pytest.raises(AccessDenied, match="4711"):
         erase(app, "4711")
@@ -179,9 +179,26 @@ class Uploading(Objects):
 
     upload: Callable[[], None]
 
-    def modified(self, bucket: str, key: str) -> Any:
-        type(self).upload()
-        return super().modified(bucket, key)
+    def list_page(self, bucket: str, *, prefix: str = "", **options: Any) -> ListingPage:
+        if prefix == "1.csv":
+            type(self).upload()
+        return super().list_page(bucket, prefix=prefix, **options)
+
+
+def test_a_file_that_cannot_be_read_is_no_obstacle_to_an_erasure(rollcall: Stack) -> None:
+    """Another account owns it, or another key encrypts it. The row is from an earlier file."""
+    for user_id in ("1", "2"):
+        rollcall.bucket.put_person(user_id)
+    rollcall.process()
+
+    def deny(_: str, path: str) -> Response | None:
+        return Response(403, {}, b"") if path == "/src/1.csv" else None
+
+    with proxied(rollcall, deny) as (app, _):
+        summary = erase(app, "1", "2")
+        assert (summary["status"], summary["erased"]) == ("done", ["1", "2"])
+        assert run(app)["status"] == "done"
+    assert rows(rollcall) == exported(rollcall) == []
 
 
 def test_an_event_during_an_erasure_is_not_lost(rollcall: Stack) -> None:

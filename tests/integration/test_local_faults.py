@@ -38,19 +38,34 @@ def test_a_few_unreadable_objects_do_not_fail_a_run_without_other_work(rollcall:
 def test_a_run_that_can_read_nothing_fails_with_the_reason(rollcall: Stack) -> None:
     people = put_people(rollcall, range(3))
     failing = type("Failing", (Failing,), {"objects": frozenset(f"{user}.csv" for user in people)})
-    with application(rollcall, failing) as app, pytest.raises(Unavailable, match="500 for 0002"):
+    with application(rollcall, failing) as app, pytest.raises(Unavailable, match="an error for 0002"):
         run(app)
     assert rollcall.sql("select status from runs") == [["failed"]]
 
 
-def test_a_segment_that_cannot_be_listed_is_scanned_last_and_blocks_no_other(rollcall: Stack) -> None:
+def test_a_run_that_finds_only_unreadable_objects_in_its_segments_is_partial(rollcall: Stack) -> None:
+    """Others have scanned the rest since its tick."""
+    put_people(rollcall, range(3))
+    [bad] = put_people(rollcall, range(9000, 9001))
+    failing = type("Failing", (Failing,), {"objects": frozenset([f"{bad}.csv"])})
+    with application(rollcall, failing) as app:
+        run(app)
+        rollcall.sql("insert into segments (start) values ('0002.csv')")
+        summary = run(app, since=1)
+    assert (summary["status"], summary["listed"], summary["unreadable"]) == ("partial", 1, 1)
+
+
+@pytest.mark.parametrize("error", [Unavailable, AccessDenied])
+def test_a_segment_that_cannot_be_listed_is_scanned_last_and_blocks_no_other(
+    rollcall: Stack, error: type[Unavailable | AccessDenied]
+) -> None:
     put_people(rollcall, range(60))
     with application(rollcall, segment_keys="20", workers="1") as app:
         run(app)
     [_, bad, *_] = starts(rollcall)
     people = put_people(rollcall, range(60, 70))
     rollcall.bucket.put_person("0001", last="Changed")
-    failing = type("Failing", (Failing,), {"starts": frozenset([bad])})
+    failing = type("Failing", (Failing,), {"starts": frozenset([bad]), "error": error})
     with application(rollcall, failing, segment_keys="20", workers="1") as app:
         summary = run(app)
         assert (summary["status"], summary["added"], summary["updated"]) == ("partial", len(people), 1)

@@ -10,7 +10,8 @@ from process_data.shared.storage.objects import Objects
 from process_data.shared.storage.settings import PostgresSettings, load
 
 from tests.queries import add, mark_changed
-from tests.runs import application, run
+from tests.rows import exported
+from tests.runs import Slow, application, run
 from tests.stack import Stack
 
 VALUES = ("Ada", "O'Hara", "a,b", 'says ""', '"', "\\.", "\\N", " Łoś ", "line\r\nend", "tab\there")
@@ -154,6 +155,21 @@ def test_outputs_equal_postgresqls_copy(rollcall: Stack) -> None:
         for name, query in expected.items():
             with connection.copy_out(f"copy ({query}) to stdout (format csv, header)") as chunks:
                 assert rollcall.bucket.read(name) == b"".join(chunks)
+
+
+def test_an_output_without_time_at_the_end_of_runs_is_written_at_the_start(rollcall: Stack) -> None:
+    """Runs that nothing continues would otherwise never write a large output."""
+    rollcall.bucket.put_person("1")
+    rollcall.process()
+    long_ago = "written_at = now() - interval '1 year', seconds = 3600"
+    rollcall.sql(f"update outputs set {long_ago} where object = 'output.csv'")
+    rollcall.bucket.put_person("2")
+    slow = type("Slow", (Slow,), {"page_seconds": 0.5})
+    with application(rollcall, slow, run_deadline="1") as app:
+        assert run(app)["output"]["pending"]
+        assert exported(rollcall) == ["1"]
+        run(app)
+    assert exported(rollcall) == ["1", "2"]
 
 
 def test_a_full_run_that_could_not_check_the_output_is_partial(rollcall: Stack) -> None:

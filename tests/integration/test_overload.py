@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
+from process_data.application import MAX_ANONYMOUS
 from process_data.application import MAX_REQUESTS as MAX_RUNS
 from query_data.application import MAX_HEALTH, MAX_REQUESTS, MAX_WAITING
 
@@ -73,6 +74,25 @@ def test_process_data_returns_busy_while_all_slots_are_taken(rollcall: Stack) ->
             assert codes([request.result() for request in requests]) == {"ok": MAX_RUNS, "busy": 8}
 
 
+def test_requests_without_the_token_leave_slots_to_others(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("1")
+    settings = rollcall.process_settings | {"auth": "token", "api_token": "s3cret"}
+    with replica(rollcall.state / "build/process-data", settings) as function:
+        assert wait_until_ready(function, "/").status == 405
+        with connected(rollcall.settings) as locking, ThreadPoolExecutor(MAX_RUNS + MAX_ANONYMOUS + 9) as executor:
+            locking.run("begin")
+            locking.run("lock table runs in access exclusive mode")
+            anonymous = [executor.submit(post, function) for _ in range(MAX_ANONYMOUS + 8)]
+            rollcall.wait_until(lambda: sum(request.done() for request in anonymous) == 8)
+            erasure = executor.submit(post, function, "/erase?user_id=1", Authorization="Bearer s3cret")
+            others = [executor.submit(post, function, Authorization="Bearer s3cret") for _ in range(MAX_RUNS)]
+            rollcall.wait_until(lambda: sum(request.done() for request in others) == 1)  # beside the erasure
+            assert not erasure.done()
+            locking.run("rollback")
+            assert codes([request.result() for request in anonymous]) == {"ok": MAX_ANONYMOUS, "busy": 8}
+            assert erasure.result().json()["erased"] == ["1"]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 @pytest.mark.parametrize("function", ["query-data", "process-data"])
 def test_slow_clients_use_little_memory(rollcall: Stack, function: str) -> None:
@@ -98,5 +118,5 @@ def test_slow_clients_use_little_memory(rollcall: Stack, function: str) -> None:
         assert peak_memory(running.process.pid) < 150 * MEBIBYTE
 
 
-def post(function: Replica) -> Response:
-    return function.request("POST", "/")
+def post(function: Replica, path: str = "/", **headers: str) -> Response:
+    return function.request("POST", path, **headers)

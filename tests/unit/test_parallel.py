@@ -3,12 +3,15 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, Event, Lock
+from time import monotonic
 
 import pytest
-from process_data import parallel
+from process_data import deadline, parallel
+from process_data.deadline import GRACE, Deadline
 from process_data.parallel import ParallelCalls
 
-FOREVER = 3600.0
+FOREVER = Deadline(3600, Event())
+EXPIRED = Deadline(0, Event())
 
 
 @pytest.fixture
@@ -23,11 +26,11 @@ def nothing() -> None:
 
 def test_results_are_in_the_order_of_the_items(executor: ThreadPoolExecutor) -> None:
     calls = ParallelCalls(executor, 4, str, range(1000))
-    assert calls.collect(lambda: FOREVER, nothing) == [str(number) for number in range(1000)]
+    assert calls.collect(FOREVER, nothing) == [str(number) for number in range(1000)]
 
 
 def test_no_items_give_no_results(executor: ThreadPoolExecutor) -> None:
-    assert ParallelCalls(executor, 4, str, []).collect(lambda: FOREVER, nothing) == []
+    assert ParallelCalls(executor, 4, str, []).collect(FOREVER, nothing) == []
 
 
 def test_the_thread_limit_is_respected(executor: ThreadPoolExecutor) -> None:
@@ -43,7 +46,7 @@ def test_the_thread_limit_is_respected(executor: ThreadPoolExecutor) -> None:
         with lock:
             running -= 1
 
-    ParallelCalls(executor, 2, call, range(10)).collect(lambda: FOREVER, nothing)
+    ParallelCalls(executor, 2, call, range(10)).collect(FOREVER, nothing)
     assert peak == 2
 
 
@@ -63,7 +66,7 @@ def test_no_call_is_started_after_the_deadline(executor: ThreadPoolExecutor) -> 
     def keep_alive() -> None:
         expired.set()  # this is called after the deadline
 
-    assert calls.collect(lambda: 0, keep_alive) == [0, 1, 2, 3]  # all calls that were started
+    assert calls.collect(EXPIRED, keep_alive) == [0, 1, 2, 3]  # all calls that were started
     executor.shutdown()
     assert sorted(started) == [0, 1, 2, 3]
 
@@ -72,18 +75,30 @@ def test_queued_calls_are_not_started_after_the_deadline(executor: ThreadPoolExe
     go = Event()
     first = ParallelCalls(executor, 4, lambda _: go.wait(60), range(4))
     second = ParallelCalls(executor, 4, str, range(4))
-    assert second.collect(lambda: 0, nothing) == []
+    assert second.collect(EXPIRED, nothing) == []
     go.set()
-    assert first.collect(lambda: FOREVER, nothing) == [True] * 4
+    assert first.collect(FOREVER, nothing) == [True] * 4
 
 
 def test_a_call_that_takes_too_long_returns_none(executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "GRACE", 0)
+    monkeypatch.setattr(deadline, "GRACE", 0)
     go = Event()
     calls = ParallelCalls(executor, 2, lambda number: number == 0 or go.wait(60), range(2))
     while calls._results[0] is None:
         pass
-    assert calls.collect(lambda: 0, nothing) == [True, None]
+    assert calls.collect(EXPIRED, nothing) == [True, None]
+    go.set()
+
+
+def test_calls_may_start_late_but_never_end_later_than_others(executor: ThreadPoolExecutor) -> None:
+    """GRACE is not granted twice."""
+    go = Event()
+    late = Deadline(-GRACE + 0.5, Event())
+    assert 0 < late.grace <= 0.5
+    calls = ParallelCalls(executor, 1, lambda _: go.wait(60), [0])
+    started_at = monotonic()
+    assert calls.collect(late, nothing, may_start_late=True) == [None]
+    assert monotonic() - started_at < GRACE
     go.set()
 
 
@@ -94,7 +109,7 @@ def test_an_exception_in_a_call_is_raised(executor: ThreadPoolExecutor) -> None:
         return number
 
     with pytest.raises(ValueError, match="five"):
-        ParallelCalls(executor, 4, call, range(10)).collect(lambda: FOREVER, nothing)
+        ParallelCalls(executor, 4, call, range(10)).collect(FOREVER, nothing)
 
 
 def test_keep_alive_is_called_while_waiting(executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,5 +123,5 @@ def test_keep_alive_is_called_while_waiting(executor: ThreadPoolExecutor, monkey
             go.set()
 
     calls = ParallelCalls(executor, 1, lambda _: go.wait(60), [0])
-    assert calls.collect(lambda: FOREVER, keep_alive) == [True]
+    assert calls.collect(FOREVER, keep_alive) == [True]
     assert len(checks) >= 3

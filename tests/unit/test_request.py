@@ -97,7 +97,7 @@ def test_an_invalid_parameter_is_an_error_with_the_expected_form(query: str, par
 def test_user_id_since_and_fan_out_exclude_each_other(query: str) -> None:
     status, code, message = error_of(Event(f"/?{query}"))
     assert (status, code) == (400, "bad_parameter")
-    assert message == "expected only one of user_id, since and fan_out"
+    assert message == "user_id, since and fan_out exclude each other: expected only one of them"
 
 
 def test_a_request_is_limited_to_a_thousand_users() -> None:
