@@ -171,6 +171,7 @@ def test_an_erasure_that_cannot_claim_a_segment_lists_the_remaining_users(rollca
     with paused_run(rollcall), application(rollcall, run_deadline="2") as app:
         summary = erase(app, "1")
     assert (summary["status"], summary["erased"], summary["remaining"]) == ("partial", [], ["1"])
+    assert summary["not_found"] == []
     assert rows(rollcall) == ["1", "2"]
 
 

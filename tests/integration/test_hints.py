@@ -115,3 +115,13 @@ def test_a_hint_that_cannot_be_processed_does_not_block_others(rollcall: Stack) 
         summary = run(app)
         assert (summary["status"], summary["added"]) == ("done", 2)  # the scan of the segment covers the hint
     assert rollcall.sql("select count(*) from hints") == [[0]]
+
+
+def test_a_request_does_not_wait_for_a_user_that_s3_cannot_list(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("1")
+    with application(rollcall, Unlisted, run_deadline="3600") as app, ThreadPoolExecutor(1) as executor:
+        try:
+            summary = executor.submit(run, app, objects=("1.csv",)).result(timeout=60)
+        finally:
+            app.stopping.set()
+    assert (summary["status"], summary["remaining"]) == ("partial", 1)

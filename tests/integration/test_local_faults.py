@@ -1,11 +1,14 @@
 """Faults are isolated: a failing object, segment or session does not block others."""
 
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
+from process_data import scan
 from process_data.shared.storage.errors import AccessDenied, Unavailable
 from process_data.shared.storage.objects import Object, Objects
+from process_data.store import store
 
 from tests.rows import rows, starts
 from tests.runs import Failing, application, counts, end_scans, put_people, run
@@ -76,6 +79,30 @@ def test_a_segment_that_cannot_be_listed_is_scanned_last_and_blocks_no_other(
         assert objects.failed == [bad]  # tried once per run
         assert run(app)["segments"]["remaining"] == 1
     assert rollcall.process()["status"] == "done"
+
+
+def test_an_error_of_a_helper_fails_the_run(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run's own thread waits until a helper has stored something."""
+    put_people(rollcall, range(40))
+    with application(rollcall, segment_keys="20", workers="1") as app:
+        run(app)
+    failed = threading.Event()
+
+    def fail_in_helper(*arguments: Any) -> Any:
+        if threading.current_thread().name == "worker":
+            failed.set()
+            raise RuntimeError("a bug")
+        assert failed.wait(60)
+        return store(*arguments)
+
+    monkeypatch.setattr(scan, "store", fail_in_helper)
+    rollcall.sql("update users set csv_etag = ''")
+    with (
+        application(rollcall, segment_keys="20", fetch_threads="200") as app,
+        pytest.raises(RuntimeError, match="bug"),
+    ):
+        run(app)
+    assert rollcall.sql("select status, error from runs where id > 1") == [["failed", "RuntimeError: a bug"]]
 
 
 class Ending(Objects):
