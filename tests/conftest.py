@@ -35,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--kills",
         type=int,
-        default=12,
+        default=8,
         metavar="N",
         help="how often tests/faults/test_kills.py kills process-data (default: %(default)s; long run: 50)",
     )
