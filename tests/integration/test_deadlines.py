@@ -145,6 +145,22 @@ def test_a_run_without_time_for_a_hint_is_partial(rollcall: Stack) -> None:
     assert rollcall.sql("select count(*) from hints") == [[0]]
 
 
+def test_hints_that_the_deadline_leaves_unlisted_are_kept(rollcall: Stack) -> None:
+    """Those that are listed have no changes, so the scan completes."""
+    people = put_people(rollcall, range(40))
+    rollcall.process()
+    for user_id in people[20:]:
+        rollcall.bucket.put_person(user_id, last="Changed")
+    slow = type("Slow", (Slow,), {"page_seconds": 0.4})
+    with application(rollcall, slow, fetch_threads="1", run_deadline="1") as app:
+        summary = run(app, Trigger.EVENT, objects=tuple(f"{user_id}.csv" for user_id in people))
+    hinted = rows(rollcall, "hints", "object")
+    assert (summary["status"], summary["remaining"]) == ("partial", len(hinted))
+    assert [f"{user_id}.csv" for user_id in people][-len(hinted) :] == hinted
+    assert 20 <= len(hinted) < 40
+    assert rollcall.process()["updated"] == 20
+
+
 def test_a_hanging_object_does_not_delay_others(rollcall: Stack) -> None:
     people = put_people(rollcall, range(40))
     released = threading.Event()

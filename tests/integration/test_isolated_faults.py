@@ -15,10 +15,11 @@ from tests.runs import Failing, application, counts, end_scans, put_people, run
 from tests.stack import Stack
 
 
-def test_unreadable_objects_do_not_block_others(rollcall: Stack) -> None:
+@pytest.mark.parametrize("error", [Unavailable, AccessDenied])
+def test_unreadable_objects_do_not_block_others(rollcall: Stack, error: type[Unavailable | AccessDenied]) -> None:
     people = put_people(rollcall, range(60))
     bad = frozenset(f"{user}.csv" for user in people[:12])  # more than a batch
-    failing = type("Failing", (Failing,), {"objects": bad})
+    failing = type("Failing", (Failing,), {"objects": bad, "error": error})
     with application(rollcall, failing, batch_size="10") as app:
         summary = run(app)
         assert (summary["status"], summary["added"], summary["unreadable"]) == ("partial", 48, 12)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from process_data import locks
 from process_data.restore import _lines
 from process_data.shared.storage.objects import Objects
 
@@ -17,7 +18,7 @@ from tests.postgres import NAMES, SETUP, client_environment, dump, restore, set_
 from tests.postgres import run as run_program
 from tests.rows import NEW_SECOND, exported, rows
 from tests.runs import application, erase, run
-from tests.stack import ROOT, Stack
+from tests.stack import ROOT, Stack, connected
 
 # Stubs for the commands of the guides that need a deployment.
 STUBS = """
@@ -95,6 +96,27 @@ def test_nothing_is_exported_before_lost_tombstones_are_applied(rollcall: Stack,
     assert (rollcall.bucket.read("output.csv"), rollcall.bucket.read("erased.csv")) == before
     rollcall.process()
     assert exported(rollcall) == ["2"]
+
+
+def test_lost_tombstones_that_the_deadline_left_out_are_applied_by_the_next_run(rollcall: Stack) -> None:
+    """Another session holds the user's segment."""
+    rollcall.bucket.put_people(["1", "2"])
+    rollcall.process()
+    rollcall.erase("1")
+    rollcall.sql("delete from erased")
+    rollcall.sql(
+        "insert into users (user_id, first_name, last_name, birthts, csv_etag, csv_modified) "
+        "values ('1', 'A', 'B', 0, '', now())"
+    )
+    rollcall.sql("update outputs set etag = '' where object = 'erased.csv'")
+    with connected(rollcall.settings) as session:
+        session.run("select pg_advisory_lock(:space, id::int) from segments", space=locks.SEGMENT)
+        with application(rollcall, run_deadline="1") as app:
+            assert run(app)["output"]["pending"]
+    assert rows(rollcall) == ["1", "2"]
+    rollcall.process()
+    assert rows(rollcall) == exported(rollcall) == ["2"]
+    assert rows(rollcall, "erased") == ["1"]
 
 
 def test_many_lost_tombstones_are_applied_in_batches_and_invalid_lines_are_skipped(rollcall: Stack) -> None:

@@ -1,14 +1,17 @@
 """Segments are split, claimed and merged as the bucket changes, without losing users."""
 
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
-from process_data import locks, segments
+from process_data import locks, scan, segments
 from process_data.keys import LAST_KEY
 from process_data.listing import Listing
 from process_data.reconcile import reconcile
 from process_data.scope import Range
+from process_data.store import store
 
 from tests.rows import rows, starts
 from tests.runs import application, put_people, run
@@ -143,6 +146,29 @@ def test_a_claim_locks_one_segment_with_every_query_plan(rollcall: Stack, *, ana
             assert locked() == ([] if again is None else [segment.id]), name
             if again is not None:
                 locks.unlock(connection, locks.SEGMENT, segment.id)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_run_uses_as_many_workers_as_are_set(rollcall: Stack, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
+    """Each scan waits until all workers scan, as far as they exist."""
+    put_people(rollcall, range(60))
+    with application(rollcall, segment_keys="10", workers="1") as app:
+        run(app)
+    rollcall.sql("update users set csv_etag = ''")
+    scanning: set[int] = set()
+    all_scan = threading.Event()
+
+    def store_when_all_scan(*arguments: Any) -> Any:
+        scanning.add(threading.get_ident())
+        if len(scanning) == workers:
+            all_scan.set()
+        assert all_scan.wait(60)
+        return store(*arguments)
+
+    monkeypatch.setattr(scan, "store", store_when_all_scan)
+    with application(rollcall, segment_keys="10", workers=str(workers), fetch_threads="200") as app:
+        assert run(app)["unchanged"] == 60
+    assert len(scanning) == workers
 
 
 def test_users_are_fetched_in_order(rollcall: Stack) -> None:

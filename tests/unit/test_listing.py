@@ -33,6 +33,18 @@ def test_a_page_has_objects_folders_and_a_token() -> None:
     assert parse_listing(b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>").objects == []
 
 
+def test_an_encoded_plus_is_a_space() -> None:
+    """AWS encodes a space as a plus; SeaweedFS and MinIO do so, or send %20."""
+    page = parse_listing((PAGE % (b"false", b"")).replace(b"a%2Bb%FF.csv", b"a+b.csv").replace(b"f%20f/", b"f+f/"))
+    assert ([info.key for info in page.objects], page.folders) == (["a b.csv"], ["f f/"])
+
+
+def test_a_line_break_in_a_key_does_not_separate_keys() -> None:
+    plain = (PAGE % (b"false", b"")).replace(b"<EncodingType>url</EncodingType>", b"")
+    page = parse_listing(plain.replace(b"a%2Bb%FF.csv", b"a\nb&#10;.csv"))
+    assert [info.key for info in page.objects] == ["a\nb\n.csv"]
+
+
 def test_unencoded_keys_are_read_unchanged() -> None:
     plain = (PAGE % (b"false", b"")).replace(b"<EncodingType>url</EncodingType>", b"")
     page = parse_listing(plain.replace(b"a%2Bb%FF.csv", b"a+b%41&amp;&lt;.csv"))

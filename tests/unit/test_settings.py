@@ -83,6 +83,11 @@ def test_an_invalid_setting_is_an_error_with_the_expected_form(name: str, value:
     assert allowed in str(raised.value)
 
 
+def test_an_error_does_not_show_a_password_in_the_endpoint() -> None:
+    with pytest.raises(SettingError, match=r"invalid s3_endpoint='\*\*\*': expected host:port alone"):
+        load(Settings, {**REQUIRED, "s3_endpoint": "https://user:secret@s3.example"})
+
+
 @pytest.mark.parametrize("name", REQUIRED)
 @pytest.mark.parametrize("value", [None, "", "  "])
 def test_a_missing_setting_is_named(name: str, value: str | None) -> None:
