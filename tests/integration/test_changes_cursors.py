@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 import pytest
 from process_data.shared.storage.connection import Connection
+from query_data.openapi import openapi
 from query_data.paging import decode_cursor, encode_cursor
 
 from tests.changes import changes, put
@@ -55,6 +56,10 @@ def test_a_cursor_ahead_of_the_database_expires(function: Replica, connection: C
     kind, database, number, user_id = decode_cursor(changes(function)["next"].partition("after=")[2], length=4)
     cursor = encode_cursor([kind, database, number + 1, user_id])
     assert error(function.request("GET", f"/changes?after={cursor}")) == (410, "cursor_expired")
+
+
+def test_the_expiry_of_cursors_is_described() -> None:
+    assert "410" in openapi(requires_token=False)["paths"]["/changes"]["get"]["responses"]
 
 
 @pytest.mark.parametrize("statement", ["truncate users", "vacuum full outputs", "cluster users using users_changed"])

@@ -16,7 +16,7 @@ from query_data.shared.storage.settings import PostgresSettings, load
 
 from tests.event import Event
 from tests.queries import add, add_many, get, ids
-from tests.stack import Stack
+from tests.stack import Stack, connected
 
 Call = Callable[..., Response]
 MANY = 100_000
@@ -129,6 +129,21 @@ def test_a_failure_during_a_stream_truncates_the_response(rollcall: Stack, call:
     with pytest.raises(Unavailable, match="canceling statement"):
         list(chunks)
     assert copies(rollcall) == 0
+
+
+def test_a_stream_without_a_row_before_its_deadline_is_an_error(rollcall: Stack, call: Call) -> None:
+    """It would look like an empty result."""
+    with connected(rollcall.settings) as locking:
+        locking.run("begin")
+        locking.run("lock table users in access exclusive mode")
+        status, code, message = error_of(call(stream_deadline="1"))
+    assert (status, code) == (503, "postgresql_unavailable")
+    assert "did not respond within 1 s" in message
+
+
+def test_a_failed_request_for_a_page_below_the_functions_name_has_the_form(call: Call) -> None:
+    page = call("/query-data/?min_age=x&format=html")
+    assert (page.status_code, b'name="min_age"' in page.get_data()) == (400, True)
 
 
 def test_a_long_stream_is_complete(rollcall: Stack, call: Call) -> None:

@@ -5,6 +5,7 @@ import json
 import pytest
 from flask import Response
 from process_data.shared.api import ApiError, handle_errors
+from process_data.shared.quoting import quote
 from process_data.shared.storage.errors import AccessDenied, SchemaMissing, Unavailable
 
 from tests.event import Event
@@ -38,3 +39,8 @@ def test_a_backends_error_is_a_503_that_may_be_retried(error: Exception) -> None
     response = render(error)
     assert response.status_code == 503
     assert int(response.headers["Retry-After"]) > 0
+
+
+def test_a_quoted_value_is_truncated_before_it_is_escaped() -> None:
+    assert quote("x" * 40) == f"'{'x' * 40}'"
+    assert quote("\n" * 41) == repr("\n" * 40 + "…")

@@ -1,7 +1,7 @@
 """Numbers and durations on web pages."""
 
 import pytest
-from query_data.web.histogram import bars
+from query_data.web.histogram import HEIGHT, bars
 from query_data.web.page import _duration
 
 
@@ -21,6 +21,11 @@ from query_data.web.page import _duration
 def test_the_label_of_a_bar_is_rounded_to_the_unit_that_fits(people: int, label: str) -> None:
     [bar] = bars([{"from": 0, "people": people}])
     assert bar.short == label
+
+
+def test_a_single_user_among_a_million_has_a_visible_bar() -> None:
+    few, none, many = bars([{"from": 10 * n, "people": people} for n, people in enumerate((1, 0, 1_000_000))])
+    assert (few.height, none.height, many.height) == (2, 0, HEIGHT)
 
 
 @pytest.mark.parametrize(
