@@ -184,7 +184,7 @@ class Supervisor:
             "postgres_password_file": PASSWORDS[SUPERUSER],
         }
         paths = {name: str(self._state.secrets / secret) for name, secret in secrets.items()}
-        for function in self._functions.values():
+        for function in list(self._functions.values()):
             if self._settings["auth"] == "token" and (token := function.environment.get("api_token_file")):
                 paths["api_token_file"] = token
         return self._settings | {"postgres_user": SUPERUSER} | paths
