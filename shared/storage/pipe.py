@@ -10,7 +10,6 @@ from time import monotonic
 CHUNK = 64 * 1024
 """Bytes that are collected before they are passed on."""
 
-_MAX_AGE = 1  # seconds after which collected rows are passed on with the next one
 _MAX_CHUNKS = 4  # that wait to be read
 
 
@@ -19,31 +18,26 @@ class _ReaderClosed(Exception):
 
 
 class Pipe:
-    """Rows written one at a time in one thread are read in chunks in another.
-
-    A chunk has about `CHUNK` bytes, or less if rows come slowly. The first row is a chunk, so that a reader whose time
-    is up has a row to continue from if any was written.
-    """
+    """Rows written one at a time in one thread are read in chunks of about `CHUNK` bytes in another."""
 
     def __init__(self) -> None:
         self._queue: Queue[bytes | BaseException | None] = Queue(_MAX_CHUNKS)
         self._rows: list[bytes] = []
         self._size = 0
-        self._flushed_at = -inf
         self._closed = False
         self.drained = False
 
     def write(self, row: bytes) -> None:
         self._rows.append(row)
         self._size += len(row)
-        if self._size >= CHUNK or monotonic() - self._flushed_at > _MAX_AGE:
+        if self._size >= CHUNK:
             self._flush()
 
     def _flush(self) -> None:
         if self._closed:
             raise _ReaderClosed
         self._queue.put(b"".join(self._rows))
-        self._rows, self._size, self._flushed_at = [], 0, monotonic()
+        self._rows, self._size = [], 0
 
     def end(self, error: BaseException | None) -> None:
         """Tell the reader that all has been written, or that `error` ended it."""
@@ -53,19 +47,25 @@ class Pipe:
         self._queue.put(error)
 
     def chunks(self, seconds: float = inf) -> Iterator[bytes]:
-        """Yield the chunks. Raises the error that ended them, or TimeoutError if none is ready after `seconds`."""
+        """Yield the chunks. Raises the error that ended them, or TimeoutError once `seconds` have passed without one.
+
+        Before a TimeoutError it yields the rows that do not fill a chunk yet.
+        """
         expires_at = monotonic() + seconds
-        while isinstance(item := self._next(expires_at), bytes):
-            yield item
+        try:
+            while isinstance(item := self._next(expires_at), bytes):
+                yield item
+        except Empty:
+            collected = b"".join(tuple(self._rows))
+            if collected and self._queue.empty():  # otherwise the writer has just passed them on
+                yield collected
+            raise TimeoutError from None
         self.drained = True
         if item is not None:
             raise item
 
     def _next(self, expires_at: float) -> bytes | BaseException | None:
-        try:
-            return self._queue.get(timeout=min(TIMEOUT_MAX, max(0.0, expires_at - monotonic())))
-        except Empty:
-            raise TimeoutError from None
+        return self._queue.get(timeout=min(TIMEOUT_MAX, max(0.0, expires_at - monotonic())))
 
     def close(self) -> None:
         """Stop reading. The writer, which may be waiting for a place in the queue, gets an exception."""

@@ -51,8 +51,8 @@ def test_copy_out_yields_everything_in_large_chunks(stack: Stack) -> None:
         assert connection.run("select 1") == [[1]]
 
 
-def test_copy_out_does_not_hold_rows_back_until_a_chunk_is_full(connection: Connection) -> None:
-    """A reader whose time is up can continue after them."""
+def test_copy_out_yields_the_rows_of_an_unfinished_chunk_when_its_time_is_up(connection: Connection) -> None:
+    """The reader can continue after them."""
     slow = "copy (select repeat('x', 9000) from generate_series(1, 2) n where n = 1 or pg_sleep(600) is null) to stdout"
     with pytest.raises(Unavailable), connection.copy_out(slow, seconds=1) as chunks:
         assert len(next(chunks)) == 9001
@@ -69,8 +69,7 @@ def test_closing_a_session_stops_its_statement(stack: Stack) -> None:
 def test_leaving_a_copy_early_stops_it_and_the_pool_stays_usable(pool: Pool) -> None:
     with pool.connection() as connection:
         with connection.copy_out(MILLION) as chunks:
-            assert next(chunks) == b"1\n"
-            assert next(chunks).startswith(b"2\n3\n")
+            assert next(chunks).startswith(b"1\n2\n")
         assert connection.broken
     with pool.connection() as other:
         assert other is not connection
