@@ -108,7 +108,7 @@ class Rounds:
         self._traffic.start()
         done_before = self._calls.outcomes("process-data")["done"]
         remaining = [*plan[:-1], lasting()] if self._pace.lasting else list(plan)
-        while remaining:
+        while remaining and not self._calls.problems:
             burst = self._take_burst(remaining)
             self._inject(burst)
         if self._calls.outcomes("process-data")["done"] == done_before:

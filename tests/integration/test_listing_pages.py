@@ -48,6 +48,19 @@ def test_an_accept_header_without_a_supported_type_is_a_406(rollcall: Stack, pat
     assert response.json()["error"]["message"].endswith("expected one of application/json, text/html")
 
 
+def test_the_people_page_lists_reasons_by_their_frequency(rollcall: Stack) -> None:
+    rollcall.bucket.put("a.csv", b"")
+    for user_id in ("1", "2"):
+        rollcall.bucket.put(f"{user_id}.csv", b"")
+    rollcall.process()
+    codes = [code for (code,) in rollcall.sql("select code from rejected group by code order by count(*) desc")]
+    assert len(codes) == 2 and codes != sorted(codes)
+    body = get(rollcall, "/", Accept=BROWSER).body.decode()
+    reasons = body[body.index('class="reasons"') :]
+    first, second = (code.replace("_", " ") for code in codes)
+    assert 0 < reasons.index(first) < reasons.index(second)
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_a_page_has_its_own_etag_that_changes_with_the_data(rollcall: Stack, path: str) -> None:
     rollcall.bucket.put("bad.csv", b"")

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 from flask import Response
-from query_data import endpoints, handler
+from query_data import application, endpoints, handler
 from query_data.shared.storage.connection import Connection
 from query_data.shared.storage.errors import SettingError, Unavailable
 from query_data.shared.storage.settings import PostgresSettings, load
@@ -144,6 +144,23 @@ def test_a_stream_without_a_row_before_its_deadline_is_an_error(rollcall: Stack,
 def test_a_failed_request_for_a_page_below_the_functions_name_has_the_form(call: Call) -> None:
     page = call("/query-data/?min_age=x&format=html")
     assert (page.status_code, b'name="min_age"' in page.get_data()) == (400, True)
+
+
+def test_pages_at_different_paths_have_their_own_links(call: Call) -> None:
+    for path, link in (("/", "query-data/runs"), ("/query-data/", "../runs"), ("/", "query-data/runs")):
+        assert f'href="{link}"' in call(f"{path}?format=html").get_data(as_text=True)
+
+
+def test_the_statements_of_a_request_share_one_time_limit(
+    rollcall: Stack, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(application, "TIMEOUT_MARGIN", -39)
+    call("/healthz")
+    with (
+        handler._application.get().connection() as connection,
+        pytest.raises(Unavailable, match="did not respond in time"),
+    ):
+        connection.run("select pg_sleep(30)")
 
 
 def test_a_long_stream_is_complete(rollcall: Stack, call: Call) -> None:

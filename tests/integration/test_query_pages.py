@@ -78,6 +78,12 @@ def test_a_cursor_is_valid_for_its_sort_only(rollcall: Stack) -> None:
     assert error["detail"] == {"parameter": "after"}
 
 
+def test_an_empty_cursor_is_an_error(rollcall: Stack) -> None:
+    """A script whose variable is not set must not start again."""
+    response = get(rollcall, "?limit=1&after=")
+    assert (response.status, response.json()["error"]["detail"]) == (400, {"parameter": "after"})
+
+
 @pytest.mark.parametrize(
     "cursor",
     [
