@@ -11,7 +11,8 @@ from process_data.deadline import GRACE, Deadline
 from process_data.parallel import ParallelCalls
 
 FOREVER = Deadline(3600, Event())
-EXPIRED = Deadline(0, Event())
+EXPIRED = Deadline(3600, Event())
+EXPIRED._stopping.set()
 
 
 @pytest.fixture
