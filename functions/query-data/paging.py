@@ -71,7 +71,7 @@ class Order:
         """The position of a cursor. Raises ApiError if it is not one of this order."""
         name, key, tiebreaker = decode_cursor(cursor, length=3)
         if name != self.name:
-            raise invalid_parameter("after", f"invalid after: the cursor is of another order than {self.name}")
+            raise invalid_parameter("after", "invalid after: the cursor is of another list or order")
         try:
             is_valid = _VALIDATORS[self.key_type](key) and _VALIDATORS[self.tiebreaker_type](tiebreaker)
         except (ValueError, TypeError):
