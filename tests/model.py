@@ -131,31 +131,31 @@ class SourceBucket:
     def remove_unrelated(self, name: str) -> None:
         self._delete(name)
 
-    def may_be_seen(self, erased: Collection[str] = ()) -> None:
+    def record_possible_scan(self, erased: Collection[str] = ()) -> None:
         """A run may have read the current state, and may have erased these users."""
         for user in USERS:
             self.possible[user] |= {self._seen(user, state) for state in self.possible[user]}
             if user in erased:
                 self.possible[user] |= {self._tombstone(user, state) for state in self.possible[user]}
 
-    def is_seen(self, users: Collection[str]) -> None:
+    def record_scan(self, users: Collection[str]) -> None:
         """A run without overlap has read these users. Births in the future may have been rejected."""
         for user in users:
             seen = {self._seen(user, state) for state in self.possible[user]}
             is_born = self.birth(user) < time.time() - 5
             self.possible[user] = seen if is_born else self.possible[user] | seen
 
-    def is_scanned(self) -> None:
-        """A run has read all users, and no birth is in the future."""
+    def record_final_scan(self) -> None:
+        """A run has read all users, and no birth is in the future any more."""
         for user in USERS:
             self.possible[user] = {self._seen(user, state) for state in self.possible[user]}
 
-    def is_erased(self, users: Collection[str]) -> None:
+    def record_erasure(self, users: Collection[str]) -> None:
         """These users were erased without overlap."""
         for user in users:
             self.possible[user] = {self._tombstone(user, state) for state in self.possible[user]}
 
-    def is_restored(self, possible: Mapping[str, set[State]], tombstones: Mapping[str, Tombstone]) -> None:
+    def record_restore(self, possible: Mapping[str, set[State]], tombstones: Mapping[str, Tombstone]) -> None:
         """The tables were restored to these states, except for the tombstones in erased.csv."""
         for user in USERS:
             self.possible[user] = {tombstones[user]} if user in tombstones else set(possible[user])

@@ -10,8 +10,6 @@ from .segments import Segment
 from .shared.storage.connection import Connection
 from .tombstones import Tombstone
 
-_POLL_INTERVAL = 0.1  # seconds between attempts to claim a segment that another session holds
-
 
 @dataclass
 class Eraser:
@@ -37,7 +35,7 @@ class Eraser:
         while remaining and not self.deadline.expired:
             segment = segments.claim_containing(self.connection, remaining)
             if segment is None:
-                self.deadline.sleep(_POLL_INTERVAL)
+                self.deadline.sleep(segments.POLL_INTERVAL)
                 continue
             with segments.holding(self.connection, segment):
                 within = [name for name in remaining if segment.start < name <= segment.end]

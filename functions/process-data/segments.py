@@ -16,6 +16,8 @@ from .keys import LAST_KEY
 from .scope import Range
 from .shared.storage.connection import Connection
 
+POLL_INTERVAL = 0.1  # seconds between attempts to claim a segment that another session holds
+
 _TICK = "select nextval('ticks')"
 
 _LATEST_SCAN = "select coalesce(max(scanned), 0) from segments"

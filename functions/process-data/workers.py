@@ -20,7 +20,6 @@ from .segments import Segment
 from .shared.storage.connection import Connection
 from .shared.storage.errors import AccessDenied, Unavailable
 
-_POLL_INTERVAL = 0.1  # seconds between attempts to claim a segment that another session holds
 _JOIN_INTERVAL = 1.0  # seconds between calls of keep_alive while a session waits for helpers
 
 
@@ -118,9 +117,9 @@ class Workers:
         """Wait a moment for a helper to end, as it probably holds the segment, or else for another session."""
         for helper in reversed(self._helpers):
             if helper.is_alive():
-                helper.join(min(_POLL_INTERVAL, self._deadline.remaining))
+                helper.join(min(segments.POLL_INTERVAL, self._deadline.remaining))
                 return
-        self._deadline.sleep(_POLL_INTERVAL)
+        self._deadline.sleep(segments.POLL_INTERVAL)
 
     def _scan(self, connection: Connection, scanner: Scanner, segment: Segment) -> None:
         """Scan a claimed segment. If S3 fails for this segment only, the run continues with others."""

@@ -6,11 +6,11 @@ from datetime import UTC, date, datetime
 
 from flask import Response
 
-from . import changes, listings, metrics, openapi, photos, rendering, stats, users
+from . import changes, metrics, openapi, photos, rendering, stats, tables, users
 from .application import Application
 from .etags import State, make_etag, matches, matching_etag, read_state, read_states
 from .filters import FILTERS, make_filters
-from .formats import FORMATS, HTML, JSON, LISTING_FORMATS
+from .formats import FORMATS, HTML, JSON, TABLE_FORMATS
 from .negotiation import query_parameters
 from .parameters import parse_parameters
 from .query import Query, parse_query
@@ -22,13 +22,13 @@ from .shared.version import VERSION
 Endpoint = Callable[[Application, api.Event], Response]
 
 
-def get_people(application: Application, event: api.Event) -> Response:
+def get_users(application: Application, event: api.Event) -> Response:
     """Users in any format: a page, or a stream of all."""
     query, today = parse_query(event), _today()
     if query.format is HTML:
-        return _people_html(application, event, query, today)
+        return _get_users_html(application, event, query, today)
     if query.limit is None:
-        return _people_stream(application, event, query, today)
+        return _stream_users(application, event, query, today)
     with application.connection() as connection:
         if etag := matching_etag(event, connection, "users", today, query):
             return rendering.not_modified(rendering.format_headers(query.format, etag))
@@ -38,7 +38,7 @@ def get_people(application: Application, event: api.Event) -> Response:
     return rendering.render_page(page.lines, page.cursor, query.format, event.query, etag=etag, count=count)
 
 
-def _people_stream(application: Application, event: api.Event, query: Query, today: date) -> Response:
+def _stream_users(application: Application, event: api.Event, query: Query, today: date) -> Response:
     with application.connection() as connection:
         if etag := matching_etag(event, connection, "users", today, query):
             return rendering.not_modified(rendering.format_headers(query.format, etag))
@@ -68,7 +68,7 @@ def _count(application: Application, connection: Connection, query: Query, state
     return count
 
 
-def _people_html(application: Application, event: api.Event, query: Query, today: date) -> Response:
+def _get_users_html(application: Application, event: api.Event, query: Query, today: date) -> Response:
     from .web import page as web_page  # imports Jinja, which only web pages need
     from .web.people import people_page
 
@@ -97,35 +97,35 @@ def get_stats(application: Application, event: api.Event) -> Response:
 
 
 def get_rejected(application: Application, event: api.Event) -> Response:
-    return _listing(application, event, listings.REJECTED)
+    return _get_table(application, event, tables.REJECTED)
 
 
 def get_runs(application: Application, event: api.Event) -> Response:
-    return _listing(application, event, listings.RUNS)
+    return _get_table(application, event, tables.RUNS)
 
 
-def _listing(application: Application, event: api.Event, listing: listings.Listing) -> Response:
-    request = listings.parse_page_request(listing, event)
+def _get_table(application: Application, event: api.Event, table: tables.Table) -> Response:
+    request = tables.parse_page_request(table, event)
     if request.format is HTML:
-        return _listing_html(application, event, request)
+        return _get_table_html(application, event, request)
     with application.connection() as connection:
-        if etag := matching_etag(event, connection, listing.table, request):
+        if etag := matching_etag(event, connection, table.name, request):
             return rendering.not_modified(rendering.format_headers(JSON, etag))
-        page = listings.read_listing(connection, request)
+        page = tables.read_table(connection, request)
     return rendering.render_page(page.lines, page.cursor, JSON, event.query, etag=make_etag(page.state, request))
 
 
-def _listing_html(application: Application, event: api.Event, request: listings.PageRequest) -> Response:
+def _get_table_html(application: Application, event: api.Event, request: tables.PageRequest) -> Response:
     from .web import page as web_page
-    from .web.listing import listing_page
+    from .web.table import table_page
 
-    parameters = query_parameters(event, LISTING_FORMATS)
-    table, query = request.listing.table, [web_page.TEMPLATES_VERSION, list(parameters.items(multi=True))]
+    parameters = query_parameters(event, TABLE_FORMATS)
+    table, query = request.table.name, [web_page.TEMPLATES_VERSION, list(parameters.items(multi=True))]
     with application.connection() as connection:
         if etag := matching_etag(event, connection, table, query):
             return rendering.not_modified(web_page.headers(etag))
-        page = listings.read_listing(connection, request)
-    body = listing_page(f"{table}.html", event.path, parameters, page)
+        page = tables.read_table(connection, request)
+    body = table_page(f"{table}.html", event.path, parameters, page)
     return web_page.html_response(body, make_etag(page.state, query))
 
 

@@ -66,7 +66,7 @@ HTML = Format("html", "text/html", "text/html; charset=utf-8", _JSON_LINE, json.
 FORMATS = {fmt.name: fmt for fmt in (JSON, CSV, NDJSON, HTML)}
 """Formats of users."""
 
-LISTING_FORMATS = {fmt.name: fmt for fmt in (JSON, HTML)}
+TABLE_FORMATS = {fmt.name: fmt for fmt in (JSON, HTML)}
 """Formats of `/rejected` and `/runs`."""
 
 FEED_FORMATS = {fmt.name: fmt for fmt in (JSON, NDJSON)}

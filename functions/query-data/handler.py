@@ -10,7 +10,7 @@ from flask import Response
 from . import endpoints
 from .application import THREADS, Application
 from .endpoints import Endpoint
-from .formats import FORMATS, LISTING_FORMATS
+from .formats import FORMATS, TABLE_FORMATS
 from .negotiation import prefers_html
 from .paths import normalize
 from .settings import Settings
@@ -28,7 +28,7 @@ set_up(threads=THREADS, max_body=64 * 1024)  # requests need no body
 _application = Lazy(lambda: Application(load(Settings, os.environ)))
 
 _ENDPOINTS: dict[str, Endpoint] = {
-    "/": endpoints.get_people,
+    "/": endpoints.get_users,
     "/stats": endpoints.get_stats,
     "/changes": endpoints.get_changes,
     "/rejected": endpoints.get_rejected,
@@ -37,7 +37,7 @@ _ENDPOINTS: dict[str, Endpoint] = {
     "/openapi.json": endpoints.get_openapi,
     "/healthz": endpoints.get_health,
 }
-_PAGES = {"/": FORMATS, "/rejected": LISTING_FORMATS, "/runs": LISTING_FORMATS}
+_PAGES = {"/": FORMATS, "/rejected": TABLE_FORMATS, "/runs": TABLE_FORMATS}
 _PHOTO = re.compile(f"/photo/({USER_ID_PATTERN})")
 
 
@@ -52,7 +52,7 @@ def handle(event: api.Event, context: object) -> Response:
 
 def _render_error(event: api.Event, error: api.ApiError) -> Response:
     error = conceal(event, error, lambda: _application.get().settings)
-    formats = LISTING_FORMATS if error.status == 404 else _PAGES.get(normalize(event.path), {})
+    formats = TABLE_FORMATS if error.status == 404 else _PAGES.get(normalize(event.path), {})
     if prefers_html(event, formats):
         from .web.errors import render_error
 

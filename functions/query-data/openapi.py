@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from . import changes, listings, query
+from . import changes, query, tables
 from .filters import FILTERS
 from .formats import FORMATS, HTML, JSON, NDJSON
 from .parameters import ParameterTable
@@ -138,8 +138,8 @@ def openapi(*, requires_token: bool) -> Schema:
         ),
         "/stats": _json("stats", "Statistics of users", FILTERS, _reference("Stats")),
         "/changes": _changes(),
-        "/rejected": _listing("rejected", "Rejected files", _reference("Rejected")),
-        "/runs": _listing("runs", "Run history, newest first", _reference("Run")),
+        "/rejected": _table("rejected", "Rejected files", _reference("Rejected")),
+        "/runs": _table("runs", "Run history, newest first", _reference("Run")),
         "/photo/{user_id}": _photo(),
         "/metrics": _operation("metrics", "Metrics for Prometheus", {}, {"text/plain": _TEXT}, conditional=False),
         "/openapi.json": _json("openapi", "This description", {}, {"type": "object"}, conditional=False),
@@ -169,10 +169,10 @@ def _json(name: str, summary: str, table: ParameterTable, schema: Schema, *, con
     return _operation(name, summary, table, {JSON.media_type: schema}, conditional=conditional)
 
 
-def _listing(name: str, summary: str, schema: Schema) -> Schema:
+def _table(name: str, summary: str, schema: Schema) -> Schema:
     content = {JSON.media_type: _page_of(schema), HTML.media_type: _TEXT}
     headers = {"Link": "the next page"}
-    return _operation(name, summary, listings.PARAMETERS, content, "406", headers=headers)
+    return _operation(name, summary, tables.PARAMETERS, content, "406", headers=headers)
 
 
 def _changes() -> Schema:

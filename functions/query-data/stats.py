@@ -7,9 +7,9 @@ from .age import MAX_AGE, latest_birthdate
 from .cache import Cache
 from .etags import States
 from .filters import Filters, conditions, where
-from .listings import REJECTED, RUNS, PageRequest, read_listing
-from .listings import count as count_listing
 from .shared.storage.connection import Connection
+from .tables import REJECTED, RUNS, PageRequest, read_table
+from .tables import count as count_rows
 
 _DECADES = range(10, MAX_AGE + 1, 10)
 
@@ -19,7 +19,7 @@ def stats(connection: Connection, cache: Cache[Any], states: States, filters: Fi
     counted: dict[str, Any] = cache.get(
         ("stats", states["users"], filters, today), lambda: _count(connection, filters, today)
     )
-    rejected = cache.get(("rejected", states["rejected"]), lambda: count_listing(connection, REJECTED))
+    rejected = cache.get(("rejected", states["rejected"]), lambda: count_rows(connection, REJECTED))
     return counted | {"rejected": rejected, "last_run": last_run(connection)}
 
 
@@ -36,7 +36,7 @@ def _count(connection: Connection, filters: Filters, today: date) -> dict[str, A
 
 def last_run(connection: Connection) -> dict[str, Any] | None:
     """The run that started last, as in /runs; None before the first one."""
-    return next(iter(read_listing(connection, PageRequest(RUNS, limit=1)).rows), None)
+    return next(iter(read_table(connection, PageRequest(RUNS, limit=1)).rows), None)
 
 
 def _by_decade(filters: Filters, today: date) -> str:

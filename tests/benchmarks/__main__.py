@@ -1,4 +1,4 @@
-"""Compare a function with the bare work (its "ceiling") or with other tools, or draw the results.
+"""Compare a function with the bare work (its "baseline") or with other tools, or draw the results.
 
 python3 tests/benchmarks process|query [NAME...] [--rounds N] [--json FILE]
 python3 tests/benchmarks peers [--people N] [--rounds N] [--json FILE]

@@ -110,7 +110,7 @@ def charts(document: dict[str, Any]) -> list[Chart]:
     source = f"{machine['date']}, commit {machine['commit'][:7]}, {machine['cpus']} CPUs, Python {machine['python']}"
     if "peers" in document:
         return [_speed(document["peers"], source), _files(document["peers"], source)]
-    return [_ceilings(document["rows"], source)]
+    return [_baselines(document["rows"], source)]
 
 
 def _speed(peers: dict[str, Any], source: str) -> Chart:
@@ -140,17 +140,17 @@ def _files(peers: dict[str, Any], source: str) -> Chart:
     return Chart("bad-files", f"Results for {number:.0f} bad files", source, groups)
 
 
-def _ceilings(rows: list[dict[str, Any]], source: str) -> Chart:
+def _baselines(rows: list[dict[str, Any]], source: str) -> Chart:
     groups = []
     for title, at_least in (("at least the goal is good", True), ("at most the goal is good", False)):
         bars = [
             Bar(row["name"], row["ratio"], f"{row['ratio']:.2f}, goal {row['goal']:g}", is_own=True)
             for row in rows
-            if row["ceiling"] and row["at_least"] == at_least
+            if row["baseline"] and row["at_least"] == at_least
         ]
         if bars:
-            groups.append(Group(f"Own / ceiling: {title}", bars))
-    return Chart("ceilings", "Rollcall against its ceilings", source, groups)
+            groups.append(Group(f"Own / baseline: {title}", bars))
+    return Chart("baselines", "Rollcall against its baselines", source, groups)
 
 
 def write(chart: Chart, directory: Path) -> list[Path]:

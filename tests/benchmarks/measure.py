@@ -25,10 +25,10 @@ NO_S3 = ""
 
 LEGEND = f"""\
 S3: "{SERVER}" is the local stack's SeaweedFS; "{SIMULATOR}" is tests/s3_simulator, which generates the objects and
-responds after a set time. Values are medians, in parentheses min-max. "own" is this project, "ceiling" what it is
+responds after a set time. Values are medians, in parentheses min-max. "own" is this project, "baseline" what it is
 compared with; the ratio is that of the medians."""
 
-HEADER = f"{'work':<68} {'S3':<9} {'own':>26} {'ceiling':>26} {'ratio':>18}  goal"
+HEADER = f"{'work':<68} {'S3':<9} {'own':>26} {'baseline':>26} {'ratio':>18}  goal"
 
 
 @dataclass(frozen=True)
@@ -52,33 +52,33 @@ class Samples:
 
 @dataclass(frozen=True)
 class Row:
-    """A ratio and its goal; without a ceiling the ratio is `own`.
+    """A ratio and its goal; without a baseline the ratio is `own`.
 
-    `own` has one value per round, `ceiling` as many or only one.
+    `own` has one value per round, `baseline` as many or only one.
     """
 
     name: str
     work: str
     s3: str
     own: Samples
-    ceiling: Samples | None
+    baseline: Samples | None
     goal: float
     at_least: bool = False
     details: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def ratio(self) -> float:
-        return self.own.median / (self.ceiling.median if self.ceiling else 1)
+        return self.own.median / (self.baseline.median if self.baseline else 1)
 
     @property
     def ratios(self) -> Samples:
         """The ratio of each round."""
-        if self.ceiling is None:
+        if self.baseline is None:
             return self.own
-        if len(self.ceiling.values) == 1:
-            return Samples(tuple(own / self.ceiling.median for own in self.own.values), "")
-        pairs = zip(self.own.values, self.ceiling.values, strict=True)
-        return Samples(tuple(own / ceiling for own, ceiling in pairs), "")
+        if len(self.baseline.values) == 1:
+            return Samples(tuple(own / self.baseline.median for own in self.own.values), "")
+        pairs = zip(self.own.values, self.baseline.values, strict=True)
+        return Samples(tuple(own / baseline for own, baseline in pairs), "")
 
     @property
     def is_reached(self) -> bool:
@@ -90,8 +90,8 @@ class Row:
             ratio += f" ({min(self.ratios.values):.2f}–{max(self.ratios.values):.2f})"
         goal = f"{'≥' if self.at_least else '≤'} {self.goal:g}"
         result = "ok" if self.is_reached else "MISSED"
-        ceiling = self.ceiling or ""
-        return f"{self.work:<68} {self.s3:<9} {self.own!s:>26} {ceiling!s:>26} {ratio:>18}  {goal:<7} {result}"
+        baseline = self.baseline or ""
+        return f"{self.work:<68} {self.s3:<9} {self.own!s:>26} {baseline!s:>26} {ratio:>18}  {goal:<7} {result}"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -100,7 +100,7 @@ class Row:
             "s3": self.s3,
             "unit": self.own.unit,
             "own": self.own.values,
-            "ceiling": self.ceiling and self.ceiling.values,
+            "baseline": self.baseline and self.baseline.values,
             "ratio": self.ratio,
             "goal": self.goal,
             "at_least": self.at_least,
@@ -116,10 +116,10 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def alternate(
-    rounds: int, own: Callable[[], float], ceiling: Callable[[], float], unit: str
+    rounds: int, own: Callable[[], float], baseline: Callable[[], float], unit: str
 ) -> tuple[Samples, Samples]:
     """Measure both in turns, so that a slowdown of the machine affects both."""
-    first, second = zip(*[(own(), ceiling()) for _ in range(rounds)], strict=True)
+    first, second = zip(*[(own(), baseline()) for _ in range(rounds)], strict=True)
     return Samples(first, unit), Samples(second, unit)
 
 

@@ -1,4 +1,4 @@
-"""process-data against its ceilings, both measured in the same run.
+"""process-data against its baselines, both measured in the same run.
 
     python3 tests/benchmarks process [NAME...] [--rounds N] [--json FILE]
 
@@ -48,9 +48,9 @@ def first_load(stack: Stack, rounds: int = 5, people: int = 10_000, photos: int 
                 )
 
         load_time(stack, app, people)  # connects
-        own, ceiling = alternate(rounds, lambda: load_time(stack, app, people), get_all, "s")
+        own, baseline = alternate(rounds, lambda: load_time(stack, app, people), get_all, "s")
     work = f"first load of {people:,} users, {photos:,} photos / the GETs alone"
-    return [Row("first-load", work, SERVER, own, ceiling, 1.1)]
+    return [Row("first-load", work, SERVER, own, baseline, 1.1)]
 
 
 def load_time(stack: Stack, app: Application, people: int) -> float:
@@ -77,9 +77,9 @@ def unchanged(stack: Stack, rounds: int = 9, people: int = 10_000, photos: int =
     stack.reset_tables()
     with application(stack.process_settings) as app:
         run_whole(app)
-        own, ceiling = alternate(rounds, lambda: rerun_time(app, people), lambda: listing_time(app), "s")
+        own, baseline = alternate(rounds, lambda: rerun_time(app, people), lambda: listing_time(app), "s")
     work = f"unchanged re-run of {people:,} users, {people + photos:,} keys / the bare listing"
-    return [Row("unchanged", work, SERVER, own, ceiling, 1.5)]
+    return [Row("unchanged", work, SERVER, own, baseline, 1.5)]
 
 
 def unchanged_with_latency(
@@ -89,9 +89,9 @@ def unchanged_with_latency(
         fill_users(stack, people, photos)
         run_whole(app)  # splits the segments
         simulator.set_latency(page_seconds, 0)
-        own, ceiling = alternate(rounds, lambda: rerun_time(app, people), lambda: listing_time(app), "s")
+        own, baseline = alternate(rounds, lambda: rerun_time(app, people), lambda: listing_time(app), "s")
     work = f"unchanged re-run of {people + photos:,} keys, {1000 * page_seconds:.0f} ms a page / listing them"
-    return [Row("slow-listing", work, SIMULATOR, own, ceiling, 0.3)]
+    return [Row("slow-listing", work, SIMULATOR, own, baseline, 0.3)]
 
 
 def rerun_time(app: Application, people: int) -> float:
@@ -148,10 +148,10 @@ def events(stack: Stack, rounds: int = 3, people: int = MILLION, few: int = 10_0
             exports.append(run(app, objects=["0.csv"])["seconds"]["export"])
             with_many.append(follow())
     export = Samples(tuple(exports), "s").median
-    own, ceiling = Samples(tuple(with_many), "s"), Samples(tuple(time + export for time in with_few), "s")
+    own, baseline = Samples(tuple(with_many), "s"), Samples(tuple(time + export for time in with_few), "s")
     details = {"export_seconds": exports, "among_few_seconds": with_few}
     work = f"{number} events among {people:,} / among {few:,} plus an export"
-    return [Row("events", work, SIMULATOR, own, ceiling, 1.2, details=details)]
+    return [Row("events", work, SIMULATOR, own, baseline, 1.2, details=details)]
 
 
 def export(stack: Stack, rounds: int = 5, people: int = MILLION) -> list[Row]:
@@ -177,11 +177,11 @@ def export(stack: Stack, rounds: int = 5, people: int = MILLION) -> list[Row]:
             with path.open("rb") as file:
                 operator.objects.put("res", "copy.csv", iter(lambda: file.read(CHUNK), b""), content_type="text/csv")
 
-        own, ceiling = alternate(rounds, export_time, lambda: seconds(copy_and_put), "s")
+        own, baseline = alternate(rounds, export_time, lambda: seconds(copy_and_put), "s")
         assert stack.bucket.read("output.csv") == stack.bucket.read("copy.csv")
         details = {"bytes": path.stat().st_size}
     work = f"export of {people:,} users / psql's COPY CSV plus the PUT"
-    return [Row("export", work, SERVER, own, ceiling, 1.5, details=details)]
+    return [Row("export", work, SERVER, own, baseline, 1.5, details=details)]
 
 
 ROWS: dict[str, Callable[..., list[Row]]] = {

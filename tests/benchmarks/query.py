@@ -1,4 +1,4 @@
-"""query-data against its ceilings, both measured in the same run, with a million users.
+"""query-data against its baselines, both measured in the same run, with a million users.
 
     python3 tests/benchmarks query [NAME...] [--rounds N] [--json FILE]
 
@@ -61,27 +61,27 @@ def stream(subject: Subject, rounds: int = 5) -> list[Row]:
     def own() -> float:
         return subject.people / seconds(lambda: _curl(subject.function.url))
 
-    def ceiling() -> float:
+    def baseline() -> float:
         return subject.people / seconds(lambda: psql.run(f"\\o /dev/null\n{sql};\n"))
 
     work = f"stream of {subject.people:,} users as JSON / psql's COPY"
-    return [Row("stream", work, NO_S3, *alternate(rounds, own, ceiling, "/s"), 0.9, at_least=True)]
+    return [Row("stream", work, NO_S3, *alternate(rounds, own, baseline, "/s"), 0.9, at_least=True)]
 
 
 def page(subject: Subject, rounds: int = 5) -> list[Row]:
     plain = f"select row_to_json(person) from ({_sql(PAGE, 'limit 100')}) as person"
     psql = Psql(subject.stack.query_settings)
 
-    def ceiling() -> float:
+    def baseline() -> float:
         return 1000 * request_time(subject.bare.url, REQUESTS) + psql.milliseconds(plain, REQUESTS)
 
-    own, both = alternate(rounds, lambda: 1000 * subject.request_time(f"/?{PAGE}"), ceiling, "ms")
+    own, both = alternate(rounds, lambda: 1000 * subject.request_time(f"/?{PAGE}"), baseline, "ms")
     return [Row("page", "page of 100: request / bare request + psql's time for it", NO_S3, own, both, 1.5)]
 
 
 def lookup(subject: Subject, rounds: int = 5) -> list[Row]:
-    own, ceiling = alternate(rounds, lambda: subject.rate(f"/?{LOOKUP}"), lambda: subject.rate(f"/?{PAGE}"), "/s")
-    return [Row("lookup", "lookup of one user / page of 100", NO_S3, own, ceiling, 1, at_least=True)]
+    own, baseline = alternate(rounds, lambda: subject.rate(f"/?{LOOKUP}"), lambda: subject.rate(f"/?{PAGE}"), "/s")
+    return [Row("lookup", "lookup of one user / page of 100", NO_S3, own, baseline, 1, at_least=True)]
 
 
 def repeated(subject: Subject, rounds: int = 5) -> list[Row]:
@@ -104,13 +104,13 @@ def start(subject: Subject, rounds: int = 5) -> list[Row]:
             return time.perf_counter() - started_at
 
     settings, package = subject.stack.query_settings, subject.stack.state / "build/query-data"
-    own, ceiling = alternate(
+    own, baseline = alternate(
         rounds,
         lambda: time_to_first_response(package, settings, "/?limit=100"),
         lambda: time_to_first_response(subject.bare_package, {}, "/"),
         "s",
     )
-    return [Row("start", "start to first response / the bare template", NO_S3, own, ceiling, 1.5)]
+    return [Row("start", "start to first response / the bare template", NO_S3, own, baseline, 1.5)]
 
 
 def memory(subject: Subject, rounds: int = 1) -> list[Row]:

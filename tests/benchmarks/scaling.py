@@ -40,10 +40,10 @@ def deadline(
         queued_replicas(stack, settings, 1, run_deadline=str(run_deadline)) as short,
         queued_replicas(stack, settings, 1, run_deadline=NO_DEADLINE) as long,
     ):
-        own, ceiling = alternate(rounds, lambda: load(short), lambda: load(long), "s")
+        own, baseline = alternate(rounds, lambda: load(short), lambda: load(long), "s")
     work = f"first load of {people + photos:,} keys, run_deadline={run_deadline} / without"
     details = {**latencies, "run_deadline": run_deadline, "continuations": continuations[::2]}
-    return [Row("deadline", work, SIMULATOR, own, ceiling, 1.3, details=details)]
+    return [Row("deadline", work, SIMULATOR, own, baseline, 1.3, details=details)]
 
 
 def replicas(
@@ -83,13 +83,13 @@ def _replicas(
         queued_replicas(stack, settings, number, **deadlines) as many,
         queued_replicas(stack, settings, 1, **deadlines) as single,
     ):
-        own, ceiling = alternate(rounds, lambda: load(many), lambda: load(single), "/s")
+        own, baseline = alternate(rounds, lambda: load(many), lambda: load(single), "/s")
     label = label or ", ".join(f"{name}={value}" for name, value in values.items())
     deviations = tuple(100 * max(abs(share * number / people - 1) for share in round_) for round_ in shares)
     details = {"people": people, "settings": values, "shares": shares}
     work = f"{number} replicas, {people:,} users, {label}"
     return [
-        Row("replicas", f"{work}: users/s / of one", SIMULATOR, own, ceiling, 3, at_least=True, details=details),
+        Row("replicas", f"{work}: users/s / of one", SIMULATOR, own, baseline, 3, at_least=True, details=details),
         Row("replicas", f"{work}: share from even / 25 %", SIMULATOR, Samples(deviations, "%"), Samples((25,), "%"), 1),
     ]
 

@@ -65,7 +65,7 @@ class Model:
     def will_erase(self, user_id: str) -> None:
         self.users[user_id].present_at = None
 
-    def is_erased(self, user_id: str) -> None:
+    def record_erasure(self, user_id: str) -> None:
         user = self.users[user_id]
         user.possible.clear()
         user.was_erased = True

@@ -41,7 +41,7 @@ def test_the_model_detects_lost_stale_and_invented_rows() -> None:
     assert len(model.differences(listed, {"1": (ada, None), "2": (alan, None), "4": (ada, None)})) == 1
     model.set_baseline({"1": (ada, None), "2": (alan, None)})
     model.will_erase("2")
-    model.is_erased("2")
+    model.record_erasure("2")
     assert len(model.differences(listed, {"1": (ada, None), "2": (alan, None)})) == 1  # restored
     assert model.wrong_tombstones(set(), {"1": (ada, None)}) == {"2"}
     assert model.wrong_tombstones({"2"}, {"1": (ada, None)}) == set()

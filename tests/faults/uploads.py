@@ -117,5 +117,5 @@ class Uploader:
             summary = self._calls.run(self._random.choice(self._slots), f"/erase?user_id={quote(user_id)}")
             if summary and user_id in (*summary["erased"], *summary["not_found"]) and summary["status"] == "done":
                 break
-        self._model.is_erased(user_id)
+        self._model.record_erasure(user_id)
         self._not_before[user_id] = time.monotonic() + max(NEW_SECOND, LATE)

@@ -88,8 +88,8 @@ def test_the_exponent_of_growth_is_the_slope_of_the_logarithms() -> None:
 
 @pytest.mark.parametrize(("at_least", "result"), [(False, "MISSED"), (True, "ok")])
 def test_a_row_compares_the_ratio_of_the_medians_with_its_goal(at_least: bool, result: str) -> None:
-    own, ceiling = Samples((1.0, 9.0, 4.0), "s"), Samples((1.0, 2.0, 3.0), "s")
-    row = Row("name", "work", SERVER, own, ceiling, 1.5, at_least=at_least)
+    own, baseline = Samples((1.0, 9.0, 4.0), "s"), Samples((1.0, 2.0, 3.0), "s")
+    row = Row("name", "work", SERVER, own, baseline, 1.5, at_least=at_least)
     assert row.ratio == 2
     assert str(row).split()[-1] == result
     assert "2.00 (1.00–4.50)" in str(row)

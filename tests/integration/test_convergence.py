@@ -85,17 +85,17 @@ class Convergence(RuleBasedStateMachine):
     @rule(number=replica_numbers)
     def run(self, number: int) -> None:
         self.replicas.run_until_done(number)
-        self.bucket.is_seen(USERS)
+        self.bucket.record_scan(USERS)
 
     @rule(number=replica_numbers, users=some_users)
     def run_for_users(self, number: int, users: list[str]) -> None:
         assert self.replicas.post(number, "?" + "&".join(f"user_id={user}" for user in users)) == 200
-        self.bucket.is_seen(users)
+        self.bucket.record_scan(users)
 
     @rule(number=replica_numbers, names=keys)
     def event(self, number: int, names: list[str]) -> None:
         assert self.replicas.post(number, body=self._event(names)) == 200
-        self.bucket.is_seen(self._users(names))
+        self.bucket.record_scan(self._users(names))
         assert self.stack.sql("select count(*) from hints") == [[0]]
 
     @rule(number=replica_numbers, users=erased_users)
@@ -103,7 +103,7 @@ class Convergence(RuleBasedStateMachine):
         """When the response arrives, the users are gone from the tables and the outputs."""
         summary = self.replicas.erase(number, users)
         assert (summary["status"], summary["remaining"]) == ("done", [])
-        self.bucket.is_erased(users)
+        self.bucket.record_erasure(users)
         assert not set(users) & {row["user_id"] for row in self.stack.bucket.read_rows("output.csv")}
         assert set(users) <= self._exported_tombstones().keys()
 
@@ -120,7 +120,7 @@ class Convergence(RuleBasedStateMachine):
         self.run(number)
         self.erase(number, after)
         restore(self.stack.settings, self.directory / "dump")
-        self.bucket.is_restored(dumped, self._exported_tombstones())
+        self.bucket.record_restore(dumped, self._exported_tombstones())
         self.is_restored = True
 
     @rule(
@@ -143,14 +143,14 @@ class Convergence(RuleBasedStateMachine):
         """Runs, events and erasures at the same time, while the bucket changes and a replica is killed or frozen."""
         moments = random.Random(seed)
         erased = {user for _, users in erasures for user in users}
-        self.bucket.may_be_seen(erased)
+        self.bucket.record_possible_scan(erased)
         with ThreadPoolExecutor(8) as executor:
             calls: list[Future[int]] = [executor.submit(self.replicas.post, number) for number in runs]
             calls += [executor.submit(self.replicas.post, number, "", self._event(names)) for number, names in events]
             calls += [executor.submit(self.replicas.post, number, erase_path(users)) for number, users in erasures]
             for change in changed[:-1]:
                 self.change([change])
-                self.bucket.may_be_seen(erased)
+                self.bucket.record_possible_scan(erased)
             time.sleep(moments.uniform(0, 0.05))
             if fault == "kill":
                 self.replicas.kill(0)
@@ -158,7 +158,7 @@ class Convergence(RuleBasedStateMachine):
                 self.replicas.freeze(0)
             try:
                 self.change(changed[-1:])
-                self.bucket.may_be_seen(erased)
+                self.bucket.record_possible_scan(erased)
                 if fault is not None:
                     assert self.replicas.post(1) in (200, 503)
             finally:
@@ -172,9 +172,9 @@ class Convergence(RuleBasedStateMachine):
         if not hasattr(self, "bucket"):
             return
         time.sleep(max(0.0, max(map(self.bucket.birth, USERS)) + 0.01 - time.time()))
-        self.bucket.may_be_seen()
+        self.bucket.record_possible_scan()
         self.replicas.run_until_done(1)
-        self.bucket.is_scanned()
+        self.bucket.record_final_scan()
         tombstones = {user: Tombstone(modified) for user, modified in self.stack.sql(_TOMBSTONES)}
         table = self.stack.sql("select user_id, first_name, last_name, birthts, coalesce(img_path, '') from users")
         rows = {user: ((first, last, birthts), image) for user, first, last, birthts, image in table}

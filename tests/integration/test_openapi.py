@@ -6,9 +6,9 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from query_data.filters import FILTERS
-from query_data.listings import PARAMETERS as LISTING
 from query_data.openapi import openapi
 from query_data.query import PARAMETERS
+from query_data.tables import PARAMETERS as TABLE
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
@@ -59,7 +59,7 @@ def test_every_response_matches_the_description(api: Any, path: str, method: str
 
 def test_the_described_parameters_match_the_code(filled: Stack) -> None:
     paths = filled.request("GET", "/function/query-data/openapi.json").json()["paths"]
-    for path, table in (("/", PARAMETERS), ("/stats", FILTERS), ("/runs", LISTING), ("/rejected", LISTING)):
+    for path, table in (("/", PARAMETERS), ("/stats", FILTERS), ("/runs", TABLE), ("/rejected", TABLE)):
         described = {parameter["name"]: parameter for parameter in paths[path]["get"]["parameters"]}
         assert described.keys() == table.keys()
         for name, parameter in table.items():

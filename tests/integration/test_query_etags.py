@@ -1,7 +1,7 @@
 """ETags of query-data, and the headers of HEAD."""
 
 import pytest
-from query_data.formats import FORMATS, LISTING_FORMATS
+from query_data.formats import FORMATS, TABLE_FORMATS
 
 from tests.queries import add, get, mark_changed
 from tests.replica import query_replica
@@ -75,7 +75,7 @@ def test_all_replicas_have_the_same_etags(rollcall: Stack) -> None:
     rollcall.process()
     urls = [
         f"{path}?format={form}"
-        for path, forms in (("/", FORMATS), ("/rejected", LISTING_FORMATS), ("/runs", LISTING_FORMATS))
+        for path, forms in (("/", FORMATS), ("/rejected", TABLE_FORMATS), ("/runs", TABLE_FORMATS))
         for form in forms
     ]
     with query_replica(rollcall) as first, query_replica(rollcall) as second:

@@ -5,7 +5,7 @@ from typing import Any
 
 from werkzeug.datastructures import MultiDict
 
-from .. import listings, users
+from .. import tables, users
 from ..cache import Cache
 from ..etags import States
 from ..filters import FILTERS
@@ -16,7 +16,7 @@ from .form import PEOPLE_PER_PAGE, controls
 from .histogram import HEIGHT, bars
 from .page import query_link, render
 
-_REJECTED = listings.PageRequest(listings.REJECTED, limit=20)
+_REJECTED = tables.PageRequest(tables.REJECTED, limit=20)
 _SORTABLE = ("user_id", "last_name", "birthdate")
 
 
@@ -42,8 +42,8 @@ def people_page(
         bar_height=HEIGHT,
         is_filtered=is_filtered,
         is_continued=query.after is not None,
-        reasons=cache.get(("reasons", states["rejected"]), lambda: listings.reasons(connection)),
-        rejected=listings.read_listing(connection, _REJECTED).rows,
+        reasons=cache.get(("reasons", states["rejected"]), lambda: tables.reasons(connection)),
+        rejected=tables.read_table(connection, _REJECTED).rows,
         sort=query.order.name,
         links=_links(parameters, page.cursor),
     )

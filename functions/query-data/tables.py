@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .filters import where
-from .formats import JSON, LISTING_FORMATS, Format
+from .formats import JSON, TABLE_FORMATS, Format
 from .negotiation import format_parameter, negotiate, query_parameters
 from .paging import AFTER, Order, Page, Position, limit_parameter, read_page
 from .parameters import parse_parameters
@@ -12,24 +12,24 @@ from .shared.api import Event
 from .shared.storage.connection import Connection
 from .shared.storage.sql import Parameters
 
-PARAMETERS = {"limit": limit_parameter(100), "after": AFTER, "format": format_parameter(LISTING_FORMATS)}
+PARAMETERS = {"limit": limit_parameter(100), "after": AFTER, "format": format_parameter(TABLE_FORMATS)}
 
 
 @dataclass(frozen=True)
-class Listing:
+class Table:
     """A table to page through."""
 
-    table: Literal["rejected", "runs"]
+    name: Literal["rejected", "runs"]
     columns: tuple[str, ...]
     order: Order
 
 
-REJECTED = Listing(
+REJECTED = Table(
     "rejected",
     ("object", "line", "code", "message", "first_seen", "last_seen"),
     Order("object", "object", "text", "object"),
 )
-RUNS = Listing(
+RUNS = Table(
     "runs",
     (
         "id",
@@ -48,36 +48,36 @@ RUNS = Listing(
 
 @dataclass(frozen=True)
 class PageRequest:
-    """A parsed request for a page of a listing; `after` is the end of the previous page."""
+    """A parsed request for a page of a table; `after` is the end of the previous page."""
 
-    listing: Listing
+    table: Table
     limit: int
     after: Position | None = None
     format: Format = JSON
 
 
-def parse_page_request(listing: Listing, event: Event) -> PageRequest:
+def parse_page_request(table: Table, event: Event) -> PageRequest:
     """Parse a request for a page. Raises ApiError, which names what is invalid and what is expected."""
-    values = parse_parameters(PARAMETERS, query_parameters(event, LISTING_FORMATS))
+    values = parse_parameters(PARAMETERS, query_parameters(event, TABLE_FORMATS))
     after = values["after"]
     return PageRequest(
-        listing,
+        table,
         values["limit"],
-        None if after is None else listing.order.parse_cursor(after),
-        values["format"] or negotiate(event.headers.get("Accept"), LISTING_FORMATS),
+        None if after is None else table.order.parse_cursor(after),
+        values["format"] or negotiate(event.headers.get("Accept"), TABLE_FORMATS),
     )
 
 
-def read_listing(connection: Connection, request: PageRequest) -> Page:
-    listing, parameters = request.listing, Parameters()
-    after = [listing.order.after_condition(request.after, parameters.bind)] if request.after else []
-    rows = f"select {', '.join(listing.columns)} from {listing.table} {where(after)} {listing.order.sql}"  # noqa: S608
+def read_table(connection: Connection, request: PageRequest) -> Page:
+    table, parameters = request.table, Parameters()
+    after = [table.order.after_condition(request.after, parameters.bind)] if request.after else []
+    rows = f"select {', '.join(table.columns)} from {table.name} {where(after)} {table.order.sql}"  # noqa: S608
     sql = f"{rows} limit {request.limit + 1}"
-    return read_page(connection, listing.table, sql, JSON, listing.order, request.limit, parameters)
+    return read_page(connection, table.name, sql, JSON, table.order, request.limit, parameters)
 
 
-def count(connection: Connection, listing: Listing) -> int:
-    return int(connection.run(f"select count(*) from {listing.table}")[0][0])  # noqa: S608 - a constant
+def count(connection: Connection, table: Table) -> int:
+    return int(connection.run(f"select count(*) from {table.name}")[0][0])  # noqa: S608 - a constant
 
 
 def reasons(connection: Connection) -> list[tuple[str, int]]:

@@ -63,7 +63,7 @@ def many(stack: Stack, fresh: Callable[[], None]) -> Iterator[Stack]:
 
 
 def rows(page: Page) -> Locator:
-    return page.locator("table.listing tbody tr:not(.detail)")
+    return page.locator("table.entries tbody tr:not(.detail)")
 
 
 def section(page: Page, name: str) -> Locator:
@@ -167,7 +167,7 @@ def test_the_people_page_links_to_all_rejected_files_and_all_runs(page: Page, ma
 
 
 @pytest.mark.parametrize("view", ["runs", "rejected", "runs?limit=1000", "rejected?limit=1000"])
-def test_the_listings_fit_any_screen(page: Page, many: Stack, view: str) -> None:
+def test_tables_fit_any_screen(page: Page, many: Stack, view: str) -> None:
     page.goto(f"{HOME}/{view}")
     for width in (320, 390, 768, 1024, 1280):
         page.set_viewport_size({"width": width, "height": 844})
@@ -176,7 +176,7 @@ def test_the_listings_fit_any_screen(page: Page, many: Stack, view: str) -> None
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
 @pytest.mark.parametrize("view", ["runs", "rejected", "runs?limit=0", "rejected?nonsense=1"])
-def test_the_listings_have_no_accessibility_violations(
+def test_tables_have_no_accessibility_violations(
     page: Page, problems: Problems, many: Stack, view: str, width: int, scheme: Literal["light", "dark"]
 ) -> None:
     page.set_viewport_size({"width": width, "height": 844})
@@ -204,7 +204,7 @@ def test_on_a_phone_screen_readers_still_get_a_table(page: Page, many: Stack) ->
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_empty_listings_explain_what_to_do(
+def test_empty_tables_explain_what_to_do(
     rollcall: Stack, page: Page, width: int, scheme: Literal["light", "dark"]
 ) -> None:
     page.set_viewport_size({"width": width, "height": 844})

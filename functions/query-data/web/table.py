@@ -6,7 +6,7 @@ from ..paging import MAX_LIMIT, Page
 from .page import query_link, render
 
 
-def listing_page(template: str, path: str, parameters: MultiDict[str, str], page: Page) -> bytes:
+def table_page(template: str, path: str, parameters: MultiDict[str, str], page: Page) -> bytes:
     """The web page of a page of results; `parameters` are the request's."""
     others = [(name, text) for name, text in parameters.items(multi=True) if name != "after"]
     return render(
