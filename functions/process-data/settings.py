@@ -9,7 +9,12 @@ from .shared.storage.settings import PostgresSettings, S3Settings, check_bucket,
 @dataclass(frozen=True, kw_only=True)
 class Settings(AccessSettings, S3Settings, PostgresSettings):
     result_bucket: str = setting("bucket of output.csv, rejected.csv and erased.csv", default="res")
-    workers: int = setting("segments that one run scans at the same time", default=6, minimum=1, maximum=32)
+    workers: int = setting(
+        "segments that a run scans at the same time if it is alone in its replica; each concurrent run there adds one",
+        default=6,
+        minimum=1,
+        maximum=32,
+    )
     fetch_threads: int = setting("objects fetched at the same time by one replica", default=64, minimum=1, maximum=256)
     batch_size: int = setting("objects fetched, checked and stored together", default=500, minimum=1, maximum=1000)
     segment_keys: int = setting("keys in a segment of the bucket", default=5000, minimum=1, maximum=100_000)
