@@ -74,8 +74,11 @@ def _parse_parameters(event: Event, call_id: str | None) -> Request:
         raise invalid_parameter(
             "accept_empty", f"invalid accept_empty={quote(accept_empty)}: expected true, false, 1 or 0"
         )
-    if sum(name in query for name in ("user_id", "since", "fan_out")) > 1:
-        raise invalid_parameter("user_id", "user_id, since and fan_out exclude each other: expected only one of them")
+    exclusive = [name for name in ("user_id", "since", "fan_out") if name in query]
+    if len(exclusive) > 1:
+        raise invalid_parameter(
+            exclusive[0], "user_id, since and fan_out exclude each other: expected only one of them"
+        )
     trigger = Trigger.CRON if event.headers.get("X-Connector") == "cron-connector" else Trigger.HTTP
     return Request(
         trigger=trigger if since is None else Trigger.CONTINUATION,
