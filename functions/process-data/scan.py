@@ -22,7 +22,7 @@ from .application import Application
 from .counters import RunCounters, ScanCounters
 from .deadline import Deadline
 from .fetch import FetchResult, Unreadable, fetch
-from .keys import MAX_OBJECTS, csv_key
+from .keys import MAX_OBJECTS, csv_key, user_of
 from .listing import Listing, list_named, list_photos_after, list_range
 from .parallel import ParallelCalls
 from .parse import Row, check_rows
@@ -76,8 +76,9 @@ class Scanner:
                 segments.split(self._connection, segment, listing.cut_at)
                 on_split()
             keys = listing.keys - listing.folders
-            end = self._ingest(scan, segment.range, listing)
-            if end is not None:
+            left_out = self._ingest(scan, segment.range, listing)
+            if left_out:
+                end = left_out[0]
                 if end <= segment.start:
                     return
                 segments.split(self._connection, segment, end)
@@ -94,8 +95,9 @@ class Scanner:
         with self._counters.scan() as scan:
             with self._counters.stage("list"):
                 listing, listed = self._list_named(list(hinted))
-            if self._ingest(scan, Named(listed), listing) is None:
-                hints.delete(self._connection, {name: hinted[name] for name in listed})
+            left_out = set(self._ingest(scan, Named(listed), listing))
+            done = {name: hinted[name] for name in listed if user_of(name) not in left_out}
+            hints.delete(self._connection, done)
 
     def _list_range(self, segment: Segment) -> Listing:
         objects, bucket = self._objects, self._settings.source_bucket
@@ -130,8 +132,8 @@ class Scanner:
             raise OutOfTime
         return listing, listed
 
-    def _ingest(self, scan: ScanCounters, scope: Scope, listing: Listing) -> str | None:
-        """Make the tables equal to the listing. Returns the first user_id that the deadline left out."""
+    def _ingest(self, scan: ScanCounters, scope: Scope, listing: Listing) -> list[str]:
+        """Make the tables equal to the listing. Returns the user_ids that the deadline left out, in order."""
         connection, settings, counters = self._connection, self._settings, self._counters
         if listing.keys == listing.folders and not self._accept_empty:
             self._check_not_emptied()
@@ -142,8 +144,9 @@ class Scanner:
         pending = reconciled.pending
         with self._application.fetching(self, len(pending)):
             done = self._fetch_and_store(scan, pending, listing.photos, tombstones)
-        scan.remaining = len(pending) - done
-        return pending[done] if done < len(pending) else None
+        left_out = pending[done:]
+        scan.remaining = len(left_out)
+        return left_out
 
     def _fetch_and_store(
         self, scan: ScanCounters, user_ids: list[str], photos: Mapping[str, str], tombstones: Tombstones
