@@ -35,7 +35,7 @@ class EraseRun(Run):
         self._erased: dict[str, bool] = {}  # kept when the run is retried
 
     def _attempt(self, connection: Connection) -> dict[str, Any]:
-        user_ids = [user_id for name in self._request.objects or () if (user_id := user_of(name))]
+        user_ids = [user_id for key in self._request.keys or () if (user_id := user_of(key))]
         eraser = Eraser(connection, self._deadline, partial(self.workers.rescan, connection), self._erased)
         with self.counters.stage("total"):
             restore.apply_lost_tombstones(self._application, connection, self._deadline, eraser.rescan)

@@ -38,11 +38,11 @@ class Eraser:
                 self.deadline.sleep(segments.POLL_INTERVAL)
                 continue
             with segments.holding(self.connection, segment):
-                within = [name for name in remaining if segment.start < name <= segment.end]
-                users = [user_id for name in within if (user_id := user_of(name))]
+                within = [key for key in remaining if segment.start < key <= segment.end]
+                users = [user_id for key in within if (user_id := user_of(key))]
                 self.erased |= tombstones.erase(self.connection, create_tombstones(users), segment.tick)
                 if self.hint:
                     hints.add(self.connection, within)
-            remaining = [name for name in remaining if user_of(name) not in self.erased]
+            remaining = [key for key in remaining if user_of(key) not in self.erased]
             self.rescan(segment)
         return not remaining

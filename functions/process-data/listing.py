@@ -100,11 +100,11 @@ def list_photos_after(objects: Objects, bucket: str, start: str, end: str) -> li
     return [info for key in keys_of(user_id) if key > end for info in list_object(objects, bucket, key)]
 
 
-def list_named(objects: Objects, bucket: str, name: str) -> list[ObjectInfo]:
+def list_named(objects: Objects, bucket: str, key: str) -> list[ObjectInfo]:
     """The object with this key, if it exists; for a user's CSV all objects of the user, in the order of their keys."""
-    user_id = user_of(name)
+    user_id = user_of(key)
     if user_id is None:
-        return list_object(objects, bucket, name)
+        return list_object(objects, bucket, key)
     page = objects.list_page(bucket, prefix=f"{user_id}.")
     if page.token is None:
         return [info for info in page.objects if parse_key(info.key).user_id is not None]

@@ -67,7 +67,7 @@ class Run:
     def __init__(self, application: Application, request: Request) -> None:
         self._application, self._request, self._settings = application, request, application.settings
         self._deadline = Deadline(self._settings.run_deadline, application.stopping)
-        self._objects = request.objects
+        self._keys = request.keys
         scope = RunScope.BUCKET if self._is_full else RunScope.USERS
         self._record = RunRecord(request.trigger, request.call_id, scope)
         self.counters = RunCounters()
@@ -144,7 +144,7 @@ class Run:
     @property
     def _is_full(self) -> bool:
         """Whether the run scans the whole bucket."""
-        return self._objects is None
+        return self._keys is None
 
     def _raise_if_s3_failed(self, connection: Connection) -> None:
         """Raise S3's error if it failed for everything that this run tried to read, and nothing was ever read."""
@@ -176,7 +176,7 @@ class Run:
 
     def _summary(self, connection: Connection, remaining: int, output: Output, *, continued: bool) -> RunSummary:
         counters = self.counters
-        scope = Range("", LAST_KEY) if self._objects is None else Named(self._objects)
+        scope = Range("", LAST_KEY) if self._keys is None else Named(self._keys)
         rejected, reported = rejections.count_and_read(connection, scope)
         return {
             "segments": {"scanned": counters.scanned, "remaining": remaining if self._is_full else 0},

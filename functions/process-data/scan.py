@@ -22,7 +22,7 @@ from .application import Application
 from .counters import RunCounters, ScanCounters
 from .deadline import Deadline
 from .fetch import FetchResult, Unreadable, fetch
-from .keys import MAX_OBJECTS, csv_key, user_of
+from .keys import MAX_REQUESTED_KEYS, csv_key, user_of
 from .listing import Listing, list_named, list_photos_after, list_range
 from .parallel import ParallelCalls
 from .parse import Row, check_rows
@@ -89,14 +89,14 @@ class Scanner:
 
     def scan_hinted(self, segment: Segment) -> None:
         """Scan hinted objects of a segment. Those that the deadline leaves out stay hinted."""
-        hinted = hints.read(self._connection, segment.range, MAX_OBJECTS)
+        hinted = hints.read(self._connection, segment.range, MAX_REQUESTED_KEYS)
         if not hinted:
             return
         with self._counters.scan() as scan:
             with self._counters.stage("list"):
                 listing, listed = self._list_named(list(hinted))
             left_out = set(self._ingest(scan, Named(listed), listing))
-            done = {name: hinted[name] for name in listed if user_of(name) not in left_out}
+            done = {key: hinted[key] for key in listed if user_of(key) not in left_out}
             hints.delete(self._connection, done)
 
     def _list_range(self, segment: Segment) -> Listing:
@@ -117,15 +117,15 @@ class Scanner:
             listing.add(info)
         return listing
 
-    def _list_named(self, names: list[str]) -> tuple[Listing, list[str]]:
-        """List single objects; returns the listing, and the names that were listed before the deadline."""
+    def _list_named(self, keys: list[str]) -> tuple[Listing, list[str]]:
+        """List single objects; returns the listing, and the keys that were listed before the deadline."""
         get_named = partial(list_named, self._objects, self._settings.source_bucket)
-        calls = ParallelCalls(self._fetches, self._settings.fetch_threads, get_named, names)
+        calls = ParallelCalls(self._fetches, self._settings.fetch_threads, get_named, keys)
         listings = self._collect_calls(calls)
         listing, listed = Listing(), []
-        for name, infos in zip(names, listings, strict=False):
+        for key, infos in zip(keys, listings, strict=False):
             if infos is not None:
-                listed.append(name)
+                listed.append(key)
                 for info in infos:
                     listing.add(info)
         if not listed:

@@ -37,21 +37,19 @@ limit 1
 _CLAIM_CONTAINING = """
 select id from (
     select distinct id
-    from ({objects}) as requested
+    from ({keys}) as named
     cross join lateral (select id from segments where start < object order by start desc limit 1) as segment
     where id <> all(cast(:skip as int[]))
-) as hinted
+) as containing
 where pg_try_advisory_lock(:space, id)
 limit 1
 """
 _HINTED = "select object from hints where {} order by object limit 1000"
-_CLAIM_ANY_HINTED = _CLAIM_CONTAINING.format(objects=_HINTED.format("true"))
+_CLAIM_ANY_HINTED = _CLAIM_CONTAINING.format(keys=_HINTED.format("true"))
 _CLAIM_HINTED = _CLAIM_CONTAINING.format(
-    objects=_HINTED.format("object in (select value from json_array_elements_text(:objects))")
+    keys=_HINTED.format("object in (select value from json_array_elements_text(:keys))")
 )
-_CLAIM_OBJECTS = _CLAIM_CONTAINING.format(
-    objects='select value collate "C" as object from json_array_elements_text(:objects)'
-)
+_CLAIM_NAMED = _CLAIM_CONTAINING.format(keys='select value collate "C" as object from json_array_elements_text(:keys)')
 
 # The lock is only tried if there are hints. There is no FROM: PostgreSQL may evaluate conditions in any order, so with
 # a condition `id = :id` the function could lock other segments as well.
@@ -153,16 +151,16 @@ def claim(connection: Connection, since: int, skip: Collection[int]) -> Segment 
     return _claim(connection, _CLAIM_DUE, {"skip": list(skip), "since": since}, since)
 
 
-def claim_hinted(connection: Connection, skip: Collection[int], objects: Sequence[str] | None = None) -> Segment | None:
-    """Claim a segment that has hints, or hints for these objects; None if there is none or all are held."""
-    if objects is None:
+def claim_hinted(connection: Connection, skip: Collection[int], keys: Sequence[str] | None = None) -> Segment | None:
+    """Claim a segment that has hints, or hints for these keys; None if there is none or all are held."""
+    if keys is None:
         return _claim(connection, _CLAIM_ANY_HINTED, {"skip": list(skip)})
-    return _claim(connection, _CLAIM_HINTED, {"skip": list(skip), "objects": json.dumps(objects)})
+    return _claim(connection, _CLAIM_HINTED, {"skip": list(skip), "keys": json.dumps(keys)})
 
 
-def claim_containing(connection: Connection, objects: Sequence[str]) -> Segment | None:
-    """Claim a segment that contains some of the objects; None if all of those are held."""
-    return _claim(connection, _CLAIM_OBJECTS, {"skip": [], "objects": json.dumps(objects)})
+def claim_containing(connection: Connection, keys: Sequence[str]) -> Segment | None:
+    """Claim a segment that contains some of the keys; None if all of those are held."""
+    return _claim(connection, _CLAIM_NAMED, {"skip": [], "keys": json.dumps(keys)})
 
 
 def _claim(connection: Connection, sql: str, parameters: dict[str, object], since: int | None = None) -> Segment | None:

@@ -20,7 +20,7 @@ from .shared.storage.listing import ObjectInfo
 Tombstones = dict[str, datetime | None]
 """Last-Modified of the CSV at the erasure by user_id; None if there was no CSV."""
 
-_EXIST = "select exists (select from erased where {users})"
+_EXIST = "select exists (select from erased where {user_condition})"
 
 _READ = """
 select user_id, csv_modified
@@ -97,7 +97,7 @@ class Tombstone:
 
 def drop_erased(connection: Connection, scope: Scope, listing: Listing) -> Tombstones:
     """Remove the CSVs of erased users from a listing; returns the tombstones of users with a newer CSV."""
-    if not connection.run(_EXIST.format(users=scope.users), **scope.user_parameters)[0][0]:
+    if not connection.run(_EXIST.format(user_condition=scope.user_condition), **scope.user_parameters)[0][0]:
         return {}
     rows = connection.run(_READ, user_ids=json.dumps(list(listing.modified)))
     tombstones: Tombstones = dict(map(tuple, rows))

@@ -29,7 +29,7 @@ class Workers:
     def __init__(self, application: Application, request: Request, deadline: Deadline, counters: RunCounters) -> None:
         self._application, self._request = application, request
         self._deadline, self._counters = deadline, counters
-        self._objects = request.objects
+        self._keys = request.keys
         self._helpers: list[Thread] = []
         self._error: Exception | None = None
         self._failed_hints: set[int] = set()  # ids of segments
@@ -45,8 +45,8 @@ class Workers:
         """Set the run's tick, the lowest of `since`, an earlier attempt's and now, and store its hints."""
         now = segments.next_tick(connection)
         self._tick = now if self._tick is None else min(self._tick, now)
-        if self._objects is not None:
-            hints.add(connection, self._objects)
+        if self._keys is not None:
+            hints.add(connection, self._keys)
 
     @property
     def tick(self) -> int:
@@ -87,10 +87,10 @@ class Workers:
             self._scan_hinted(connection, self._scanner(connection), segments.claim_again(connection, segment))
 
     def count_remaining(self, connection: Connection) -> int:
-        """The number of segments, or requested objects, that are left."""
-        if self._objects is None:
+        """The number of segments, or requested keys, that are left."""
+        if self._keys is None:
             return segments.remaining(connection, self.tick)
-        return hints.count(connection, self._objects)
+        return hints.count(connection, self._keys)
 
     def _work(self, connection: Connection, *, is_helper: bool) -> None:
         """Scan what can be claimed. The run's own thread also waits for segments that others hold.
@@ -99,9 +99,9 @@ class Workers:
         """
         scanner = self._scanner(connection)
         while not self._deadline.expired:
-            if self._objects is None and (segment := segments.claim(connection, self.tick, self.failed_segments)):
+            if self._keys is None and (segment := segments.claim(connection, self.tick, self.failed_segments)):
                 self._scan(connection, scanner, segment)
-            elif segment := segments.claim_hinted(connection, self._failed_hints, self._objects):
+            elif segment := segments.claim_hinted(connection, self._failed_hints, self._keys):
                 self._scan_hinted(connection, scanner, segment)
             elif is_helper or not self._must_wait(connection):
                 return
@@ -171,11 +171,11 @@ class Workers:
 
     def _must_wait(self, connection: Connection) -> bool:
         """Whether another session holds something that this run has to scan."""
-        if self._objects is None:
+        if self._keys is None:
             return segments.remaining(connection, self.tick, self.failed_segments) > 0
         if self._request.trigger == Trigger.EVENT or self._failed_hints:
             return False
-        return hints.count(connection, self._objects) > 0
+        return hints.count(connection, self._keys) > 0
 
     def _start_helper(self, connection: Connection, segment: Segment) -> None:
         """Start another worker if the process has room for it and there is work beside this segment.
@@ -193,8 +193,8 @@ class Workers:
                 self._helpers.append(helper)  # before the calling thread ends: who joins that one finds this one
 
     def _has_work_beside(self, connection: Connection, segment: Segment) -> bool:
-        if self._objects is not None:
-            return any(not segment.start < name <= segment.end for name in self._objects)
+        if self._keys is not None:
+            return any(not segment.start < key <= segment.end for key in self._keys)
         workers = 1 + sum(helper.is_alive() for helper in self._helpers)
         return segments.remaining(connection, self.tick, self.failed_segments) > workers
 

@@ -153,7 +153,7 @@ def test_hints_that_the_deadline_leaves_unlisted_are_kept(rollcall: Stack) -> No
         rollcall.bucket.put_person(user_id, last="Changed")
     slow = type("Slow", (Slow,), {"page_seconds": 0.4})
     with application(rollcall, slow, fetch_threads="1", run_deadline="1") as app:
-        summary = run(app, Trigger.EVENT, objects=tuple(f"{user_id}.csv" for user_id in people))
+        summary = run(app, Trigger.EVENT, keys=tuple(f"{user_id}.csv" for user_id in people))
     hinted = rows(rollcall, "hints", "object")
     assert (summary["status"], summary["remaining"]) == ("partial", len(hinted))
     assert [f"{user_id}.csv" for user_id in people][-len(hinted) :] == hinted
@@ -165,9 +165,9 @@ def test_only_the_users_whom_the_deadline_leaves_out_stay_hinted(rollcall: Stack
     [unchanged] = put_people(rollcall, range(99, 100))
     rollcall.process()
     people = put_people(rollcall, range(40))
-    failing = type("SlowFailing", (Slow, Failing), {"get_seconds": 0.1, "objects": frozenset([f"{people[3]}.csv"])})
+    failing = type("SlowFailing", (Slow, Failing), {"get_seconds": 0.1, "keys": frozenset([f"{people[3]}.csv"])})
     with application(rollcall, failing, batch_size="10", fetch_threads="1", run_deadline="1") as app:
-        summary = run(app, Trigger.EVENT, objects=tuple(f"{user_id}.csv" for user_id in [*people, unchanged]))
+        summary = run(app, Trigger.EVENT, keys=tuple(f"{user_id}.csv" for user_id in [*people, unchanged]))
     hinted = rows(rollcall, "hints", "object")
     assert [f"{user_id}.csv" for user_id in people][-len(hinted) :] == hinted
     assert (summary["status"], summary["unreadable"]) == ("partial", 1)

@@ -33,7 +33,7 @@ def test_a_retried_run_forgets_what_failed_in_its_first_attempt(
     monkeypatch.setattr(runs, "_finish", fail_once)
     rollcall.bucket.put_person("1")
     with proxied(rollcall, fail_get) as (app, _):
-        summary = run(app, objects=("1.csv",))
+        summary = run(app, keys=("1.csv",))
     assert (summary["status"], counts(summary)) == ("done", {"listed": 1, "added": 1})
 
 
