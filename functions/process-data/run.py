@@ -34,7 +34,7 @@ from .workers import Workers
 _ATTEMPTS = 3
 _INITIAL_BACKOFF = 0.2  # seconds, doubled each time
 _MAX_CONTINUATIONS = 10
-"""A continuation queues another only while fewer than this many exist; it is also the maximum of `fan_out`."""
+"""A continuation queues another only while fewer than this many others exist; it is also the maximum of `fan_out`."""
 
 
 class SegmentsSummary(TypedDict):
@@ -132,8 +132,8 @@ class Run:
         return {"status": record.status, "run_id": record.id, "trigger": record.trigger, **summary}
 
     @property
-    def public_summary(self) -> dict[str, Any]:
-        """The response without values from files, as recorded."""
+    def recorded_summary(self) -> dict[str, Any]:
+        """The response with the summary as recorded, which has no values from files: for the log."""
         return self._response(self._record.summary)
 
     def _export(self, connection: Connection, *, urgent: bool) -> Output:
@@ -147,7 +147,10 @@ class Run:
         return self._keys is None
 
     def _raise_if_s3_failed(self, connection: Connection) -> None:
-        """Raise S3's error if it failed for everything that this run tried to read, and nothing was ever read."""
+        """Raise Unavailable if S3 did not respond before the deadline.
+
+        Raise S3's error if every fetch of a full run failed, and no user is stored yet.
+        """
         counters = self.counters
         if self._is_full and counters.unreadable and not counters.fetched and not _has_users(connection):
             raise counters.failures[-1].error

@@ -84,7 +84,7 @@ class Workers:
     def rescan(self, connection: Connection, segment: Segment) -> None:
         """Scan what was hinted while this session held a segment that it has since released."""
         with suppress(SourceEmpty):  # a full run reports it
-            self._scan_hinted(connection, self._scanner(connection), segments.claim_again(connection, segment))
+            self._scan_hinted(connection, self._scanner(connection), segments.reclaim(connection, segment))
 
     def count_remaining(self, connection: Connection) -> int:
         """The number of segments, or requested keys, that are left."""
@@ -133,7 +133,7 @@ class Workers:
                 if not isinstance(failure, OutOfTime):
                     self.failed_segments[segment.id] = failure
         if not self._deadline.expired:
-            self._scan_hinted(connection, scanner, segments.claim_again(connection, segment))
+            self._scan_hinted(connection, scanner, segments.reclaim(connection, segment))
 
     def _scan_hinted(self, connection: Connection, scanner: Scanner, segment: Segment | None) -> None:
         """Scan the hinted objects of a claimed segment, and those that are hinted meanwhile.
@@ -148,7 +148,7 @@ class Workers:
                 if failures:
                     self._failed_hints.add(segment.id)
             is_over = segment.id in self._failed_hints or self._deadline.expired
-            segment = None if is_over else segments.claim_again(connection, segment)
+            segment = None if is_over else segments.reclaim(connection, segment)
 
     @contextmanager
     def _catching(self, scanner: Scanner) -> Iterator[list[OutOfTime | Unavailable | AccessDenied]]:
