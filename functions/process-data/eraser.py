@@ -16,8 +16,8 @@ class Eraser:
     """Erases users until the deadline. Erasing the same users again is safe.
 
     `rescan` is called for each segment after its release, for hints that were left to the holder of its lock.
-    `erased` maps the erased user_ids to whether anything was stored about them. With `hint` they are also hinted, so
-    that a user who has returned is imported again.
+    `erased` maps the user_ids that are done to whether there was anything to erase: see `tombstones.erase`. With `hint`
+    they are also hinted, so that a user who has returned is imported again.
     """
 
     connection: Connection

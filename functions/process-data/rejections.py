@@ -17,7 +17,7 @@ RULES = 2
 """Version of the validation rules. Increment it when the result for a rejected file may change."""
 
 MAX_REPORTED = 100
-"""Rejections, or unreadable objects, that a run logs, and rejections in its response: the first ones."""
+"""Limits the rejections and, separately, the unreadable objects that a run logs, and the rejections in its response."""
 
 
 class Reason(StrEnum):

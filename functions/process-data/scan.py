@@ -65,9 +65,10 @@ class Scanner:
         self._accept_empty = accept_empty
 
     def scan_segment(self, segment: Segment, since: int, on_split: Callable[[], None]) -> None:
-        """Scan a segment. Split off what exceeds its size or the deadline; the rest keeps its place in the queue.
+        """Scan a segment. What exceeds `segment_keys`, or the deadline leaves out, is split off and keeps its turn.
 
-        Merge it with a small neighbour scanned since the tick. After OutOfTime or Unavailable, it is still due.
+        Then merge the segment with a small neighbour scanned since the tick. After OutOfTime or Unavailable, the
+        segment is still due.
         """
         with self._counters.scan() as scan:
             with self._counters.stage("list"):
@@ -75,7 +76,7 @@ class Scanner:
             if listing.cut_at is not None:
                 segments.split(self._connection, segment, listing.cut_at)
                 on_split()
-            keys = listing.keys - listing.folders
+            keys = listing.entries - listing.folders
             left_out = self._ingest(scan, segment.range, listing)
             if left_out:
                 end = left_out[0]
@@ -106,10 +107,10 @@ class Scanner:
         def get_page(token: str | None) -> ListingPage:
             return self._call(lambda: objects.list_page(bucket, start_after=segment.start, token=token, limit=limit))
 
-        def is_full(keys: int) -> bool:
+        def is_full(entries: int) -> bool:
             if segment.is_new and self._application.is_idle_except(self):
                 return True  # one page is enough to start fetching
-            return keys >= self._settings.segment_keys or self._deadline.expired
+            return entries >= self._settings.segment_keys or self._deadline.expired
 
         listing = list_range(get_page, segment.start, segment.end, is_full)
         end = listing.cut_at or segment.end
@@ -135,7 +136,7 @@ class Scanner:
     def _ingest(self, scan: ScanCounters, scope: Scope, listing: Listing) -> list[str]:
         """Make the tables equal to the listing. Returns the user_ids that the deadline left out, in order."""
         connection, settings, counters = self._connection, self._settings, self._counters
-        if listing.keys == listing.folders and not self._accept_empty:
+        if listing.entries == listing.folders and not self._accept_empty:
             self._check_not_emptied()
         with counters.stage("reconcile"):
             tombstones = drop_erased(connection, scope, listing)
@@ -202,7 +203,7 @@ class Scanner:
         return results
 
     def _call(self, call: Callable[[], T]) -> T:
-        """Call S3 in another thread. Raises OutOfTime if it does not return before the deadline and GRACE."""
+        """Call S3 in another thread. Raises OutOfTime if it has not returned GRACE seconds after the deadline."""
         calls = ParallelCalls(self._listings, 1, lambda _: call(), [None])
         for result in calls.collect(self._deadline, self._connection.keep_alive, may_start_late=True):
             if result is not None:

@@ -8,7 +8,10 @@ from typing import Protocol
 from .keys import user_of
 
 _LEAST_USER = re.compile("[^\0-.]*")
-"""Matches the beginning of a key that is a lower bound of the user_ids whose CSVs sort after the key."""
+"""Matches the longest prefix of a key whose characters all sort after ".".
+
+If a user's CSV sorts after the key, the user_id is not less than this prefix.
+"""
 
 
 class Scope(Protocol):

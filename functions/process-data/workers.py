@@ -24,7 +24,7 @@ _JOIN_INTERVAL = 1.0  # seconds between calls of keep_alive while a session wait
 
 
 class Workers:
-    """The workers of one run. Call `start` before `work` and `count_remaining`; an erasure only uses `rescan`."""
+    """The workers of one run. Call `start` before `work` and `count_remaining`; an erasure calls none of them."""
 
     def __init__(self, application: Application, request: Request, deadline: Deadline, counters: RunCounters) -> None:
         self._application, self._request = application, request
@@ -32,7 +32,7 @@ class Workers:
         self._keys = request.keys
         self._helpers: list[Thread] = []
         self._error: Exception | None = None
-        self._failed_hints: set[int] = set()  # ids of segments
+        self._hint_failures: set[int] = set()  # ids of segments whose hinted objects failed
         self.failed_segments: dict[int, Unavailable | AccessDenied] = {}
         self.ran_out_of_time = False
         self._tick = request.since
@@ -42,7 +42,10 @@ class Workers:
         return connection.time_limit(self._application.settings.run_deadline + GRACE - self._deadline.elapsed)
 
     def start(self, connection: Connection) -> None:
-        """Set the run's tick, the lowest of `since`, an earlier attempt's and now, and store its hints."""
+        """Set the run's tick: the current one, or `since` or that of an earlier attempt if lower.
+
+        Store the requested keys as hints.
+        """
         now = segments.next_tick(connection)
         self._tick = now if self._tick is None else min(self._tick, now)
         if self._keys is not None:
@@ -71,7 +74,7 @@ class Workers:
     def joining(self) -> Iterator[None]:
         """Run an attempt in the body. End all helpers after it, whatever it raises."""
         self._error, self.ran_out_of_time = None, False
-        self._failed_hints.clear()
+        self._hint_failures.clear()
         self.failed_segments.clear()
         try:
             yield
@@ -101,7 +104,7 @@ class Workers:
         while not self._deadline.expired:
             if self._keys is None and (segment := segments.claim(connection, self.tick, self.failed_segments)):
                 self._scan(connection, scanner, segment)
-            elif segment := segments.claim_hinted(connection, self._failed_hints, self._keys):
+            elif segment := segments.claim_hinted(connection, self._hint_failures, self._keys):
                 self._scan_hinted(connection, scanner, segment)
             elif is_helper or not self._must_wait(connection):
                 return
@@ -146,8 +149,8 @@ class Workers:
                 with self._catching(scanner) as failures:
                     scanner.scan_hinted(segment)
                 if failures:
-                    self._failed_hints.add(segment.id)
-            is_over = segment.id in self._failed_hints or self._deadline.expired
+                    self._hint_failures.add(segment.id)
+            is_over = segment.id in self._hint_failures or self._deadline.expired
             segment = None if is_over else segments.reclaim(connection, segment)
 
     @contextmanager
@@ -173,7 +176,7 @@ class Workers:
         """Whether another session holds something that this run has to scan."""
         if self._keys is None:
             return segments.remaining(connection, self.tick, self.failed_segments) > 0
-        if self._request.trigger == Trigger.EVENT or self._failed_hints:
+        if self._request.trigger == Trigger.EVENT or self._hint_failures:
             return False
         return hints.count(connection, self._keys) > 0
 
@@ -189,8 +192,9 @@ class Workers:
             if self._has_work_beside(connection, segment):
                 helper = Thread(target=self._run_helper, name="worker", daemon=True)
                 helper.start()
-                stack.pop_all()  # the helper releases itself
-                self._helpers.append(helper)  # before the calling thread ends: who joins that one finds this one
+                stack.pop_all()  # the helper releases its own slot
+                # before the calling thread ends, so that whoever joins it also finds this helper
+                self._helpers.append(helper)
 
     def _has_work_beside(self, connection: Connection, segment: Segment) -> bool:
         if self._keys is not None:
