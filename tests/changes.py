@@ -32,7 +32,7 @@ def put(connection: Connection, *names: str, prefix: str = "") -> None:
 def set_photo(connection: Connection, name: str, photo: str | None) -> None:
     """Reconcile the user with a bucket that has the stored CSV and this photo."""
     [[etag]] = connection.run("select csv_etag from users where user_id = :name", name=name)
-    listing = Listing(csvs={name: etag}, photos={name: photo} if photo else {}, keys=1)
+    listing = Listing(csvs={name: etag}, photos={name: photo} if photo else {}, entries=1)
     reconcile(connection, Named([f"{name}.csv"]), listing, "src", 0)
 
 

@@ -46,7 +46,7 @@ def run(app: Application, trigger: Trigger = Trigger.HTTP, **request: Any) -> di
 
 def erase(app: Application, *user_ids: str) -> dict[str, Any]:
     """Erase people and return the summary."""
-    request = Request(Trigger.HTTP, objects=tuple(f"{user_id}.csv" for user_id in user_ids), erase=True)
+    request = Request(Trigger.HTTP, keys=tuple(f"{user_id}.csv" for user_id in user_ids), erase=True)
     return EraseRun(app, request).execute()
 
 
@@ -101,12 +101,12 @@ class Paused(Objects):
 
 @contextmanager
 def paused_run(
-    stack: Stack, trigger: Trigger = Trigger.HTTP, *, objects: tuple[str, ...] | None = None, **settings: str
+    stack: Stack, trigger: Trigger = Trigger.HTTP, *, keys: tuple[str, ...] | None = None, **settings: str
 ) -> Iterator[tuple[threading.Event, Future[dict[str, Any]]]]:
     """Start a run and pause it at its first GET. Yield the event that resumes it, and the run."""
     with application(stack, Paused, **settings) as app, ThreadPoolExecutor(1) as executor:
         assert isinstance(app.objects, Paused)
-        future = executor.submit(run, app, trigger, objects=objects)
+        future = executor.submit(run, app, trigger, keys=keys)
         assert app.objects.reached.wait(30)
         try:
             yield app.objects.go, future
@@ -131,7 +131,7 @@ class Slow(Objects):
 class Failing(Objects):
     """S3 that returns an error for some objects and for listings that start after some keys."""
 
-    objects: frozenset[str] = frozenset()
+    keys: frozenset[str] = frozenset()
     starts: frozenset[str] = frozenset()
     error: type[Unavailable | AccessDenied] = Unavailable
 
@@ -140,7 +140,7 @@ class Failing(Objects):
         self.failed: list[str] = []  # requests that failed
 
     def get(self, bucket: str, key: str, *, limit: int) -> Object:
-        if key in self.objects:
+        if key in self.keys:
             raise self.error("s3", f"S3 returned an error for {key}")
         return super().get(bucket, key, limit=limit)
 

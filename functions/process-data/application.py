@@ -26,7 +26,7 @@ class Application:
 
     def __init__(self, settings: Settings, stopping: Event) -> None:
         self.settings, self.stopping = settings, stopping
-        self._pending: dict[object, int] = {}  # objects to fetch, by scan
+        self._pending: dict[object, int] = {}  # objects to fetch, by scanner
         self._lock = Lock()
         self.requests = Bulkhead("requests", MAX_REQUESTS)
         self.anonymous = Bulkhead("requests without the API token", MAX_ANONYMOUS)
@@ -37,31 +37,31 @@ class Application:
         self.listings = ThreadPoolExecutor(settings.workers + 4, thread_name_prefix="list")
 
     @contextmanager
-    def fetching(self, scan: object, number: int) -> Iterator[None]:
-        """Register the number of objects that a scan fetches, or is expected to fetch, during the body."""
-        before = self._set_pending(scan, number)
+    def fetching(self, scanner: object, number: int) -> Iterator[None]:
+        """Register the number of objects that a scanner fetches, or is expected to fetch, during the body."""
+        before = self._set_pending(scanner, number)
         try:
             yield
         finally:
-            self._set_pending(scan, before)
+            self._set_pending(scanner, before)
 
-    def _set_pending(self, scan: object, number: int) -> int:
+    def _set_pending(self, scanner: object, number: int) -> int:
         with self._lock:
-            before = self._pending.pop(scan, 0)
+            before = self._pending.pop(scanner, 0)
             if number:
-                self._pending[scan] = number
+                self._pending[scanner] = number
             return before
 
     @property
     def is_busy(self) -> bool:
-        """Whether the fetch threads have enough work, even while one of the scans lists or stores."""
+        """Whether the fetch threads have enough work, even while one of the scanners lists or stores."""
         with self._lock:
             return len(self._pending) > 1 and sum(self._pending.values()) >= self.settings.fetch_threads
 
-    def is_idle_except(self, scan: object) -> bool:
-        """Whether no other scan is fetching."""
+    def is_idle_except(self, scanner: object) -> bool:
+        """Whether no other scanner is fetching."""
         with self._lock:
-            return not self._pending.keys() - {scan}
+            return not self._pending.keys() - {scanner}
 
     def close(self) -> None:
         """Close the idle connections and end the threads."""

@@ -21,7 +21,8 @@ def queue_run(settings: Settings, since: int, *, accept_empty: bool) -> str:
     url = f"{settings.gateway_url.rstrip('/')}/async-function/{_FUNCTION}?since={since}"
     if accept_empty:
         url += "&accept_empty=1"
-    token = settings.api_token.reveal().encode().decode("latin-1")  # HTTP sends the bytes of Latin-1, here of UTF-8
+    # http.client encodes headers as Latin-1; decoded like this, the bytes that it sends are UTF-8
+    token = settings.api_token.reveal().encode().decode("latin-1")
     headers = {"Authorization": f"Bearer {token}"} if settings.auth == "token" else {}
     try:
         response = urllib3.request("POST", url, headers=headers, timeout=urllib3.Timeout(total=_TIMEOUT), retries=False)

@@ -33,7 +33,7 @@ class RunCounters:
     """Counters of one run, shared by its workers. `seconds` is the sum of the workers' times."""
 
     scanned: int = 0  # segments
-    listed: int = 0  # keys
+    listed: int = 0  # objects and folders
     ignored: int = 0  # unrelated ones
     added: int = 0
     updated: int = 0
@@ -92,7 +92,7 @@ class RunCounters:
             self._stored -= scan.stored
             self.images_changed += reconciled.images_changed
             self._record_rejections(reconciled.rejections)
-        scan.listed, scan.ignored = listing.keys, listing.ignored
+        scan.listed, scan.ignored = listing.entries, listing.ignored
         scan.unchanged = reconciled.unchanged - len(scan.stored)
 
     def record_batch(

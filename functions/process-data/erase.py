@@ -18,7 +18,7 @@ from .tombstones import Tombstone
 
 
 class EraseSummary(TypedDict):
-    """The summary of an erasure in `runs`. The response has user_ids instead of their numbers."""
+    """The summary of an erasure in `runs`. The response lists the user_ids instead of counting them."""
 
     erased: int
     not_found: int
@@ -35,7 +35,7 @@ class EraseRun(Run):
         self._erased: dict[str, bool] = {}  # kept when the run is retried
 
     def _attempt(self, connection: Connection) -> dict[str, Any]:
-        user_ids = [user_id for name in self._request.objects or () if (user_id := user_of(name))]
+        user_ids = [user_id for key in self._request.keys or () if (user_id := user_of(key))]
         eraser = Eraser(connection, self._deadline, partial(self.workers.rescan, connection), self._erased)
         with self.counters.stage("total"):
             restore.apply_lost_tombstones(self._application, connection, self._deadline, eraser.rescan)
@@ -60,7 +60,7 @@ class EraseRun(Run):
         objects, bucket = self._application.objects, self._settings.source_bucket
 
         def create(user_id: str) -> Tombstone:
-            return Tombstone(user_id, None, tombstones.modified(list_object(objects, bucket, csv_key(user_id))))
+            return Tombstone(user_id, None, tombstones.modified_of(list_object(objects, bucket, csv_key(user_id))))
 
         calls = ParallelCalls(self._application.fetches, self._settings.fetch_threads, create, user_ids)
         created = calls.collect(self._deadline, connection.keep_alive, may_start_late=True)

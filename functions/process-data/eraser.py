@@ -16,8 +16,8 @@ class Eraser:
     """Erases users until the deadline. Erasing the same users again is safe.
 
     `rescan` is called for each segment after its release, for hints that were left to the holder of its lock.
-    `erased` maps the erased user_ids to whether anything was stored about them. With `hint` they are also hinted, so
-    that a user who has returned is imported again.
+    `erased` maps the user_ids that are done to whether there was anything to erase: see `tombstones.erase`. With `hint`
+    they are also hinted, so that a user who has returned is imported again.
     """
 
     connection: Connection
@@ -38,11 +38,11 @@ class Eraser:
                 self.deadline.sleep(segments.POLL_INTERVAL)
                 continue
             with segments.holding(self.connection, segment):
-                within = [name for name in remaining if segment.start < name <= segment.end]
-                users = [user_id for name in within if (user_id := user_of(name))]
+                within = [key for key in remaining if segment.start < key <= segment.end]
+                users = [user_id for key in within if (user_id := user_of(key))]
                 self.erased |= tombstones.erase(self.connection, create_tombstones(users), segment.tick)
                 if self.hint:
                     hints.add(self.connection, within)
-            remaining = [name for name in remaining if user_of(name) not in self.erased]
+            remaining = [key for key in remaining if user_of(key) not in self.erased]
             self.rescan(segment)
         return not remaining

@@ -18,7 +18,7 @@ class Gone:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """S3 failed to return the object. The next run tries again."""
+    """S3 failed to return the object. The next full run tries again."""
 
     key: str
     error: Unavailable | AccessDenied

@@ -55,7 +55,7 @@ def _run(application: Application, request: Request) -> dict[str, Any]:
         raise api.ApiError(503, "source_empty", message) from error
     finally:
         _log_problems(run, request)
-    log("info", "run", call_id=request.call_id, **run.public_summary)
+    log("info", "run", call_id=request.call_id, **run.recorded_summary)
     return summary
 
 

@@ -13,7 +13,7 @@ from .shared.storage.connection import Connection
 
 _ADD = """
 insert into hints (object, tick)
-select value, nextval('ticks') from json_array_elements_text(:objects) order by value collate "C"
+select value, nextval('ticks') from json_array_elements_text(:keys) order by value collate "C"
 on conflict (object) do update set tick = excluded.tick
 """
 
@@ -26,17 +26,17 @@ delete from hints using json_each_text(:hints) as done where object = done.key c
 
 _EXIST = "select exists (select from hints)"
 
-_COUNT = 'select count(*) from hints where object in (select value collate "C" from json_array_elements_text(:objects))'
+_COUNT = 'select count(*) from hints where object in (select value collate "C" from json_array_elements_text(:keys))'
 
 
-def add(connection: Connection, objects: Iterable[str]) -> None:
-    connection.run(_ADD, objects=json.dumps(list(objects)))
+def add(connection: Connection, keys: Iterable[str]) -> None:
+    connection.run(_ADD, keys=json.dumps(list(keys)))
 
 
-def read(connection: Connection, keys: Range, limit: int) -> dict[str, int]:
-    """The first hinted objects of a range, with their ticks."""
-    rows = connection.run(_READ, limit=limit, start=keys.start, end=keys.end)
-    return {str(name): int(tick) for name, tick in rows}
+def read(connection: Connection, scope: Range, limit: int) -> dict[str, int]:
+    """The first hinted keys of a range, with their ticks."""
+    rows = connection.run(_READ, limit=limit, start=scope.start, end=scope.end)
+    return {str(key): int(tick) for key, tick in rows}
 
 
 def delete(connection: Connection, hints: dict[str, int]) -> None:
@@ -48,6 +48,6 @@ def exist(connection: Connection) -> bool:
     return bool(connection.run(_EXIST)[0][0])
 
 
-def count(connection: Connection, objects: Iterable[str]) -> int:
-    """The number of these objects that are still hinted."""
-    return int(connection.run(_COUNT, objects=json.dumps(list(objects)))[0][0])
+def count(connection: Connection, keys: Iterable[str]) -> int:
+    """The number of these keys that are still hinted."""
+    return int(connection.run(_COUNT, keys=json.dumps(list(keys)))[0][0])

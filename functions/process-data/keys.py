@@ -10,8 +10,8 @@ Kind = Literal["csv", "photo", "bad_name", "ignored"]
 CONTENT_LIMIT = 64 * 1024
 """Bytes; a larger CSV is rejected without fetching."""
 
-MAX_OBJECTS = 1000
-"""Users, or CSVs with bad names, that one request may name."""
+MAX_REQUESTED_KEYS = 1000
+"""A request may name this many users and CSVs with bad names."""
 
 LAST_KEY = "\U0010ffff"
 """Sorts after every key that is not ignored."""

@@ -21,14 +21,14 @@ class Listing:
     modified: dict[str, str] = field(default_factory=dict)  # Last-Modified of CSVs, of those too large as well
     photos: dict[str, str] = field(default_factory=dict)  # keys
     rejections: list[Rejection] = field(default_factory=list)
-    keys: int = 0  # objects and folders
+    entries: int = 0  # objects and folders
     folders: int = 0
     ignored: int = 0
     cut_at: str | None = None
 
     def add(self, info: ObjectInfo) -> None:
         """Add an object. Those of one user have to be added in the order of their keys."""
-        self.keys += 1
+        self.entries += 1
         kind, user_id = parse_key(info.key)
         if user_id is None:
             if kind == "bad_name":
@@ -58,7 +58,7 @@ def too_large(key: str, etag: str, size: int) -> Rejection:
 def list_range(
     get_page: Callable[[str | None], ListingPage], start: str, end: str, is_full: Callable[[int], bool]
 ) -> Listing:
-    """List the keys greater than `start` up to `end`, or up to a boundary before it once `is_full(keys)` is true.
+    """List the keys greater than `start` up to `end`, or up to a boundary before it once `is_full(entries)` is true.
 
     `get_page` returns the page for a continuation token; None requests the first page.
     """
@@ -71,14 +71,14 @@ def list_range(
         last = _last_key(page, previous)
         is_last = token is None or last >= end
         can_end = not is_last and last > previous and is_representable(last)
-        if can_end and is_full(listing.keys + len(page.objects)):
+        if can_end and is_full(listing.entries + len(page.objects)):
             before = user_around(last)  # prefer a boundary between the keys of two users
             listing.cut_at = end = before if before is not None and before > previous else last
         for info in page.objects:
             if start < info.key <= end and info.key not in excluded:
                 listing.add(info)
         folders = sum(start < folder <= end for folder in page.folders)
-        listing.keys += folders
+        listing.entries += folders
         listing.folders += folders
         listing.ignored += folders
         if is_last or listing.cut_at is not None:
@@ -100,11 +100,11 @@ def list_photos_after(objects: Objects, bucket: str, start: str, end: str) -> li
     return [info for key in keys_of(user_id) if key > end for info in list_object(objects, bucket, key)]
 
 
-def list_named(objects: Objects, bucket: str, name: str) -> list[ObjectInfo]:
+def list_named(objects: Objects, bucket: str, key: str) -> list[ObjectInfo]:
     """The object with this key, if it exists; for a user's CSV all objects of the user, in the order of their keys."""
-    user_id = user_of(name)
+    user_id = user_of(key)
     if user_id is None:
-        return list_object(objects, bucket, name)
+        return list_object(objects, bucket, key)
     page = objects.list_page(bucket, prefix=f"{user_id}.")
     if page.token is None:
         return [info for info in page.objects if parse_key(info.key).user_id is not None]

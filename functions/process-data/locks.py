@@ -13,7 +13,7 @@ deadlock. The rows of `outputs` are shared: statements lock 'output.csv' before 
 
 from .shared.storage.connection import Connection
 
-RUN = 0x72756E73  # "runs" in ASCII; the second half of the key is the run's id
+RUN = 0x72756E73  # "runs" in ASCII; the second half of the key is the run's id modulo 2**31
 SEGMENT = 0x7365676D  # "segm" in ASCII; the second half is the segment's id
 EXPORT = 0x65787074  # "expt" in ASCII; the second half is 0
 

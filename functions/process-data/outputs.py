@@ -1,4 +1,4 @@
-"""The objects in the result bucket: each a consistent snapshot of a table, replaced in one PUT."""
+"""The objects in the result bucket: each a consistent snapshot of a table, replaced atomically."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -71,11 +71,11 @@ from (select * from users where user_id > :after order by user_id limit {_CHUNK_
 """,  # noqa: S608 - interpolates module constants
 }
 
-_INTERVAL = 10
-"""Time between exports that are not urgent, as a multiple of the last one's duration."""
+_INTERVAL_FACTOR = 10
+"""Time between exports that may be postponed, as a multiple of the last one's duration."""
 
 _CHEAP_SECONDS = 0.1
-"""An export is always urgent if the last one was faster."""
+"""An export is never postponed if the last one was faster."""
 
 _EARLY_FRACTION = 0.1
 """In this first fraction of a run's time, an export starts even if it will probably not end before the deadline."""
@@ -84,12 +84,15 @@ _POLL_INTERVAL = 0.05  # seconds between attempts to acquire the lock
 
 _READ_STATE = f"""
 select changed, written, rows, etag, seconds,
-    coalesce(clock_timestamp() - written_at not between interval '0' and seconds * interval '{_INTERVAL} seconds', true)
+    coalesce(
+        clock_timestamp() - written_at not between interval '0' and seconds * interval '{_INTERVAL_FACTOR} seconds',
+        true
+    )
 from outputs
 where object = :object
 """  # noqa: S608 - interpolates a module constant
 
-# No row if the database was restored meanwhile: that set `changed` back.
+# Updates no row if the database was restored meanwhile, which set `changed` back.
 _MARK_WRITTEN = """
 update outputs
 set written = :changed, rows = :rows, etag = :etag, seconds = :seconds, written_at = clock_timestamp()
@@ -150,7 +153,7 @@ def export(application: Application, connection: Connection, deadline: Deadline,
         if etags[ERASED] not in ("", known_etag(connection, ERASED)):
             return describe(connection, bucket, is_pending=True)  # a run has to apply it first
         exported = {
-            output: _export(connection, application.objects, bucket, output, etag, urgent=is_prompt)
+            output: _export(connection, application.objects, bucket, output, etag, is_prompt=is_prompt)
             for output, etag in etags.items()
         }
         return exported[OUTPUT]
@@ -159,14 +162,14 @@ def export(application: Application, connection: Connection, deadline: Deadline,
 
 
 def export_overdue(application: Application, connection: Connection, deadline: Deadline) -> None:
-    """At the start of a run, write outputs that are behind and may not have the time at its end."""
+    """At the start of a run, write outputs that are behind if there may not be enough time for them at its end."""
     state = _read_state(connection, OUTPUT)
     if state.seconds > GRACE and state.changed != state.written and state.is_due:
         export(application, connection, deadline, urgent=False)
 
 
 def describe(connection: Connection, bucket: str, *, is_pending: bool = False) -> Output:
-    """The state of output.csv according to the database. The object may differ, so an urgent export stays pending."""
+    """The state of output.csv according to the database. `is_pending` reports it as behind in any case."""
     state = _read_state(connection, OUTPUT)
     pending = is_pending or state.changed != state.written
     return Output(object=f"{bucket}/{OUTPUT}", rows=state.rows, written=False, pending=pending)
@@ -189,7 +192,7 @@ def _read_state(connection: Connection, output: str) -> _State:
 
 
 def _export(
-    connection: Connection, objects: Objects, bucket: str, output: str, current_etag: str | None, *, urgent: bool
+    connection: Connection, objects: Objects, bucket: str, output: str, current_etag: str | None, *, is_prompt: bool
 ) -> Output:
     """Write one output if needed; `current_etag` is the ETag of the object now.
 
@@ -203,7 +206,7 @@ def _export(
         state = _read_state(connection, output)
         if state.changed == state.written and state.etag == current_etag:
             return Output(object=name, rows=state.rows, written=False, pending=False)
-        if not urgent and not state.is_due:
+        if not is_prompt and not state.is_due:
             return Output(object=name, rows=state.rows, written=False, pending=True)
         _abort_uploads(objects, bucket, output)
         lines = _Lines(connection, output)

@@ -35,7 +35,7 @@ class ParallelCalls(Generic[T, R]):
     def collect(
         self, deadline: Deadline, keep_alive: Callable[[], None], *, may_start_late: bool = False
     ) -> list[R | None]:
-        """Wait for the calls until the deadline, then start no more; with `may_start_late`, until `GRACE` after it.
+        """Wait for the calls. None starts after the deadline, or with `may_start_late`, more than `GRACE` after it.
 
         Calls that have started may take until `GRACE` after the deadline, so that no work is lost. Returns their
         results in the order of the items, None for a call that has still not finished. Raises the exception of a call.

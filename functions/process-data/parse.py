@@ -20,7 +20,7 @@ NAME_LIMIT = 200  # characters
 EARLIEST = datetime(1850, 1, 1, tzinfo=UTC)
 
 _SORTED_COLUMNS = sorted(COLUMNS)
-_EARLIEST = int(EARLIEST.timestamp() * 1000)
+_EARLIEST_MS = int(EARLIEST.timestamp() * 1000)
 _QUOTED = re.compile(r'(?<![^,\r\n])[ \t]*("(?:[^"]|"")*"?)(?:[ \t]*(?=[,\r\n]|\Z))?')
 _LINE_END = re.compile(rb"\r\n?|\n")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -67,14 +67,14 @@ def read_row(key: str, fetched: Object) -> Row | Rejection:
 def check_rows(rows: Sequence[Row], now: int) -> Checked:
     """Check the birth dates of a batch; each row is valid or rejected. `now` is in milliseconds UTC."""
     births = pd.Series([row.birthts for row in rows], dtype="int64")
-    valid = births.between(_EARLIEST, now)
+    valid = births.between(_EARLIEST_MS, now)
     return Checked(list(compress(rows, valid)), [_reject_birth(row) for row in compress(rows, ~valid)])
 
 
 def _reject_birth(row: Row) -> Rejection:
     value = f"birthts is {quote(str(row.birthts))}"
-    if row.birthts < _EARLIEST:
-        message = f"{value}: expected {_EARLIEST} ({EARLIEST:%Y-%m-%d}) or later"
+    if row.birthts < _EARLIEST_MS:
+        message = f"{value}: expected {_EARLIEST_MS} ({EARLIEST:%Y-%m-%d}) or later"
         return Rejection(row.key, row.etag, row.line, Reason.TOO_EARLY, message)
     message = f"{value}: expected a time in the past"
     return Rejection(row.key, row.etag, row.line, Reason.IN_THE_FUTURE, message, retry_after=row.birthts)

@@ -17,7 +17,7 @@ with csvs as materialized (
 ), photos as materialized (
     select key collate "C" as user_id, :bucket || '/' || value as path from json_each_text(:photos)
 ), known as materialized (
-    select user_id, csv_etag, img_path from users where {{users}}
+    select user_id, csv_etag, img_path from users where {{user_condition}}
 ), moved as materialized (
     select user_id, photos.path
     from known left join photos using (user_id)
@@ -37,7 +37,7 @@ with csvs as materialized (
 select
     (select count(*) from moved),
     (select count(*) from csvs join known on known.user_id = csvs.user_id and known.csv_etag = csvs.etag),
-    exists (select from rejected where {{objects}}),
+    exists (select from rejected where {{object_condition}}),
     (select coalesce(json_agg(user_id order by user_id), '[]') from pending)
 """  # noqa: S608 - interpolates constants
 
@@ -55,7 +55,9 @@ class ReconcileResult:
 def reconcile(connection: Connection, scope: Scope, listing: Listing, bucket: str, now: int) -> ReconcileResult:
     """Update photos and rejections, and find the CSVs to fetch. `now` is in milliseconds UTC."""
     csvs = json.dumps(listing.csvs)
-    sql = _RECONCILE.format(users=scope.users, objects=scope.objects, is_current=rejections.IS_CURRENT)
+    sql = _RECONCILE.format(
+        user_condition=scope.user_condition, object_condition=scope.object_condition, is_current=rejections.IS_CURRENT
+    )
     parameters = scope.user_parameters | scope.object_parameters
     [[images_changed, unchanged, has_rejections, pending]] = connection.run(
         sql, csvs=csvs, photos=json.dumps(listing.photos), bucket=bucket, rules=rejections.RULES, now=now, **parameters

@@ -17,7 +17,7 @@ RULES = 2
 """Version of the validation rules. Increment it when the result for a rejected file may change."""
 
 MAX_REPORTED = 100
-"""Rejections, or unreadable objects, that a run logs, and rejections in its response: the first ones."""
+"""Limits the rejections and, separately, the unreadable objects that a run logs, and the rejections in its response."""
 
 
 class Reason(StrEnum):
@@ -90,7 +90,7 @@ select object, etag, line, code, message from upserted order by object limit :li
 _DELETE_RESOLVED = f"""
 with resolved as (
     delete from rejected
-    where {{objects}}
+    where {{object_condition}}
         and object not in (select value collate "C" from json_array_elements_text(:unfetched))
         and object not in (
             select (csvs.key || '.csv') collate "C"
@@ -110,9 +110,9 @@ IS_CURRENT = """
 DELETE_ACCEPTED = "delete from rejected using stored where object = user_id || '.csv' returning object"
 """SQL that deletes the rejections of the users in a table `stored`."""
 
-_COUNT = "select count(*) from rejected where {objects}"
+_COUNT = "select count(*) from rejected where {object_condition}"
 
-_READ = "select object, line, code, message from rejected where {objects} order by object limit :limit"
+_READ = "select object, line, code, message from rejected where {object_condition} order by object limit :limit"
 
 
 def upsert(connection: Connection, rejections: Sequence[Rejection]) -> list[Rejection]:
@@ -129,14 +129,19 @@ def delete_resolved(connection: Connection, scope: Scope, csvs: str, unfetched: 
 
     `csvs` is JSON: ETags by user_id; the objects in `unfetched` stay rejected.
     """
-    names = json.dumps([rejection.object for rejection in unfetched])
+    keys = json.dumps([rejection.object for rejection in unfetched])
     connection.run(
-        _DELETE_RESOLVED.format(objects=scope.objects), csvs=csvs, unfetched=names, **scope.object_parameters
+        _DELETE_RESOLVED.format(object_condition=scope.object_condition),
+        csvs=csvs,
+        unfetched=keys,
+        **scope.object_parameters,
     )
 
 
 def count_and_read(connection: Connection, scope: Scope) -> tuple[int, list[RejectionSummary]]:
     """The number of rejected objects in a scope, and the first `MAX_REPORTED` of them."""
-    [[total]] = connection.run(_COUNT.format(objects=scope.objects), **scope.object_parameters)
-    rows = connection.run(_READ.format(objects=scope.objects), limit=MAX_REPORTED, **scope.object_parameters)
+    [[total]] = connection.run(_COUNT.format(object_condition=scope.object_condition), **scope.object_parameters)
+    rows = connection.run(
+        _READ.format(object_condition=scope.object_condition), limit=MAX_REPORTED, **scope.object_parameters
+    )
     return total, [RejectionSummary(object=name, line=line, code=code, message=text) for name, line, code, text in rows]

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus
 
-from .keys import MAX_OBJECTS, csv_key, parse_key
+from .keys import MAX_REQUESTED_KEYS, csv_key, parse_key
 from .runs import Trigger
 from .shared.api import ApiError, Event, invalid_parameter, require_method
 from .shared.quoting import quote, truncate
 from .shared.user_ids import USER_ID_FORMAT, is_user_id
 
 _PARAMETERS = ("user_id", "since", "fan_out", "accept_empty")
-_MAX_BODY = 1024 * 1024  # bytes: more than 1,000 event records
+_MAX_BODY = 1024 * 1024  # bytes: room for more than 1,000 event records
 _MAX_CALL_ID = 64  # characters: clients choose it, and it is logged
 _TICK = re.compile("[0-9]{1,18}")
 _FAN_OUT = re.compile("[1-9]|10")
@@ -23,7 +23,7 @@ _BOOLEANS = {"0": False, "false": False, "1": True, "true": True}
 
 @dataclass(frozen=True)
 class Request:
-    """A scan of the bucket, or of `objects` if given, where a CSV stands for all objects of its user.
+    """A scan of the bucket, or of `keys` if given, where a CSV stands for all objects of its user.
 
     With `erase` these users are erased instead. `since` is the tick of the run to continue: logical time, from the
     sequence `ticks`. `fan_out` is the number of runs to queue instead of running.
@@ -31,7 +31,7 @@ class Request:
 
     trigger: Trigger
     call_id: str | None = None
-    objects: tuple[str, ...] | None = None
+    keys: tuple[str, ...] | None = None
     since: int | None = None
     fan_out: int = 0
     accept_empty: bool = False
@@ -52,7 +52,7 @@ def parse_request(event: Event, source_bucket: str) -> Request:
     if event.body.strip():
         if event.query:
             raise ApiError(400, "bad_parameter", "an event notification takes no parameters")
-        return Request(Trigger.EVENT, call_id, _sort_and_limit(_event_objects(event.body, source_bucket)))
+        return Request(Trigger.EVENT, call_id, _sort_and_check(_event_keys(event.body, source_bucket)))
     return _parse_parameters(event, call_id)
 
 
@@ -74,13 +74,16 @@ def _parse_parameters(event: Event, call_id: str | None) -> Request:
         raise invalid_parameter(
             "accept_empty", f"invalid accept_empty={quote(accept_empty)}: expected true, false, 1 or 0"
         )
-    if sum(name in query for name in ("user_id", "since", "fan_out")) > 1:
-        raise invalid_parameter("user_id", "user_id, since and fan_out exclude each other: expected only one of them")
+    exclusive = [name for name in ("user_id", "since", "fan_out") if name in query]
+    if len(exclusive) > 1:
+        raise invalid_parameter(
+            exclusive[0], "user_id, since and fan_out exclude each other: expected only one of them"
+        )
     trigger = Trigger.CRON if event.headers.get("X-Connector") == "cron-connector" else Trigger.HTTP
     return Request(
         trigger=trigger if since is None else Trigger.CONTINUATION,
         call_id=call_id,
-        objects=_sort_and_limit({csv_key(user_id) for user_id in user_ids}) if user_ids else None,
+        keys=_sort_and_check({csv_key(user_id) for user_id in user_ids}) if user_ids else None,
         since=None if since is None else int(since),
         fan_out=int(fan_out or 0),
         accept_empty=_BOOLEANS[accept_empty.lower()],
@@ -94,9 +97,11 @@ def _parse_erasure(event: Event, call_id: str | None) -> Request:
         raise invalid_parameter(min(unknown), f"unknown parameter {quote(min(unknown))}; expected user_id")
     user_ids = event.query.getlist("user_id")
     if not user_ids:
-        raise invalid_parameter("user_id", f"user_id is required: expected the user_ids of 1 to {MAX_OBJECTS} users")
+        raise invalid_parameter(
+            "user_id", f"user_id is required: expected the user_ids of 1 to {MAX_REQUESTED_KEYS} users"
+        )
     _check_user_ids(user_ids)
-    return Request(Trigger.HTTP, call_id, _sort_and_limit({csv_key(user_id) for user_id in user_ids}), erase=True)
+    return Request(Trigger.HTTP, call_id, _sort_and_check({csv_key(user_id) for user_id in user_ids}), erase=True)
 
 
 def _check_user_ids(user_ids: Iterable[str]) -> None:
@@ -105,12 +110,12 @@ def _check_user_ids(user_ids: Iterable[str]) -> None:
             raise invalid_parameter("user_id", f"invalid user_id={quote(user_id)}: expected {USER_ID_FORMAT}")
 
 
-def _event_objects(body: bytes, bucket: str) -> set[str]:
-    """The objects that an event names in this bucket, without folders and unrelated keys.
+def _event_keys(body: bytes, bucket: str) -> set[str]:
+    """The keys that an event names in this bucket, without folders and unrelated keys.
 
     The format is S3's event message, version 2. Raises ApiError if the body is something else.
     """
-    objects = set()
+    keys = set()
     for record in _records(body):
         try:
             s3 = record["s3"]
@@ -119,8 +124,8 @@ def _event_objects(body: bytes, bucket: str) -> set[str]:
             raise _invalid_event("a record lacks s3.bucket.name or s3.object.key") from error
         parsed = parse_key(key)
         if source == bucket and parsed.kind != "ignored":
-            objects.add(key if parsed.user_id is None else csv_key(parsed.user_id))
-    return objects
+            keys.add(key if parsed.user_id is None else csv_key(parsed.user_id))
+    return keys
 
 
 def _records(body: bytes) -> list[Any]:
@@ -135,13 +140,13 @@ def _records(body: bytes) -> list[Any]:
     return records
 
 
-def _sort_and_limit(objects: Iterable[str]) -> tuple[str, ...]:
-    """The objects, sorted. Raises ApiError 413 if there are too many."""
-    names = tuple(sorted(objects))
-    if len(names) > MAX_OBJECTS:
-        message = f"the request names {len(names)} users; expected at most {MAX_OBJECTS}"
+def _sort_and_check(keys: Iterable[str]) -> tuple[str, ...]:
+    """The keys, sorted. Raises ApiError 413 if there are too many."""
+    ordered = tuple(sorted(keys))
+    if len(ordered) > MAX_REQUESTED_KEYS:
+        message = f"the request names {len(ordered)} users; expected at most {MAX_REQUESTED_KEYS}"
         raise ApiError(413, "too_many_users", message)
-    return names
+    return ordered
 
 
 def _invalid_event(reason: str) -> ApiError:

@@ -34,7 +34,7 @@ from .workers import Workers
 _ATTEMPTS = 3
 _INITIAL_BACKOFF = 0.2  # seconds, doubled each time
 _MAX_CONTINUATIONS = 10
-"""A continuation queues another only while fewer than this many exist; it is also the maximum of `fan_out`."""
+"""A continuation queues another only while fewer than this many others exist; it is also the maximum of `fan_out`."""
 
 
 class SegmentsSummary(TypedDict):
@@ -67,7 +67,7 @@ class Run:
     def __init__(self, application: Application, request: Request) -> None:
         self._application, self._request, self._settings = application, request, application.settings
         self._deadline = Deadline(self._settings.run_deadline, application.stopping)
-        self._objects = request.objects
+        self._keys = request.keys
         scope = RunScope.BUCKET if self._is_full else RunScope.USERS
         self._record = RunRecord(request.trigger, request.call_id, scope)
         self.counters = RunCounters()
@@ -132,8 +132,8 @@ class Run:
         return {"status": record.status, "run_id": record.id, "trigger": record.trigger, **summary}
 
     @property
-    def public_summary(self) -> dict[str, Any]:
-        """The response without values from files, as recorded."""
+    def recorded_summary(self) -> dict[str, Any]:
+        """The response with the summary as recorded, which has no values from files: for the log."""
         return self._response(self._record.summary)
 
     def _export(self, connection: Connection, *, urgent: bool) -> Output:
@@ -144,10 +144,13 @@ class Run:
     @property
     def _is_full(self) -> bool:
         """Whether the run scans the whole bucket."""
-        return self._objects is None
+        return self._keys is None
 
     def _raise_if_s3_failed(self, connection: Connection) -> None:
-        """Raise S3's error if it failed for everything that this run tried to read, and nothing was ever read."""
+        """Raise Unavailable if S3 did not respond before the deadline.
+
+        Raise S3's error if every fetch of a full run failed, and no user is stored yet.
+        """
         counters = self.counters
         if self._is_full and counters.unreadable and not counters.fetched and not _has_users(connection):
             raise counters.failures[-1].error
@@ -176,7 +179,7 @@ class Run:
 
     def _summary(self, connection: Connection, remaining: int, output: Output, *, continued: bool) -> RunSummary:
         counters = self.counters
-        scope = Range("", LAST_KEY) if self._objects is None else Named(self._objects)
+        scope = Range("", LAST_KEY) if self._keys is None else Named(self._keys)
         rejected, reported = rejections.count_and_read(connection, scope)
         return {
             "segments": {"scanned": counters.scanned, "remaining": remaining if self._is_full else 0},

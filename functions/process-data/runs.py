@@ -17,7 +17,7 @@ class Trigger(StrEnum):
     CRON = "cron"
     HTTP = "http"
     EVENT = "event"
-    CONTINUATION = "continuation"  # queued at the gateway by a run that ended partial
+    CONTINUATION = "continuation"  # queued at the gateway, by a run that ended partial or by fan_out
 
 
 class RunScope(StrEnum):
@@ -75,7 +75,7 @@ _USER_CSV = re.compile(rf"\b{USER_ID_PATTERN}\.csv\b")
 
 @dataclass
 class RunRecord:
-    """A row of the table, over all sessions that the run takes."""
+    """The row of one run. It is the same for all attempts, each of which has its own session."""
 
     trigger: Trigger
     call_id: str | None
@@ -87,7 +87,7 @@ class RunRecord:
 
 @contextmanager
 def record_run(connection: Connection, record: RunRecord) -> Iterator[None]:
-    """Record the run in the body, and mark runs whose sessions have ended as failed."""
+    """Record the run that the body performs, and mark runs whose sessions have ended as failed."""
     connection.run(_FAIL_STALE_RUNS, space=locks.RUN)
     if record.id is None:
         [[record.id]] = connection.run(_NEW_ID)

@@ -22,7 +22,7 @@ from .application import Application
 from .counters import RunCounters, ScanCounters
 from .deadline import Deadline
 from .fetch import FetchResult, Unreadable, fetch
-from .keys import MAX_OBJECTS, csv_key
+from .keys import MAX_REQUESTED_KEYS, csv_key, user_of
 from .listing import Listing, list_named, list_photos_after, list_range
 from .parallel import ParallelCalls
 from .parse import Row, check_rows
@@ -65,9 +65,10 @@ class Scanner:
         self._accept_empty = accept_empty
 
     def scan_segment(self, segment: Segment, since: int, on_split: Callable[[], None]) -> None:
-        """Scan a segment. Split off what exceeds its size or the deadline; the rest keeps its place in the queue.
+        """Scan a segment. What exceeds `segment_keys`, or the deadline leaves out, is split off and keeps its turn.
 
-        Merge it with a small neighbour scanned since the tick. After OutOfTime or Unavailable, it is still due.
+        Then merge the segment with a small neighbour scanned since the tick. After OutOfTime or Unavailable, the
+        segment is still due.
         """
         with self._counters.scan() as scan:
             with self._counters.stage("list"):
@@ -75,9 +76,10 @@ class Scanner:
             if listing.cut_at is not None:
                 segments.split(self._connection, segment, listing.cut_at)
                 on_split()
-            keys = listing.keys - listing.folders
-            end = self._ingest(scan, segment.range, listing)
-            if end is not None:
+            keys = listing.entries - listing.folders
+            left_out = self._ingest(scan, segment.range, listing)
+            if left_out:
+                end = left_out[0]
                 if end <= segment.start:
                     return
                 segments.split(self._connection, segment, end)
@@ -88,14 +90,15 @@ class Scanner:
 
     def scan_hinted(self, segment: Segment) -> None:
         """Scan hinted objects of a segment. Those that the deadline leaves out stay hinted."""
-        hinted = hints.read(self._connection, segment.range, MAX_OBJECTS)
+        hinted = hints.read(self._connection, segment.range, MAX_REQUESTED_KEYS)
         if not hinted:
             return
         with self._counters.scan() as scan:
             with self._counters.stage("list"):
                 listing, listed = self._list_named(list(hinted))
-            if self._ingest(scan, Named(listed), listing) is None:
-                hints.delete(self._connection, {name: hinted[name] for name in listed})
+            left_out = set(self._ingest(scan, Named(listed), listing))
+            done = {key: hinted[key] for key in listed if user_of(key) not in left_out}
+            hints.delete(self._connection, done)
 
     def _list_range(self, segment: Segment) -> Listing:
         objects, bucket = self._objects, self._settings.source_bucket
@@ -104,10 +107,10 @@ class Scanner:
         def get_page(token: str | None) -> ListingPage:
             return self._call(lambda: objects.list_page(bucket, start_after=segment.start, token=token, limit=limit))
 
-        def is_full(keys: int) -> bool:
+        def is_full(entries: int) -> bool:
             if segment.is_new and self._application.is_idle_except(self):
                 return True  # one page is enough to start fetching
-            return keys >= self._settings.segment_keys or self._deadline.expired
+            return entries >= self._settings.segment_keys or self._deadline.expired
 
         listing = list_range(get_page, segment.start, segment.end, is_full)
         end = listing.cut_at or segment.end
@@ -115,25 +118,25 @@ class Scanner:
             listing.add(info)
         return listing
 
-    def _list_named(self, names: list[str]) -> tuple[Listing, list[str]]:
-        """List single objects; returns the listing, and the names that were listed before the deadline."""
+    def _list_named(self, keys: list[str]) -> tuple[Listing, list[str]]:
+        """List single objects; returns the listing, and the keys that were listed before the deadline."""
         get_named = partial(list_named, self._objects, self._settings.source_bucket)
-        calls = ParallelCalls(self._fetches, self._settings.fetch_threads, get_named, names)
+        calls = ParallelCalls(self._fetches, self._settings.fetch_threads, get_named, keys)
         listings = self._collect_calls(calls)
         listing, listed = Listing(), []
-        for name, infos in zip(names, listings, strict=False):
+        for key, infos in zip(keys, listings, strict=False):
             if infos is not None:
-                listed.append(name)
+                listed.append(key)
                 for info in infos:
                     listing.add(info)
         if not listed:
             raise OutOfTime
         return listing, listed
 
-    def _ingest(self, scan: ScanCounters, scope: Scope, listing: Listing) -> str | None:
-        """Make the tables equal to the listing. Returns the first user_id that the deadline left out."""
+    def _ingest(self, scan: ScanCounters, scope: Scope, listing: Listing) -> list[str]:
+        """Make the tables equal to the listing. Returns the user_ids that the deadline left out, in order."""
         connection, settings, counters = self._connection, self._settings, self._counters
-        if listing.keys == listing.folders and not self._accept_empty:
+        if listing.entries == listing.folders and not self._accept_empty:
             self._check_not_emptied()
         with counters.stage("reconcile"):
             tombstones = drop_erased(connection, scope, listing)
@@ -142,8 +145,9 @@ class Scanner:
         pending = reconciled.pending
         with self._application.fetching(self, len(pending)):
             done = self._fetch_and_store(scan, pending, listing.photos, tombstones)
-        scan.remaining = len(pending) - done
-        return pending[done] if done < len(pending) else None
+        left_out = pending[done:]
+        scan.remaining = len(left_out)
+        return left_out
 
     def _fetch_and_store(
         self, scan: ScanCounters, user_ids: list[str], photos: Mapping[str, str], tombstones: Tombstones
@@ -199,7 +203,7 @@ class Scanner:
         return results
 
     def _call(self, call: Callable[[], T]) -> T:
-        """Call S3 in another thread. Raises OutOfTime if it does not return before the deadline and GRACE."""
+        """Call S3 in another thread. Raises OutOfTime if it has not returned GRACE seconds after the deadline."""
         calls = ParallelCalls(self._listings, 1, lambda _: call(), [None])
         for result in calls.collect(self._deadline, self._connection.keep_alive, may_start_late=True):
             if result is not None:

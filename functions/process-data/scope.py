@@ -8,17 +8,20 @@ from typing import Protocol
 from .keys import user_of
 
 _LEAST_USER = re.compile("[^\0-.]*")
-"""Matches the beginning of a key that is a lower bound of the user_ids whose CSVs sort after the key."""
+"""Matches the longest prefix of a key whose characters all sort after ".".
+
+If a user's CSV sorts after the key, the user_id is not less than this prefix.
+"""
 
 
 class Scope(Protocol):
     """SQL conditions on `user_id` of users and on `object` of rejected, with their parameters."""
 
     @property
-    def users(self) -> str: ...
+    def user_condition(self) -> str: ...
 
     @property
-    def objects(self) -> str: ...
+    def object_condition(self) -> str: ...
 
     @property
     def user_parameters(self) -> dict[str, object]: ...
@@ -35,8 +38,10 @@ class Range:
     end: str
 
     # the first two comparisons follow from the others, but can use the index on user_id
-    users = "user_id >= :least_user and user_id < :end and user_id || '.csv' > :start and user_id || '.csv' <= :end"
-    objects = "object > :start and object <= :end"
+    user_condition = (
+        "user_id >= :least_user and user_id < :end and user_id || '.csv' > :start and user_id || '.csv' <= :end"
+    )
+    object_condition = "object > :start and object <= :end"
 
     @property
     def user_parameters(self) -> dict[str, object]:
@@ -52,15 +57,15 @@ class Range:
 class Named:
     """Single objects; a CSV stands for its user, photos included."""
 
-    names: Sequence[str]
+    keys: Sequence[str]
 
-    users = "user_id = any(cast(:users as text[]))"
-    objects = "object = any(cast(:objects as text[]))"
+    user_condition = "user_id = any(cast(:users as text[]))"
+    object_condition = "object = any(cast(:keys as text[]))"
 
     @property
     def user_parameters(self) -> dict[str, object]:
-        return {"users": [user_id for name in self.names if (user_id := user_of(name)) is not None]}
+        return {"users": [user_id for key in self.keys if (user_id := user_of(key)) is not None]}
 
     @property
     def object_parameters(self) -> dict[str, object]:
-        return {"objects": list(self.names)}
+        return {"keys": list(self.keys)}

@@ -37,25 +37,23 @@ limit 1
 _CLAIM_CONTAINING = """
 select id from (
     select distinct id
-    from ({objects}) as requested
+    from ({keys}) as named
     cross join lateral (select id from segments where start < object order by start desc limit 1) as segment
     where id <> all(cast(:skip as int[]))
-) as hinted
+) as containing
 where pg_try_advisory_lock(:space, id)
 limit 1
 """
 _HINTED = "select object from hints where {} order by object limit 1000"
-_CLAIM_ANY_HINTED = _CLAIM_CONTAINING.format(objects=_HINTED.format("true"))
+_CLAIM_ANY_HINTED = _CLAIM_CONTAINING.format(keys=_HINTED.format("true"))
 _CLAIM_HINTED = _CLAIM_CONTAINING.format(
-    objects=_HINTED.format("object in (select value from json_array_elements_text(:objects))")
+    keys=_HINTED.format("object in (select value from json_array_elements_text(:keys))")
 )
-_CLAIM_OBJECTS = _CLAIM_CONTAINING.format(
-    objects='select value collate "C" as object from json_array_elements_text(:objects)'
-)
+_CLAIM_NAMED = _CLAIM_CONTAINING.format(keys='select value collate "C" as object from json_array_elements_text(:keys)')
 
 # The lock is only tried if there are hints. There is no FROM: PostgreSQL may evaluate conditions in any order, so with
 # a condition `id = :id` the function could lock other segments as well.
-_CLAIM_AGAIN = """
+_RECLAIM = """
 select case
     when exists (select from hints where object > :start and object <= :end) then pg_try_advisory_lock(:space, :id)
     else false
@@ -128,7 +126,7 @@ class Segment:
     end: str
     tick: int
     claimed_at: datetime
-    is_new: bool  # never scanned, so its objects probably have to be fetched
+    is_new: bool  # no complete scan is recorded, so its objects probably have to be fetched
 
     @property
     def range(self) -> Range:
@@ -138,8 +136,8 @@ class Segment:
 def next_tick(connection: Connection) -> int:
     """Advance the logical clock: a scan with a later tick reads the bucket later.
 
-    A segment that was scanned at a tick that is still to come was scanned across a restore, which set the clock back:
-    it becomes due again. The latest scan is read before the clock, so a scan of this clock is always earlier.
+    A restore sets the clock back, so a segment may have been scanned at a tick in the future: it becomes due again. The
+    latest scan is read before the clock is advanced, so without a restore it is always earlier than the new tick.
     """
     [[latest]] = connection.run(_LATEST_SCAN)
     tick = int(connection.run(_TICK)[0][0])
@@ -153,16 +151,16 @@ def claim(connection: Connection, since: int, skip: Collection[int]) -> Segment 
     return _claim(connection, _CLAIM_DUE, {"skip": list(skip), "since": since}, since)
 
 
-def claim_hinted(connection: Connection, skip: Collection[int], objects: Sequence[str] | None = None) -> Segment | None:
-    """Claim a segment that has hints, or hints for these objects; None if there is none or all are held."""
-    if objects is None:
+def claim_hinted(connection: Connection, skip: Collection[int], keys: Sequence[str] | None = None) -> Segment | None:
+    """Claim a segment that has hints, or hints for these keys; None if there is none or all are held."""
+    if keys is None:
         return _claim(connection, _CLAIM_ANY_HINTED, {"skip": list(skip)})
-    return _claim(connection, _CLAIM_HINTED, {"skip": list(skip), "objects": json.dumps(objects)})
+    return _claim(connection, _CLAIM_HINTED, {"skip": list(skip), "keys": json.dumps(keys)})
 
 
-def claim_containing(connection: Connection, objects: Sequence[str]) -> Segment | None:
-    """Claim a segment that contains some of the objects; None if all of those are held."""
-    return _claim(connection, _CLAIM_OBJECTS, {"skip": [], "objects": json.dumps(objects)})
+def claim_containing(connection: Connection, keys: Sequence[str]) -> Segment | None:
+    """Claim a segment that contains some of the keys; None if all of those are held."""
+    return _claim(connection, _CLAIM_NAMED, {"skip": [], "keys": json.dumps(keys)})
 
 
 def _claim(connection: Connection, sql: str, parameters: dict[str, object], since: int | None = None) -> Segment | None:
@@ -173,19 +171,19 @@ def _claim(connection: Connection, sql: str, parameters: dict[str, object], sinc
     return None
 
 
-def claim_again(connection: Connection, segment: Segment) -> Segment | None:
-    """Claim a segment again that was just released, if it received hints while it was held."""
+def reclaim(connection: Connection, segment: Segment) -> Segment | None:
+    """Reclaim a segment that was just released, if there are hints in it."""
     parameters = {"space": locks.SEGMENT, "id": segment.id, "start": segment.start, "end": segment.end}
-    [[locked]] = connection.run(_CLAIM_AGAIN, **parameters)
+    [[locked]] = connection.run(_RECLAIM, **parameters)
     return _read(connection, segment.id) if locked else None
 
 
-def _read(connection: Connection, number: int, since: int | None = None) -> Segment | None:
+def _read(connection: Connection, segment_id: int, since: int | None = None) -> Segment | None:
     """Read a locked segment. If it was merged or another session has scanned it, unlock it and return None."""
-    for start, end, scanned, tick, now in connection.run(_READ, id=number, last=LAST_KEY):
+    for start, end, scanned, tick, now in connection.run(_READ, id=segment_id, last=LAST_KEY):
         if since is None or scanned <= since:
-            return Segment(number, start, end, tick, now, is_new=scanned == 0)
-    locks.unlock(connection, locks.SEGMENT, number)
+            return Segment(segment_id, start, end, tick, now, is_new=scanned == 0)
+    locks.unlock(connection, locks.SEGMENT, segment_id)
     return None
 
 
@@ -234,5 +232,5 @@ def remaining(connection: Connection, since: int, skip: Collection[int] = ()) ->
 
 
 def total_keys(connection: Connection) -> int:
-    """The number of keys that the last complete scans have listed."""
+    """The number of objects, without folders, that the last complete scans found."""
     return int(connection.run(_TOTAL_KEYS)[0][0])

@@ -18,9 +18,9 @@ from .shared.storage.errors import Unavailable
 from .shared.storage.listing import ObjectInfo
 
 Tombstones = dict[str, datetime | None]
-"""Last-Modified of the CSV at the erasure by user_id; None if there was no CSV."""
+"""By user_id: the Last-Modified of the CSV at the erasure, or None if there was no CSV."""
 
-_EXIST = "select exists (select from erased where {users})"
+_EXIST = "select exists (select from erased where {user_condition})"
 
 _READ = """
 select user_id, csv_modified
@@ -97,7 +97,7 @@ class Tombstone:
 
 def drop_erased(connection: Connection, scope: Scope, listing: Listing) -> Tombstones:
     """Remove the CSVs of erased users from a listing; returns the tombstones of users with a newer CSV."""
-    if not connection.run(_EXIST.format(users=scope.users), **scope.user_parameters)[0][0]:
+    if not connection.run(_EXIST.format(user_condition=scope.user_condition), **scope.user_parameters)[0][0]:
         return {}
     rows = connection.run(_READ, user_ids=json.dumps(list(listing.modified)))
     tombstones: Tombstones = dict(map(tuple, rows))
@@ -137,9 +137,12 @@ def _is_newer(modified: datetime, csv_modified: datetime | None) -> bool:
     return csv_modified is None or modified.replace(microsecond=0) > csv_modified
 
 
-def modified(objects: Sequence[ObjectInfo]) -> datetime | None:
-    """The Last-Modified of a user's CSV for a tombstone, in whole seconds; `objects` is the CSV or empty."""
-    return _parse(objects[0].modified).replace(microsecond=0) if objects else None
+def modified_of(csvs: Sequence[ObjectInfo]) -> datetime | None:
+    """The Last-Modified of a user's CSV for a tombstone, in whole seconds.
+
+    `csvs` is the listing of the CSV's key; None if it is empty.
+    """
+    return _parse(csvs[0].modified).replace(microsecond=0) if csvs else None
 
 
 def _parse(modified: str) -> datetime:

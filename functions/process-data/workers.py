@@ -24,15 +24,15 @@ _JOIN_INTERVAL = 1.0  # seconds between calls of keep_alive while a session wait
 
 
 class Workers:
-    """The workers of one run. Call `start` before `work` and `count_remaining`; an erasure only uses `rescan`."""
+    """The workers of one run. Call `start` before `work` and `count_remaining`; an erasure calls none of them."""
 
     def __init__(self, application: Application, request: Request, deadline: Deadline, counters: RunCounters) -> None:
         self._application, self._request = application, request
         self._deadline, self._counters = deadline, counters
-        self._objects = request.objects
+        self._keys = request.keys
         self._helpers: list[Thread] = []
         self._error: Exception | None = None
-        self._failed_hints: set[int] = set()  # ids of segments
+        self._hint_failures: set[int] = set()  # ids of segments whose hinted objects failed
         self.failed_segments: dict[int, Unavailable | AccessDenied] = {}
         self.ran_out_of_time = False
         self._tick = request.since
@@ -42,11 +42,14 @@ class Workers:
         return connection.time_limit(self._application.settings.run_deadline + GRACE - self._deadline.elapsed)
 
     def start(self, connection: Connection) -> None:
-        """Set the run's tick, the lowest of `since`, an earlier attempt's and now, and store its hints."""
+        """Set the run's tick: the current one, or `since` or that of an earlier attempt if lower.
+
+        Store the requested keys as hints.
+        """
         now = segments.next_tick(connection)
         self._tick = now if self._tick is None else min(self._tick, now)
-        if self._objects is not None:
-            hints.add(connection, self._objects)
+        if self._keys is not None:
+            hints.add(connection, self._keys)
 
     @property
     def tick(self) -> int:
@@ -71,7 +74,7 @@ class Workers:
     def joining(self) -> Iterator[None]:
         """Run an attempt in the body. End all helpers after it, whatever it raises."""
         self._error, self.ran_out_of_time = None, False
-        self._failed_hints.clear()
+        self._hint_failures.clear()
         self.failed_segments.clear()
         try:
             yield
@@ -84,13 +87,13 @@ class Workers:
     def rescan(self, connection: Connection, segment: Segment) -> None:
         """Scan what was hinted while this session held a segment that it has since released."""
         with suppress(SourceEmpty):  # a full run reports it
-            self._scan_hinted(connection, self._scanner(connection), segments.claim_again(connection, segment))
+            self._scan_hinted(connection, self._scanner(connection), segments.reclaim(connection, segment))
 
     def count_remaining(self, connection: Connection) -> int:
-        """The number of segments, or requested objects, that are left."""
-        if self._objects is None:
+        """The number of segments, or requested keys, that are left."""
+        if self._keys is None:
             return segments.remaining(connection, self.tick)
-        return hints.count(connection, self._objects)
+        return hints.count(connection, self._keys)
 
     def _work(self, connection: Connection, *, is_helper: bool) -> None:
         """Scan what can be claimed. The run's own thread also waits for segments that others hold.
@@ -99,9 +102,9 @@ class Workers:
         """
         scanner = self._scanner(connection)
         while not self._deadline.expired:
-            if self._objects is None and (segment := segments.claim(connection, self.tick, self.failed_segments)):
+            if self._keys is None and (segment := segments.claim(connection, self.tick, self.failed_segments)):
                 self._scan(connection, scanner, segment)
-            elif segment := segments.claim_hinted(connection, self._failed_hints, self._objects):
+            elif segment := segments.claim_hinted(connection, self._hint_failures, self._keys):
                 self._scan_hinted(connection, scanner, segment)
             elif is_helper or not self._must_wait(connection):
                 return
@@ -133,7 +136,7 @@ class Workers:
                 if not isinstance(failure, OutOfTime):
                     self.failed_segments[segment.id] = failure
         if not self._deadline.expired:
-            self._scan_hinted(connection, scanner, segments.claim_again(connection, segment))
+            self._scan_hinted(connection, scanner, segments.reclaim(connection, segment))
 
     def _scan_hinted(self, connection: Connection, scanner: Scanner, segment: Segment | None) -> None:
         """Scan the hinted objects of a claimed segment, and those that are hinted meanwhile.
@@ -146,9 +149,9 @@ class Workers:
                 with self._catching(scanner) as failures:
                     scanner.scan_hinted(segment)
                 if failures:
-                    self._failed_hints.add(segment.id)
-            is_over = segment.id in self._failed_hints or self._deadline.expired
-            segment = None if is_over else segments.claim_again(connection, segment)
+                    self._hint_failures.add(segment.id)
+            is_over = segment.id in self._hint_failures or self._deadline.expired
+            segment = None if is_over else segments.reclaim(connection, segment)
 
     @contextmanager
     def _catching(self, scanner: Scanner) -> Iterator[list[OutOfTime | Unavailable | AccessDenied]]:
@@ -171,11 +174,11 @@ class Workers:
 
     def _must_wait(self, connection: Connection) -> bool:
         """Whether another session holds something that this run has to scan."""
-        if self._objects is None:
+        if self._keys is None:
             return segments.remaining(connection, self.tick, self.failed_segments) > 0
-        if self._request.trigger == Trigger.EVENT or self._failed_hints:
+        if self._request.trigger == Trigger.EVENT or self._hint_failures:
             return False
-        return hints.count(connection, self._objects) > 0
+        return hints.count(connection, self._keys) > 0
 
     def _start_helper(self, connection: Connection, segment: Segment) -> None:
         """Start another worker if the process has room for it and there is work beside this segment.
@@ -189,12 +192,13 @@ class Workers:
             if self._has_work_beside(connection, segment):
                 helper = Thread(target=self._run_helper, name="worker", daemon=True)
                 helper.start()
-                stack.pop_all()  # the helper releases itself
-                self._helpers.append(helper)  # before the calling thread ends: who joins that one finds this one
+                stack.pop_all()  # the helper releases its own slot
+                # before the calling thread ends, so that whoever joins it also finds this helper
+                self._helpers.append(helper)
 
     def _has_work_beside(self, connection: Connection, segment: Segment) -> bool:
-        if self._objects is not None:
-            return any(not segment.start < name <= segment.end for name in self._objects)
+        if self._keys is not None:
+            return any(not segment.start < key <= segment.end for key in self._keys)
         workers = 1 + sum(helper.is_alive() for helper in self._helpers)
         return segments.remaining(connection, self.tick, self.failed_segments) > workers
 

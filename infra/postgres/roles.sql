@@ -60,7 +60,8 @@ alter role rollcall_process login;
 alter role rollcall_query login;
 alter role rollcall_backup login;
 
--- A client that disappears in a transaction does not keep its locks. The functions themselves set one minute.
+-- A client that disappears in a transaction loses its locks after this time. The functions override it with one minute
+-- in their own sessions.
 alter role rollcall_process set idle_in_transaction_session_timeout = '5min';
 alter role rollcall_query set idle_in_transaction_session_timeout = '1min';
 

@@ -114,7 +114,8 @@ class Connection:
     def _statement(self, timeout: float | None = None) -> Iterator[None]:
         """Run a statement in the body. Raises Unavailable if the server is silent for `timeout` seconds.
 
-        The default is the time that `time_limit` leaves, at least 2 seconds.
+        The default is `postgres_timeout` and TIMEOUT_MARGIN, or what `time_limit` leaves if that is less, but at least
+        2 seconds.
         """
         remaining = max(_MIN_TIMEOUT, min(self._timeout, self._expires_at - monotonic()))
         with self._translate_errors():
@@ -124,7 +125,10 @@ class Connection:
 
     @contextmanager
     def time_limit(self, seconds: float) -> Iterator[None]:
-        """Limit the time that the body waits for a silent server to about `seconds` in all, if that is not more."""
+        """Limit the time that the body waits for a silent server to about `seconds` in all.
+
+        No statement's own timeout becomes longer.
+        """
         self._expires_at = monotonic() + seconds
         try:
             yield

@@ -9,7 +9,7 @@ from urllib.parse import unquote_plus
 from .errors import Unavailable
 
 MAX_KEYS = 1000
-"""Entries of a page that S3 returns at most."""
+"""The most entries that S3 returns in a page."""
 
 
 class ObjectInfo(NamedTuple):

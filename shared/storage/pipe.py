@@ -47,9 +47,10 @@ class Pipe:
         self._queue.put(error)
 
     def chunks(self, seconds: float = inf) -> Iterator[bytes]:
-        """Yield the chunks. Raises the error that ended them, or TimeoutError once `seconds` have passed without one.
+        """Yield the chunks. Raises the error that ended them.
 
-        Before a TimeoutError it yields the rows that do not fill a chunk yet.
+        Raises TimeoutError if the next chunk is not ready `seconds` after the first was requested. Before that, it
+        yields the rows that do not fill a chunk yet.
         """
         expires_at = monotonic() + seconds
         try:

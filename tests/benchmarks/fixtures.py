@@ -73,9 +73,9 @@ def application(settings: Mapping[str, str], **others: str) -> Iterator[Applicat
         app.close()
 
 
-def run(application: Application, *, objects: Sequence[str] | None = None) -> dict[str, Any]:
-    """Run once, over the whole bucket or over these objects like an event. Return the summary."""
-    request = Request(Trigger.HTTP) if objects is None else Request(Trigger.EVENT, objects=tuple(objects))
+def run(application: Application, *, keys: Sequence[str] | None = None) -> dict[str, Any]:
+    """Run once, over the whole bucket or over these keys like an event. Return the summary."""
+    request = Request(Trigger.HTTP) if keys is None else Request(Trigger.EVENT, keys=tuple(keys))
     summary = Run(application, request).execute()
     assert (summary["unreadable"], summary["rejected"]) == (0, 0), summary
     return summary

@@ -128,7 +128,7 @@ def events(stack: Stack, rounds: int = 3, people: int = MILLION, few: int = 10_0
             stack.sql("update outputs set changed = changed + 1, written_at = null")
             start = time.perf_counter()
             for user in users:
-                summary = run(app, objects=[f"{FIRST_ID + user}.csv"])
+                summary = run(app, keys=[f"{FIRST_ID + user}.csv"])
                 assert (summary["listed"], summary["updated"]) == (1, 1), summary
             return time.perf_counter() - start
 
@@ -145,7 +145,7 @@ def events(stack: Stack, rounds: int = 3, people: int = MILLION, few: int = 10_0
         exports, with_many = [], []
         for _ in range(rounds):
             stack.sql("update outputs set changed = changed + 1, written_at = null")
-            exports.append(run(app, objects=["0.csv"])["seconds"]["export"])
+            exports.append(run(app, keys=["0.csv"])["seconds"]["export"])
             with_many.append(follow())
     export = Samples(tuple(exports), "s").median
     own, baseline = Samples(tuple(with_many), "s"), Samples(tuple(time + export for time in with_few), "s")
@@ -168,7 +168,7 @@ def export(stack: Stack, rounds: int = 5, people: int = MILLION) -> list[Row]:
 
         def export_time() -> float:
             stack.sql("update outputs set changed = changed + 1, written_at = null")
-            summary = run(app, objects=["0.csv"])  # an unknown user, so that the run only exports
+            summary = run(app, keys=["0.csv"])  # an unknown user, so that the run only exports
             assert (summary["output"]["rows"], summary["output"]["written"]) == (people, True), summary
             return float(summary["seconds"]["export"])
 

@@ -23,7 +23,7 @@ _STEMS = (
 _IN_RANGE = f"""
 select user_id
 from (select user_id collate "C" as user_id from unnest(cast(:user_ids as text[])) as ids (user_id)) as users
-where {Range.users}
+where {Range.user_condition}
 """
 
 _SORT = """select key from unnest(cast(:keys as text[])) as keys (key) order by key collate "C" """

@@ -13,7 +13,7 @@ from process_data.shared.storage.objects import Object, Objects
 
 from tests.proxy import counting
 from tests.rows import rows
-from tests.runs import Slow, application, put_people, run
+from tests.runs import Failing, Slow, application, put_people, run
 from tests.stack import Stack
 
 
@@ -153,12 +153,27 @@ def test_hints_that_the_deadline_leaves_unlisted_are_kept(rollcall: Stack) -> No
         rollcall.bucket.put_person(user_id, last="Changed")
     slow = type("Slow", (Slow,), {"page_seconds": 0.4})
     with application(rollcall, slow, fetch_threads="1", run_deadline="1") as app:
-        summary = run(app, Trigger.EVENT, objects=tuple(f"{user_id}.csv" for user_id in people))
+        summary = run(app, Trigger.EVENT, keys=tuple(f"{user_id}.csv" for user_id in people))
     hinted = rows(rollcall, "hints", "object")
     assert (summary["status"], summary["remaining"]) == ("partial", len(hinted))
     assert [f"{user_id}.csv" for user_id in people][-len(hinted) :] == hinted
     assert 20 <= len(hinted) < 40
     assert rollcall.process()["updated"] == 20
+
+
+def test_only_the_users_whom_the_deadline_leaves_out_stay_hinted(rollcall: Stack) -> None:
+    [unchanged] = put_people(rollcall, range(99, 100))
+    rollcall.process()
+    people = put_people(rollcall, range(40))
+    failing = type("SlowFailing", (Slow, Failing), {"get_seconds": 0.1, "keys": frozenset([f"{people[3]}.csv"])})
+    with application(rollcall, failing, batch_size="10", fetch_threads="1", run_deadline="1") as app:
+        summary = run(app, Trigger.EVENT, keys=tuple(f"{user_id}.csv" for user_id in [*people, unchanged]))
+    hinted = rows(rollcall, "hints", "object")
+    assert [f"{user_id}.csv" for user_id in people][-len(hinted) :] == hinted
+    assert (summary["status"], summary["unreadable"]) == ("partial", 1)
+    assert summary["remaining"] == len(hinted) + 1
+    assert (summary["added"], summary["unchanged"]) == (40 - summary["remaining"], 1)
+    assert 9 <= summary["added"] < 39
 
 
 def test_a_hanging_object_does_not_delay_others(rollcall: Stack) -> None:

@@ -31,7 +31,7 @@ def test_a_hint_for_a_locked_segment_is_processed_by_its_holder(rollcall: Stack)
 def test_a_hint_for_a_segment_locked_by_an_event_is_processed_by_that_event(rollcall: Stack) -> None:
     rollcall.bucket.put_person("1")
     rollcall.bucket.put_person("2")
-    with paused_run(rollcall, Trigger.EVENT, objects=("1.csv",)) as (go, holder):
+    with paused_run(rollcall, Trigger.EVENT, keys=("1.csv",)) as (go, holder):
         assert rollcall.event("2.csv").json()["remaining"] == 1
         go.set()
         assert holder.result()["added"] == 2
@@ -41,7 +41,7 @@ def test_a_hint_for_a_segment_locked_by_an_event_is_processed_by_that_event(roll
 
 def test_a_hint_repeated_during_processing_is_processed_again(rollcall: Stack) -> None:
     rollcall.bucket.put_person("1", last="Older")
-    with paused_run(rollcall, Trigger.EVENT, objects=("1.csv",)) as (go, holder):
+    with paused_run(rollcall, Trigger.EVENT, keys=("1.csv",)) as (go, holder):
         rollcall.bucket.put_person("1", last="Newer")
         assert rollcall.event("1.csv").json()["remaining"] == 1
         go.set()
@@ -92,7 +92,7 @@ def test_events_are_processed_in_all_their_segments(rollcall: Stack) -> None:
         for user in people[::7]:
             rollcall.bucket.put_person(user, last="Changed")
         names = tuple(f"{user}.csv" for user in people[::7])
-        summary = run(app, Trigger.EVENT, objects=names)
+        summary = run(app, Trigger.EVENT, keys=names)
         assert (summary["status"], summary["updated"], summary["listed"]) == ("done", len(names), len(names))
     assert rollcall.sql("select count(*) from users where last_name = 'Changed'") == [[len(names)]]
 
@@ -110,7 +110,7 @@ def test_a_hint_that_cannot_be_processed_does_not_block_others(rollcall: Stack) 
     rollcall.bucket.put_person("1")
     rollcall.bucket.put_person("2")
     with application(rollcall, Unlisted) as app:
-        assert run(app, Trigger.EVENT, objects=("1.csv",))["remaining"] == 1
+        assert run(app, Trigger.EVENT, keys=("1.csv",))["remaining"] == 1
         assert rollcall.sql("select object from hints") == [["1.csv"]]
         summary = run(app)
         assert (summary["status"], summary["added"]) == ("done", 2)  # the scan of the segment covers the hint
@@ -121,7 +121,7 @@ def test_a_request_does_not_wait_for_a_user_that_s3_cannot_list(rollcall: Stack)
     rollcall.bucket.put_person("1")
     with application(rollcall, Unlisted, run_deadline="3600") as app, ThreadPoolExecutor(1) as executor:
         try:
-            summary = executor.submit(run, app, objects=("1.csv",)).result(timeout=60)
+            summary = executor.submit(run, app, keys=("1.csv",)).result(timeout=60)
         finally:
             app.stopping.set()
     assert (summary["status"], summary["remaining"]) == ("partial", 1)

@@ -19,7 +19,7 @@ from tests.stack import Stack
 def test_unreadable_objects_do_not_block_others(rollcall: Stack, error: type[Unavailable | AccessDenied]) -> None:
     people = put_people(rollcall, range(60))
     bad = frozenset(f"{user}.csv" for user in people[:12])  # more than a batch
-    failing = type("Failing", (Failing,), {"objects": bad, "error": error})
+    failing = type("Failing", (Failing,), {"keys": bad, "error": error})
     with application(rollcall, failing, batch_size="10") as app:
         summary = run(app)
         assert (summary["status"], summary["added"], summary["unreadable"]) == ("partial", 48, 12)
@@ -32,7 +32,7 @@ def test_unreadable_objects_do_not_block_others(rollcall: Stack, error: type[Una
 def test_a_few_unreadable_objects_do_not_fail_a_run_without_other_work(rollcall: Stack) -> None:
     people = put_people(rollcall, range(20))
     bad = frozenset(f"{user}.csv" for user in people[:3])
-    failing = type("Failing", (Failing,), {"objects": bad})
+    failing = type("Failing", (Failing,), {"keys": bad})
     with application(rollcall, failing) as app:
         for unchanged in (0, 17):
             summary = run(app)
@@ -41,7 +41,7 @@ def test_a_few_unreadable_objects_do_not_fail_a_run_without_other_work(rollcall:
 
 def test_a_run_that_can_read_nothing_fails_with_the_reason(rollcall: Stack) -> None:
     people = put_people(rollcall, range(3))
-    failing = type("Failing", (Failing,), {"objects": frozenset(f"{user}.csv" for user in people)})
+    failing = type("Failing", (Failing,), {"keys": frozenset(f"{user}.csv" for user in people)})
     with application(rollcall, failing) as app, pytest.raises(Unavailable, match="an error for 0002"):
         run(app)
     assert rollcall.sql("select status from runs") == [["failed"]]
@@ -51,7 +51,7 @@ def test_a_run_that_finds_only_unreadable_objects_in_its_segments_is_partial(rol
     """Others have scanned the rest since its tick."""
     put_people(rollcall, range(3))
     [bad] = put_people(rollcall, range(9000, 9001))
-    failing = type("Failing", (Failing,), {"objects": frozenset([f"{bad}.csv"])})
+    failing = type("Failing", (Failing,), {"keys": frozenset([f"{bad}.csv"])})
     with application(rollcall, failing) as app:
         run(app)
         rollcall.sql("insert into segments (start) values ('0002.csv')")

@@ -53,7 +53,7 @@ def test_rejected_csv_neutralises_spreadsheet_formulas(rollcall: Stack) -> None:
         )
     rollcall.sql("update outputs set changed = changed + 1")
     with application(rollcall) as app:
-        run(app, objects=["0.csv"])
+        run(app, keys=["0.csv"])
     exported = {row["object"][-2:]: row for row in rollcall.bucket.read_rows("rejected.csv")}
     for number, text in enumerate([*formulas, *harmless]):
         guard = "'" if text in formulas else ""
@@ -86,7 +86,7 @@ def test_an_output_is_a_snapshot_and_later_changes_are_in_the_next_one(rollcall:
     with application(rollcall, StoresDuringExport) as app:
         assert isinstance(app.objects, StoresDuringExport)
         app.objects.store = store
-        output = run(app, objects=["1.csv"])["output"]
+        output = run(app, keys=["1.csv"])["output"]
     assert (output["rows"], output["written"]) == (1, True)
     assert [row["user_id"] for row in rollcall.bucket.read_rows("output.csv")] == ["1"]
     assert rollcall.process()["output"]["written"]
@@ -146,7 +146,7 @@ def test_outputs_equal_postgresqls_copy(rollcall: Stack) -> None:
     )
     rollcall.sql("update outputs set changed = changed + 1")
     with application(rollcall) as app:
-        assert run(app, objects=["0.csv"])["output"]["rows"] == 10_010
+        assert run(app, keys=["0.csv"])["output"]["rows"] == 10_010
     expected = {
         "output.csv": "select user_id, first_name, last_name, birthts, img_path from users order by user_id",
         "rejected.csv": "select object, line, code, message, first_seen, last_seen from rejected order by object",

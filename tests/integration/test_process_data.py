@@ -148,6 +148,6 @@ def test_thousands_of_people_are_fetched_once(rollcall: Stack) -> None:
         requests.clear()
         rollcall.bucket.put_person("00001", birthts=-1)
         rollcall.sql("update outputs set written_at = null")  # the export is due at once
-        assert counts(run(app, Trigger.EVENT, objects=("00001.csv",))) == {"listed": 2, "updated": 1}
+        assert counts(run(app, Trigger.EVENT, keys=("00001.csv",))) == {"listed": 2, "updated": 1}
         assert requests == {"LIST": 1, "GET": 1, "HEAD": 4, "UPLOADS": 1, "PUT": 1}
     assert output(rollcall) == people(rollcall)

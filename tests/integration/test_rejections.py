@@ -84,7 +84,7 @@ def test_an_unchanged_rejected_file_is_not_fetched_again(rollcall: Stack) -> Non
         assert requests["GET"] == 1
         before = rollcall.sql("select *, xmin::text from rejected")
         assert run(app)["rejected"] == 2
-        assert run(app, Trigger.EVENT, objects=("1.csv", "x.csv"))["rejected"] == 2
+        assert run(app, Trigger.EVENT, keys=("1.csv", "x.csv"))["rejected"] == 2
         assert requests["GET"] == 1
         assert rollcall.sql("select *, xmin::text from rejected") == before
         rollcall.bucket.put("1.csv", b"\n")

@@ -33,7 +33,7 @@ def test_a_retried_run_forgets_what_failed_in_its_first_attempt(
     monkeypatch.setattr(runs, "_finish", fail_once)
     rollcall.bucket.put_person("1")
     with proxied(rollcall, fail_get) as (app, _):
-        summary = run(app, objects=("1.csv",))
+        summary = run(app, keys=("1.csv",))
     assert (summary["status"], counts(summary)) == ("done", {"listed": 1, "added": 1})
 
 
@@ -42,9 +42,9 @@ def test_an_attempt_starts_without_the_failures_of_the_last_one(rollcall: Stack)
         workers = Run(app, Request(Trigger.HTTP)).workers
         workers.ran_out_of_time = True
         workers.failed_segments[1] = Unavailable("s3", "silent")
-        workers._failed_hints.add(1)
+        workers._hint_failures.add(1)
         with workers.joining():
-            assert (workers.ran_out_of_time, workers.failed_segments, workers._failed_hints) == (False, {}, set())
+            assert (workers.ran_out_of_time, workers.failed_segments, workers._hint_failures) == (False, {}, set())
 
 
 def test_a_helper_that_another_one_starts_before_it_ends_is_joined(

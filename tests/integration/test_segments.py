@@ -142,7 +142,7 @@ def test_a_claim_locks_one_segment_with_every_query_plan(rollcall: Stack, *, ana
             assert segment is not None
             assert locked() == [segment.id], name
             locks.unlock(connection, locks.SEGMENT, segment.id)
-            again = segments.claim_again(connection, segment)
+            again = segments.reclaim(connection, segment)
             assert locked() == ([] if again is None else [segment.id]), name
             if again is not None:
                 locks.unlock(connection, locks.SEGMENT, segment.id)

@@ -23,8 +23,8 @@ def test_the_remaining_file_does_not_restore_an_erased_person(rollcall: Stack) -
     s3 = counting(rollcall.process_settings["s3_endpoint"])
     with s3 as (endpoint, requests), application(rollcall, s3_endpoint=endpoint) as app:
         assert run(app)["added"] == 0
-        assert run(app, objects=["1.csv"])["added"] == 0
-        assert run(app, Trigger.EVENT, objects=["1.csv"])["added"] == 0
+        assert run(app, keys=["1.csv"])["added"] == 0
+        assert run(app, Trigger.EVENT, keys=["1.csv"])["added"] == 0
         assert requests["GET"] == 0  # without any requests for the file
     assert rows(rollcall) == ["2"]
     assert exported(rollcall) == ["2"]

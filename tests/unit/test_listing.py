@@ -215,7 +215,7 @@ def test_the_segments_together_cover_the_bucket(keys: list[str], sizes: list[int
     assert contents(*again) == contents(complete)
     assert not any(listing.cut_at for listing in again)
     if not any("/" in key for key in keys):  # a folder at a segment's end may be counted twice or not at all
-        assert sum(listing.keys for listing in again) == complete.keys
+        assert sum(listing.entries for listing in again) == complete.entries
         assert sum(listing.ignored for listing in again) == complete.ignored
 
 
@@ -232,7 +232,7 @@ def test_all_keys_of_a_user_are_in_one_segment(keys: list[str], sizes: list[int]
 def test_a_segment_ends_with_the_page_that_fills_it(keys: list[str], sizes: list[int], fill: int) -> None:
     """This holds whatever lies between the keys of a user."""
     listing = list_range(pages(keys, "", sizes), "", LAST_KEY, lambda count: count >= fill)
-    assert listing.keys <= fill - 1 + 2 * max(sizes)
+    assert listing.entries <= fill - 1 + 2 * max(sizes)
     assert listing.cut_at is None or is_representable(listing.cut_at)
 
 
@@ -245,7 +245,7 @@ def test_a_segment_that_is_not_full_is_not_split() -> None:
         return False
 
     listing = list_range(pages(keys, "", [3]), "", LAST_KEY, is_full)
-    assert (listing.cut_at, listing.keys, counts) == (None, 10, [3, 6, 9])
+    assert (listing.cut_at, listing.entries, counts) == (None, 10, [3, 6, 9])
 
 
 def test_the_preferred_photo_is_png_then_jpg_then_jpeg() -> None:
@@ -257,11 +257,11 @@ def test_the_preferred_photo_is_png_then_jpg_then_jpeg() -> None:
 @pytest.mark.parametrize("key", ["\udcff.csv", "a\0.csv"])
 def test_an_unrepresentable_key_is_ignored(key: str) -> None:
     listing = list_range(pages(["1.csv", key], "", [1]), "", LAST_KEY, lambda _: True)
-    assert (listing.cut_at, listing.keys, listing.ignored, listing.rejections) == ("1", 0, 0, [])
+    assert (listing.cut_at, listing.entries, listing.ignored, listing.rejections) == ("1", 0, 0, [])
     listing = list_range(pages(["1.csv", key], "1", [1]), "1", LAST_KEY, lambda _: True)
     assert (listing.cut_at, listing.csvs) == ("1.csv", {"1": "etag of 1.csv"})
     listing = list_range(pages(["1.csv", key, "😀"], "1.csv", [1]), "1.csv", LAST_KEY, lambda _: True)
-    assert (listing.cut_at, listing.keys, listing.ignored, listing.rejections) == (None, 2, 2, [])
+    assert (listing.cut_at, listing.entries, listing.ignored, listing.rejections) == (None, 2, 2, [])
 
 
 @pytest.mark.parametrize(("size", "is_accepted"), [(64 * 1024, True), (64 * 1024 + 1, False)])

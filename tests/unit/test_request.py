@@ -4,7 +4,7 @@ import json
 from urllib.parse import quote_plus
 
 import pytest
-from process_data.keys import MAX_OBJECTS
+from process_data.keys import MAX_REQUESTED_KEYS
 from process_data.request import Request, parse_request
 from process_data.runs import Trigger
 from process_data.shared.api import ApiError
@@ -12,7 +12,7 @@ from werkzeug.datastructures import MultiDict
 
 from tests.event import Event
 
-USERS = [str(number) for number in range(MAX_OBJECTS + 1)]
+USERS = [str(number) for number in range(MAX_REQUESTED_KEYS + 1)]
 
 
 def parsed(query: str = "", **headers: str) -> Request:
@@ -24,10 +24,10 @@ def notification(*keys: str, bucket: str = "src") -> Event:
     return Event(body=json.dumps({"Records": records}).encode())
 
 
-def objects_of(*keys: str, bucket: str = "src") -> tuple[str, ...] | None:
+def event_keys(*keys: str, bucket: str = "src") -> tuple[str, ...] | None:
     request = parse_request(notification(*keys, bucket=bucket), "src")
     assert request.trigger == Trigger.EVENT
-    return request.objects
+    return request.keys
 
 
 def error_of(event: Event) -> tuple[int, str, str]:
@@ -45,8 +45,8 @@ def test_a_request_without_parameters_processes_the_whole_bucket() -> None:
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
-        ("user_id=1", Request(Trigger.HTTP, objects=("1.csv",))),
-        ("user_id=2&user_id=0042&user_id=2", Request(Trigger.HTTP, objects=("0042.csv", "2.csv"))),
+        ("user_id=1", Request(Trigger.HTTP, keys=("1.csv",))),
+        ("user_id=2&user_id=0042&user_id=2", Request(Trigger.HTTP, keys=("0042.csv", "2.csv"))),
         ("since=7", Request(Trigger.CONTINUATION, since=7)),
         ("fan_out=1", Request(Trigger.HTTP, fan_out=1)),
         ("fan_out=10&accept_empty=true", Request(Trigger.HTTP, fan_out=10, accept_empty=True)),
@@ -93,51 +93,56 @@ def test_an_invalid_parameter_is_an_error_with_the_expected_form(query: str, par
     assert "expected" in message
 
 
-@pytest.mark.parametrize("query", ["user_id=1&since=1", "user_id=1&fan_out=2", "since=1&fan_out=2"])
-def test_user_id_since_and_fan_out_exclude_each_other(query: str) -> None:
-    status, code, message = error_of(Event(f"/?{query}"))
-    assert (status, code) == (400, "bad_parameter")
-    assert message == "user_id, since and fan_out exclude each other: expected only one of them"
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [("user_id=1&since=1", "user_id"), ("fan_out=2&user_id=1", "user_id"), ("fan_out=2&since=1", "since")],
+)
+def test_user_id_since_and_fan_out_exclude_each_other(query: str, parameter: str) -> None:
+    with pytest.raises(ApiError) as raised:
+        parsed(query)
+    error = raised.value
+    assert (error.status, error.code, error.detail) == (400, "bad_parameter", {"parameter": parameter})
+    assert error.message == "user_id, since and fan_out exclude each other: expected only one of them"
 
 
 def test_a_request_is_limited_to_a_thousand_users() -> None:
     too_many = "&".join(f"user_id={user_id}" for user_id in USERS)
     assert error_of(Event(f"/?{too_many}"))[:2] == (413, "too_many_users")
     thousand = too_many.rpartition("&")[0]
-    assert parsed(f"{thousand}&{thousand}").objects == tuple(sorted(f"{user_id}.csv" for user_id in USERS[:-1]))
+    assert parsed(f"{thousand}&{thousand}").keys == tuple(sorted(f"{user_id}.csv" for user_id in USERS[:-1]))
 
 
 def test_an_event_is_limited_to_a_thousand_users() -> None:
     keys = [f"{user_id}.csv" for user_id in USERS]
     assert error_of(notification(*keys))[:2] == (413, "too_many_users")
     photos = [f"{user_id}.png" for user_id in USERS[:-1]]
-    assert objects_of(*keys[:-1], *photos) == tuple(sorted(keys[:-1]))
+    assert event_keys(*keys[:-1], *photos) == tuple(sorted(keys[:-1]))
 
 
 def test_an_event_selects_users_and_misnamed_csvs() -> None:
-    assert objects_of("1.png", "1.csv", "a b+ü.csv", "1.x.csv", "2.CSV") == ("1.csv", "1.x.csv", "2.CSV", "a b+ü.csv")
+    assert event_keys("1.png", "1.csv", "a b+ü.csv", "1.x.csv", "2.CSV") == ("1.csv", "1.x.csv", "2.CSV", "a b+ü.csv")
 
 
 @pytest.mark.parametrize(
     "key", ["notes.txt", "folder/1.csv", "folder/", "1.gif", "x.png", "a\0.csv", "", "x" * 1021 + ".csv"]
 )
 def test_an_event_for_an_unrelated_key_is_ignored(key: str) -> None:
-    assert objects_of(key) == ()
+    assert event_keys(key) == ()
 
 
 def test_an_event_may_name_the_longest_key() -> None:
     longest = "x" * 1020 + ".csv"  # 1,024 bytes
-    assert objects_of(longest) == (longest,)
+    assert event_keys(longest) == (longest,)
 
 
 def test_an_event_for_another_bucket_is_ignored() -> None:
-    assert objects_of("1.csv", bucket="res") == ()
+    assert event_keys("1.csv", bucket="res") == ()
 
 
 @pytest.mark.parametrize("key", ["%ff.csv", "%00.csv", "\ud800.csv"])
 def test_an_event_for_an_unrepresentable_key_is_ignored(key: str) -> None:
     body = json.dumps({"Records": [{"s3": {"bucket": {"name": "src"}, "object": {"key": key}}}]}).encode()
-    assert parse_request(Event(body=body), "src").objects == ()
+    assert parse_request(Event(body=body), "src").keys == ()
 
 
 def test_an_event_takes_no_parameters() -> None:

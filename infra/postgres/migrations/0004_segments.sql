@@ -24,7 +24,7 @@ create table hints (
 );
 
 -- `rules`: version of the rules that rejected the content with the ETag `checked_etag`. Older versions of process-data
--- write neither column. An object without `checked_etag`, or whose `etag` differs from it, is checked again.
+-- write neither column. An object without `checked_etag`, or that is listed with another ETag, is checked again.
 -- `retry_after`: when the same content may become valid, in milliseconds since 1970-01-01 UTC.
 alter table rejected
     add column rules int not null default 1, add column checked_etag text, add column retry_after bigint;
