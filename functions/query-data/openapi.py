@@ -214,8 +214,8 @@ def _operation(
     unchanged = {"304": {"description": "unchanged since the ETag in If-None-Match"}} if conditional else {}
     failures = {status: _ERRORS[status] for status in sorted((*_COMMON, *statuses))}
     error = {JSON.media_type: {"schema": _reference("Error")}}
-    if HTML.media_type in content:  # clients that get web pages get errors as web pages, too
-        error[HTML.media_type] = {"schema": _TEXT}
+    error_or_page = error | {HTML.media_type: {"schema": _TEXT}}
+    with_page = failures if HTML.media_type in content else {"404"}  # clients that prefer HTML get a web page
     get: Schema = {
         "operationId": name,
         "summary": summary,
@@ -223,7 +223,10 @@ def _operation(
         "responses": {
             "200": success | {"content": {kind: {"schema": schema} for kind, schema in content.items()}},
             **unchanged,
-            **{status: {"description": text, "content": error} for status, text in failures.items()},
+            **{
+                status: {"description": text, "content": error_or_page if status in with_page else error}
+                for status, text in failures.items()
+            },
         },
     }
     head: Schema = {
