@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 description of the API, made from the tables that requests are parsed by."""
+"""The OpenAPI 3.1 description of the API, generated from the definitions that the request parser uses."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -34,7 +34,7 @@ def _reference(name: str) -> Schema:
 
 _HEALTH = _object({"status": {"type": "string", "enum": ["ok"]}, "version": _TEXT})
 
-_PEOPLE: dict[str, Schema] = {
+_PEOPLE_AS_TEXT: dict[str, Schema] = {
     "application/x-ndjson": _TEXT
     | {"description": "one user per line; the last line of a complete response has `next` instead"},
     "text/csv": _TEXT | {"description": "the last line of a complete response is `#end`, or `#next` and a URL"},
@@ -63,7 +63,7 @@ _SUMMARY: Schema = {
             | {"continued": _BOOLEAN, "output": _OUTPUT, "seconds": _SECONDS}
         ),
         _object(dict.fromkeys(("erased", "not_found", "remaining"), _COUNT) | {"output": _OUTPUT, "seconds": _SECONDS}),
-        {"type": "object", "description": "a run of an older version"},
+        {"type": "object", "description": "empty for a run that failed; otherwise of an older version"},
     ]
 }
 
@@ -132,7 +132,7 @@ def openapi(*, requires_token: bool) -> Schema:
             "people",
             "List users",
             query.PARAMETERS,
-            {fmt.media_type: people if fmt is JSON else _PEOPLE.get(fmt.media_type, _TEXT) for fmt in FORMATS.values()},
+            {fmt.media_type: _TEXT for fmt in FORMATS.values()} | _PEOPLE_AS_TEXT | {JSON.media_type: people},
             "406",
             headers={"Link": "the next page", "X-Total-Count": "the total number, with count=1"},
         ),
