@@ -28,7 +28,7 @@ def _birthday(birthdate: date, year: int) -> date:
 def latest_birthdate(today: date, *, at_least: float | None = None, over: float | None = None) -> date:
     """The birthdate of the youngest people who are at least `at_least` years old today, or older than `over`.
 
-    Both are from 0 to MAX_AGE.
+    `at_least` and `over` are from 0 to MAX_AGE.
     """
 
     def old_enough(birthdate: date) -> bool:
