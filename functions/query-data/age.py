@@ -26,7 +26,10 @@ def _birthday(birthdate: date, year: int) -> date:
 
 @lru_cache(maxsize=1024)
 def latest_birthdate(today: date, *, at_least: float | None = None, over: float | None = None) -> date:
-    """The latest birthdate whose age in years, 0 to MAX_AGE, is at least `at_least` or greater than `over`."""
+    """The birthdate of the youngest people who are at least `at_least` years old today, or older than `over`.
+
+    `at_least` and `over` are from 0 to MAX_AGE.
+    """
 
     def old_enough(birthdate: date) -> bool:
         years = age(birthdate, today)

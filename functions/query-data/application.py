@@ -18,10 +18,10 @@ MAX_REQUESTS = 16
 """Requests that are processed at the same time."""
 
 MAX_WAITING = 48
-"""Requests that wait to be processed."""
+"""Requests that wait to be processed, and as many for photos."""
 
 MAX_STREAMS = 4
-"""Streams of users, and separately of large photos: a client that stops reading occupies one."""
+"""Streams of users, and as many of large photos. A client that stops reading one keeps its slot."""
 
 MAX_PHOTOS = 6
 """Requests for photos that are processed at the same time, in slots of their own: a silent S3 delays no others."""
@@ -52,7 +52,7 @@ class Application:
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """Borrow a connection for a request. Its statements share the time limit of a single one."""
+        """Borrow a connection for a request, whose statements together get the time limit of one statement."""
         seconds = self.settings.postgres_timeout + TIMEOUT_MARGIN
         with self.pool.connection() as connection, connection.time_limit(seconds):
             yield connection

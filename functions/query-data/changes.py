@@ -1,8 +1,9 @@
 """The changes of users since a cursor, erasures included, in commit order.
 
 A cursor is a position in that order, (changed, user_id) of `users` and `erased`, and the database that it belongs to.
-Nothing is committed before a position that was returned: process-data increments `changed` under a lock that it holds
-until it has committed. A user who changes again moves to the end. So a client that follows the cursors misses nothing.
+Once a position has been returned, no change is committed at a lower one: process-data increments `changed` under a lock
+that it holds until it has committed. A user who changes again moves to the end. So a client that follows the cursors
+misses nothing.
 
 Another or restored database has its own order. The identity of a database changes with the cluster, with a restored
 base backup or a failover (a new timeline), with a copy of the database, and with new files of the tables: those of a

@@ -1,7 +1,7 @@
 """ETags, derived from the state of the data without reading the data."""
 
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Literal
 
 from werkzeug.http import parse_etags
 
@@ -9,16 +9,16 @@ from .shared.api import Event
 from .shared.storage.connection import Connection
 from .shared.version import VERSION
 
-Table = Literal["users", "rejected", "runs"]
-State = list[Any]
-"""The values of the columns of `state_sql`."""
+TableName = Literal["users", "rejected", "runs"]
+State = list[str]
+"""The values of the columns of `state_sql`, one for each table."""
 
-States = dict[Table, str]
-"""The state of each table."""
+States = dict[TableName, str]
+"""The same values by table."""
 
 # process-data increments `changed` in every transaction that changes the table. The ETag of the last export
 # distinguishes this database from another or a restored one with the same counter.
-_STATES: dict[Table, str] = {
+_STATES: dict[TableName, str] = {
     "users": "(select concat(changed, ' ', etag) from outputs where object = 'output.csv')",
     "rejected": "(select concat(changed, ' ', etag) from outputs where object = 'rejected.csv')",
     # runs may not be committed in the order of finished_at, but each commit changes the set of unfinished ids
@@ -32,12 +32,12 @@ _STATES: dict[Table, str] = {
 }
 
 
-def state_sql(*tables: Table) -> str:
-    """SQL columns that change with the tables."""
+def state_sql(*tables: TableName) -> str:
+    """SQL columns, one for each table, that change with it."""
     return ", ".join(_STATES[table] for table in tables)
 
 
-def read_state(connection: Connection, *tables: Table) -> State:
+def read_state(connection: Connection, *tables: TableName) -> State:
     [state] = connection.run(f"select {state_sql(*tables)}")
     return state
 
@@ -60,7 +60,7 @@ def matches(event: Event, etag: str) -> bool:
     return parse_etags(event.headers.get("If-None-Match")).contains_weak(etag)
 
 
-def matching_etag(event: Event, connection: Connection, table: Table, *query: object) -> str | None:
+def matching_etag(event: Event, connection: Connection, table: TableName, *query: object) -> str | None:
     """The current ETag if the request's If-None-Match contains it. Without that header nothing is read."""
     if "If-None-Match" not in event.headers:
         return None

@@ -28,7 +28,8 @@ class Format:
 def _quote(column: str) -> str:
     """SQL for a name in CSV, with an apostrophe before it if a spreadsheet would run it as a formula.
 
-    A name that begins with apostrophes followed by such a character gets one more, so that `_parse_csv` can undo it.
+    A name that begins with apostrophes followed by one of FORMULA_PREFIXES gets one more, so that `_parse_csv` can
+    undo it. Characters that would end a line, or that COPY in `users` would quote, become spaces.
     """
     clean = rf"translate({column}, E'\x01\x02\n\r', '    ')"
     neutralised = (

@@ -37,7 +37,7 @@ _ENDPOINTS: dict[str, Endpoint] = {
     "/openapi.json": endpoints.get_openapi,
     "/healthz": endpoints.get_health,
 }
-_PAGES = {"/": FORMATS, "/rejected": TABLE_FORMATS, "/runs": TABLE_FORMATS}
+_FORMATS_BY_PATH = {"/": FORMATS, "/rejected": TABLE_FORMATS, "/runs": TABLE_FORMATS}  # of paths with a web page
 _PHOTO = re.compile(f"/photo/({USER_ID_PATTERN})")
 
 
@@ -52,7 +52,7 @@ def handle(event: api.Event, context: object) -> Response:
 
 def _render_error(event: api.Event, error: api.ApiError) -> Response:
     error = conceal(event, error, lambda: _application.get().settings)
-    formats = TABLE_FORMATS if error.status == 404 else _PAGES.get(normalize(event.path), {})
+    formats = TABLE_FORMATS if error.status == 404 else _FORMATS_BY_PATH.get(normalize(event.path), {})
     if prefers_html(event, formats):
         from .web.errors import render_error
 

@@ -34,7 +34,7 @@ def negotiate(accept: str | None, formats: Formats) -> Format:
     return by_type[best]
 
 
-@lru_cache(32)  # clients send few different ones, and parsing takes longer than most of a request
+@lru_cache(32)  # clients send few different ones, and parsing one takes longer than most other steps of a request
 def _best_match(accept: str, media_types: tuple[str, ...]) -> str | None:
     accepted = parse_accept_header(accept, MIMEAccept)
     return MIMEAccept((kind.partition(";")[0], quality) for kind, quality in accepted).best_match(media_types)

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 description of the API, made from the tables that requests are parsed by."""
+"""The OpenAPI 3.1 description of the API, generated from the definitions that the request parser uses."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -34,7 +34,7 @@ def _reference(name: str) -> Schema:
 
 _HEALTH = _object({"status": {"type": "string", "enum": ["ok"]}, "version": _TEXT})
 
-_PEOPLE: dict[str, Schema] = {
+_PEOPLE_AS_TEXT: dict[str, Schema] = {
     "application/x-ndjson": _TEXT
     | {"description": "one user per line; the last line of a complete response has `next` instead"},
     "text/csv": _TEXT | {"description": "the last line of a complete response is `#end`, or `#next` and a URL"},
@@ -63,7 +63,7 @@ _SUMMARY: Schema = {
             | {"continued": _BOOLEAN, "output": _OUTPUT, "seconds": _SECONDS}
         ),
         _object(dict.fromkeys(("erased", "not_found", "remaining"), _COUNT) | {"output": _OUTPUT, "seconds": _SECONDS}),
-        {"type": "object", "description": "a run of an older version"},
+        {"type": "object", "description": "empty for a run that failed; otherwise of an older version"},
     ]
 }
 
@@ -132,7 +132,7 @@ def openapi(*, requires_token: bool) -> Schema:
             "people",
             "List users",
             query.PARAMETERS,
-            {fmt.media_type: people if fmt is JSON else _PEOPLE.get(fmt.media_type, _TEXT) for fmt in FORMATS.values()},
+            {fmt.media_type: _TEXT for fmt in FORMATS.values()} | _PEOPLE_AS_TEXT | {JSON.media_type: people},
             "406",
             headers={"Link": "the next page", "X-Total-Count": "the total number, with count=1"},
         ),
@@ -214,8 +214,8 @@ def _operation(
     unchanged = {"304": {"description": "unchanged since the ETag in If-None-Match"}} if conditional else {}
     failures = {status: _ERRORS[status] for status in sorted((*_COMMON, *statuses))}
     error = {JSON.media_type: {"schema": _reference("Error")}}
-    if HTML.media_type in content:  # clients that get web pages get errors as web pages, too
-        error[HTML.media_type] = {"schema": _TEXT}
+    error_or_page = error | {HTML.media_type: {"schema": _TEXT}}
+    with_page = failures if HTML.media_type in content else {"404"}  # clients that prefer HTML get a web page
     get: Schema = {
         "operationId": name,
         "summary": summary,
@@ -223,7 +223,10 @@ def _operation(
         "responses": {
             "200": success | {"content": {kind: {"schema": schema} for kind, schema in content.items()}},
             **unchanged,
-            **{status: {"description": text, "content": error} for status, text in failures.items()},
+            **{
+                status: {"description": text, "content": error_or_page if status in with_page else error}
+                for status, text in failures.items()
+            },
         },
     }
     head: Schema = {

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, NamedTuple
 
-from .etags import State, Table, state_sql
+from .etags import State, TableName, state_sql
 from .formats import Format
 from .parameters import Parameter, whole_number
 from .shared.api import ApiError, invalid_parameter
@@ -57,7 +57,7 @@ class Order:
         return f"({self.key}, {self.tiebreaker}) {operator} ({bind(position.key)}::{self.key_type}, {tiebreaker})"
 
     def cursor(self, connection: Connection, row: Mapping[str, Any]) -> str:
-        """The cursor of a row, parsed from its line."""
+        """The cursor of a row. `row` is the row's parsed line."""
         return encode_cursor([self.name, self._key_of(connection, row), str(row[self.tiebreaker])])
 
     def _key_of(self, connection: Connection, row: Mapping[str, Any]) -> str:
@@ -71,7 +71,7 @@ class Order:
         """The position of a cursor. Raises ApiError if it is not one of this order."""
         name, key, tiebreaker = decode_cursor(cursor, length=3)
         if name != self.name:
-            raise invalid_parameter("after", "invalid after: the cursor is of another list or order")
+            raise invalid_parameter("after", "invalid after: the cursor belongs to another list or order")
         try:
             is_valid = _VALIDATORS[self.key_type](key) and _VALIDATORS[self.tiebreaker_type](tiebreaker)
         except (ValueError, TypeError):
@@ -117,17 +117,17 @@ class Page:
 
 def read_page(
     connection: Connection,
-    table: Table,
+    table: TableName,
     select: str,
     fmt: Format,
     order: Order,
     limit: int,
     parameters: Parameters | None = None,
 ) -> Page:
-    """Read a page of at most `limit` rows. `select` is an ordered SELECT of at most one more.
+    """Read a page of at most `limit` rows and the state of the table, in one round trip and from one snapshot.
 
-    With `parameters` the statement is prepared (see `Connection.run_prepared`). It also reads the state of the table:
-    one round trip, one snapshot.
+    `select` is an ordered SELECT of at most `limit` + 1 rows. With `parameters` the statement is prepared (see
+    `Connection.run_prepared`).
     """
     sql = f"select string_agg({fmt.line}, E'\n'), count(*), {state_sql(table)} from ({select}) as result"  # noqa: S608
     result = connection.run_prepared(sql, **parameters.values) if parameters else connection.run(sql)
@@ -159,10 +159,10 @@ ORDERS = {
 """The orders of users by their names in `sort`."""
 
 
-def limit_parameter(default: int | None) -> Parameter:
+def limit_parameter(default: int | None, default_description: str = "") -> Parameter:
     return Parameter(
         f"1 to {MAX_LIMIT}",
-        f"maximum number of results; default: {default or 'all'}",
+        f"maximum number of results; default: {default_description or default}",
         whole_number(1, MAX_LIMIT),
         {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT},
         default=default,

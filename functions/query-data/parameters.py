@@ -1,6 +1,6 @@
-"""Query parameters: the type of the tables that define them, and the parser that uses a table.
+"""Query parameters: the type of their definitions, and the parser.
 
-/openapi.json and the page's form are made from these tables, and a test compares the README with them.
+/openapi.json and the page's form are generated from the definitions, and a test compares the README with them.
 """
 
 import re
@@ -36,6 +36,7 @@ class Parameter:
 
 
 ParameterTable = Mapping[str, Parameter]
+"""The parameters of a path by name."""
 
 
 def parse_parameters(table: ParameterTable, query: MultiDict[str, str]) -> dict[str, Any]:

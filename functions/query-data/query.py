@@ -10,6 +10,9 @@ from .paging import AFTER, MAX_LIMIT, ORDERS, Order, Position, limit_parameter
 from .parameters import Parameter, one_of, parse_boolean, parse_parameters
 from .shared.api import Event
 
+PEOPLE_PER_PAGE = 50
+"""The default of `limit` on the web page."""
+
 PARAMETERS = FILTERS | {
     "sort": Parameter(
         ", ".join(ORDERS),
@@ -18,7 +21,7 @@ PARAMETERS = FILTERS | {
         {"type": "string", "enum": list(ORDERS), "default": "user_id"},
         default=ORDERS["user_id"],
     ),
-    "limit": limit_parameter(None),
+    "limit": limit_parameter(None, f"all, or {PEOPLE_PER_PAGE} on the web page"),
     "after": AFTER,
     "count": Parameter(
         BOOLEAN,
@@ -33,7 +36,10 @@ PARAMETERS = FILTERS | {
 
 @dataclass(frozen=True)
 class Query:
-    """A parsed query. Without `limit` all results are streamed; `after` is the end of the previous page."""
+    """A parsed query. `after` is the end of the previous page.
+
+    Without `limit` all results are streamed, except as a web page, which has PEOPLE_PER_PAGE.
+    """
 
     filters: Filters
     order: Order

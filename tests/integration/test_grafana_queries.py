@@ -74,7 +74,7 @@ def panel_rows(reader: pg8000.native.Connection, title: str) -> object:
 
 
 def test_the_panels_show_correct_values(busy: Stack, reader: pg8000.native.Connection) -> None:
-    assert panel_rows(reader, "People") == [[1]]
+    assert panel_rows(reader, "Users") == [[1]]
     assert panel_rows(reader, "Rejected files") == [[1]]
     assert panel_rows(reader, "Runs in progress") == [[0]]
     assert panel_rows(reader, "Pending hints") == [[1]]
@@ -86,7 +86,7 @@ def test_the_panels_show_correct_values(busy: Stack, reader: pg8000.native.Conne
         assert 0 <= seconds < 60
     outcomes = reader.run(expand_macros(QUERIES["Runs by outcome"][0]))
     assert sum(row[2] for row in outcomes if row[1] == "done") == 2
-    failed, partial = reader.run(expand_macros(QUERIES["Failed and incomplete runs"][0]))
+    failed, partial = reader.run(expand_macros(QUERIES["Failed and partial runs"][0]))
     assert failed[3:] == ["http", "users", "failed", None, None, None, None, "it broke"]
     assert partial[3:9] == ["continuation", "bucket", "partial", 3, 7, 2]
     assert partial[9] is not None

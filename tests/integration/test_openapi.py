@@ -57,6 +57,15 @@ def test_every_response_matches_the_description(api: Any, path: str, method: str
     send()
 
 
+@pytest.mark.parametrize("accept", ["application/json", "text/html"])
+def test_a_404_has_a_described_media_type(api: Any, accept: str) -> None:
+    case = api["/photo/{user_id}"]["GET"].Case(path_parameters={"user_id": "9"}, headers={"Accept": accept})
+    response = case.call()
+    assert response.status_code == 404
+    assert response.headers["content-type"][0].startswith(accept)
+    case.validate_response(response)
+
+
 def test_the_described_parameters_match_the_code(filled: Stack) -> None:
     paths = filled.request("GET", "/function/query-data/openapi.json").json()["paths"]
     for path, table in (("/", PARAMETERS), ("/stats", FILTERS), ("/runs", TABLE), ("/rejected", TABLE)):

@@ -74,7 +74,7 @@ def test_a_cursor_is_valid_for_its_sort_only(rollcall: Stack) -> None:
     following = get(rollcall, "?limit=2").json()["next"]
     assert ids(get(rollcall, f"{following}&is_image_exists=true")) == ["2", "4"]
     error = get(rollcall, f"{following}&sort=birthdate").json()["error"]
-    assert error["message"] == "invalid after: the cursor is of another list or order"
+    assert error["message"] == "invalid after: the cursor belongs to another list or order"
     assert error["detail"] == {"parameter": "after"}
 
 

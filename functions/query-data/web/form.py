@@ -1,4 +1,4 @@
-"""The filter form: a control for each parameter, made from the table that requests are parsed by.
+"""The filter form: a control for each parameter, generated from the definitions that the request parser uses.
 
 `after`, `count` and `format` have no control: links and figures replace them.
 """
@@ -9,9 +9,7 @@ from typing import Any
 from werkzeug.datastructures import MultiDict
 
 from ..parameters import Parameter
-from ..query import PARAMETERS
-
-PEOPLE_PER_PAGE = 50
+from ..query import PARAMETERS, PEOPLE_PER_PAGE
 
 _LABELS = {
     "name": "Name begins with",

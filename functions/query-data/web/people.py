@@ -9,10 +9,10 @@ from .. import tables, users
 from ..cache import Cache
 from ..etags import States
 from ..filters import FILTERS
-from ..query import Query
+from ..query import PEOPLE_PER_PAGE, Query
 from ..shared.storage.connection import Connection
 from ..stats import stats
-from .form import PEOPLE_PER_PAGE, controls
+from .form import controls
 from .histogram import HEIGHT, bars
 from .page import query_link, render
 
