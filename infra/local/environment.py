@@ -4,7 +4,7 @@
 
 runs `python ARGUMENTS...` with the packages installed and the project on its path. The requirements are lock
 files: they list all packages, with hashes; tests/lock.py writes them. The environment's name is a hash of them, of
-this Python and of the platform that wheels are built for, so it is created once, until one of them changes.
+this Python and of the platform that wheels are built for, so a new one is created only when one of them changes.
 Standard library only: this runs before anything is installed.
 """
 

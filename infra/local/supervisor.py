@@ -12,7 +12,7 @@ from types import FrameType
 
 from waitress.server import create_server
 
-from .config.accounts import PASSWORDS, SUPERUSER
+from .config.accounts import PASSWORD_SECRETS, SUPERUSER
 from .config.credentials import MOUNT, Credentials
 from .config.stack import read_stack
 from .errors import LocalError
@@ -38,14 +38,14 @@ _SETTINGS = {
     "postgres_sslmode": "disable",
     "postgres_ca_file": "",
 }
-"""Common to all stacks; only ports differ."""
+"""The same in all stacks. `auth`, the ports and the gateway's URL are added when a stack starts."""
 
 _LEFTOVERS_TIMEOUT = 25
 """Seconds that the processes of a killed stack have to exit; PostgreSQL takes longest."""
 
 
 class Supervisor:
-    """Runs one stack until a signal, and reports its progress through `say`."""
+    """Runs one stack until a signal or until its directory is removed, and reports its progress through `say`."""
 
     def __init__(self, root: Path, state: State, port: int, say: Say) -> None:
         self._root, self._state, self._port, self._say = root, state, port, quietly(say)
@@ -59,10 +59,10 @@ class Supervisor:
         self._state_file_lock = Lock()
 
     def run(self, welcome: Callable[[str, Mapping[str, str]], None]) -> bool:
-        """Start everything, call `welcome` with the URL and the operator's settings, and wait for a signal.
+        """Start everything, call `welcome` with the URL and the operator's settings, and wait.
 
-        Return whether the stack became ready before the signal. Raise LocalError if a component does not start.
-        Everything that was started is stopped in any case.
+        End at a signal, or when the state directory is removed. Return whether the stack became ready. Raise LocalError
+        if a component does not start. Everything that was started is stopped in any case.
         """
         self._validate()
         self._state.create()
@@ -71,7 +71,7 @@ class Supervisor:
             try:
                 self._start_all(cleanup)
                 welcome(self._url, self._operator_settings())
-                self._start_schedule(cleanup)  # after the first-run demo, which it would interfere with
+                self._start_schedule(cleanup)  # after the demo, with which a scheduled run would interfere
                 self._ready = True
                 self._write_state_file()
                 self._state.wait_until_removed()
@@ -181,7 +181,7 @@ class Supervisor:
         secrets = {
             "s3_access_key_file": "operator-s3-access-key",
             "s3_secret_key_file": "operator-s3-secret-key",
-            "postgres_password_file": PASSWORDS[SUPERUSER],
+            "postgres_password_file": PASSWORD_SECRETS[SUPERUSER],
         }
         paths = {name: str(self._state.secrets / secret) for name, secret in secrets.items()}
         for function in list(self._functions.values()):
@@ -231,7 +231,8 @@ class _Terminated(BaseException):
 def _raise_on_signals() -> Event:
     """Raise _Terminated in the main thread at the first termination signal.
 
-    Return an event that is then set. While it is set, signals are ignored. SIGHUP stays ignored if it is, as by nohup.
+    Return an event that this signal sets. While it is set, further signals are ignored. If SIGHUP is already ignored,
+    as under nohup, it stays so.
     """
     stopping = Event()
 

@@ -85,7 +85,7 @@ class Rounds:
             "done_runs": self._calls.outcomes("process-data")["done"],
             "partial_runs": self._calls.outcomes("process-data")["partial"],
             "calls": len(self._calls.ended),
-            "uploads_and_erasures": self._traffic.uploads,
+            "uploads_removals_and_erasures": self._traffic.operations,
             "postgres_restarts_after_full_disks": self._subject.restarts["postgres"],
             "seaweedfs_restarts_after_full_disks": self._subject.restarts["seaweedfs"],
         }

@@ -89,7 +89,7 @@ class Uploader:
         self._retry(user_id, name, lambda: self._bucket.remove(name))
 
     def _misname(self, user_id: str) -> None:
-        """Upload or remove a misnamed CSV that contains this user's id."""
+        """Upload or remove an empty, misnamed CSV whose name begins with this user's id."""
         name = f"{user_id}-{self._random.choice(_MISNAMED)}"
         self._model.misnamed.add(name)
         operation = self._random.choice((lambda: self._bucket.put(name, b""), lambda: self._bucket.remove(name)))
