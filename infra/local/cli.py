@@ -157,7 +157,7 @@ def _status(_: argparse.Namespace, state: State, __: Path) -> int:
     if running is None:
         _say(f"No stack is running in {state.directory}.")
         return 1
-    status = "ready" if running.get("ready") else "starting"
+    status = "ready" if running.get("ready") else "not ready"
     _say(f"{running.get('url', '')}  {status}  (pid {running.get('pid', 'not known yet')})")
     for name, component in running.get("components", {}).items():
         status = "ready" if component["ready"] else "starting"

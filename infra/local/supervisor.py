@@ -4,11 +4,12 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Event, Lock, Thread
 from types import FrameType
+from typing import Any
 
 from waitress.server import create_server
 
@@ -50,6 +51,7 @@ class Supervisor:
     def __init__(self, root: Path, state: State, port: int, say: Say) -> None:
         self._root, self._state, self._port, self._say = root, state, port, quietly(say)
         self._credentials = Credentials(state.secrets)
+        self._leftovers: dict[str, dict[str, Any]] = {}
         self._processes: dict[str, Process] = {}
         self._functions: dict[str, Function] = {}
         self._environment = _with_absolute_token_file(os.environ)
@@ -80,21 +82,27 @@ class Supervisor:
                 self._say("Stopping …")
             finally:
                 stopping.set()  # a signal must not interrupt the clean-up
-        return self._ready
+                was_ready, self._ready = self._ready, False
+                if was_ready:  # otherwise the state file may be that of another stack
+                    quietly(self._write_state_file)()
+        return was_ready
 
     def _validate(self) -> None:
         """Raise LocalError for errors in stack.yml and the environment, before anything is started."""
         placeholders = dict.fromkeys(("S3_ENDPOINT", "POSTGRES_PORT"), "not known yet")
         stack = read_stack(self._root, self._variables() | placeholders)
         read_schedules(stack.functions)
-        _check_token_file(self._environment)
+        _check_token_file(self._environment, {name for spec in stack.functions for name in spec.secrets})
 
     def _start_all(self, cleanup: ExitStack) -> None:
         cleanup.enter_context(self._state.locked())
-        leftovers = self._state.leftovers()
+        self._leftovers = self._state.leftovers()
         reserved = cleanup.enter_context(reserve(self._port))
         self._url = self._settings["gateway_url"] = f"http://{LOOPBACK}:{reserved.getsockname()[1]}"
-        stop_all(leftovers, _LEFTOVERS_TIMEOUT)  # until they have ended, the state file lists them
+        self._write_state_file()
+        leftovers = [Identity(entry["pid"], entry["started"]) for entry in self._leftovers.values()]
+        stop_all(leftovers, _LEFTOVERS_TIMEOUT)
+        self._leftovers = {}
         self._write_state_file()
         cleanup.callback(self._state.remove_state_file)
         self._start_servers(cleanup)
@@ -164,13 +172,14 @@ class Supervisor:
         """Write the state file, for other commands and for the next `up` after a crash."""
         with self._state_file_lock:
             supervisor = Identity.of(os.getpid())
+            components = {name: process.status() for name, process in list(self._processes.items())}
             self._state.write_state_file(
                 {
                     "pid": supervisor.pid,
                     "started": supervisor.started,
                     "url": self._url,
                     "ready": self._ready,
-                    "components": {name: process.status() for name, process in list(self._processes.items())},
+                    "components": self._leftovers | components,
                     "settings": self._operator_settings(),
                     "functions": {name: function.environment for name, function in list(self._functions.items())},
                 }
@@ -211,10 +220,15 @@ def _with_absolute_token_file(variables: Mapping[str, str]) -> dict[str, str]:
     return {**variables, "API_TOKEN_FILE": str(Path(path).absolute())} if path else dict(variables)
 
 
-def _check_token_file(variables: Mapping[str, str]) -> None:
-    """Raise LocalError if API_TOKEN_FILE is not a file with a token. Those of `MOUNT` are generated."""
+def _check_token_file(variables: Mapping[str, str], secrets: Collection[str]) -> None:
+    """Raise LocalError if API_TOKEN_FILE is neither a file with a token nor one of the secrets, which are generated."""
     path = variables.get("API_TOKEN_FILE")
-    if not path or path.startswith(MOUNT):
+    if not path:
+        return
+    if path.startswith(MOUNT):
+        if (name := path.removeprefix(MOUNT)) not in secrets:
+            expected = ", ".join(sorted(secrets)) or "(no secrets)"
+            raise LocalError(f"API_TOKEN_FILE={path!r}: unknown secret {name!r}; expected one of {expected}")
         return
     try:
         token = Path(path).read_text(encoding="utf-8").strip()
