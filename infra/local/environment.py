@@ -8,6 +8,8 @@ this Python and of the platform that wheels are built for, so a new one is creat
 Standard library only: this runs before anything is installed.
 """
 
+from __future__ import annotations  # older versions of Python must get as far as _check_platform
+
 import hashlib
 import os
 import platform
@@ -39,7 +41,7 @@ def run(requirements: list[Path], arguments: list[str]) -> None:
 
 
 def _check_platform() -> None:
-    if sys.version_info < (3, 11):  # noqa: UP036 - older versions get this far
+    if sys.version_info < (3, 11):  # noqa: UP036
         sys.exit(f"Rollcall requires Python 3.11 or newer; this is {platform.python_version()} ({sys.executable})")
     if sys.platform != "linux" and sys.platform != "darwin":
         sys.exit(_unsupported(f"the local stack runs on Linux and macOS; this is {platform.system()}"))
