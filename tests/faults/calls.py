@@ -120,9 +120,7 @@ class Calls:
                 f"{slot.function}{path} took {seconds:.1f} s, over {LIMIT} s; threads were delayed by {lag:.1f} s"
             )
         if outcome == NO_RESPONSE and not slot.may_hang_up_within(started_at, ended_at):
-            self.note(
-                f"{slot.function}{path} gave no response, although the replica was not killed and its clock did not jump"
-            )
+            self.note(f"{slot.function}{path} gave no response, without a kill of the replica or a jump of its clock")
 
     def error(self, slot: Slot, reply: Reply | None) -> str:
         """Return the outcome of a call without a 200. An unexpected error is a problem."""

@@ -126,7 +126,7 @@ class Traffic:
             self._calls.run(self._slot(), f"/?{self._subject.queue.get(timeout=0.5)}")
 
     def _take_changed(self) -> list[str]:
-        """Return most of the next changed keys and drop the others, because events may be lost."""
+        """Return most of the next changed keys and drop the others, because events may be late or lost."""
         keys: list[str] = []
         with suppress(Empty):
             while len(keys) < 20:
