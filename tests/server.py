@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.local.config.accounts import PASSWORDS, SUPERUSER
+from infra.local.config.accounts import PASSWORD_SECRETS, SUPERUSER
 from infra.local.config.credentials import Credentials
 from infra.local.runtime.ports import LOOPBACK
 from infra.local.runtime.processes import Process
@@ -25,7 +25,7 @@ class Server:
 
     def environment(self, user: str = SUPERUSER, database: str = "rollcall", password: str = "") -> dict[str, str]:
         """Return psql's variables for a login. The default password is the role's one in `secrets`."""
-        secret = PASSWORDS.get(user)
+        secret = PASSWORD_SECRETS.get(user)
         return client_environment(
             {
                 "postgres_host": LOOPBACK,
@@ -51,7 +51,7 @@ def serving(directory: Path) -> Iterator[Server]:
     state = State(directory / "state")
     state.create()
     credentials = Credentials(state.secrets)
-    for secret in PASSWORDS.values():
+    for secret in PASSWORD_SECRETS.values():
         credentials.get(secret)
     postgres = Postgres(state, credentials)
     postgres.prepare()

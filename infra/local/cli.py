@@ -17,7 +17,7 @@ import minio
 from .config.credentials import resolve_files
 from .config.deployment import make_secrets
 from .config.stack import read_stack
-from .demo.tour import load_sample, show_functions
+from .demo.tour import call_functions, load_sample
 from .demo.upload import THREADS, upload
 from .environment import ROOT
 from .errors import LocalError
@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     upload_command.add_argument("directory", type=Path, metavar="DIR")
     env_help = "print the operator's endpoints and credentials, or those of the function NAME, as name=value lines"
     command("env", env_help).add_argument("name", nargs="?", metavar="NAME")
-    secrets_help = "generate those secrets of a deployment that are missing from a directory"
+    secrets_help = "generate the secrets of a deployment in a directory; keep those that exist"
     secrets = commands.add_parser("secrets", help=secrets_help, description=secrets_help)
     secrets.add_argument("directory", type=Path, metavar="DIR")
     secrets.set_defaults(state=DEFAULT)
@@ -95,7 +95,7 @@ def _up(options: argparse.Namespace, state: State, root: Path) -> int:
     def welcome(url: str, settings: Mapping[str, str]) -> None:
         if not options.no_sample:
             load_sample(_operator_client(settings), SOURCE_BUCKET, _say)
-            show_functions(url, resolve_files(settings).get("api_token"), _say)
+            call_functions(url, resolve_files(settings).get("api_token"), _say)
         _say(_guide(url, state))
 
     return 0 if Supervisor(root, state, options.port, _say).run(welcome) else 1
@@ -157,7 +157,7 @@ def _status(_: argparse.Namespace, state: State, __: Path) -> int:
     if running is None:
         _say(f"No stack is running in {state.directory}.")
         return 1
-    status = "ready" if running.get("ready") else "starting"
+    status = "ready" if running.get("ready") else "not ready"
     _say(f"{running.get('url', '')}  {status}  (pid {running.get('pid', 'not known yet')})")
     for name, component in running.get("components", {}).items():
         status = "ready" if component["ready"] else "starting"

@@ -4,9 +4,11 @@
 
 runs `python ARGUMENTS...` with the packages installed and the project on its path. The requirements are lock
 files: they list all packages, with hashes; tests/lock.py writes them. The environment's name is a hash of them, of
-this Python and of the platform that wheels are built for, so it is created once, until one of them changes.
+this Python and of the platform that wheels are built for, so a new one is created only when one of them changes.
 Standard library only: this runs before anything is installed.
 """
+
+from __future__ import annotations  # older versions of Python must get as far as _check_platform
 
 import hashlib
 import os
@@ -39,7 +41,7 @@ def run(requirements: list[Path], arguments: list[str]) -> None:
 
 
 def _check_platform() -> None:
-    if sys.version_info < (3, 11):  # noqa: UP036 - older versions get this far
+    if sys.version_info < (3, 11):  # noqa: UP036
         sys.exit(f"Rollcall requires Python 3.11 or newer; this is {platform.python_version()} ({sys.executable})")
     if sys.platform != "linux" and sys.platform != "darwin":
         sys.exit(_unsupported(f"the local stack runs on Linux and macOS; this is {platform.system()}"))

@@ -4,15 +4,16 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Event, Lock, Thread
 from types import FrameType
+from typing import Any
 
 from waitress.server import create_server
 
-from .config.accounts import PASSWORDS, SUPERUSER
+from .config.accounts import PASSWORD_SECRETS, SUPERUSER
 from .config.credentials import MOUNT, Credentials
 from .config.stack import read_stack
 from .errors import LocalError
@@ -38,18 +39,19 @@ _SETTINGS = {
     "postgres_sslmode": "disable",
     "postgres_ca_file": "",
 }
-"""Common to all stacks; only ports differ."""
+"""The same in all stacks. `auth`, the ports and the gateway's URL are added when a stack starts."""
 
 _LEFTOVERS_TIMEOUT = 25
 """Seconds that the processes of a killed stack have to exit; PostgreSQL takes longest."""
 
 
 class Supervisor:
-    """Runs one stack until a signal, and reports its progress through `say`."""
+    """Runs one stack until a signal or until its directory is removed, and reports its progress through `say`."""
 
     def __init__(self, root: Path, state: State, port: int, say: Say) -> None:
         self._root, self._state, self._port, self._say = root, state, port, quietly(say)
         self._credentials = Credentials(state.secrets)
+        self._leftovers: dict[str, dict[str, Any]] = {}
         self._processes: dict[str, Process] = {}
         self._functions: dict[str, Function] = {}
         self._environment = _with_absolute_token_file(os.environ)
@@ -59,10 +61,10 @@ class Supervisor:
         self._state_file_lock = Lock()
 
     def run(self, welcome: Callable[[str, Mapping[str, str]], None]) -> bool:
-        """Start everything, call `welcome` with the URL and the operator's settings, and wait for a signal.
+        """Start everything, call `welcome` with the URL and the operator's settings, and wait.
 
-        Return whether the stack became ready before the signal. Raise LocalError if a component does not start.
-        Everything that was started is stopped in any case.
+        End at a signal, or when the state directory is removed. Return whether the stack became ready. Raise LocalError
+        if a component does not start. Everything that was started is stopped in any case.
         """
         self._validate()
         self._state.create()
@@ -71,7 +73,7 @@ class Supervisor:
             try:
                 self._start_all(cleanup)
                 welcome(self._url, self._operator_settings())
-                self._start_schedule(cleanup)  # after the first-run demo, which it would interfere with
+                self._start_schedule(cleanup)  # after the demo, with which a scheduled run would interfere
                 self._ready = True
                 self._write_state_file()
                 self._state.wait_until_removed()
@@ -80,21 +82,27 @@ class Supervisor:
                 self._say("Stopping …")
             finally:
                 stopping.set()  # a signal must not interrupt the clean-up
-        return self._ready
+                was_ready, self._ready = self._ready, False
+                if was_ready:  # otherwise the state file may be that of another stack
+                    quietly(self._write_state_file)()
+        return was_ready
 
     def _validate(self) -> None:
         """Raise LocalError for errors in stack.yml and the environment, before anything is started."""
         placeholders = dict.fromkeys(("S3_ENDPOINT", "POSTGRES_PORT"), "not known yet")
         stack = read_stack(self._root, self._variables() | placeholders)
         read_schedules(stack.functions)
-        _check_token_file(self._environment)
+        _check_token_file(self._environment, {name for spec in stack.functions for name in spec.secrets})
 
     def _start_all(self, cleanup: ExitStack) -> None:
         cleanup.enter_context(self._state.locked())
-        leftovers = self._state.leftovers()
+        self._leftovers = self._state.leftovers()
         reserved = cleanup.enter_context(reserve(self._port))
         self._url = self._settings["gateway_url"] = f"http://{LOOPBACK}:{reserved.getsockname()[1]}"
-        stop_all(leftovers, _LEFTOVERS_TIMEOUT)  # until they have ended, the state file lists them
+        self._write_state_file()
+        leftovers = [Identity(entry["pid"], entry["started"]) for entry in self._leftovers.values()]
+        stop_all(leftovers, _LEFTOVERS_TIMEOUT)
+        self._leftovers = {}
         self._write_state_file()
         cleanup.callback(self._state.remove_state_file)
         self._start_servers(cleanup)
@@ -164,13 +172,14 @@ class Supervisor:
         """Write the state file, for other commands and for the next `up` after a crash."""
         with self._state_file_lock:
             supervisor = Identity.of(os.getpid())
+            components = {name: process.status() for name, process in list(self._processes.items())}
             self._state.write_state_file(
                 {
                     "pid": supervisor.pid,
                     "started": supervisor.started,
                     "url": self._url,
                     "ready": self._ready,
-                    "components": {name: process.status() for name, process in list(self._processes.items())},
+                    "components": self._leftovers | components,
                     "settings": self._operator_settings(),
                     "functions": {name: function.environment for name, function in list(self._functions.items())},
                 }
@@ -181,7 +190,7 @@ class Supervisor:
         secrets = {
             "s3_access_key_file": "operator-s3-access-key",
             "s3_secret_key_file": "operator-s3-secret-key",
-            "postgres_password_file": PASSWORDS[SUPERUSER],
+            "postgres_password_file": PASSWORD_SECRETS[SUPERUSER],
         }
         paths = {name: str(self._state.secrets / secret) for name, secret in secrets.items()}
         for function in list(self._functions.values()):
@@ -211,10 +220,15 @@ def _with_absolute_token_file(variables: Mapping[str, str]) -> dict[str, str]:
     return {**variables, "API_TOKEN_FILE": str(Path(path).absolute())} if path else dict(variables)
 
 
-def _check_token_file(variables: Mapping[str, str]) -> None:
-    """Raise LocalError if API_TOKEN_FILE is not a file with a token. Those of `MOUNT` are generated."""
+def _check_token_file(variables: Mapping[str, str], secrets: Collection[str]) -> None:
+    """Raise LocalError if API_TOKEN_FILE is neither a file with a token nor one of the secrets, which are generated."""
     path = variables.get("API_TOKEN_FILE")
-    if not path or path.startswith(MOUNT):
+    if not path:
+        return
+    if path.startswith(MOUNT):
+        if (name := path.removeprefix(MOUNT)) not in secrets:
+            expected = ", ".join(sorted(secrets)) or "(no secrets)"
+            raise LocalError(f"API_TOKEN_FILE={path!r}: unknown secret {name!r}; expected one of {expected}")
         return
     try:
         token = Path(path).read_text(encoding="utf-8").strip()
@@ -231,7 +245,8 @@ class _Terminated(BaseException):
 def _raise_on_signals() -> Event:
     """Raise _Terminated in the main thread at the first termination signal.
 
-    Return an event that is then set. While it is set, signals are ignored. SIGHUP stays ignored if it is, as by nohup.
+    Return an event that this signal sets. While it is set, further signals are ignored. If SIGHUP is already ignored,
+    as under nohup, it stays so.
     """
     stopping = Event()
 

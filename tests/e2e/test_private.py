@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from infra.local.config.accounts import PASSWORDS
+from infra.local.config.accounts import PASSWORD_SECRETS
 from infra.local.runtime.state import State
 from tests.e2e.processes import family, listeners
 from tests.port_probe import connection, speaks_grpc, unverified_tls
@@ -128,7 +128,7 @@ def test_no_port_accepts_anonymous_grpc(exposed: Stack) -> None:
 
 
 def test_every_login_to_postgresql_requires_a_password(exposed: Stack) -> None:
-    password = (exposed.state / "secrets" / PASSWORDS["postgres"]).read_text()
+    password = (exposed.state / "secrets" / PASSWORD_SECRETS["postgres"]).read_text()
     with connected(exposed.settings, postgres_user="postgres", postgres_password=password) as connection:
         assert connection.run("select distinct auth_method from pg_hba_file_rules") == [["scram-sha-256"]]
         without = "select rolname from pg_authid where rolcanlogin and rolpassword not like 'SCRAM-SHA-256$%'"

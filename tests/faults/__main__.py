@@ -3,6 +3,8 @@
 python3 tests/faults [--injections N] [--seed S] [--json FILE] [--libfaketime FILE]
 """
 
+from __future__ import annotations
+
 import argparse
 import os
 import random
@@ -32,9 +34,9 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="rollcall-faults-", ignore_cleanup_errors=True) as directory:
         trial = Trial(Path(directory) / "state", options.seed, LONG, options.libfaketime)
         figures = trial.run(options.injections)
-    longest = max(figures.settle_times, default=0)
     print(f"\n{figures.table(trial.calls.ended)}\n\n{figures.totals}")
-    print(f"after each round a run was done within {longest:.1f} s")
+    if figures.settle_times:
+        print(f"after each round a run was done within {max(figures.settle_times):.1f} s")
     for kind, reason in figures.skipped.items():
         print(f"skipped: {kind}: {reason}")
     for problem in figures.problems:

@@ -13,16 +13,18 @@ from urllib.parse import urlsplit
 from tests.faults.subject import LIMIT, Slot
 
 _TIMEOUT = 90  # seconds: longer than any call may take, so that its duration can be measured
-DOCUMENTED = {"s3_unavailable", "s3_access_denied", "postgresql_unavailable", "gateway_unavailable", "busy", "no_photo"}
-"""Error codes that a fault may cause."""
+EXPECTED = {"s3_unavailable", "s3_access_denied", "postgresql_unavailable", "gateway_unavailable", "busy", "no_photo"}
+"""Error codes that a call may get during faults. `no_photo` is normal: not every user has a photo."""
 NO_RESPONSE = "no response"
 _SCHEDULING_STEPS = 4  # of a call: this process twice, the function, a server
 
 
 @dataclass(frozen=True)
 class Call:
-    """A completed call. `outcome` is `done`, `partial`, `complete`, `cut`, an error code, or `no response`.
+    """A completed call.
 
+    `outcome` is `done`, `partial`, `complete`, `continued`, `cut`, `wrong`, `no response`, an error code, or the status
+    of an error without a code.
     Times are of the monotonic clock; `seconds` excludes the time during which the replica was stopped.
     """
 
@@ -118,10 +120,10 @@ class Calls:
                 f"{slot.function}{path} took {seconds:.1f} s, over {LIMIT} s; threads were delayed by {lag:.1f} s"
             )
         if outcome == NO_RESPONSE and not slot.may_hang_up_within(started_at, ended_at):
-            self.note(f"{slot.function}{path} gave no response, although no fault was active")
+            self.note(f"{slot.function}{path} gave no response, without a kill of the replica or a jump of its clock")
 
     def error(self, slot: Slot, reply: Reply | None) -> str:
-        """Return the outcome of a call without a 200. An undocumented error is a problem."""
+        """Return the outcome of a call without a 200. An unexpected error is a problem."""
         if reply is None:
             return NO_RESPONSE
         try:
@@ -129,7 +131,7 @@ class Calls:
         except (ValueError, KeyError, TypeError):
             self.note(f"{slot.function} returned {reply.status} without an error: {reply.body[:300]!r}")
             return str(reply.status)
-        if code not in DOCUMENTED:
+        if code not in EXPECTED:
             log = [line for line in slot.replica.errors() if f'"{code}"' in line][-1:]
             self.note(f"{slot.function} returned {reply.status} {code}: {reply.body[:500]!r}, log: {log}")
         return code

@@ -57,7 +57,7 @@ def unavailable_reason() -> str:
 
 
 @contextmanager
-def small_disks(state: Path) -> Iterator[dict[str, Disk]]:
+def separate_disks(state: Path) -> Iterator[dict[str, Disk]]:
     """Provide the disks for the data of postgres and seaweedfs of a stack that will be started in `state`.
 
     The stack must end before the block does.

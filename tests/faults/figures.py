@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.faults.calls import DOCUMENTED, NO_RESPONSE, Call
+from tests.faults.calls import EXPECTED, NO_RESPONSE, Call
 from tests.stack import ROOT
 
 SUCCEEDED = {"done", "partial", "complete", "continued", "no_photo"}
 FAILED_SAFELY = "503"
 CUT = "cut"
-OTHER = "other"  # a problem of the trial: a wrong response or an undocumented error
+OTHER = "other"  # reported as a problem: a wrong response or an unexpected error
 
 _COLUMNS = ("succeeded", CUT, FAILED_SAFELY, NO_RESPONSE, OTHER)
 
@@ -59,7 +59,7 @@ class Figures:
             for call in calls
             if any(call.started_at < i.ended_at and call.ended_at > i.started_at for i in injections)
         ]
-        outcomes = Counter(_group(call.outcome) for call in concurrent)
+        outcomes = Counter(_column(call.outcome) for call in concurrent)
         recoveries = [injection.recovery for injection in injections]
         return {
             "fault": name,
@@ -72,7 +72,7 @@ class Figures:
         }
 
     def table(self, calls: Sequence[Call]) -> str:
-        """Return the groups in Markdown."""
+        """Return a Markdown table with a row for each group of faults."""
         lines = [
             "| fault | injected | calls during it | succeeded | truncated and detected | 503 | no response | other "
             "| longest response | recovery: median, longest |",
@@ -103,7 +103,7 @@ class Figures:
             "settings": self.settings,
             "kinds": self.rows(calls, lambda injection: injection.kind),
             "groups": self.rows(calls, lambda injection: injection.group),
-            "not_tried": self.skipped,
+            "skipped": self.skipped,
             "settle_times": [round(seconds, 1) for seconds in self.settle_times],
             "totals": self.totals,
             "problems": self.problems,
@@ -113,9 +113,9 @@ class Figures:
         path.write_text(json.dumps(self.document(calls), indent=2) + "\n", encoding="utf-8")
 
 
-def _group(outcome: str) -> str:
+def _column(outcome: str) -> str:
     if outcome in SUCCEEDED:
         return "succeeded"
     if outcome in (CUT, NO_RESPONSE):
         return outcome
-    return FAILED_SAFELY if outcome in DOCUMENTED else OTHER
+    return FAILED_SAFELY if outcome in EXPECTED else OTHER

@@ -72,9 +72,9 @@ def kinds(subject: Subject) -> list[Kind]:
             for name, inject in _FUNCTION.items()
         ),
         Kind("SIGKILL", "postgres", partial(_kill_server, "postgres")),
-        Kind("SIGKILL of a session", "postgres", _kill_backend),
+        Kind("SIGKILL of a session", "postgres", _kill_session),
         Kind("SIGSTOP", "postgres", partial(_stop_server, "postgres")),
-        Kind("SIGSTOP of a session", "postgres", _stop_backend),
+        Kind("SIGSTOP of a session", "postgres", _stop_session),
         Kind("SIGKILL", "s3", partial(_kill_server, "seaweedfs")),
         Kind("SIGSTOP", "s3", partial(_stop_server, "seaweedfs")),
         *((Kind("disk full", "postgres", _fill_postgres), Kind("disk full", "s3", _fill_s3)) if subject.disks else ()),
@@ -140,10 +140,10 @@ def _kill_server(server: str, subject: Subject, _: Random) -> Iterator[None]:
 
 
 @contextmanager
-def _kill_backend(subject: Subject, random: Random) -> Iterator[None]:
+def _kill_session(subject: Subject, random: Random) -> Iterator[None]:
     """Send SIGKILL to one session: PostgreSQL then ends all sessions and recovers."""
-    if backends := subject.backends():
-        os.kill(random.choice(backends), signal.SIGKILL)
+    if sessions := subject.sessions():
+        os.kill(random.choice(sessions), signal.SIGKILL)
     yield
 
 
@@ -151,9 +151,9 @@ def _stop_server(server: str, subject: Subject, _: Random) -> AbstractContextMan
     return stopped(subject.pids(server))
 
 
-def _stop_backend(subject: Subject, random: Random) -> AbstractContextManager[None]:
-    backends = subject.backends()
-    return stopped([random.choice(backends)]) if backends else nullcontext()
+def _stop_session(subject: Subject, random: Random) -> AbstractContextManager[None]:
+    sessions = subject.sessions()
+    return stopped([random.choice(sessions)]) if sessions else nullcontext()
 
 
 @contextmanager

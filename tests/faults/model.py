@@ -1,7 +1,7 @@
 """A model of all uploads, removals and erasures, and of what may, must and must not be served.
 
-One writer at a time changes a user. It reports the possible result before each change and the actual result
-afterwards; in between, either state may be seen.
+One uploader at a time changes a user. It reports the possible result before each change, and an erasure also
+afterwards. Until the next rest (`set_baseline`), any possible state may be seen.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from time import monotonic, time
 
 PHOTOS = ("png", "jpg", "jpeg")  # in the order of preference
 HOUR = 3_600_000  # milliseconds
-_LENGTH = 180  # characters of a name, so that few people already need several chunks
+_NAME_LENGTH = 180  # characters: long names, so that a few hundred people take several chunks of a response
 
 Person = tuple[str, str, int]
 """First name, last name, birth."""
@@ -24,8 +24,8 @@ Content = Person | str
 class User:
     """One user. Times are of the monotonic clock.
 
-    `contents` has all CSVs that a writer ever tried to upload, by ETag, and `possible` the possible rows. There must be
-    no row since `erased_at`, and there must be one since `present_at`.
+    `contents` has all CSVs that an uploader ever tried to upload, by ETag, and `possible` the possible rows. There must
+    be no row since `erased_at`, and there must be one since `present_at`.
     """
 
     user_id: str
@@ -49,7 +49,7 @@ class Model:
         """Return a new version of a person, born within the last hour, so that clocks jumping back have an effect."""
         with self._lock:
             self._versions += 1
-            return f"First{user_id}{_LENGTH * 'x'}", f"Last{self._versions}", self._first_birth + self._versions
+            return f"First{user_id}{_NAME_LENGTH * 'x'}", f"Last{self._versions}", self._first_birth + self._versions
 
     def will_put(self, user_id: str, content: Content, body: bytes) -> None:
         user = self.users[user_id]
@@ -89,7 +89,7 @@ class Model:
             return f"{user_id} never had {image}"
         return ""
 
-    def is_rejected(self, key: str, code: str) -> bool:
+    def may_be_rejected(self, key: str, code: str) -> bool:
         """Whether the file may have been rejected with this code."""
         if key in self.misnamed:
             return code == "bad_name"
@@ -111,7 +111,7 @@ class Model:
                 expected = (row is None and user.present_at is None) or (row is not None and row[0] in user.possible)
             if not expected:
                 differences.append(
-                    f"{user_id}: the bucket has {content}, the table {row}, possible are {user.possible}"
+                    f"{user_id}: the bucket has {content}, the table has {row}; possible rows: {user.possible}"
                 )
             elif row is not None and row[1] != self.image(user_id, listed):
                 differences.append(f"{user_id}: the photo is {self.image(user_id, listed)}, the table has {row[1]}")

@@ -87,7 +87,7 @@ class Reader:
     def _rejected(self, slot: Slot) -> None:
         def check(reply: Reply) -> str:
             for line in reply.json()["result"]:
-                assert self._model.is_rejected(line["object"], line["code"]), line
+                assert self._model.may_be_rejected(line["object"], line["code"]), line
             return COMPLETE
 
         self._get(slot, "/rejected?limit=1000", check)

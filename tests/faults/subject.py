@@ -15,10 +15,10 @@ from time import monotonic, sleep
 import pg8000.native
 from urllib3.exceptions import HTTPError
 
-from infra.local.config.accounts import PASSWORDS, SUPERUSER
+from infra.local.config.accounts import PASSWORD_SECRETS, SUPERUSER
 from tests.e2e.processes import family
 from tests.faults.clock import Clock
-from tests.faults.disks import Disk, small_disks
+from tests.faults.disks import Disk, separate_disks
 from tests.gateway import serving_gateway
 from tests.replica import Replica, replica
 from tests.stack import Stack, connected, running
@@ -128,7 +128,7 @@ def _signal(pid: int, number: signal.Signals) -> None:
 class Subject:
     """The system under test and its fault injection. Each function has one replica per clock.
 
-    `queue` has the queued continuations. `restarts` counts those of each server after a full disk.
+    `queue` has the queued continuations. `restarts` counts how often each server was restarted after a full disk.
     """
 
     def __init__(self, stack: Stack, random: Random, disks: dict[str, Disk], clocks: list[Clock | None]) -> None:
@@ -181,16 +181,16 @@ class Subject:
         """Return the pids of a server and its child processes."""
         return family(self.stack.pid(server))
 
-    def backends(self) -> list[int]:
-        """Return the pids of PostgreSQL's sessions of the functions."""
+    def sessions(self) -> list[int]:
+        """Return the pids of the functions' sessions in PostgreSQL."""
         return [pid for pid in self.pids("postgres")[1:] if b"rollcall_" in _title(pid)]
 
     def connect_as_superuser(self) -> pg8000.native.Connection:
-        password = (self.stack.state / "secrets" / PASSWORDS[SUPERUSER]).read_text(encoding="utf-8").strip()
+        password = (self.stack.state / "secrets" / PASSWORD_SECRETS[SUPERUSER]).read_text(encoding="utf-8").strip()
         return connected(self.stack.process_settings, postgres_user=SUPERUSER, postgres_password=password)
 
     def respond(self) -> bool:
-        """Whether both servers accept direct writes and reads."""
+        """Whether both servers accept writes that bypass the proxies."""
         return self.accepts_writes("postgres") and self.accepts_writes("seaweedfs")
 
     def accepts_writes(self, server: str) -> bool:
@@ -204,7 +204,7 @@ class Subject:
         return True
 
     def log_tail(self, lines: int = 10) -> dict[str, list[str]]:
-        """Return the last lines of each server's log."""
+        """Return the last lines of each of the stack's logs."""
         logs = sorted((self.stack.state / "logs").glob("*.log"))
         return {path.stem: path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:] for path in logs}
 
@@ -214,9 +214,9 @@ class Subject:
 
 @contextmanager
 def subject(state: Path, random: Random, *, with_disks: bool, library: Path | None) -> Iterator[Subject]:
-    """Start the system under test. With a library, the clock of every second replica can jump."""
+    """Start the system under test. With `library` (libfaketime), the clock of one replica of each function can jump."""
     with ExitStack() as exits:
-        disks = exits.enter_context(small_disks(state)) if with_disks else {}
+        disks = exits.enter_context(separate_disks(state)) if with_disks else {}
         stack = exits.enter_context(running(state))
         clocks = [Clock(library, state / "clock") if library else None, None]
         system = Subject(stack, random, disks, clocks)

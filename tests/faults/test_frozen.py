@@ -19,7 +19,10 @@ TIMEOUT = 60  # seconds: process-data's idle_session_timeout
 
 @contextmanager
 def pausing_s3(endpoint: str) -> Iterator[tuple[str, Event, Event]]:
-    """An S3 proxy that holds CSVs back, and always returns the first version. Yield its endpoint, and the events."""
+    """Run an S3 proxy that holds CSVs back and always returns their first version.
+
+    Yield its endpoint, an event that it sets at the first CSV, and one that releases the CSVs.
+    """
     reached, go = Event(), Event()
     first: dict[str, urllib3.BaseHTTPResponse] = {}
     pool = urllib3.PoolManager(maxsize=16, retries=False, timeout=30)
@@ -55,7 +58,7 @@ def post(url: str, statuses: list[int]) -> None:
         statuses.append(0)
 
 
-def test_a_frozen_replica_is_replaced_and_cannot_commit(rollcall: Stack) -> None:
+def test_the_work_of_a_frozen_replica_is_taken_over_and_it_cannot_commit(rollcall: Stack) -> None:
     rollcall.bucket.put_person("1", last="Older")
     statuses: list[int] = []
     with pausing_s3(rollcall.process_settings["s3_endpoint"]) as (endpoint, reached, go):

@@ -58,13 +58,13 @@ def check_converges(stack: Stack) -> None:
 
 def wait_for_restart(stack: Stack, component: str, killed_pid: int) -> None:
     deadline = time.monotonic() + 60
-    while stack.pid(component) == killed_pid or not backends_respond(stack):
+    while stack.pid(component) == killed_pid or not servers_respond(stack):
         assert time.monotonic() < deadline, f"{component} did not come back"
         time.sleep(0.1)
 
 
-def backends_respond(stack: Stack) -> bool:
-    """Whether both backends respond."""
+def servers_respond(stack: Stack) -> bool:
+    """Whether both servers respond."""
     try:
         stack.sql("select 1")
         stack.bucket.read("output.csv")

@@ -70,23 +70,23 @@ def changing(stack: Stack, files: Files) -> Iterator[Counter[int]]:
 def test_overload_gives_correct_responses_or_documented_errors_and_leaks_nothing(
     rollcall: Stack, files: Files, request: pytest.FixtureRequest
 ) -> None:
-    requests, seconds = Workload(rollcall, files), request.config.getoption("--load-seconds") / 4
+    workload, seconds = Workload(rollcall, files), request.config.getoption("--load-seconds") / 4
     pid = rollcall.pid("query-data")
     [query_data] = [spec for spec in read_stack(ROOT, {}).functions if spec.name == "query-data"]
     before, peaks = descriptors(pid), []
     with changing(rollcall, files) as runs:
-        run_loop(load.closed_loop(CLIENTS, 1, requests.request))  # warm-up: connections and lazy imports
-        rate = run_loop(load.closed_loop(CLIENTS, 5, requests.request))
+        run_loop(load.closed_loop(CLIENTS, 1, workload.request))  # warm-up: connections and lazy imports
+        rate = run_loop(load.closed_loop(CLIENTS, 5, workload.request))
         print(f"\n{rate:.0f} requests per second with {CLIENTS} clients")
         for factor in (1, 3, 1, 3):
-            requests.clear_figures()
-            run_loop(load.open_loop(factor * rate, seconds, requests.request))
-            print(f"{factor} × for {seconds} s{requests.figures()}")
+            workload.clear_figures()
+            run_loop(load.open_loop(factor * rate, seconds, workload.request))
+            print(f"{factor} × for {seconds} s{workload.figures()}")
             if factor == 3:
                 peaks.append(peak_memory(pid) // MEBIBYTE)
     print(f"query-data's peak memory in MiB: {peaks}, descriptors: {before}, then {descriptors(pid)}")
     print(f"process-data's statuses: {dict(runs)}")
-    assert not requests.wrong, "".join(requests.wrong[:5])
+    assert not workload.wrong, "".join(workload.wrong[:5])
     assert runs[200]
     first_half, last_half = peaks
     assert last_half < first_half + 16

@@ -3,15 +3,20 @@
 import json
 import random
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 from time import monotonic
+from typing import cast
 
 import pytest
 
-from tests.faults import readers
+from tests.faults import readers, uploads
 from tests.faults.calls import Call, Calls, Reply
 from tests.faults.figures import Figures, Injection
 from tests.faults.model import Model
+from tests.faults.subject import Slot
 from tests.faults.trial import SHORT, Trial
+from tests.stack import Bucket
 
 
 def test_under_all_faults_the_tables_converge_and_every_response_is_correct(
@@ -24,6 +29,7 @@ def test_under_all_faults_the_tables_converge_and_every_response_is_correct(
     print(figures.table(trial.calls.ended))
     assert not figures.problems, "\n".join(figures.problems[:10])
     assert len(figures.injections) == 60
+    assert len(figures.settle_times) == 1  # of the round; not of the initial upload
     assert figures.totals["done_runs"] > 0
 
 
@@ -49,6 +55,30 @@ def test_the_model_detects_lost_stale_and_invented_rows() -> None:
     assert model.wrong_tombstones({"2", "3"}, {}) == {"3"}
     model.will_put("2", "no_row", b"")  # the user's new file is rejected
     assert model.wrong_tombstones({"2"}, {}) == model.wrong_tombstones(set(), {}) == set()
+
+
+def test_an_uploader_reports_changes_that_never_succeed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class UnavailableBucket:
+        def put(self, key: str, body: bytes) -> None:
+            raise ConnectionError
+
+    model, calls = Model(["1"], "src"), Calls()
+    monkeypatch.setattr(uploads, "RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(calls, "run", lambda *_: None)
+    slot, bucket = Slot("process-data", 0, {}, Path()), cast("Bucket", UnavailableBucket())
+    uploader = uploads.Uploader(model, bucket, calls, [slot], ["1"], random.Random(1), Queue())
+
+    def change() -> None:
+        uploader.put("1")
+        uploader._erase("1")
+
+    thread = Thread(target=change, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert [problem.partition(" could not be ")[0] for problem in calls.problems] == ["1.csv", "1"]
+    assert not model.users["1"].was_erased
+    calls.close()
 
 
 def test_the_table_counts_calls_during_a_fault_by_outcome(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ class Copy:
 class Traffic:
     """Threads that repeat operations: `uploading` enables those that change files, `calling` all others."""
 
-    def __init__(self, subject: Subject, model: Model, calls: Calls, active: list[str], random: Random) -> None:
+    def __init__(self, subject: Subject, model: Model, calls: Calls, changing: list[str], random: Random) -> None:
         self._subject, self._calls, self._random = subject, calls, random
         self._process = subject.slots_of("process-data")
         query = subject.slots_of("query-data")
@@ -53,7 +53,9 @@ class Traffic:
             return Random(random.getrandbits(64))
 
         self._uploaders = [
-            Uploader(model, subject.stack.bucket, calls, self._process, active[at::_UPLOADERS], seeded(), self._changed)
+            Uploader(
+                model, subject.stack.bucket, calls, self._process, changing[at::_UPLOADERS], seeded(), self._changed
+            )
             for at in range(_UPLOADERS)
         ]
         self.readers = [Reader(model, calls, query, seeded()) for _ in range(_READERS)]
@@ -62,14 +64,14 @@ class Traffic:
         self._threads: list[Thread] = []
 
     @property
-    def uploads(self) -> int:
+    def operations(self) -> int:
         return sum(uploader.completed for uploader in self._uploaders)
 
-    def fill(self, user_ids: list[str], photos: Callable[[str], None]) -> None:
-        """Upload all users for the first time, and photos of some."""
+    def fill(self, user_ids: list[str], put_photo: Callable[[str], None]) -> None:
+        """Upload these users for the first time, and a photo of every tenth with `put_photo`."""
         with ThreadPoolExecutor(8) as executor:
             list(executor.map(self._uploaders[0].put, user_ids))
-            list(executor.map(photos, user_ids[::10]))
+            list(executor.map(put_photo, user_ids[::10]))
 
     def start(self) -> None:
         self._uploading.set()
@@ -124,7 +126,7 @@ class Traffic:
             self._calls.run(self._slot(), f"/?{self._subject.queue.get(timeout=0.5)}")
 
     def _take_changed(self) -> list[str]:
-        """Return some of the changed keys, because events may be lost, duplicated and late."""
+        """Return most of the next changed keys and drop the others, because events may be late or lost."""
         keys: list[str] = []
         with suppress(Empty):
             while len(keys) < 20:

@@ -85,7 +85,7 @@ class Rounds:
             "done_runs": self._calls.outcomes("process-data")["done"],
             "partial_runs": self._calls.outcomes("process-data")["partial"],
             "calls": len(self._calls.ended),
-            "uploads_and_erasures": self._traffic.uploads,
+            "uploads_removals_and_erasures": self._traffic.operations,
             "postgres_restarts_after_full_disks": self._subject.restarts["postgres"],
             "seaweedfs_restarts_after_full_disks": self._subject.restarts["seaweedfs"],
         }
@@ -115,7 +115,9 @@ class Rounds:
             self._calls.note("no run completed during the faults")
         self._traffic.stop_uploading()
         self._traffic.stop()
-        self._check_at_rest()
+        settle_time = self._check_at_rest()
+        if settle_time is not None:
+            self._figures.settle_times.append(settle_time)
 
     def _take_burst(self, remaining: list[Kind]) -> list[Kind]:
         """Remove the next faults from the list, each with a different place."""
@@ -164,19 +166,22 @@ class Rounds:
                 )
                 return
 
-    def _check_at_rest(self) -> None:
-        """Wait until a run is done, and check everything."""
+    def _check_at_rest(self) -> float | None:
+        """Wait until a run is done on each replica of process-data, and check everything.
+
+        Return the seconds until then, or None if it took too long, which is a problem.
+        """
         started_at = monotonic()
         slots = self._subject.slots_of("process-data")
         for slot in slots:
             while (summary := self._calls.run(slot)) is None or summary["status"] != "done":
                 if monotonic() - started_at > RECOVERY:
-                    self._calls.note(f"no run completed within {RECOVERY} s of the last fault: {summary}")
-                    return
+                    self._calls.note(f"no run was done within {RECOVERY} s after the traffic stopped: {summary}")
+                    return None
         settle_time = monotonic() - started_at
-        self._figures.settle_times.append(settle_time)
         for problem in check_at_rest(self._subject, self._model, self._calls):
             self._calls.note(problem)
         if not self._traffic.copy.follow() or self._traffic.copy.people != people(self._subject.stack):
             self._calls.note("the copy that follows /changes is not exact")
         print(f"run done after {settle_time:.1f} s: {len(self._calls.problems)} problems", flush=True)
+        return settle_time

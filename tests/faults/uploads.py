@@ -11,12 +11,13 @@ from urllib3.exceptions import HTTPError
 
 from tests.faults.calls import Calls
 from tests.faults.model import PHOTOS, Content, Model
-from tests.faults.subject import Slot
+from tests.faults.subject import RECOVERY, Slot
 from tests.samples import samples
 from tests.stack import Bucket
 
 NEW_SECOND = 1.1  # seconds until S3's Last-Modified changes
 LATE = 3.0  # seconds after which an abandoned request has no effect any more
+RETRY_SECONDS = 4 * RECOVERY  # until a change that still fails is a problem: several faults may follow one another
 _MISNAMED = ("x.csv", "a b+c%2F.csv", "1.x.csv", "0x.csv")
 
 BAD = [
@@ -89,7 +90,7 @@ class Uploader:
         self._retry(user_id, name, lambda: self._bucket.remove(name))
 
     def _misname(self, user_id: str) -> None:
-        """Upload or remove a misnamed CSV that contains this user's id."""
+        """Upload or remove an empty, misnamed CSV whose name begins with this user's id."""
         name = f"{user_id}-{self._random.choice(_MISNAMED)}"
         self._model.misnamed.add(name)
         operation = self._random.choice((lambda: self._bucket.put(name, b""), lambda: self._bucket.remove(name)))
@@ -97,12 +98,16 @@ class Uploader:
 
     def _retry(self, user_id: str, key: str, operation: Callable[[], None]) -> None:
         """Repeat the operation until S3 confirms it."""
+        deadline = time.monotonic() + RETRY_SECONDS
         attempts = 0
         while True:
             attempts += 1
             try:
                 operation()
-            except (MinioException, HTTPError, OSError):
+            except (MinioException, HTTPError, OSError) as error:
+                if time.monotonic() > deadline:
+                    self._calls.note(f"{key} could not be changed within {RETRY_SECONDS} s: {error!r}")
+                    return
                 time.sleep(0.2)
             else:
                 break
@@ -113,9 +118,13 @@ class Uploader:
     def _erase(self, user_id: str) -> None:
         """Repeat the erasure until process-data confirms it."""
         self._model.will_erase(user_id)
+        deadline = time.monotonic() + RETRY_SECONDS
         while True:
             summary = self._calls.run(self._random.choice(self._slots), f"/erase?user_id={quote(user_id)}")
             if summary and user_id in (*summary["erased"], *summary["not_found"]) and summary["status"] == "done":
                 break
+            if time.monotonic() > deadline:
+                self._calls.note(f"{user_id} could not be erased within {RETRY_SECONDS} s: {summary}")
+                return
         self._model.record_erasure(user_id)
         self._not_before[user_id] = time.monotonic() + max(NEW_SECOND, LATE)

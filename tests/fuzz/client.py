@@ -82,6 +82,7 @@ class Client:
         environ = create_environ(method=request.method, data=request.body)
         environ |= {"PATH_INFO": request.path, "QUERY_STRING": request.query}
         environ |= {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in request.headers.items()}
+        environ["CONTENT_TYPE"] = environ.pop("HTTP_CONTENT_TYPE", "")  # CGI's name of this header has no prefix
         with redirect_stderr(io.StringIO()) as log, _within(_HANG):
             chunks, status, headers = run_wsgi_app(self._app, environ, buffered=True)
         return Response(int(status.split()[0]), list(headers), b"".join(chunks)), log.getvalue()

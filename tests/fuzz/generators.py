@@ -92,7 +92,7 @@ def authorization(random: Random) -> str:
 def event_body(random: Random) -> bytes:
     records = [_record(random) for _ in range(random.choice((0, 1, 1, 1, 2, 5)))]
     if random.random() < 0.01:
-        records = [_notice("src", f"{number}.csv") for number in range(1001)]
+        records = [_valid_record("src", f"{number}.csv") for number in range(1001)]
     value = random.choice(
         ({"Records": records},) * 8 + (records, {"records": records}, {"Records": _value(random)}, _value(random))
     )
@@ -103,19 +103,19 @@ def _record(random: Random) -> Any:
     others: tuple[Any, ...] = ("res", "other", "", None, 1, {})
     # rarely the source bucket: such a record starts a run, which is slow
     bucket = "src" if random.random() < 0.03 else random.choice(others)
-    key = random.choice((_object(random), _object(random), _object(random), _value(random)))
-    record = _notice(bucket, key)
+    key = random.choice((_key(random), _key(random), _key(random), _value(random)))
+    record = _valid_record(bucket, key)
     if random.random() < 0.2:
         part = random.choice((record, record["s3"], record["s3"]["object"], record["s3"]["bucket"]))
         part[random.choice(list(part))] = _value(random)
     return record
 
 
-def _notice(bucket: Any, key: Any) -> dict[str, Any]:
+def _valid_record(bucket: Any, key: Any) -> dict[str, Any]:
     return {"eventName": "s3:ObjectCreated:Put", "s3": {"bucket": {"name": bucket}, "object": {"key": key}}}
 
 
-def _object(random: Random) -> str:
+def _key(random: Random) -> str:
     key = random.choice(_STEMS) + random.choice((".csv", ".csv", ".png", ".jpeg", ".CSV", ".txt", "", ".csv/"))
     return random.choice((quote_plus, quote, str))(key)
 

@@ -26,7 +26,7 @@ _ALPHABETS = (
     "a\u200b\u2028\u2029\u202e\u3000\ufeff\ufffd\U0010ffff",
 )
 _CONTROL = "\x00\x01\x08\t\n\x0b\x0c\r\x1b\x1c\x1f\x7f\x80\x85\x9f"
-_NO_CONTROL = " ~\xa0\xad"
+_NOT_CONTROL = " ~\xa0\xad"  # neighbours of the control characters
 _LENGTHS = (0, 1, 1, 2, 3, 5, 8, 12, 20, 39, 40, 41, 120, 199, 200, 201, 202)
 _LINE_ENDS = ("\n", "\n", "\r\n", "\r\n", "\r")
 _SPACES = ("", "", " ", " ", "\t", " \t ")
@@ -85,7 +85,7 @@ def _name(random: Random) -> str:
     name = "".join(random.choices(alphabet, k=length))
     if random.random() < 0.06:  # one special character, so that each must be checked
         at = random.randrange(length + 1)
-        name = name[:at] + random.choice(_CONTROL + _NO_CONTROL) + name[at:]
+        name = name[:at] + random.choice(_CONTROL + _NOT_CONTROL) + name[at:]
     return name
 
 

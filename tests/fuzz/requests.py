@@ -67,12 +67,12 @@ def cursors(_process: Client, query: Client, inputs: int, seed: int) -> Iterator
     random = Random(seed)
     served = [(listed, cursor) for listed in _LISTS for cursor in _follow(query, *listed)]
     yield from (f"no cursor for {listed}" for listed in _LISTS if listed not in dict(served))
-    changes = (generate.edited_cursor, generate.random_cursor, generate.rewritten_cursor)
+    edits = (generate.edited_cursor, generate.random_cursor, generate.rewritten_cursor)
     for _ in range(inputs):
         (path, parameters), cursor = random.choice(served)
         if random.random() < 0.3:
             _, cursor = random.choice(served)
-        after = random.choice(changes)(random, cursor) if random.random() < 0.8 else cursor
+        after = random.choice(edits)(random, cursor) if random.random() < 0.8 else cursor
         yield from query.problems(Request(path, f"{parameters}&{urlencode({'after': after}, errors='replace')}"))
 
 

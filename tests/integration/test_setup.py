@@ -10,7 +10,7 @@ from pathlib import Path
 import pg8000.native
 import pytest
 
-from infra.local.config.accounts import PASSWORDS
+from infra.local.config.accounts import PASSWORD_SECRETS
 from tests.postgres import MIGRATIONS, NAMES, set_up
 from tests.server import Server, serving
 
@@ -87,7 +87,7 @@ def test_setup_creates_everything_once(server: Server, user: str) -> None:
     assert {owner for _, owner in server.sql(OWNERS)} == {"rollcall_owner"}
     assert server.sql("select name from migrations order by name") == [[name] for name in NAMES]
     for role in LOGINS:
-        assert can_log_in(server, role, (server.secrets / PASSWORDS[role]).read_text())
+        assert can_log_in(server, role, (server.secrets / PASSWORD_SECRETS[role]).read_text())
     assert server.sql("select rolcanlogin from pg_roles where rolname = 'rollcall_owner'") == [["f"]]
     assert server.sql(
         "select rolname from pg_roles where rolname ~ '^rollcall' and "
@@ -197,7 +197,7 @@ def test_any_password_works_and_stays_out_of_logs_and_command_lines(server: Serv
     )
     passwords = {role: f"hidden-{role}'s \\ \"new\" :'x' $$ %s ü, x" for role in LOGINS}
     for role, password in passwords.items():
-        (tmp_path / PASSWORDS[role]).write_text(password, encoding="utf-8")
+        (tmp_path / PASSWORD_SECRETS[role]).write_text(password, encoding="utf-8")
     # a psql that records its arguments and environment
     record = tmp_path / "called"
     (tmp_path / "bin").mkdir()
@@ -222,7 +222,7 @@ def test_any_password_works_and_stays_out_of_logs_and_command_lines(server: Serv
 
 def test_white_space_around_a_password_is_stripped_as_by_the_functions(server: Server, tmp_path: Path) -> None:
     for role in LOGINS:
-        (tmp_path / PASSWORDS[role]).write_bytes(b"\n\t the password \r\n\n")
+        (tmp_path / PASSWORD_SECRETS[role]).write_bytes(b"\n\t the password \r\n\n")
     set_up(server.environment() | {"SECRETS": str(tmp_path)})
     for role in LOGINS:
         assert can_log_in(server, role, "the password")
@@ -230,10 +230,10 @@ def test_white_space_around_a_password_is_stripped_as_by_the_functions(server: S
 
 def test_an_error_about_an_invalid_password_does_not_contain_it(server: Server, tmp_path: Path) -> None:
     for role in LOGINS:
-        (tmp_path / PASSWORDS[role]).write_text("hidden-password", encoding="utf-8")
+        (tmp_path / PASSWORD_SECRETS[role]).write_text("hidden-password", encoding="utf-8")
     key = base64.b64encode(b"k" * 32).decode()
     verifier = f"SCRAM-SHA-256$4096:{'hidden' * 100}${key}:{key}"  # too long for PostgreSQL
-    (tmp_path / PASSWORDS["rollcall_backup"]).write_text(verifier, encoding="utf-8")
+    (tmp_path / PASSWORD_SECRETS["rollcall_backup"]).write_text(verifier, encoding="utf-8")
     result = set_up(server.environment() | {"SECRETS": str(tmp_path)}, check=False)
     assert result.returncode
     assert "cannot set the password of rollcall_backup: encrypted password is too long" in result.stderr
@@ -245,20 +245,20 @@ def test_an_error_about_an_invalid_password_does_not_contain_it(server: Server, 
 @pytest.mark.parametrize("content", [None, "", "\n", " \r\n"])
 def test_a_missing_password_changes_nothing(server: Server, tmp_path: Path, role: str, content: str | None) -> None:
     for other in LOGINS:
-        (tmp_path / PASSWORDS[other]).write_text("new", encoding="utf-8")
-    (tmp_path / PASSWORDS[role]).unlink()
+        (tmp_path / PASSWORD_SECRETS[other]).write_text("new", encoding="utf-8")
+    (tmp_path / PASSWORD_SECRETS[role]).unlink()
     if content is not None:
-        (tmp_path / PASSWORDS[role]).write_text(content)
+        (tmp_path / PASSWORD_SECRETS[role]).write_text(content)
     result = set_up(server.environment() | {"SECRETS": str(tmp_path)}, check=False)
     assert result.returncode
-    assert f"{tmp_path / PASSWORDS[role]}: expected a password" in result.stderr
+    assert f"{tmp_path / PASSWORD_SECRETS[role]}: expected a password" in result.stderr
     assert server.sql("select to_regrole('rollcall_process')") == [[""]]
 
 
 def test_an_unreadable_password_changes_nothing(server: Server, tmp_path: Path) -> None:
     for role in LOGINS:
-        (tmp_path / PASSWORDS[role]).mkdir()  # which root cannot read either
+        (tmp_path / PASSWORD_SECRETS[role]).mkdir()  # which root cannot read either
     result = set_up(server.environment() | {"SECRETS": str(tmp_path)}, check=False)
     assert result.returncode
-    assert f"{tmp_path / PASSWORDS[LOGINS[0]]}: expected a password" in result.stderr
+    assert f"{tmp_path / PASSWORD_SECRETS[LOGINS[0]]}: expected a password" in result.stderr
     assert server.sql("select to_regrole('rollcall_process')") == [[""]]

@@ -1,5 +1,8 @@
 """The environment is created once, even by concurrent callers, and again after a killed set-up."""
 
+import __future__
+
+import ast
 import os
 import platform
 import shutil
@@ -64,6 +67,14 @@ def test_an_update_of_the_kernel_needs_no_other_environment(root: Path, monkeypa
     monkeypatch.setattr(platform, "_platform_cache", {})
     assert "99.9.9-new" in platform.platform()
     assert environment._key(requirements) == before
+
+
+@pytest.mark.parametrize("path", ["infra/local/environment.py", "infra/local/__main__.py", "tests/faults/__main__.py"])
+def test_an_older_python_gets_as_far_as_the_check_of_its_version(path: str) -> None:
+    module = ast.parse((ROOT / path).read_text(encoding="utf-8"), feature_version=(3, 8))
+    has_annotations = any(isinstance(node, ast.FunctionDef) for node in ast.walk(module))
+    are_evaluated = not compile(module, path, "exec").co_flags & __future__.annotations.compiler_flag
+    assert not (has_annotations and are_evaluated)  # older versions cannot evaluate `list[str]` or `Path | None`
 
 
 def test_a_killed_setup_is_repeated(root: Path) -> None:

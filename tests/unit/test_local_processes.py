@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,6 +161,61 @@ def test_a_signal_during_the_clean_up_hides_no_error(
     with pytest.raises(LocalError, match="it does not start"):
         supervisor.run(lambda *_: None)
     assert steps == ["first", "second"]
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_stack_that_is_stopping_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = State(tmp_path / "state")
+    supervisor = Supervisor(ROOT, state, 0, print)
+    ready: list[bool] = []
+
+    def record() -> None:
+        ready.append(state.read_state_file()["ready"])
+
+    def stop() -> None:
+        record()
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(supervisor, "_start_all", lambda cleanup: cleanup.callback(record))
+    monkeypatch.setattr(supervisor, "_start_schedule", lambda _: None)
+    monkeypatch.setattr(state, "wait_until_removed", stop)
+    assert supervisor.run(lambda *_: None)
+    assert ready == [True, False]
+
+
+def test_a_stack_that_waits_for_the_processes_of_a_killed_one_is_not_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, former = State(tmp_path), Identity(1, "long ago")
+    state.create()
+    components = {"postgres": vars(former) | {"ready": True, "restarts": 0}}
+    state.write_state_file({"pid": 1, "url": "http://former", "ready": True, "components": components, "settings": {}})
+    stopped: list[Identity] = []
+
+    def stop(processes: Iterable[Identity], _timeout: float) -> None:
+        stopped.extend(processes)
+        running = state.running()
+        assert running
+        assert (running["pid"], running["ready"]) == (os.getpid(), False)
+        assert running["url"] != "http://former"
+        assert running["components"]["postgres"] == vars(former) | {"ready": False, "restarts": 0}  # after another kill
+
+    supervisor = Supervisor(ROOT, state, 0, print)
+    for name in ("_start_servers", "_start_functions", "_serve"):
+        monkeypatch.setattr(supervisor, name, lambda *_: None)
+    monkeypatch.setattr("infra.local.supervisor.stop_all", stop)
+    with ExitStack() as cleanup:
+        supervisor._start_all(cleanup)
+        assert stopped == [former]
+        assert state.read_state_file()["components"] == {}
+
+
+def test_a_token_file_below_the_mount_is_a_secret_of_stack_yml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_TOKEN_FILE", "/var/openfaas/secrets/rollcall-api-token")
+    Supervisor(ROOT, State(tmp_path), 0, print)._validate()
+    monkeypatch.setenv("API_TOKEN_FILE", "/var/openfaas/secrets/my-token")
+    with pytest.raises(LocalError, match=r"unknown secret 'my-token'; expected one of .*rollcall-api-token"):
+        Supervisor(ROOT, State(tmp_path), 0, print)._validate()
 
 
 def test_a_reused_pid_is_left_alone() -> None:

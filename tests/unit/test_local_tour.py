@@ -1,4 +1,4 @@
-"""What the first-run demo prints about a run."""
+"""What the demo prints about a run."""
 
 from typing import Any
 

@@ -6,16 +6,16 @@ from pathlib import Path
 from .credentials import Credentials
 
 SUPERUSER = "postgres"
-PASSWORDS = {
+PASSWORD_SECRETS = {
     SUPERUSER: "operator-postgres-password",
     "rollcall_process": "rollcall-process-postgres-password",
     "rollcall_query": "rollcall-query-postgres-password",
     "rollcall_backup": "rollcall-backup-postgres-password",
 }
-"""Each role's secret, which holds its password."""
+"""The name of the secret that holds each role's password."""
 
 POLICIES = Path(__file__).resolve().parents[2] / "s3"
-"""The policies `<name>.json`, and `seaweedfs.json`, the identities that refer to them."""
+"""The directory of the policies, `<name>.json`, and of `seaweedfs.json`, the identities that refer to them."""
 
 
 def access_keys(credentials: Credentials, identity: str) -> dict[str, str]:

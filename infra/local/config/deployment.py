@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import LocalError
-from .accounts import PASSWORDS, write_identities
+from .accounts import PASSWORD_SECRETS, write_identities
 from .credentials import Credentials
 from .stack import FunctionSpec
 
@@ -19,7 +19,7 @@ def make_secrets(directory: Path, functions: Iterable[FunctionSpec]) -> list[str
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         before = _names(directory)
-        for name in (*names, *PASSWORDS.values()):
+        for name in (*names, *PASSWORD_SECRETS.values()):
             credentials.get(name)
         write_identities(credentials)
         return sorted(_names(directory) - before)

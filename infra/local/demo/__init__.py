@@ -1,1 +1,1 @@
-"""What `up` shows on its first run: sample files, their upload, and one call of each function."""
+"""What `up` does once everything runs: upload sample files if the bucket is empty, and call each function once."""

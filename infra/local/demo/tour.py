@@ -1,4 +1,4 @@
-"""The first-run demo: upload and process sample files, then run a query."""
+"""The demo of `up`: upload sample files if the bucket is empty, invoke process-data, then query-data."""
 
 import json
 import tempfile
@@ -31,7 +31,7 @@ def load_sample(client: minio.Minio, bucket: str, say: Say) -> None:
         upload(client, bucket, Path(directory), say)
 
 
-def show_functions(gateway: str, token: str | None, say: Say) -> None:
+def call_functions(gateway: str, token: str | None, say: Say) -> None:
     """Invoke process-data, then query-data, with the API token if there is one."""
     headers = {"Authorization": f"Bearer {token}"} if token else None
     http = urllib3.PoolManager(headers=headers, retries=False, timeout=120)

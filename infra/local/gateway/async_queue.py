@@ -1,4 +1,4 @@
-"""The queue of asynchronous requests: short, in memory, with as many workers as there are replicas."""
+"""The queue of asynchronous requests: short, in memory, with one worker for each replica of the largest function."""
 
 import tempfile
 import time

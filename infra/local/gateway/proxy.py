@@ -66,7 +66,7 @@ class UpstreamResponse:
         self._first = next(self._chunks, b"")  # without a check of the deadline, which a large request may have used up
 
     def __iter__(self) -> Iterator[bytes]:
-        # a client that does not read blocks this generator, a silent function the read
+        # for both cases: a client that does not read blocks this generator, and a silent function blocks its read
         timer = Timer(self._deadline - time.monotonic(), self._abort)
         timer.daemon = True
         timer.start()

@@ -20,8 +20,8 @@ from .state import State
 NAMESPACE = "openfaas-fn"
 
 _HOST = Path(__file__).with_name("host.py")
-_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
-"""The variables that a function inherits; a container has these too."""
+_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL")
+"""The only variables that a function inherits from this process."""
 
 
 class Replica:

@@ -2,8 +2,8 @@
 
     python host.py --port PORT
 
-It also does what the watchdog does in production: it listens on the given port, on loopback only, serves /_/health,
-and after SIGTERM exits once no request is in flight.
+It also does what the watchdog does in production: it serves /_/health, and after SIGTERM exits once no request is in
+flight. Unlike the watchdog, it listens on loopback only.
 """
 
 import argparse

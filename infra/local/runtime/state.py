@@ -11,7 +11,6 @@ from typing import Any
 
 from ..environment import ROOT
 from ..errors import LocalError
-from .processes import Identity
 
 DEFAULT = ROOT / ".local"
 
@@ -81,7 +80,7 @@ class State:
         running = self.running()
         if running is None or not running.get("ready"):
             stopped = f"is not running: `{self.command('up')}` starts it"
-            status = stopped if running is None else "is still starting; try again"
+            status = stopped if running is None else "is starting or stopping; try again"
             raise LocalError(f"the stack in {self.directory} {status}")
         return running
 
@@ -95,10 +94,10 @@ class State:
     def remove_state_file(self) -> None:
         self._state_file.unlink(missing_ok=True)
 
-    def leftovers(self) -> list[Identity]:
-        """Return the processes that a killed stack may have left; none after a clean stop."""
-        components = self.read_state_file().get("components", {}).values()
-        return [Identity(component["pid"], component["started"]) for component in components]
+    def leftovers(self) -> dict[str, dict[str, Any]]:
+        """Return the state file's entries of processes that a killed stack may have left; none after a clean stop."""
+        components = self.read_state_file().get("components", {})
+        return {name: component | {"ready": False} for name, component in components.items()}
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:

@@ -1,1 +1,1 @@
-"""The backends: PostgreSQL and the S3 server, configured as in a deployment."""
+"""PostgreSQL and the S3 server, configured as in a deployment."""

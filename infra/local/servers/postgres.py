@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pg8000.native
 
-from ..config.accounts import PASSWORDS, SUPERUSER
+from ..config.accounts import PASSWORD_SECRETS, SUPERUSER
 from ..config.credentials import Credentials
 from ..errors import LocalError
 from ..runtime.ports import LOOPBACK, free_ports
@@ -22,7 +22,7 @@ from ..runtime.state import State
 
 DATABASE = "rollcall"
 POINTER = "postgres-home"
-"""The file in the state directory that has the path of root's home."""
+"""The file in the state directory that has the path of PostgreSQL's home, if root runs the stack."""
 
 _SETUP = Path(__file__).resolve().parents[2] / "postgres/setup.sh"
 _HOMES = Path("/var/tmp")  # noqa: S108 - only root creates a home, under a random name
@@ -55,7 +55,7 @@ class Postgres:
     def prepare(self) -> None:
         """Create the home, the binaries and the database cluster, where they are missing."""
         if self._user:
-            self._home = _root_home(self._state.directory, group=self._user[1])
+            self._home = _server_home(self._state.directory, group=self._user[1])
             _remove_replaced_homes()
             self._package = _copy_binaries(self._package, self._home)
         self._home.mkdir(exist_ok=True)
@@ -99,7 +99,7 @@ class Postgres:
         if not connection.run("select from pg_database where datname = :name", name=DATABASE):
             connection.run(f"create database {DATABASE}")
         connection.close()
-        passwords = {role: self._credentials.get(secret) for role, secret in PASSWORDS.items()}
+        passwords = {role: self._credentials.get(secret) for role, secret in PASSWORD_SECRETS.items()}
         environment = {
             "PATH": f"{Path(self._binary('psql')).parent}:{os.defpath}",
             "PGHOST": LOOPBACK,
@@ -123,7 +123,7 @@ class Postgres:
         return str(self._package / "pginstall/bin" / name)
 
     def _connect(self) -> pg8000.native.Connection:
-        password = self._credentials.get(PASSWORDS[SUPERUSER])
+        password = self._credentials.get(PASSWORD_SECRETS[SUPERUSER])
         return pg8000.native.Connection(
             SUPERUSER,
             host=LOOPBACK,
@@ -142,7 +142,7 @@ class Postgres:
         partial.mkdir(mode=0o700)
         descriptor = os.open(password_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
-            file.write(self._credentials.get(PASSWORDS[SUPERUSER]))
+            file.write(self._credentials.get(PASSWORD_SECRETS[SUPERUSER]))
         uid, gid = self._user or (None, None)
         if self._user:
             for path in (partial, password_file):
@@ -189,7 +189,7 @@ def _server_user() -> tuple[int, int]:
     )
 
 
-def _root_home(state: Path, group: int) -> Path:
+def _server_home(state: Path, group: int) -> Path:
     """Return the home that the state directory points to, creating it if necessary. Its marker points back."""
     pointer = state / POINTER
     if not pointer.exists():

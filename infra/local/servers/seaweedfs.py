@@ -88,7 +88,7 @@ class SeaweedFS:
         )
 
     def is_ready(self) -> bool:
-        """Return whether it can store an object.
+        """Create the buckets if they are missing, and return whether the server can store an object.
 
         The port opens before requests work, and reads work before writes.
         """

@@ -1,4 +1,4 @@
-"""Avatars: generated PNG files of a few hundred bytes, different for each person."""
+"""Avatars: generated PNG files of under 200 bytes, different for each person."""
 
 import struct
 import zlib
