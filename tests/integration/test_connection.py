@@ -77,8 +77,8 @@ def test_leaving_a_copy_early_stops_it_and_the_pool_stays_usable(pool: Pool) -> 
 
 
 def test_a_failed_copy_raises_a_storage_error_and_keeps_the_session(connection: Connection) -> None:
-    broken = connection.copy_out("copy (select 1/0) to stdout")
-    with pytest.raises(StorageError, match="division by zero"), broken as chunks:
+    failing = connection.copy_out("copy (select 1/0) to stdout")
+    with pytest.raises(StorageError, match="division by zero"), failing as chunks:
         list(chunks)
     assert not connection.broken
     assert connection.run("select 1") == [[1]]
@@ -106,7 +106,7 @@ def test_a_session_that_the_server_ended_is_not_reused(stack: Stack, pool: Pool)
 
 
 def test_a_session_that_ended_just_after_its_last_response_is_not_reused(stack: Stack, pool: Pool) -> None:
-    """No ping is sent within a second of the last one, but the server has sent its reason."""
+    """It was pinged less than a second ago, but the server's message about its end is waiting to be read."""
     for _ in range(2):
         with pool.connection() as connection:  # the second time it is pinged
             [[pid]] = connection.run("select pg_backend_pid()")

@@ -16,7 +16,7 @@ from tests.stack import Stack
 
 EXAMPLES = 40
 TOO_STRICT = [positive_data_acceptance, negative_data_rejection]
-"""A schema cannot express everything: any text is a valid cursor, and an empty list in a query is omitted."""
+"""A schema cannot express everything: by it any text is a cursor, and an empty list is left out of the query."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""query-data on real servers: results, errors and resources."""
+"""query-data on real servers: results, errors, and injections, which have no effect."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta

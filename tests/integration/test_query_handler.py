@@ -141,7 +141,7 @@ def test_a_stream_without_a_row_before_its_deadline_is_an_error(rollcall: Stack,
     assert "did not respond within 1 s" in message
 
 
-def test_a_failed_request_for_a_page_below_the_functions_name_has_the_form(call: Call) -> None:
+def test_the_error_page_at_the_path_query_data_has_the_filter_form(call: Call) -> None:
     page = call("/query-data/?min_age=x&format=html")
     assert (page.status_code, b'name="min_age"' in page.get_data()) == (400, True)
 

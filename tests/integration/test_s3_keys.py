@@ -1,4 +1,4 @@
-"""The permissions of each function's S3 key, tested on a real server."""
+"""The permissions of each function's S3 access key, tested on a real server."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from infra.local.servers.seaweedfs import s3_client
 from tests.stack import Stack
 
 SOURCE, RESULT = "src", "res"
-KEYS = ("1.csv", "1.png", "1.jpg", "1.jpeg", "1.txt", "output.csv", "rejected.csv", "erased.csv")
+OBJECTS = ("1.csv", "1.png", "1.jpg", "1.jpeg", "1.txt", "output.csv", "rejected.csv", "erased.csv")
 EVERYONE = json.dumps(
     {
         "Version": "2012-10-17",
@@ -99,7 +99,7 @@ ALLOWED = {
 def filled(rollcall: Stack) -> Iterator[Stack]:
     """A stack with an object for each key in both buckets."""
     for bucket in (SOURCE, RESULT):
-        for key in KEYS:
+        for key in OBJECTS:
             put(rollcall.bucket.client, bucket, key)
     yield rollcall
     rollcall.bucket.clear()
@@ -123,7 +123,7 @@ def succeeds(operation: Callable[..., Any], *arguments: object) -> bool:
 
 
 @pytest.mark.parametrize("identity", ALLOWED)
-def test_each_key_allows_only_what_its_function_needs(filled: Stack, identity: str) -> None:
+def test_each_functions_access_key_allows_only_what_it_needs(filled: Stack, identity: str) -> None:
     client = make_client(filled, identity)
     locations = [(bucket,) for bucket in (SOURCE, RESULT)]
     granted: set[tuple[str, ...]] = {
@@ -133,7 +133,7 @@ def test_each_key_allows_only_what_its_function_needs(filled: Stack, identity: s
         if succeeds(operation, client, *location)
     }
     for bucket in (SOURCE, RESULT):
-        for key in KEYS:
+        for key in OBJECTS:
             granted |= {
                 (name, bucket, key)
                 for name, operation in ON_OBJECTS.items()
