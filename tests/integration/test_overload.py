@@ -15,6 +15,8 @@ from tests.memory import MEBIBYTE, peak_memory
 from tests.replica import Replica, query_replica, replica, wait_until_ready
 from tests.stack import Response, Stack, connected
 
+WAITING = "select count(*) from pg_locks where relation = 'runs'::regclass and not granted"
+
 
 def codes(responses: list[Response]) -> Counter[str]:
     for response in responses:
@@ -85,6 +87,7 @@ def test_requests_without_the_token_leave_slots_for_others(rollcall: Stack) -> N
             anonymous = [executor.submit(post, function) for _ in range(MAX_ANONYMOUS + 8)]
             rollcall.wait_until(lambda: sum(request.done() for request in anonymous) == 8)
             erasure = executor.submit(post, function, "/erase?user_id=1", Authorization="Bearer s3cret")
+            rollcall.wait_until(lambda: rollcall.sql(WAITING) == [[MAX_ANONYMOUS + 1]])  # the erasure has its slot
             others = [executor.submit(post, function, Authorization="Bearer s3cret") for _ in range(MAX_RUNS)]
             rollcall.wait_until(lambda: sum(request.done() for request in others) == 1)  # one slot is the erasure's
             assert not erasure.done()
