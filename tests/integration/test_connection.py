@@ -21,6 +21,7 @@ TIMEOUTS = [
     "idle_session_timeout",
     "client_connection_check_interval",
 ]
+LAST_STATEMENT = "select state_change from pg_stat_activity where pid = :pid"
 MILLION = "copy (select generate_series(1, 1000000)) to stdout"
 
 
@@ -131,6 +132,15 @@ def test_a_session_is_not_reused_after_an_error(pool: Pool) -> None:
         connection.run("select pg_advisory_lock(1), 1 / 0")
     with pool.connection() as connection:
         assert connection.run("select pg_backend_pid()") != [[pid]]
+
+
+def test_keep_alive_sends_a_statement_only_in_an_idle_session(stack: Stack, connection: Connection) -> None:
+    [[pid]] = connection.run("select pg_backend_pid()")
+    for seconds, is_sent in ((14, False), (2, True), (14, False)):  # idle for 14, 16, and again 14 seconds
+        connection._used_at -= seconds
+        before = stack.sql(LAST_STATEMENT, pid=pid)
+        connection.keep_alive()
+        assert (stack.sql(LAST_STATEMENT, pid=pid) != before) is is_sent
 
 
 def test_missing_tables_have_their_own_error(connection: Connection) -> None:
