@@ -1,4 +1,4 @@
-"""Fixtures: query-data in a process of its own, and a session of PostgreSQL."""
+"""Fixtures: query-data in a process of its own, and a PostgreSQL session with process-data's settings."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def function(stack: Stack, fresh: Callable[[], None]) -> Iterator[Replica]:
+def query_function(stack: Stack, fresh: Callable[[], None]) -> Iterator[Replica]:
     with query_replica(stack) as running:
         yield running
 
 
 @pytest.fixture
 def connection(rollcall: Stack) -> "Iterator[Connection]":
-    from tests.changes import connect  # imports the functions, which are packages once pytest is configured
+    from tests.changes import connect  # not at the top: process_data is importable only after pytest_configure
 
     with connect(rollcall) as connection:
         yield connection

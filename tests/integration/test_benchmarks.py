@@ -13,7 +13,7 @@ from tests.replica import query_replica
 from tests.stack import Stack
 
 
-def test_the_rows_on_the_server_report_correct_counts(rollcall: Stack) -> None:
+def test_the_benchmarks_on_the_real_s3_server_load_everyone(rollcall: Stack) -> None:
     [load] = process.first_load(rollcall, rounds=2, people=20, photos=10)
     [rerun] = process.unchanged(rollcall, rounds=1, people=20, photos=10)
     assert [(row.name, row.s3, len(row.own.values)) for row in (load, rerun)] == [
@@ -43,7 +43,7 @@ def test_the_benchmark_queue_continues_runs_with_a_short_deadline(rollcall: Stac
     assert rollcall.sql("select count(*) from users") == [[600]]
 
 
-def test_the_event_export_and_memory_rows_report_correct_counts(rollcall: Stack) -> None:
+def test_the_event_export_and_memory_benchmarks_report_correct_counts(rollcall: Stack) -> None:
     [events] = process.events(rollcall, 1, people=40, few=20, number=10)
     assert len(events.details["export_seconds"]) == 1
     [memory] = scaling.memory(rollcall, 1, people=40, photos=20, gap=4)
@@ -61,7 +61,7 @@ def test_peak_memory_excludes_the_parents_memory(rollcall: Stack) -> None:
     assert 10 * MEBIBYTE < running.peak < len(ballast)
 
 
-def test_every_row_of_query_data_is_measured(
+def test_every_benchmark_of_query_data_is_in_the_table(
     rollcall: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(query, "REQUESTS", 3)

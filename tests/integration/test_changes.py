@@ -25,104 +25,104 @@ from tests.stack import Stack
 WRITERS = 8
 
 
-def test_changes_are_listed_in_commit_order(function: Replica, connection: Connection) -> None:
+def test_changes_are_listed_in_commit_order(query_function: Replica, connection: Connection) -> None:
     for name in ("2", "1", "3"):
         put(connection, name)
-    page = changes(function)
+    page = changes(query_function)
     assert user_ids(page) == ["2", "1", "3"]
     assert set(page["result"][0]) == {
         "id", "user_id", "first_name", "last_name", "birthdate", "birthts", "img_path",
     }  # fmt: skip
     put(connection, "2", prefix="new")
     set_photo(connection, "1", "1.png")
-    page = changes(function, page["next"])
+    page = changes(query_function, page["next"])
     assert [(person["user_id"], person["first_name"], person["img_path"]) for person in page["result"]] == [
         ("2", "new2", None),
         ("1", "1", "src/1.png"),
     ]
 
 
-def test_erasures_are_listed_in_commit_order(function: Replica, connection: Connection) -> None:
+def test_erasures_are_listed_in_commit_order(query_function: Replica, connection: Connection) -> None:
     put(connection, "1", "2", "3")
-    page = changes(function)
+    page = changes(query_function)
     erase(connection, "2", "4")
     put(connection, "1", prefix="new")
     erase(connection, "3")
     expected = [("2", True), ("4", True), ("1", None), ("3", True)]
-    following = changes(function, page["next"])["result"]
+    following = changes(query_function, page["next"])["result"]
     assert [(change["user_id"], change.get("deleted")) for change in following] == expected
     assert following[0] == {"user_id": "2", "deleted": True}
     by_page, query = [], f"{page['next']}&limit=1"
-    while result := (page := changes(function, query))["result"]:
+    while result := (page := changes(query_function, query))["result"]:
         by_page += result
         query = page["next"]
     assert by_page == following
     put(connection, "2")
-    assert [(change["user_id"], change.get("deleted")) for change in changes(function, page["next"])["result"]] == [
-        ("2", None)
-    ]
-    assert sorted(user_ids(changes(function))) == ["1", "2", "3", "4"]  # each once
+    assert [
+        (change["user_id"], change.get("deleted")) for change in changes(query_function, page["next"])["result"]
+    ] == [("2", None)]
+    assert sorted(user_ids(changes(query_function))) == ["1", "2", "3", "4"]  # each once
 
 
-def test_writes_without_an_effect_are_not_listed(function: Replica, connection: Connection) -> None:
+def test_writes_without_an_effect_are_not_listed(query_function: Replica, connection: Connection) -> None:
     put(connection, "1", "2")
     set_photo(connection, "1", "1.png")
-    page = changes(function)
+    page = changes(query_function)
     rows = [Row("1.csv", "another etag", NOW, 2, "1", "Last", 0)]
     assert store(connection, rows, [], {"1": "1.png"}, "src").unchanged == 1
     set_photo(connection, "1", "1.png")
-    assert changes(function, page["next"])["result"] == []
+    assert changes(query_function, page["next"])["result"] == []
 
 
-def test_a_batch_that_changes_one_row_reports_only_that_row(function: Replica, connection: Connection) -> None:
+def test_a_batch_that_changes_one_row_reports_only_that_row(query_function: Replica, connection: Connection) -> None:
     put(connection, "1", "2", "3")
-    page = changes(function)
+    page = changes(query_function)
     rows = [Row(f"{name}.csv", "new", NOW, 2, "new" if name == "2" else name, "Last", 0) for name in ("1", "2", "3")]
     stored = store(connection, rows, [], {}, "src")
     assert (stored.updated, stored.unchanged) == (1, 2)
-    assert user_ids(changes(function, page["next"])) == ["2"]
+    assert user_ids(changes(query_function, page["next"])) == ["2"]
 
 
-def test_every_page_has_next(function: Replica, connection: Connection) -> None:
-    page = changes(function)
+def test_every_page_has_next(query_function: Replica, connection: Connection) -> None:
+    page = changes(query_function)
     assert page["result"] == []
-    again = changes(function, page["next"])
+    again = changes(query_function, page["next"])
     assert (again["result"], again["next"]) == ([], page["next"])
     put(connection, "1")
-    page = changes(function, page["next"])
+    page = changes(query_function, page["next"])
     assert user_ids(page) == ["1"]
     for _ in range(2):
-        page = changes(function, page["next"])
+        page = changes(query_function, page["next"])
         assert page["result"] == []
 
 
-def test_one_commit_can_span_several_pages(function: Replica, connection: Connection) -> None:
+def test_one_commit_can_span_several_pages(query_function: Replica, connection: Connection) -> None:
     put(connection, *(str(number) for number in range(7)))
     page: dict[str, Any] = {"next": "?limit=3"}
     listed: list[str] = []
     while not listed or page["result"]:
-        page = changes(function, page["next"])
+        page = changes(query_function, page["next"])
         assert len(page["result"]) <= 3
         assert "limit=3" in page["next"]
         listed += user_ids(page)
     assert listed == [str(number) for number in range(7)]
 
 
-def test_ndjson_ends_with_next(function: Replica, connection: Connection) -> None:
+def test_ndjson_ends_with_next(query_function: Replica, connection: Connection) -> None:
     put(connection, "1", "2")
     for response in (
-        function.request("GET", "/changes?format=ndjson"),
-        function.request("GET", "/changes", Accept="application/x-ndjson"),
+        query_function.request("GET", "/changes?format=ndjson"),
+        query_function.request("GET", "/changes", Accept="application/x-ndjson"),
     ):
         assert response.headers["Content-Type"] == "application/x-ndjson"
         *people, last = [json.loads(line) for line in response.body.splitlines()]
         assert user_ids({"result": people}) == ["1", "2"]
         assert list(last) == ["next"]
-        assert changes(function, last["next"].replace("format=ndjson", ""))["result"] == []
+        assert changes(query_function, last["next"].replace("format=ndjson", ""))["result"] == []
 
 
 def test_no_change_is_skipped_because_of_an_uncommitted_writer(
-    function: Replica, rollcall: Stack, connection: Connection
+    query_function: Replica, rollcall: Stack, connection: Connection
 ) -> None:
     """Change numbers follow the commit order: a later writer waits for an earlier one to commit."""
     with connect(rollcall) as other, ThreadPoolExecutor(1) as executor:
@@ -130,12 +130,12 @@ def test_no_change_is_skipped_because_of_an_uncommitted_writer(
         put(connection, "1")
         later = executor.submit(put, other, "2")
         time.sleep(0.3)
-        page = changes(function)
+        page = changes(query_function)
         assert page["result"] == []
         assert not later.done()
         connection.run("commit")
         later.result()
-        assert user_ids(changes(function, page["next"])) == ["1", "2"]
+        assert user_ids(changes(query_function, page["next"])) == ["1", "2"]
 
 
 class History:
@@ -144,11 +144,11 @@ class History:
     Each write and each erasure is one statement.
     """
 
-    def __init__(self, stack: Stack, function: Replica, directory: Path, seed: str) -> None:
+    def __init__(self, stack: Stack, query_function: Replica, directory: Path, seed: str) -> None:
         self._stack, self._random, self._dump = stack, random.Random(seed), directory / "dump"
         self._environment = client_environment(stack.settings)
         self._consumer, self._copy, self._after = example(), People(), ""
-        self._consumer["URL"] = f"{function.url}/changes"
+        self._consumer["URL"] = f"{query_function.url}/changes"
         self._stop = threading.Event()
 
     def run(self) -> None:
@@ -178,8 +178,8 @@ class History:
         elif step == "dump":
             self._run("pg_dump", "--format", "custom", "--file", str(self._dump))
         elif self._dump.exists():
-            with_schema = ["--clean", "--if-exists", "--single-transaction", "--exit-on-error"]
-            self._run("pg_restore", *with_schema, "--dbname", self._environment["PGDATABASE"], str(self._dump))
+            options = ["--clean", "--if-exists", "--single-transaction", "--exit-on-error"]
+            self._run("pg_restore", *options, "--dbname", self._environment["PGDATABASE"], str(self._dump))
 
     def _run(self, *command: str) -> None:
         subprocess.run(command, env=self._environment, check=True, capture_output=True, timeout=60)
@@ -204,11 +204,11 @@ class History:
 
 
 def test_a_consumer_stays_an_exact_copy_despite_writers_kills_and_restores(
-    function: Replica, rollcall: Stack, tmp_path: Path, request: pytest.FixtureRequest
+    query_function: Replica, rollcall: Stack, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")
     for number in range(request.config.getoption("--histories")):
         directory = tmp_path / str(number)
         directory.mkdir()
-        History(rollcall, function, directory, f"{seed} {number}").run()
+        History(rollcall, query_function, directory, f"{seed} {number}").run()

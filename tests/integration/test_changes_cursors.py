@@ -17,11 +17,11 @@ def error(response: Response) -> tuple[int, str]:
     return response.status, response.json()["error"]["code"]
 
 
-def test_other_formats_and_parameters_are_errors(function: Replica) -> None:
-    assert error(function.request("GET", "/changes?format=csv")) == (400, "bad_parameter")
-    assert error(function.request("GET", "/changes", Accept="text/csv")) == (406, "not_acceptable")
-    assert error(function.request("GET", "/changes?limit=1001")) == (400, "bad_parameter")
-    assert error(function.request("GET", "/changes?min_age=3")) == (400, "bad_parameter")
+def test_other_formats_and_parameters_are_errors(query_function: Replica) -> None:
+    assert error(query_function.request("GET", "/changes?format=csv")) == (400, "bad_parameter")
+    assert error(query_function.request("GET", "/changes", Accept="text/csv")) == (406, "not_acceptable")
+    assert error(query_function.request("GET", "/changes?limit=1001")) == (400, "bad_parameter")
+    assert error(query_function.request("GET", "/changes?min_age=3")) == (400, "bad_parameter")
 
 
 @pytest.mark.parametrize(
@@ -33,40 +33,40 @@ def test_other_formats_and_parameters_are_errors(function: Replica) -> None:
     ],
     ids=str,
 )  # fmt: skip
-def test_a_cursor_with_invalid_values_is_an_error(function: Replica, values: Any) -> None:
+def test_a_cursor_with_invalid_values_is_an_error(query_function: Replica, values: Any) -> None:
     cursor = encode_cursor(values)
-    assert error(function.request("GET", f"/changes?after={cursor}")) == (400, "bad_parameter")
+    assert error(query_function.request("GET", f"/changes?after={cursor}")) == (400, "bad_parameter")
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "é", "W" * 5000])
-def test_a_cursor_that_cannot_be_decoded_is_an_error(function: Replica, cursor: str) -> None:
-    assert error(function.request("GET", f"/changes?after={quote(cursor)}")) == (400, "bad_parameter")
+def test_a_cursor_that_cannot_be_decoded_is_an_error(query_function: Replica, cursor: str) -> None:
+    assert error(query_function.request("GET", f"/changes?after={quote(cursor)}")) == (400, "bad_parameter")
 
 
-def test_a_cursor_of_another_database_expires(function: Replica, connection: Connection) -> None:
+def test_a_cursor_of_another_database_expires(query_function: Replica, connection: Connection) -> None:
     put(connection, "1")
-    kind, database, number, user_id = decode_cursor(changes(function)["next"].partition("after=")[2], length=4)
+    kind, database, number, user_id = decode_cursor(changes(query_function)["next"].partition("after=")[2], length=4)
     for other in (f"1{database}", ""):
         cursor = encode_cursor([kind, other, number, user_id])
-        assert error(function.request("GET", f"/changes?after={cursor}")) == (410, "cursor_expired")
+        assert error(query_function.request("GET", f"/changes?after={cursor}")) == (410, "cursor_expired")
 
 
-def test_a_cursor_ahead_of_the_database_expires(function: Replica, connection: Connection) -> None:
+def test_a_cursor_ahead_of_the_database_expires(query_function: Replica, connection: Connection) -> None:
     put(connection, "1")
-    kind, database, number, user_id = decode_cursor(changes(function)["next"].partition("after=")[2], length=4)
+    kind, database, number, user_id = decode_cursor(changes(query_function)["next"].partition("after=")[2], length=4)
     cursor = encode_cursor([kind, database, number + 1, user_id])
-    assert error(function.request("GET", f"/changes?after={cursor}")) == (410, "cursor_expired")
+    assert error(query_function.request("GET", f"/changes?after={cursor}")) == (410, "cursor_expired")
 
 
-def test_the_expiry_of_cursors_is_described() -> None:
+def test_openapi_documents_the_expiry_of_cursors() -> None:
     assert "410" in openapi(requires_token=False)["paths"]["/changes"]["get"]["responses"]
 
 
 @pytest.mark.parametrize("statement", ["truncate users", "vacuum full outputs", "cluster users using users_changed"])
-def test_all_cursors_expire_when_the_table_is_replaced(
-    function: Replica, rollcall: Stack, connection: Connection, statement: str
+def test_all_cursors_expire_when_the_files_of_a_table_are_replaced(
+    query_function: Replica, rollcall: Stack, connection: Connection, statement: str
 ) -> None:
     put(connection, "1")
-    page = changes(function)
+    page = changes(query_function)
     rollcall.sql(statement)
-    assert error(function.request("GET", f"/changes{page['next']}")) == (410, "cursor_expired")
+    assert error(query_function.request("GET", f"/changes{page['next']}")) == (410, "cursor_expired")

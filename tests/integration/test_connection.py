@@ -21,6 +21,7 @@ TIMEOUTS = [
     "idle_session_timeout",
     "client_connection_check_interval",
 ]
+LAST_STATEMENT = "select state_change from pg_stat_activity where pid = :pid"
 MILLION = "copy (select generate_series(1, 1000000)) to stdout"
 
 
@@ -77,8 +78,8 @@ def test_leaving_a_copy_early_stops_it_and_the_pool_stays_usable(pool: Pool) -> 
 
 
 def test_a_failed_copy_raises_a_storage_error_and_keeps_the_session(connection: Connection) -> None:
-    broken = connection.copy_out("copy (select 1/0) to stdout")
-    with pytest.raises(StorageError, match="division by zero"), broken as chunks:
+    failing = connection.copy_out("copy (select 1/0) to stdout")
+    with pytest.raises(StorageError, match="division by zero"), failing as chunks:
         list(chunks)
     assert not connection.broken
     assert connection.run("select 1") == [[1]]
@@ -106,7 +107,7 @@ def test_a_session_that_the_server_ended_is_not_reused(stack: Stack, pool: Pool)
 
 
 def test_a_session_that_ended_just_after_its_last_response_is_not_reused(stack: Stack, pool: Pool) -> None:
-    """No ping is sent within a second of the last one, but the server has sent its reason."""
+    """It was pinged less than a second ago, but the server's message about its end is waiting to be read."""
     for _ in range(2):
         with pool.connection() as connection:  # the second time it is pinged
             [[pid]] = connection.run("select pg_backend_pid()")
@@ -131,6 +132,15 @@ def test_a_session_is_not_reused_after_an_error(pool: Pool) -> None:
         connection.run("select pg_advisory_lock(1), 1 / 0")
     with pool.connection() as connection:
         assert connection.run("select pg_backend_pid()") != [[pid]]
+
+
+def test_keep_alive_sends_a_statement_only_in_an_idle_session(stack: Stack, connection: Connection) -> None:
+    [[pid]] = connection.run("select pg_backend_pid()")
+    for seconds, is_sent in ((14, False), (2, True), (14, False)):  # idle for 14, 16, and again 14 seconds
+        connection._used_at -= seconds
+        before = stack.sql(LAST_STATEMENT, pid=pid)
+        connection.keep_alive()
+        assert (stack.sql(LAST_STATEMENT, pid=pid) != before) is is_sent
 
 
 def test_missing_tables_have_their_own_error(connection: Connection) -> None:

@@ -49,7 +49,7 @@ def gateway(status: int, accepted: int = 1000) -> Iterator[tuple[str, list[tuple
 
 
 @pytest.fixture
-def people(rollcall: Stack) -> Stack:
+def filled(rollcall: Stack) -> Stack:
     rollcall.bucket.put_people(f"{number:03}" for number in range(PEOPLE))
     return rollcall
 
@@ -59,11 +59,11 @@ def since(path: str) -> int:
     return int(path.partition("=")[2])
 
 
-def test_each_partial_run_queues_the_next_continuation(people: Stack) -> None:
-    with gateway(202) as (url, requests), application(people, Slow, gateway_url=url, **TOKEN, **SMALL) as app:
+def test_each_partial_run_queues_the_next_continuation(filled: Stack) -> None:
+    with gateway(202) as (url, requests), application(filled, Slow, gateway_url=url, **TOKEN, **SMALL) as app:
         summary = run(app)
         assert (summary["status"], summary["continued"]) == ("partial", True)
-        assert people.sql("select status, continued_at is not null from runs") == [["partial", True]]
+        assert filled.sql("select status, continued_at is not null from runs") == [["partial", True]]
         [(path, authorization)] = requests
         assert authorization == "Bearer s3cret"
         passes = 0
@@ -75,25 +75,25 @@ def test_each_partial_run_queues_the_next_continuation(people: Stack) -> None:
             assert {queued for queued, _ in requests} == {path}  # all continue the work of the first run
         assert passes > 1
         assert (summary["status"], summary["trigger"], summary["segments"]["remaining"]) == ("done", "continuation", 0)
-    assert people.sql("select count(*) from users") == [[PEOPLE]]
+    assert filled.sql("select count(*) from users") == [[PEOPLE]]
 
 
-def test_another_run_does_not_queue_a_second_continuation(people: Stack) -> None:
-    with gateway(202) as (url, requests), application(people, Slow, gateway_url=url, **SMALL) as app:
+def test_another_run_does_not_queue_a_second_continuation(filled: Stack) -> None:
+    with gateway(202) as (url, requests), application(filled, Slow, gateway_url=url, **SMALL) as app:
         assert run(app)["continued"]
         assert not run(app)["continued"]
         assert len(requests) == 1
-        people.sql("update runs set continued_at = now() - interval '2 minutes'")  # as if it was lost
+        filled.sql("update runs set continued_at = now() - interval '2 minutes'")  # as if it was lost
         assert run(app)["continued"]
         assert len(requests) == 2
 
 
-def test_a_running_continuation_prevents_a_second_one(people: Stack) -> None:
-    with gateway(202) as (url, requests), application(people, Slow, gateway_url=url, **SMALL) as app:
+def test_a_running_continuation_prevents_a_second_one(filled: Stack) -> None:
+    with gateway(202) as (url, requests), application(filled, Slow, gateway_url=url, **SMALL) as app:
         with ThreadPoolExecutor(1) as executor:
             other = executor.submit(run, app, Trigger.CONTINUATION, since=0)
-            people.wait_until(lambda: people.sql("select count(*) from runs where finished_at is null") == [[1]])
-            with application(people, Slow, gateway_url=url, **{**SMALL, "run_deadline": "1"}) as second:
+            filled.wait_until(lambda: filled.sql("select count(*) from runs where finished_at is null") == [[1]])
+            with application(filled, Slow, gateway_url=url, **SMALL) as second:
                 second.stopping.wait(0.3)
                 second.stopping.set()  # it ends before the other run
                 assert not run(second)["continued"]
@@ -101,31 +101,32 @@ def test_a_running_continuation_prevents_a_second_one(people: Stack) -> None:
         assert len(requests) == 1
 
 
-def test_repeated_requests_cause_at_most_ten_continuations(people: Stack) -> None:
-    with gateway(202) as (url, requests), application(people, Slow, gateway_url=url, **SMALL) as app:
-        people.sql(
+def test_repeated_requests_cause_at_most_ten_continuations(filled: Stack) -> None:
+    with gateway(202) as (url, requests), application(filled, Slow, gateway_url=url, **SMALL) as app:
+        # eleven were queued: the run below and ten others
+        filled.sql(
             "insert into runs (trigger, status, finished_at, continued_at) "
-            "select 'continuation', 'partial', now(), now() from generate_series(1, 11)"  # including the run below
+            "select 'continuation', 'partial', now(), now() from generate_series(1, 11)"
         )
-        people.sql("update runs set started_at = now() - interval '5 minutes'")
+        filled.sql("update runs set started_at = now() - interval '5 minutes'")
         assert not run(app, Trigger.CONTINUATION, since=0)["continued"]
-        people.sql("delete from runs where id = 1")
+        filled.sql("delete from runs where id = 1 or id = (select max(id) from runs)")  # now there are nine others
         assert run(app, Trigger.CONTINUATION, since=0)["continued"]
         assert len(requests) == 1
 
 
-def test_a_finished_chain_does_not_prevent_a_new_one(people: Stack) -> None:
-    with gateway(202) as (url, requests), application(people, Slow, gateway_url=url, **SMALL) as app:
+def test_a_finished_chain_does_not_prevent_a_new_one(filled: Stack) -> None:
+    with gateway(202) as (url, requests), application(filled, Slow, gateway_url=url, **SMALL) as app:
         summary = run(app)
         while summary["continued"]:
             summary = run(app, Trigger.CONTINUATION, since=since(requests[0][0]))
         assert summary["status"] == "done"
-        people.sql("update users set csv_etag = ''")
+        filled.sql("update users set csv_etag = ''")
         assert run(app)["continued"]
 
 
-def test_a_partly_queued_fan_out_succeeds(people: Stack) -> None:
-    with gateway(202, accepted=2) as (url, requests), application(people, gateway_url=url) as app:
+def test_a_partly_queued_fan_out_succeeds(filled: Stack) -> None:
+    with gateway(202, accepted=2) as (url, requests), application(filled, gateway_url=url) as app:
         response = _fan_out(app, Request(Trigger.HTTP, fan_out=5))
         assert (response.status_code, len(response.get_json()["runs"]), len(requests)) == (202, 2, 3)
         with pytest.raises(NotQueued):
@@ -133,57 +134,57 @@ def test_a_partly_queued_fan_out_succeeds(people: Stack) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 429, 500])
-def test_with_a_full_queue_the_next_run_continues(people: Stack, status: int) -> None:
-    """200 is from something else than a queue."""
-    with gateway(status) as (url, requests), application(people, Slow, gateway_url=url, **SMALL) as app:
+def test_if_the_gateway_queues_nothing_the_next_run_continues(filled: Stack, status: int) -> None:
+    """429 is a full queue; 200 comes from something that is not a queue."""
+    with gateway(status) as (url, requests), application(filled, Slow, gateway_url=url, **SMALL) as app:
         summary = run(app)
         assert (summary["status"], summary["continued"], len(requests)) == ("partial", False, 1)
-        assert people.sql("select continued_at from runs") == [[None]]
-    assert people.process()["status"] == "done"
+        assert filled.sql("select continued_at from runs") == [[None]]
+    assert filled.process()["status"] == "done"
 
 
-def test_without_a_gateway_the_next_run_continues(people: Stack) -> None:
-    with application(people, Slow, **SMALL) as app:
+def test_without_a_gateway_the_next_run_continues(filled: Stack) -> None:
+    with application(filled, Slow, **SMALL) as app:
         assert run(app)["continued"] is False
-    assert people.process()["status"] == "done"
+    assert filled.process()["status"] == "done"
 
 
-def test_scheduled_runs_finish_the_work_of_lost_continuations(people: Stack) -> None:
+def test_scheduled_runs_finish_the_work_of_lost_continuations(filled: Stack) -> None:
     """Each run continues where the last one ended, whatever its trigger."""
     added, passes = 0, 0
-    with gateway(202) as (url, requests), application(people, Slow, gateway_url=url, **SMALL) as app:
+    with gateway(202) as (url, requests), application(filled, Slow, gateway_url=url, **SMALL) as app:
         while added < PEOPLE:
             passes += 1
             assert passes < 20
             added += run(app, Trigger.CRON)["added"]
         assert len(requests) == 1  # a continuation counts as queued for a minute
     assert passes > 1
-    assert people.process()["unchanged"] == PEOPLE
+    assert filled.process()["unchanged"] == PEOPLE
 
 
-def test_a_since_in_the_future_counts_as_now(people: Stack) -> None:
+def test_a_since_in_the_future_counts_as_now(filled: Stack) -> None:
     """Otherwise a run would scan the same segments forever."""
-    with application(people) as app:
+    with application(filled) as app:
         summary = run(app, Trigger.CONTINUATION, since=10**17)
         assert (summary["status"], summary["segments"]["scanned"], summary["added"]) == ("done", 1, PEOPLE)
 
 
-def test_a_run_without_progress_is_not_continued(people: Stack) -> None:
+def test_a_run_without_progress_is_not_continued(filled: Stack) -> None:
     failing = type("Failing", (Failing,), {"starts": frozenset([""])})
-    with gateway(202) as (url, requests), application(people, failing, gateway_url=url) as app:
+    with gateway(202) as (url, requests), application(filled, failing, gateway_url=url) as app:
         summary = run(app)
         assert (summary["status"], summary["continued"], summary["segments"]["remaining"]) == ("partial", False, 1)
         assert not requests
 
 
-def test_continuations_keep_accept_empty(people: Stack) -> None:
-    with gateway(202) as (url, requests), application(people, Slow, gateway_url=url, **SMALL) as app:
+def test_continuations_keep_accept_empty(filled: Stack) -> None:
+    with gateway(202) as (url, requests), application(filled, Slow, gateway_url=url, **SMALL) as app:
         assert run(app, accept_empty=True)["continued"]
         assert requests[0][0].endswith("&accept_empty=1")
 
 
 def change_after_slow_export(rollcall: Stack, written_at: str) -> None:
-    """Change a person after an export that took two seconds and ended then."""
+    """Upload a changed person after an export that took two seconds and ended at `written_at`, an SQL expression."""
     rollcall.bucket.put_person("1")
     rollcall.process()
     rollcall.sql(f"update outputs set seconds = 2, written_at = {written_at}")
@@ -206,7 +207,7 @@ def test_a_clock_set_back_does_not_delay_the_export(rollcall: Stack) -> None:
     assert rollcall.event("1.csv").json()["output"]["written"]
 
 
-def test_a_completed_run_always_exports(rollcall: Stack) -> None:
+def test_a_full_run_that_scanned_everything_always_exports(rollcall: Stack) -> None:
     change_after_slow_export(rollcall, "clock_timestamp()")
     assert rollcall.event("1.csv").json()["output"]["pending"]
     summary = rollcall.process()
@@ -214,22 +215,22 @@ def test_a_completed_run_always_exports(rollcall: Stack) -> None:
     assert b"Changed" in rollcall.bucket.read("output.csv")
 
 
-def test_a_partial_run_postpones_a_slow_export(people: Stack) -> None:
-    people.process()
-    people.sql("update users set csv_etag = ''")
-    people.sql("update outputs set seconds = 2, written_at = clock_timestamp(), changed = changed + 1")
-    with application(people, Slow, **SMALL) as app:
+def test_a_partial_run_postpones_a_slow_export(filled: Stack) -> None:
+    filled.process()
+    filled.sql("update users set csv_etag = ''")
+    filled.sql("update outputs set seconds = 2, written_at = clock_timestamp(), changed = changed + 1")
+    with application(filled, Slow, **SMALL) as app:
         summary = run(app)
     assert (summary["status"], summary["output"]["written"], summary["output"]["pending"]) == ("partial", False, True)
 
 
-def test_an_export_that_exceeds_the_remaining_time_is_left_to_the_continuation(people: Stack) -> None:
+def test_an_export_that_exceeds_the_remaining_time_is_left_to_the_continuation(filled: Stack) -> None:
     """The continuation has no other work, so its whole time is left for the export."""
     with (
         gateway(202) as (url, requests),
-        application(people, Slow, gateway_url=url, fetch_threads="2", run_deadline="5") as app,
+        application(filled, Slow, gateway_url=url, fetch_threads="2", run_deadline="5") as app,
     ):
-        people.sql("update outputs set seconds = 3000, written_at = clock_timestamp()")
+        filled.sql("update outputs set seconds = 3000, written_at = clock_timestamp()")
         summary = run(app)
         assert (summary["status"], summary["segments"]["remaining"], summary["continued"]) == ("partial", 0, True)
         assert summary["output"] == {"object": "res/output.csv", "rows": 0, "written": False, "pending": True}
@@ -238,23 +239,23 @@ def test_an_export_that_exceeds_the_remaining_time_is_left_to_the_continuation(p
         assert len(requests) == 1
 
 
-def test_the_output_includes_all_concurrent_events(people: Stack) -> None:
-    people.process()
+def test_the_output_includes_all_concurrent_events(filled: Stack) -> None:
+    filled.process()
     users = [f"{number:03}" for number in range(0, PEOPLE, 3)]
 
     def change(user: str) -> int:
-        people.bucket.put_person(user, last="Changed")
-        return people.event(f"{user}.csv").status
+        filled.bucket.put_person(user, last="Changed")
+        return filled.event(f"{user}.csv").status
 
     with ThreadPoolExecutor(8) as executor:
         assert set(executor.map(change, users)) == {200}
-    people.wait_until(lambda: people.bucket.read("output.csv").count(b"Changed") == len(users))
-    assert people.sql("select count(*) from hints") == [[0]]
+    filled.wait_until(lambda: filled.bucket.read("output.csv").count(b"Changed") == len(users))
+    assert filled.sql("select count(*) from hints") == [[0]]
 
 
-def test_a_continuation_sends_a_token_of_any_characters(people: Stack) -> None:
+def test_a_continuation_sends_a_token_of_any_characters(filled: Stack) -> None:
     settings = {"auth": "token", "api_token": "p€ssword", **SMALL}
-    with gateway(202) as (url, requests), application(people, Slow, gateway_url=url, **settings) as app:
+    with gateway(202) as (url, requests), application(filled, Slow, gateway_url=url, **settings) as app:
         assert run(app)["continued"]
         [(_, authorization)] = requests
         assert has_access(Event(headers={"Authorization": str(authorization)}), app.settings)

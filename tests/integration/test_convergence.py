@@ -34,7 +34,7 @@ EXAMPLES, STEPS = 10, 30
 
 user_ids = st.sampled_from(USERS)
 some_users = st.lists(user_ids, min_size=1, max_size=3, unique=True)
-erased_ids = st.sampled_from(USERS[:2])  # few users, so that they are restored and erased again
+erased_ids = st.sampled_from(USERS[:2])  # few users, so that they return and are erased again
 erased_users = st.lists(erased_ids, min_size=1, unique=True)
 kinds = st.sampled_from(PHOTOS)
 misnamed = st.sampled_from(MISNAMED)
@@ -110,7 +110,7 @@ class Convergence(RuleBasedStateMachine):
     @precondition(lambda self: not self.is_restored)
     @rule(number=replica_numbers, before=erased_users, back=erased_users, after=erased_users)
     def restore(self, number: int, before: list[str], back: list[str], after: list[str]) -> None:
-        """Restore the database from a dump, once per history, after users were restored and erased since the dump."""
+        """Restore the database from a dump, once per history, after users have returned and others were erased."""
         self.erase(number, before)
         self.run(number)
         dumped = {user: set(states) for user, states in self.bucket.possible.items()}

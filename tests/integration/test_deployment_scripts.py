@@ -88,11 +88,11 @@ def test_a_backup_can_be_restored(rollcall: Stack, tmp_path: Path) -> None:
         path.touch()
         os.utime(path, (0, 0))
     backup, restore_job = (container("postgres/backup.yaml", "CronJob", name) for name in ("backup", "restore"))
-    failing = login(backup, rollcall) | {"PGDATABASE": "none"}  # as on a full volume
+    failing = login(backup, rollcall) | {"PGDATABASE": "none"}  # pg_dump fails, as it would on a full volume
     assert run(script(backup, backups=tmp_path), failing, check=False).returncode
-    assert set(tmp_path.iterdir()) == {old, elsewhere}, "a failed backup deletes all old dumps but the latest"
+    assert set(tmp_path.iterdir()) == {old, elsewhere}, "a failed backup must still delete all old dumps but the latest"
     run(script(backup, backups=tmp_path), login(backup, rollcall))
-    (dump,) = set(tmp_path.iterdir()) - {elsewhere}  # OPERATIONS.md names dumps from elsewhere so
+    (dump,) = set(tmp_path.iterdir()) - {elsewhere}  # backups delete only dumps named rollcall-*
     assert re.fullmatch(r"rollcall-\d{8}T\d{6}Z\.dump", dump.name)
 
     restore, environment = script(restore_job, backups=tmp_path, rollcall=SETUP.parent), login(restore_job, rollcall)
@@ -197,7 +197,7 @@ def test_seaweedfs_creates_the_buckets_and_enforces_the_policies(tmp_path: Path)
 def test_seaweedfs_grants_no_identity_over_grpc(
     tmp_path: Path, deployment: Callable[[], tuple[list[str], dict[str, str]]]
 ) -> None:
-    """SeaweedFS's gRPC port accepts identities and policies from every client that can connect."""
+    """By default anyone can add identities through SeaweedFS's gRPC port, so the deployments disable it."""
     credentials = Credentials(tmp_path)
     with weed(tmp_path, write_identities(credentials), deployment()) as (endpoint, grpc_port):
         retries = urllib3.Retry(total=60, backoff_factor=0.1, backoff_max=1, status_forcelist=[503])

@@ -99,7 +99,7 @@ def test_erasing_again_changes_nothing_and_gives_the_same_result(rollcall: Stack
     ) == before
 
 
-def test_a_file_that_was_not_yet_scanned_is_erased_too(rollcall: Stack) -> None:
+def test_a_user_whose_file_was_not_yet_scanned_is_erased_too(rollcall: Stack) -> None:
     rollcall.bucket.put_person("1")
     assert rollcall.erase("1")["erased"] == ["1"]
     assert rollcall.process()["added"] == 0
@@ -176,7 +176,7 @@ def test_an_erasure_that_cannot_claim_a_segment_lists_the_remaining_users(rollca
 
 
 class Uploading(Objects):
-    """S3 that receives a file and its event while an erasure reads the Last-Modified of another file."""
+    """S3 to which another file is uploaded, with its event, while an erasure reads the Last-Modified of the first."""
 
     upload: Callable[[], None]
 

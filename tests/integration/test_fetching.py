@@ -1,4 +1,4 @@
-"""An idle process starts fetching after the first page, a busy one after a whole segment."""
+"""A scan starts fetching after its first page, or after its segment if another scan of the process fetches."""
 
 from contextlib import ExitStack
 from typing import Any
@@ -21,7 +21,7 @@ def test_a_process_is_busy_when_two_scans_have_enough_to_fetch(rollcall: Stack) 
             return app.is_busy
 
     with application(rollcall, fetch_threads="4") as app:
-        assert not busy(first=50)  # no fetches while the scan lists or stores
+        assert not busy(first=50)  # a single scan leaves the fetch threads idle while it lists or stores
         assert not busy(first=50, second=0)
         assert busy(first=50, second=1)
         assert not busy(first=2, second=1)
@@ -51,7 +51,9 @@ class Traced(Objects):
 
 
 @pytest.mark.parametrize(("is_fetching", "pages"), [(False, 1), (True, 3)])
-def test_an_idle_process_starts_fetching_after_one_page(rollcall: Stack, *, is_fetching: bool, pages: int) -> None:
+def test_a_scan_starts_fetching_after_one_page_unless_another_scan_fetches(
+    rollcall: Stack, *, is_fetching: bool, pages: int
+) -> None:
     with simulated_s3(people=2500, photos=0) as simulator, ExitStack() as stack:
         endpoint = {"s3_endpoint": simulator.endpoint, "s3_secure": "false"}
         app = stack.enter_context(application(rollcall, Traced, workers="1", **endpoint))

@@ -37,8 +37,8 @@ def reader(stack: Stack) -> Iterator[pg8000.native.Connection]:
 
 
 @pytest.fixture
-def busy(rollcall: Stack) -> Stack:
-    """A stack with people, a rejected file, and completed and failed runs."""
+def used(rollcall: Stack) -> Stack:
+    """A stack with a person, a rejected file, a hint, and done, partial and failed runs."""
     rollcall.bucket.put_person("1000")
     rollcall.bucket.put("1001.csv", b"no header\nat all\n")
     rollcall.process()
@@ -57,7 +57,7 @@ def busy(rollcall: Stack) -> Stack:
 
 
 @pytest.mark.parametrize("title", QUERIES)
-def test_every_panel_query_returns_rows(busy: Stack, reader: pg8000.native.Connection, title: str) -> None:
+def test_every_panel_query_returns_rows(used: Stack, reader: pg8000.native.Connection, title: str) -> None:
     sql, kind = QUERIES[title]
     rows = reader.run(expand_macros(sql))
     assert rows
@@ -73,7 +73,7 @@ def panel_rows(reader: pg8000.native.Connection, title: str) -> object:
     return reader.run(expand_macros(QUERIES[title][0]))
 
 
-def test_the_panels_show_correct_values(busy: Stack, reader: pg8000.native.Connection) -> None:
+def test_the_panels_show_correct_values(used: Stack, reader: pg8000.native.Connection) -> None:
     assert panel_rows(reader, "Users") == [[1]]
     assert panel_rows(reader, "Rejected files") == [[1]]
     assert panel_rows(reader, "Runs in progress") == [[0]]
@@ -106,7 +106,7 @@ def test_only_a_run_over_the_whole_bucket_counts_as_a_full_run(
 
 @pytest.mark.parametrize("sql", re.findall(r"`(select [^`]+)`", MONITORING))
 def test_every_monitoring_query_runs_with_the_read_only_role(
-    busy: Stack, reader: pg8000.native.Connection, sql: str
+    used: Stack, reader: pg8000.native.Connection, sql: str
 ) -> None:
     rows = reader.run(sql)
     assert rows or "from outputs" in sql  # has rows only while an export is pending

@@ -83,7 +83,7 @@ def test_a_segment_that_cannot_be_listed_is_scanned_last_and_blocks_no_other(
 
 
 def test_an_error_of_a_helper_fails_the_run(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run's own thread waits until a helper has stored something."""
+    """The run's own thread stores nothing until a helper has failed."""
     put_people(rollcall, range(40))
     with application(rollcall, segment_keys="20", workers="1") as app:
         run(app)

@@ -1,4 +1,4 @@
-"""/rejected and /runs: pages for browsers, JSON for other clients."""
+"""Web pages for browsers, JSON for other clients: of /, /rejected and /runs, and of errors."""
 
 import re
 from collections.abc import Iterator
@@ -124,8 +124,8 @@ def test_browsers_get_a_404_as_a_page_and_other_clients_as_json(rollcall: Stack,
     page = get(rollcall, path, Accept=BROWSER)
     assert (page.status, page.headers["Content-Type"]) == (404, HTML)
     assert b"<h1>Not found</h1>" in page.body
-    everyone = "../" * (path.count("/") - 1) or "./"
-    assert f'<p><a href="{everyone}">Show everyone</a></p>'.encode() in page.body
+    root = "../" * (path.count("/") - 1) or "./"
+    assert f'<p><a href="{root}">Show everyone</a></p>'.encode() in page.body
     for accept in ("", "*/*", "image/avif,image/webp,*/*;q=0.8", JSON):
         assert get(rollcall, path, Accept=accept).headers["Content-Type"] == JSON
 

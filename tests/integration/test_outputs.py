@@ -1,4 +1,4 @@
-"""The objects in the result bucket: their content, and that they are always present."""
+"""The objects in the result bucket: their content, and when they are written."""
 
 import io
 import threading

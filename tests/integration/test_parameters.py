@@ -1,4 +1,4 @@
-"""Parameters of runs: single users, and invalid values."""
+"""Parameters of runs: users by user_id, and invalid values."""
 
 import pytest
 
@@ -36,10 +36,10 @@ def test_a_run_for_an_unknown_user_changes_nothing(rollcall: Stack) -> None:
 
 
 def test_a_run_for_more_than_a_thousand_users_is_too_large(rollcall: Stack) -> None:
-    everyone = "&".join(f"user_id={number}" for number in range(1001))
-    response = rollcall.request("POST", f"/function/process-data?{everyone}")
+    user_ids = "&".join(f"user_id={number}" for number in range(1001))
+    response = rollcall.request("POST", f"/function/process-data?{user_ids}")
     assert (response.status, response.json()["error"]["code"]) == (413, "too_many_users")
-    assert rollcall.process("?" + everyone.rpartition("&")[0])["status"] == "done"
+    assert rollcall.process("?" + user_ids.rpartition("&")[0])["status"] == "done"
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_the_etag_depends_on_the_data_the_query_and_the_format(rollcall: Stack) 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_no_cache_keeps_a_stream(rollcall: Stack, method: str) -> None:
-    """It could be interrupted, and a cache that kept it would show it as long as the complete one does not change."""
+    """A cache cannot tell an interrupted stream from a complete one, and would serve it until the data changes."""
     add(rollcall, "1")
     response = rollcall.request(method, "/function/query-data?format=csv")
     assert (response.status, response.headers["Cache-Control"]) == (200, "no-store")

@@ -99,5 +99,5 @@ def test_ndjson_has_the_same_people_one_per_line(rollcall: Stack, limit: str) ->
     ],
 )
 @pytest.mark.parametrize("limit", ["", "&limit=5"])
-def test_an_empty_result_in_every_format(rollcall: Stack, form: str, expected: bytes, limit: str) -> None:
+def test_an_empty_result_is_complete_in_every_format(rollcall: Stack, form: str, expected: bytes, limit: str) -> None:
     assert get(rollcall, f"?format={form}{limit}").body == expected

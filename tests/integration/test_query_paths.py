@@ -1,4 +1,4 @@
-"""/stats, /rejected and /runs."""
+"""/stats, /rejected and /runs, and the changes that their ETags and those of / reflect."""
 
 import time
 from typing import Any
@@ -9,7 +9,7 @@ from tests.queries import add, get, mark_changed
 from tests.stack import Stack
 
 
-def test_stats_of_an_empty_table(rollcall: Stack) -> None:
+def test_stats_of_an_empty_table_are_zero_and_have_no_ages(rollcall: Stack) -> None:
     nobody = {"people": 0, "with_photo": 0, "without_photo": 0}
     assert get(rollcall, "/stats").json() == nobody | {"ages": [], "rejected": 0, "last_run": None}
 

@@ -74,7 +74,7 @@ def test_a_photo_path_must_be_a_user_id(rollcall: Stack, path: str) -> None:
     assert (photo(rollcall, path).status, photo(rollcall, path).json()["error"]["code"]) == (404, "not_found")
 
 
-def test_the_photo_key_can_read_only_the_source_bucket(rollcall: Stack) -> None:
+def test_the_s3_access_key_of_query_data_cannot_read_the_result_bucket(rollcall: Stack) -> None:
     rollcall.process()
     with query_replica(rollcall, source_bucket="res") as replica:
         rollcall.sql("insert into users (user_id, first_name, last_name, birthts, img_path, csv_etag, csv_modified) "

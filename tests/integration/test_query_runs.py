@@ -39,7 +39,7 @@ def test_runs_have_their_trigger_scope_and_status(rollcall: Stack) -> None:
         insert(rollcall, trigger, scope, status)
     runs = get(rollcall, "/runs").json()["result"]
     assert [(run["trigger"], run["scope"], run["status"]) for run in runs] == expected[::-1]
-    assert not any("prefix" in run for run in runs)
+    assert not any("prefix" in run for run in runs)  # the column that version 1 used instead of scope
 
 
 def test_runs_for_users_are_distinguished_from_runs_over_the_bucket(rollcall: Stack) -> None:

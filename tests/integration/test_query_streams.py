@@ -41,7 +41,7 @@ def test_on_sigterm_streams_complete_and_new_requests_are_served(rollcall: Stack
 
 
 def copies(rollcall: Stack, expression: str = "count(*)") -> Any:
-    """Evaluate an expression over the sessions that run a COPY, as query-data's role, which alone can see them."""
+    """Evaluate an expression over the sessions of query-data's role that run a COPY."""
     activity = "pg_stat_activity where usename = current_user and state = 'active' and query like 'copy%'"
     with Connection(load(PostgresSettings, rollcall.query_settings)) as connection:
         return connection.run(f"select {expression} from {activity}")[0][0]
@@ -50,7 +50,7 @@ def copies(rollcall: Stack, expression: str = "count(*)") -> Any:
 def test_a_disconnected_client_frees_the_database_connection(rollcall: Stack) -> None:
     rollcall.sql(MANY)
     with query_replica(rollcall) as replica:
-        for _ in range(10):  # at different moments of the server
+        for _ in range(10):  # each time the server is at another point of the stream
             stream = urllib3.request("GET", replica.url, preload_content=False)
             stream.read(1000)
             assert copies(rollcall) == 1

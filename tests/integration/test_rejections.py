@@ -93,7 +93,7 @@ def test_an_unchanged_rejected_file_is_not_fetched_again(rollcall: Stack) -> Non
             assert requests["GET"] == 2
 
 
-def test_a_birth_in_the_future_is_fetched_again_only_once_it_has_passed(rollcall: Stack) -> None:
+def test_a_file_with_a_birth_in_the_future_is_fetched_again_only_after_the_birth(rollcall: Stack) -> None:
     now = time_ns() // 1_000_000
     later = now + 3_600_000
     rollcall.bucket.put_person("1", birthts=later)

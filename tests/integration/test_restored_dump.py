@@ -191,7 +191,7 @@ def test_an_export_across_a_restore_does_not_count_as_written(rollcall: Stack) -
 
 @pytest.mark.parametrize("guide", ["own servers", "faasd"])
 def test_the_guides_restore_a_dump_of_an_older_version(rollcall: Stack, tmp_path: Path, guide: str) -> None:
-    """The tables of later migrations are replaced too, and then created again."""
+    """The tables of later migrations are dropped, too, and setup.sh creates them again."""
     rollcall.bucket.put_people(["1", "2"])
     rollcall.process()
     before = rollcall.sql("select * from users order by id")

@@ -1,4 +1,4 @@
-"""Each attempt of a run starts afresh."""
+"""Each attempt of a run starts afresh, and a run waits for all of its helpers."""
 
 from threading import Thread
 from typing import Any, cast
@@ -47,7 +47,7 @@ def test_an_attempt_starts_without_the_failures_of_the_last_one(rollcall: Stack)
             assert (workers.ran_out_of_time, workers.failed_segments, workers._hint_failures) == (False, {}, set())
 
 
-def test_a_helper_that_another_one_starts_before_it_ends_is_joined(
+def test_a_helper_started_by_a_helper_that_then_ends_is_joined_too(
     rollcall: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     joined: list[str] = []
@@ -80,7 +80,7 @@ def test_a_session_that_waits_for_its_helpers_is_kept_alive(rollcall: Stack, mon
 
     class Helper:
         def join(self, _timeout: float | None = None) -> None:
-            """It takes longer."""
+            """Return at the timeout: the helper still runs."""
 
         def is_alive(self) -> bool:
             return next(alive)

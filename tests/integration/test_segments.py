@@ -119,7 +119,7 @@ def test_a_segment_that_was_scanned_just_before_it_was_locked_is_released(
 
 
 @pytest.mark.parametrize("analyzed", [False, True])
-def test_a_claim_locks_one_segment_with_every_query_plan(rollcall: Stack, *, analyzed: bool) -> None:
+def test_a_claim_locks_one_segment_with_and_without_table_statistics(rollcall: Stack, *, analyzed: bool) -> None:
     """An additional lock would block its segment for the lifetime of the session."""
     rollcall.sql("insert into segments (start) values ('12'), ('12.png'), ('2')")
     rollcall.sql("insert into hints select user_id || '.csv', 0 from unnest(array['0', '12', '13', '3']) as user_id")
@@ -150,7 +150,7 @@ def test_a_claim_locks_one_segment_with_every_query_plan(rollcall: Stack, *, ana
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_run_uses_as_many_workers_as_are_set(rollcall: Stack, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
-    """Each scan waits until all workers scan, as far as they exist."""
+    """Each scan waits until as many threads scan as there should be workers; with fewer the test fails."""
     put_people(rollcall, range(60))
     with application(rollcall, segment_keys="10", workers="1") as app:
         run(app)

@@ -102,14 +102,14 @@ def test_a_server_with_an_invalid_certificate_receives_no_data(
 
 
 @pytest.mark.parametrize("sslmode", ["", "verify-full", "require"])
-def test_a_postgresql_without_tls_receives_no_password(stack: Stack, sslmode: str) -> None:
+def test_a_postgresql_server_without_tls_receives_no_password(stack: Stack, sslmode: str) -> None:
     with postgres(stack, None) as (proxy, settings):
         with pytest.raises(Unavailable, match=f"localhost:{proxy.port} cannot be reached: Server refuses SSL"):
             connect(settings, postgres_sslmode=sslmode)
         assert proxy.received == SSL_REQUEST, "neither password nor user name may be sent"
 
 
-def test_an_s3_without_tls_receives_no_request(stack: Stack) -> None:
+def test_an_s3_server_without_tls_receives_no_request(stack: Stack) -> None:
     with s3(stack, None) as (proxy, settings):
         with pytest.raises(Unavailable, match=f"localhost:{proxy.port} cannot be reached: SSLError: [^\\]]*$"):
             list_page(settings)
@@ -141,7 +141,7 @@ def test_an_invalid_ca_file_is_a_setting_error(stack: Stack, tmp_path: Path, con
         assert proxy.received == b""
 
 
-def test_sessions_over_tls_stream_and_end_as_without(stack: Stack, trusted: Authority) -> None:
+def test_sessions_behave_over_tls_as_they_do_without_it(stack: Stack, trusted: Authority) -> None:
     with postgres(stack, trusted.certify("localhost")) as (_, settings):
         pool = Pool(load(PostgresSettings, settings | {"postgres_ca_file": str(trusted.file)}))
         million = "copy (select generate_series(1, 1000000)) to stdout"

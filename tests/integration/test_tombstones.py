@@ -122,6 +122,6 @@ def test_any_file_restores_a_person_erased_without_a_file(rollcall: Stack) -> No
 
 
 @pytest.mark.parametrize("modified", ["yesterday", "2026-01-01T00:00:00"])
-def test_a_listed_time_without_a_time_zone_is_an_error_of_s3(modified: str) -> None:
+def test_an_invalid_listed_time_or_one_without_a_time_zone_is_an_error_of_s3(modified: str) -> None:
     with pytest.raises(Unavailable, match="invalid bucket listing"):
         _parse(modified)

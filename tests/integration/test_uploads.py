@@ -1,4 +1,4 @@
-"""Incomplete uploads of killed exports in the result bucket are aborted."""
+"""Multipart uploads: those of killed exports are aborted, and those that S3 fails are errors."""
 
 import pytest
 from process_data.shared.storage.errors import Unavailable
@@ -53,7 +53,7 @@ def test_an_export_does_not_require_listing_uploads(rollcall: Stack, status: int
     assert exported(rollcall) == ["1"]
 
 
-def test_an_upload_that_s3_fails_to_complete_with_status_200_is_an_error(rollcall: Stack) -> None:
+def test_an_error_in_a_200_response_to_the_completion_of_an_upload_is_an_error(rollcall: Stack) -> None:
     """As Amazon documents for CompleteMultipartUpload: the error may be in the body."""
 
     def fail(kind: str, _path: str) -> Response | None:
@@ -67,7 +67,7 @@ def test_an_upload_that_s3_fails_to_complete_with_status_200_is_an_error(rollcal
         app.objects.abort_uploads("res", "output.csv")
 
 
-def test_an_upload_that_s3_fails_to_start_with_status_200_is_an_error(rollcall: Stack) -> None:
+def test_an_error_in_a_200_response_to_the_start_of_an_upload_is_an_error(rollcall: Stack) -> None:
     def fail(kind: str, _path: str) -> Response | None:
         body = b"<Error><Code>InternalError</Code></Error>"
         return Response(200, {"Content-Type": "application/xml"}, body) if kind == "UPLOADS" else None
