@@ -20,11 +20,9 @@ def test_each_statement_allows_actions_on_matching_resources(name: str) -> None:
         assert statement.keys() == {"Effect", "Action", "Resource"}
         assert statement["Effect"] == "Allow"
         actions = set(statement["Action"])
-        on_objects = {"/" in resource.removeprefix(ARN) for resource in statement["Resource"]}
         assert all(resource.startswith(ARN) for resource in statement["Resource"])
-        assert (actions <= OBJECT_ACTIONS and on_objects == {True}) or (
-            actions <= BUCKET_ACTIONS and on_objects == {False}
-        )
+        [is_on_objects] = {"/" in resource.removeprefix(ARN) for resource in statement["Resource"]}
+        assert actions <= (OBJECT_ACTIONS if is_on_objects else BUCKET_ACTIONS)
 
 
 def test_each_function_identity_has_only_its_policy() -> None:
