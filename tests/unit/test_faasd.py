@@ -1,7 +1,4 @@
-"""The additional services for faasd use only supported keys, and secrets that exist.
-
-`infra/local secrets` or faasd creates the secrets.
-"""
+"""The services for faasd use only keys that it supports, and secrets that `infra/local secrets` or faasd creates."""
 
 import re
 from pathlib import Path
