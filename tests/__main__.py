@@ -7,7 +7,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 DEFAULTS = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"]
-"""Three processes, each with its own stack: many tests wait. With arguments there is one, for readable output."""
+"""Three processes, each with its own stack: tests mostly wait for servers, so they gain from running in parallel.
+
+With arguments, one process runs them, for readable output.
+"""
 
 
 def main(arguments: list[str]) -> int:

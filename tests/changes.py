@@ -23,21 +23,23 @@ def connect(stack: Stack) -> Connection:
     return Connection(load(PostgresSettings, stack.process_settings))
 
 
-def put(connection: Connection, *names: str, prefix: str = "") -> None:
-    """Store people as a scan would. Their first name is the prefix and the user_id."""
-    rows = [Row(f"{name}.csv", f"{prefix}{name}", NOW, 2, f"{prefix}{name}", "Last", 0) for name in names]
+def put(connection: Connection, *user_ids: str, prefix: str = "") -> None:
+    """Store people as a scan would. Their ETag and their first name are the prefix and the user_id."""
+    rows = [
+        Row(f"{user_id}.csv", f"{prefix}{user_id}", NOW, 2, f"{prefix}{user_id}", "Last", 0) for user_id in user_ids
+    ]
     store(connection, rows, [], {}, "src")
 
 
-def set_photo(connection: Connection, name: str, photo: str | None) -> None:
+def set_photo(connection: Connection, user_id: str, photo: str | None) -> None:
     """Reconcile the user with a bucket that has the stored CSV and this photo."""
-    [[etag]] = connection.run("select csv_etag from users where user_id = :name", name=name)
-    listing = Listing(csvs={name: etag}, photos={name: photo} if photo else {}, entries=1)
-    reconcile(connection, Named([f"{name}.csv"]), listing, "src", 0)
+    [[etag]] = connection.run("select csv_etag from users where user_id = :user_id", user_id=user_id)
+    listing = Listing(csvs={user_id: etag}, photos={user_id: photo} if photo else {}, entries=1)
+    reconcile(connection, Named([f"{user_id}.csv"]), listing, "src", 0)
 
 
-def erase(connection: Connection, *names: str) -> None:
-    tombstones.erase(connection, [Tombstone(name, None, None) for name in names], 0)
+def erase(connection: Connection, *user_ids: str) -> None:
+    tombstones.erase(connection, [Tombstone(user_id, None, None) for user_id in user_ids], 0)
 
 
 def changes(function: Replica, query: str = "") -> Any:

@@ -1,4 +1,4 @@
-"""Fixtures and options for all tests: one stack for the whole run, and both functions as importable packages."""
+"""Fixtures and options for all tests: one stack per test process, and both functions as importable packages."""
 
 import os
 import random
@@ -56,7 +56,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """An empty stack, started once."""
+    """The stack of this test process. It may contain the data of earlier tests: use `rollcall` for an empty one."""
     with running(tmp_path_factory.mktemp("stack") / "state") as stack:
         yield stack
 

@@ -1,4 +1,4 @@
-"""Extracts the commands of the guides and runs them in a shell whose tools are recorded."""
+"""Extracts the commands of the guides and runs them in a shell with stubs that record each call."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def tasks() -> list[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class Shell:
-    """A bash in a copy of the tree. `environment` has the tools' variables and the path of the record."""
+    """A bash in a directory with a copy of `infra`. `environment` includes RECORD, the file of recorded calls."""
 
     tree: Path
     environment: dict[str, str]

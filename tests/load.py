@@ -30,8 +30,8 @@ class IncompleteResponse(Exception):
     """The connection ended before the response did."""
 
 
-def run_loop(work: Coroutine[Any, Any, T]) -> T:
-    """Run it in a separate thread: the browser tests leave a running loop in the main thread."""
+def run_in_thread(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in a separate thread: the browser tests leave a running event loop in the main thread."""
     with ThreadPoolExecutor(1) as executor:
         return executor.submit(asyncio.run, work).result()
 

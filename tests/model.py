@@ -25,7 +25,7 @@ BAD = {
     "too_large": b"x" * 70_000,
 }
 
-SOON = 0.7  # seconds after which a birth in the future is in the past
+SOON = 0.7  # seconds between now and the birth that `put_future` uploads
 
 Person = tuple[str, str, int]
 Content = Person | str | None
@@ -49,7 +49,7 @@ class Version(NamedTuple):
     modified: int  # Last-Modified in seconds since 1970
 
 
-def counts(version: Version, state: State) -> bool:
+def is_newer_than_tombstone(version: Version, state: State) -> bool:
     """Whether a scan processes a CSV: it must be newer than the one at the user's erasure."""
     return not isinstance(state, Tombstone) or state.modified is None or version.modified > state.modified
 
@@ -86,7 +86,7 @@ class SourceBucket:
         self._put_person(user, (f"First {number}", f"Last {number}", int((time.time() + SOON) * 1000)))
 
     def put_again(self, user: str) -> None:
-        """Upload the user's first version again: the old content and ETag."""
+        """Upload the user's first valid content again, with its old ETag."""
         if self._persons[user]:
             self._put_person(user, self._persons[user][0])
 
@@ -132,31 +132,31 @@ class SourceBucket:
         self._delete(name)
 
     def record_possible_scan(self, erased: Collection[str] = ()) -> None:
-        """A run may have read the current state, and may have erased these users."""
+        """Record that a run may have read the current state, and may have erased these users."""
         for user in USERS:
             self.possible[user] |= {self._seen(user, state) for state in self.possible[user]}
             if user in erased:
                 self.possible[user] |= {self._tombstone(user, state) for state in self.possible[user]}
 
     def record_scan(self, users: Collection[str]) -> None:
-        """A run without overlap has read these users. Births in the future may have been rejected."""
+        """Record that a run without overlap has read these users. It may have rejected births in the future."""
         for user in users:
             seen = {self._seen(user, state) for state in self.possible[user]}
             is_born = self.birth(user) < time.time() - 5
             self.possible[user] = seen if is_born else self.possible[user] | seen
 
     def record_final_scan(self) -> None:
-        """A run has read all users, and no birth is in the future any more."""
+        """Record that a run has read all users, and that no birth is in the future."""
         for user in USERS:
             self.possible[user] = {self._seen(user, state) for state in self.possible[user]}
 
     def record_erasure(self, users: Collection[str]) -> None:
-        """These users were erased without overlap."""
+        """Record that these users were erased without overlap."""
         for user in users:
             self.possible[user] = {self._tombstone(user, state) for state in self.possible[user]}
 
     def record_restore(self, possible: Mapping[str, set[State]], tombstones: Mapping[str, Tombstone]) -> None:
-        """The tables were restored to these states, except for the tombstones in erased.csv."""
+        """Record that the tables were restored to these states, except for the tombstones in erased.csv."""
         for user in USERS:
             self.possible[user] = {tombstones[user]} if user in tombstones else set(possible[user])
 
@@ -168,7 +168,9 @@ class SourceBucket:
         bad = {
             (f"{user}.csv", version.content)
             for user in USERS
-            if (version := self.current(user)) and isinstance(version.content, str) and counts(version, states[user])
+            if (version := self.current(user))
+            and isinstance(version.content, str)
+            and is_newer_than_tombstone(version, states[user])
         }
         return bad | {(name, "bad_name") for name in self.misnamed}
 
@@ -186,7 +188,7 @@ class SourceBucket:
     def _seen(self, user: str, state: State) -> State:
         """Return the state after the user is scanned."""
         version = self.current(user)
-        is_ingested = version and isinstance(version.content, tuple) and counts(version, state)
+        is_ingested = version and isinstance(version.content, tuple) and is_newer_than_tombstone(version, state)
         return version.content if version and is_ingested else state  # type: ignore[return-value]
 
     def _tombstone(self, user: str, state: State) -> Tombstone:

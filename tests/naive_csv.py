@@ -1,7 +1,7 @@
 """A second, naive parser for a user's CSV: written from the README alone, character by character.
 
-It shares no code with process-data's parser, which is compared with it. That parser reports one fault of a file; this
-one reports all, unless an earlier fault makes later ones meaningless.
+It shares no code with process-data's parser, which is compared with it. That parser reports one violation per file;
+this one reports all, unless an earlier one makes later ones meaningless.
 """
 
 import re
@@ -27,8 +27,8 @@ class Person(NamedTuple):
     birthts: int
 
 
-class Fault(NamedTuple):
-    """The code of a fault and its range of lines, counted from 1."""
+class Violation(NamedTuple):
+    """The code of a violated rule and its range of lines, counted from 1."""
 
     code: str
     first_line: int
@@ -38,7 +38,7 @@ class Fault(NamedTuple):
 class _BadQuoting(Exception):
     def __init__(self, first_line: int, last_line: int) -> None:
         super().__init__()
-        self.fault = Fault("bad_quoting", first_line, last_line)
+        self.violation = Violation("bad_quoting", first_line, last_line)
 
 
 @dataclass
@@ -48,61 +48,61 @@ class _Row:
     values: list[str] = field(default_factory=list)
 
 
-def read(body: bytes, now: int) -> Person | set[Fault]:
-    """Return the person in a file, or all its faults. `now` is in milliseconds UTC."""
-    if faults := set(_faults_of_bytes(body)):
-        return faults
+def read(body: bytes, now: int) -> Person | set[Violation]:
+    """Return the person in a file, or all its violations. `now` is in milliseconds UTC."""
+    if violations := set(_violations_in_bytes(body)):
+        return violations
     try:
         rows = [row for row in _Reader(body.decode().removeprefix("\ufeff")).rows() if row.values != [""]]
     except _BadQuoting as error:
-        return {error.fault}
+        return {error.violation}
     if not rows:
-        return {Fault("empty", 1, 1)}
+        return {Violation("empty", 1, 1)}
     header, *others = rows
-    faults = set(_faults_of_structure(header, others))
-    if faults:
-        return faults
+    violations = set(_violations_in_structure(header, others))
+    if violations:
+        return violations
     [row] = others
     first_name, last_name, birthts = (row.values[header.values.index(column)] for column in COLUMNS)
-    codes = {*_faults_of_name(first_name), *_faults_of_name(last_name), *_faults_of_birth(birthts, now)}
+    codes = {*_violations_in_name(first_name), *_violations_in_name(last_name), *_violations_in_birth(birthts, now)}
     if codes:
-        return {Fault(code, row.first_line, row.last_line) for code in codes}
+        return {Violation(code, row.first_line, row.last_line) for code in codes}
     return Person(first_name, last_name, int(birthts))
 
 
-def _faults_of_bytes(body: bytes) -> Iterator[Fault]:
+def _violations_in_bytes(body: bytes) -> Iterator[Violation]:
     if b"\0" in body:
         line = _line_of(body[: body.index(b"\0")])
-        yield Fault("nul_byte", line, line)
+        yield Violation("nul_byte", line, line)
     try:
         body.decode()
     except UnicodeDecodeError as error:
         line = _line_of(body[: error.start])
-        yield Fault("not_utf8", line, line)
+        yield Violation("not_utf8", line, line)
 
 
 def _line_of(before: bytes) -> int:
-    """Return the number of the line after these bytes."""
+    """Return the number of the line that contains the byte after these."""
     return 1 + before.count(b"\n") + before.count(b"\r") - before.count(b"\r\n")
 
 
-def _faults_of_structure(header: _Row, others: list[_Row]) -> Iterator[Fault]:
+def _violations_in_structure(header: _Row, others: list[_Row]) -> Iterator[Violation]:
     for column in COLUMNS:
         if column not in header.values:
-            yield Fault("missing_column", header.first_line, header.last_line)
+            yield Violation("missing_column", header.first_line, header.last_line)
         if header.values.count(column) > 1:
-            yield Fault("repeated_column", header.first_line, header.last_line)
+            yield Violation("repeated_column", header.first_line, header.last_line)
     if set(header.values) - set(COLUMNS):
-        yield Fault("unknown_column", header.first_line, header.last_line)
+        yield Violation("unknown_column", header.first_line, header.last_line)
     if not others:
-        yield Fault("no_row", header.last_line + 1, header.last_line + 1)
+        yield Violation("no_row", header.last_line + 1, header.last_line + 1)
     if len(others) > 1:
-        yield Fault("several_rows", others[1].first_line, others[1].last_line)
+        yield Violation("several_rows", others[1].first_line, others[1].last_line)
     if len(others) == 1 and len(others[0].values) != len(header.values):
-        yield Fault("wrong_field_count", others[0].first_line, others[0].last_line)
+        yield Violation("wrong_field_count", others[0].first_line, others[0].last_line)
 
 
-def _faults_of_name(name: str) -> Iterator[str]:
+def _violations_in_name(name: str) -> Iterator[str]:
     if not name.strip():
         yield "empty_value"
     if len(name) > 200:
@@ -111,7 +111,7 @@ def _faults_of_name(name: str) -> Iterator[str]:
         yield "control_character"
 
 
-def _faults_of_birth(text: str, now: int) -> Iterator[str]:
+def _violations_in_birth(text: str, now: int) -> Iterator[str]:
     digits = text[1:] if text[:1] in ("+", "-") else text
     if not text:
         yield "empty_value"

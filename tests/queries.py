@@ -14,26 +14,26 @@ _DAY = 86_400_000  # milliseconds
 
 
 def add(
-    rollcall: Stack, user_id: str, first: str = "Ada", last: str = "Byron", born: int = 0, photo: bool = False
+    stack: Stack, user_id: str, first: str = "Ada", last: str = "Byron", born: int = 0, photo: bool = False
 ) -> None:
     """Insert a person. `born` is the birthdate in days since 1970."""
     img_path = f"src/{user_id}.png" if photo else None
-    rollcall.sql(_INSERT, user_id=user_id, first=first, last=last, birthts=born * _DAY, img_path=img_path)
+    stack.sql(_INSERT, user_id=user_id, first=first, last=last, birthts=born * _DAY, img_path=img_path)
 
 
-def add_many(rollcall: Stack, count: int) -> list[str]:
+def add_many(stack: Stack, count: int) -> list[str]:
     """Insert people with user_ids of nine digits. Return the user_ids."""
-    rollcall.sql(_INSERT_MANY, count=count)
+    stack.sql(_INSERT_MANY, count=count)
     return [f"{n:09}" for n in range(1, count + 1)]
 
 
-def mark_changed(rollcall: Stack) -> None:
+def mark_changed(stack: Stack) -> None:
     """Mark the data as changed, as process-data does."""
-    rollcall.sql("update outputs set changed = changed + 1 where object = 'output.csv'")
+    stack.sql("update outputs set changed = changed + 1 where object = 'output.csv'")
 
 
-def get(rollcall: Stack, query: str = "", **headers: str) -> Response:
-    return rollcall.request("GET", f"/function/query-data{query}", b"", **headers)
+def get(stack: Stack, query: str = "", **headers: str) -> Response:
+    return stack.request("GET", f"/function/query-data{query}", b"", **headers)
 
 
 def ids(response: Response) -> list[str]:

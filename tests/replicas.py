@@ -59,7 +59,7 @@ class Replicas:
         summary: dict[str, object] = response.json()
         return summary
 
-    def run_until_done(self, number: int) -> dict[str, object]:
+    def run_and_check_done(self, number: int) -> dict[str, object]:
         """Run once and assert that the run is done, whatever was killed or frozen before."""
         summary = self.run(number)
         assert summary["status"] == "done", (summary, [replica.lines()[-20:] for replica in self._replicas])
@@ -73,7 +73,7 @@ class Replicas:
         self._replicas[number] = self._start()
 
     def freeze(self, number: int) -> None:
-        """Stop a replica with SIGSTOP and end its sessions, as PostgreSQL's timeouts would."""
+        """Stop a replica with SIGSTOP and end the sessions of all functions, as PostgreSQL's timeouts would."""
         os.kill(self._replicas[number].process.pid, signal.SIGSTOP)
         self._stack.sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'rollcall'")
 

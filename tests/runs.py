@@ -20,13 +20,15 @@ from process_data.shared.storage.listing import ListingPage
 from process_data.shared.storage.objects import Object, Objects
 from process_data.shared.storage.settings import load
 
-from tests.proxy import Intercept, counting
+from tests.s3_proxy import Intercept, counting
 from tests.stack import Stack
 
 
 @contextmanager
 def application(stack: Stack, objects: type[Objects] = Objects, /, **settings: str) -> Iterator[Application]:
-    """Create an application object with some settings replaced. `objects` may be an S3 client that fails.
+    """Create an application object with some settings replaced. `objects` is the class of its S3 client.
+
+    Paused, Slow and Failing simulate faults.
 
     There is no gateway unless `gateway_url` is set, so partial runs are not continued.
     """
@@ -137,7 +139,7 @@ class Failing(Objects):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.failed: list[str] = []  # requests that failed
+        self.failed_listings: list[str] = []  # the `start_after` of each listing that failed
 
     def get(self, bucket: str, key: str, *, limit: int) -> Object:
         if key in self.keys:
@@ -146,6 +148,6 @@ class Failing(Objects):
 
     def list_page(self, bucket: str, *, start_after: str = "", **options: Any) -> ListingPage:
         if start_after in self.starts and options.get("limit") != 1:  # a check of one key succeeds
-            self.failed.append(start_after)
+            self.failed_listings.append(start_after)
             raise self.error("s3", f"S3 returned an error for the listing after {start_after}")
         return super().list_page(bucket, start_after=start_after, **options)

@@ -120,7 +120,10 @@ def read_env(text: str) -> dict[str, str]:
 
 
 def remove_home(state: Path) -> None:
-    """Remove PostgreSQL's home of a state directory that root used. `up` never does, if that directory is removed."""
+    """Remove the home that PostgreSQL has outside of the state directory if root runs the stack.
+
+    `up` keeps it if the state directory is gone.
+    """
     with suppress(OSError):
         shutil.rmtree((state / POINTER).read_text(encoding="utf-8"))
 
@@ -154,8 +157,8 @@ class Stack(Deployment):
 
     def pid(self, component: str) -> int:
         """Return the pid of a component: postgres, seaweedfs or a function."""
-        record = json.loads((self.state / "running.json").read_text(encoding="utf-8"))
-        return int(record["components"][component]["pid"])
+        document = json.loads((self.state / "running.json").read_text(encoding="utf-8"))
+        return int(document["components"][component]["pid"])
 
     def run_until_done(self, seconds: float = 120) -> dict[str, Any]:
         """Run process-data until a run is done, even if a backend is unavailable meanwhile. Return its summary.
@@ -211,7 +214,10 @@ def running(state: Path) -> Iterator[Stack]:
 
 
 class Bucket:
-    """The source and result bucket, accessed with the operator's key."""
+    """The source and result buckets, accessed with the operator's key.
+
+    `put` and `remove` use the source bucket, `read` and `read_rows` the result bucket.
+    """
 
     def __init__(self, settings: Mapping[str, str]) -> None:
         self.source, self.result = settings["source_bucket"], settings["result_bucket"]

@@ -1,7 +1,7 @@
 """A TCP proxy on loopback that injects network faults.
 
-Toxiproxy would have to be built from Go, and PyPI has no proxy that keeps the server's side of a connection open after
-the client has gone.
+Toxiproxy would have to be built from its Go source, and PyPI has no proxy that keeps the server's side of a connection
+open after the client has gone.
 """
 
 import asyncio

@@ -124,7 +124,7 @@ class Workload:
                 assert response.headers["retry-after"] == "1"
 
     def _page(self) -> tuple[str, Check]:
-        """Return the page after the last one, and its check."""
+        """Return the path of the page after the last one, and the check of its response."""
         offset, url = self._offset, self._next
 
         def check(response: TimedResponse) -> None:

@@ -46,7 +46,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Group:
-    """Bars of one scale, which `maximum` fits as well."""
+    """Bars that share a scale. A bar of length `maximum` would fit too."""
 
     title: str
     bars: Sequence[Bar]
@@ -123,7 +123,7 @@ def _speed(peers: dict[str, Any], source: str) -> Chart:
             for system, median in medians.items()
         ]
         groups.append(Group(comparison["work"], bars))
-    return Chart("peers", "Rollcall and alternatives: time, less is better", source, groups)
+    return Chart("peers", "Rollcall and alternatives: time, lower is better", source, groups)
 
 
 def _duration(seconds: float) -> str:
@@ -142,7 +142,10 @@ def _files(peers: dict[str, Any], source: str) -> Chart:
 
 def _baselines(rows: list[dict[str, Any]], source: str) -> Chart:
     groups = []
-    for title, at_least in (("at least the goal is good", True), ("at most the goal is good", False)):
+    for title, at_least in (
+        ("higher is better, the goal is a minimum", True),
+        ("lower is better, the goal is a maximum", False),
+    ):
         bars = [
             Bar(row["name"], row["ratio"], f"{row['ratio']:.2f}, goal {row['goal']:g}", is_own=True)
             for row in rows

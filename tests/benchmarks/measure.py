@@ -1,4 +1,4 @@
-"""Shared by the benchmarks: samples, rows of the table, psql, the command line."""
+"""Shared by the benchmarks: measurements, rows of the table, psql, the command line."""
 
 import argparse
 import json
@@ -28,12 +28,12 @@ S3: "{SERVER}" is the local stack's SeaweedFS; "{SIMULATOR}" is tests/s3_simulat
 responds after a set time. Values are medians, in parentheses min-max. "own" is this project, "baseline" what it is
 compared with; the ratio is that of the medians."""
 
-HEADER = f"{'work':<68} {'S3':<9} {'own':>26} {'baseline':>26} {'ratio':>18}  goal"
+HEADER = f"{'work':<78} {'S3':<9} {'own':>26} {'baseline':>26} {'ratio':>18}  goal"
 
 
 @dataclass(frozen=True)
-class Samples:
-    """Measurements of one quantity, one per round."""
+class Measurements:
+    """The values of one quantity, one per round."""
 
     values: tuple[float, ...]
     unit: str
@@ -60,8 +60,8 @@ class Row:
     name: str
     work: str
     s3: str
-    own: Samples
-    baseline: Samples | None
+    own: Measurements
+    baseline: Measurements | None
     goal: float
     at_least: bool = False
     details: Mapping[str, Any] = field(default_factory=dict)
@@ -71,14 +71,14 @@ class Row:
         return self.own.median / (self.baseline.median if self.baseline else 1)
 
     @property
-    def ratios(self) -> Samples:
+    def ratios(self) -> Measurements:
         """The ratio of each round."""
         if self.baseline is None:
             return self.own
         if len(self.baseline.values) == 1:
-            return Samples(tuple(own / self.baseline.median for own in self.own.values), "")
+            return Measurements(tuple(own / self.baseline.median for own in self.own.values), "")
         pairs = zip(self.own.values, self.baseline.values, strict=True)
-        return Samples(tuple(own / baseline for own, baseline in pairs), "")
+        return Measurements(tuple(own / baseline for own, baseline in pairs), "")
 
     @property
     def is_reached(self) -> bool:
@@ -91,7 +91,7 @@ class Row:
         goal = f"{'≥' if self.at_least else '≤'} {self.goal:g}"
         result = "ok" if self.is_reached else "MISSED"
         baseline = self.baseline or ""
-        return f"{self.work:<68} {self.s3:<9} {self.own!s:>26} {baseline!s:>26} {ratio:>18}  {goal:<7} {result}"
+        return f"{self.work:<78} {self.s3:<9} {self.own!s:>26} {baseline!s:>26} {ratio:>18}  {goal:<7} {result}"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -117,10 +117,10 @@ def seconds(work: Callable[[], object]) -> float:
 
 def alternate(
     rounds: int, own: Callable[[], float], baseline: Callable[[], float], unit: str
-) -> tuple[Samples, Samples]:
+) -> tuple[Measurements, Measurements]:
     """Measure both in turns, so that a slowdown of the machine affects both."""
     first, second = zip(*[(own(), baseline()) for _ in range(rounds)], strict=True)
-    return Samples(first, unit), Samples(second, unit)
+    return Measurements(first, unit), Measurements(second, unit)
 
 
 def request_time(url: str, requests: int) -> float:
@@ -168,8 +168,8 @@ Rows = Mapping[str, Callable[..., list[Row]]]
 """The functions that measure the rows, by name."""
 
 
-def parse_arguments(subject: str, rows: Rows, arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog=f"tests/benchmarks {subject}")
+def parse_arguments(command: str, rows: Rows, arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=f"tests/benchmarks {command}")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"rows to measure: {', '.join(rows)}")
     parser.add_argument("--rounds", type=int, default=0, help="measurements of each row (default: different for each)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to a file")

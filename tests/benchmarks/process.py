@@ -27,7 +27,7 @@ from tests.benchmarks.fixtures import (
     run_whole,
     simulated,
 )
-from tests.benchmarks.measure import SERVER, SIMULATOR, Psql, Row, Samples, alternate, seconds
+from tests.benchmarks.measure import SERVER, SIMULATOR, Measurements, Psql, Row, alternate, seconds
 from tests.million import MILLION, fill
 from tests.stack import Stack, running
 
@@ -66,10 +66,9 @@ def first_load_with_latency(stack: Stack, rounds: int = 3, people: int = 30_000)
     with simulated(stack, people, people // 2, get_seconds=LATENCY) as (_, settings), application(settings) as app:
         rates = tuple(people / load_time(stack, app, people) for _ in range(rounds))
         details = {"people": people, "limit_per_second": app.settings.fetch_threads / LATENCY}
-    work = f"first load of {people:,} users, {1000 * LATENCY:.0f} ms a GET: users/s / the goal"
-    return [
-        Row("latency", work, SIMULATOR, Samples(rates, "/s"), Samples((1200,), "/s"), 1, at_least=True, details=details)
-    ]
+    work = f"first load of {people:,} users, {1000 * LATENCY:.0f} ms per GET: users/s / the goal"
+    own, goal = Measurements(rates, "/s"), Measurements((1200,), "/s")
+    return [Row("latency", work, SIMULATOR, own, goal, 1, at_least=True, details=details)]
 
 
 def unchanged(stack: Stack, rounds: int = 9, people: int = 10_000, photos: int = 5_000) -> list[Row]:
@@ -90,7 +89,7 @@ def unchanged_with_latency(
         run_whole(app)  # splits the segments
         simulator.set_latency(page_seconds, 0)
         own, baseline = alternate(rounds, lambda: rerun_time(app, people), lambda: listing_time(app), "s")
-    work = f"unchanged re-run of {people + photos:,} keys, {1000 * page_seconds:.0f} ms a page / listing them"
+    work = f"unchanged re-run of {people + photos:,} keys, {1000 * page_seconds:.0f} ms per page / listing them"
     return [Row("slow-listing", work, SIMULATOR, own, baseline, 0.3)]
 
 
@@ -147,8 +146,8 @@ def events(stack: Stack, rounds: int = 3, people: int = MILLION, few: int = 10_0
             stack.sql("update outputs set changed = changed + 1, written_at = null")
             exports.append(run(app, keys=["0.csv"])["seconds"]["export"])
             with_many.append(follow())
-    export = Samples(tuple(exports), "s").median
-    own, baseline = Samples(tuple(with_many), "s"), Samples(tuple(time + export for time in with_few), "s")
+    export = Measurements(tuple(exports), "s").median
+    own, baseline = Measurements(tuple(with_many), "s"), Measurements(tuple(time + export for time in with_few), "s")
     details = {"export_seconds": exports, "among_few_seconds": with_few}
     work = f"{number} events among {people:,} / among {few:,} plus an export"
     return [Row("events", work, SIMULATOR, own, baseline, 1.2, details=details)]

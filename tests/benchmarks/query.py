@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 
 from tests.benchmarks import measure
-from tests.benchmarks.measure import NO_S3, Psql, Row, Samples, alternate, request_time, seconds
+from tests.benchmarks.measure import NO_S3, Measurements, Psql, Row, alternate, request_time, seconds
 from tests.event import Event
 from tests.memory import MEBIBYTE
 from tests.million import MILLION, fill
@@ -87,12 +87,12 @@ def lookup(subject: Subject, rounds: int = 5) -> list[Row]:
 def repeated(subject: Subject, rounds: int = 5) -> list[Row]:
     """Responses that are computed once for each state of the data."""
     rows = []
-    for work, path in (("/stats", "/stats"), ("page for people", "/?format=html"), ("count=1", "/?limit=100&count=1")):
+    for work, path in (("/stats", "/stats"), ("web page", "/?format=html"), ("count=1", "/?limit=100&count=1")):
         subject.rate(path)
         rates = tuple(subject.rate(path) for _ in range(rounds))
-        goal = Samples((300,), "/s")
+        goal = Measurements((300,), "/s")
         text = f"{work} of {subject.people:,} users, data unchanged / the goal"
-        rows.append(Row("repeated", text, NO_S3, Samples(rates, "/s"), goal, 1, at_least=True))
+        rows.append(Row("repeated", text, NO_S3, Measurements(rates, "/s"), goal, 1, at_least=True))
     return rows
 
 
@@ -133,7 +133,7 @@ def memory(subject: Subject, rounds: int = 1) -> list[Row]:
             process.stop()
         peaks.append(process.peak / MEBIBYTE)
     work = f"peak memory, 4 streams of {subject.people:,} users at once / the goal"
-    return [Row("memory", work, NO_S3, Samples(tuple(peaks), "MiB"), Samples((64,), "MiB"), 1)]
+    return [Row("memory", work, NO_S3, Measurements(tuple(peaks), "MiB"), Measurements((64,), "MiB"), 1)]
 
 
 def _run_concurrently(urls: Sequence[str]) -> None:
@@ -162,7 +162,7 @@ ROWS: dict[str, Callable[..., list[Row]]] = {
 
 
 @contextmanager
-def subject(stack: Stack, people: int) -> Iterator[Subject]:
+def running_subject(stack: Stack, people: int) -> Iterator[Subject]:
     """Run query-data on a stack with this number of people, and the minimal handler."""
     with tempfile.TemporaryDirectory() as directory, ExitStack() as exits:
         function = Path(directory) / "function"
@@ -180,6 +180,6 @@ def main(arguments: Sequence[str]) -> int:
     with (
         tempfile.TemporaryDirectory() as directory,
         running(Path(directory) / "state") as stack,
-        subject(stack, MILLION) as system,
+        running_subject(stack, MILLION) as subject,
     ):
-        return measure.measure_rows(ROWS, options, system)
+        return measure.measure_rows(ROWS, options, subject)

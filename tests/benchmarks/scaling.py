@@ -1,4 +1,4 @@
-"""Rows of process-data that need separate processes: deadlines and continuations, replicas, memory."""
+"""The rows of `benchmarks process` that need separate processes: deadlines and continuations, replicas, memory."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import urllib3
 
 from tests.benchmarks.fixtures import LATENCY, NO_DEADLINE, fill_users, simulated
-from tests.benchmarks.measure import SIMULATOR, Row, Samples, alternate
+from tests.benchmarks.measure import SIMULATOR, Measurements, Row, alternate
 from tests.benchmarks.replicas import Completed, ReplicaQueue, queued_replicas
 from tests.memory import MEBIBYTE
 from tests.replica import replica, wait_until_ready
@@ -55,7 +55,7 @@ def replicas(
     get_seconds: float = LATENCY,
     **others: str,
 ) -> list[Row]:
-    """Four replicas against one. With all threads of four replicas, the cores are the limit."""
+    """Several replicas against one: with the default `fetch_threads`, where the cores are the limit, and with fewer."""
     rows = []
     with simulated(stack, people, people // 2, get_seconds=get_seconds) as (_, settings):
         for threads in fetch_threads:
@@ -88,9 +88,11 @@ def _replicas(
     deviations = tuple(100 * max(abs(share * number / people - 1) for share in round_) for round_ in shares)
     details = {"people": people, "settings": values, "shares": shares}
     work = f"{number} replicas, {people:,} users, {label}"
+    rate, deviation = f"{work}: users/s / that of one replica", f"{work}: deviation from even shares / 25 %"
+    measured, limit = Measurements(deviations, "%"), Measurements((25,), "%")
     return [
-        Row("replicas", f"{work}: users/s / of one", SIMULATOR, own, baseline, 3, at_least=True, details=details),
-        Row("replicas", f"{work}: share from even / 25 %", SIMULATOR, Samples(deviations, "%"), Samples((25,), "%"), 1),
+        Row("replicas", rate, SIMULATOR, own, baseline, 3, at_least=True, details=details),
+        Row("replicas", deviation, SIMULATOR, measured, limit, 1),
     ]
 
 
@@ -117,4 +119,4 @@ def memory(stack: Stack, rounds: int = 1, people: int = 666_667, photos: int = 3
             assert (summary["listed"], summary["added"], summary["unchanged"]) == expected, summary
             peaks.append(running.peak / MEBIBYTE)
     work = f"peak memory, {people + photos:,} keys, {people - stored:,} new users / 128 MiB"
-    return [Row("memory", work, SIMULATOR, Samples(tuple(peaks), "MiB"), Samples((128,), "MiB"), 1)]
+    return [Row("memory", work, SIMULATOR, Measurements(tuple(peaks), "MiB"), Measurements((128,), "MiB"), 1)]

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 from tests.benchmarks.cpu import postgres_cpu
 from tests.benchmarks.fixtures import application, run_whole, simulated
-from tests.benchmarks.measure import SIMULATOR, Row, Samples
+from tests.benchmarks.measure import SIMULATOR, Measurements, Row
 from tests.stack import Stack
 
 SIZES = (10_000, 30_000, 100_000, 300_000)
@@ -53,8 +53,8 @@ def _rows(work: str, costs: dict[int, list[Cost]]) -> list[Row]:
     wall = exponent({size: statistics.median(cost.wall for cost in by_run) for size, by_run in costs.items()})
     cpu = exponent({size: statistics.median(_cpu(cost) for cost in by_run) for size, by_run in costs.items()})
     return [
-        Row("sizes", f"{title} seconds", SIMULATOR, Samples((wall,), ""), None, 1.05, details=details),
-        Row("sizes", f"{title} CPU seconds", SIMULATOR, Samples((cpu,), ""), None, 1.05),
+        Row("sizes", f"{title} seconds", SIMULATOR, Measurements((wall,), ""), None, 1.05, details=details),
+        Row("sizes", f"{title} CPU seconds", SIMULATOR, Measurements((cpu,), ""), None, 1.05),
     ]
 
 
@@ -70,14 +70,14 @@ def _cpu(cost: Cost) -> float:
 
 def _print(work: str, costs: dict[int, list[Cost]]) -> None:
     title = f"{work} ({SIMULATOR}, no latency)"
-    print(f"\n{title:<44} {'seconds':>22} {'µs a key':>9} {'CPU':>8} {'PostgreSQL':>11}")
+    print(f"\n{title:<44} {'seconds':>22} {'µs per key':>11} {'CPU':>8} {'PostgreSQL':>11}")
     for size, by_run in costs.items():
-        wall = Samples(tuple(cost.wall for cost in by_run), "s")
+        wall = Measurements(tuple(cost.wall for cost in by_run), "s")
         cpu = statistics.median(cost.process_cpu for cost in by_run)
         postgres = [cost.postgres_cpu for cost in by_run if cost.postgres_cpu is not None]
         postgres_text = f"{statistics.median(postgres):.2f} s" if postgres else ""
         key = 1e6 * wall.median / size
-        print(f"{size:>12,} keys{'':27} {wall!s:>22} {key:>9.1f} {cpu:>6.2f} s {postgres_text:>11}", flush=True)
+        print(f"{size:>12,} keys{'':27} {wall!s:>22} {key:>11.1f} {cpu:>6.2f} s {postgres_text:>11}", flush=True)
     print()
 
 

@@ -12,7 +12,7 @@ _NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome
 _APPLICATIONS = ("Chromium", "Google Chrome")  # on macOS
 
 _OPTIONS = (
-    "--no-sandbox",  # unavailable in containers; only our own pages are loaded
+    "--no-sandbox",  # the sandbox is unavailable in containers; only our own pages are loaded
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
@@ -21,7 +21,7 @@ _OPTIONS = (
     "--disable-sync",
 )
 
-MISSING = f"no Chromium is installed: looked for {', '.join(_NAMES)} and the variable CHROMIUM"
+MISSING = f"no Chromium was found: install one as {' or '.join(_NAMES)}, or set CHROMIUM to its path"
 
 
 def find() -> str | None:

@@ -23,7 +23,7 @@ def test_axe_finds_no_violations(
     page.set_viewport_size({"width": width, "height": 900})
     page.emulate_media(color_scheme=scheme)
     response = page.goto(HOME + query)
-    # from the last one: an opened one no longer matches, so those after it are renumbered
+    # last first: an opened element no longer matches the locator, which renumbers the elements after it
     for closed in reversed(page.locator("details:not([open]) summary:visible").all()):
         closed.click()
     assert violations(page) == []

@@ -40,7 +40,7 @@ def test_active_filters_are_expanded(page: Page, query: str) -> None:
 
 
 @pytest.mark.parametrize("query", ["?min_age=300", "?limit=0", "?sort=nonsense"])
-def test_an_invalid_field_is_expanded(page: Page, problems: Problems, query: str) -> None:
+def test_an_invalid_field_expands_the_filters(page: Page, problems: Problems, query: str) -> None:
     show(page, PHONE, query)
     expect(page.locator("[aria-invalid]")).to_be_visible()
     problems.expect_status(400)

@@ -98,7 +98,7 @@ def test_every_run_is_shown_newest_first_page_by_page(page: Page, many: Stack) -
 def test_a_run_is_shown_with_its_trigger_scope_status_duration_and_counts(page: Page, many: Stack) -> None:
     page.goto(f"{HOME}/runs")
     page.set_viewport_size({"width": 1280, "height": 900})
-    cells = rows(page).nth(0).locator("td").all_inner_texts()  # the 229th
+    cells = rows(page).nth(0).locator("td").all_inner_texts()  # run(229), the newest
     assert [cell.strip() for cell in cells] == [
         "Incomplete", "Request", "Users", "3 min 49 s", "229,000", "0", "3", "1", "0",
     ]  # fmt: skip

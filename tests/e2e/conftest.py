@@ -74,13 +74,14 @@ class Toy(Stack):
             finally:
                 up.terminate()
 
-    def sql_as_owner(self, statement: str) -> list[list[Any]]:
+    def sql_uncached(self, statement: str) -> list[list[Any]]:
+        """Run a statement as the operator, with the settings of the stack as it runs now."""
         with connected(self.env()) as connection:
             return connection.run(statement) or []
 
     def ready_pid(self) -> int | None:
-        state = self.record()
-        return state["pid"] if state.get("ready") else None
+        document = self.state_file()
+        return document["pid"] if document.get("ready") else None
 
     def keys(self) -> list[str]:
         """Return the keys of the source bucket."""
@@ -90,11 +91,11 @@ class Toy(Stack):
     def log(self) -> str:
         return self.cli("logs", "echo").stdout
 
-    def record(self) -> dict[str, Any]:
+    def state_file(self) -> dict[str, Any]:
         return State(self.state).read_state_file()
 
     def identity(self, name: str) -> Identity:
-        component = self.record()["components"][name]
+        component = self.state_file()["components"][name]
         return Identity(component["pid"], component["started"])
 
     def edit(self, old: str, new: str) -> None:
@@ -113,7 +114,7 @@ def make_toy(directory: Path) -> Toy:
 
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Toy]:
-    """A running toy project that tests must not change."""
+    """A running toy project, shared by all tests, which must leave it as they found it."""
     toy = make_toy(tmp_path_factory.mktemp("toy"))
     toy.cli("up", "--detach", "--port", "0", "--no-sample")
     try:

@@ -105,7 +105,7 @@ def test_a_job_whose_pod_fails_fails_the_command(cluster: Shell, nodes: Nodes) -
     assert output.endswith("failed\nexit status 1")
 
 
-def test_applying_keeps_a_paused_schedule_in_the_cluster(cluster: Shell) -> None:
+def test_applying_in_a_cluster_keeps_a_paused_schedule_paused(cluster: Shell) -> None:
     apply(cluster, "seaweedfs")
     kubectl("--namespace=openfaas", "scale", "deployment/cron-connector", "--replicas=0")
     apply(cluster, "minio")

@@ -79,11 +79,11 @@ def test_a_function_gets_its_own_environment_and_secrets(toy: Toy, monkeypatch: 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 def test_large_bodies_are_streamed_in_constant_memory(toy: Toy) -> None:
     toy.request("GET", "/function/patient?do=stream&n=30")
-    before = peak_memory(toy.record()["pid"])
+    before = peak_memory(toy.state_file()["pid"])
     assert len(toy.request("GET", "/function/patient?do=stream&n=300").body) == 300_000_000
     response = toy.request("POST", "/function/patient?do=length", bytes(300_000_000))
     assert response.body == b"300000000"
-    assert peak_memory(toy.record()["pid"]) - before < 64 * MEBIBYTE
+    assert peak_memory(toy.state_file()["pid"]) - before < 64 * MEBIBYTE
 
 
 def test_a_crash_truncates_the_response_without_an_error_and_the_function_restarts(toy: Toy) -> None:
@@ -92,7 +92,7 @@ def test_a_crash_truncates_the_response_without_an_error_and_the_function_restar
     truncated = toy.request("GET", "/function/echo?do=die")
     assert (truncated.status, len(truncated.body)) == (200, 1_000_000)
     assert gateway_log(toy).count("response interrupted") == logged + 1
-    toy.wait_until(lambda: toy.identity("echo") != before and toy.record()["components"]["echo"]["ready"])
+    toy.wait_until(lambda: toy.identity("echo") != before and toy.state_file()["components"]["echo"]["ready"])
     assert toy.request("GET", "/function/echo").status == 200
 
 
@@ -100,7 +100,7 @@ def test_a_truncated_response_with_a_content_length_breaks_the_connection(toy: T
     before = toy.identity("echo")
     with pytest.raises(urllib3.exceptions.ProtocolError):
         toy.request("GET", "/function/echo?do=die&n=2000000")
-    toy.wait_until(lambda: toy.identity("echo") != before and toy.record()["components"]["echo"]["ready"])
+    toy.wait_until(lambda: toy.identity("echo") != before and toy.state_file()["components"]["echo"]["ready"])
 
 
 def test_a_killed_function_is_a_500_without_a_body_until_it_restarts(toy: Toy) -> None:
@@ -185,7 +185,7 @@ def test_an_asynchronous_call_sends_its_response_to_the_callback(toy: Toy, callb
     assert Callbacks.received.get(timeout=10)[0]["X-Function-Status"] == "504"
 
 
-def test_the_queue_has_limits(toy: Toy) -> None:
+def test_the_queue_rejects_large_bodies_invalid_callbacks_and_requests_beyond_its_capacity(toy: Toy) -> None:
     assert toy.request("POST", "/async-function/echo", bytes(256 * 1024)).status == 202
     assert toy.request("POST", "/async-function/echo", bytes(256 * 1024 + 1)).status == 413
     for url in ("ftp://host/", "http://["):

@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.e2e.conftest import Toy
+from tests.e2e.conftest import STACK_YML, Toy
 
 FAAS_CLI = os.environ.get("FAAS_CLI") or shutil.which("faas-cli")
 CRON_CONNECTOR = os.environ.get("CRON_CONNECTOR") or shutil.which("cron-connector")
@@ -48,16 +49,14 @@ def test_errors_are_json(toy: Toy, method: str, path: str, status: int, code: st
         assert "GET" in response.headers["Allow"]
 
 
-def test_the_function_is_described(toy: Toy) -> None:
+def test_the_gateway_describes_a_function_as_stack_yml_does(toy: Toy) -> None:
     listed, _ = toy.request("GET", "/system/functions").json()
     described = toy.request("GET", "/system/function/echo").json()
     assert listed["name"] == described["name"] == "echo"
-    assert described["image"] == "docker.io/rollcall/echo:1"
-    assert described["annotations"] == {"topic": "cron-function", "schedule": "@every 2s"}
-    assert described["labels"] == {"kind": "toy"}
-    assert described["limits"] == {"memory": "64Mi", "cpu": "500m"}
-    assert described["envVars"]["token_file"] == "/var/openfaas/secrets/echo-token"
-    assert described["secrets"] == ["echo-token"]
+    expected = yaml.safe_load(STACK_YML)["functions"]["echo"]
+    names = ("image", "annotations", "labels", "limits", "secrets")
+    assert {name: described[name] for name in names} == {name: expected[name] for name in names}
+    assert described["envVars"] == expected["environment"] | {"greeting": "hello"}  # the default
     assert (described["replicas"], described["availableReplicas"]) == (1, 1)
     assert toy.request("GET", "/system/functions?namespace=other").json() == []
 
@@ -101,7 +100,7 @@ def test_the_schedule_invokes_functions_as_cron_connector_does(toy: Toy) -> None
 
 
 @needs_cron_connector
-def test_the_real_cron_connector_ticks(toy: Toy) -> None:
+def test_the_real_cron_connector_invokes_a_function_through_the_gateway(toy: Toy) -> None:
     environment = {"gateway_url": toy.url, "rebuild_interval": "500ms", "basic_auth": "false"}
     with subprocess.Popen([str(CRON_CONNECTOR)], env=environment, stderr=subprocess.PIPE, text=True) as connector:
         assert connector.stderr
@@ -127,7 +126,7 @@ def faas(toy: Toy, *arguments: str) -> str:
 
 
 @needs_faas_cli
-def test_the_real_faas_cli_works(toy: Toy) -> None:
+def test_the_real_faas_cli_lists_describes_invokes_and_reads_logs(toy: Toy) -> None:
     assert "echo" in faas(toy, "list")
     assert "Ready" in faas(toy, "describe", "echo")
     assert '"x","1"' in faas(toy, "invoke", "echo", "--method", "GET", "--query", "x=1")

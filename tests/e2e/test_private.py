@@ -1,4 +1,4 @@
-"""Other users of the machine have no access to a local stack, except through its gateway."""
+"""Other users of the machine can reach only the gateway and the functions of a local stack."""
 
 import json
 import os
@@ -86,7 +86,7 @@ def pids(stack: Stack) -> list[int]:
 
 
 def private_ports(stack: Stack) -> set[int]:
-    """Return the stack's ports, except those of the gateway and the functions, which require the token themselves."""
+    """Return the stack's ports, except those of the gateway and the functions: with auth=none, anyone may call them."""
     commands = [Path(f"/proc/{pid}/cmdline").read_text().split("\0") for pid in pids(stack)]
     functions = {
         int(command[command.index("--port") + 1])
@@ -100,7 +100,7 @@ def private_ports(stack: Stack) -> set[int]:
 
 
 @linux
-def test_no_port_except_the_gateways_allows_anonymous_access(exposed: Stack) -> None:
+def test_no_port_of_a_server_allows_anonymous_access(exposed: Stack) -> None:
     ports = private_ports(exposed)
     s3 = urlsplit("//" + exposed.settings["s3_endpoint"]).port or 0
     assert {s3, int(exposed.settings["postgres_port"])} < ports

@@ -40,7 +40,7 @@ def is_open(port: int) -> bool:
 @contextmanager
 def leaves_nothing(toy: Toy) -> Iterator[None]:
     """Check that all processes end soon after the block, and that their ports are closed."""
-    supervisor = toy.record()["pid"]
+    supervisor = toy.state_file()["pid"]
     components = [toy.identity(component) for component in COMPONENTS]
     everyone = [Identity.of(pid) for pid in family(supervisor)] if sys.platform == "linux" else []
     used = ports(toy)
@@ -87,7 +87,7 @@ def test_a_killed_up_leaves_no_processes_and_the_next_one_starts(own_toy: Toy) -
 
 def test_a_signal_during_the_start_leaves_no_processes(own_toy: Toy) -> None:
     with subprocess.Popen(own_toy.command("up", "--port", "0"), stdout=subprocess.DEVNULL) as up:
-        own_toy.wait_until(lambda: own_toy.record().get("components", {}).get("postgres", {}).get("pid"))
+        own_toy.wait_until(lambda: own_toy.state_file().get("components", {}).get("postgres", {}).get("pid"))
         postgres = own_toy.identity("postgres")
         up.terminate()
         assert up.wait(30) == 1
@@ -98,7 +98,7 @@ def test_a_signal_during_the_start_leaves_no_processes(own_toy: Toy) -> None:
 def test_killed_components_restart_on_the_same_ports(own_toy: Toy) -> None:
     own_toy.cli("up", "--detach", "--port", "0", "--no-sample")
     before = ports(own_toy)
-    supervisor = own_toy.record()["pid"]
+    supervisor = own_toy.state_file()["pid"]
     for component in COMPONENTS:
         previous = own_toy.identity(component)
         previous.send(signal.SIGKILL)
@@ -113,12 +113,12 @@ def test_killed_components_restart_on_the_same_ports(own_toy: Toy) -> None:
     )
     assert not any(previous.alive() for previous in all_previous.values())
     assert ports(own_toy) == before
-    assert own_toy.sql_as_owner("select 1") == [[1]]
+    assert own_toy.sql_uncached("select 1") == [[1]]
     assert own_toy.request("GET", "/function/echo").status == 200
 
 
 def _is_back(toy: Toy, component: str, previous: Identity) -> bool:
-    return toy.identity(component) != previous and toy.record()["components"][component]["ready"]
+    return toy.identity(component) != previous and toy.state_file()["components"][component]["ready"]
 
 
 def test_two_stacks_run_side_by_side_and_keep_their_data(own_toy: Toy, tmp_path: Path) -> None:
@@ -128,9 +128,9 @@ def test_two_stacks_run_side_by_side_and_keep_their_data(own_toy: Toy, tmp_path:
             toy.cli("up", "--detach", "--port", "0", "--no-sample")
         assert not set(ports(own_toy)) & set(ports(other))
         own_toy.bucket.put("1.csv", b"own")
-        own_toy.sql_as_owner("create table kept ()")
+        own_toy.sql_uncached("create table kept ()")
         assert other.keys() == []
-        assert other.sql_as_owner("select to_regclass('kept')") == [[None]]
+        assert other.sql_uncached("select to_regclass('kept')") == [[None]]
         own_toy.cli("down")
         assert other.request("GET", "/function/echo").status == 200
     finally:
@@ -138,12 +138,12 @@ def test_two_stacks_run_side_by_side_and_keep_their_data(own_toy: Toy, tmp_path:
     again = Toy(own_toy.state, own_toy.project)  # without cached settings
     again.cli("up", "--detach", "--port", "0", "--no-sample")
     assert again.keys() == ["1.csv"]
-    assert again.sql_as_owner("select to_regclass('kept')") == [["kept"]]
+    assert again.sql_uncached("select to_regclass('kept')") == [["kept"]]
 
 
 @linux
 def test_everything_listens_on_loopback_only(stack: Stack) -> None:
-    running = Toy(stack.state, stack.state).record()
+    running = Toy(stack.state, stack.state).state_file()
     assert {address for address, _ in listeners(family(running["pid"]))} == {"0100007F"}
 
 
@@ -151,7 +151,8 @@ def test_everything_listens_on_loopback_only(stack: Stack) -> None:
 def test_no_secret_is_in_a_command_line_or_a_log(stack: Stack) -> None:
     values = [path.read_text().strip() for path in (stack.state / "secrets").iterdir() if path.suffix != ".json"]
     assert len(values) >= 9
-    lines = [Path(f"/proc/{pid}/cmdline").read_text() for pid in family(Toy(stack.state, stack.state).record()["pid"])]
+    supervisor = Toy(stack.state, stack.state).state_file()["pid"]
+    lines = [Path(f"/proc/{pid}/cmdline").read_text() for pid in family(supervisor)]
     logs = [path.read_text(errors="replace") for path in (stack.state / "logs").iterdir()]
     assert not [value for value in values if any(value in text for text in lines + logs)]
 
@@ -183,7 +184,7 @@ def test_root_can_run_from_a_private_directory(own_toy: Toy, tmp_path: Path) -> 
 def test_a_database_is_kept_while_its_state_directory_is_absent(own_toy: Toy, tmp_path: Path) -> None:
     """It may be on a disk that is not mounted."""
     own_toy.cli("up", "--detach", "--port", "0", "--no-sample")
-    own_toy.sql_as_owner("create table kept ()")
+    own_toy.sql_uncached("create table kept ()")
     own_toy.cli("down")
     own_toy.state.rename(tmp_path / "absent")
     other = make_toy(tmp_path / "other")
@@ -193,7 +194,7 @@ def test_a_database_is_kept_while_its_state_directory_is_absent(own_toy: Toy, tm
         other.remove()
         (tmp_path / "absent").rename(own_toy.state)
     own_toy.cli("up", "--detach", "--port", "0", "--no-sample")
-    assert own_toy.sql_as_owner("select to_regclass('kept')") == [["kept"]]
+    assert own_toy.sql_uncached("select to_regclass('kept')") == [["kept"]]
 
 
 @root_only

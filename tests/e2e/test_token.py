@@ -1,4 +1,4 @@
-"""With auth=token, only an empty POST works without the token, and its response has no details."""
+"""With auth=token, process-data accepts only an empty POST without the token, and its response has no details."""
 
 import os
 from pathlib import Path
@@ -46,7 +46,8 @@ def test_process_data_requires_the_token_and_sends_it_with_continuations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "token").write_text("s3cret\n", encoding="utf-8")
-    monkeypatch.setenv("API_TOKEN_FILE", os.path.relpath(tmp_path / "token", ROOT))  # of the command's directory
+    path = os.path.relpath(tmp_path / "token", ROOT)  # relative to the directory in which the command runs
+    monkeypatch.setenv("API_TOKEN_FILE", path)
     with running(tmp_path / "state") as stack:
         assert stack.settings["api_token"] == "s3cret"
         empty = stack.request("POST", "/function/process-data", Authorization="")

@@ -17,7 +17,7 @@ from query_data.application import MAX_HEALTH, MAX_PHOTOS, MAX_REQUESTS, MAX_STR
 from infra.local.config.stack import read_stack
 from infra.local.gateway.proxy import MAX_CALLS
 from tests import load
-from tests.load import run_loop
+from tests.load import run_in_thread
 from tests.memory import MEBIBYTE, peak_memory
 from tests.replica import query_replica
 from tests.stack import ROOT, Stack, connected
@@ -75,12 +75,12 @@ def test_overload_gives_correct_responses_or_documented_errors_and_leaks_nothing
     [query_data] = [spec for spec in read_stack(ROOT, {}).functions if spec.name == "query-data"]
     before, peaks = descriptors(pid), []
     with changing(rollcall, files) as runs:
-        run_loop(load.closed_loop(CLIENTS, 1, workload.request))  # warm-up: connections and lazy imports
-        rate = run_loop(load.closed_loop(CLIENTS, 5, workload.request))
+        run_in_thread(load.closed_loop(CLIENTS, 1, workload.request))  # warm-up: connections and lazy imports
+        rate = run_in_thread(load.closed_loop(CLIENTS, 5, workload.request))
         print(f"\n{rate:.0f} requests per second with {CLIENTS} clients")
         for factor in (1, 3, 1, 3):
             workload.clear_figures()
-            run_loop(load.open_loop(factor * rate, seconds, workload.request))
+            run_in_thread(load.open_loop(factor * rate, seconds, workload.request))
             print(f"{factor} × for {seconds} s{workload.figures()}")
             if factor == 3:
                 peaks.append(peak_memory(pid) // MEBIBYTE)
@@ -121,7 +121,7 @@ def test_stalled_slow_and_silent_clients_do_not_delay_others(rollcall: Stack, ta
             for connection in slow:
                 connection.send(b"GET / HTTP/1.1"[number : number + 1])
             for path in ("/healthz", "/?limit=100", "/?user_id=7", "/stats"):
-                timed = run_loop(load.get(address[1], (location.path or "") + path, TIMEOUT))
+                timed = run_in_thread(load.get(address[1], (location.path or "") + path, TIMEOUT))
                 assert timed.status == 200
                 longest = max(longest, timed.seconds)
             time.sleep(1)

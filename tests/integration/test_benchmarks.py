@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks import measure, process, query, scaling, sizes
-from tests.benchmarks.measure import SERVER, SIMULATOR, Row, Samples
+from tests.benchmarks.measure import SERVER, SIMULATOR, Measurements, Row
 from tests.memory import MEBIBYTE
 from tests.replica import query_replica
 from tests.stack import Stack
@@ -66,10 +66,10 @@ def test_every_benchmark_of_query_data_is_in_the_table(
 ) -> None:
     monkeypatch.setattr(query, "REQUESTS", 3)
     monkeypatch.setattr(query, "LOOKUP", "user_id=000000007")
-    with query.subject(rollcall, 300) as subject:
+    with query.running_subject(rollcall, 300) as subject:
         measure.measure_rows(query.ROWS, measure.parse_arguments("query", query.ROWS, ["--rounds", "1"]), subject)
     output = capsys.readouterr().out
-    for work in ("stream of 300", "page of 100", "lookup", "/stats", "page for people", "start", "peak memory"):
+    for work in ("stream of 300", "page of 100", "lookup", "/stats", "web page", "start", "peak memory"):
         assert f"\n{work}" in output
 
 
@@ -88,7 +88,7 @@ def test_the_exponent_of_growth_is_the_slope_of_the_logarithms() -> None:
 
 @pytest.mark.parametrize(("at_least", "result"), [(False, "MISSED"), (True, "ok")])
 def test_a_row_compares_the_ratio_of_the_medians_with_its_goal(at_least: bool, result: str) -> None:
-    own, baseline = Samples((1.0, 9.0, 4.0), "s"), Samples((1.0, 2.0, 3.0), "s")
+    own, baseline = Measurements((1.0, 9.0, 4.0), "s"), Measurements((1.0, 2.0, 3.0), "s")
     row = Row("name", "work", SERVER, own, baseline, 1.5, at_least=at_least)
     assert row.ratio == 2
     assert str(row).split()[-1] == result

@@ -84,7 +84,7 @@ class Convergence(RuleBasedStateMachine):
 
     @rule(number=replica_numbers)
     def run(self, number: int) -> None:
-        self.replicas.run_until_done(number)
+        self.replicas.run_and_check_done(number)
         self.bucket.record_scan(USERS)
 
     @rule(number=replica_numbers, users=some_users)
@@ -173,7 +173,7 @@ class Convergence(RuleBasedStateMachine):
             return
         time.sleep(max(0.0, max(map(self.bucket.birth, USERS)) + 0.01 - time.time()))
         self.bucket.record_possible_scan()
-        self.replicas.run_until_done(1)
+        self.replicas.run_and_check_done(1)
         self.bucket.record_final_scan()
         tombstones = {user: Tombstone(modified) for user, modified in self.stack.sql(_TOMBSTONES)}
         table = self.stack.sql("select user_id, first_name, last_name, birthts, coalesce(img_path, '') from users")
@@ -192,7 +192,7 @@ class Convergence(RuleBasedStateMachine):
         assert {(row["object"], row["code"]) for row in exported} == self.bucket.rejected(states)
         assert self._exported_tombstones() == tombstones
         assert self.stack.sql("select count(*) from hints") == [[0]]
-        again = self.replicas.run_until_done(0)
+        again = self.replicas.run_and_check_done(0)
         assert (again["added"], again["updated"], again["images_changed"]) == (0, 0, 0)
 
     def _exported_tombstones(self) -> dict[str, Tombstone]:

@@ -11,9 +11,9 @@ from process_data.shared.storage.errors import Unavailable
 from process_data.shared.storage.listing import MAX_KEYS, ListingPage
 from process_data.shared.storage.objects import Object, Objects
 
-from tests.proxy import counting
 from tests.rows import rows
 from tests.runs import Failing, Slow, application, put_people, run
+from tests.s3_proxy import counting
 from tests.stack import Stack
 
 

@@ -22,7 +22,7 @@ from infra.local.config.credentials import Credentials
 from infra.local.runtime.ports import LOOPBACK, free_ports
 from infra.local.servers.seaweedfs import s3_client
 from tests.port_probe import connection, speaks_grpc
-from tests.postgres import MIGRATIONS, NAMES, SETUP, client_environment, run
+from tests.postgres import MIGRATION_NAMES, MIGRATIONS, SETUP, client_environment, run
 from tests.stack import ROOT, Stack
 
 KUBERNETES = ROOT / "infra/kubernetes"
@@ -74,7 +74,7 @@ def test_the_schema_job_upgrades_an_older_version(rollcall: Stack) -> None:
 def test_the_manifests_contain_every_migration() -> None:
     kustomization = yaml.safe_load((ROOT / "infra/postgres/kustomization.yaml").read_text(encoding="utf-8"))
     files = {generator["name"]: generator["files"] for generator in kustomization["configMapGenerator"]}
-    assert files["postgres-migrations"] == [f"migrations/{name}.sql" for name in NAMES]
+    assert files["postgres-migrations"] == [f"migrations/{name}.sql" for name in MIGRATION_NAMES]
 
 
 def test_a_backup_can_be_restored(rollcall: Stack, tmp_path: Path) -> None:

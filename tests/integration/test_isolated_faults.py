@@ -77,7 +77,7 @@ def test_a_segment_that_cannot_be_listed_is_scanned_last_and_blocks_no_other(
         [[first]] = rollcall.sql("select start from segments order by turn limit 1")
         assert first != bad
         objects: Any = app.objects
-        assert objects.failed == [bad]  # tried once per run
+        assert objects.failed_listings == [bad]  # tried once per run
         assert run(app)["segments"]["remaining"] == 1
     assert rollcall.process()["status"] == "done"
 

@@ -14,7 +14,7 @@ from process_data.shared.storage.objects import Objects
 
 from tests.documents import INFRA
 from tests.guides import OPERATIONS, commands
-from tests.postgres import NAMES, SETUP, client_environment, dump, restore, set_up
+from tests.postgres import MIGRATION_NAMES, SETUP, client_environment, dump, restore, set_up
 from tests.postgres import run as run_program
 from tests.rows import NEW_SECOND, exported, rows
 from tests.runs import application, erase, run
@@ -217,12 +217,12 @@ def test_the_guides_restore_a_dump_of_an_older_version(rollcall: Stack, tmp_path
     restores = {"own servers": own_restore, "faasd": commands(OPERATIONS, "Restore a backup", "faasd")}
     rollcall.sql("drop table erased")
     rollcall.sql("delete from outputs where object = 'erased.csv'")
-    rollcall.sql("delete from migrations where name = :name", name=NAMES[-1])
+    rollcall.sql("delete from migrations where name = :name", name=MIGRATION_NAMES[-1])
     execute(own_backup)
     set_up(client_environment(rollcall.settings))
     rollcall.sql("delete from users where user_id = '1'")
 
-    assert f"applied {NAMES[-1]}" in execute(restores[guide])
+    assert f"applied {MIGRATION_NAMES[-1]}" in execute(restores[guide])
     assert rollcall.sql("select * from users order by id") == before
     assert rollcall.process()["unchanged"] == 2
     assert rollcall.request("GET", "/function/query-data?count=1&limit=1").json()["count"] == 2

@@ -11,8 +11,8 @@ import pg8000.native
 import pytest
 
 from infra.local.config.accounts import PASSWORD_SECRETS
-from tests.postgres import MIGRATIONS, NAMES, run, set_up
-from tests.server import Server, serving
+from tests.postgres import MIGRATION_NAMES, MIGRATIONS, run, set_up
+from tests.postgres_server import PostgresServer, running_server
 
 LOGINS = ("rollcall_process", "rollcall_query", "rollcall_backup")
 DONE = "set the roles and their privileges"
@@ -32,13 +32,13 @@ order by 1
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("server")) as server:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    with running_server(tmp_path_factory.mktemp("server")) as server:
         yield server
 
 
 @pytest.fixture
-def server(cluster: Server) -> Iterator[Server]:
+def server(cluster: PostgresServer) -> Iterator[PostgresServer]:
     """A server without Rollcall's roles, and an empty database owned by an administrator who is not a superuser."""
     cluster.sql(
         f"create role {ADMINISTRATOR} login createdb createrole password '{ADMINISTRATOR}'",
@@ -66,7 +66,7 @@ def copy_migrations(directory: Path, names: list[str]) -> Path:
     return directory
 
 
-def can_log_in(server: Server, role: str, password: str) -> bool:
+def can_log_in(server: PostgresServer, role: str, password: str) -> bool:
     environment = server.environment(role, password=password)
     try:
         pg8000.native.Connection(
@@ -78,14 +78,14 @@ def can_log_in(server: Server, role: str, password: str) -> bool:
 
 
 @pytest.mark.parametrize("user", ["postgres", ADMINISTRATOR])
-def test_setup_creates_everything_once(server: Server, user: str) -> None:
+def test_setup_creates_everything_once(server: PostgresServer, user: str) -> None:
     environment = server.environment(user) | {"SECRETS": str(server.secrets)}
     first, second = (set_up(environment).stdout for _ in range(2))
-    assert applied(first) == NAMES
+    assert applied(first) == MIGRATION_NAMES
     passwords = [f"set the password of {role}" for role in LOGINS]
-    assert first.splitlines()[len(NAMES) :] == second.splitlines() == [DONE, *passwords]
+    assert first.splitlines()[len(MIGRATION_NAMES) :] == second.splitlines() == [DONE, *passwords]
     assert {owner for _, owner in server.sql(OWNERS)} == {"rollcall_owner"}
-    assert server.sql("select name from migrations order by name") == [[name] for name in NAMES]
+    assert server.sql("select name from migrations order by name") == [[name] for name in MIGRATION_NAMES]
     for role in LOGINS:
         assert can_log_in(server, role, (server.secrets / PASSWORD_SECRETS[role]).read_text())
     assert server.sql("select rolcanlogin from pg_roles where rolname = 'rollcall_owner'") == [["f"]]
@@ -95,34 +95,34 @@ def test_setup_creates_everything_once(server: Server, user: str) -> None:
     ) == []  # fmt: skip
 
 
-def test_concurrent_setups_apply_each_migration_once(server: Server) -> None:
+def test_concurrent_setups_apply_each_migration_once(server: PostgresServer) -> None:
     environment = server.environment() | {"SECRETS": str(server.secrets)}
     with ThreadPoolExecutor(6) as executor:
         outputs = [result.stdout for result in executor.map(lambda _: set_up(environment), range(6))]
-    assert sorted(applied("".join(outputs))) == NAMES
+    assert sorted(applied("".join(outputs))) == MIGRATION_NAMES
     assert all(DONE in output for output in outputs)
 
 
-def test_a_failed_migration_is_rolled_back(server: Server, tmp_path: Path) -> None:
-    environment = server.environment() | {"MIGRATIONS": str(copy_migrations(tmp_path / "migrations", NAMES))}
+def test_a_failed_migration_is_rolled_back(server: PostgresServer, tmp_path: Path) -> None:
+    environment = server.environment() | {"MIGRATIONS": str(copy_migrations(tmp_path / "migrations", MIGRATION_NAMES))}
     failing = tmp_path / "migrations" / "9998_failing.sql"
     failing.write_text("create table half ();\nselect 1 / 0;\n")
     (tmp_path / "migrations" / "9999_next.sql").write_text("create table next ();\n")
     result = set_up(environment, check=False)
     assert result.returncode
     assert "9998_failing.sql:2: ERROR:  division by zero" in result.stderr
-    assert applied(result.stdout) == NAMES
+    assert applied(result.stdout) == MIGRATION_NAMES
     assert DONE not in result.stdout
     assert server.sql("select to_regclass('half'), to_regclass('next')") == [["", ""]]
-    assert server.sql("select count(*) from migrations") == [[str(len(NAMES))]]
+    assert server.sql("select count(*) from migrations") == [[str(len(MIGRATION_NAMES))]]
     failing.write_text("create table half ();\n")
     assert applied(set_up(environment).stdout) == ["9998_failing", "9999_next"]
 
 
 @pytest.mark.parametrize("user", ["postgres", ADMINISTRATOR])
-def test_setup_changes_the_owner_of_an_older_database(server: Server, tmp_path: Path, user: str) -> None:
+def test_setup_changes_the_owner_of_an_older_database(server: PostgresServer, tmp_path: Path, user: str) -> None:
     """Before version 2, rollcall_process owned everything and granted default privileges, as the README said."""
-    migrations = copy_migrations(tmp_path / "migrations", NAMES[:3])
+    migrations = copy_migrations(tmp_path / "migrations", MIGRATION_NAMES[:3])
     server.sql("create role rollcall_process login", "create role rollcall_query login", user=user)
     server.sql(
         "grant rollcall_process to current_user",
@@ -132,14 +132,14 @@ def test_setup_changes_the_owner_of_an_older_database(server: Server, tmp_path: 
         "set role rollcall_process",
         "create table migrations (name text primary key, applied_at timestamptz default now())",
         *(path.read_text() for path in sorted(migrations.iterdir())),
-        f"insert into migrations select unnest('{{{','.join(NAMES[:3])}}}'::text[])",
+        f"insert into migrations select unnest('{{{','.join(MIGRATION_NAMES[:3])}}}'::text[])",
         "insert into users (user_id, first_name, last_name, birthts, csv_etag, csv_modified) "
         "values ('1', 'Ada', 'Lovelace', 0, '', now())",
         "reset role",
         "revoke rollcall_process from current_user",
         user=user,
     )  # fmt: skip
-    assert applied(set_up(server.environment(user)).stdout) == NAMES[3:]
+    assert applied(set_up(server.environment(user)).stdout) == MIGRATION_NAMES[3:]
     assert {owner for _, owner in server.sql(OWNERS)} == {"rollcall_owner"}
     assert server.sql("select user_id from users") == [["1"]]
     assert server.sql("select count(*) from pg_default_acl") == [["0"]]
@@ -150,7 +150,7 @@ def test_setup_changes_the_owner_of_an_older_database(server: Server, tmp_path: 
     assert server.sql(PRIVILEGES) == upgraded, "the same as in a new database"
 
 
-def test_setup_revokes_manual_grants(server: Server) -> None:
+def test_setup_revokes_manual_grants(server: PostgresServer) -> None:
     set_up(server.environment())
     expected = server.sql(PRIVILEGES)
     server.sql(
@@ -172,7 +172,7 @@ def test_setup_revokes_manual_grants(server: Server) -> None:
 
 
 @pytest.mark.parametrize("user", ["postgres", ADMINISTRATOR])
-def test_the_administrators_own_tables_are_kept_and_dumped(server: Server, user: str) -> None:
+def test_the_administrators_own_tables_are_kept_and_dumped(server: PostgresServer, user: str) -> None:
     set_up(server.environment(user))
     server.sql("create table kept (content text)", "insert into kept values ('own content')", user=user)
     set_up(server.environment(user) | {"SECRETS": str(server.secrets)})
@@ -180,7 +180,7 @@ def test_the_administrators_own_tables_are_kept_and_dumped(server: Server, user:
     assert "own content" in run(["pg_dump"], server.environment("rollcall_backup")).stdout
 
 
-def test_every_table_of_a_migration_is_granted_to_process_data(server: Server) -> None:
+def test_every_table_of_a_migration_is_granted_to_process_data(server: PostgresServer) -> None:
     set_up(server.environment())
     ungranted = server.sql(
         "select relname from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r' "
@@ -189,7 +189,7 @@ def test_every_table_of_a_migration_is_granted_to_process_data(server: Server) -
     assert ungranted == []
 
 
-def test_any_password_works_and_stays_out_of_logs_and_command_lines(server: Server, tmp_path: Path) -> None:
+def test_any_password_works_and_stays_out_of_logs_and_command_lines(server: PostgresServer, tmp_path: Path) -> None:
     server.sql(
         "alter system set log_statement = 'all'",
         "alter system set log_min_duration_statement = 0",
@@ -220,7 +220,7 @@ def test_any_password_works_and_stays_out_of_logs_and_command_lines(server: Serv
     assert not [text for text in texts if "hidden" in text]
 
 
-def test_white_space_around_a_password_is_stripped_as_by_the_functions(server: Server, tmp_path: Path) -> None:
+def test_white_space_around_a_password_is_stripped_as_by_the_functions(server: PostgresServer, tmp_path: Path) -> None:
     for role in LOGINS:
         (tmp_path / PASSWORD_SECRETS[role]).write_bytes(b"\n\t the password \r\n\n")
     set_up(server.environment() | {"SECRETS": str(tmp_path)})
@@ -228,7 +228,7 @@ def test_white_space_around_a_password_is_stripped_as_by_the_functions(server: S
         assert can_log_in(server, role, "the password")
 
 
-def test_an_error_about_an_invalid_password_does_not_contain_it(server: Server, tmp_path: Path) -> None:
+def test_an_error_about_an_invalid_password_does_not_contain_it(server: PostgresServer, tmp_path: Path) -> None:
     for role in LOGINS:
         (tmp_path / PASSWORD_SECRETS[role]).write_text("hidden-password", encoding="utf-8")
     key = base64.b64encode(b"k" * 32).decode()
@@ -243,7 +243,9 @@ def test_an_error_about_an_invalid_password_does_not_contain_it(server: Server, 
 
 @pytest.mark.parametrize("role", LOGINS)
 @pytest.mark.parametrize("content", [None, "", "\n", " \r\n"])
-def test_a_missing_password_changes_nothing(server: Server, tmp_path: Path, role: str, content: str | None) -> None:
+def test_a_missing_password_changes_nothing(
+    server: PostgresServer, tmp_path: Path, role: str, content: str | None
+) -> None:
     for other in LOGINS:
         (tmp_path / PASSWORD_SECRETS[other]).write_text("new", encoding="utf-8")
     (tmp_path / PASSWORD_SECRETS[role]).unlink()
@@ -255,7 +257,7 @@ def test_a_missing_password_changes_nothing(server: Server, tmp_path: Path, role
     assert server.sql("select to_regrole('rollcall_process')") == [[""]]
 
 
-def test_an_unreadable_password_changes_nothing(server: Server, tmp_path: Path) -> None:
+def test_an_unreadable_password_changes_nothing(server: PostgresServer, tmp_path: Path) -> None:
     for role in LOGINS:
         (tmp_path / PASSWORD_SECRETS[role]).mkdir()  # which root cannot read either
     result = set_up(server.environment() | {"SECRETS": str(tmp_path)}, check=False)

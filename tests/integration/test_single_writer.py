@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from process_data.shared.storage.errors import Unavailable
 
-from tests.proxy import counting
 from tests.rows import exported, rows
 from tests.runs import Paused, application, end_scans, paused_run, put_people, run
+from tests.s3_proxy import counting
 from tests.stack import Stack
 
 

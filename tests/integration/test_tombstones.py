@@ -8,9 +8,9 @@ from process_data.shared.storage.errors import Unavailable
 from process_data.shared.storage.objects import Object, Objects
 from process_data.tombstones import _parse
 
-from tests.proxy import counting
 from tests.rows import NEW_SECOND, exported, rows
 from tests.runs import application, run
+from tests.s3_proxy import counting
 from tests.stack import Stack
 
 

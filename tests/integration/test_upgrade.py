@@ -7,12 +7,12 @@ import pytest
 from process_data.shared.storage.connection import Connection
 from process_data.shared.storage.settings import PostgresSettings, load
 
-from tests.postgres import MIGRATIONS, NAMES, client_environment, set_up
-from tests.proxy import counting
+from tests.postgres import MIGRATION_NAMES, MIGRATIONS, client_environment, set_up
 from tests.runs import application, run
+from tests.s3_proxy import counting
 from tests.stack import Stack
 
-VERSION_1 = NAMES[:3]
+VERSION_1 = MIGRATION_NAMES[:3]
 
 OWNED_BY_PROCESS_DATA = """
 drop schema public cascade;
@@ -92,7 +92,7 @@ def test_an_upgrade_keeps_people_and_rejections_without_reading_files_again(
         )
     assert rollcall.sql(OWNERS) == [["rollcall_process"]]
     assert rollcall.request("POST", "/function/process-data").json()["error"]["code"] == "schema_missing"
-    assert upgrade(rollcall) == NAMES[3:]
+    assert upgrade(rollcall) == MIGRATION_NAMES[3:]
     assert rollcall.sql(OWNERS) == [["rollcall_owner"]]
     assert version_1.run("select scope from runs order by id") == [["bucket"], ["users"], ["users"]]
     assert version_1.run("select distinct summary from runs") == [[{"added": 1}]]  # no values from files

@@ -4,9 +4,9 @@ import pytest
 from process_data.shared.storage.errors import Unavailable
 from process_data.shared.storage.objects import PART_SIZE
 
-from tests.proxy import counting
 from tests.rows import exported
 from tests.runs import application, proxied, run
+from tests.s3_proxy import counting
 from tests.stack import Response, Stack
 
 

@@ -1,4 +1,5 @@
-"""A SIMULATED S3 service for benchmarks and tests at sizes that a real server cannot be filled to in time.
+"""A SIMULATED S3 service, for benchmarks and tests with more objects than a real server can be filled with in a
+reasonable time.
 
 This is not an S3 server. The objects of the bucket `src` are generated from their keys, requests are not
 authenticated, and only the requests that Rollcall makes are supported; others get 501 NotImplemented. It runs in a
@@ -52,7 +53,7 @@ class Simulator:
         self._control(action="change", first=first, count=count)
 
     def fail(self, first: int, count: int) -> None:
-        """Return 500 for GET and HEAD of the objects of `count` users, in addition to those that already fail."""
+        """Make GET and HEAD of the objects of `count` users return 500, in addition to those that already fail."""
         self._control(action="fail", first=first, count=count)
 
     def recover(self) -> None:

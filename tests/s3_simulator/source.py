@@ -87,7 +87,7 @@ class SourceBucket:
         assert digits is not None
         prefix, suffix = digits[0], key[digits.end() :]
         if missing := self._width - len(prefix):
-            # ids that begin with the prefix are all less than `key` or all greater: its next byte is no digit
+            # ids that begin with the prefix are all less than `key` or all greater: in `key`, no digit follows it
             is_greater = suffix > b"9"
             index = int(prefix + (b"9" if is_greater else b"0") * missing) + is_greater - self._first_id
             suffix = b""

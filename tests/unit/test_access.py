@@ -17,7 +17,7 @@ def basic(user: str, password: str) -> str:
     return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
 
 
-def authorized(authorization: str | None) -> Event:
+def request_with(authorization: str | None) -> Event:
     return Event(headers=None if authorization is None else {"Authorization": authorization})
 
 
@@ -25,7 +25,7 @@ def authorized(authorization: str | None) -> Event:
     "authorization", ["Bearer s3cret", "bearer  s3cret", basic("", "s3cret"), basic("anyone", "s3cret")]
 )
 def test_the_token_is_accepted_as_bearer_or_basic(authorization: str) -> None:
-    require_access(authorized(authorization), CLOSED)
+    require_access(request_with(authorization), CLOSED)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_the_token_is_accepted_as_bearer_or_basic(authorization: str) -> None:
 )
 def test_a_missing_or_wrong_token_is_a_401_that_names_the_expected_scheme(authorization: str | None) -> None:
     with pytest.raises(ApiError) as raised:
-        require_access(authorized(authorization), CLOSED)
+        require_access(request_with(authorization), CLOSED)
     assert raised.value.status == 401
     assert "Bearer" in raised.value.headers["WWW-Authenticate"]
     assert "s3cret" not in raised.value.message
@@ -54,18 +54,18 @@ def test_a_missing_or_wrong_token_is_a_401_that_names_the_expected_scheme(author
 
 @pytest.mark.parametrize("token", ["", "s3cret"])
 def test_with_auth_none_everyone_is_authorized(token: str) -> None:
-    require_access(authorized(None), AccessSettings(auth="none", api_token=Secret(token)))
+    require_access(request_with(None), AccessSettings(auth="none", api_token=Secret(token)))
 
 
 def test_errors_hide_details_from_clients_without_the_token() -> None:
     error = ApiError(503, "s3_unavailable", "S3 at s3.example", headers={"Retry-After": "5"}, bucket="src")
-    concealed = conceal(authorized(None), error, lambda: CLOSED)
+    concealed = conceal(request_with(None), error, lambda: CLOSED)
     assert (concealed.status, concealed.code, concealed.headers) == (503, "s3_unavailable", error.headers)
     assert not concealed.detail
     assert "s3.example" not in concealed.message
-    assert conceal(authorized("Bearer s3cret"), error, lambda: CLOSED) is error
+    assert conceal(request_with("Bearer s3cret"), error, lambda: CLOSED) is error
     for public in (ApiError(404, "not_found", "no such path"), ApiError(500, "bad_setting", "x is not set")):
-        assert conceal(authorized(None), public, _no_settings) is public
+        assert conceal(request_with(None), public, _no_settings) is public
 
 
 def _no_settings() -> AccessSettings:

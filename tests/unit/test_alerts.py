@@ -62,7 +62,8 @@ def test_every_metric_exists_in_the_gateway_or_query_data() -> None:
 def test_every_scrape_job_is_used_by_a_rule_or_the_dashboard() -> None:
     dashboard = (ROOT / "infra/grafana/rollcall.json").read_text(encoding="utf-8")
     used = set(re.findall(r'job=\\?"(\w+)', RULES.read_text(encoding="utf-8") + dashboard))
-    assert {job["job_name"] for job in JOBS} == used | {"gateway"}
+    unselected = {"gateway"}  # its metrics have names of their own, so no query selects its job
+    assert {job["job_name"] for job in JOBS} == used | unselected
 
 
 def test_staleness_alerts_use_two_intervals_of_the_shipped_schedule() -> None:

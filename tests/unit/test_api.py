@@ -1,4 +1,4 @@
-"""Whatever a handler raises becomes an error response, and the log has the details."""
+"""Whatever a handler raises becomes an error response; the log has the details, except for client errors."""
 
 import json
 

@@ -23,29 +23,29 @@ def modules(directory: str) -> list[Path]:
 
 def imported(path: Path) -> Iterator[Path]:
     """Yield the project's modules that a module imports."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            package = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
-            for target in (package, *(package / alias.name for alias in node.names)):
+    for statement in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(statement, ast.ImportFrom) and statement.level:
+            package = path.parents[statement.level - 1].joinpath(*(statement.module or "").split("."))
+            for target in (package, *(package / alias.name for alias in statement.names)):
                 parts = target.relative_to(ROOT).parts  # shared/ is copied into each function
                 module = ROOT.joinpath(*parts[parts.index("shared") :] if "shared" in parts else parts)
                 if module.with_suffix(".py").exists():
                     yield module.with_suffix(".py")
 
 
-def room(path: Path) -> str:
-    """Return the room of a module: its directory, or the module itself for handlers and endpoints."""
+def node(path: Path) -> str:
+    """Return the node of a module in the diagram: its directory, or the module itself for handlers and endpoints."""
     name = path.parent.relative_to(ROOT).as_posix().removeprefix("functions/")
     return f"{name}/{path.stem}" if path.stem in ("handler", "endpoints") else name
 
 
 def test_the_diagram_matches_the_imports_and_has_no_cycle() -> None:
     edges = {
-        (room(path), room(other))
+        (node(path), node(other))
         for directory in DIRECTORIES
         for path in modules(directory)
         for other in imported(path)
-        if room(path) != room(other) and other not in BASE
+        if node(path) != node(other) and other not in BASE
     }
     [diagram] = re.findall(r"```mermaid\n.*\n((?: .*\n)*)```", CONTRIBUTING.read_text(encoding="utf-8"))
     expected = "".join(f"    {importer} --> {other}\n" for importer, other in sorted(edges))

@@ -68,7 +68,7 @@ class Key:
         return 1
 
 
-def test_an_error_is_raised_to_all_waiting_callers() -> None:
+def test_an_error_is_raised_in_all_waiting_callers() -> None:
     cache: Cache[int] = Cache(2)
     started, go, key = Event(), Event(), Key()
 

@@ -1,4 +1,4 @@
-"""The additional services for faasd use only keys that it supports and secrets that `secrets` creates."""
+"""The services for faasd use only keys that it supports, and secrets that `infra/local secrets` or faasd creates."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE.read_text(encoding=
 # The keys of a service that faasd's ParseCompose reads (pkg/supervisor.go); it silently ignores all others.
 KEYS = {"image", "command", "environment", "volumes", "user", "cap_add", "depends_on", "ports"}
 
-FAASDS_OWN = """\
+FAASD_COMPOSE = """\
 version: "3.7"
 services:
 
@@ -72,8 +72,8 @@ def test_the_services_can_be_appended_to_faasds_own() -> None:
     """The guide appends everything after the line `services:`."""
     guide = (FAASD / "README.md").read_text(encoding="utf-8")
     assert "sed '1,/^services:/d' infra/faasd/docker-compose.rollcall.yaml" in guide
-    _, own = COMPOSE.read_text(encoding="utf-8").split("\nservices:\n")
-    merged = yaml.safe_load(FAASDS_OWN + own)["services"]
+    _, services = COMPOSE.read_text(encoding="utf-8").split("\nservices:\n")
+    merged = yaml.safe_load(FAASD_COMPOSE + services)["services"]
     assert list(merged) == ["gateway", *SERVICES]
     assert {name: merged[name] for name in SERVICES} == SERVICES
 
@@ -98,7 +98,7 @@ def test_every_secret_is_created_by_the_secrets_command_or_faasd(
 
 
 @each_service
-def test_the_environment_refers_to_secret_files_only(name: str) -> None:
+def test_secrets_in_the_environment_are_paths_of_mounted_files(name: str) -> None:
     for line in SERVICES[name].get("environment", []):
         variable, value = line.split("=", 1)
         if re.search("PASSWORD|SECRET|KEY|TOKEN", variable):

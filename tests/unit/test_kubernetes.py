@@ -22,10 +22,12 @@ STACK = yaml.safe_load((ROOT / "stack.yml").read_text(encoding="utf-8"))
 SECRETS = "infra/kubernetes/secrets"
 
 OLDEST, NEWEST = "1.27", "1.37"
-"""Kubernetes versions whose schemas the manifests must match; the oldest is the first with a CronJob's timeZone."""
+"""Kubernetes versions whose schemas the manifests must match.
+
+The oldest is the first in which a CronJob's timeZone is stable."""
 
 MADE_BY_OPENFAAS = {("openfaas", "Secret", "basic-auth")}
-RUNNING = ("Deployment", "StatefulSet")
+SERVER_KINDS = ("Deployment", "StatefulSet")
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +142,7 @@ def test_every_namespace_is_known(objects: list[Object]) -> None:
 def test_a_service_selects_one_workload_and_its_port(objects: list[Object]) -> None:
     for service in (item for item in objects if item["kind"] == "Service"):
         selector = service["spec"]["selector"].items()
-        (workload,) = (item for item in objects if item["kind"] in RUNNING and selector <= labels(item).items())
+        (workload,) = (item for item in objects if item["kind"] in SERVER_KINDS and selector <= labels(item).items())
         names = {port["name"] for container in pod(workload)["containers"] for port in container["ports"]}  # type: ignore[index]
         assert {port["targetPort"] for port in service["spec"]["ports"]} <= names
 
@@ -258,7 +260,7 @@ def test_policies_select_the_functions_of_the_stack(objects: list[Object]) -> No
         assert functions_selected(selector) == functions
 
 
-def test_only_the_functions_and_the_setup_jobs_reach_a_backend(overlay: Path, objects: list[Object]) -> None:
+def test_only_the_functions_and_its_own_jobs_reach_a_backend(overlay: Path, objects: list[Object]) -> None:
     policies = {
         item["metadata"]["name"]: item["spec"]
         for item in objects
@@ -274,12 +276,12 @@ def test_only_the_functions_and_the_setup_jobs_reach_a_backend(overlay: Path, ob
         "postgres": {"matchExpressions": [{"key": name, "operator": "In", "values": ["backup", "schema"]}]},
         "s3": {"matchLabels": {name: "buckets"}},
     }
-    for store, port in {"postgres": 5432, "s3": 8333}.items():
-        (rule,) = allowed.pop(store)
+    for backend, port in {"postgres": 5432, "s3": 8333}.items():
+        (rule,) = allowed.pop(backend)
         assert rule["ports"] == [{"port": port}]
         outside, inside = rule["from"]
         assert outside["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "openfaas-fn"}
-        assert inside == {"podSelector": jobs[store]}
+        assert inside == {"podSelector": jobs[backend]}
     assert not allowed
 
 

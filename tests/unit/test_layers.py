@@ -80,7 +80,7 @@ def test_the_local_stack_imports_no_function() -> None:
         assert not foreign(path) & {"functions", "shared", "process_data", "query_data"}
 
 
-ROOMS: dict[str, set[str]] = {
+PACKAGES: dict[str, set[str]] = {
     "config": set(),
     "runtime": {"config"},
     "servers": {"config", "runtime"},
@@ -90,18 +90,18 @@ ROOMS: dict[str, set[str]] = {
 """The packages of the local stack, and which of the others each may import."""
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_the_packages_of_the_local_stack_depend_on_each_other_one_way_only(room: str) -> None:
-    for path in files(ROOT / "infra/local" / room):
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_packages_of_the_local_stack_depend_on_each_other_one_way_only(package: str) -> None:
+    for path in files(ROOT / "infra/local" / package):
         imported = {name.lstrip(".").split(".")[0] for name in imports(path) if name.startswith("..")}
-        assert imported <= ROOMS[room] | {"environment", "errors", "output"}, path
+        assert imported <= PACKAGES[package] | {"environment", "errors", "output"}, path
 
 
 def test_only_storage_imports_the_s3_and_postgresql_libraries() -> None:
     continuation = ROOT / "functions/process-data/continuation.py"
     paths = [path for path in files(ROOT / "shared") if path.parent.name != "storage"]
     for path in [*paths, *(path for function in FUNCTIONS for path in files(function))]:
-        allowed = {"urllib3"} if path == continuation else set()  # the gateway is no backend
+        allowed = {"urllib3"} if path == continuation else set()  # the gateway is not a backend
         assert foreign(path) & {"minio", "urllib3", "pg8000", "certifi"} == allowed, path
 
 

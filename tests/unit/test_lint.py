@@ -1,4 +1,4 @@
-"""ruff and mypy --strict report nothing, also for the assembled functions."""
+"""ruff check, ruff format and mypy --strict report nothing; mypy also checks the assembled functions."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_code_is_clean(name: str) -> None:
+def test_the_linter_the_formatter_and_the_type_checker_report_nothing(name: str) -> None:
     environment = os.environ | {"MYPYPATH": os.pathsep.join([str(ROOT), str(PACKAGES)])}
     command = [sys.executable, "-m", *COMMANDS[name]]
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)

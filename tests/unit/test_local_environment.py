@@ -57,7 +57,7 @@ def test_an_environment_is_created_once_per_content(root: Path) -> None:
     assert run(root, requirements, "--", *SHOW)[1].split()[0] != prefix
 
 
-def test_an_update_of_the_kernel_needs_no_other_environment(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_update_keeps_the_environment(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     requirements = [root / "requirements.txt"]
     before = environment._key(requirements)
     names = os.uname()

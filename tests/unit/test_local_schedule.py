@@ -1,4 +1,4 @@
-"""Schedules are due and invalid exactly as in cron-connector's parser."""
+"""A schedule is due at the same times as in cron-connector, and the same schedules are invalid."""
 
 from datetime import UTC, datetime
 

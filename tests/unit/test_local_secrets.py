@@ -10,7 +10,7 @@ from infra.local.cli import main
 from infra.local.config.stack import read_stack
 from tests.stack import ROOT
 
-OPERATORS = {
+OPERATOR_SECRETS = {
     "operator-s3-access-key", "operator-s3-secret-key", "operator-postgres-password", "seaweedfs.json",
     "rollcall-backup-postgres-password",
 }  # fmt: skip
@@ -32,8 +32,8 @@ def test_every_secret_of_stack_yml_and_the_operator_gets_a_file(
     output = create(tmp_path / "new/directory", capsys)
     names = {secret for function in read_stack(ROOT, {}).functions for secret in function.secrets}
     assert len(names) == 7
-    assert contents(tmp_path / "new/directory").keys() == names | OPERATORS
-    for name in names | OPERATORS:
+    assert contents(tmp_path / "new/directory").keys() == names | OPERATOR_SECRETS
+    for name in names | OPERATOR_SECRETS:
         assert name in output
 
 

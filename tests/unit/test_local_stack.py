@@ -1,4 +1,4 @@
-"""stack.yml is read as by faas-cli, and the assembled tree equals the one that faas-cli builds."""
+"""stack.yml is read as faas-cli reads it, and the assembled tree has the handler's files and shared/."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def test_variables_are_substituted(root: Path) -> None:
     assert function.exec_timeout == 30
 
 
-def test_a_variable_that_is_not_set_names_function_and_key(root: Path) -> None:
+def test_the_error_for_an_unset_variable_names_the_function_and_the_key(root: Path) -> None:
     with pytest.raises(LocalError, match=r"one: environment\.filled: .*FILLED is required"):
         read_stack(root, {})
 

@@ -91,7 +91,7 @@ def test_a_call_that_takes_too_long_returns_none(executor: ThreadPoolExecutor, m
     go.set()
 
 
-def test_calls_may_start_late_but_never_end_later_than_others(executor: ThreadPoolExecutor) -> None:
+def test_calls_that_start_late_also_end_within_the_grace_period(executor: ThreadPoolExecutor) -> None:
     """GRACE is not granted twice."""
     go = Event()
     late = Deadline(-GRACE + 0.5, Event())

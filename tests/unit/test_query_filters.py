@@ -5,15 +5,14 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from query_data.filters import FILTERS as PARAMETERS
-from query_data.filters import Filters, make_filters
+from query_data.filters import FILTERS, Filters, make_filters
 from query_data.parameters import parse_parameters
 from query_data.shared.api import ApiError
 from werkzeug.datastructures import MultiDict
 
 
 def read(*pairs: tuple[str, str]) -> Filters:
-    return make_filters(parse_parameters(PARAMETERS, MultiDict(list(pairs))))
+    return make_filters(parse_parameters(FILTERS, MultiDict(list(pairs))))
 
 
 def error_of(*pairs: tuple[str, str]) -> ApiError:
@@ -102,7 +101,7 @@ def test_an_invalid_value_is_an_error_with_name_value_and_rule(name: str, text: 
     error = error_of((name, text))
     assert error.detail == {"parameter": name}
     assert error.message.startswith(f"invalid {name}={repr(text[:40])[:-1]}")
-    assert error.message.endswith(f": expected {PARAMETERS[name].expected}")
+    assert error.message.endswith(f": expected {FILTERS[name].expected}")
     assert len(error.message) < 250
 
 
@@ -112,11 +111,11 @@ def test_an_invalid_value_is_an_error_with_name_value_and_rule(name: str, text: 
 def test_an_unknown_parameter_is_an_error_that_lists_the_known_ones(name: str) -> None:
     error = error_of(("min_age", "1"), (name, "1"))
     assert repr(name[:40])[:-1] in error.message
-    assert all(known in error.message for known in PARAMETERS)
+    assert all(known in error.message for known in FILTERS)
     assert len(error.message) < 250
 
 
-@pytest.mark.parametrize("name", [name for name, parameter in PARAMETERS.items() if not parameter.repeatable])
+@pytest.mark.parametrize("name", [name for name, parameter in FILTERS.items() if not parameter.repeatable])
 def test_a_repeated_parameter_is_an_error(name: str) -> None:
     error = error_of((name, "1"), (name, "1"))
     assert error.message == f"repeated parameter {name}: expected at most one"
@@ -132,7 +131,7 @@ def test_min_age_must_not_exceed_max_age() -> None:
     assert error.message == "invalid min_age=30.1: expected at most max_age=30"
 
 
-@given(st.sampled_from(sorted(PARAMETERS.keys() - {"name"})), st.text())
+@given(st.sampled_from(sorted(FILTERS.keys() - {"name"})), st.text())
 def test_only_numbers_and_booleans_are_accepted(name: str, text: str) -> None:
     try:
         filters = read((name, text))

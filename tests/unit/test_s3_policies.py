@@ -7,8 +7,8 @@ import pytest
 from infra.local.config.accounts import POLICIES
 
 ARN = "arn:aws:s3:::"
-ON_BUCKETS = {"s3:ListBucket", "s3:ListBucketMultipartUploads"}
-ON_OBJECTS = {"s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"}
+BUCKET_ACTIONS = {"s3:ListBucket", "s3:ListBucketMultipartUploads"}
+OBJECT_ACTIONS = {"s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"}
 IDENTITIES = json.loads((POLICIES / "seaweedfs.json").read_text(encoding="utf-8"))["identities"]
 
 
@@ -20,9 +20,9 @@ def test_each_statement_allows_actions_on_matching_resources(name: str) -> None:
         assert statement.keys() == {"Effect", "Action", "Resource"}
         assert statement["Effect"] == "Allow"
         actions = set(statement["Action"])
-        on_objects = {"/" in resource.removeprefix(ARN) for resource in statement["Resource"]}
         assert all(resource.startswith(ARN) for resource in statement["Resource"])
-        assert (actions <= ON_OBJECTS and on_objects == {True}) or (actions <= ON_BUCKETS and on_objects == {False})
+        [is_on_objects] = {"/" in resource.removeprefix(ARN) for resource in statement["Resource"]}
+        assert actions <= (OBJECT_ACTIONS if is_on_objects else BUCKET_ACTIONS)
 
 
 def test_each_function_identity_has_only_its_policy() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from infra.local.environment import prepare
 from tests.benchmarks.fixtures import fill_bucket
-from tests.benchmarks.measure import Samples, machine
+from tests.benchmarks.measure import Measurements, machine
 from tests.benchmarks.peers.cost import costs
 from tests.benchmarks.peers.importer import Importer
 from tests.benchmarks.peers.importers import importers
@@ -42,7 +42,8 @@ class Comparison:
 
     def __str__(self) -> str:
         samples = {
-            system: Samples(tuple(1000 * value for value in values), "ms") for system, values in self.seconds.items()
+            system: Measurements(tuple(1000 * value for value in values), "ms")
+            for system, values in self.seconds.items()
         }
         own = samples[OWN].median
         return "\n".join(

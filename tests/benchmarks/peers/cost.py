@@ -10,8 +10,8 @@ import urllib3
 
 from tests.benchmarks.cpu import postgres_cpu, process_cpu
 from tests.benchmarks.fixtures import NO_DEADLINE, fill_bucket
-from tests.proxy import counting
 from tests.replica import Replica, replica, wait_until_ready
+from tests.s3_proxy import counting
 from tests.stack import Stack
 
 MILLION = 1_000_000

@@ -10,12 +10,12 @@ from tests.stack import Stack
 
 
 class Outcome(StrEnum):
-    """The outcome by Rollcall's data contract."""
+    """What became of a file, judged by the rules of the README."""
 
     LOADED = "loaded correctly"
     REJECTED = "rejected with a reason"
     SKIPPED = "omitted silently"
-    WRONG = "wrong row silently"
+    WRONG = "wrong row stored silently"
     FAILED = "whole run failed"
 
 
@@ -54,9 +54,9 @@ def _finding(stack: Stack, importer: Importer, sample: Sample, kind: str) -> Fin
 
 def table(outcomes: dict[str, dict[str, dict[str, Finding]]]) -> str:
     """Return a table of the number of files by importer, kind and outcome."""
-    lines = [f"{'files':<22}" + "".join(f"{outcome:>24}" for outcome in Outcome)]
+    lines = [f"{'files':<22}" + "".join(f"{outcome:>26}" for outcome in Outcome)]
     for importer, kinds in outcomes.items():
         for kind, by_sample in kinds.items():
             counts = Counter(finding.outcome for finding in by_sample.values())
-            lines.append(f"{importer + ', ' + kind:<22}" + "".join(f"{counts[outcome]:>24}" for outcome in Outcome))
+            lines.append(f"{importer + ', ' + kind:<22}" + "".join(f"{counts[outcome]:>26}" for outcome in Outcome))
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Servers for the same people: query-data, Datasette with a SQLite file, and plain psql."""
+"""Three ways to read the same people: query-data, Datasette with a SQLite file, and psql."""
 
 import socket
 import sqlite3

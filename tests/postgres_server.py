@@ -16,7 +16,7 @@ from tests.stack import remove_home
 
 
 @dataclass(frozen=True)
-class Server:
+class PostgresServer:
     """A PostgreSQL server. `secrets` has the passwords of the superuser and of Rollcall's roles."""
 
     port: int
@@ -24,7 +24,10 @@ class Server:
     log: Path
 
     def environment(self, user: str = SUPERUSER, database: str = "rollcall", password: str = "") -> dict[str, str]:
-        """Return psql's variables for a login. The default password is the role's one in `secrets`."""
+        """Return psql's variables for a login.
+
+        By default the password is the role's, from `secrets`; for any other user it is the user name.
+        """
         secret = PASSWORD_SECRETS.get(user)
         return client_environment(
             {
@@ -47,7 +50,7 @@ class Server:
 
 
 @contextmanager
-def serving(directory: Path) -> Iterator[Server]:
+def running_server(directory: Path) -> Iterator[PostgresServer]:
     state = State(directory / "state")
     state.create()
     credentials = Credentials(state.secrets)
@@ -60,7 +63,7 @@ def serving(directory: Path) -> Iterator[Server]:
     try:
         process.start()
         process.wait_ready()
-        yield Server(postgres.port, state.secrets, log)
+        yield PostgresServer(postgres.port, state.secrets, log)
     finally:
         process.stop()
         remove_home(state.directory)

@@ -13,16 +13,17 @@ from tests.loopback import Quiet, serving
 from tests.stack import Response
 
 Intercept = Callable[[str, str], Response | None]
-"""Called with the kind of a request (LIST, GET, HEAD, PUT …) and its path; its result, if any, is sent instead."""
+"""Called with the kind of a request (see `counting`) and its path; its result, if any, is sent instead."""
 
 
 @contextmanager
 def counting(
     endpoint: str, intercept: Intercept = lambda _kind, _path: None, traffic: Counter[str] | None = None
 ) -> Iterator[tuple[str, Counter[str]]]:
-    """Yield an endpoint that forwards to `endpoint`, and the counts of LIST, GET, HEAD, PUT, UPLOADS …
+    """Yield an endpoint that forwards to `endpoint`, and the number of requests by kind.
 
-    `traffic` counts the bytes of all bodies sent to S3 and received from it.
+    A kind is the method, LIST for listings, or UPLOADS for requests with `?uploads`. `traffic` counts the bytes
+    of all bodies sent to S3 and received from it.
     """
     counts: Counter[str] = Counter()
     lock = Lock()
