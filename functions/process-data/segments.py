@@ -73,11 +73,13 @@ insert into segments (start, scanned, scanned_at, turn)
 select :at, scanned, scanned_at, turn from segments where id = :id
 """
 
-_COMPLETE = "update segments set keys = :keys, scanned = :tick, turn = :tick, scanned_at = :at where id = :id"
+# The scan covers the hints from before its listing.
+_COMPLETE = """
+with covered as (delete from hints where object > :start and object <= :end and tick < :tick)
+update segments set keys = :keys, scanned = :tick, turn = :tick, scanned_at = :at where id = :id
+"""
 
 _POSTPONE = "update segments set turn = nextval('ticks') where id = :id"
-
-_DELETE_HINTS = "delete from hints where object > :start and object <= :end and tick < :tick"
 
 # The segment with the one below and the one above it, as pairs.
 _NEIGHBOURS = """
@@ -203,10 +205,16 @@ def split(connection: Connection, segment: Segment, at: str) -> None:
 
 
 def complete(connection: Connection, segment: Segment, keys: int) -> None:
-    """Record a complete scan of the segment, and delete the hints that it covers: those from before its listing."""
-    with connection.transaction():
-        connection.run(_COMPLETE, id=segment.id, keys=keys, tick=segment.tick, at=segment.claimed_at)
-        connection.run(_DELETE_HINTS, start=segment.start, end=segment.end, tick=segment.tick)
+    """Record a complete scan of the segment, and delete the hints that it covers."""
+    connection.run(
+        _COMPLETE,
+        id=segment.id,
+        keys=keys,
+        tick=segment.tick,
+        at=segment.claimed_at,
+        start=segment.start,
+        end=segment.end,
+    )
 
 
 def postpone(connection: Connection, segment: Segment) -> None:

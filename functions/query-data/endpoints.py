@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 
 from flask import Response
 
-from . import changes, metrics, openapi, photos, rendering, stats, tables, users
+from . import changes, metrics, photos, rendering, stats, tables, users
 from .application import Application
 from .etags import State, make_etag, matches, matching_etag, read_state, read_states
 from .filters import FILTERS, make_filters
@@ -162,6 +162,8 @@ def get_metrics(application: Application, event: api.Event) -> Response:
 
 
 def get_openapi(application: Application, event: api.Event) -> Response:
+    from . import openapi  # builds schemas, which no other path needs
+
     parse_parameters({}, event.query)
     return api.json_response(openapi.openapi(requires_token=application.settings.auth == "token"))
 
