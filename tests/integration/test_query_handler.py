@@ -155,7 +155,7 @@ def test_the_statements_of_a_request_share_one_time_limit(
     rollcall: Stack, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(application, "TIMEOUT_MARGIN", 0)
-    call("/healthz", postgres_timeout="3")
+    call("/healthz", postgres_timeout="3", stream_deadline="1")
     with handler._application.get().connection() as connection:
         connection.run("select pg_sleep(1.2)")
         with pytest.raises(Unavailable, match="did not respond in time"):

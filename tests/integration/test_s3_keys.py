@@ -16,12 +16,6 @@ from tests.stack import Stack
 
 SOURCE, RESULT = "src", "res"
 OBJECTS = ("1.csv", "1.png", "1.jpg", "1.jpeg", "1.txt", "output.csv", "rejected.csv", "erased.csv")
-EVERYONE = json.dumps(
-    {
-        "Version": "2012-10-17",
-        "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "s3:*", "Resource": f"arn:aws:s3:::{SOURCE}/*"}],
-    }
-)
 
 
 def put(client: Minio, bucket: str, key: str) -> None:
@@ -45,6 +39,11 @@ def delete_many(client: Minio, bucket: str, key: str) -> None:
         raise PermissionError(error.code)
 
 
+def make_public(client: Minio, bucket: str) -> None:
+    statement = {"Effect": "Allow", "Principal": "*", "Action": "s3:*", "Resource": f"arn:aws:s3:::{bucket}/*"}
+    client.set_bucket_policy(bucket_name=bucket, policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
+
+
 def subresource(method: str, resource: str, **options: Any) -> Callable[..., Any]:
     """Return a function that requests a subresource of a bucket or an object."""
     return lambda client, *location: client._execute(method, *location, query_params={resource: ""}, **options)
@@ -57,7 +56,7 @@ ON_BUCKETS: dict[str, Callable[[Minio, str], Any]] = {
     "make": lambda client, bucket: client.make_bucket(bucket_name=f"{bucket}-new"),
     "delete": lambda client, bucket: client.remove_bucket(bucket_name=bucket),
     "read policy": subresource("GET", "policy"),
-    "write policy": lambda client, bucket: client.set_bucket_policy(bucket_name=bucket, policy=EVERYONE),
+    "write policy": make_public,
     "delete policy": subresource("DELETE", "policy"),
     "read acl": subresource("GET", "acl"),
     "write acl": subresource("PUT", "acl", headers={"x-amz-acl": "public-read"}),
