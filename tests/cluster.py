@@ -13,7 +13,10 @@ from typing import Any
 import yaml
 
 KUBECONFIG = os.environ.get("ROLLCALL_TEST_KUBECONFIG")
-"""The kubeconfig of a dedicated test cluster: the tests delete Rollcall's objects in it."""
+"""The kubeconfig of a dedicated test cluster.
+
+The tests delete the namespaces openfaas, openfaas-fn and rollcall in it, and set the status of all pending pods.
+"""
 
 CONTAINER = {"name": "x", "image": "x:1.0"}
 VOLUMES = 16
@@ -73,7 +76,10 @@ class Nodes(Thread):
 
 @contextmanager
 def openfaas_cluster() -> Iterator[Nodes]:
-    """Set up what OpenFaaS provides: namespaces, a secret, the functions and volumes. Yield the simulated nodes."""
+    """Set up what the guides assume, and yield the simulated nodes.
+
+    These are OpenFaaS's namespaces and secret, the deployed functions, and volumes with a default storage class.
+    """
     assert shutil.which("kubectl"), "ROLLCALL_TEST_KUBECONFIG is set but kubectl is not on the PATH"
     kubectl("apply", "--filename=-", stdin=yaml.safe_dump_all(_openfaas()))
     nodes = Nodes()

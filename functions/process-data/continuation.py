@@ -21,7 +21,7 @@ def queue_run(settings: Settings, since: int, *, accept_empty: bool) -> str:
     url = f"{settings.gateway_url.rstrip('/')}/async-function/{_FUNCTION}?since={since}"
     if accept_empty:
         url += "&accept_empty=1"
-    # http.client encodes headers as Latin-1; decoded like this, the bytes that it sends are UTF-8
+    # http.client encodes headers as Latin-1: decode the UTF-8 bytes as Latin-1, so that it sends them unchanged
     token = settings.api_token.reveal().encode().decode("latin-1")
     headers = {"Authorization": f"Bearer {token}"} if settings.auth == "token" else {}
     try:

@@ -15,9 +15,9 @@ from .tombstones import Tombstone
 class Eraser:
     """Erases users until the deadline. Erasing the same users again is safe.
 
-    `rescan` is called for each segment after its release, for hints that were left to the holder of its lock.
-    `erased` maps the user_ids that are done to whether there was anything to erase: see `tombstones.erase`. With `hint`
-    they are also hinted, so that a user who has returned is imported again.
+    `rescan` is called for each segment after its release, for hints that others added while it was held.
+    `erased` maps the user_ids that are done to whether there was anything to erase: see `tombstones.erase`. If `hint`
+    is set, their CSVs also become hints, so that a user with a CSV newer than the erasure is imported again.
     """
 
     connection: Connection

@@ -29,7 +29,7 @@ _SPACE = " \t"
 
 
 class Row(NamedTuple):
-    """The row of a CSV, with its line. `birthts` is in milliseconds UTC and not yet checked."""
+    """The row of a CSV, with its line. `birthts` is in milliseconds UTC; `check_rows` checks its range."""
 
     key: str
     etag: str

@@ -20,7 +20,7 @@ MAX_LINK_LENGTH = 2000
 _NO_CACHE = {"Cache-Control": "private, no-cache"}  # caches have to revalidate
 
 NO_STORE = {"Cache-Control": "no-store"}
-"""For streams: a cache that kept an interrupted one would revalidate it by the ETag of the complete one."""
+"""For streams, which send their ETag first: a cache could store an interrupted one, and a 304 would confirm it."""
 
 
 @dataclass(frozen=True)

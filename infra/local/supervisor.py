@@ -73,7 +73,7 @@ class Supervisor:
             try:
                 self._start_all(cleanup)
                 welcome(self._url, self._operator_settings())
-                self._start_schedule(cleanup)  # after the demo, with which a scheduled run would interfere
+                self._start_schedule(cleanup)  # after welcome(): a scheduled run would interfere
                 self._ready = True
                 self._write_state_file()
                 self._state.wait_until_removed()

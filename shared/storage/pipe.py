@@ -49,8 +49,8 @@ class Pipe:
     def chunks(self, seconds: float = inf) -> Iterator[bytes]:
         """Yield the chunks. Raises the error that ended them.
 
-        Raises TimeoutError if the next chunk is not ready `seconds` after the first was requested. Before that, it
-        yields the rows that do not fill a chunk yet.
+        If the next chunk is not ready `seconds` after the first was requested, it yields the rows collected so far,
+        which do not fill a chunk, and then raises TimeoutError.
         """
         expires_at = monotonic() + seconds
         try:

@@ -1,4 +1,5 @@
-"""With auth=token, process-data accepts only an empty POST without the token, and its response has no details."""
+"""With auth=token, an empty POST is the only request that process-data accepts without the token; its response has no
+details."""
 
 import os
 from pathlib import Path

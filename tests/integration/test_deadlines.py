@@ -146,7 +146,7 @@ def test_a_run_without_time_for_a_hint_is_partial(rollcall: Stack) -> None:
 
 
 def test_hints_that_the_deadline_leaves_unlisted_are_kept(rollcall: Stack) -> None:
-    """Those that are listed have no changes, so the scan completes."""
+    """The first 20 hints are of unchanged users, so the scan of those listed in time has nothing to fetch."""
     people = put_people(rollcall, range(40))
     rollcall.process()
     for user_id in people[20:]:

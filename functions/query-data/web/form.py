@@ -1,6 +1,6 @@
 """The filter form: a control for each parameter, generated from the definitions that the request parser uses.
 
-`after`, `count` and `format` have no control: links and figures replace them.
+`after`, `count` and `format` have no control: the page has links instead, and always shows the count.
 """
 
 from dataclasses import dataclass

@@ -34,11 +34,14 @@ class Schedule:
     def __init__(self, text: str, where: str) -> None:
         self._every = 0.0
         # */1 means * to cron-connector; croniter would treat it as a restriction and combine day and weekday with OR
-        self._fields = re.sub(r"(?<!\S)\*/0*1(?!\S)", "*", text.strip().lower().replace("?", "*"))
-        if self._fields.startswith("@every "):
-            self._every = seconds(self._fields.removeprefix("@every ").strip(), where)
+        fields = text if text.startswith("@") else text.lower().replace("?", "*")
+        self._fields = re.sub(r"(?<!\S)\*/0*1(?!\S)", "*", fields)
+        if text.startswith("@every "):
+            interval = text.removeprefix("@every ")
+            self._every = 0 if interval.isdecimal() else seconds(interval, where)
             if self._every < 1:
-                raise LocalError(f"{where}: invalid schedule {text!r}: expected an interval of one second or more")
+                expected = "an interval of one second or more, such as 90s or 1m30s"
+                raise LocalError(f"{where}: invalid schedule {text!r}: expected {expected}")
         else:
             _validate(self._fields, f"{where}: invalid schedule {text!r}")
         try:

@@ -21,7 +21,8 @@ MILLION = 1_000_000
 class Cost:
     """The cost of a run over `objects` objects. Bytes are those of bodies; CPU is None if unavailable.
 
-    The constant cost of a run, such as a few HEADs, is scaled to a million too, so use thousands of objects.
+    As text it is scaled to a million objects. So is a run's constant cost, such as a few HEADs: measure with thousands
+    of objects.
     """
 
     work: str
