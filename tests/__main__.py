@@ -1,5 +1,7 @@
 """Run the tests: `python3 tests [pytest arguments]`. It sets up its own environment, as `infra/local` does."""
 
+from __future__ import annotations  # so that older versions of Python get to the message that names theirs
+
 import subprocess
 import sys
 from pathlib import Path

@@ -8,6 +8,8 @@ python3 tests/benchmarks peers [--people N] [--rounds N] [--json FILE]
 python3 tests/benchmarks charts FILE.json...
 """
 
+from __future__ import annotations  # so that older versions of Python get to the message that names theirs
+
 import os
 import sys
 from importlib import import_module
