@@ -22,22 +22,28 @@ class ScanCounters:
 
     listed: int = 0
     ignored: int = 0
-    unchanged: int = 0
+    same_etag: int = 0
     remaining: int = 0
     failures: list[Unreadable] = field(default_factory=list)
-    stored: set[str] = field(default_factory=set)  # users stored by this scan, or by an interrupted one that it repeats
+    stored: set[str] = field(default_factory=set)  # users stored by this scan, or by one that it repeats
 
 
 @dataclass
 class RunCounters:
-    """Counters of one run, shared by its workers. `seconds` is the sum of the workers' times."""
+    """Counters of one run, shared by its workers. `seconds` sums each stage over the workers; `total` is the run's own.
+
+    With `repeats` each attempt scans everything again, as in runs that name users.
+    """
+
+    repeats: bool = False
 
     scanned: int = 0  # segments
     listed: int = 0  # objects and folders
     ignored: int = 0  # unrelated ones
     added: int = 0
     updated: int = 0
-    unchanged: int = 0
+    same_etag: int = 0  # CSVs that were not fetched
+    same_content: int = 0  # CSVs with a new ETag, but the same row
     images_changed: int = 0
     remaining: int = 0  # changed CSVs that were not ingested
     fetched: int = 0  # CSVs that S3 returned
@@ -45,7 +51,7 @@ class RunCounters:
     rejections: list[Rejection] = field(default_factory=list)  # new or changed ones, at most MAX_REPORTED
     failures: list[Unreadable] = field(default_factory=list)  # the first ones
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
-    _stored: set[str] = field(default_factory=set)  # users stored by interrupted scans
+    _stored: set[str] = field(default_factory=set)  # users stored by scans that are repeated
     _lock: Lock = field(default_factory=Lock)
 
     @property
@@ -53,9 +59,13 @@ class RunCounters:
         """Whether this run completed a segment or fetched a CSV; otherwise a continuation would only repeat it."""
         return bool(self.scanned or self.fetched)
 
+    @property
+    def unchanged(self) -> int:
+        return self.same_etag + self.same_content
+
     def restart(self) -> None:
-        """Reset what a repeated attempt counts again: it reads all objects that the request names."""
-        self.listed = self.ignored = self.unchanged = self.remaining = self.unreadable = 0
+        """Reset what a repeated attempt counts again."""
+        self.listed = self.ignored = self.same_etag = self.remaining = self.unreadable = 0
         self.failures.clear()
 
     @contextmanager
@@ -81,10 +91,12 @@ class RunCounters:
         with self._lock:
             self.listed += scan.listed
             self.ignored += scan.ignored
-            self.unchanged += scan.unchanged
+            self.same_etag += scan.same_etag
             self.remaining += scan.remaining + len(scan.failures)
             self.unreadable += len(scan.failures)
             self.failures += scan.failures[: MAX_REPORTED - len(self.failures)]
+            if self.repeats:
+                self._stored |= scan.stored
 
     def record_listing(self, scan: ScanCounters, listing: Listing, reconciled: ReconcileResult) -> None:
         with self._lock:
@@ -93,7 +105,7 @@ class RunCounters:
             self.images_changed += reconciled.images_changed
             self._record_rejections(reconciled.rejections)
         scan.listed, scan.ignored = listing.entries, listing.ignored
-        scan.unchanged = reconciled.unchanged - len(scan.stored)
+        scan.same_etag = reconciled.unchanged - len(scan.stored)
 
     def record_batch(
         self, scan: ScanCounters, results: Sequence[FetchResult], valid: Sequence[Row], stored: StoreResult
@@ -106,7 +118,7 @@ class RunCounters:
             self.fetched += len(results) - len(failures) - gone
             self.added += stored.added
             self.updated += stored.updated
-            self.unchanged += stored.unchanged
+            self.same_content += stored.unchanged
             self._record_rejections(stored.rejections)
 
     def record_segment(self) -> None:

@@ -31,7 +31,7 @@ class Deadline:
 
     @property
     def grace(self) -> float:
-        """Seconds that started work may still take: at most GRACE, and never beyond GRACE after the deadline."""
+        """Seconds from now for work that has started: GRACE, but never later than GRACE seconds after the deadline."""
         return min(GRACE, max(0.0, self._seconds + GRACE - self.elapsed))
 
     @property

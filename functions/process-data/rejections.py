@@ -17,7 +17,8 @@ RULES = 2
 """Version of the validation rules. Increment it when the result for a rejected file may change."""
 
 MAX_REPORTED = 100
-"""Limits the rejections and, separately, the unreadable objects that a run logs, and the rejections in its response."""
+"""A run logs at most this many rejections and this many unreadable objects; its response has at most this many
+rejections."""
 
 
 class Reason(StrEnum):
@@ -76,7 +77,7 @@ with upserted as (
     on conflict (object) do update
     set etag = excluded.etag, line = excluded.line, code = excluded.code, message = excluded.message,
         retry_after = excluded.retry_after, rules = excluded.rules, checked_etag = excluded.checked_etag,
-        last_seen = now() -- of this reason, not of the file: without a change nothing is written
+        last_seen = now() -- despite its name: when the content, the reason or the rules last changed
     where (rejected.checked_etag, rejected.code, rejected.rules)
         is distinct from (excluded.checked_etag, excluded.code, excluded.rules)
     returning object, etag, line, code, message
@@ -91,7 +92,7 @@ _DELETE_RESOLVED = f"""
 with resolved as (
     delete from rejected
     where {{object_condition}}
-        and object not in (select value collate "C" from json_array_elements_text(:unfetched))
+        and object not in (select value collate "C" from json_array_elements_text(:from_listing))
         and object not in (
             select (csvs.key || '.csv') collate "C"
             from json_each_text(:csvs) as csvs left join users on users.user_id = csvs.key collate "C"
@@ -124,16 +125,17 @@ def upsert(connection: Connection, rejections: Sequence[Rejection]) -> list[Reje
     return [Rejection(*row) for row in new]
 
 
-def delete_resolved(connection: Connection, scope: Scope, csvs: str, unfetched: Sequence[Rejection]) -> None:
+def delete_resolved(connection: Connection, scope: Scope, csvs: str, from_listing: Sequence[Rejection]) -> None:
     """Delete the rejections of objects that are no longer listed or no longer invalid.
 
-    `csvs` is JSON: ETags by user_id; the objects in `unfetched` stay rejected.
+    `csvs` is JSON: the ETags of the listed CSVs by user_id. The objects in `from_listing`, rejected by their name or
+    size, stay rejected.
     """
-    keys = json.dumps([rejection.object for rejection in unfetched])
+    keys = json.dumps([rejection.object for rejection in from_listing])
     connection.run(
         _DELETE_RESOLVED.format(object_condition=scope.object_condition),
         csvs=csvs,
-        unfetched=keys,
+        from_listing=keys,
         **scope.object_parameters,
     )
 

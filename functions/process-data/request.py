@@ -23,10 +23,11 @@ _BOOLEANS = {"0": False, "false": False, "1": True, "true": True}
 
 @dataclass(frozen=True)
 class Request:
-    """A scan of the bucket, or of `keys` if given, where a CSV stands for all objects of its user.
+    """A request to scan the bucket, or only `keys` if given: a CSV's key stands for its user, photo included.
 
-    With `erase` these users are erased instead. `since` is the tick of the run to continue: logical time, from the
-    sequence `ticks`. `fan_out` is the number of runs to queue instead of running.
+    With `erase` the users in `keys` are erased instead. Segments scanned since the tick `since` are skipped: that of
+    the run to continue, or a new one from `fan_out`. Ticks are logical time, from the sequence `ticks`. `fan_out` is
+    the number of runs to queue instead of running.
     """
 
     trigger: Trigger
@@ -111,7 +112,7 @@ def _check_user_ids(user_ids: Iterable[str]) -> None:
 
 
 def _event_keys(body: bytes, bucket: str) -> set[str]:
-    """The keys that an event names in this bucket, without folders and unrelated keys.
+    """The keys that an event names in this bucket, a photo's replaced by its user's CSV; no folders or unrelated keys.
 
     The format is S3's event message, version 2. Raises ApiError if the body is something else.
     """

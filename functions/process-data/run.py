@@ -70,7 +70,7 @@ class Run:
         self._keys = request.keys
         scope = RunScope.BUCKET if self._is_full else RunScope.USERS
         self._record = RunRecord(request.trigger, request.call_id, scope)
-        self.counters = RunCounters()
+        self.counters = RunCounters(repeats=not self._is_full)
         self.workers = Workers(application, request, self._deadline, self.counters)
 
     def execute(self) -> dict[str, Any]:
@@ -103,7 +103,7 @@ class Run:
         raise AssertionError("the last attempt returns or raises")
 
     def _attempt(self, connection: Connection) -> dict[str, Any]:
-        if not self._is_full:
+        if self.counters.repeats:
             self.counters.restart()
         with self.counters.stage("total"):
             self.workers.start(connection)

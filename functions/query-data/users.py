@@ -13,7 +13,7 @@ from .shared.storage.connection import Connection
 from .shared.storage.sql import Bind, Parameters, literal
 
 _INDEXED = {"user_id": {"is_image_exists"}, "birthdate": {"min_age", "max_age"}, "last_name": set[str]()}
-"""By order: the filters that can use its index."""
+"""By order: the filters that an index scan in this order also covers."""
 
 _COLUMNS = "id, user_id, first_name, last_name, birthdate, birthts, img_path"
 

@@ -56,7 +56,9 @@ def test_the_gateway_describes_a_function_as_stack_yml_does(toy: Toy) -> None:
     expected = yaml.safe_load(STACK_YML)["functions"]["echo"]
     names = ("image", "annotations", "labels", "limits", "secrets")
     assert {name: described[name] for name in names} == {name: expected[name] for name in names}
-    assert described["envVars"] == expected["environment"] | {"greeting": "hello"}  # the default
+    assert described["envVars"] == expected["environment"] | {
+        "greeting": "hello"
+    }  # the default in "${GREETING:-hello}"
     assert (described["replicas"], described["availableReplicas"]) == (1, 1)
     assert toy.request("GET", "/system/functions?namespace=other").json() == []
 

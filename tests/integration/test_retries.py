@@ -4,7 +4,7 @@ from threading import Thread
 from typing import Any, cast
 
 import pytest
-from process_data import runs
+from process_data import outputs, runs
 from process_data.request import Request
 from process_data.run import Run
 from process_data.runs import Trigger
@@ -35,6 +35,31 @@ def test_a_retried_run_forgets_what_failed_in_its_first_attempt(
     with proxied(rollcall, fail_get) as (app, _):
         summary = run(app, keys=("1.csv",))
     assert (summary["status"], counts(summary)) == ("done", {"listed": 1, "added": 1})
+
+
+def test_a_repeated_attempt_counts_each_csv_once(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first attempt stores all of them, and fails at its end."""
+    attempts: list[str] = []
+    export = outputs.export
+
+    def fail_once(*arguments: Any, **options: Any) -> Any:
+        attempts.append("export")
+        if len(attempts) == 1:
+            raise Unavailable("postgresql", "the session ended")
+        return export(*arguments, **options)
+
+    monkeypatch.setattr(outputs, "export", fail_once)
+    rollcall.bucket.put_person("1")
+    rollcall.bucket.put_person("2")
+    with application(rollcall) as app:
+        run(app)
+        attempts.clear()
+        rollcall.bucket.put_person("1", last="Changed")
+        rollcall.bucket.put("2.csv", b"birthts,last_name,first_name\n0,Lovelace,Ada\n")  # another ETag, the same row
+        rollcall.bucket.put_person("3")
+        summary = run(app, keys=("1.csv", "2.csv", "3.csv"))
+    assert len(attempts) == 2
+    assert counts(summary) == {"listed": 3, "added": 1, "updated": 1, "unchanged": 1}
 
 
 def test_an_attempt_starts_without_the_failures_of_the_last_one(rollcall: Stack) -> None:

@@ -5,7 +5,7 @@ from http.server import BaseHTTPRequestHandler
 from threading import Event
 
 import urllib3
-from process_data.application import MAX_REQUESTS as MAX_RUNS
+from process_data.application import MAX_ANONYMOUS, MAX_REQUESTS
 from query_data.application import THREADS
 
 from infra.local.config.stack import MAX_REPLICAS
@@ -17,7 +17,7 @@ SILENCE = 60  # seconds
 
 def test_the_functions_limit_requests_before_the_gateway_does() -> None:
     accepted = THREADS - 4  # by query-data: one thread per request, and 4 for errors
-    assert accepted + MAX_REPLICAS * MAX_RUNS < MAX_CALLS
+    assert accepted + MAX_REPLICAS * (MAX_REQUESTS + MAX_ANONYMOUS) < MAX_CALLS
 
 
 def test_exec_timeout_also_ends_a_response_whose_function_is_silent() -> None:

@@ -1,4 +1,5 @@
-"""The queue of asynchronous requests: short, in memory, with one worker for each replica of the largest function."""
+"""The queue of asynchronous requests: short, in memory, with as many workers as the
+function with the most replicas has."""
 
 import tempfile
 import time

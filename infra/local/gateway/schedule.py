@@ -115,7 +115,9 @@ def _validate(text: str, error: str) -> None:
                 raise LocalError(f"{error}: invalid {name} {part!r}")
             bounds = [_number(bound, minimum, names) for bound in match.groups()[:2] if bound]
             if any(not minimum <= bound <= maximum for bound in bounds) or bounds != sorted(bounds):
-                raise LocalError(f"{error}: invalid {name} {part!r}: expected {minimum} to {maximum}")
+                raise LocalError(
+                    f"{error}: invalid {name} {part!r}: expected {minimum} to {maximum}, in ascending order"
+                )
 
 
 def _number(text: str, minimum: int, names: tuple[str, ...]) -> int:
