@@ -4,7 +4,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -41,6 +41,11 @@ _OWN_SETTINGS = {
     },
     "query-data": {"stream_deadline": str(RUN_DEADLINE)},
 }  # fmt: skip
+_SESSIONS = """
+select pid, usename, state, wait_event, now() - xact_start, pg_blocking_pids(pid), left(query, 80)
+from pg_stat_activity
+where usename like 'rollcall%'
+"""
 _QUEUE = 10  # requests, as in OpenFaaS CE
 
 
@@ -203,7 +208,19 @@ class Subject:
             return False
         return True
 
-    def log_tail(self, lines: int = 10) -> dict[str, list[str]]:
+    def diagnosis(self) -> str:
+        """Return what may explain a problem: whether the servers respond, sessions and their locks, and errors."""
+        try:
+            with closing(self.connect_as_superuser()) as connection:
+                sessions: object = connection.run(_SESSIONS)
+        except Exception as error:  # noqa: BLE001 - any error of a server that is unavailable
+            sessions = error
+        errors = {f"{slot.function} {slot.number}": slot.replica.errors()[-3:] for slot in self.slots}
+        return (
+            f"the servers respond: {self.respond()}; sessions: {sessions}; errors: {errors}; logs: {self._log_tail()}"
+        )
+
+    def _log_tail(self, lines: int = 10) -> dict[str, list[str]]:
         """Return the last lines of each of the stack's logs."""
         logs = sorted((self.stack.state / "logs").glob("*.log"))
         return {path.stem: path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:] for path in logs}

@@ -160,9 +160,8 @@ class Rounds:
         while not (self._calls.run(slot) if is_runner else self._traffic.readers[0].page(slot)):
             if monotonic() - ended_at > RECOVERY:
                 self._calls.note(
-                    f"{slot.function} {slot.number} did not recover within {RECOVERY} s of {faults}: "
-                    f"{slot.replica.errors()[-3:]}; the servers respond: {self._subject.respond()}; "
-                    f"{self._subject.log_tail()}"
+                    f"{slot.function} {slot.number} did not recover within {RECOVERY} s of {faults}; "
+                    f"{self._subject.diagnosis()}"
                 )
                 return
 
@@ -176,7 +175,10 @@ class Rounds:
         for slot in slots:
             while (summary := self._calls.run(slot)) is None or summary["status"] != "done":
                 if monotonic() - started_at > RECOVERY:
-                    self._calls.note(f"no run was done within {RECOVERY} s after the traffic stopped: {summary}")
+                    self._calls.note(
+                        f"no run was done within {RECOVERY} s after the traffic stopped: {summary}; "
+                        f"{self._subject.diagnosis()}"
+                    )
                     return None
         settle_time = monotonic() - started_at
         for problem in check_at_rest(self._subject, self._model, self._calls):
