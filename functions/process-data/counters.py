@@ -25,7 +25,9 @@ class ScanCounters:
     same_etag: int = 0
     remaining: int = 0
     failures: list[Unreadable] = field(default_factory=list)
-    stored: set[str] = field(default_factory=set)  # users stored by this scan, or by one that it repeats
+    stored: dict[str, str] = field(
+        default_factory=dict
+    )  # ETags by user_id: stored by this scan, or one that it repeats
 
 
 @dataclass
@@ -51,7 +53,7 @@ class RunCounters:
     rejections: list[Rejection] = field(default_factory=list)  # new or changed ones, at most MAX_REPORTED
     failures: list[Unreadable] = field(default_factory=list)  # the first ones
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
-    _stored: set[str] = field(default_factory=set)  # users stored by scans that are repeated
+    _stored: dict[str, str] = field(default_factory=dict)  # ETags by user_id: stored by scans that are repeated
     _lock: Lock = field(default_factory=Lock)
 
     @property
@@ -100,8 +102,13 @@ class RunCounters:
 
     def record_listing(self, scan: ScanCounters, listing: Listing, reconciled: ReconcileResult) -> None:
         with self._lock:
-            scan.stored = (self._stored & listing.csvs.keys()).difference(reconciled.pending)
-            self._stored -= scan.stored
+            repeated = {user_id: self._stored.pop(user_id) for user_id in listing.csvs.keys() & self._stored.keys()}
+            uncounted = set(reconciled.pending)  # as unchanged
+            scan.stored = {
+                user_id: etag
+                for user_id, etag in repeated.items()
+                if listing.csvs[user_id] == etag and user_id not in uncounted
+            }
             self.images_changed += reconciled.images_changed
             self._record_rejections(reconciled.rejections)
         scan.listed, scan.ignored = listing.entries, listing.ignored
@@ -113,7 +120,7 @@ class RunCounters:
         failures = [result for result in results if isinstance(result, Unreadable)]
         gone = sum(isinstance(result, Gone) for result in results)
         scan.failures += failures
-        scan.stored.update(row.user_id for row in valid)
+        scan.stored.update((row.user_id, row.etag) for row in valid)
         with self._lock:
             self.fetched += len(results) - len(failures) - gone
             self.added += stored.added

@@ -89,7 +89,7 @@ class Scanner:
         segments.merge(self._connection, segment, since, max_keys=self._settings.segment_keys * 3 // 4)
 
     def scan_hinted(self, segment: Segment) -> None:
-        """Scan hinted objects of a segment. Those that the deadline leaves out stay hinted."""
+        """Scan hinted objects of a segment. Users that the deadline leaves out stay hinted, unreadable ones do not."""
         hinted = hints.read(self._connection, segment.range, MAX_REQUESTED_KEYS)
         if not hinted:
             return

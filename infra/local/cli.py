@@ -160,7 +160,7 @@ def _status(_: argparse.Namespace, state: State, __: Path) -> int:
     status = "ready" if running.get("ready") else "not ready"
     _say(f"{running.get('url', '')}  {status}  (pid {running.get('pid', 'not known yet')})")
     for name, component in running.get("components", {}).items():
-        status = "ready" if component["ready"] else "starting"
+        status = "ready" if component["ready"] else "not ready"
         restarts = f"  restarts: {component['restarts']}" if component["restarts"] else ""
         _say(f"  {name:<14} {status:<9} pid {component['pid']}{restarts}")
     return 0

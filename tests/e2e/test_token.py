@@ -1,5 +1,7 @@
-"""With auth=token, an empty POST is the only request that process-data accepts without the token; its response has no
-details."""
+"""With auth=token, an empty POST is the only request that process-data accepts without the token.
+
+Its response has no details.
+"""
 
 import os
 from pathlib import Path

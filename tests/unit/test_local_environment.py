@@ -69,7 +69,10 @@ def test_a_kernel_update_keeps_the_environment(root: Path, monkeypatch: pytest.M
     assert environment._key(requirements) == before
 
 
-@pytest.mark.parametrize("path", ["infra/local/environment.py", "infra/local/__main__.py", "tests/faults/__main__.py"])
+COMMANDS = ("infra/local", "tests", "tests/benchmarks", "tests/faults", "tests/fuzz")
+
+
+@pytest.mark.parametrize("path", ["infra/local/environment.py", *(f"{command}/__main__.py" for command in COMMANDS)])
 def test_an_older_python_gets_as_far_as_the_check_of_its_version(path: str) -> None:
     module = ast.parse((ROOT / path).read_text(encoding="utf-8"), feature_version=(3, 8))
     has_annotations = any(isinstance(node, ast.FunctionDef) for node in ast.walk(module))

@@ -1,5 +1,7 @@
-"""The queue of asynchronous requests: short, in memory, with as many workers as the
-function with the most replicas has."""
+"""The queue of asynchronous requests: short, in memory.
+
+It has as many workers as the function with the most replicas has.
+"""
 
 import tempfile
 import time

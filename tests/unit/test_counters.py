@@ -1,0 +1,47 @@
+"""A run that repeats scans counts each CSV once."""
+
+from datetime import UTC, datetime
+
+from process_data.counters import RunCounters
+from process_data.listing import Listing
+from process_data.parse import Row
+from process_data.reconcile import ReconcileResult
+from process_data.store import StoreResult
+
+
+def scan(counters: RunCounters, etag: str, *, pending: bool, unchanged: int) -> None:
+    """Count a scan of one CSV, which is stored if it is pending."""
+    with counters.scan() as counted:
+        listing = Listing(csvs={"1": etag}, entries=1)
+        counters.record_listing(counted, listing, ReconcileResult(0, unchanged, [], ["1"] if pending else []))
+        if pending:
+            row = Row("1.csv", etag, datetime.now(UTC), 2, "Ada", "Lovelace", 0)
+            counters.record_batch(counted, [row], [row], StoreResult(1, 0, 0, []))
+
+
+def counts(counters: RunCounters) -> tuple[int, int]:
+    return counters.added, counters.unchanged
+
+
+def test_a_csv_that_was_stored_is_not_counted_as_unchanged_as_well() -> None:
+    counters = RunCounters(repeats=True)
+    scan(counters, "a", pending=True, unchanged=0)
+    for _ in range(2):
+        counters.restart()
+        scan(counters, "a", pending=False, unchanged=1)
+        assert counts(counters) == (1, 0)
+
+
+def test_a_csv_that_was_replaced_and_rejected_meanwhile_is_not_subtracted() -> None:
+    counters = RunCounters(repeats=True)
+    scan(counters, "a", pending=True, unchanged=0)
+    scan(counters, "b", pending=False, unchanged=0)  # another run rejected it
+    scan(counters, "b", pending=False, unchanged=0)
+    assert counts(counters) == (1, 0)
+
+
+def test_a_csv_that_is_stored_again_is_not_subtracted() -> None:
+    counters = RunCounters(repeats=True)
+    scan(counters, "a", pending=True, unchanged=0)
+    scan(counters, "a", pending=True, unchanged=0)  # an erasure removed the row meanwhile
+    assert counts(counters) == (2, 0)
