@@ -6,6 +6,10 @@ from collections.abc import Callable, Iterator
 from random import Random
 from urllib.parse import parse_qs, urlencode
 
+from process_data.request import _PARAMETERS
+from query_data.handler import _ENDPOINTS
+from query_data.query import PARAMETERS
+
 from tests.fuzz import generators as generate
 from tests.fuzz.client import AUTHORIZED, TOKEN, Client, Request
 from tests.stack import Stack
@@ -14,12 +18,10 @@ ClientFuzz = Callable[[Client, Client, int, int], Iterator[str]]
 """Takes the clients of process-data and query-data, the number of inputs and the seed, and yields findings."""
 
 _PATHS = (
-    *["/"] * 6, "/stats", "/stats", "/changes", "/rejected", "/runs", "/photo/1", "/photo/2", "/photo/99", "/healthz",
-    "/openapi.json", "/query-data/runs", "/query-data", "//", "/photo/x", "/photo/1/", "/STATS", "/a\tb", "/\xff",
-    "/%00", "/..", "/" + "x" * 3000,
+    *["/"] * 6, *_ENDPOINTS, "/stats", "/photo/1", "/photo/2", "/photo/99", "/query-data/runs", "/query-data", "//",
+    "/photo/x", "/photo/1/", "/STATS", "/a\tb", "/\xff", "/%00", "/..", "/" + "x" * 3000,
 )  # fmt: skip
-_QUERY_NAMES = ("is_image_exists", "min_age", "max_age", "user_id", "name", "sort", "limit", "after", "count", "format")
-_PROCESS_NAMES = ("user_id", "since", "fan_out", "accept_empty")
+_QUERY_NAMES = tuple(PARAMETERS)
 _CALL_IDS = ("", "1", "\xff" * 100, "x" * 5000, "a\tb")
 _CONTENT_TYPES = ("application/json", "text/plain", "", "application/x-www-form-urlencoded")
 _BASIC = (b64encode(f"{user}:{TOKEN}".encode()).decode() for user in ("", "user", "ü"))
@@ -55,7 +57,7 @@ def queries(process: Client, query: Client, inputs: int, seed: int) -> Iterator[
     for _ in range(inputs):
         if random.random() < 0.1:
             path = random.choice(("/", "/", "/erase", "/erase/", "/x", f"/{generate.text(random)!a}"))
-            yield from process.problems(Request(path, generate.query_string(random, _PROCESS_NAMES), method="POST"))
+            yield from process.problems(Request(path, generate.query_string(random, _PARAMETERS), method="POST"))
         else:
             method = random.choice(("GET",) * 8 + ("HEAD", "POST"))
             path = random.choice(_PATHS)
