@@ -4,6 +4,7 @@ import http.client
 import json
 from bisect import bisect_left
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Event, Lock, Thread
 from time import monotonic, sleep
@@ -123,13 +124,15 @@ class Calls:
             self.note(f"{slot.function}{path} gave no response, without a kill of the replica or a jump of its clock")
 
     def error(self, slot: Slot, reply: Reply | None) -> str:
-        """Return the outcome of a call without a 200. An unexpected error is a problem."""
+        """Return the outcome of a call without a complete 200. An unexpected error is a problem."""
         if reply is None:
             return NO_RESPONSE
         try:
             code = str(reply.json()["error"]["code"])
         except (ValueError, KeyError, TypeError):
-            self.note(f"{slot.function} returned {reply.status} without an error: {reply.body[:300]!r}")
+            if slot.may_hang_up_within(reply.started_at, monotonic()):  # between the headers and the end of the body
+                return NO_RESPONSE
+            self.note(f"{slot.function} returned {reply.status} without its JSON: {reply.body[:300]!r}")
             return str(reply.status)
         if code not in EXPECTED:
             log = [line for line in slot.replica.errors() if f'"{code}"' in line][-1:]
@@ -141,10 +144,8 @@ class Calls:
         reply, started_at = self.send(slot, "POST", path, body)
         summary: dict[str, Any] | None = None
         if reply is not None and reply.status == 200:
-            try:
+            with suppress(ValueError):  # `error` reports it
                 summary = reply.json()
-            except ValueError:
-                self.note(f"process-data's summary was cut: {reply.body[:300]!r}")
         self.report(slot, path, started_at, str(summary["status"]) if summary else self.error(slot, reply))
         if summary is None:
             sleep(0.1)

@@ -2,6 +2,7 @@
 
 import json
 import random
+from math import inf
 from pathlib import Path
 from queue import Queue
 from threading import Thread
@@ -11,7 +12,7 @@ from typing import cast
 import pytest
 
 from tests.faults import readers, uploads
-from tests.faults.calls import Call, Calls, Reply
+from tests.faults.calls import NO_RESPONSE, Call, Calls, Reply
 from tests.faults.figures import Figures, Injection
 from tests.faults.model import Model
 from tests.faults.subject import Slot
@@ -139,6 +140,17 @@ def test_a_reader_detects_every_truncated_response(parse: readers.Parse, body: s
     for length in range(len(body) - 1):
         with pytest.raises(ValueError):
             parse(body[:length].encode())
+
+
+def test_only_a_kill_excuses_a_truncated_error() -> None:
+    slot, calls = Slot("query-data", 0, {}, Path()), Calls()
+    reply = Reply(503, b"", monotonic())
+    assert calls.error(slot, reply) == "503"
+    assert calls.problems == ["query-data returned 503 without its JSON: b''"]
+    slot.downs.append((monotonic(), inf))
+    assert calls.error(slot, reply) == NO_RESPONSE
+    assert len(calls.problems) == 1
+    calls.close()
 
 
 def test_a_reader_detects_missing_people_in_a_complete_response() -> None:
