@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
 from math import inf
 from pathlib import Path
 from queue import Full, Queue
@@ -203,7 +204,9 @@ class Subject:
             if server == "postgres":
                 self.stack.sql("create temporary table probe as select 1")
             else:
-                self.stack.bucket.put("~probe", b"")
+                bucket = self.stack.bucket
+                for name in (bucket.source, bucket.result):  # with content: SeaweedFS stores empty objects elsewhere
+                    bucket.client.put_object(bucket_name=name, object_name="~probe", data=BytesIO(b"x"), length=1)
         except Exception:  # noqa: BLE001 - any error of the clients while a server is unavailable
             return False
         return True
