@@ -1,4 +1,4 @@
-"""Bulkheads: limits on concurrent requests of a kind, so that slow clients of one kind do not delay the others.
+"""Bulkheads: a limit on the concurrent requests of each kind, so that slow ones of one kind do not delay other kinds.
 
 of-watchdog's own limit, `max_inflight`, is not used: version 0.10.11 permanently loses a slot whenever the client of a
 request with `Accept: application/x-ndjson` disconnects, and once all are lost it returns 429 to everyone.

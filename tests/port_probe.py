@@ -10,7 +10,7 @@ H2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
 
 
 def unverified_tls(*protocols: str) -> ssl.SSLContext:
-    """Return a TLS context without a client certificate that accepts any server."""
+    """Return a TLS context that accepts any server and has no client certificate."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols(protocols)
@@ -28,7 +28,7 @@ def connection(port: int, context: ssl.SSLContext | None) -> Iterator[socket.soc
 
 
 def speaks_grpc(port: int) -> bool:
-    """Whether the port accepts unauthenticated gRPC calls, with TLS or without."""
+    """Whether the port accepts an HTTP/2 connection, as gRPC needs, without a client certificate, TLS or not."""
     for context in (None, unverified_tls("h2")):
         with suppress(OSError), connection(port, context) as stream:
             stream.sendall(H2_PREFACE)

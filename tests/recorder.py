@@ -1,4 +1,4 @@
-"""A stub for a command of the guides: `recorder.py NAME ARGUMENT...` records its arguments in $RECORD.
+"""A stub for a program that the guides call (see guides.py): `recorder.py NAME ARGUMENT...` appends to $RECORD.
 
 It prints the output that the scripts need. If $KUBECTL is the path of a real kubectl, that one is run instead, except
 for commands that need a node or the Internet.
@@ -34,7 +34,8 @@ def kubectl(arguments: list[str]) -> int:
         name = re.search(r"name: (\S+)", manifest)
         print(manifest if verb == "set" else f"job.batch/{name[1] if name else ''}")
     elif "--from=" in text:
-        print(f"kind: Job\nmetadata:\n  name: {arguments[4]}")
+        _, _, _, _, job, *_ = arguments  # --namespace=… create job --from=… JOB
+        print(f"kind: Job\nmetadata:\n  name: {job}")
     elif "--output=name" in arguments:
         print(Path(os.environ["APPLIED"], Path(os.environ["OVERLAY"]).name).read_text(encoding="utf-8"))
     elif "conditions" in text:

@@ -34,7 +34,7 @@ from .workers import Workers
 _ATTEMPTS = 3
 _INITIAL_BACKOFF = 0.2  # seconds, doubled each time
 _MAX_CONTINUATIONS = 10
-"""A continuation queues another only while fewer than this many others exist; it is also the maximum of `fan_out`."""
+"""The most continuations that may exist beside one that queues another; also the maximum of `fan_out`."""
 
 
 class SegmentsSummary(TypedDict):
@@ -165,7 +165,7 @@ class Run:
         """
         if not self.counters.progressed:
             return False
-        # each of the runs that fan_out queued may continue; any other run only ensures that there is a continuation
+        # continuations, which include fan_out's runs, may all continue; other runs only ensure that there is one
         allowed = _MAX_CONTINUATIONS if self._record.trigger == Trigger.CONTINUATION else 1
         if count_continuations(connection, self._record) >= allowed:
             return False

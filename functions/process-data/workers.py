@@ -42,7 +42,7 @@ class Workers:
         return connection.time_limit(self._application.settings.run_deadline + GRACE - self._deadline.elapsed)
 
     def start(self, connection: Connection) -> None:
-        """Set the run's tick: the current one, or `since` or that of an earlier attempt if lower.
+        """Set the run's tick to a new one, or keep that of the request or of an earlier attempt, which is lower.
 
         Store the requested keys as hints.
         """
@@ -117,7 +117,7 @@ class Workers:
         )
 
     def _wait(self) -> None:
-        """Wait a moment for a helper to end, as it probably holds the segment, or else for another session."""
+        """Wait a moment: for a helper, which probably holds a segment that is left, or else for another session."""
         for helper in reversed(self._helpers):
             if helper.is_alive():
                 helper.join(min(segments.POLL_INTERVAL, self._deadline.remaining))

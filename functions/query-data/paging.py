@@ -17,13 +17,13 @@ from .formats import Format
 from .parameters import Parameter, whole_number
 from .shared.api import ApiError, invalid_parameter
 from .shared.storage.connection import Connection
-from .shared.storage.sql import Bind, Parameters, literal
+from .shared.storage.sql import Bind, BindValues, literal
 
 MAX_LIMIT = 1000
 
 
 class Position(NamedTuple):
-    """A row's position in an order, as strings of the key and of the tiebreaker."""
+    """A row's position in an order: its key and its tiebreaker, both as strings."""
 
     key: str
     tiebreaker: str
@@ -122,7 +122,7 @@ def read_page(
     fmt: Format,
     order: Order,
     limit: int,
-    parameters: Parameters | None = None,
+    parameters: BindValues | None = None,
 ) -> Page:
     """Read a page of at most `limit` rows and the state of the table, in one round trip and from one snapshot.
 

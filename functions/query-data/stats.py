@@ -41,8 +41,9 @@ def last_run(connection: Connection) -> dict[str, Any] | None:
 
 def _by_decade(filters: Filters, today: date) -> str:
     """SQL that counts users by how many of the ages in `_DECADES` they have not reached."""
-    not_reached = sorted(latest_birthdate(today, at_least=years) + timedelta(days=1) for years in _DECADES)
-    dates = ", ".join(f"date '{day}'" for day in not_reached)
+    # the first birthdate that is too young for each age: width_bucket counts those up to the user's
+    too_young_from = sorted(latest_birthdate(today, at_least=years) + timedelta(days=1) for years in _DECADES)
+    dates = ", ".join(f"date '{day}'" for day in too_young_from)
     return f"""
 select width_bucket(birthdate, array[{dates}]), count(*), count(img_path)
 from users {where(conditions(filters, today))}

@@ -10,7 +10,7 @@ from .paging import AFTER, Order, Page, Position, limit_parameter, read_page
 from .parameters import parse_parameters
 from .shared.api import Event
 from .shared.storage.connection import Connection
-from .shared.storage.sql import Parameters
+from .shared.storage.sql import BindValues
 
 PARAMETERS = {"limit": limit_parameter(100), "after": AFTER, "format": format_parameter(TABLE_FORMATS)}
 
@@ -69,7 +69,7 @@ def parse_page_request(table: Table, event: Event) -> PageRequest:
 
 
 def read_table(connection: Connection, request: PageRequest) -> Page:
-    table, parameters = request.table, Parameters()
+    table, parameters = request.table, BindValues()
     after = [table.order.after_condition(request.after, parameters.bind)] if request.after else []
     rows = f"select {', '.join(table.columns)} from {table.name} {where(after)} {table.order.sql}"  # noqa: S608
     sql = f"{rows} limit {request.limit + 1}"

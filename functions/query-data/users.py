@@ -10,7 +10,7 @@ from .filters import Filters, conditions, where
 from .paging import Page, read_page
 from .query import Query
 from .shared.storage.connection import Connection
-from .shared.storage.sql import Bind, Parameters, literal
+from .shared.storage.sql import Bind, BindValues, literal
 
 _INDEXED = {"user_id": {"is_image_exists"}, "birthdate": {"min_age", "max_age"}, "last_name": set[str]()}
 """By order: the filters that an index scan in this order also covers."""
@@ -31,7 +31,7 @@ def count(connection: Connection, filters: Filters, today: date) -> int:
 
 def read_users(connection: Connection, query: Query, limit: int, today: date) -> Page:
     """A page of at most `limit` users."""
-    parameters = Parameters() if _has_one_plan(query) else None
+    parameters = BindValues() if _has_one_plan(query) else None
     rows = _select(query, today, f"limit {limit + 1}", parameters.bind if parameters else literal)
     return read_page(connection, "users", rows, query.format, query.order, limit, parameters)
 

@@ -6,7 +6,7 @@ from datetime import date
 import pg8000.native
 
 Bind = Callable[[str | date], str]
-"""Returns the SQL text for a value: a literal (`literal`) or a placeholder (`Parameters.bind`)."""
+"""Returns the SQL text for a value: a literal (`literal`) or a placeholder (`BindValues.bind`)."""
 
 
 def literal(value: str | date) -> str:
@@ -14,7 +14,7 @@ def literal(value: str | date) -> str:
     return str(pg8000.native.literal(value))
 
 
-class Parameters:
+class BindValues:
     """Values that are sent separately from a statement, as `Connection.run_prepared` takes them."""
 
     def __init__(self) -> None:

@@ -63,10 +63,9 @@ def simulated(
 
 
 @contextmanager
-def application(settings: Mapping[str, str], **others: str) -> Iterator[Application]:
+def application(settings: Mapping[str, str]) -> Iterator[Application]:
     """Create process-data's application in this process, with default settings except for the deadline."""
-    values = {**settings, "run_deadline": NO_DEADLINE, **others}
-    app = Application(load(Settings, values), threading.Event())
+    app = Application(load(Settings, {**settings, "run_deadline": NO_DEADLINE}), threading.Event())
     try:
         yield app
     finally:

@@ -44,8 +44,8 @@ functions:
 
 
 @dataclass(frozen=True)
-class Toy(Stack):
-    """The stack of a toy project."""
+class ProjectStack(Stack):
+    """The stack of a project in another directory."""
 
     project: Path
 
@@ -105,15 +105,15 @@ class Toy(Stack):
         path.write_text(text.replace(old, new))
 
 
-def make_toy(directory: Path) -> Toy:
+def make_toy(directory: Path) -> ProjectStack:
     (directory / "echo").mkdir(parents=True)
     shutil.copy(Path(__file__).with_name("echo.py"), directory / "echo/handler.py")
     (directory / "stack.yml").write_text(STACK_YML)
-    return Toy(directory / "state", directory)
+    return ProjectStack(directory / "state", directory)
 
 
 @pytest.fixture(scope="session")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Toy]:
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProjectStack]:
     """A running toy project, shared by all tests, which must leave it as they found it."""
     toy = make_toy(tmp_path_factory.mktemp("toy"))
     toy.cli("up", "--detach", "--port", "0", "--no-sample")
@@ -124,7 +124,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Toy]:
 
 
 @pytest.fixture
-def own_toy(tmp_path: Path) -> Iterator[Toy]:
+def own_toy(tmp_path: Path) -> Iterator[ProjectStack]:
     """A separate toy project, not yet running."""
     toy = make_toy(tmp_path / "own")
     try:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Toy
+from tests.e2e.conftest import ProjectStack
 
 
-def error_of(toy: Toy, *arguments: str) -> str:
+def error_of(toy: ProjectStack, *arguments: str) -> str:
     """Run a command that must fail. Return its error message."""
     result = toy.cli(*arguments, check=False)
     assert result.returncode == 1, result.stdout
@@ -18,7 +18,7 @@ def error_of(toy: Toy, *arguments: str) -> str:
     return result.stderr
 
 
-def test_a_port_in_use_is_an_error(own_toy: Toy) -> None:
+def test_a_port_in_use_is_an_error(own_toy: ProjectStack) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -30,17 +30,17 @@ def test_a_port_in_use_is_an_error(own_toy: Toy) -> None:
 
 
 @pytest.mark.parametrize("port", ["-1", "65536"])
-def test_an_invalid_port_is_an_error(own_toy: Toy, port: str) -> None:
+def test_an_invalid_port_is_an_error(own_toy: ProjectStack, port: str) -> None:
     assert "0 (a free port) to 65535" in error_of(own_toy, "up", "--port", port)
 
 
-def test_a_state_path_that_is_a_file_is_an_error(own_toy: Toy) -> None:
+def test_a_state_path_that_is_a_file_is_an_error(own_toy: ProjectStack) -> None:
     own_toy.state.write_text("")
     assert str(own_toy.state) in error_of(own_toy, "up", "--port", "0")
     own_toy.state.unlink()
 
 
-def test_a_second_up_is_an_error_with_the_url_of_the_first(toy: Toy) -> None:
+def test_a_second_up_is_an_error_with_the_url_of_the_first(toy: ProjectStack) -> None:
     for detach in ([], ["--detach"]):
         assert toy.url in error_of(toy, "up", "--port", "0", *detach)
     assert toy.request("GET", "/function/echo").status == 200
@@ -74,7 +74,7 @@ def test_a_second_up_is_an_error_with_the_url_of_the_first(toy: Toy) -> None:
         ("version: 1.0", "version: [", "stack.yml is not valid YAML"),
     ],
 )
-def test_an_error_in_stack_yml_names_function_and_key(own_toy: Toy, old: str, new: str, message: str) -> None:
+def test_an_error_in_stack_yml_names_function_and_key(own_toy: ProjectStack, old: str, new: str, message: str) -> None:
     own_toy.edit(old, new)
     assert re.search(message, error_of(own_toy, "up", "--port", "0"), re.DOTALL)
     assert not (own_toy.state / "logs").exists()  # nothing may be started
@@ -82,7 +82,7 @@ def test_an_error_in_stack_yml_names_function_and_key(own_toy: Toy, old: str, ne
 
 @pytest.mark.parametrize(("content", "message"), [(None, "No such file"), (b"\n", "is empty"), (b"\xff", "utf-8")])
 def test_a_token_file_without_a_token_is_an_error(
-    own_toy: Toy, monkeypatch: pytest.MonkeyPatch, content: bytes | None, message: str
+    own_toy: ProjectStack, monkeypatch: pytest.MonkeyPatch, content: bytes | None, message: str
 ) -> None:
     path = own_toy.project / "token"
     if content is not None:
@@ -92,7 +92,7 @@ def test_a_token_file_without_a_token_is_an_error(
     assert not (own_toy.state / "logs").exists()  # nothing may be started
 
 
-def test_a_function_that_does_not_start_is_an_error_with_its_output(own_toy: Toy) -> None:
+def test_a_function_that_does_not_start_is_an_error_with_its_output(own_toy: ProjectStack) -> None:
     (own_toy.project / "echo/handler.py").write_text("import no_such_package\n")
     message = error_of(own_toy, "up", "--port", "0")
     assert "echo does not start" in message
@@ -101,30 +101,30 @@ def test_a_function_that_does_not_start_is_an_error_with_its_output(own_toy: Toy
 
 
 @pytest.mark.parametrize("command", [["env"], ["upload", "."]])
-def test_commands_that_need_a_running_stack_say_so(own_toy: Toy, command: list[str]) -> None:
+def test_commands_that_need_a_running_stack_say_so(own_toy: ProjectStack, command: list[str]) -> None:
     assert "python3 infra/local up" in error_of(own_toy, *command)
 
 
-def test_an_unknown_function_is_an_error_that_lists_the_known_ones(toy: Toy) -> None:
+def test_an_unknown_function_is_an_error_that_lists_the_known_ones(toy: ProjectStack) -> None:
     assert re.search("'nobody'.*echo.*postgres.*seaweedfs", error_of(toy, "logs", "nobody"))
     assert re.search("'nobody'.*echo", error_of(toy, "env", "nobody"))
 
 
-def test_status_lists_every_component(toy: Toy) -> None:
+def test_status_lists_every_component(toy: ProjectStack) -> None:
     status = toy.cli("status").stdout
     assert toy.url in status
     for component in ("postgres", "seaweedfs", "echo"):
         assert re.search(rf"{component} +ready +pid \d+", status)
 
 
-def test_logs_are_sorted_by_time(toy: Toy) -> None:
+def test_logs_are_sorted_by_time(toy: ProjectStack) -> None:
     lines = toy.cli("logs").stdout.splitlines()
     times = [line.split()[0] for line in lines]
     assert times == sorted(times)
     assert {line.split()[1] for line in lines} >= {"postgres:", "seaweedfs:"}
 
 
-def test_upload_ignores_hidden_files_and_subdirectories(toy: Toy, tmp_path: Path) -> None:
+def test_upload_ignores_hidden_files_and_subdirectories(toy: ProjectStack, tmp_path: Path) -> None:
     (tmp_path / "deeper").mkdir()
     for name in ("1.csv", "1.png", ".hidden", "deeper/2.csv"):
         (tmp_path / name).write_bytes(name.encode())
@@ -133,7 +133,7 @@ def test_upload_ignores_hidden_files_and_subdirectories(toy: Toy, tmp_path: Path
     toy.bucket.clear()
 
 
-def test_upload_without_files_is_an_error(toy: Toy, tmp_path: Path) -> None:
+def test_upload_without_files_is_an_error(toy: ProjectStack, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
     assert "does not exist" in error_of(toy, "upload", str(tmp_path / "nowhere"))
@@ -141,7 +141,7 @@ def test_upload_without_files_is_an_error(toy: Toy, tmp_path: Path) -> None:
     assert "contains no files" in error_of(toy, "upload", str(tmp_path / "empty"))
 
 
-def test_env_prints_the_settings_of_the_operator_or_a_function(toy: Toy) -> None:
+def test_env_prints_the_settings_of_the_operator_or_a_function(toy: ProjectStack) -> None:
     operator = toy.env()
     assert operator.keys() >= {
         "s3_endpoint", "s3_access_key", "s3_secret_key", "source_bucket", "result_bucket", "postgres_host",

@@ -13,13 +13,13 @@ from queue import Queue
 import pytest
 import urllib3
 
-from tests.e2e.conftest import Toy
+from tests.e2e.conftest import ProjectStack
 from tests.loopback import Quiet, serving
 from tests.memory import MEBIBYTE, peak_memory
 from tests.stack import Response
 
 
-def gateway_log(toy: Toy) -> str:
+def gateway_log(toy: ProjectStack) -> str:
     return (toy.state / "logs/up.log").read_text()
 
 
@@ -30,7 +30,7 @@ def check_no_response(response: Response, status: int) -> None:
     assert "Content-Type" not in response.headers
 
 
-def test_a_request_reaches_the_handler_unchanged(toy: Toy) -> None:
+def test_a_request_reaches_the_handler_unchanged(toy: ProjectStack) -> None:
     echo = toy.request("PATCH", "/function/echo/a%20b//c?x=1&x=%C3%A9&y=", b"body", X_Own="kept").json()
     assert echo["method"] == "PATCH"
     assert echo["path"] == "/a b//c"
@@ -40,16 +40,16 @@ def test_a_request_reaches_the_handler_unchanged(toy: Toy) -> None:
 
 
 @pytest.mark.parametrize("path", ["/function/echo", "/function/echo/", "/function/echo.openfaas-fn"])
-def test_a_function_responds_at_its_root(toy: Toy, path: str) -> None:
+def test_a_function_responds_at_its_root(toy: ProjectStack, path: str) -> None:
     assert toy.request("GET", path).json()["path"] == "/"
 
 
-def test_hop_by_hop_headers_are_not_forwarded(toy: Toy) -> None:
+def test_hop_by_hop_headers_are_not_forwarded(toy: ProjectStack) -> None:
     echo = toy.request("GET", "/function/echo", Connection="X-Mine", X_Mine="1", TE="trailers").json()
     assert not {"Connection", "X-Mine", "Te"} & echo["headers"].keys()
 
 
-def test_every_call_has_an_id_and_a_start_time(toy: Toy) -> None:
+def test_every_call_has_an_id_and_a_start_time(toy: ProjectStack) -> None:
     first, second = (toy.request("GET", "/function/echo") for _ in range(2))
     assert first.headers["X-Call-Id"] != second.headers["X-Call-Id"]
     assert first.json()["headers"]["X-Call-Id"] == first.headers["X-Call-Id"]
@@ -57,7 +57,7 @@ def test_every_call_has_an_id_and_a_start_time(toy: Toy) -> None:
     assert toy.request("GET", "/function/echo", X_Call_Id="mine").headers["X-Call-Id"] == "mine"
 
 
-def test_handler_results_become_responses_as_in_the_template(toy: Toy) -> None:
+def test_handler_results_become_responses_as_in_the_template(toy: ProjectStack) -> None:
     result = toy.request("GET", "/function/echo?do=dict")
     assert (result.status, result.headers["X-From"], result.json()) == (201, "dict", {"from": "a dict"})
     nothing = toy.request("GET", "/function/echo?do=nothing")
@@ -68,7 +68,7 @@ def test_handler_results_become_responses_as_in_the_template(toy: Toy) -> None:
     assert toy.request("HEAD", "/function/echo").body == b""
 
 
-def test_a_function_gets_its_own_environment_and_secrets(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_function_gets_its_own_environment_and_secrets(toy: ProjectStack, monkeypatch: pytest.MonkeyPatch) -> None:
     environment = toy.request("GET", "/function/echo").json()["environment"]
     assert environment["greeting"] == "hello"
     assert Path(environment["token_file"]).read_text() == toy.env("echo")["token"]
@@ -77,7 +77,7 @@ def test_a_function_gets_its_own_environment_and_secrets(toy: Toy, monkeypatch: 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
-def test_large_bodies_are_streamed_in_constant_memory(toy: Toy) -> None:
+def test_large_bodies_are_streamed_in_constant_memory(toy: ProjectStack) -> None:
     toy.request("GET", "/function/patient?do=stream&n=30")
     before = peak_memory(toy.state_file()["pid"])
     assert len(toy.request("GET", "/function/patient?do=stream&n=300").body) == 300_000_000
@@ -86,7 +86,7 @@ def test_large_bodies_are_streamed_in_constant_memory(toy: Toy) -> None:
     assert peak_memory(toy.state_file()["pid"]) - before < 64 * MEBIBYTE
 
 
-def test_a_crash_truncates_the_response_without_an_error_and_the_function_restarts(toy: Toy) -> None:
+def test_a_crash_truncates_the_response_without_an_error_and_the_function_restarts(toy: ProjectStack) -> None:
     """As with of-watchdog and OpenFaaS's gateway: both log the error and end the response as if it were complete."""
     before, logged = toy.identity("echo"), gateway_log(toy).count("response interrupted")
     truncated = toy.request("GET", "/function/echo?do=die")
@@ -96,14 +96,14 @@ def test_a_crash_truncates_the_response_without_an_error_and_the_function_restar
     assert toy.request("GET", "/function/echo").status == 200
 
 
-def test_a_truncated_response_with_a_content_length_breaks_the_connection(toy: Toy) -> None:
+def test_a_truncated_response_with_a_content_length_breaks_the_connection(toy: ProjectStack) -> None:
     before = toy.identity("echo")
     with pytest.raises(urllib3.exceptions.ProtocolError):
         toy.request("GET", "/function/echo?do=die&n=2000000")
     toy.wait_until(lambda: toy.identity("echo") != before and toy.state_file()["components"]["echo"]["ready"])
 
 
-def test_a_killed_function_is_a_500_without_a_body_until_it_restarts(toy: Toy) -> None:
+def test_a_killed_function_is_a_500_without_a_body_until_it_restarts(toy: ProjectStack) -> None:
     before = toy.identity("echo")
     with ThreadPoolExecutor(1) as executor:
         caller = executor.submit(toy.request, "GET", "/function/echo?do=sleep&n=1.5")
@@ -118,7 +118,7 @@ def test_a_killed_function_is_a_500_without_a_body_until_it_restarts(toy: Toy) -
     assert "echo exited without a response" in gateway_log(toy)
 
 
-def test_a_disconnected_client_stops_the_function(toy: Toy) -> None:
+def test_a_disconnected_client_stops_the_function(toy: ProjectStack) -> None:
     before = toy.log().count("the client disconnected")
     response = urllib3.request(
         "GET", f"{toy.url}/function/echo?do=stream&n=100000", preload_content=False, retries=False
@@ -128,7 +128,7 @@ def test_a_disconnected_client_stops_the_function(toy: Toy) -> None:
     toy.wait_until(lambda: toy.log().count("the client disconnected") > before)
 
 
-def test_a_stalled_client_is_disconnected_after_exec_timeout(toy: Toy) -> None:
+def test_a_stalled_client_is_disconnected_after_exec_timeout(toy: ProjectStack) -> None:
     before = toy.log().count("the client disconnected")
     response = urllib3.request(
         "GET", f"{toy.url}/function/echo?do=stream&n=100000", preload_content=False, retries=False
@@ -137,19 +137,19 @@ def test_a_stalled_client_is_disconnected_after_exec_timeout(toy: Toy) -> None:
     response.close()
 
 
-def test_exec_timeout_is_a_504_without_a_body(toy: Toy) -> None:
+def test_exec_timeout_is_a_504_without_a_body(toy: ProjectStack) -> None:
     check_no_response(toy.request("GET", "/function/echo?do=sleep&n=3"), 504)
     assert "exec_timeout of 2 s" in gateway_log(toy)
 
 
-def test_exec_timeout_truncates_a_response_without_an_error(toy: Toy) -> None:
+def test_exec_timeout_truncates_a_response_without_an_error(toy: ProjectStack) -> None:
     response = toy.request("GET", "/function/echo?do=drip")
     assert response.status == 200
     assert set(response.body) == set(b"x")
     assert "echo: response interrupted: its exec_timeout has expired" in gateway_log(toy)
 
 
-def test_an_ndjson_request_without_a_response_is_an_empty_200(toy: Toy) -> None:
+def test_an_ndjson_request_without_a_response_is_an_empty_200(toy: ProjectStack) -> None:
     """of-watchdog forwards such requests through another proxy, which does not report errors."""
     response = toy.request("GET", "/function/echo?do=sleep&n=3", Accept="application/x-ndjson")
     assert (response.status, response.body) == (200, b"")
@@ -173,7 +173,7 @@ def callbacks() -> Iterator[str]:
         yield f"{url}/done"
 
 
-def test_an_asynchronous_call_sends_its_response_to_the_callback(toy: Toy, callbacks: str) -> None:
+def test_an_asynchronous_call_sends_its_response_to_the_callback(toy: ProjectStack, callbacks: str) -> None:
     accepted = toy.request("POST", "/async-function/echo/later?x=1", b"body", X_Callback_Url=callbacks)
     assert accepted.status == 202
     headers, body = Callbacks.received.get(timeout=10)
@@ -185,7 +185,7 @@ def test_an_asynchronous_call_sends_its_response_to_the_callback(toy: Toy, callb
     assert Callbacks.received.get(timeout=10)[0]["X-Function-Status"] == "504"
 
 
-def test_the_queue_rejects_large_bodies_invalid_callbacks_and_requests_beyond_its_capacity(toy: Toy) -> None:
+def test_the_queue_rejects_large_bodies_invalid_callbacks_and_requests_beyond_its_capacity(toy: ProjectStack) -> None:
     assert toy.request("POST", "/async-function/echo", bytes(256 * 1024)).status == 202
     assert toy.request("POST", "/async-function/echo", bytes(256 * 1024 + 1)).status == 413
     for url in ("ftp://host/", "http://["):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.conftest import STACK_YML, Toy
+from tests.e2e.conftest import STACK_YML, ProjectStack
 
 FAAS_CLI = os.environ.get("FAAS_CLI") or shutil.which("faas-cli")
 CRON_CONNECTOR = os.environ.get("CRON_CONNECTOR") or shutil.which("cron-connector")
@@ -37,7 +37,7 @@ needs_cron_connector = pytest.mark.skipif(not CRON_CONNECTOR, reason="no cron-co
         ("POST", "/system/secrets", 501, "not_supported"),
     ],
 )
-def test_errors_are_json(toy: Toy, method: str, path: str, status: int, code: str) -> None:
+def test_errors_are_json(toy: ProjectStack, method: str, path: str, status: int, code: str) -> None:
     response = toy.request(method, path)
     assert (response.status, response.headers["Content-Type"]) == (status, "application/json")
     error = response.json()["error"]
@@ -49,7 +49,7 @@ def test_errors_are_json(toy: Toy, method: str, path: str, status: int, code: st
         assert "GET" in response.headers["Allow"]
 
 
-def test_the_gateway_describes_a_function_as_stack_yml_does(toy: Toy) -> None:
+def test_the_gateway_describes_a_function_as_stack_yml_does(toy: ProjectStack) -> None:
     listed, _ = toy.request("GET", "/system/functions").json()
     described = toy.request("GET", "/system/function/echo").json()
     assert listed["name"] == described["name"] == "echo"
@@ -63,7 +63,7 @@ def test_the_gateway_describes_a_function_as_stack_yml_does(toy: Toy) -> None:
     assert toy.request("GET", "/system/functions?namespace=other").json() == []
 
 
-def test_invocations_are_counted(toy: Toy) -> None:
+def test_invocations_are_counted(toy: ProjectStack) -> None:
     def count() -> int:
         return int(toy.request("GET", "/system/function/echo").json()["invocationCount"])
 
@@ -73,13 +73,13 @@ def test_invocations_are_counted(toy: Toy) -> None:
     assert before + 40 <= count() <= before + 45  # the schedule invokes the function too
 
 
-def test_the_gateway_describes_itself(toy: Toy) -> None:
+def test_the_gateway_describes_itself(toy: ProjectStack) -> None:
     assert toy.request("GET", "/system/info").json()["provider"]["orchestration"] == "processes"
     assert toy.request("GET", "/system/namespaces").json() == ["openfaas-fn"]
     assert toy.request("GET", "/healthz").status == 200
 
 
-def test_logs_are_json_messages_one_per_line(toy: Toy) -> None:
+def test_logs_are_json_messages_one_per_line(toy: ProjectStack) -> None:
     for _ in range(3):
         toy.request("GET", "/function/echo")
 
@@ -96,13 +96,13 @@ def test_logs_are_json_messages_one_per_line(toy: Toy) -> None:
     assert messages("&since=2100-01-01T00:00:00Z") == []
 
 
-def test_the_schedule_invokes_functions_as_cron_connector_does(toy: Toy) -> None:
+def test_the_schedule_invokes_functions_as_cron_connector_does(toy: ProjectStack) -> None:
     ticks = toy.log().count("request of cron-connector")
     toy.wait_until(lambda: toy.log().count("request of cron-connector") > ticks)
 
 
 @needs_cron_connector
-def test_the_real_cron_connector_invokes_a_function_through_the_gateway(toy: Toy) -> None:
+def test_the_real_cron_connector_invokes_a_function_through_the_gateway(toy: ProjectStack) -> None:
     environment = {"gateway_url": toy.url, "rebuild_interval": "500ms", "basic_auth": "false"}
     with subprocess.Popen([str(CRON_CONNECTOR)], env=environment, stderr=subprocess.PIPE, text=True) as connector:
         assert connector.stderr
@@ -112,7 +112,7 @@ def test_the_real_cron_connector_invokes_a_function_through_the_gateway(toy: Toy
             connector.kill()
 
 
-def faas(toy: Toy, *arguments: str) -> str:
+def faas(toy: ProjectStack, *arguments: str) -> str:
     """Run the real faas-cli and return its output."""
     result = subprocess.run(
         [str(FAAS_CLI), *arguments],
@@ -128,7 +128,7 @@ def faas(toy: Toy, *arguments: str) -> str:
 
 
 @needs_faas_cli
-def test_the_real_faas_cli_lists_describes_invokes_and_reads_logs(toy: Toy) -> None:
+def test_the_real_faas_cli_lists_describes_invokes_and_reads_logs(toy: ProjectStack) -> None:
     assert "echo" in faas(toy, "list")
     assert "Ready" in faas(toy, "describe", "echo")
     assert '"x","1"' in faas(toy, "invoke", "echo", "--method", "GET", "--query", "x=1")

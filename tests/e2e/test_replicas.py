@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from process_data import locks
 
-from tests.e2e.conftest import Toy
+from tests.e2e.conftest import ProjectStack
 from tests.stack import ROOT, Stack, connected
 
 PEOPLE = 1000
@@ -17,7 +17,7 @@ TOKEN = "s3cret"
 
 
 @pytest.fixture
-def replicated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Toy]:
+def replicated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProjectStack]:
     """This project with two replicas of process-data, a token, and small segments that are scanned one at a time."""
     project = tmp_path / "project"
     for directory in ("functions", "shared"):
@@ -32,7 +32,7 @@ def replicated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Toy]
     monkeypatch.setenv("RUN_DEADLINE", "300")
     monkeypatch.setenv("EXEC_TIMEOUT", "310s")
     monkeypatch.setenv("HTTP_TIMEOUT", "320s")
-    toy = Toy(tmp_path / "state", project)
+    toy = ProjectStack(tmp_path / "state", project)
     try:
         toy.cli("up", "--detach", "--port", "0", "--no-sample")
         yield toy
@@ -40,7 +40,7 @@ def replicated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Toy]
         toy.remove()
 
 
-def test_replicas_share_a_fan_out(replicated: Toy) -> None:
+def test_replicas_share_a_fan_out(replicated: ProjectStack) -> None:
     status = replicated.request("GET", "/system/function/process-data").json()
     assert (status["replicas"], status["availableReplicas"]) == (2, 2)
     with ThreadPoolExecutor(8) as executor:

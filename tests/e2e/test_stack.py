@@ -16,7 +16,7 @@ import pg8000.native
 import pytest
 
 from infra.local.runtime.processes import Identity
-from tests.e2e.conftest import Toy, make_toy
+from tests.e2e.conftest import ProjectStack, make_toy
 from tests.e2e.processes import family, listeners
 from tests.stack import Stack, connected
 
@@ -26,7 +26,7 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="requires root")
 COMPONENTS = ("postgres", "seaweedfs", "echo", "patient")
 
 
-def ports(toy: Toy) -> list[int]:
+def ports(toy: ProjectStack) -> list[int]:
     settings = toy.env()
     urls = (settings["gateway_url"], settings["s3_endpoint"], f":{settings['postgres_port']}")
     return [int(url.rpartition(":")[2]) for url in urls]
@@ -38,7 +38,7 @@ def is_open(port: int) -> bool:
 
 
 @contextmanager
-def leaves_nothing(toy: Toy) -> Iterator[None]:
+def leaves_nothing(toy: ProjectStack) -> Iterator[None]:
     """Check that all processes end soon after the block, and that their ports are closed."""
     supervisor = toy.state_file()["pid"]
     components = [toy.identity(component) for component in COMPONENTS]
@@ -53,20 +53,20 @@ def leaves_nothing(toy: Toy) -> Iterator[None]:
     assert "No stack is running" in toy.cli("status", check=False).stdout
 
 
-def test_ctrl_c_leaves_no_processes(own_toy: Toy) -> None:
+def test_ctrl_c_leaves_no_processes(own_toy: ProjectStack) -> None:
     with own_toy.up() as up, leaves_nothing(own_toy):
         os.killpg(up.pid, signal.SIGINT)
         assert up.wait(30) == 0
 
 
-def test_down_leaves_no_processes(own_toy: Toy) -> None:
+def test_down_leaves_no_processes(own_toy: ProjectStack) -> None:
     own_toy.cli("up", "--detach", "--port", "0", "--no-sample")
     with leaves_nothing(own_toy):
         assert "Stopped" in own_toy.cli("down").stdout
     assert "No stack is running" in own_toy.cli("down").stdout
 
 
-def test_a_stack_stops_when_its_directory_is_removed(own_toy: Toy) -> None:
+def test_a_stack_stops_when_its_directory_is_removed(own_toy: ProjectStack) -> None:
     with own_toy.up() as up, leaves_nothing(own_toy):
         homes = [Path(pointer.read_text()) for pointer in own_toy.state.glob("postgres-home")]
         shutil.rmtree(own_toy.state)
@@ -75,7 +75,7 @@ def test_a_stack_stops_when_its_directory_is_removed(own_toy: Toy) -> None:
         shutil.rmtree(home)
 
 
-def test_a_killed_up_leaves_no_processes_and_the_next_one_starts(own_toy: Toy) -> None:
+def test_a_killed_up_leaves_no_processes_and_the_next_one_starts(own_toy: ProjectStack) -> None:
     with own_toy.up() as up, leaves_nothing(own_toy):
         up.kill()
     with own_toy.up() as up:
@@ -85,7 +85,7 @@ def test_a_killed_up_leaves_no_processes_and_the_next_one_starts(own_toy: Toy) -
         assert own_toy.request("GET", "/function/echo").status == 200
 
 
-def test_a_signal_during_the_start_leaves_no_processes(own_toy: Toy) -> None:
+def test_a_signal_during_the_start_leaves_no_processes(own_toy: ProjectStack) -> None:
     with subprocess.Popen(own_toy.command("up", "--port", "0"), stdout=subprocess.DEVNULL) as up:
         own_toy.wait_until(lambda: own_toy.state_file().get("components", {}).get("postgres", {}).get("pid"))
         postgres = own_toy.identity("postgres")
@@ -95,7 +95,7 @@ def test_a_signal_during_the_start_leaves_no_processes(own_toy: Toy) -> None:
 
 
 @linux
-def test_killed_components_restart_on_the_same_ports(own_toy: Toy) -> None:
+def test_killed_components_restart_on_the_same_ports(own_toy: ProjectStack) -> None:
     own_toy.cli("up", "--detach", "--port", "0", "--no-sample")
     before = ports(own_toy)
     supervisor = own_toy.state_file()["pid"]
@@ -117,11 +117,11 @@ def test_killed_components_restart_on_the_same_ports(own_toy: Toy) -> None:
     assert own_toy.request("GET", "/function/echo").status == 200
 
 
-def _is_back(toy: Toy, component: str, previous: Identity) -> bool:
+def _is_back(toy: ProjectStack, component: str, previous: Identity) -> bool:
     return toy.identity(component) != previous and toy.state_file()["components"][component]["ready"]
 
 
-def test_two_stacks_run_side_by_side_and_keep_their_data(own_toy: Toy, tmp_path: Path) -> None:
+def test_two_stacks_run_side_by_side_and_keep_their_data(own_toy: ProjectStack, tmp_path: Path) -> None:
     other = make_toy(tmp_path / "other")
     try:
         for toy in (own_toy, other):
@@ -135,7 +135,7 @@ def test_two_stacks_run_side_by_side_and_keep_their_data(own_toy: Toy, tmp_path:
         assert other.request("GET", "/function/echo").status == 200
     finally:
         other.remove()
-    again = Toy(own_toy.state, own_toy.project)  # without cached settings
+    again = ProjectStack(own_toy.state, own_toy.project)  # without cached settings
     again.cli("up", "--detach", "--port", "0", "--no-sample")
     assert again.keys() == ["1.csv"]
     assert again.sql_uncached("select to_regclass('kept')") == [["kept"]]
@@ -143,7 +143,7 @@ def test_two_stacks_run_side_by_side_and_keep_their_data(own_toy: Toy, tmp_path:
 
 @linux
 def test_everything_listens_on_loopback_only(stack: Stack) -> None:
-    running = Toy(stack.state, stack.state).state_file()
+    running = ProjectStack(stack.state, stack.state).state_file()
     assert {address for address, _ in listeners(family(running["pid"]))} == {"0100007F"}
 
 
@@ -151,7 +151,7 @@ def test_everything_listens_on_loopback_only(stack: Stack) -> None:
 def test_no_secret_is_in_a_command_line_or_a_log(stack: Stack) -> None:
     values = [path.read_text().strip() for path in (stack.state / "secrets").iterdir() if path.suffix != ".json"]
     assert len(values) >= 9
-    supervisor = Toy(stack.state, stack.state).state_file()["pid"]
+    supervisor = ProjectStack(stack.state, stack.state).state_file()["pid"]
     lines = [Path(f"/proc/{pid}/cmdline").read_text() for pid in family(supervisor)]
     logs = [path.read_text(errors="replace") for path in (stack.state / "logs").iterdir()]
     assert not [value for value in values if any(value in text for text in lines + logs)]
@@ -171,7 +171,7 @@ def test_logins_with_a_wrong_password_are_rejected(stack: Stack) -> None:
 
 
 @root_only
-def test_root_can_run_from_a_private_directory(own_toy: Toy, tmp_path: Path) -> None:
+def test_root_can_run_from_a_private_directory(own_toy: ProjectStack, tmp_path: Path) -> None:
     own_toy.project.chmod(0o700)
     own_toy.cli("up", "--detach", "--port", "0", "--no-sample")
     assert Path(f"/proc/{own_toy.identity('postgres').pid}").stat().st_uid != 0
@@ -181,7 +181,7 @@ def test_root_can_run_from_a_private_directory(own_toy: Toy, tmp_path: Path) -> 
 
 
 @root_only
-def test_a_database_is_kept_while_its_state_directory_is_absent(own_toy: Toy, tmp_path: Path) -> None:
+def test_a_database_is_kept_while_its_state_directory_is_absent(own_toy: ProjectStack, tmp_path: Path) -> None:
     """It may be on a disk that is not mounted."""
     own_toy.cli("up", "--detach", "--port", "0", "--no-sample")
     own_toy.sql_uncached("create table kept ()")
@@ -198,7 +198,7 @@ def test_a_database_is_kept_while_its_state_directory_is_absent(own_toy: Toy, tm
 
 
 @root_only
-def test_a_database_that_was_replaced_is_removed(own_toy: Toy) -> None:
+def test_a_database_that_was_replaced_is_removed(own_toy: ProjectStack) -> None:
     own_toy.cli("up", "--detach", "--port", "0", "--no-sample")
     home = Path((own_toy.state / "postgres-home").read_text())
     own_toy.cli("down")

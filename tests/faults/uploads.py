@@ -15,7 +15,6 @@ from tests.faults.subject import RECOVERY, Slot
 from tests.samples import samples
 from tests.stack import Bucket
 
-NEW_SECOND = 1.1  # seconds until S3's Last-Modified changes
 LATE = 3.0  # seconds after which an abandoned request has no effect any more
 RETRY_SECONDS = 4 * RECOVERY  # until a change that still fails is a problem: several faults may follow one another
 _MISNAMED = ("x.csv", "a b+c%2F.csv", "1.x.csv", "0x.csv")
@@ -127,4 +126,4 @@ class Uploader:
                 self._calls.note(f"{user_id} could not be erased within {RETRY_SECONDS} s: {summary}")
                 return
         self._model.record_erasure(user_id)
-        self._not_before[user_id] = time.monotonic() + max(NEW_SECOND, LATE)
+        self._not_before[user_id] = time.monotonic() + LATE  # also long enough for a new Last-Modified

@@ -1,4 +1,4 @@
-"""stack.yml, read as faas-cli reads it: the functions and their configuration."""
+"""stack.yml: the functions and their configuration. What the local stack does not support is an error."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Log files of the processes: lines `<UTC time> <pid> <text>`, written by the guard."""
+"""The processes' log files, written by `guard.py`: lines of `<UTC time> <pid> <text>`."""
 
 import time
 from collections import deque
@@ -21,7 +21,7 @@ class Line:
 
 
 def read_lines(path: Path, *, since: str = "", last: int = 0, follow: float = 0) -> Iterator[Line]:
-    """Yield lines not older than `since`, only the `last` ones if not 0, then new lines for `follow` seconds."""
+    """Yield the lines since `since`, or the last `last` of them if not 0, then new ones for `follow` seconds."""
     deadline = time.monotonic() + follow
     with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
         existing = (line for line in _complete_lines(file) if line.logged_at >= since)
