@@ -7,7 +7,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from tests.stack import ROOT
+from tests.stack import HANG_TIMEOUT, ROOT
 
 SETUP = ROOT / "infra/postgres/setup.sh"
 MIGRATIONS = ROOT / "infra/postgres/migrations"
@@ -37,7 +37,7 @@ def client_environment(settings: Mapping[str, str]) -> dict[str, str]:
 
 def run(command: list[str], environment: Mapping[str, str], *, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run a program. With `check`, raise AssertionError with its error output if it fails."""
-    result = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=HANG_TIMEOUT)
     assert not check or result.returncode == 0, result.stderr
     return result
 

@@ -25,6 +25,7 @@ from minio import Minio
 from infra.local.servers.postgres import POINTER
 
 ROOT = Path(__file__).resolve().parent.parent
+HANG_TIMEOUT = 600  # seconds: a test fails instead of waiting forever, however slow the machine is
 
 _MAX_PARTIAL_RUNS = 3
 
@@ -61,7 +62,9 @@ class Deployment(ABC):
         fields = {name.replace("_", "-"): value for name, value in headers.items()}
         if token := self.settings.get("api_token"):
             fields.setdefault("Authorization", f"Bearer {token}")
-        response = urllib3.request(method, self.url + path, body=body, headers=fields, timeout=120, retries=False)
+        response = urllib3.request(
+            method, self.url + path, body=body, headers=fields, timeout=HANG_TIMEOUT, retries=False
+        )
         return Response(response.status, response.headers, response.data)
 
     def process(self, query: str = "") -> dict[str, Any]:
@@ -110,7 +113,7 @@ def connected(settings: Mapping[str, str], **others: str) -> pg8000.native.Conne
         ssl_context=False
         if values["postgres_sslmode"] == "disable"
         else None,  # creating the default context takes 30 ms
-        timeout=60,
+        timeout=HANG_TIMEOUT,
     )
 
 
@@ -137,7 +140,7 @@ class Stack(Deployment):
     def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run `infra/local` with these arguments on this stack's state directory."""
         command = [sys.executable, "-m", "infra.local", *arguments, "--state", str(self.state)]
-        return subprocess.run(command, cwd=ROOT, check=check, capture_output=True, text=True, timeout=180)
+        return subprocess.run(command, cwd=ROOT, check=check, capture_output=True, text=True, timeout=HANG_TIMEOUT)
 
     def env(self, *function: str) -> dict[str, str]:
         return read_env(self.cli("env", *function).stdout)
