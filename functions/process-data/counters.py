@@ -25,9 +25,7 @@ class ScanCounters:
     same_etag: int = 0
     remaining: int = 0
     failures: list[Unreadable] = field(default_factory=list)
-    stored: dict[str, str] = field(
-        default_factory=dict
-    )  # ETags by user_id: stored by this scan, or one that it repeats
+    stored: dict[str, str] = field(default_factory=dict)  # ETags of CSVs stored by this or a repeated scan, by user_id
 
 
 @dataclass
@@ -53,7 +51,7 @@ class RunCounters:
     rejections: list[Rejection] = field(default_factory=list)  # new or changed ones, at most MAX_REPORTED
     failures: list[Unreadable] = field(default_factory=list)  # the first ones
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
-    _stored: dict[str, str] = field(default_factory=dict)  # ETags by user_id: stored by scans that are repeated
+    _stored: dict[str, str] = field(default_factory=dict)  # the same, of scans that may be repeated
     _lock: Lock = field(default_factory=Lock)
 
     @property
