@@ -51,7 +51,7 @@ class RunCounters:
     rejections: list[Rejection] = field(default_factory=list)  # new or changed ones, at most MAX_REPORTED
     failures: list[Unreadable] = field(default_factory=list)  # the first ones
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
-    _stored: dict[str, str] = field(default_factory=dict)  # the same, of scans that may be repeated
+    _stored: dict[str, str] = field(default_factory=dict)  # ETags of CSVs stored by scans that may be repeated
     _lock: Lock = field(default_factory=Lock)
 
     @property
@@ -101,11 +101,11 @@ class RunCounters:
     def record_listing(self, scan: ScanCounters, listing: Listing, reconciled: ReconcileResult) -> None:
         with self._lock:
             repeated = {user_id: self._stored.pop(user_id) for user_id in listing.csvs.keys() & self._stored.keys()}
-            uncounted = set(reconciled.pending)  # as unchanged
+            pending = set(reconciled.pending)
             scan.stored = {
                 user_id: etag
                 for user_id, etag in repeated.items()
-                if listing.csvs[user_id] == etag and user_id not in uncounted
+                if listing.csvs[user_id] == etag and user_id not in pending
             }
             self.images_changed += reconciled.images_changed
             self._record_rejections(reconciled.rejections)
