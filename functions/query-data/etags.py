@@ -16,8 +16,8 @@ State = list[str]
 States = dict[TableName, str]
 """These values by table."""
 
-# process-data increments `changed` in every transaction that changes the table. `etag`, that of the last export,
-# distinguishes this database from another one, or from its state after a restore, with the same counter.
+# process-data increments `changed` in every transaction that changes the table. A restored or another database may have
+# the same counter; `etag`, the ETag of the last export, tells them apart.
 _STATES: dict[TableName, str] = {
     "users": "(select concat(changed, ' ', etag) from outputs where object = 'output.csv')",
     "rejected": "(select concat(changed, ' ', etag) from outputs where object = 'rejected.csv')",
