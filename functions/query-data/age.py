@@ -26,9 +26,9 @@ def _birthday(birthdate: date, year: int) -> date:
 
 @lru_cache(maxsize=1024)
 def latest_birthdate(today: date, *, at_least: float | None = None, over: float | None = None) -> date:
-    """Return the latest birthdate of a person who is at least `at_least` years old, or older than `over`.
+    """Return the latest birthdate of a person who is at least `at_least` years old today, or older than `over`.
 
-    Both are from 0 to MAX_AGE.
+    Set one of them, from 0 to MAX_AGE.
     """
 
     def old_enough(birthdate: date) -> bool:

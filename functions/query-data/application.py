@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .shared.storage.objects import Objects
 
 MAX_REQUESTS = 16
-"""Requests processed at the same time, other than for photos and /healthz."""
+"""Requests processed at the same time, not counting photos and /healthz."""
 
 MAX_WAITING = 48
 """Requests that may wait to be processed. As many requests for photos may wait too."""

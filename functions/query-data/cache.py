@@ -22,8 +22,8 @@ class Cache(Generic[T]):
     def get(self, key: Hashable, compute: Callable[[], T]) -> T:
         """Return the value of the key, and compute it first if it is missing.
 
-        An exception of `compute` is not cached, but raised in all threads that wait for the value. They do not call
-        `compute` again, because they would wait for an unresponsive server one after another.
+        An exception of `compute` is not cached, but raised in all threads that wait for the value. They do not retry,
+        because each would then wait for an unresponsive server in turn.
         """
         with self._lock:
             is_first = key not in self._entries

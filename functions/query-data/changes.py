@@ -1,16 +1,15 @@
 """The changes of users since a cursor, erasures included, in commit order.
 
-A position in this order is the pair (changed, user_id) of a row of `users` or `erased`. Once a position has been
-returned, no change is committed at a lower one: process-data increments the counter for `changed` under a lock that it
-holds until it has committed. A user who changes again moves to the end. So a client that follows the cursors misses
-nothing.
+A position in this order is the pair (changed, user_id) of a row of `users` or `erased`. process-data takes `changed`
+from a counter that it keeps locked until it commits. So once a position has been returned, no change is committed at a
+lower one. A user who changes again moves to the end. A client that follows the cursors therefore misses nothing.
 
 Another database has another order, and so has one that was restored. A cursor therefore also identifies its database,
 by values that differ
 - in another cluster (`system_identifier`),
 - after a failover or the restore of a base backup (`timeline_id`),
 - in a copy of the database (its OID),
-- after the restore of a dump, and also after `vacuum full` (the file nodes of two tables).
+- after the restore of a dump, and also after `vacuum full` (the filenodes of two tables).
 """
 
 from dataclasses import dataclass
@@ -70,7 +69,7 @@ select
 
 @dataclass(frozen=True)
 class Cursor:
-    """A position in the order of changes; `number` is its `changed`.
+    """A position in the order of changes; `number` is the value of `changed`.
 
     `database` is None for the beginning, which is the same in every database.
     """

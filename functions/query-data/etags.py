@@ -1,4 +1,4 @@
-"""ETags, computed from the states of the tables, which are read faster than the data."""
+"""ETags, computed from the states of the tables, which are faster to read than the data."""
 
 from hashlib import sha256
 from typing import Literal
@@ -16,8 +16,8 @@ State = list[str]
 States = dict[TableName, str]
 """These values by table."""
 
-# process-data increments `changed` in every transaction that changes the table. A restored or another database may have
-# the same counter; `etag`, the ETag of the last export, tells them apart.
+# process-data increments `changed` in every transaction that changes the table. Another or a restored database may have
+# the same `changed`; `etag`, the ETag of the last export, tells them apart.
 _STATES: dict[TableName, str] = {
     "users": "(select concat(changed, ' ', etag) from outputs where object = 'output.csv')",
     "rejected": "(select concat(changed, ' ', etag) from outputs where object = 'rejected.csv')",
@@ -44,7 +44,7 @@ def read_state(connection: Connection, *tables: TableName) -> State:
 
 
 def read_states(connection: Connection) -> States:
-    """The states of all tables."""
+    """Read the states of all tables."""
     return dict(zip(_STATES, read_state(connection, *_STATES), strict=True))
 
 

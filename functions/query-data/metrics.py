@@ -9,7 +9,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 @dataclass(frozen=True)
 class Gauge:
-    """A gauge. `value` is an SQL expression, evaluated once, or for each row of `outputs` if `per_output`."""
+    """A gauge. `value` is SQL for one number, evaluated once, or for each row of `outputs` if `per_output`."""
 
     name: str
     description: str
@@ -18,9 +18,9 @@ class Gauge:
 
     @property
     def sql(self) -> str:
-        """SELECT of the samples: the name of the gauge, the object or null, and the value."""
-        labels, source = ("object", "from outputs") if self.per_output else ("null", "")
-        return f"select '{self.name}', {labels}, ({self.value})::float {source}"
+        """SQL that selects the samples: the name of the gauge, the object or null, and the value."""
+        label, source = ("object", "from outputs") if self.per_output else ("null", "")
+        return f"select '{self.name}', {label}, ({self.value})::float {source}"
 
 
 GAUGES = (

@@ -24,7 +24,10 @@ def format_parameter(formats: Formats) -> Parameter:
 
 
 def negotiate(accept: str | None, formats: Formats) -> Format:
-    """Return the format that the Accept header prefers, JSON without one. Raises ApiError 406 if it allows none."""
+    """Return the format that the Accept header prefers, or JSON if the request has no such header.
+
+    Raises ApiError 406 if the header allows none of the formats.
+    """
     if not accept:
         return JSON
     by_type = {fmt.media_type: fmt for fmt in formats.values()}

@@ -204,12 +204,13 @@ def _operation(
     headers: Mapping[str, str] | None = None,
     conditional: bool = True,
 ) -> Schema:
-    """Describe a path's GET and HEAD. `conditional` ones have an ETag."""
-    documented = {header: {"description": text, "schema": _TEXT} for header, text in (headers or {}).items()}
-    success: Schema = {
-        "description": summary,
-        "headers": documented | ({"ETag": {"schema": _TEXT}} if conditional else {}),
+    """Describe the GET and HEAD of a path. Their responses have an ETag if `conditional`."""
+    response_headers: Schema = {
+        header: {"description": text, "schema": _TEXT} for header, text in (headers or {}).items()
     }
+    if conditional:
+        response_headers["ETag"] = {"schema": _TEXT}
+    success: Schema = {"description": summary, "headers": response_headers}
     parameters = _parameters(definitions)
     unchanged = {"304": {"description": "unchanged since the ETag in If-None-Match"}} if conditional else {}
     failures = {status: _ERRORS[status] for status in sorted((*_COMMON, *statuses))}

@@ -88,7 +88,7 @@ def encode_cursor(values: list[Any]) -> str:
 
 
 def decode_cursor(cursor: str, length: int) -> list[Any]:
-    """Return the `length` values in a cursor. Raises ApiError if it does not contain as many."""
+    """Return the `length` values in a cursor. Raises ApiError if it is malformed."""
     try:
         values = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (ValueError, RecursionError):  # RecursionError: deeply nested brackets
@@ -104,7 +104,7 @@ def invalid_cursor() -> ApiError:
 
 @dataclass(frozen=True)
 class Page:
-    """Rows as whole lines, the state of their table, and the cursor of the next page (None on the last one)."""
+    """Rows as whole lines, the state of their table, and the cursor of the next page (None for the last page)."""
 
     lines: bytes
     state: State
@@ -132,9 +132,9 @@ def read_page(
     """
     sql = f"select string_agg({fmt.line}, E'\n'), count(*), {state_sql(table)} from ({select}) as result"  # noqa: S608
     result = connection.run_prepared(sql, **parameters.values) if parameters else connection.run(sql)
-    [[lines, number, *state]] = result
-    if number <= limit:
-        return Page(f"{lines}\n".encode() if number else b"", state, None)
+    [[lines, row_count, *state]] = result
+    if row_count <= limit:
+        return Page(f"{lines}\n".encode() if row_count else b"", state, None)
     lines = lines.rpartition("\n")[0]
     last = fmt.parse_line(lines.rpartition("\n")[2])
     return Page(f"{lines}\n".encode(), state, order.cursor(connection, last))

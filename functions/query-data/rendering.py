@@ -20,12 +20,12 @@ MAX_LINK_LENGTH = 2000
 _NO_CACHE = {"Cache-Control": "private, no-cache"}  # caches have to revalidate
 
 NO_STORE = {"Cache-Control": "no-store"}
-"""For streams. Their ETag is sent first, so a cache could store an interrupted one, which a 304 would then confirm."""
+"""For streams: a cache could store an interrupted one with its ETag, and a 304 would later confirm it."""
 
 
 @dataclass(frozen=True)
 class Trailer:
-    """The end of a response. Without it, a client knows that the response was interrupted.
+    """The end of a response. A response without it was interrupted.
 
     `next` is the URL of the next page, relative to the request's; `count` is the total number of results.
     """
@@ -74,7 +74,7 @@ def render_stream(
 ) -> Response:  # fmt: skip
     """Stream chunks of whole lines. An error after the first chunk interrupts the response before its trailer.
 
-    The first chunk is fetched before the response is returned, which then owns `resources` and closes them at its end.
+    The first chunk is fetched at once. The response then owns `resources`, and closes them at its end.
     """
     return _stream(event, _document(fmt, _prefetch_first(chunks), trailer), fmt.content_type, headers, resources)
 

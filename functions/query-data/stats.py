@@ -30,7 +30,7 @@ def _count(connection: Connection, filters: Filters, today: date) -> dict[str, A
         "people": people,
         "with_photo": with_photo,
         "without_photo": people - with_photo,
-        "ages": _ages({len(_DECADES) - not_reached: users for not_reached, users, _ in rows}),
+        "ages": _ages({len(_DECADES) - not_reached: number for not_reached, number, _ in rows}),
     }
 
 
@@ -51,9 +51,9 @@ from users {where(conditions(filters, today))}
 group by 1"""  # noqa: S608 - values are dates or literals
 
 
-def _ages(users: dict[int, int]) -> list[dict[str, int]]:
+def _ages(people_by_decade: dict[int, int]) -> list[dict[str, int]]:
     """Return the decades of age from 0 to the oldest user's, empty ones included."""
     return [
-        {"from": 10 * decade, "under": 10 * decade + 10, "people": users.get(decade, 0)}
-        for decade in range(max(users, default=-1) + 1)
+        {"from": 10 * decade, "under": 10 * decade + 10, "people": people_by_decade.get(decade, 0)}
+        for decade in range(max(people_by_decade, default=-1) + 1)
     ]

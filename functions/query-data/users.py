@@ -46,10 +46,10 @@ def _suits_generic_plan(query: Query) -> bool:
 
 
 class Stream:
-    """Yields matching users in chunks of whole lines: all of them, or those read within `stream_deadline` seconds.
+    """Yields matching users in chunks of whole lines, until all are read or `stream_deadline` seconds have passed.
 
-    In the second case `cursor` is then the cursor of the last one, else it stays None. Raises Unavailable if not a
-    single user was read by then.
+    If users may remain, `cursor` is then the cursor of the last one read; otherwise it stays None. Raises Unavailable
+    if none was read in time.
     """
 
     def __init__(self, application: Application, query: Query, today: date) -> None:
@@ -58,7 +58,7 @@ class Stream:
         self.cursor: str | None = None
 
     def __iter__(self) -> Generator[bytes, None, None]:
-        # no line contains a control character, so COPY quotes nothing
+        # no line contains the delimiter, the quote or a line break, so COPY quotes nothing
         copy = f"copy (select {self._query.format.line} from ({_select(self._query, self._today)}) as result) to stdout"  # noqa: S608
         copy += r" (format csv, delimiter E'\x01', quote E'\x02')"
         deadline, chunk = monotonic() + self._seconds, b""

@@ -55,7 +55,7 @@ class Control:
 def controls(
     parameters: MultiDict[str, str], invalid_parameter: str | None = None, message: str | None = None
 ) -> list[Control]:
-    """Return the controls of the form as it was submitted, with the message at the invalid parameter."""
+    """Return the controls of the form as it was submitted. That of the invalid parameter has the message."""
     return [
         _control(name, PARAMETERS[name], parameters.getlist(name), message if name == invalid_parameter else None)
         for name in _LABELS
@@ -91,5 +91,5 @@ def _attributes(name: str, parameter: Parameter) -> dict[str, str]:
         case _:
             attributes |= {"type": "text", "autocomplete": "off"}
     constraints = {"minimum": "min", "maximum": "max", "maxLength": "maxlength", "pattern": "pattern"}
-    attributes |= {html: str(schema[keyword]) for keyword, html in constraints.items() if keyword in schema}
+    attributes |= {attribute: str(schema[keyword]) for keyword, attribute in constraints.items() if keyword in schema}
     return attributes | ({"title": parameter.expected} if "pattern" in schema else {})
