@@ -10,7 +10,10 @@ from .page import SECURITY_HEADERS, render
 
 
 def render_error(event: Event, error: ApiError) -> Response:
-    """Render an error. For an invalid request for users, the page also has the form, with the message at its control."""
+    """Render an error. If a request for users was invalid, the page also has the form.
+
+    The message is then beside the invalid control, if there is one.
+    """
     has_form = error.status == 400 and normalize(event.path) == "/"
     invalid_parameter = str(error.detail.get("parameter"))
     body = render(
