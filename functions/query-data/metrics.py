@@ -26,7 +26,7 @@ class Gauge:
 GAUGES = (
     Gauge(
         "rollcall_last_full_run_timestamp_seconds",
-        "End of the latest full run that was done, 0 if there is none",
+        "End of the latest full run with status done, 0 if there is none",
         "select coalesce(extract(epoch from max(finished_at)), 0) from runs "
         "where status = 'done' and scope = 'bucket'",
     ),
@@ -37,7 +37,7 @@ GAUGES = (
     ),
     Gauge(
         "rollcall_unreadable_objects",
-        "Objects that S3 failed to return to the latest full run that was done or partial",
+        "Objects that S3 failed to return to the latest full run with status done or partial",
         "select coalesce((select (summary ->> 'unreadable')::bigint from runs "
         "where scope = 'bucket' and status in ('done', 'partial') order by id desc limit 1), 0)",
     ),

@@ -16,7 +16,7 @@ _TEXT: Schema = {"type": "string"}
 _BOOLEAN: Schema = {"type": "boolean"}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _TIME: Schema = {"type": "string", "format": "date-time"}
-_NEXT: Schema = {"type": ["string", "null"], "description": "URL of the next page, relative to the request's"}
+_NEXT: Schema = {"type": ["string", "null"], "description": "URL of the next page, relative to the request's URL"}
 
 
 def _null_or(schema: Schema) -> Schema:

@@ -27,7 +27,7 @@ NO_STORE = {"Cache-Control": "no-store"}
 class Trailer:
     """The end of a response. A response without it was interrupted.
 
-    `next` is the URL of the next page, relative to the request's; `count` is the total number of results.
+    `next` is the URL of the next page, relative to the request's URL; `count` is the total number of results.
     """
 
     next: str | None

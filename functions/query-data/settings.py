@@ -15,5 +15,5 @@ class Settings(AccessSettings, S3Settings, PostgresSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.stream_deadline >= self.postgres_timeout:
-            expected = f"less than postgres_timeout={self.postgres_timeout}, or PostgreSQL would cancel a long stream"
+            expected = f"less than postgres_timeout={self.postgres_timeout}, after which PostgreSQL cancels a stream"
             raise invalid_setting("stream_deadline", str(self.stream_deadline), expected)

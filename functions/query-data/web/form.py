@@ -55,7 +55,7 @@ class Control:
 def controls(
     parameters: MultiDict[str, str], invalid_parameter: str | None = None, message: str | None = None
 ) -> list[Control]:
-    """Return the controls of the form as it was submitted. That of the invalid parameter has the message."""
+    """Return the controls as they were submitted. The control of the invalid parameter has the message."""
     return [
         _control(name, PARAMETERS[name], parameters.getlist(name), message if name == invalid_parameter else None)
         for name in _LABELS
