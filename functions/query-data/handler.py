@@ -37,7 +37,8 @@ _ENDPOINTS: dict[str, Endpoint] = {
     "/openapi.json": endpoints.get_openapi,
     "/healthz": endpoints.get_health,
 }
-_FORMATS_BY_PATH = {"/": FORMATS, "/rejected": TABLE_FORMATS, "/runs": TABLE_FORMATS}  # only paths with a page
+# The paths that have a web page; errors 404 of all paths have one too.
+_FORMATS_BY_PATH = {"/": FORMATS, "/rejected": TABLE_FORMATS, "/runs": TABLE_FORMATS}
 _PHOTO = re.compile(f"/photo/({USER_ID_PATTERN})")
 
 
