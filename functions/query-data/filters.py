@@ -63,7 +63,7 @@ def make_filters(values: dict[str, Any]) -> Filters:
 
 
 def conditions(filters: Filters, today: date, bind: Bind = literal) -> list[str]:
-    """Return the SQL conditions that matching rows of `users` meet."""
+    """Return SQL conditions that select the matching rows of `users`."""
     clauses = []
     if filters.is_image_exists is not None:
         clauses.append(f"img_path is {'not ' if filters.is_image_exists else ''}null")

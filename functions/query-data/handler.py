@@ -37,7 +37,7 @@ _ENDPOINTS: dict[str, Endpoint] = {
     "/openapi.json": endpoints.get_openapi,
     "/healthz": endpoints.get_health,
 }
-# The paths that have a web page; errors 404 of all paths have one too.
+# The paths that have a web page; a 404 on any other path has one too.
 _FORMATS_BY_PATH = {"/": FORMATS, "/rejected": TABLE_FORMATS, "/runs": TABLE_FORMATS}
 _PHOTO = re.compile(f"/photo/({USER_ID_PATTERN})")
 

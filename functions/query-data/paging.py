@@ -50,7 +50,7 @@ class Order:
         return f"order by {', '.join(f'{key} {direction}' for key in keys)}"
 
     def after_condition(self, position: Position, bind: Bind) -> str:
-        """Return the SQL condition that rows after the position meet."""
+        """Return an SQL condition that selects the rows after the position."""
         operator, tiebreaker = "<" if self.descending else ">", f"{bind(position.tiebreaker)}::{self.tiebreaker_type}"
         if self.key == self.tiebreaker:
             return f"{self.tiebreaker} {operator} {tiebreaker}"

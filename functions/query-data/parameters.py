@@ -1,4 +1,4 @@
-"""Query parameters: the type of their definitions, and parsing.
+"""Query parameters: definitions and parsing.
 
 /openapi.json and the page's form are generated from the definitions, and a test compares the README with them.
 """
@@ -22,7 +22,7 @@ MAX_NAME_LENGTH = 200
 
 @dataclass(frozen=True)
 class Parameter:
-    """The definition of a parameter. `parse` converts a text, and raises ValueError if the text is not as `expected`.
+    """The definition of a parameter. `parse` converts a string, and raises ValueError if it is not as `expected`.
 
     `schema` is the JSON Schema. `default` is the value if a request lacks the parameter.
     """

@@ -116,7 +116,7 @@ def _link(url: str | None) -> str | None:
 def _document(fmt: Format, chunks: Iterable[bytes], trailer: Callable[[], Trailer]) -> Iterator[bytes]:
     """Yield the whole body. `chunks` consist of whole lines; `trailer` is called after the last chunk."""
     if fmt is CSV:
-        yield b"\xef\xbb\xbf" + ",".join(COLUMNS).encode() + b"\n"  # the BOM marks it as UTF-8 for spreadsheets
+        yield b"\xef\xbb\xbf" + ",".join(COLUMNS).encode() + b"\n"  # the BOM tells spreadsheets to read UTF-8
     if fmt is JSON:
         yield b'{"result": ['
         separator = b""
