@@ -1,18 +1,18 @@
-"""Age: whole years at the last birthday, plus the days since then divided by those between it and the next birthday.
+"""Exact ages: whole years, plus the days since the last birthday divided by the days between the last and the next.
 
-In non-leap years, 29 February birthdays fall on 1 March. Ages are IEEE doubles in Python and in SQL, so filters compare
-with exactly the ages that responses contain.
+In non-leap years, 29 February birthdays fall on 1 March. Python and SQL compute the same IEEE doubles, so the filters
+compare exactly the ages that responses contain.
 """
 
 from datetime import date, timedelta
 from functools import lru_cache
 
 MAX_AGE = 200
-"""Years: the maximum of the age filters."""
+"""Years: the maximum that the age filters accept."""
 
 
 def age(birthdate: date, today: date) -> float:
-    """Age in years; below 0 before the birth."""
+    """Return the age in years, negative if `today` is before the birthdate."""
     years = today.year - birthdate.year
     if today < _birthday(birthdate, today.year):
         years -= 1
@@ -26,16 +26,16 @@ def _birthday(birthdate: date, year: int) -> date:
 
 @lru_cache(maxsize=1024)
 def latest_birthdate(today: date, *, at_least: float | None = None, over: float | None = None) -> date:
-    """The birthdate of the youngest people who are at least `at_least` years old today, or older than `over`.
+    """Return the latest birthdate of a person who is at least `at_least` years old today, or older than `over`.
 
-    `at_least` and `over` are from 0 to MAX_AGE.
+    Set one of them, from 0 to MAX_AGE.
     """
 
     def old_enough(birthdate: date) -> bool:
         years = age(birthdate, today)
         return (at_least is None or years >= at_least) and (over is None or years > over)
 
-    # age never increases with the birthdate, so bisect the days
+    # a later birthdate never gives a higher age, so the days can be bisected
     early, late = date(today.year - MAX_AGE - 2, 1, 1), today + timedelta(days=1)
     while (days := (late - early).days) > 1:
         middle = early + timedelta(days=days // 2)
@@ -48,20 +48,20 @@ _QUARTERS = "(4 * (birthdate - date '0001-03-01 BC') + 3)"
 MARCH_DATE = f"""
     100 * ({_QUARTERS} / 146097) + ({_QUARTERS} % 146097 | 3) / 1461 as march_year,
     ({_QUARTERS} % 146097 | 3) % 1461 / 4 as march_day"""
-"""The columns that `age_sql` uses, from a column `birthdate`: its year and day in a calendar that begins on 1 March.
+"""SQL columns for `age_sql`: the year and the day of `birthdate` in a calendar whose years begin on 1 March.
 
-Days count from 0. 29 February is day 365, which in non-leap years is the next 1 March, so there is no special case.
-This is the usual conversion of a day number to a civil date, in quarters of a day: the average century has 146097, the
-average year 1461. A date is the last quarter of its day; `| 3` restores that. PostgreSQL's date functions take twice as
-long.
+Days count from 0. 29 February is day 365, which in non-leap years is the next 1 March, so it needs no special case.
+
+The unit of the calculation is a quarter of a day: an average century has 146097 of them, an average year 1461. A date
+is the last quarter of its day, hence `+ 3` and `| 3`. PostgreSQL's date functions take twice as long.
 """
 
 
 def age_sql(today: date) -> str:
-    """`age` as an SQL expression over `MARCH_DATE`.
+    """Return an SQL expression for the age, computed from the columns of `MARCH_DATE`.
 
-    It uses each column several times: select them in a subquery with ORDER BY or LIMIT, so that PostgreSQL computes
-    them once per row instead of inlining their expressions.
+    Select these columns in a subquery with ORDER BY or LIMIT. PostgreSQL inlines other subqueries, and would then
+    compute a column again at each of its uses.
     """
     year = today.year if today.month >= 3 else today.year - 1
     last, this, following = (date(n, 3, 1) for n in (year - 1, year, year + 1))

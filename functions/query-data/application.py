@@ -15,29 +15,29 @@ if TYPE_CHECKING:
     from .shared.storage.objects import Objects
 
 MAX_REQUESTS = 16
-"""Requests that are processed at the same time."""
+"""Requests processed at the same time, not counting photos and /healthz."""
 
 MAX_WAITING = 48
-"""Requests that wait to be processed, and as many for photos."""
+"""Requests that may wait to be processed. As many requests for photos may wait too."""
 
 MAX_STREAMS = 4
-"""Streams of users, and as many of large photos. A client that stops reading one keeps its slot."""
+"""Streams of users sent at the same time, and as many large photos. A client that stops reading keeps its slot."""
 
 MAX_PHOTOS = 6
-"""Requests for photos that are processed at the same time, in slots of their own: a silent S3 delays no others."""
+"""Requests for photos processed at the same time. If S3 does not respond, they delay no other requests."""
 
 MAX_HEALTH = 2
-"""Requests for /healthz that are processed at the same time, and as many that wait: they have their own slots."""
+"""Requests for /healthz processed at the same time. As many may wait."""
 
 THREADS = MAX_REQUESTS + MAX_PHOTOS + 2 * MAX_WAITING + 2 * MAX_STREAMS + 2 * MAX_HEALTH + 4
-"""One for each of these, and 4 that are always free to send errors."""
+"""One for each request within these limits, and 4 that reject further requests."""
 
-_MAX_RESULTS = 64  # counts and statistics, one for each combination of filters
-_MAX_PAGES = 16  # web pages of about 60 KB
+_MAX_RESULTS = 64  # cached counts and statistics
+_MAX_PAGES = 16  # cached web pages, of about 60 KB each
 
 
 class Application:
-    """The shared state. `objects` is the S3 client, created for the first photo."""
+    """The shared state. `objects` is the S3 client, created when the first photo is requested."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings, self.pool = settings, Pool(settings)
@@ -52,7 +52,7 @@ class Application:
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """Borrow a connection for a request, whose statements together get the time limit of one statement."""
+        """Borrow a connection. All statements of the body together get the time limit of a single statement."""
         seconds = self.settings.postgres_timeout + TIMEOUT_MARGIN
         with self.pool.connection() as connection, connection.time_limit(seconds):
             yield connection
@@ -62,6 +62,6 @@ class Application:
         self.pool.close()
 
     def _connect(self) -> "Objects":
-        from .shared.storage.objects import Objects  # imports minio, which would take most of the start-up time
+        from .shared.storage.objects import Objects  # imports minio, which would slow down the start
 
         return Objects(self.settings, connections=MAX_PHOTOS + MAX_STREAMS)

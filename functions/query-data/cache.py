@@ -1,4 +1,4 @@
-"""A cache of values that were computed for a state of the data."""
+"""A cache of values computed from the database."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -10,9 +10,9 @@ T = TypeVar("T")
 
 
 class Cache(Generic[T]):
-    """Keeps the `size` values that were used last. Concurrent requests for a value compute it once.
+    """Keeps the `size` most recently used values. Threads that request the same value at the same time compute it once.
 
-    Keys contain the state of the data, so an outdated value is never returned.
+    Nothing expires: a key has to include the state of the data that its value was computed from.
     """
 
     def __init__(self, size: int) -> None:
@@ -20,9 +20,10 @@ class Cache(Generic[T]):
         self._entries: OrderedDict[Hashable, Future[T]] = OrderedDict()
 
     def get(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """The value of the key. An exception of `compute` is raised in all waiting threads, and not cached.
+        """Return the value of the key, and compute it first if it is missing.
 
-        The waiting threads do not retry: they would wait for a silent server one after another.
+        An exception of `compute` is not cached, but raised in all threads that wait for the value. They do not retry,
+        because each would then wait for an unresponsive server in turn.
         """
         with self._lock:
             is_first = key not in self._entries

@@ -1,13 +1,15 @@
 """The changes of users since a cursor, erasures included, in commit order.
 
-A cursor is a position in that order, (changed, user_id) of `users` and `erased`, and the database that it belongs to.
-Once a position has been returned, no change is committed at a lower one: process-data increments `changed` under a lock
-that it holds until it has committed. A user who changes again moves to the end. So a client that follows the cursors
-misses nothing.
+A position in this order is the pair (changed, user_id) of a row of `users` or `erased`. process-data takes `changed`
+from a counter that it keeps locked until it commits. So once a position has been returned, no change is committed at a
+lower one. A user who changes again moves to the end. A client that follows the cursors therefore misses nothing.
 
-Another or restored database has its own order. The identity of a database changes with the cluster, with a restored
-base backup or a failover (a new timeline), with a copy of the database, and with new files of the tables: those of a
-restored dump, and also those that `vacuum full` writes.
+Another database has another order, and so has one that was restored. A cursor therefore also identifies its database,
+by values that differ
+- in another cluster (`system_identifier`),
+- after a failover or the restore of a base backup (`timeline_id`),
+- in a copy of the database (its OID),
+- after the restore of a dump, and also after `vacuum full` (the filenodes of two tables).
 """
 
 from dataclasses import dataclass
@@ -67,7 +69,10 @@ select
 
 @dataclass(frozen=True)
 class Cursor:
-    """A position in the order of changes. `database` is None at the beginning, which is the same in every database."""
+    """A position in the order of changes; `number` is the value of `changed`.
+
+    `database` is None for the beginning, which is the same in every database.
+    """
 
     database: str | None = None
     number: int = 0
@@ -88,14 +93,14 @@ class ChangesRequest:
 
 @dataclass(frozen=True)
 class ChangesPage:
-    """Whole lines, empty if nothing changed, and the cursor of the next page."""
+    """Changes as whole lines, empty if there are none, and the cursor of the next page."""
 
     lines: bytes
     cursor: Cursor
 
 
 def parse_changes_request(event: Event) -> ChangesRequest:
-    """Parse a request for changes. Raises ApiError, which names what is invalid and what is expected."""
+    """Parse a request for changes. Raises ApiError if it is invalid."""
     values = parse_parameters(PARAMETERS, event.query)
     after = Cursor() if values["after"] is None else _parse_cursor(values["after"])
     return ChangesRequest(
@@ -104,7 +109,10 @@ def parse_changes_request(event: Event) -> ChangesRequest:
 
 
 def read_changes(connection: Connection, request: ChangesRequest) -> ChangesPage:
-    """Read a page in one statement, and so from one snapshot. Raises ApiError 410 if the database was replaced."""
+    """Read a page in one statement, and so from one snapshot.
+
+    Raises ApiError 410 if the cursor belongs to another database, or to this one before a restore.
+    """
     after = request.after
     [[database, latest, lines, number, user_id]] = connection.run_prepared(
         _READ.format(limit=request.limit), number=after.number, user_id=after.user_id

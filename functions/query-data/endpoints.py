@@ -1,4 +1,4 @@
-"""The endpoints: each parses its parameters, reads the database, and renders."""
+"""The endpoints: each returns the response of one path."""
 
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -23,7 +23,7 @@ Endpoint = Callable[[Application, api.Event], Response]
 
 
 def get_users(application: Application, event: api.Event) -> Response:
-    """Users in any format: a page, or a stream of all."""
+    """Return a page of users, or a stream of all, in any format."""
     query, today = parse_query(event), _today()
     if query.format is HTML:
         return _get_users_html(application, event, query, today)
@@ -45,7 +45,7 @@ def _stream_users(application: Application, event: api.Event, query: Query, toda
         state = read_state(connection, "users")
         count = _count(application, connection, query, state, today)
         headers = rendering.format_headers(query.format, make_etag(state, today, query), count) | rendering.NO_STORE
-        if event.method == "HEAD":  # fails as GET would, without reading users
+        if event.method == "HEAD":  # raises SchemaMissing as GET would, without reading users
             users.check(connection)
             return Response(iter(()), headers=headers, content_type=query.format.content_type)
     stream = users.Stream(application, query, today)
@@ -60,7 +60,10 @@ def _stream_users(application: Application, event: api.Event, query: Query, toda
 
 
 def _count(application: Application, connection: Connection, query: Query, state: State, today: date) -> int | None:
-    """The total number of users, if requested. It is read after the state, so it is never older."""
+    """Return the number of users that match the filters, or None if it was not requested.
+
+    `state` was read before the users are counted, so a cached count is never older than the state in its key.
+    """
     if not query.count:
         return None
     key = ("count", tuple(state), query.filters, today)
@@ -69,7 +72,7 @@ def _count(application: Application, connection: Connection, query: Query, state
 
 
 def _get_users_html(application: Application, event: api.Event, query: Query, today: date) -> Response:
-    from .web import page as web_page  # imports Jinja, which only web pages need
+    from .web import page as web_page  # imports Jinja2, which only web pages need
     from .web.people import people_page
 
     parameters = query_parameters(event, FORMATS)
@@ -120,13 +123,13 @@ def _get_table_html(application: Application, event: api.Event, request: tables.
     from .web.table import table_page
 
     parameters = query_parameters(event, TABLE_FORMATS)
-    table, query = request.table.name, [web_page.TEMPLATES_VERSION, list(parameters.items(multi=True))]
+    table, inputs = request.table.name, [web_page.TEMPLATES_VERSION, list(parameters.items(multi=True))]
     with application.connection() as connection:
-        if etag := matching_etag(event, connection, table, query):
+        if etag := matching_etag(event, connection, table, inputs):
             return rendering.not_modified(web_page.headers(etag))
         page = tables.read_table(connection, request)
     body = table_page(f"{table}.html", event.path, parameters, page)
-    return web_page.html_response(body, make_etag(page.state, query))
+    return web_page.html_response(body, make_etag(page.state, inputs))
 
 
 def get_changes(application: Application, event: api.Event) -> Response:
@@ -148,7 +151,7 @@ def get_photo(user_id: str, application: Application, event: api.Event) -> Respo
             return rendering.not_modified(rendering.make_headers(photo.etag))
         if event.method == "HEAD":
             return Response(headers=headers, content_type=photos.media_type(key))
-        if photo.size <= MEBIBYTE:  # it fits the server's buffer, so a slow client blocks no thread
+        if photo.size <= MEBIBYTE:  # fits the server's output buffer, so a slow client blocks no thread
             return Response(b"".join(photo.chunks), headers=headers, content_type=photos.media_type(key))
         resources.enter_context(application.large_photos.slot())
         return rendering.render_binary(event, photo.chunks, photos.media_type(key), headers, resources)
@@ -162,7 +165,7 @@ def get_metrics(application: Application, event: api.Event) -> Response:
 
 
 def get_openapi(application: Application, event: api.Event) -> Response:
-    from . import openapi  # builds schemas, which no other path needs
+    from . import openapi  # builds the schemas, which only this path needs
 
     parse_parameters({}, event.query)
     return api.json_response(openapi.openapi(requires_token=application.settings.auth == "token"))

@@ -1,4 +1,4 @@
-"""ETags, derived from the state of the data without reading the data."""
+"""ETags, computed from the states of the tables, which are faster to read than the data."""
 
 from hashlib import sha256
 from typing import Literal
@@ -11,17 +11,18 @@ from .shared.version import VERSION
 
 TableName = Literal["users", "rejected", "runs"]
 State = list[str]
-"""The values of the columns of `state_sql`, one for each table."""
+"""The values of the columns that `state_sql` selects, one for each table."""
 
 States = dict[TableName, str]
-"""The same values by table."""
+"""These values by table."""
 
-# process-data increments `changed` in every transaction that changes the table. The ETag of the last export
-# distinguishes this database from another or a restored one with the same counter.
+# process-data increments `changed` in every transaction that changes the table. Another or a restored database may have
+# the same `changed`; `etag`, the ETag of the last export, tells them apart.
 _STATES: dict[TableName, str] = {
     "users": "(select concat(changed, ' ', etag) from outputs where object = 'output.csv')",
     "rejected": "(select concat(changed, ' ', etag) from outputs where object = 'rejected.csv')",
-    # runs may not be committed in the order of finished_at, but each commit changes the set of unfinished ids
+    # max(finished_at) alone would miss a run that finished earlier than another but was committed later; the list of
+    # unfinished runs changes whenever one starts or finishes
     "runs": """(
         select concat(
             min(id), ' ', max(id), ' ', max(finished_at), ' ',
@@ -33,7 +34,7 @@ _STATES: dict[TableName, str] = {
 
 
 def state_sql(*tables: TableName) -> str:
-    """SQL columns, one for each table, that change with it."""
+    """Return SQL columns, one for each table. A column's value changes whenever its table does."""
     return ", ".join(_STATES[table] for table in tables)
 
 
@@ -43,16 +44,16 @@ def read_state(connection: Connection, *tables: TableName) -> State:
 
 
 def read_states(connection: Connection) -> States:
-    """The states of all tables."""
+    """Read the states of all tables."""
     return dict(zip(_STATES, read_state(connection, *_STATES), strict=True))
 
 
-def make_etag(state: State, *query: object) -> str:
-    """The ETag, without quotes, of the response to a query for data in this state.
+def make_etag(state: State, *inputs: object) -> str:
+    """Return the ETag, without quotes, of the response computed from this state of the data and these inputs.
 
-    It is the same in all replicas of a version, so the reprs in `query` must not depend on the process.
+    It has to be the same in all replicas of a version, so the reprs of the inputs must not depend on the process.
     """
-    return sha256(repr((VERSION, state, query)).encode()).hexdigest()[:32]
+    return sha256(repr((VERSION, state, inputs)).encode()).hexdigest()[:32]
 
 
 def matches(event: Event, etag: str) -> bool:
@@ -60,9 +61,9 @@ def matches(event: Event, etag: str) -> bool:
     return parse_etags(event.headers.get("If-None-Match")).contains_weak(etag)
 
 
-def matching_etag(event: Event, connection: Connection, table: TableName, *query: object) -> str | None:
-    """The current ETag if the request's If-None-Match contains it. Without that header nothing is read."""
+def matching_etag(event: Event, connection: Connection, table: TableName, *inputs: object) -> str | None:
+    """Return the current ETag if the request's If-None-Match contains it. Without that header nothing is read."""
     if "If-None-Match" not in event.headers:
         return None
-    etag = make_etag(read_state(connection, table), *query)
+    etag = make_etag(read_state(connection, table), *inputs)
     return etag if matches(event, etag) else None

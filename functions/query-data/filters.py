@@ -13,7 +13,7 @@ from .shared.user_ids import USER_ID_FORMAT, USER_ID_PATTERN
 
 @dataclass(frozen=True)
 class Filters:
-    """The filters of a query. Ages are in years, inclusive; None and () do not filter."""
+    """The filters of a query. None and () do not filter."""
 
     is_image_exists: bool | None = None
     min_age: float | None = None
@@ -27,15 +27,15 @@ class Filters:
         return {field.name for field in fields(self) if getattr(self, field.name) != field.default}
 
 
-_YEARS = f"years from 0 to {MAX_AGE}, such as 30 or 30.5"
-BOOLEAN = "true, false, 1 or 0"
+_YEARS_FORMAT = f"years from 0 to {MAX_AGE}, such as 30 or 30.5"
+_YEARS_SCHEMA = {"type": "number", "minimum": 0, "maximum": MAX_AGE}
+BOOLEAN_FORMAT = "true, false, 1 or 0"
 BOOLEAN_SCHEMA = {"type": "string", "pattern": "^([Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee]|1|0)$"}
-_AGE = {"type": "number", "minimum": 0, "maximum": MAX_AGE}
 
 FILTERS = {
-    "is_image_exists": Parameter(BOOLEAN, "users with a photo, or without one", parse_boolean, BOOLEAN_SCHEMA),
-    "min_age": Parameter(_YEARS, "minimum age, inclusive", parse_years, _AGE),
-    "max_age": Parameter(_YEARS, "maximum age, inclusive", parse_years, _AGE),
+    "is_image_exists": Parameter(BOOLEAN_FORMAT, "users with a photo, or without one", parse_boolean, BOOLEAN_SCHEMA),
+    "min_age": Parameter(_YEARS_FORMAT, "minimum age, inclusive", parse_years, _YEARS_SCHEMA),
+    "max_age": Parameter(_YEARS_FORMAT, "maximum age, inclusive", parse_years, _YEARS_SCHEMA),
     "user_id": Parameter(
         USER_ID_FORMAT,
         "these users; repeatable",
@@ -54,7 +54,7 @@ FILTERS = {
 
 
 def make_filters(values: dict[str, Any]) -> Filters:
-    """The filters among the parsed values. Raises ApiError if they contradict each other."""
+    """Build the filters from parsed parameters. Raises ApiError if min_age is over max_age."""
     filters = Filters(**{name: values[name] for name in FILTERS})
     if filters.min_age is not None and filters.max_age is not None and filters.min_age > filters.max_age:
         expected = f"at most max_age={_format_years(filters.max_age)}"
@@ -63,7 +63,7 @@ def make_filters(values: dict[str, Any]) -> Filters:
 
 
 def conditions(filters: Filters, today: date, bind: Bind = literal) -> list[str]:
-    """SQL conditions on the rows of `users`."""
+    """Return SQL conditions that select the matching rows of `users`."""
     clauses = []
     if filters.is_image_exists is not None:
         clauses.append(f"img_path is {'not ' if filters.is_image_exists else ''}null")
@@ -85,7 +85,7 @@ def where(clauses: list[str]) -> str:
 
 
 def _escape_like(text: str) -> str:
-    """The text with LIKE's special characters escaped."""
+    """Escape the special characters of LIKE."""
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 

@@ -1,4 +1,4 @@
-"""Response formats. PostgreSQL writes the rows, one line each."""
+"""Response formats. PostgreSQL formats each row as a line."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ _JSON_LINE = "row_to_json(result)::text"
 
 @dataclass(frozen=True)
 class Format:
-    """`line` is SQL for the line of a row `result`, without a line end; `parse_line` parses it."""
+    """`line` is SQL that formats a row of `result` as a line, without its line break; `parse_line` parses a line."""
 
     name: str
     media_type: str
@@ -26,10 +26,10 @@ class Format:
 
 
 def _quote(column: str) -> str:
-    """SQL for a name in CSV, with an apostrophe before it if a spreadsheet would run it as a formula.
+    """Return SQL for a name in CSV, with an apostrophe before it if a spreadsheet would run it as a formula.
 
-    A name that begins with apostrophes followed by one of FORMULA_PREFIXES gets one more, so that `_parse_csv` can
-    undo it. Characters that would end a line, or that COPY in `users` would quote, become spaces.
+    A name that begins with apostrophes and then one of FORMULA_PREFIXES gets one more apostrophe, so that `_parse_csv`
+    can remove what was added. Line breaks, and the delimiter and quote of the COPY in users.py, become spaces.
     """
     clean = rf"translate({column}, E'\x01\x02\n\r', '    ')"
     neutralised = (
@@ -62,10 +62,10 @@ CSV = Format(
     'attachment; filename="people.csv"',
 )
 NDJSON = Format("ndjson", "application/x-ndjson", "application/x-ndjson", _JSON_LINE, json.loads)
-HTML = Format("html", "text/html", "text/html; charset=utf-8", _JSON_LINE, json.loads)  # the page is made from JSON
+HTML = Format("html", "text/html", "text/html; charset=utf-8", _JSON_LINE, json.loads)  # a page is made from JSON lines
 
 FORMATS = {fmt.name: fmt for fmt in (JSON, CSV, NDJSON, HTML)}
-"""Formats of users."""
+"""Formats of `/`."""
 
 TABLE_FORMATS = {fmt.name: fmt for fmt in (JSON, HTML)}
 """Formats of `/rejected` and `/runs`."""

@@ -37,7 +37,8 @@ _ENDPOINTS: dict[str, Endpoint] = {
     "/openapi.json": endpoints.get_openapi,
     "/healthz": endpoints.get_health,
 }
-_FORMATS_BY_PATH = {"/": FORMATS, "/rejected": TABLE_FORMATS, "/runs": TABLE_FORMATS}  # of paths with a web page
+# The paths that have a web page; a 404 on any other path has one too.
+_FORMATS_BY_PATH = {"/": FORMATS, "/rejected": TABLE_FORMATS, "/runs": TABLE_FORMATS}
 _PHOTO = re.compile(f"/photo/({USER_ID_PATTERN})")
 
 
@@ -91,7 +92,7 @@ def _log(event: api.Event, status: int, seconds: float) -> None:
         "info",
         "request",
         method=event.method,
-        path=normalize(event.path),  # the query is omitted: personal data
+        path=normalize(event.path),  # without the query, which may contain personal data
         status=status,
         seconds=round(seconds, 4),
         call_id=event.headers.get("X-Call-Id"),

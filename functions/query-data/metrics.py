@@ -9,24 +9,24 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 @dataclass(frozen=True)
 class Gauge:
-    """`value` is SQL for the whole database, or for each row of `outputs`. Times are in seconds since 1970."""
+    """A gauge. `value` is SQL for one number, evaluated once, or for each row of `outputs` if `per_output`."""
 
     name: str
     description: str
     value: str
-    of_outputs: bool = False
+    per_output: bool = False
 
     @property
     def sql(self) -> str:
-        """SQL for the samples: the gauge's name, the object or null, and the value."""
-        labels, source = ("object", "from outputs") if self.of_outputs else ("null", "")
-        return f"select '{self.name}', {labels}, ({self.value})::float {source}"
+        """SQL that selects the samples: the name of the gauge, the object or null, and the value."""
+        label, source = ("object", "from outputs") if self.per_output else ("null", "")
+        return f"select '{self.name}', {label}, ({self.value})::float {source}"
 
 
 GAUGES = (
     Gauge(
         "rollcall_last_full_run_timestamp_seconds",
-        "End of the latest full run that was done, 0 if there is none",
+        "End of the latest full run with status done, 0 if there is none",
         "select coalesce(extract(epoch from max(finished_at)), 0) from runs "
         "where status = 'done' and scope = 'bucket'",
     ),
@@ -37,30 +37,30 @@ GAUGES = (
     ),
     Gauge(
         "rollcall_unreadable_objects",
-        "Objects that S3 failed to return to the latest full run that was done or partial",
+        "Objects that S3 failed to return to the latest full run with status done or partial",
         "select coalesce((select (summary ->> 'unreadable')::bigint from runs "
         "where scope = 'bucket' and status in ('done', 'partial') order by id desc limit 1), 0)",
     ),
     Gauge("rollcall_rejected_files", "Files that are rejected", "select count(*) from rejected"),
     Gauge("rollcall_hints", "Objects waiting to be scanned after an event or a request", "select count(*) from hints"),
-    Gauge("rollcall_output_rows", "Rows of the object when it was last written", "rows", of_outputs=True),
+    Gauge("rollcall_output_rows", "Rows of the object when it was last written", "rows", per_output=True),
     Gauge(
         "rollcall_output_pending",
         "1 while the object is behind the database",
         "(changed > written)::int",
-        of_outputs=True,
+        per_output=True,
     ),
     Gauge(
         "rollcall_output_written_timestamp_seconds",
         "Time of the last export of the object, 0 if there is none",
         "coalesce(extract(epoch from written_at), 0)",
-        of_outputs=True,
+        per_output=True,
     ),
     Gauge(
         "rollcall_output_export_seconds",
         "Duration of the last export of the object in seconds",
         "seconds",
-        of_outputs=True,
+        per_output=True,
     ),
 )  # fmt: skip
 
@@ -68,7 +68,7 @@ _SQL = " union all ".join(gauge.sql for gauge in GAUGES)
 
 
 def metrics(connection: Connection) -> str:
-    """All gauges, from one snapshot of the database."""
+    """Return all gauges, read from one snapshot of the database."""
     samples: dict[str, list[str]] = {gauge.name: [] for gauge in GAUGES}
     for name, output, value in connection.run(_SQL):
         labels = f'{{object="{output}"}}' if output else ""

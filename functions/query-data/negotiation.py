@@ -1,4 +1,4 @@
-"""Content negotiation: the format of a response, by the parameter `format` or by `Accept`."""
+"""Content negotiation: the parameter `format`, or else `Accept`, chooses the format of a response."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -24,7 +24,10 @@ def format_parameter(formats: Formats) -> Parameter:
 
 
 def negotiate(accept: str | None, formats: Formats) -> Format:
-    """The format that an Accept header prefers, JSON by default. Raises ApiError 406 if it allows none."""
+    """Return the format that the Accept header prefers, or JSON if the request has no such header.
+
+    Raises ApiError 406 if the header allows none of the formats.
+    """
     if not accept:
         return JSON
     by_type = {fmt.media_type: fmt for fmt in formats.values()}
@@ -34,14 +37,14 @@ def negotiate(accept: str | None, formats: Formats) -> Format:
     return by_type[best]
 
 
-@lru_cache(32)  # clients send few different ones, and parsing one takes longer than most other steps of a request
+@lru_cache(32)  # clients send few different headers, and parsing one takes longer than most steps of a request
 def _best_match(accept: str, media_types: tuple[str, ...]) -> str | None:
     accepted = parse_accept_header(accept, MIMEAccept)
-    return MIMEAccept((kind.partition(";")[0], quality) for kind, quality in accepted).best_match(media_types)
+    return MIMEAccept((value.partition(";")[0], quality) for value, quality in accepted).best_match(media_types)
 
 
 def prefers_html(event: Event, formats: Formats) -> bool:
-    """Whether the client wants a web page, by `format` or else by Accept. Invalid values of either are ignored."""
+    """Whether the client wants a web page, by `format` or else by Accept. An invalid value of either is ignored."""
     if fmt := formats.get(event.query.get("format", "")):
         return fmt is HTML
     try:
@@ -51,9 +54,9 @@ def prefers_html(event: Event, formats: Formats) -> bool:
 
 
 def query_parameters(event: Event, formats: Formats) -> MultiDict[str, str]:
-    """The query's parameters. For web pages the empty ones are dropped: a form sends one for each blank field.
+    """Return the parameters of the query. For web pages, empty ones are dropped: a form sends one per blank field.
 
-    From other clients an empty one is an error: a script whose variable is not set must not get everything.
+    For other formats an empty parameter is an error, so that a script with an unset variable does not get all users.
     """
     if not prefers_html(event, formats):
         return event.query

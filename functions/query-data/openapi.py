@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 description of the API, generated from the definitions that the request parser uses."""
+"""The OpenAPI 3.1 description of the API. Its parameters come from the definitions that the request parser uses."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from . import changes, query, tables
 from .filters import FILTERS
 from .formats import FORMATS, HTML, JSON, NDJSON
-from .parameters import ParameterTable
+from .parameters import Parameters
 from .shared.user_ids import USER_ID_PATTERN
 from .shared.version import VERSION
 
@@ -16,7 +16,7 @@ _TEXT: Schema = {"type": "string"}
 _BOOLEAN: Schema = {"type": "boolean"}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _TIME: Schema = {"type": "string", "format": "date-time"}
-_NEXT: Schema = {"type": ["string", "null"], "description": "URL of the next page, relative to the request's"}
+_NEXT: Schema = {"type": ["string", "null"], "description": "URL of the next page, relative to the request's URL"}
 
 
 def _null_or(schema: Schema) -> Schema:
@@ -63,7 +63,7 @@ _SUMMARY: Schema = {
             | {"continued": _BOOLEAN, "output": _OUTPUT, "seconds": _SECONDS}
         ),
         _object(dict.fromkeys(("erased", "not_found", "remaining"), _COUNT) | {"output": _OUTPUT, "seconds": _SECONDS}),
-        {"type": "object", "description": "empty for a run that failed; otherwise of an older version"},
+        {"type": "object", "description": "empty if the run failed; other members if an older version wrote it"},
     ]
 }
 
@@ -118,7 +118,7 @@ _ERRORS = {
     "405": "expected GET or HEAD",
     "406": "Accept allows none of the formats",
     "410": "the cursor belongs to another or a restored database: start again without it",
-    "500": "a setting is invalid, or an unexpected error",
+    "500": "a setting is invalid, or an unexpected error occurred",
     "503": "a backend is unavailable, the tables do not exist yet, or the replica is busy: see Retry-After",
 }
 _COMMON = ("400", "401", "405", "500", "503")
@@ -165,8 +165,8 @@ def _page_of(schema: Schema) -> Schema:
     return _object({"result": {"type": "array", "items": schema}, "next": _NEXT})
 
 
-def _json(name: str, summary: str, table: ParameterTable, schema: Schema, *, conditional: bool = True) -> Schema:
-    return _operation(name, summary, table, {JSON.media_type: schema}, conditional=conditional)
+def _json(name: str, summary: str, definitions: Parameters, schema: Schema, *, conditional: bool = True) -> Schema:
+    return _operation(name, summary, definitions, {JSON.media_type: schema}, conditional=conditional)
 
 
 def _table(name: str, summary: str, schema: Schema) -> Schema:
@@ -198,30 +198,31 @@ def _photo() -> Schema:
 def _operation(
     name: str,
     summary: str,
-    table: ParameterTable,
+    definitions: Parameters,
     content: Mapping[str, Schema],
     *statuses: str,
     headers: Mapping[str, str] | None = None,
     conditional: bool = True,
 ) -> Schema:
-    """The path's GET, and its HEAD, which returns the same without a body."""
-    documented = {header: {"description": text, "schema": _TEXT} for header, text in (headers or {}).items()}
-    success: Schema = {
-        "description": summary,
-        "headers": documented | ({"ETag": {"schema": _TEXT}} if conditional else {}),
+    """Describe the GET and HEAD of a path. Their responses have an ETag if `conditional`."""
+    response_headers: Schema = {
+        header: {"description": text, "schema": _TEXT} for header, text in (headers or {}).items()
     }
-    parameters = _parameters(table)
+    if conditional:
+        response_headers["ETag"] = {"schema": _TEXT}
+    success: Schema = {"description": summary, "headers": response_headers}
+    parameters = _parameters(definitions)
     unchanged = {"304": {"description": "unchanged since the ETag in If-None-Match"}} if conditional else {}
     failures = {status: _ERRORS[status] for status in sorted((*_COMMON, *statuses))}
     error = {JSON.media_type: {"schema": _reference("Error")}}
     error_or_page = error | {HTML.media_type: {"schema": _TEXT}}
-    with_page = failures if HTML.media_type in content else {"404"}  # clients that prefer HTML get a web page
+    with_page = failures if HTML.media_type in content else {"404"}  # errors that have a web page
     get: Schema = {
         "operationId": name,
         "summary": summary,
         "parameters": parameters,
         "responses": {
-            "200": success | {"content": {kind: {"schema": schema} for kind, schema in content.items()}},
+            "200": success | {"content": {media_type: {"schema": schema} for media_type, schema in content.items()}},
             **unchanged,
             **{
                 status: {"description": text, "content": error_or_page if status in with_page else error}
@@ -242,7 +243,7 @@ def _operation(
     return {"get": get, "head": head}
 
 
-def _parameters(table: ParameterTable) -> list[Schema]:
+def _parameters(definitions: Parameters) -> list[Schema]:
     return [
         {
             "name": name,
@@ -252,5 +253,5 @@ def _parameters(table: ParameterTable) -> list[Schema]:
             if parameter.repeatable
             else dict(parameter.schema),
         }
-        for name, parameter in table.items()
+        for name, parameter in definitions.items()
     ]

@@ -1,7 +1,7 @@
 """Keyset pagination: orders, cursors and pages.
 
-A cursor is the position of a page's last row in its order, so rows that are added or removed meanwhile do not make
-others appear twice or disappear. It depends on the order only: with other filters it continues at the same position.
+A cursor contains the position of a page's last row in an order. So rows that are added or removed between two requests
+do not cause others to be repeated or skipped. A cursor is valid only for its order, but with any filters.
 """
 
 import json
@@ -33,7 +33,7 @@ class Position(NamedTuple):
 class Order:
     """A total order by `key`, an SQL expression, then by `tiebreaker`, a unique column, in the same direction.
 
-    `key_type` and `tiebreaker_type` are their SQL types; a cursor contains both as strings.
+    `key_type` and `tiebreaker_type` are their SQL types.
     """
 
     name: str
@@ -50,17 +50,18 @@ class Order:
         return f"order by {', '.join(f'{key} {direction}' for key in keys)}"
 
     def after_condition(self, position: Position, bind: Bind) -> str:
-        """SQL condition for the rows after the position."""
+        """Return an SQL condition that selects the rows after the position."""
         operator, tiebreaker = "<" if self.descending else ">", f"{bind(position.tiebreaker)}::{self.tiebreaker_type}"
         if self.key == self.tiebreaker:
             return f"{self.tiebreaker} {operator} {tiebreaker}"
         return f"({self.key}, {self.tiebreaker}) {operator} ({bind(position.key)}::{self.key_type}, {tiebreaker})"
 
     def cursor(self, connection: Connection, row: Mapping[str, Any]) -> str:
-        """The cursor of a row. `row` is the row's parsed line."""
+        """Return the cursor of a row. `row` is its parsed line."""
         return encode_cursor([self.name, self._key_of(connection, row), str(row[self.tiebreaker])])
 
     def _key_of(self, connection: Connection, row: Mapping[str, Any]) -> str:
+        """Return the row's key, computed by PostgreSQL if it is not a column."""
         if self.key in row:
             return str(row[self.key])
         column = self.name.removeprefix("-")
@@ -68,7 +69,7 @@ class Order:
         return str(connection.run(f"select ({self.key})::text from ({value}) as result")[0][0])  # noqa: S608
 
     def parse_cursor(self, cursor: str) -> Position:
-        """The position of a cursor. Raises ApiError if it is not one of this order."""
+        """Return the position in a cursor. Raises ApiError if it is not a cursor of this order."""
         name, key, tiebreaker = decode_cursor(cursor, length=3)
         if name != self.name:
             raise invalid_parameter("after", "invalid after: the cursor belongs to another list or order")
@@ -82,12 +83,12 @@ class Order:
 
 
 def encode_cursor(values: list[Any]) -> str:
-    """The values as a URL-safe string."""
+    """Encode the values as a URL-safe string."""
     return urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
 
 
 def decode_cursor(cursor: str, length: int) -> list[Any]:
-    """The `length` values that were encoded. Raises ApiError."""
+    """Return the `length` values in a cursor. Raises ApiError if it is malformed."""
     try:
         values = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (ValueError, RecursionError):  # RecursionError: deeply nested brackets
@@ -103,7 +104,7 @@ def invalid_cursor() -> ApiError:
 
 @dataclass(frozen=True)
 class Page:
-    """Whole lines, the state of the data, and the cursor of the next page, None if this is the last one."""
+    """Rows as whole lines, the state of their table, and the cursor of the next page (None for the last page)."""
 
     lines: bytes
     state: State
@@ -124,23 +125,23 @@ def read_page(
     limit: int,
     parameters: BindValues | None = None,
 ) -> Page:
-    """Read a page of at most `limit` rows and the state of the table, in one round trip and from one snapshot.
+    """Read a page of at most `limit` rows and the state of the table in one statement, and so from one snapshot.
 
     `select` is an ordered SELECT of at most `limit` + 1 rows. With `parameters` the statement is prepared (see
     `Connection.run_prepared`).
     """
     sql = f"select string_agg({fmt.line}, E'\n'), count(*), {state_sql(table)} from ({select}) as result"  # noqa: S608
     result = connection.run_prepared(sql, **parameters.values) if parameters else connection.run(sql)
-    [[lines, number, *state]] = result
-    if number <= limit:
-        return Page(f"{lines}\n".encode() if number else b"", state, None)
+    [[lines, row_count, *state]] = result
+    if row_count <= limit:
+        return Page(f"{lines}\n".encode() if row_count else b"", state, None)
     lines = lines.rpartition("\n")[0]
     last = fmt.parse_line(lines.rpartition("\n")[2])
     return Page(f"{lines}\n".encode(), state, order.cursor(connection, last))
 
 
 _VALIDATORS: dict[str, Callable[[str], object]] = {
-    "text": lambda text: not re.search("[\0\ud800-\udfff]", text),  # PostgreSQL cannot represent these
+    "text": lambda text: not re.search("[\0\ud800-\udfff]", text),  # PostgreSQL's text cannot contain these
     "date": lambda text: re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text) and date.fromisoformat(text),
     "bigint": lambda text: re.fullmatch(r"[0-9]{1,18}", text),
 }
@@ -156,7 +157,7 @@ ORDERS = {
     for ascending in _ASCENDING
     for order in (ascending, replace(ascending, name=f"-{ascending.name}", descending=True))
 }
-"""The orders of users by their names in `sort`."""
+"""The orders of users, by the value of the parameter `sort`."""
 
 
 def limit_parameter(default: int | None, default_description: str = "") -> Parameter:

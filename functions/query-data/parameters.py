@@ -1,4 +1,4 @@
-"""Query parameters: the type of their definitions, and the parser.
+"""Query parameters: definitions and parsing.
 
 /openapi.json and the page's form are generated from the definitions, and a test compares the README with them.
 """
@@ -22,9 +22,9 @@ MAX_NAME_LENGTH = 200
 
 @dataclass(frozen=True)
 class Parameter:
-    """`parse` converts a string to its value. It raises ValueError if the string is not as `expected`.
+    """The definition of a parameter. `parse` converts a string, and raises ValueError if it is not as `expected`.
 
-    `schema` describes the strings as JSON Schema; `default` is the value without the parameter.
+    `schema` is the JSON Schema. `default` is the value if a request lacks the parameter.
     """
 
     expected: str
@@ -35,16 +35,16 @@ class Parameter:
     repeatable: bool = False
 
 
-ParameterTable = Mapping[str, Parameter]
-"""The parameters of a path by name."""
+Parameters = Mapping[str, Parameter]
+"""The definitions of a path's parameters by name."""
 
 
-def parse_parameters(table: ParameterTable, query: MultiDict[str, str]) -> dict[str, Any]:
-    """The values of all parameters in the table. Raises ApiError, which names what is invalid and what is expected."""
-    values = {name: parameter.default for name, parameter in table.items()}
+def parse_parameters(definitions: Parameters, query: MultiDict[str, str]) -> dict[str, Any]:
+    """Return the value of each defined parameter. Raises ApiError 400 if one is unknown, repeated or invalid."""
+    values = {name: parameter.default for name, parameter in definitions.items()}
     for name, texts in query.lists():
-        if (parameter := table.get(name)) is None:
-            expected = f"expected one of {', '.join(table)}" if table else "this path has no parameters"
+        if (parameter := definitions.get(name)) is None:
+            expected = f"expected one of {', '.join(definitions)}" if definitions else "this path has no parameters"
             raise invalid_parameter(name, f"unknown parameter {quote(name)}; {expected}")
         parsed = tuple(_parse(name, parameter, text) for text in texts)
         if not parameter.repeatable and len(parsed) > 1:

@@ -1,9 +1,11 @@
 """Paths within the function, and relative links between its pages.
 
-Links are relative, so that they work behind any prefix. `/function/query-data` and `/function/query-data/` both arrive
-as `/`. Links on that page begin with the function's name, because the browser's URL may or may not end with a slash:
-they lead to `/function/query-data/runs` or to `/function/query-data/query-data/runs`, which `normalize` makes the same.
-On other pages, links begin with a `../` for each further segment of the path.
+Links are relative, so that they work behind any prefix. The browser requests the main page as `/function/query-data` or
+as `/function/query-data/`; the function gets the path `/` in both cases. Links on this page begin with the function's
+name. So they lead from the first URL to `/function/query-data/runs`, and from the second to
+`/function/query-data/query-data/runs`, where `normalize` removes the repeated name.
+
+On other pages, links begin with a `../` for each segment of the path after the first.
 """
 
 _NAME = "query-data"
@@ -15,5 +17,5 @@ def normalize(path: str) -> str:
 
 
 def relative_root(path: str) -> str:
-    """The prefix of links on the page at `path`, which is not normalized, to other paths of the function."""
+    """Return the prefix of links to other paths of the function from the page at `path`, which is not normalized."""
     return f"{_NAME}/" if path == "/" else "../" * (path.count("/") - 1) or "./"

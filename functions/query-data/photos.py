@@ -16,7 +16,7 @@ TYPES = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg"}
 
 
 def find_photo(connection: Connection, user_id: str, bucket: str) -> str:
-    """The key of the user's photo in the bucket. Raises ApiError 404 if there is none."""
+    """Return the key of the user's photo in the bucket. Raises ApiError 404 if there is none."""
     rows = connection.run_prepared("select img_path from users where user_id = :user_id", user_id=user_id)
     pattern = rf"{re.escape(bucket)}/({user_id}\.({'|'.join(TYPES)}))"
     if not rows or not (match := re.fullmatch(pattern, rows[0][0] or "")):
@@ -26,7 +26,7 @@ def find_photo(connection: Connection, user_id: str, bucket: str) -> str:
 
 @contextmanager
 def open_photo(objects: "Objects", bucket: str, key: str) -> Iterator["Stream"]:
-    """Read a photo. Raises ApiError 404 if it was removed since the last run."""
+    """Open a photo for reading. Raises ApiError 404 if the object does not exist."""
     try:
         with objects.stream(bucket, key) as stream:
             yield stream

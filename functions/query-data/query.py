@@ -1,9 +1,9 @@
-"""The query for users: filters, order, page and format."""
+"""Queries for users: filters, order, page and format."""
 
 from dataclasses import dataclass
 from typing import cast
 
-from .filters import BOOLEAN, BOOLEAN_SCHEMA, FILTERS, Filters, make_filters
+from .filters import BOOLEAN_FORMAT, BOOLEAN_SCHEMA, FILTERS, Filters, make_filters
 from .formats import FORMATS, Format
 from .negotiation import format_parameter, negotiate, query_parameters
 from .paging import AFTER, MAX_LIMIT, ORDERS, Order, Position, limit_parameter
@@ -24,7 +24,7 @@ PARAMETERS = FILTERS | {
     "limit": limit_parameter(None, f"all, or {PEOPLE_PER_PAGE} on the web page"),
     "after": AFTER,
     "count": Parameter(
-        BOOLEAN,
+        BOOLEAN_FORMAT,
         "include the total number: `count` in JSON and NDJSON, and the header `X-Total-Count` except in HTML",
         parse_boolean,
         BOOLEAN_SCHEMA,
@@ -38,7 +38,7 @@ PARAMETERS = FILTERS | {
 class Query:
     """A parsed query. `after` is the end of the previous page.
 
-    Without `limit` all results are streamed, except as a web page, which has PEOPLE_PER_PAGE.
+    Without `limit` all results are streamed, except in HTML, where a page has PEOPLE_PER_PAGE.
     """
 
     filters: Filters
@@ -50,10 +50,10 @@ class Query:
 
 
 def parse_query(event: Event) -> Query:
-    """Parse a request for users. Raises ApiError, which names what is invalid and what is expected."""
+    """Parse a request for users. Raises ApiError if it is invalid."""
     values = parse_parameters(PARAMETERS, query_parameters(event, FORMATS))
     filters, order = make_filters(values), cast("Order", values["sort"])
-    requested = len(filters.user_id)  # one page is enough for up to MAX_LIMIT users
+    requested = len(filters.user_id)  # up to MAX_LIMIT users fit on one page
     return Query(
         filters=filters,
         order=order,

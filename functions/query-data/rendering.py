@@ -1,4 +1,4 @@
-"""Responses: headers, bodies of lines with their trailer, and streams."""
+"""Responses: headers, bodies with a trailer, and streams."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -15,19 +15,19 @@ from .shared.api import Event
 from .shared.log import log
 
 MAX_LINK_LENGTH = 2000
-"""Characters: proxies accept 4 to 64 KB of headers in all, and return 502 otherwise."""
+"""Characters of a URL in the header Link. Proxies accept 4 to 64 KB of headers in total, and return 502 for more."""
 
 _NO_CACHE = {"Cache-Control": "private, no-cache"}  # caches have to revalidate
 
 NO_STORE = {"Cache-Control": "no-store"}
-"""For streams, which send their ETag first: a cache could store an interrupted one, and a 304 would confirm it."""
+"""For streams: a cache could store an interrupted one with its ETag, and a 304 would later confirm it."""
 
 
 @dataclass(frozen=True)
 class Trailer:
-    """The end of a response, by which a client can tell a complete one from an interrupted one.
+    """The end of a response. A response without it was interrupted.
 
-    `next` is the URL of the next page, relative to the request's; `count` is the total number of results.
+    `next` is the URL of the next page, relative to the request's URL; `count` is the total number of results.
     """
 
     next: str | None
@@ -35,18 +35,18 @@ class Trailer:
 
     @property
     def json(self) -> str:
-        """The last members of a JSON object."""
+        """The last members of a JSON object, without its braces."""
         return json.dumps({"next": self.next} | ({} if self.count is None else {"count": self.count}))[1:-1]
 
 
 def make_headers(etag: str | None = None, **headers: str | None) -> dict[str, str]:
-    """Headers of a response. Underscores in the arguments' names stand for hyphens; None is omitted."""
+    """Return headers. Underscores in the names of arguments stand for hyphens; a header that is None is omitted."""
     present = {name.replace("_", "-"): value for name, value in headers.items() if value is not None}
     return _NO_CACHE | ({"ETag": f'"{etag}"'} if etag else {}) | present
 
 
 def format_headers(fmt: Format, etag: str | None = None, count: int | None = None) -> dict[str, str]:
-    """Headers of a negotiated response."""
+    """Return the headers of a response whose format was negotiated."""
     total = None if count is None else str(count)
     return make_headers(etag, Vary="Accept", Content_Disposition=fmt.disposition, X_Total_Count=total)
 
@@ -61,7 +61,7 @@ def render_page(
     lines: bytes, cursor: str | None, fmt: Format, query: MultiDict[str, str],
     *, etag: str | None = None, count: int | None = None,
 ) -> Response:  # fmt: skip
-    """A page of results: whole lines, and the cursor of the next page if there is one."""
+    """Return a page of results. `lines` are whole lines; `cursor` is that of the next page, None on the last one."""
     url = next_url(query, cursor)
     body = b"".join(_document(fmt, [lines] if lines else [], lambda: Trailer(url, count)))
     headers = format_headers(fmt, etag, count) | make_headers(Link=_link(url))
@@ -74,7 +74,7 @@ def render_stream(
 ) -> Response:  # fmt: skip
     """Stream chunks of whole lines. An error after the first chunk interrupts the response before its trailer.
 
-    Once the first chunk is fetched, the response takes over `resources`, and closes them when it ends.
+    The first chunk is fetched at once. The response then owns `resources`, and closes them at its end.
     """
     return _stream(event, _document(fmt, _prefetch_first(chunks), trailer), fmt.content_type, headers, resources)
 
@@ -95,13 +95,13 @@ def _stream(
 
 
 def _prefetch_first(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Fetch the first chunk now, so that an error before it can still become an error response."""
+    """Fetch the first chunk now, so that an error before it becomes an error response."""
     first = next(chunks, b"")
     return chain([first] if first else [], chunks)
 
 
 def next_url(query: MultiDict[str, str], cursor: str | None) -> str | None:
-    """The URL of the same query after the cursor, relative to the request's URL."""
+    """Return the URL of the same query after the cursor, relative to the request's URL."""
     if cursor is None:
         return None
     parameters = [(name, text) for name, text in query.items(multi=True) if name != "after"]
@@ -109,14 +109,14 @@ def next_url(query: MultiDict[str, str], cursor: str | None) -> str | None:
 
 
 def _link(url: str | None) -> str | None:
-    """The value of the header Link, RFC 8288; None if the URL is too long for a header."""
+    """Return the value of the header Link (RFC 8288), None if there is no URL or it is too long for a header."""
     return f'<{url}>; rel="next"' if url and len(url) <= MAX_LINK_LENGTH else None
 
 
 def _document(fmt: Format, chunks: Iterable[bytes], trailer: Callable[[], Trailer]) -> Iterator[bytes]:
-    """The whole body around chunks of whole lines. `trailer` is called after the last chunk."""
+    """Yield the whole body. `chunks` consist of whole lines; `trailer` is called after the last chunk."""
     if fmt is CSV:
-        yield b"\xef\xbb\xbf" + ",".join(COLUMNS).encode() + b"\n"  # the BOM tells spreadsheets that it is UTF-8
+        yield b"\xef\xbb\xbf" + ",".join(COLUMNS).encode() + b"\n"  # the BOM tells spreadsheets to read UTF-8
     if fmt is JSON:
         yield b'{"result": ['
         separator = b""

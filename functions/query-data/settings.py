@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from .shared.access import AccessSettings
-from .shared.storage.errors import SettingError
-from .shared.storage.settings import PostgresSettings, S3Settings, setting
+from .shared.storage.settings import PostgresSettings, S3Settings, invalid_setting, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +15,5 @@ class Settings(AccessSettings, S3Settings, PostgresSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.stream_deadline >= self.postgres_timeout:
-            raise SettingError(
-                f"stream_deadline={self.stream_deadline} has to be less than postgres_timeout={self.postgres_timeout}, "
-                "or PostgreSQL cancels a long stream before its end"
-            )
+            expected = f"less than postgres_timeout={self.postgres_timeout}, after which PostgreSQL cancels a stream"
+            raise invalid_setting("stream_deadline", str(self.stream_deadline), expected)

@@ -15,12 +15,12 @@ _DECADES = range(10, MAX_AGE + 1, 10)
 
 
 def stats(connection: Connection, cache: Cache[Any], states: States, filters: Filters, today: date) -> dict[str, Any]:
-    """Matching users, with and without a photo and by age; the number of rejected files; the last run."""
-    counted: dict[str, Any] = cache.get(
+    """Return the numbers of matching users by photo and by age, the number of rejected files, and the last run."""
+    counts: dict[str, Any] = cache.get(
         ("stats", states["users"], filters, today), lambda: _count(connection, filters, today)
     )
     rejected = cache.get(("rejected", states["rejected"]), lambda: count_rows(connection, REJECTED))
-    return counted | {"rejected": rejected, "last_run": last_run(connection)}
+    return counts | {"rejected": rejected, "last_run": last_run(connection)}
 
 
 def _count(connection: Connection, filters: Filters, today: date) -> dict[str, Any]:
@@ -30,18 +30,19 @@ def _count(connection: Connection, filters: Filters, today: date) -> dict[str, A
         "people": people,
         "with_photo": with_photo,
         "without_photo": people - with_photo,
-        "ages": _ages({len(_DECADES) - row[0]: row[1] for row in rows}),
+        "ages": _ages({len(_DECADES) - not_reached: number for not_reached, number, _ in rows}),
     }
 
 
 def last_run(connection: Connection) -> dict[str, Any] | None:
-    """The run that started last, as in /runs; None before the first one."""
+    """Return the run that started last, as in /runs, or None before the first one."""
     return next(iter(read_table(connection, PageRequest(RUNS, limit=1)).rows), None)
 
 
 def _by_decade(filters: Filters, today: date) -> str:
-    """SQL that counts users by how many of the ages in `_DECADES` they have not reached."""
-    # the first birthdate that is too young for each age: width_bucket counts those up to the user's
+    """Return SQL that counts users by the number of ages in `_DECADES` that they have not reached."""
+    # For each age, the first birthdate of a user who has not reached it. width_bucket returns how many of these dates
+    # are not after the user's birthdate.
     too_young_from = sorted(latest_birthdate(today, at_least=years) + timedelta(days=1) for years in _DECADES)
     dates = ", ".join(f"date '{day}'" for day in too_young_from)
     return f"""
@@ -50,9 +51,9 @@ from users {where(conditions(filters, today))}
 group by 1"""  # noqa: S608 - values are dates or literals
 
 
-def _ages(users: dict[int, int]) -> list[dict[str, int]]:
-    """The decades from 0 to the oldest user's, empty ones included."""
+def _ages(people_by_decade: dict[int, int]) -> list[dict[str, int]]:
+    """Return the decades of age from 0 to the oldest user's, empty ones included."""
     return [
-        {"from": 10 * decade, "under": 10 * decade + 10, "people": users.get(decade, 0)}
-        for decade in range(max(users, default=-1) + 1)
+        {"from": 10 * decade, "under": 10 * decade + 10, "people": people_by_decade.get(decade, 0)}
+        for decade in range(max(people_by_decade, default=-1) + 1)
     ]

@@ -57,7 +57,7 @@ class PageRequest:
 
 
 def parse_page_request(table: Table, event: Event) -> PageRequest:
-    """Parse a request for a page. Raises ApiError, which names what is invalid and what is expected."""
+    """Parse a request for a page. Raises ApiError if it is invalid."""
     values = parse_parameters(PARAMETERS, query_parameters(event, TABLE_FORMATS))
     after = values["after"]
     return PageRequest(
@@ -81,6 +81,6 @@ def count(connection: Connection, table: Table) -> int:
 
 
 def reasons(connection: Connection) -> list[tuple[str, int]]:
-    """The number of rejected files by code, the most frequent code first."""
+    """Return the number of rejected files by code, the most frequent code first."""
     rows = connection.run("select code, count(*) from rejected group by code order by 2 desc, 1")
     return [(code, number) for code, number in rows]

@@ -13,7 +13,7 @@ from .shared.storage.connection import Connection
 from .shared.storage.sql import Bind, BindValues, literal
 
 _INDEXED = {"user_id": {"is_image_exists"}, "birthdate": {"min_age", "max_age"}, "last_name": set[str]()}
-"""By order: the filters that an index scan in this order also covers."""
+"""For each order, the filters that an index scan in this order can apply."""
 
 _COLUMNS = "id, user_id, first_name, last_name, birthdate, birthts, img_path"
 
@@ -24,20 +24,20 @@ def check(connection: Connection) -> None:
 
 
 def count(connection: Connection, filters: Filters, today: date) -> int:
-    """The number of users that match the filters."""
+    """Return the number of users that match the filters."""
     sql = f"select count(*) from users {where(conditions(filters, today))}"  # noqa: S608
     return int(connection.run(sql)[0][0])
 
 
 def read_users(connection: Connection, query: Query, limit: int, today: date) -> Page:
-    """A page of at most `limit` users."""
-    parameters = BindValues() if _has_one_plan(query) else None
+    """Read a page of at most `limit` users."""
+    parameters = BindValues() if _suits_generic_plan(query) else None
     rows = _select(query, today, f"limit {limit + 1}", parameters.bind if parameters else literal)
     return read_page(connection, "users", rows, query.format, query.order, limit, parameters)
 
 
-def _has_one_plan(query: Query) -> bool:
-    """Whether a page has the same best plan for all values: an index scan from a position.
+def _suits_generic_plan(query: Query) -> bool:
+    """Whether the best plan for a page is the same for all values: a lookup by user_id, or an index scan in its order.
 
     With other filters the best plan depends on how many users they exclude.
     """
@@ -46,10 +46,10 @@ def _has_one_plan(query: Query) -> bool:
 
 
 class Stream:
-    """All matching users in chunks of whole lines, until `stream_deadline` seconds have passed.
+    """Yields matching users in chunks of whole lines, until all are read or `stream_deadline` seconds have passed.
 
-    Then `cursor` is the position of the last one; it is None if all were returned. Raises Unavailable if PostgreSQL had
-    found none by then.
+    If users may remain, `cursor` is then the cursor of the last one read; otherwise it stays None. Raises Unavailable
+    if none was read in time.
     """
 
     def __init__(self, application: Application, query: Query, today: date) -> None:
@@ -58,7 +58,7 @@ class Stream:
         self.cursor: str | None = None
 
     def __iter__(self) -> Generator[bytes, None, None]:
-        # no line contains a control character, so COPY quotes nothing
+        # no line contains the delimiter, the quote or a line break, so COPY quotes nothing
         copy = f"copy (select {self._query.format.line} from ({_select(self._query, self._today)}) as result) to stdout"  # noqa: S608
         copy += r" (format csv, delimiter E'\x01', quote E'\x02')"
         deadline, chunk = monotonic() + self._seconds, b""

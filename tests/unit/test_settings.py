@@ -127,7 +127,7 @@ def test_the_defaults_are_valid_values() -> None:
 
 def test_a_stream_has_to_end_before_its_statement_times_out() -> None:
     query_load(QuerySettings, {**REQUIRED, "stream_deadline": "39"})
-    expected = "stream_deadline=40 has to be less than postgres_timeout=40"
+    expected = "invalid stream_deadline='40': expected less than postgres_timeout=40"
     with pytest.raises(QuerySettingError, match=expected):
         query_load(QuerySettings, {**REQUIRED, "stream_deadline": "40"})
 

@@ -20,7 +20,7 @@ from query_data.web.page import _duration
 )
 def test_the_label_of_a_bar_is_rounded_to_the_unit_that_fits(people: int, label: str) -> None:
     [bar] = bars([{"from": 0, "people": people}])
-    assert bar.short == label
+    assert bar.label == label
 
 
 def test_a_single_user_among_a_million_has_a_visible_bar() -> None:

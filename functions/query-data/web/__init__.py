@@ -1,4 +1,4 @@
 """Web pages, made from the same data as JSON responses.
 
-Imported by the first request for a page, as loading Jinja2 and the templates would delay the start.
+The first request for a page imports this package, because loading Jinja2 and the templates would delay the start.
 """

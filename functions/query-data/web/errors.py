@@ -1,4 +1,4 @@
-"""Errors as pages."""
+"""Errors as web pages."""
 
 from flask import Response
 
@@ -10,14 +10,17 @@ from .page import SECURITY_HEADERS, render
 
 
 def render_error(event: Event, error: ApiError) -> Response:
-    """The error; for an invalid request for users also the form, with the message at its field if there is one."""
+    """Render an error. If a request for users was invalid, the page also has the form.
+
+    The message is then beside the invalid control, if there is one.
+    """
     has_form = error.status == 400 and normalize(event.path) == "/"
     invalid_parameter = str(error.detail.get("parameter"))
     body = render(
         "error.html",
         event.path,
         controls=controls(event.query, invalid_parameter, error.message) if has_form else [],
-        is_filtered=True,  # unfolds the form, and adds the link to clear it
+        is_filtered=True,  # opens the form, and adds a link that clears it
         error=error,
     )
     return Response(body, error.status, error.headers | SECURITY_HEADERS, content_type=HTML.content_type)

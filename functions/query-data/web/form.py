@@ -1,6 +1,6 @@
 """The filter form: a control for each parameter, generated from the definitions that the request parser uses.
 
-`after`, `count` and `format` have no control: the page has links instead, and always shows the count.
+`after`, `count` and `format` have no control. The page always shows the count, and links to other pages and formats.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _LABELS = {
     "user_id": "User ID",
     "limit": "People per page",
 }
-"""In the form's order."""
+"""In the order of the form."""
 
 _CHOICES = {
     "is_image_exists": {"": "With or without", "true": "With a photo", "false": "Without a photo"},
@@ -39,7 +39,10 @@ _PLACEHOLDERS = {"min_age": "0", "max_age": "any", "user_id": "any", "name": "an
 
 @dataclass(frozen=True)
 class Control:
-    """One field, or several if the parameter is repeatable. `choices` are the options of a select, labels by value."""
+    """A field for each of `values`: one, or several if the parameter is repeatable.
+
+    `choices` are the options of a select, labels by value. Without them the fields are inputs.
+    """
 
     name: str
     label: str
@@ -52,7 +55,7 @@ class Control:
 def controls(
     parameters: MultiDict[str, str], invalid_parameter: str | None = None, message: str | None = None
 ) -> list[Control]:
-    """The form as it was submitted, with the message beside the invalid parameter."""
+    """Return the controls as they were submitted. The control of the invalid parameter has the message."""
     return [
         _control(name, PARAMETERS[name], parameters.getlist(name), message if name == invalid_parameter else None)
         for name in _LABELS
@@ -69,7 +72,7 @@ def _control(name: str, parameter: Parameter, texts: list[str], error: str | Non
 
 
 def _as_choice(parameter: Parameter, text: str, choices: dict[str, str]) -> str:
-    """The choice with the same value as the text: `1` selects `true`. Empty if the text is invalid."""
+    """Return the choice with the same value as the text (`true` for `1`), empty if the text is invalid."""
     try:
         return next(choice for choice in choices if choice and parameter.parse(choice) == parameter.parse(text))
     except ValueError:
@@ -77,7 +80,7 @@ def _as_choice(parameter: Parameter, text: str, choices: dict[str, str]) -> str:
 
 
 def _attributes(name: str, parameter: Parameter) -> dict[str, str]:
-    """The input's attributes, with the constraints of the parameter's JSON Schema, which the browser checks."""
+    """Return the input's attributes. They include the constraints of the JSON Schema, so the browser checks them."""
     schema: dict[str, Any] = dict(parameter.schema)
     attributes = {"placeholder": _PLACEHOLDERS.get(name, "")}
     match schema["type"]:
@@ -88,5 +91,5 @@ def _attributes(name: str, parameter: Parameter) -> dict[str, str]:
         case _:
             attributes |= {"type": "text", "autocomplete": "off"}
     constraints = {"minimum": "min", "maximum": "max", "maxLength": "maxlength", "pattern": "pattern"}
-    attributes |= {html: str(schema[keyword]) for keyword, html in constraints.items() if keyword in schema}
+    attributes |= {attribute: str(schema[keyword]) for keyword, attribute in constraints.items() if keyword in schema}
     return attributes | ({"title": parameter.expected} if "pattern" in schema else {})

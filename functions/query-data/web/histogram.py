@@ -5,14 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 
 HEIGHT = 112
-"""Pixels of the tallest bar."""
+"""Height of the tallest bar in pixels."""
 
-_MIN_HEIGHT = 2  # pixels: a single user among a million is visible
+_MIN_HEIGHT = 2  # pixels, so that a single user among a million is visible
 
 
 @dataclass(frozen=True)
 class Bar:
-    """`x` and `width` are percentages of the drawing's width; `height` is in pixels."""
+    """A bar for `people` who are `start` to `start` + 9 years old.
+
+    `x` and `width` are percentages of the drawing's width; `height` is in pixels.
+    """
 
     x: float
     width: float
@@ -29,26 +32,26 @@ class Bar:
         return round(self.x + self.width / 2, 3)
 
     @property
-    def short(self) -> str:
+    def label(self) -> str:
         """The number of users, abbreviated."""
         for unit, suffix in ((1_000_000, "M"), (1_000, "k")):
             number = self.people / unit
-            if number >= 0.9995:  # in the smaller unit it would be rounded to 1000
+            if number >= 0.9995:  # in the smaller unit it would round to 1000
                 return f"{number:.{1 if number < 9.95 else 0}f}{suffix}"
         return str(self.people)
 
 
 def bars(ages: Sequence[dict[str, Any]]) -> list[Bar]:
-    """A bar for each of the `ages` in /stats."""
+    """Return a bar for each of the `ages` in /stats."""
     highest = max((group["people"] for group in ages), default=0)
     slot = 100 / len(ages) if ages else 0
     return [
         Bar(
-            x=round(number * slot + slot * 0.08, 3),
+            x=round(index * slot + slot * 0.08, 3),
             width=round(slot * 0.84, 3),
             height=round(max(_MIN_HEIGHT, HEIGHT * group["people"] / highest), 1) if group["people"] else 0,
             start=group["from"],
             people=group["people"],
         )
-        for number, group in enumerate(ages)
+        for index, group in enumerate(ages)
     ]

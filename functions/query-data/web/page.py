@@ -49,7 +49,7 @@ def html_response(body: bytes, etag: str) -> Response:
 
 
 def render(template: str, path: str, **content: Any) -> bytes:
-    """Render the page at the request's `path`, which is not normalized."""
+    """Render a template as the page at `path`, which is not normalized."""
     root, current = relative_root(path), normalize(path)
     sections = [
         {"href": _section_link(root, section, current), "title": title, "current": section == current}
@@ -59,7 +59,7 @@ def render(template: str, path: str, **content: Any) -> bytes:
 
 
 def query_link(parameters: list[tuple[str, str]]) -> str:
-    """A link to the same path with these parameters."""
+    """Return a link to the same path with these parameters."""
     return f"?{urlencode(parameters)}"
 
 
@@ -71,12 +71,12 @@ _ACRONYMS = {"nul": "NUL", "utf8": "UTF-8"}
 
 
 def _words(code: str) -> str:
-    """The code of a rejection as words."""
+    """Format the code of a rejection as words."""
     return " ".join(_ACRONYMS.get(word, word) for word in code.split("_"))
 
 
 def _tenths(number: float) -> str:
-    """A number to a tenth, rounded down, so that nobody appears older than they are."""
+    """Format a number, rounded down to a tenth, so that nobody appears older than they are."""
     return f"{floor(number * 10) / 10:.1f}"
 
 
@@ -91,7 +91,7 @@ def _moment(text: str) -> str:
 
 
 def _duration(run: dict[str, Any]) -> str:
-    """The duration of a finished run, in at most two units."""
+    """Format the duration of a finished run in at most two units."""
     duration = datetime.fromisoformat(run["finished_at"]) - datetime.fromisoformat(run["started_at"])
     if duration < timedelta(minutes=1):
         seconds = duration.total_seconds()

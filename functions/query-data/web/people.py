@@ -1,4 +1,4 @@
-"""The web page of people: the filter form, statistics, and the results."""
+"""The web page of people: the filter form, statistics and results."""
 
 from datetime import date
 from typing import Any
@@ -16,7 +16,7 @@ from .form import controls
 from .histogram import HEIGHT, bars
 from .page import query_link, render
 
-_REJECTED = tables.PageRequest(tables.REJECTED, limit=20)
+_FIRST_REJECTED = tables.PageRequest(tables.REJECTED, limit=20)
 _SORTABLE = ("user_id", "last_name", "birthdate")
 
 
@@ -29,7 +29,7 @@ def people_page(
     query: Query,
     today: date,
 ) -> bytes:
-    """The web page of the results of `query`, which was parsed from `parameters`."""
+    """Render the web page for a query, which was parsed from `parameters`."""
     page = users.read_users(connection, query, query.limit or PEOPLE_PER_PAGE, today)
     figures, is_filtered = stats(connection, cache, states, query.filters, today), bool(query.filters.active)
     return render(
@@ -43,7 +43,7 @@ def people_page(
         is_filtered=is_filtered,
         is_continued=query.after is not None,
         reasons=cache.get(("reasons", states["rejected"]), lambda: tables.reasons(connection)),
-        rejected=tables.read_table(connection, _REJECTED).rows,
+        rejected=tables.read_table(connection, _FIRST_REJECTED).rows,
         sort=query.order.name,
         links=_links(parameters, page.cursor),
     )
@@ -51,13 +51,15 @@ def people_page(
 
 def _links(parameters: MultiDict[str, str], cursor: str | None) -> dict[str, Any]:
     others = [(name, text) for name, text in parameters.items(multi=True) if text and name != "after"]
-    unsorted = [(name, text) for name, text in others if name != "sort"]
+    without_sort = [(name, text) for name, text in others if name != "sort"]
     download = [(name, text) for name, text in others if name in FILTERS or name == "sort"]
     return {
         "first": query_link(others),
         "next": query_link([*others, ("after", cursor)]) if cursor else None,
         "sort": {
-            order: query_link([*unsorted, ("sort", order)]) for column in _SORTABLE for order in (column, f"-{column}")
+            order: query_link([*without_sort, ("sort", order)])
+            for column in _SORTABLE
+            for order in (column, f"-{column}")
         },
         "csv": query_link([*download, ("format", "csv")]),
         "json": query_link([*download, ("format", "json")]),

@@ -7,7 +7,7 @@ from .page import query_link, render
 
 
 def table_page(template: str, path: str, parameters: MultiDict[str, str], page: Page) -> bytes:
-    """The web page of a page of results; `parameters` are the request's."""
+    """Render the web page for a page of results. `parameters` are those of the request."""
     others = [(name, text) for name, text in parameters.items(multi=True) if name != "after"]
     return render(
         template,
