@@ -1,7 +1,7 @@
-"""After any history, one more run brings the tables and the result bucket to the state given by the source bucket.
+"""After random histories, one more run makes the tables and the result bucket match the source bucket.
 
-tests/model.py defines that state. Two replicas use segments of five keys, so that segments are often split and merged;
-they are killed and frozen while they work. People are erased at any time, and the database is restored from a dump.
+tests/model.py has the expected state. Two replicas run; one of them is sometimes killed or frozen. Segments have five
+keys, so they are often split and merged. People are erased, and the database is restored from a dump.
 """
 
 import csv
@@ -42,7 +42,7 @@ unrelated = st.sampled_from(UNRELATED)
 keys = st.lists(st.one_of(st.builds("{}.{}".format, user_ids, st.sampled_from(("csv", *PHOTOS))), misnamed))
 changes = st.one_of(
     st.tuples(st.just("put_good"), user_ids),
-    st.tuples(st.just("put_good"), user_ids),
+    st.tuples(st.just("put_good"), user_ids),  # listed twice, to be chosen more often
     st.tuples(st.just("put_newer"), erased_ids),
     st.tuples(st.just("put_again"), user_ids),
     st.tuples(st.just("put_future"), user_ids),
@@ -58,7 +58,6 @@ changes = st.one_of(
 )
 some_changes = st.lists(changes, min_size=1, max_size=6)
 replica_numbers = st.integers(0, 1)
-
 
 _TOMBSTONES = "select user_id, extract(epoch from csv_modified)::bigint from erased"
 
@@ -100,7 +99,7 @@ class Convergence(RuleBasedStateMachine):
 
     @rule(number=replica_numbers, users=erased_users)
     def erase(self, number: int, users: list[str]) -> None:
-        """When the response arrives, the users are gone from the tables and the outputs."""
+        """When the response arrives, output.csv lacks the users and erased.csv has their tombstones."""
         summary = self.replicas.erase(number, users)
         assert (summary["status"], summary["remaining"]) == ("done", [])
         self.bucket.record_erasure(users)
@@ -108,14 +107,14 @@ class Convergence(RuleBasedStateMachine):
         assert set(users) <= self._exported_tombstones().keys()
 
     @precondition(lambda self: not self.is_restored)
-    @rule(number=replica_numbers, before=erased_users, back=erased_users, after=erased_users)
-    def restore(self, number: int, before: list[str], back: list[str], after: list[str]) -> None:
-        """Restore the database from a dump, once per history, after users have returned and others were erased."""
+    @rule(number=replica_numbers, before=erased_users, returned=erased_users, after=erased_users)
+    def restore(self, number: int, before: list[str], returned: list[str], after: list[str]) -> None:
+        """Erase users, dump the database, let users return, erase users, and restore the dump. Once per history."""
         self.erase(number, before)
         self.run(number)
         dumped = {user: set(states) for user, states in self.bucket.possible.items()}
         dump(self.stack.settings, self.directory / "dump")
-        for user in back:
+        for user in returned:
             self.bucket.put_newer(user)
         self.run(number)
         self.erase(number, after)
@@ -140,8 +139,7 @@ class Convergence(RuleBasedStateMachine):
         fault: str | None,
         seed: int,
     ) -> None:
-        """Runs, events and erasures at the same time, while the bucket changes and a replica is killed or frozen."""
-        moments = random.Random(seed)
+        """Run, send events and erase at the same time, while the bucket changes. A replica may be killed or frozen."""
         erased = {user for _, users in erasures for user in users}
         self.bucket.record_possible_scan(erased)
         with ThreadPoolExecutor(8) as executor:
@@ -151,7 +149,7 @@ class Convergence(RuleBasedStateMachine):
             for change in changed[:-1]:
                 self.change([change])
                 self.bucket.record_possible_scan(erased)
-            time.sleep(moments.uniform(0, 0.05))
+            time.sleep(random.Random(seed).uniform(0, 0.05))
             if fault == "kill":
                 self.replicas.kill(0)
             if fault == "freeze":
@@ -165,13 +163,13 @@ class Convergence(RuleBasedStateMachine):
                 if fault == "freeze":
                     self.replicas.thaw(0)
         statuses = {call.result() for call in calls}
-        assert statuses <= ({200} if fault is None else {200, 503, 0})
+        assert statuses <= ({200} if fault is None else {200, 503, 0})  # 0: the replica was killed
 
     def teardown(self) -> None:
         """Run once more and compare everything with the model."""
         if not hasattr(self, "bucket"):
             return
-        time.sleep(max(0.0, max(map(self.bucket.birth, USERS)) + 0.01 - time.time()))
+        time.sleep(max(0.0, max(map(self.bucket.birth, USERS)) + 0.01 - time.time()))  # until all births have passed
         self.bucket.record_possible_scan()
         self.replicas.run_and_check_done(1)
         self.bucket.record_final_scan()
@@ -212,7 +210,7 @@ class Convergence(RuleBasedStateMachine):
         return json.dumps({"Records": records}).encode() if names else b""
 
     def _users(self, names: list[str]) -> tuple[str, ...]:
-        """Return the users of an event. Without keys it is a run over all users."""
+        """Return the users that an event processes: all if it has no keys, as its body is then empty."""
         if not names:
             return USERS
         users = {key.partition(".")[0] for key in names if key not in MISNAMED}
@@ -220,7 +218,7 @@ class Convergence(RuleBasedStateMachine):
 
 
 @pytest.fixture
-def two_replicas(stack: Stack, fresh: Callable[[], None]) -> Iterator[Replicas]:
+def two_replicas(stack: Stack) -> Iterator[Replicas]:
     client = stack.bucket.client
     client.make_bucket(bucket_name=SOURCE)
     client.set_bucket_versioning(bucket_name=SOURCE, config=VersioningConfig("Enabled"))
@@ -233,7 +231,7 @@ def two_replicas(stack: Stack, fresh: Callable[[], None]) -> Iterator[Replicas]:
         client.remove_bucket(bucket_name=SOURCE)
 
 
-def test_any_history_converges(stack: Stack, fresh: Callable[[], None], two_replicas: Replicas, tmp_path: Path) -> None:
+def test_random_histories_converge(stack: Stack, fresh: Callable[[], None], two_replicas: Replicas, tmp_path: Path) -> None:
     Convergence.stack, Convergence.fresh, Convergence.replicas = stack, staticmethod(fresh), two_replicas
     Convergence.directory = tmp_path
     run_state_machine_as_test(
