@@ -1,7 +1,7 @@
 """After random histories, one more run makes the tables and the result bucket match the source bucket.
 
-tests/model.py has the expected state. Two replicas run; one of them is sometimes killed or frozen. Segments have five
-keys, so they are often split and merged. People are erased, and the database is restored from a dump.
+tests/model.py computes the expected state. Two replicas run; one of them is sometimes killed or frozen. Segments have
+five keys, so they are often split and merged. People are erased, and the database is restored from a dump.
 """
 
 import csv
@@ -218,7 +218,7 @@ class Convergence(RuleBasedStateMachine):
 
 
 @pytest.fixture
-def two_replicas(stack: Stack) -> Iterator[Replicas]:
+def replicas(stack: Stack) -> Iterator[Replicas]:
     client = stack.bucket.client
     client.make_bucket(bucket_name=SOURCE)
     client.set_bucket_versioning(bucket_name=SOURCE, config=VersioningConfig("Enabled"))
@@ -231,8 +231,8 @@ def two_replicas(stack: Stack) -> Iterator[Replicas]:
         client.remove_bucket(bucket_name=SOURCE)
 
 
-def test_random_histories_converge(stack: Stack, fresh: Callable[[], None], two_replicas: Replicas, tmp_path: Path) -> None:
-    Convergence.stack, Convergence.fresh, Convergence.replicas = stack, staticmethod(fresh), two_replicas
+def test_random_histories_converge(stack: Stack, fresh: Callable[[], None], replicas: Replicas, tmp_path: Path) -> None:
+    Convergence.stack, Convergence.fresh, Convergence.replicas = stack, staticmethod(fresh), replicas
     Convergence.directory = tmp_path
     run_state_machine_as_test(
         Convergence,

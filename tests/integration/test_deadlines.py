@@ -174,7 +174,7 @@ def test_only_the_users_whom_the_deadline_leaves_out_stay_hinted(rollcall: Stack
     assert 9 <= summary["added"] < 39
 
 
-def test_the_rest_of_a_batch_is_stored_while_one_object_hangs(rollcall: Stack) -> None:
+def test_the_rest_of_a_batch_is_stored_although_one_object_hangs(rollcall: Stack) -> None:
     people = put_people(rollcall, range(40))
     released = threading.Event()
 

@@ -93,7 +93,8 @@ def test_erasing_again_changes_nothing_and_gives_the_same_result(rollcall: Stack
 
 
     def state() -> list[object]:
-        return [rollcall.sql("select object, changed from outputs order by object"), rollcall.sql("select * from erased")]
+        changes = rollcall.sql("select object, changed from outputs order by object")
+        return [changes, rollcall.sql("select * from erased")]
 
     before = state()
     again = rollcall.erase("1")
