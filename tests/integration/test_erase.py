@@ -91,7 +91,6 @@ def test_erasing_again_changes_nothing_and_gives_the_same_result(rollcall: Stack
     rollcall.bucket.remove("1.csv")
     assert rollcall.erase("1")["erased"] == ["1"]  # now without a file
 
-
     def state() -> list[object]:
         changes = rollcall.sql("select object, changed from outputs order by object")
         return [changes, rollcall.sql("select * from erased")]

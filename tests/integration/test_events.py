@@ -1,4 +1,4 @@
-"""Bucket events, which may arrive in any order and process only the objects that they name; and a fan-out."""
+"""Bucket events may arrive in any order, and each processes only the objects that it names. Also a fan-out."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -167,6 +167,6 @@ def test_a_fan_out_queues_runs_that_share_the_work(rollcall: Stack) -> None:
     assert {call for call, *_ in runs} == calls
     assert {trigger for _, trigger, *_ in runs} == {"continuation"}
     assert sum(added for *_, added, _ in runs) == 4
-    assert sum(scanned for *_, scanned in runs) == 1  # together they scan each segment once
+    assert sum(scanned for *_, scanned in runs) == 1  # the runs together scan each segment once
     assert rollcall.sql("select user_id from users order by 1") == [["0"], ["19"], ["55"], ["9"]]
     assert rollcall.bucket.read("output.csv").count(b"\n") == 5

@@ -1,4 +1,4 @@
-"""Hints: the objects of an event are processed by the segment's holder or the next run."""
+"""Hints: if a segment is locked, its holder or the next run processes the objects of an event."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -39,7 +39,7 @@ def test_a_hint_for_a_segment_locked_by_an_event_is_processed_by_that_event(roll
     assert rollcall.sql("select count(*) from hints") == [[0]]
 
 
-def test_a_hint_repeated_during_processing_is_processed_again(rollcall: Stack) -> None:
+def test_a_hint_that_is_repeated_during_its_processing_is_processed_again(rollcall: Stack) -> None:
     rollcall.bucket.put_person("1", last="Older")
     with paused_run(rollcall, Trigger.EVENT, keys=("1.csv",)) as (go, holder):
         rollcall.bucket.put_person("1", last="Newer")
@@ -49,7 +49,7 @@ def test_a_hint_repeated_during_processing_is_processed_again(rollcall: Stack) -
     assert rollcall.sql("select last_name from users") == [["Newer"]]
 
 
-def test_a_request_for_a_user_waits_for_the_holder(rollcall: Stack) -> None:
+def test_a_request_for_a_user_waits_for_the_holder_of_the_segment(rollcall: Stack) -> None:
     rollcall.bucket.put_person("1", last="Older")
     with paused_run(rollcall) as (go, holder), ThreadPoolExecutor(1) as executor:
         rollcall.bucket.put_person("1", last="Newer")
@@ -62,7 +62,7 @@ def test_a_request_for_a_user_waits_for_the_holder(rollcall: Stack) -> None:
 
 
 def test_a_hint_that_arrives_during_a_scan_is_kept(rollcall: Stack) -> None:
-    """The scan may have listed before the hint; only earlier hints are covered by it."""
+    """The scan may have listed the object before the change, so it covers only earlier hints."""
     with application(rollcall) as app, app.pool.connection() as session:
         rollcall.sql("insert into hints (object, tick) values ('1.csv', nextval('ticks')), ('2.csv', nextval('ticks'))")
         segment = segments.claim(session, since=0, skip=())
@@ -106,14 +106,14 @@ class Unlisted(Objects):
         return super().list_page(bucket, prefix=prefix, **options)
 
 
-def test_a_hint_that_cannot_be_processed_does_not_block_others(rollcall: Stack) -> None:
+def test_a_full_run_covers_a_hint_that_could_not_be_processed(rollcall: Stack) -> None:
     rollcall.bucket.put_person("1")
     rollcall.bucket.put_person("2")
     with application(rollcall, Unlisted) as app:
         assert run(app, Trigger.EVENT, keys=("1.csv",))["remaining"] == 1
         assert rollcall.sql("select object from hints") == [["1.csv"]]
         summary = run(app)
-        assert (summary["status"], summary["added"]) == ("done", 2)  # the scan of the segment covers the hint
+        assert (summary["status"], summary["added"]) == ("done", 2)
     assert rollcall.sql("select count(*) from hints") == [[0]]
 
 

@@ -1,4 +1,4 @@
-"""Web pages for browsers, JSON for other clients: of /, /rejected and /runs, and of errors."""
+"""Web pages for browsers and JSON for other clients: /, /rejected, /runs and errors."""
 
 import re
 from collections.abc import Iterator
@@ -48,7 +48,7 @@ def test_an_accept_header_without_a_supported_type_is_a_406(rollcall: Stack, pat
     assert response.json()["error"]["message"].endswith("expected one of application/json, text/html")
 
 
-def test_the_people_page_lists_reasons_by_their_frequency(rollcall: Stack) -> None:
+def test_the_people_page_lists_the_most_frequent_reason_first(rollcall: Stack) -> None:
     rollcall.bucket.put("a.csv", b"")
     for user_id in ("1", "2"):
         rollcall.bucket.put(f"{user_id}.csv", b"")
@@ -130,7 +130,7 @@ def test_browsers_get_a_404_as_a_page_and_other_clients_as_json(rollcall: Stack,
         assert get(rollcall, path, Accept=accept).headers["Content-Type"] == JSON
 
 
-def test_errors_of_paths_without_a_page_are_json(rollcall: Stack) -> None:
+def test_browsers_get_errors_of_stats_as_json(rollcall: Stack) -> None:
     assert get(rollcall, "/stats?x=1", Accept=BROWSER).headers["Content-Type"] == JSON
 
 
@@ -159,7 +159,7 @@ def test_every_page_has_the_security_headers(rollcall: Stack, path: str, query: 
         assert get(rollcall, path, Accept=BROWSER, If_None_Match=etag).headers["Content-Security-Policy"] == policy
 
 
-def test_the_runs_page_supports_summaries_of_any_version(rollcall: Stack) -> None:
+def test_the_runs_page_shows_the_known_counts_of_any_summary(rollcall: Stack) -> None:
     for summary in (None, {}, {"added": 1}, {"added": 1, "unreadable": 2, "something": {"new": 3}}):
         insert(rollcall, "http", "bucket", "done", summary)
     response = get(rollcall, "/runs", Accept=BROWSER)
