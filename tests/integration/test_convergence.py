@@ -76,9 +76,9 @@ class Convergence(RuleBasedStateMachine):
         self.is_restored = False
         self.bucket.put_unrelated("!")  # the bucket is never empty
 
-    @rule(changed=some_changes)
-    def change(self, changed: list[tuple[str, ...]]) -> None:
-        for name, *arguments in changed:
+    @rule(changes=some_changes)
+    def change(self, changes: list[tuple[str, ...]]) -> None:
+        for name, *arguments in changes:
             getattr(self.bucket, name)(*arguments)
 
     @rule(number=replica_numbers)
@@ -91,10 +91,10 @@ class Convergence(RuleBasedStateMachine):
         assert self.replicas.post(number, "?" + "&".join(f"user_id={user}" for user in users)) == 200
         self.bucket.record_scan(users)
 
-    @rule(number=replica_numbers, names=keys)
-    def event(self, number: int, names: list[str]) -> None:
-        assert self.replicas.post(number, body=self._event(names)) == 200
-        self.bucket.record_scan(self._users(names))
+    @rule(number=replica_numbers, keys=keys)
+    def event(self, number: int, keys: list[str]) -> None:
+        assert self.replicas.post(number, body=self._event(keys)) == 200
+        self.bucket.record_scan(self._users(keys))
         assert self.stack.sql("select count(*) from hints") == [[0]]
 
     @rule(number=replica_numbers, users=erased_users)
@@ -126,7 +126,7 @@ class Convergence(RuleBasedStateMachine):
         runs=st.lists(replica_numbers, max_size=3),
         events=st.lists(st.tuples(replica_numbers, keys), max_size=3),
         erasures=st.lists(st.tuples(replica_numbers, erased_users), max_size=2),
-        changed=some_changes,
+        changes=some_changes,
         fault=st.sampled_from((None, None, None, "kill", "freeze")),
         seed=st.integers(0, 2**32 - 1),
     )
@@ -135,7 +135,7 @@ class Convergence(RuleBasedStateMachine):
         runs: list[int],
         events: list[tuple[int, list[str]]],
         erasures: list[tuple[int, list[str]]],
-        changed: list[tuple[str, ...]],
+        changes: list[tuple[str, ...]],
         fault: str | None,
         seed: int,
     ) -> None:
@@ -144,9 +144,9 @@ class Convergence(RuleBasedStateMachine):
         self.bucket.record_possible_scan(erased)
         with ThreadPoolExecutor(8) as executor:
             calls: list[Future[int]] = [executor.submit(self.replicas.post, number) for number in runs]
-            calls += [executor.submit(self.replicas.post, number, "", self._event(names)) for number, names in events]
+            calls += [executor.submit(self.replicas.post, number, "", self._event(keys)) for number, keys in events]
             calls += [executor.submit(self.replicas.post, number, erase_path(users)) for number, users in erasures]
-            for change in changed[:-1]:
+            for change in changes[:-1]:
                 self.change([change])
                 self.bucket.record_possible_scan(erased)
             time.sleep(random.Random(seed).uniform(0, 0.05))
@@ -155,7 +155,7 @@ class Convergence(RuleBasedStateMachine):
             if fault == "freeze":
                 self.replicas.freeze(0)
             try:
-                self.change(changed[-1:])
+                self.change(changes[-1:])
                 self.bucket.record_possible_scan(erased)
                 if fault is not None:
                     assert self.replicas.post(1) in (200, 503)
@@ -205,15 +205,16 @@ class Convergence(RuleBasedStateMachine):
             for user, text in modified.items()
         }
 
-    def _event(self, names: list[str]) -> bytes:
-        records = [{"s3": {"bucket": {"name": SOURCE}, "object": {"key": quote_plus(key)}}} for key in names]
-        return json.dumps({"Records": records}).encode() if names else b""
+    def _event(self, keys: list[str]) -> bytes:
+        """Return the body of an event for these keys, or no body if there are none."""
+        records = [{"s3": {"bucket": {"name": SOURCE}, "object": {"key": quote_plus(key)}}} for key in keys]
+        return json.dumps({"Records": records}).encode() if keys else b""
 
-    def _users(self, names: list[str]) -> tuple[str, ...]:
-        """Return the users that an event processes: all if it has no keys, as its body is then empty."""
-        if not names:
+    def _users(self, keys: list[str]) -> tuple[str, ...]:
+        """Return the users that the request processes. Without keys it is a full run."""
+        if not keys:
             return USERS
-        users = {key.partition(".")[0] for key in names if key not in MISNAMED}
+        users = {key.partition(".")[0] for key in keys if key not in MISNAMED}
         return tuple(user for user in USERS if user in users)
 
 

@@ -1,4 +1,4 @@
-"""Erasing people: all their data is removed, despite concurrent runs."""
+"""Erasing people removes their data from the tables and the outputs, despite concurrent runs."""
 
 import json
 import time
