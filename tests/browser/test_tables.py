@@ -51,7 +51,7 @@ def run(n: int) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def many(stack: Stack, fresh: Callable[[], None]) -> Iterator[Stack]:
-    """Hundreds of runs and rejected files, which tests must not change."""
+    """Several pages of runs and of rejected files, which tests must not change."""
     fresh()
     files = [
         {"object": name, "line": n % 3 or None, "message": f"missing column {HOSTILE[n % len(HOSTILE)]} {'m' * 300}"}

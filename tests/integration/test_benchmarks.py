@@ -29,7 +29,7 @@ def test_users_that_a_benchmark_inserts_match_the_simulated_bucket(rollcall: Sta
     assert rollcall.sql("select count(*), count(img_path) from users") == [[3000, 1000]]
 
 
-def test_replicas_share_the_runs_that_the_benchmark_queues(rollcall: Stack) -> None:
+def test_the_shares_of_the_replicas_add_up_to_all_users(rollcall: Stack) -> None:
     speed, share = scaling.replicas(rollcall, 1, 1200, [None], number=2, get_seconds=0, segment_keys="200")
     assert (speed.name, share.name) == ("replicas", "replicas")
     [shares] = speed.details["shares"]

@@ -178,7 +178,7 @@ def test_an_erasure_that_cannot_claim_a_segment_lists_the_remaining_users(rollca
 
 
 def test_a_user_whose_csv_cannot_be_read_can_be_erased(rollcall: Stack) -> None:
-    """Another account may own the object. The row comes from an earlier version."""
+    """For example because another account has uploaded it."""
     for user_id in ("1", "2"):
         rollcall.bucket.put_person(user_id)
     rollcall.process()

@@ -85,7 +85,7 @@ def test_a_segment_has_only_the_hints_of_its_range(rollcall: Stack) -> None:
     assert rows(rollcall, "hints", "object") == ["1.csv", "4.csv"]
 
 
-def test_events_are_processed_in_all_their_segments(rollcall: Stack) -> None:
+def test_an_event_is_processed_in_all_its_segments(rollcall: Stack) -> None:
     people = put_people(rollcall, range(60))
     with application(rollcall, segment_keys="10") as app:
         run(app)
