@@ -91,10 +91,10 @@ def test_an_event_is_processed_in_all_its_segments(rollcall: Stack) -> None:
         run(app)
         for user in people[::7]:
             rollcall.bucket.put_person(user, last="Changed")
-        names = tuple(f"{user}.csv" for user in people[::7])
-        summary = run(app, Trigger.EVENT, keys=names)
-        assert (summary["status"], summary["updated"], summary["listed"]) == ("done", len(names), len(names))
-    assert rollcall.sql("select count(*) from users where last_name = 'Changed'") == [[len(names)]]
+        keys = tuple(f"{user}.csv" for user in people[::7])
+        summary = run(app, Trigger.EVENT, keys=keys)
+        assert (summary["status"], summary["updated"], summary["listed"]) == ("done", len(keys), len(keys))
+    assert rollcall.sql("select count(*) from users where last_name = 'Changed'") == [[len(keys)]]
 
 
 class Unlisted(Objects):

@@ -10,6 +10,7 @@ from process_data.shared.storage.errors import AccessDenied, Unavailable
 from process_data.shared.storage.objects import Object, Objects
 from process_data.store import store
 
+from tests.gateway import serving_gateway
 from tests.rows import rows, starts
 from tests.runs import Failing, application, counts, end_scans, put_people, run
 from tests.stack import Stack
@@ -20,7 +21,10 @@ def test_unreadable_objects_do_not_block_others(rollcall: Stack, error: type[Una
     people = put_people(rollcall, range(60))
     bad = frozenset(f"{user}.csv" for user in people[:12])  # more than a batch
     failing = type("Failing", (Failing,), {"keys": bad, "error": error})
-    with application(rollcall, failing, batch_size="10") as app:
+    with (
+        serving_gateway(lambda *_: 202) as url,
+        application(rollcall, failing, batch_size="10", gateway_url=url) as app,
+    ):
         summary = run(app)
         assert (summary["status"], summary["added"], summary["unreadable"]) == ("partial", 48, 12)
         assert (summary["segments"]["remaining"], summary["remaining"]) == (0, 12)
@@ -60,7 +64,7 @@ def test_a_run_that_finds_only_unreadable_objects_in_its_segments_is_partial(rol
 
 
 @pytest.mark.parametrize("error", [Unavailable, AccessDenied])
-def test_a_segment_that_cannot_be_listed_is_scanned_last_and_blocks_no_other(
+def test_a_segment_that_cannot_be_listed_is_postponed_and_blocks_no_other(
     rollcall: Stack, error: type[Unavailable | AccessDenied]
 ) -> None:
     put_people(rollcall, range(60))

@@ -65,9 +65,9 @@ def test_the_people_page_lists_the_most_frequent_reason_first(rollcall: Stack) -
 def test_a_page_has_its_own_etag_that_changes_with_the_data(rollcall: Stack, path: str) -> None:
     rollcall.bucket.put("bad.csv", b"")
     rollcall.process()
-    page, json = get(rollcall, path, Accept=BROWSER), get(rollcall, path)
+    page, response = get(rollcall, path, Accept=BROWSER), get(rollcall, path)
     etag = page.headers["ETag"]
-    assert etag not in (json.headers["ETag"], get(rollcall, f"{path}?limit=5", Accept=BROWSER).headers["ETag"])
+    assert etag not in (response.headers["ETag"], get(rollcall, f"{path}?limit=5", Accept=BROWSER).headers["ETag"])
     unchanged = get(rollcall, path, Accept=BROWSER, If_None_Match=etag)
     assert (unchanged.status, unchanged.body, unchanged.headers["ETag"], unchanged.headers["Vary"]) == (
         304,
@@ -75,7 +75,7 @@ def test_a_page_has_its_own_etag_that_changes_with_the_data(rollcall: Stack, pat
         etag,
         "Accept",
     )
-    assert get(rollcall, path, Accept=BROWSER, If_None_Match=json.headers["ETag"]).status == 200
+    assert get(rollcall, path, Accept=BROWSER, If_None_Match=response.headers["ETag"]).status == 200
     assert get(rollcall, path, If_None_Match=etag).status == 200
     rollcall.bucket.put("worse.csv", b"")
     rollcall.process()
@@ -101,11 +101,11 @@ def test_only_browsers_get_error_pages(rollcall: Stack, without_tables: None, pa
         ("", "GET", 503, "schema_missing"),
     ):
         url = f"/function/query-data{path}{query}"
-        page, json = rollcall.request(method, url, Accept=BROWSER), rollcall.request(method, url)
+        page, response = rollcall.request(method, url, Accept=BROWSER), rollcall.request(method, url)
         assert (page.status, page.headers["Content-Type"]) == (status, HTML), url
-        assert (json.status, json.json()["error"]["code"]) == (status, code), url
-        assert page.headers.get("Retry-After") == json.headers.get("Retry-After")
-        assert page.headers.get("Allow") == json.headers.get("Allow")
+        assert (response.status, response.json()["error"]["code"]) == (status, code), url
+        assert page.headers.get("Retry-After") == response.headers.get("Retry-After")
+        assert page.headers.get("Allow") == response.headers.get("Allow")
         assert b'aria-current="page"' in page.body
         assert b"<b>" not in page.body
 
