@@ -1,4 +1,4 @@
-"""A scan of a new segment starts to fetch after one page, or after all pages while another scan fetches."""
+"""When a scan of a new segment starts to fetch, and when a process is too busy to start helpers."""
 
 from contextlib import ExitStack
 from typing import Any
