@@ -1,4 +1,4 @@
-"""Runs axe-core in the page."""
+"""Checks a page with axe-core."""
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page

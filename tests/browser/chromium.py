@@ -1,4 +1,4 @@
-"""The installed Chromium, run headless."""
+"""The installed Chromium or Chrome, run headless."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ _NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome
 _APPLICATIONS = ("Chromium", "Google Chrome")  # on macOS
 
 _OPTIONS = (
-    "--no-sandbox",  # the sandbox is unavailable in containers; only our own pages are loaded
+    "--no-sandbox",  # the sandbox is unavailable in containers, and only Rollcall's pages are loaded
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
@@ -35,6 +35,7 @@ def find() -> str | None:
 
 @contextmanager
 def started(path: str) -> Iterator[Browser]:
+    """Run the browser at this path until the end of the block."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=list(_OPTIONS))
         try:

@@ -1,4 +1,4 @@
-"""A browser for all tests in this directory, and a page that records all problems."""
+"""A browser for all tests in this directory, and a page whose test fails if the browser reports a problem."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -23,19 +23,19 @@ def browser() -> Iterator[Browser]:
 
 
 class Problems(list[str]):
-    """Problems reported by the browser: console messages, including CSP violations, and failed requests."""
+    """Problems in a page: console errors and warnings (also CSP violations), exceptions, and failed requests."""
 
-    def note(self, message: ConsoleMessage) -> None:
-        is_favicon = message.location["url"].endswith("/favicon.ico")  # requested for photos and JSON
+    def record_message(self, message: ConsoleMessage) -> None:
+        is_favicon = message.location["url"].endswith("/favicon.ico")  # the browser requests it for photos and JSON
         if message.type in ("error", "warning") and not is_favicon:
             self.append(message.text)
 
-    def failed(self, request: Request) -> None:
+    def record_failed_request(self, request: Request) -> None:
         if request.failure != "net::ERR_ABORTED":  # the browser navigates to another page or downloads a file
             self.append(f"{request.url}: {request.failure}")
 
     def expect_status(self, status: int) -> None:
-        """Check that the only problem was a response of this status, and clear it."""
+        """Check that all problems are responses of this status, and clear them."""
         assert self
         assert all(f"status of {status}" in problem for problem in self), self
         self.clear()
@@ -52,9 +52,9 @@ def page(browser: Browser, stack: Stack, problems: Problems) -> Iterator[Page]:
     with browser.new_context(base_url=f"{stack.url}/function/", viewport={"width": 1280, "height": 900}) as context:
         page = context.new_page()
         page.set_default_timeout(10_000)
-        page.on("console", problems.note)
+        page.on("console", problems.record_message)
         page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("requestfailed", problems.failed)
+        page.on("requestfailed", problems.record_failed_request)
         yield page
     assert problems == []
 

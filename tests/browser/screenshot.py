@@ -1,4 +1,4 @@
-"""Take the README's picture of the page: `python3 tests/browser/screenshot.py`."""
+"""Take the screenshot of the web page for the README: `python3 tests/browser/screenshot.py`."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PICTURE = ROOT / "tests/browser/page.png"
+SCREENSHOT = ROOT / "tests/browser/page.png"
 SIZE = {"width": 1280, "height": 1000}
 
 
@@ -30,10 +30,10 @@ def take() -> None:
         try:
             page = browser.new_page(viewport={"width": SIZE["width"], "height": SIZE["height"]})
             page.goto(f"{stack.url}/function/query-data", wait_until="networkidle")
-            page.screenshot(path=PICTURE)
+            page.screenshot(path=SCREENSHOT)
         finally:
             stack.cli("down")
-    print(f"{PICTURE.relative_to(ROOT)}: {PICTURE.stat().st_size // 1024} KiB")
+    print(f"{SCREENSHOT.relative_to(ROOT)}: {SCREENSHOT.stat().st_size // 1024} KiB")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Accessibility of the people page, in light and dark mode and at several widths."""
+"""Accessibility of the people page: axe-core in light and dark mode, and the width on several screens."""
 
 from typing import Literal
 
@@ -32,14 +32,14 @@ def test_axe_finds_no_violations(
         problems.expect_status(400)
 
 
-def test_the_checker_detects_violations(page: Page) -> None:
+def test_axe_finds_a_missing_text_alternative(page: Page) -> None:
     page.goto(HOME)
     page.locator("table.people img").first.evaluate("image => image.removeAttribute('alt')")
     assert any(violation.startswith("image-alt") for violation in violations(page))
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])
-def test_the_page_fits_the_screen_width(page: Page, width: int) -> None:
+def test_the_page_fits_the_width_of_the_screen(page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 800})
     page.goto(HOME)
     assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -1,11 +1,11 @@
-"""The form matches the table of parameters."""
+"""The controls of the form match the query parameters."""
 
 from query_data.query import PARAMETERS
 from query_data.web.form import controls
 from werkzeug.datastructures import MultiDict
 
 
-def test_every_parameter_has_a_control_unless_the_page_provides_it() -> None:
+def test_every_parameter_except_after_count_and_format_has_a_control() -> None:
     names = [control.name for control in controls(MultiDict())]
     assert sorted([*names, "after", "count", "format"]) == sorted(PARAMETERS)
 
@@ -17,7 +17,7 @@ def test_the_choices_match_the_allowed_values() -> None:
     assert values == [True, False]
 
 
-def test_every_spelling_of_a_choice_selects_it() -> None:
+def test_any_valid_spelling_of_a_choice_selects_it() -> None:
     for text, choice in (("1", "true"), ("TRUE", "true"), ("0", "false"), ("maybe", "")):
         all_controls = controls(MultiDict([("is_image_exists", text)]))
         [control] = [control for control in all_controls if control.name == "is_image_exists"]

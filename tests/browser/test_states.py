@@ -1,4 +1,4 @@
-"""The people page with unusual data, and without tables or a database."""
+"""The people page with unusual data, and without its table or a database."""
 
 from collections.abc import Iterator
 
@@ -44,7 +44,7 @@ def test_an_empty_table_shows_how_to_upload(rollcall: Stack, page: Page) -> None
     assert violations(page) == []
 
 
-def test_hostile_names_are_escaped(rollcall: Stack, page: Page) -> None:
+def test_hostile_names_and_messages_are_escaped(rollcall: Stack, page: Page) -> None:
     for number, name in enumerate(HOSTILE):
         rollcall.sql(INSERT, user_id=str(number), first=name, last=name)
         rollcall.sql(INSERT_REJECTED, object=f"{name}.csv", message=name)
@@ -57,7 +57,7 @@ def test_hostile_names_are_escaped(rollcall: Stack, page: Page) -> None:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_parameters_are_escaped(rollcall: Stack, page: Page, problems: Problems, name: str) -> None:
+def test_a_hostile_parameter_is_escaped(rollcall: Stack, page: Page, name: str) -> None:
     rollcall.sql(INSERT, user_id="1", first="Ada", last="Byron")
     page.on("dialog", lambda dialog: pytest.fail(f"a script was run: {dialog.message}"))
     page.goto(HOME)
@@ -68,7 +68,7 @@ def test_hostile_parameters_are_escaped(rollcall: Stack, page: Page, problems: P
     expect(page.get_by_role("heading", level=1)).to_have_text("No one matches")
 
 
-def test_long_names_and_all_scripts_fit_a_phone(rollcall: Stack, page: Page) -> None:
+def test_long_and_right_to_left_names_fit_a_phone(rollcall: Stack, page: Page) -> None:
     rollcall.sql(INSERT, user_id="1", first="نور الهدى", last="عبد الرحمن")
     rollcall.sql(INSERT, user_id="2", first="W" * 200, last="w" * 200)
     rollcall.sql(INSERT, user_id="9" * 18, first="小明", last="王")
@@ -105,13 +105,13 @@ def test_a_reload_shows_changes_and_unchanged_pages_are_not_sent_again(rollcall:
 
 
 @pytest.fixture
-def without_tables(rollcall: Stack) -> Iterator[None]:
+def without_table(rollcall: Stack) -> Iterator[None]:
     rollcall.sql("alter table users rename to users_moved")
     yield
     rollcall.sql("alter table users_moved rename to users")
 
 
-def test_missing_tables_are_reported_on_a_page(without_tables: None, page: Page, problems: Problems) -> None:
+def test_a_missing_table_is_reported_on_a_page(without_table: None, page: Page, problems: Problems) -> None:
     response = page.goto(HOME)
     assert response is not None
     assert (response.status, response.headers["retry-after"]) == (503, "5")
@@ -120,7 +120,7 @@ def test_missing_tables_are_reported_on_a_page(without_tables: None, page: Page,
     problems.expect_status(503)
 
 
-def test_an_unavailable_database_is_a_503_with_a_page(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unavailable_database_is_reported_on_a_page(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {**stack.query_settings, "postgres_port": "1"}.items():
         monkeypatch.setenv(name, value)
     query_data.handler._application.clear()

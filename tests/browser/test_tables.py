@@ -1,4 +1,4 @@
-"""The pages of rejected files and runs, as a user sees them."""
+"""The pages of rejected files and runs, in a browser."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -36,6 +36,7 @@ SECTIONS = {"People": "/", "Rejected files": "rejected", "Runs": "runs"}
 
 
 def run(n: int) -> dict[str, Any]:
+    """Return the values of a run that starts in n minutes and takes n seconds."""
     failed = n % 50 == 7
     counts = {"added": n * 1000, "updated": 0, "rejected": 3, "remaining": n % 2, "unreadable": 0}
     return {
@@ -50,7 +51,7 @@ def run(n: int) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def many(stack: Stack, fresh: Callable[[], None]) -> Iterator[Stack]:
-    """Hundreds of runs and rejected files, which tests must not change."""
+    """Several pages of runs and of rejected files, which tests must not change."""
     fresh()
     files = [
         {"object": name, "line": n % 3 or None, "message": f"missing column {HOSTILE[n % len(HOSTILE)]} {'m' * 300}"}
@@ -167,7 +168,7 @@ def test_the_people_page_links_to_all_rejected_files_and_all_runs(page: Page, ma
 
 
 @pytest.mark.parametrize("view", ["runs", "rejected", "runs?limit=1000", "rejected?limit=1000"])
-def test_tables_fit_any_screen(page: Page, many: Stack, view: str) -> None:
+def test_tables_fit_screens_of_several_widths(page: Page, many: Stack, view: str) -> None:
     page.goto(f"{HOME}/{view}")
     for width in (320, 390, 768, 1024, 1280):
         page.set_viewport_size({"width": width, "height": 844})
@@ -204,7 +205,7 @@ def test_on_a_phone_screen_readers_still_get_a_table(page: Page, many: Stack) ->
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_empty_tables_explain_what_to_do(
+def test_empty_tables_have_an_explanation(
     rollcall: Stack, page: Page, width: int, scheme: Literal["light", "dark"]
 ) -> None:
     page.set_viewport_size({"width": width, "height": 844})

@@ -1,6 +1,6 @@
 """Fixtures: query-data in a process of its own, and a PostgreSQL session with process-data's settings."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def query_function(stack: Stack, fresh: Callable[[], None]) -> Iterator[Replica]:
+def query_function(stack: Stack) -> Iterator[Replica]:
     with query_replica(stack) as running:
         yield running
 

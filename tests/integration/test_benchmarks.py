@@ -13,7 +13,7 @@ from tests.replica import query_replica
 from tests.stack import Stack
 
 
-def test_the_benchmarks_on_the_real_s3_server_load_everyone(rollcall: Stack) -> None:
+def test_the_benchmarks_on_the_real_s3_server_load_all_users(rollcall: Stack) -> None:
     [load] = process.first_load(rollcall, rounds=2, people=20, photos=10)
     [rerun] = process.unchanged(rollcall, rounds=1, people=20, photos=10)
     assert [(row.name, row.s3, len(row.own.values)) for row in (load, rerun)] == [
@@ -23,13 +23,13 @@ def test_the_benchmarks_on_the_real_s3_server_load_everyone(rollcall: Stack) -> 
     assert rollcall.sql("select count(*), count(img_path) from users") == [[20, 10]]
 
 
-def test_prefilled_users_match_the_simulated_bucket(rollcall: Stack) -> None:
+def test_users_that_a_benchmark_inserts_match_the_simulated_bucket(rollcall: Stack) -> None:
     [row] = process.unchanged_with_latency(rollcall, rounds=1, people=3000, photos=1000, page_seconds=0)
     assert (row.name, row.s3, len(row.own.values)) == ("slow-listing", SIMULATOR, 1)
     assert rollcall.sql("select count(*), count(img_path) from users") == [[3000, 1000]]
 
 
-def test_replicas_share_the_runs_that_the_benchmark_queues(rollcall: Stack) -> None:
+def test_the_shares_of_the_replicas_add_up_to_all_users(rollcall: Stack) -> None:
     speed, share = scaling.replicas(rollcall, 1, 1200, [None], number=2, get_seconds=0, segment_keys="200")
     assert (speed.name, share.name) == ("replicas", "replicas")
     [shares] = speed.details["shares"]
@@ -43,7 +43,7 @@ def test_the_benchmark_queue_continues_runs_with_a_short_deadline(rollcall: Stac
     assert rollcall.sql("select count(*) from users") == [[600]]
 
 
-def test_the_event_export_and_memory_benchmarks_report_correct_counts(rollcall: Stack) -> None:
+def test_the_event_memory_and_export_benchmarks_run(rollcall: Stack) -> None:
     [events] = process.events(rollcall, 1, people=40, few=20, number=10)
     assert len(events.details["export_seconds"]) == 1
     [memory] = scaling.memory(rollcall, 1, people=40, photos=20, gap=4)
@@ -54,7 +54,7 @@ def test_the_event_export_and_memory_benchmarks_report_correct_counts(rollcall: 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 def test_peak_memory_excludes_the_parents_memory(rollcall: Stack) -> None:
-    """The kernel initialises a child's peak with the memory of its parent."""
+    """`ru_maxrss` of a child starts at the memory of its parent, so the peak is read from /proc instead."""
     ballast = b"x" * (300 * MEBIBYTE)
     with query_replica(rollcall) as running:
         assert running.stop() == 0
@@ -69,7 +69,7 @@ def test_every_benchmark_of_query_data_is_in_the_table(
     with query.running_subject(rollcall, 300) as subject:
         measure.measure_rows(query.ROWS, measure.parse_arguments("query", query.ROWS, ["--rounds", "1"]), subject)
     output = capsys.readouterr().out
-    for work in ("stream of 300", "page of 100", "lookup", "/stats", "web page", "start", "peak memory"):
+    for work in ("stream of 300", "page of 100", "lookup", "/stats", "web page", "count=1", "start", "peak memory"):
         assert f"\n{work}" in output
 
 
@@ -97,7 +97,7 @@ def test_a_row_compares_the_ratio_of_the_medians_with_its_goal(at_least: bool, r
     assert (document["own"], document["ratio"], document["is_reached"]) == ([1.0, 9.0, 4.0], 2.0, at_least)
 
 
-def test_an_unknown_row_is_an_error_before_anything_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_row_is_an_error_and_writes_no_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:
         process.main(["first-load", "frist", "--json", str(tmp_path / "rows.json")])
     assert raised.value.code == 2

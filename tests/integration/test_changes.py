@@ -1,4 +1,4 @@
-"""/changes: a copy that follows the cursors stays exact despite concurrent writes, kills and restores."""
+"""/changes lists changes in commit order, and a consumer that follows its cursors keeps an exact copy."""
 
 import json
 import random
@@ -26,8 +26,8 @@ WRITERS = 8
 
 
 def test_changes_are_listed_in_commit_order(query_function: Replica, connection: Connection) -> None:
-    for name in ("2", "1", "3"):
-        put(connection, name)
+    for user_id in ("2", "1", "3"):
+        put(connection, user_id)
     page = changes(query_function)
     assert user_ids(page) == ["2", "1", "3"]
     assert set(page["result"][0]) == {
@@ -52,16 +52,16 @@ def test_erasures_are_listed_in_commit_order(query_function: Replica, connection
     following = changes(query_function, page["next"])["result"]
     assert [(change["user_id"], change.get("deleted")) for change in following] == expected
     assert following[0] == {"user_id": "2", "deleted": True}
-    by_page, query = [], f"{page['next']}&limit=1"
-    while result := (page := changes(query_function, query))["result"]:
-        by_page += result
-        query = page["next"]
+    page, by_page = changes(query_function, f"{page['next']}&limit=1"), []
+    while page["result"]:
+        by_page += page["result"]
+        page = changes(query_function, page["next"])
     assert by_page == following
     put(connection, "2")
     assert [
         (change["user_id"], change.get("deleted")) for change in changes(query_function, page["next"])["result"]
     ] == [("2", None)]
-    assert sorted(user_ids(changes(query_function))) == ["1", "2", "3", "4"]  # each once
+    assert sorted(user_ids(changes(query_function))) == ["1", "2", "3", "4"]  # each user once
 
 
 def test_writes_without_an_effect_are_not_listed(query_function: Replica, connection: Connection) -> None:
@@ -115,8 +115,8 @@ def test_ndjson_ends_with_next(query_function: Replica, connection: Connection) 
         query_function.request("GET", "/changes", Accept="application/x-ndjson"),
     ):
         assert response.headers["Content-Type"] == "application/x-ndjson"
-        *people, last = [json.loads(line) for line in response.body.splitlines()]
-        assert user_ids({"result": people}) == ["1", "2"]
+        *users, last = [json.loads(line) for line in response.body.splitlines()]
+        assert [user["user_id"] for user in users] == ["1", "2"]
         assert list(last) == ["next"]
         assert changes(query_function, last["next"].replace("format=ndjson", ""))["result"] == []
 
@@ -139,13 +139,13 @@ def test_no_change_is_skipped_because_of_an_uncommitted_writer(
 
 
 class History:
-    """Writers, each with its own users, whose sessions are terminated at random moments; dumps and restores.
+    """A random history: concurrent writes, sometimes a dump and a restore, and a consumer that follows /changes.
 
-    Each write and each erasure is one statement.
+    Each writer has its own users. Some of the writers' sessions are terminated at random moments.
     """
 
     def __init__(self, stack: Stack, query_function: Replica, directory: Path, seed: str) -> None:
-        self._stack, self._random, self._dump = stack, random.Random(seed), directory / "dump"
+        self._stack, self._rng, self._dump = stack, random.Random(seed), directory / "dump"
         self._environment = client_environment(stack.settings)
         self._consumer, self._copy, self._after = example(), People(), ""
         self._consumer["URL"] = f"{query_function.url}/changes"
@@ -155,7 +155,7 @@ class History:
         with ThreadPoolExecutor(1) as executor:
             following = executor.submit(self._poll)
             try:
-                for step in ("write", self._random.choice(("dump", "write")), "write", "restore", "write"):
+                for step in ("write", self._rng.choice(("dump", "write")), "write", "restore", "write"):
                     self._do(step)
             finally:
                 self._stop.set()
@@ -172,7 +172,7 @@ class History:
 
     def _do(self, step: str) -> None:
         if step == "write":
-            seeds = [self._random.random() for _ in range(WRITERS)]
+            seeds = [self._rng.random() for _ in range(WRITERS)]
             with ThreadPoolExecutor(WRITERS) as executor:
                 list(executor.map(self._write, range(WRITERS), seeds))
         elif step == "dump":
@@ -185,25 +185,25 @@ class History:
         subprocess.run(command, env=self._environment, check=True, capture_output=True, timeout=60)
 
     def _write(self, writer: int, seed: float) -> None:
-        moments = random.Random(seed)
+        rng = random.Random(seed)
         users = [f"{writer}{number}" for number in range(4)]
         for _ in range(3):
             with suppress(Unavailable), connect(self._stack) as connection, ThreadPoolExecutor(1) as executor:
                 [[pid]] = connection.run("select pg_backend_pid()")
-                if moments.random() < 0.3:
-                    executor.submit(self._terminate, pid, moments.uniform(0, 0.01))
-                names = moments.sample(users, moments.randint(1, 4))
-                put(connection, *names, prefix=str(moments.randint(0, 3)))
-                set_photo(connection, names[0], moments.choice((None, f"{names[0]}.png")))
-                if moments.random() < 0.5:
-                    erase(connection, *moments.sample(users, moments.randint(1, 4)))
+                if rng.random() < 0.3:
+                    executor.submit(self._terminate, pid, rng.uniform(0, 0.01))
+                changed = rng.sample(users, rng.randint(1, 4))
+                put(connection, *changed, prefix=str(rng.randint(0, 3)))
+                set_photo(connection, changed[0], rng.choice((None, f"{changed[0]}.png")))
+                if rng.random() < 0.5:
+                    erase(connection, *rng.sample(users, rng.randint(1, 4)))
 
     def _terminate(self, pid: int, seconds: float) -> None:
         time.sleep(seconds)
         self._stack.sql("select pg_terminate_backend(:pid)", pid=pid)
 
 
-def test_a_consumer_stays_an_exact_copy_despite_writers_kills_and_restores(
+def test_a_consumer_keeps_an_exact_copy_despite_ended_sessions_and_restores(
     query_function: Replica, rollcall: Stack, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     seed = random.SystemRandom().randrange(2**32)

@@ -17,7 +17,7 @@ def error(response: Response) -> tuple[int, str]:
     return response.status, response.json()["error"]["code"]
 
 
-def test_other_formats_and_parameters_are_errors(query_function: Replica) -> None:
+def test_unsupported_formats_and_invalid_parameters_are_errors(query_function: Replica) -> None:
     assert error(query_function.request("GET", "/changes?format=csv")) == (400, "bad_parameter")
     assert error(query_function.request("GET", "/changes", Accept="text/csv")) == (406, "not_acceptable")
     assert error(query_function.request("GET", "/changes?limit=1001")) == (400, "bad_parameter")
@@ -43,7 +43,7 @@ def test_a_cursor_that_cannot_be_decoded_is_an_error(query_function: Replica, cu
     assert error(query_function.request("GET", f"/changes?after={quote(cursor)}")) == (400, "bad_parameter")
 
 
-def test_a_cursor_of_another_database_expires(query_function: Replica, connection: Connection) -> None:
+def test_a_cursor_of_another_database_is_expired(query_function: Replica, connection: Connection) -> None:
     put(connection, "1")
     kind, database, number, user_id = decode_cursor(changes(query_function)["next"].partition("after=")[2], length=4)
     for other in (f"1{database}", ""):
@@ -51,19 +51,19 @@ def test_a_cursor_of_another_database_expires(query_function: Replica, connectio
         assert error(query_function.request("GET", f"/changes?after={cursor}")) == (410, "cursor_expired")
 
 
-def test_a_cursor_ahead_of_the_database_expires(query_function: Replica, connection: Connection) -> None:
+def test_a_cursor_ahead_of_the_database_is_expired(query_function: Replica, connection: Connection) -> None:
     put(connection, "1")
     kind, database, number, user_id = decode_cursor(changes(query_function)["next"].partition("after=")[2], length=4)
     cursor = encode_cursor([kind, database, number + 1, user_id])
     assert error(query_function.request("GET", f"/changes?after={cursor}")) == (410, "cursor_expired")
 
 
-def test_openapi_documents_the_expiry_of_cursors() -> None:
+def test_openapi_documents_the_response_to_expired_cursors() -> None:
     assert "410" in openapi(requires_token=False)["paths"]["/changes"]["get"]["responses"]
 
 
 @pytest.mark.parametrize("statement", ["truncate users", "vacuum full outputs", "cluster users using users_changed"])
-def test_all_cursors_expire_when_the_files_of_a_table_are_replaced(
+def test_a_cursor_expires_when_the_files_of_a_table_are_replaced(
     query_function: Replica, rollcall: Stack, connection: Connection, statement: str
 ) -> None:
     put(connection, "1")

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: error handling of sessions, and streaming of COPY."""
+"""Sessions of PostgreSQL: COPY, timeouts, errors, reuse by the pool, and prepared statements."""
 
 import sys
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ TIMEOUTS = [
     "idle_session_timeout",
     "client_connection_check_interval",
 ]
-LAST_STATEMENT = "select state_change from pg_stat_activity where pid = :pid"
+LAST_STATEMENT_AT = "select state_change from pg_stat_activity where pid = :pid"
 MILLION = "copy (select generate_series(1, 1000000)) to stdout"
 
 
@@ -52,8 +52,7 @@ def test_copy_out_yields_everything_in_large_chunks(stack: Stack) -> None:
         assert connection.run("select 1") == [[1]]
 
 
-def test_copy_out_yields_the_rows_of_an_unfinished_chunk_when_its_time_is_up(connection: Connection) -> None:
-    """The reader can continue after them."""
+def test_a_copy_that_times_out_first_yields_the_rows_of_an_unfinished_chunk(connection: Connection) -> None:
     slow = "copy (select repeat('x', 9000) from generate_series(1, 2) n where n = 1 or pg_sleep(600) is null) to stdout"
     with pytest.raises(Unavailable), connection.copy_out(slow, seconds=1) as chunks:
         assert len(next(chunks)) == 9001
@@ -67,7 +66,7 @@ def test_closing_a_session_stops_its_statement(stack: Stack) -> None:
     stack.wait_until(lambda: stack.sql("select from pg_stat_activity where query like 'select pg_sleep(299)%'") == [])
 
 
-def test_leaving_a_copy_early_stops_it_and_the_pool_stays_usable(pool: Pool) -> None:
+def test_leaving_a_copy_early_breaks_its_connection_and_the_pool_opens_another(pool: Pool) -> None:
     with pool.connection() as connection:
         with connection.copy_out(MILLION) as chunks:
             assert next(chunks).startswith(b"1\n2\n")
@@ -85,7 +84,7 @@ def test_a_failed_copy_raises_a_storage_error_and_keeps_the_session(connection: 
     assert connection.run("select 1") == [[1]]
 
 
-def test_a_statement_that_takes_too_long_is_unavailable(connection: Connection) -> None:
+def test_a_statement_timeout_raises_unavailable(connection: Connection) -> None:
     with pytest.raises(Unavailable, match="statement timeout"):
         connection.run("select pg_sleep(10)")
 
@@ -107,9 +106,9 @@ def test_a_session_that_the_server_ended_is_not_reused(stack: Stack, pool: Pool)
 
 
 def test_a_session_that_ended_just_after_its_last_response_is_not_reused(stack: Stack, pool: Pool) -> None:
-    """It was pinged less than a second ago, but the server's message about its end is waiting to be read."""
+    """The last ping was less than a second ago, but the server has since sent a message that ends the session."""
     for _ in range(2):
-        with pool.connection() as connection:  # the second time it is pinged
+        with pool.connection() as connection:  # pings the session the second time
             [[pid]] = connection.run("select pg_backend_pid()")
     stack.sql("select pg_terminate_backend(:pid, 5000)", pid=pid)
     with pool.connection() as connection:
@@ -120,13 +119,13 @@ def test_a_dead_session_closes_the_other_idle_ones(stack: Stack, pool: Pool) -> 
     """Otherwise each of the next requests would wait for the ping of a session that is probably dead, too."""
     with pool.connection() as first, pool.connection() as second:
         pids = [connection.run("select pg_backend_pid()")[0][0] for connection in (first, second)]
-    stack.sql("select pg_terminate_backend(:pid, 5000)", pid=pids[0])  # it is the next one that is borrowed
+    stack.sql("select pg_terminate_backend(:pid, 5000)", pid=pids[0])  # the session that is borrowed next
     with pool.connection(), pool.connection() as other:
         assert other.run("select pg_backend_pid()") != [[pids[1]]]
 
 
 def test_a_session_is_not_reused_after_an_error(pool: Pool) -> None:
-    """It may hold a lock that nobody releases."""
+    """The session may hold a lock that nobody releases."""
     with pytest.raises(StorageError), pool.connection() as connection:
         [[pid]] = connection.run("select pg_backend_pid()")
         connection.run("select pg_advisory_lock(1), 1 / 0")
@@ -138,12 +137,12 @@ def test_keep_alive_sends_a_statement_only_in_an_idle_session(stack: Stack, conn
     [[pid]] = connection.run("select pg_backend_pid()")
     for seconds, is_sent in ((14, False), (2, True), (14, False)):  # idle for 14, 16, and again 14 seconds
         connection._used_at -= seconds
-        before = stack.sql(LAST_STATEMENT, pid=pid)
+        before = stack.sql(LAST_STATEMENT_AT, pid=pid)
         connection.keep_alive()
-        assert (stack.sql(LAST_STATEMENT, pid=pid) != before) is is_sent
+        assert (stack.sql(LAST_STATEMENT_AT, pid=pid) != before) is is_sent
 
 
-def test_missing_tables_have_their_own_error(connection: Connection) -> None:
+def test_a_missing_table_raises_schema_missing(connection: Connection) -> None:
     with pytest.raises(SchemaMissing):
         connection.run("select * from nowhere")
 
@@ -177,20 +176,20 @@ def test_a_prepared_statement_survives_errors_and_table_changes(connection: Conn
             connection.run_prepared(sql, number=5)
 
 
-def test_the_server_ends_the_session_of_a_vanished_client_within_a_minute(connection: Connection) -> None:
-    """Its locks end with it. Tests that wait for it are in tests/faults."""
+def test_the_servers_timeouts_for_vanished_clients_are_at_most_a_minute(connection: Connection) -> None:
+    """Tests in which clients vanish are in tests/faults."""
     rows = connection.run("select name, setting::int, unit from pg_settings where name = any(:names)", names=TIMEOUTS)
-    seconds = {name: value / 1000 if unit == "ms" else value for name, value, unit in rows}
-    keepalives = seconds["tcp_keepalives_idle"] + seconds["tcp_keepalives_interval"] * seconds["tcp_keepalives_count"]
+    values = {name: value / 1000 if unit == "ms" else value for name, value, unit in rows}  # times in seconds
+    keepalives = values["tcp_keepalives_idle"] + values["tcp_keepalives_interval"] * values["tcp_keepalives_count"]
     assert 0 < keepalives <= 60
-    assert all(0 < seconds[name] <= 60 for name in TIMEOUTS)
+    assert all(0 < values[name] <= 60 for name in TIMEOUTS)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the timers of sockets are read from /proc")
-def test_the_client_notices_a_vanished_server(connection: Connection, stack: Stack) -> None:
+def test_the_client_sends_keepalives(connection: Connection, stack: Stack) -> None:
     server = f"0100007F:{int(stack.process_settings['postgres_port']):04X}"
     assert connection.run("select 1") == [[1]]
-    table = [line.split() for line in Path("/proc/self/net/tcp").read_text(encoding="utf-8").splitlines()[1:]]
-    # columns: remote address, state (01 is established), kind of timer (02 is keepalive) and its remaining time
-    timers = {fields[5].partition(":")[0] for fields in table if fields[2] == server and fields[3] == "01"}
+    sockets = [line.split() for line in Path("/proc/self/net/tcp").read_text(encoding="utf-8").splitlines()[1:]]
+    # fields 2, 3 and 5: the remote address, the state (01: established), and the timer as kind:time (02: keepalive)
+    timers = {fields[5].partition(":")[0] for fields in sockets if fields[2] == server and fields[3] == "01"}
     assert "02" in timers

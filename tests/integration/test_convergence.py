@@ -1,7 +1,7 @@
-"""After any history, one more run brings the tables and the result bucket to the state given by the source bucket.
+"""After random histories, one more run makes the tables and the result bucket match the source bucket.
 
-tests/model.py defines that state. Two replicas use segments of five keys, so that segments are often split and merged;
-they are killed and frozen while they work. People are erased at any time, and the database is restored from a dump.
+tests/model.py computes the expected state. Two replicas run; one of them is sometimes killed or frozen. Segments have
+five keys, so they are often split and merged. People are erased, and the database is restored from a dump.
 """
 
 import csv
@@ -42,7 +42,7 @@ unrelated = st.sampled_from(UNRELATED)
 keys = st.lists(st.one_of(st.builds("{}.{}".format, user_ids, st.sampled_from(("csv", *PHOTOS))), misnamed))
 changes = st.one_of(
     st.tuples(st.just("put_good"), user_ids),
-    st.tuples(st.just("put_good"), user_ids),
+    st.tuples(st.just("put_good"), user_ids),  # listed twice, to be chosen more often
     st.tuples(st.just("put_newer"), erased_ids),
     st.tuples(st.just("put_again"), user_ids),
     st.tuples(st.just("put_future"), user_ids),
@@ -58,7 +58,6 @@ changes = st.one_of(
 )
 some_changes = st.lists(changes, min_size=1, max_size=6)
 replica_numbers = st.integers(0, 1)
-
 
 _TOMBSTONES = "select user_id, extract(epoch from csv_modified)::bigint from erased"
 
@@ -77,9 +76,9 @@ class Convergence(RuleBasedStateMachine):
         self.is_restored = False
         self.bucket.put_unrelated("!")  # the bucket is never empty
 
-    @rule(changed=some_changes)
-    def change(self, changed: list[tuple[str, ...]]) -> None:
-        for name, *arguments in changed:
+    @rule(changes=some_changes)
+    def change(self, changes: list[tuple[str, ...]]) -> None:
+        for name, *arguments in changes:
             getattr(self.bucket, name)(*arguments)
 
     @rule(number=replica_numbers)
@@ -92,15 +91,15 @@ class Convergence(RuleBasedStateMachine):
         assert self.replicas.post(number, "?" + "&".join(f"user_id={user}" for user in users)) == 200
         self.bucket.record_scan(users)
 
-    @rule(number=replica_numbers, names=keys)
-    def event(self, number: int, names: list[str]) -> None:
-        assert self.replicas.post(number, body=self._event(names)) == 200
-        self.bucket.record_scan(self._users(names))
+    @rule(number=replica_numbers, keys=keys)
+    def event(self, number: int, keys: list[str]) -> None:
+        assert self.replicas.post(number, body=self._event(keys)) == 200
+        self.bucket.record_scan(self._users(keys))
         assert self.stack.sql("select count(*) from hints") == [[0]]
 
     @rule(number=replica_numbers, users=erased_users)
     def erase(self, number: int, users: list[str]) -> None:
-        """When the response arrives, the users are gone from the tables and the outputs."""
+        """When the response arrives, output.csv lacks the users and erased.csv has their tombstones."""
         summary = self.replicas.erase(number, users)
         assert (summary["status"], summary["remaining"]) == ("done", [])
         self.bucket.record_erasure(users)
@@ -108,14 +107,14 @@ class Convergence(RuleBasedStateMachine):
         assert set(users) <= self._exported_tombstones().keys()
 
     @precondition(lambda self: not self.is_restored)
-    @rule(number=replica_numbers, before=erased_users, back=erased_users, after=erased_users)
-    def restore(self, number: int, before: list[str], back: list[str], after: list[str]) -> None:
-        """Restore the database from a dump, once per history, after users have returned and others were erased."""
+    @rule(number=replica_numbers, before=erased_users, returned=erased_users, after=erased_users)
+    def restore(self, number: int, before: list[str], returned: list[str], after: list[str]) -> None:
+        """Erase users, dump the database, let users return, erase users, and restore the dump. Once per history."""
         self.erase(number, before)
         self.run(number)
         dumped = {user: set(states) for user, states in self.bucket.possible.items()}
         dump(self.stack.settings, self.directory / "dump")
-        for user in back:
+        for user in returned:
             self.bucket.put_newer(user)
         self.run(number)
         self.erase(number, after)
@@ -127,7 +126,7 @@ class Convergence(RuleBasedStateMachine):
         runs=st.lists(replica_numbers, max_size=3),
         events=st.lists(st.tuples(replica_numbers, keys), max_size=3),
         erasures=st.lists(st.tuples(replica_numbers, erased_users), max_size=2),
-        changed=some_changes,
+        changes=some_changes,
         fault=st.sampled_from((None, None, None, "kill", "freeze")),
         seed=st.integers(0, 2**32 - 1),
     )
@@ -136,28 +135,27 @@ class Convergence(RuleBasedStateMachine):
         runs: list[int],
         events: list[tuple[int, list[str]]],
         erasures: list[tuple[int, list[str]]],
-        changed: list[tuple[str, ...]],
+        changes: list[tuple[str, ...]],
         fault: str | None,
         seed: int,
     ) -> None:
-        """Runs, events and erasures at the same time, while the bucket changes and a replica is killed or frozen."""
-        moments = random.Random(seed)
+        """Run, send events and erase at the same time, while the bucket changes. A replica may be killed or frozen."""
         erased = {user for _, users in erasures for user in users}
         self.bucket.record_possible_scan(erased)
         with ThreadPoolExecutor(8) as executor:
             calls: list[Future[int]] = [executor.submit(self.replicas.post, number) for number in runs]
-            calls += [executor.submit(self.replicas.post, number, "", self._event(names)) for number, names in events]
+            calls += [executor.submit(self.replicas.post, number, "", self._event(keys)) for number, keys in events]
             calls += [executor.submit(self.replicas.post, number, erase_path(users)) for number, users in erasures]
-            for change in changed[:-1]:
+            for change in changes[:-1]:
                 self.change([change])
                 self.bucket.record_possible_scan(erased)
-            time.sleep(moments.uniform(0, 0.05))
+            time.sleep(random.Random(seed).uniform(0, 0.05))
             if fault == "kill":
                 self.replicas.kill(0)
             if fault == "freeze":
                 self.replicas.freeze(0)
             try:
-                self.change(changed[-1:])
+                self.change(changes[-1:])
                 self.bucket.record_possible_scan(erased)
                 if fault is not None:
                     assert self.replicas.post(1) in (200, 503)
@@ -165,13 +163,13 @@ class Convergence(RuleBasedStateMachine):
                 if fault == "freeze":
                     self.replicas.thaw(0)
         statuses = {call.result() for call in calls}
-        assert statuses <= ({200} if fault is None else {200, 503, 0})
+        assert statuses <= ({200} if fault is None else {200, 503, 0})  # 0: the replica was killed
 
     def teardown(self) -> None:
         """Run once more and compare everything with the model."""
         if not hasattr(self, "bucket"):
             return
-        time.sleep(max(0.0, max(map(self.bucket.birth, USERS)) + 0.01 - time.time()))
+        time.sleep(max(0.0, max(map(self.bucket.birth, USERS)) + 0.01 - time.time()))  # until all births have passed
         self.bucket.record_possible_scan()
         self.replicas.run_and_check_done(1)
         self.bucket.record_final_scan()
@@ -207,20 +205,21 @@ class Convergence(RuleBasedStateMachine):
             for user, text in modified.items()
         }
 
-    def _event(self, names: list[str]) -> bytes:
-        records = [{"s3": {"bucket": {"name": SOURCE}, "object": {"key": quote_plus(key)}}} for key in names]
-        return json.dumps({"Records": records}).encode() if names else b""
+    def _event(self, keys: list[str]) -> bytes:
+        """Return the body of an event for these keys, or no body if there are none."""
+        records = [{"s3": {"bucket": {"name": SOURCE}, "object": {"key": quote_plus(key)}}} for key in keys]
+        return json.dumps({"Records": records}).encode() if keys else b""
 
-    def _users(self, names: list[str]) -> tuple[str, ...]:
-        """Return the users of an event. Without keys it is a run over all users."""
-        if not names:
+    def _users(self, keys: list[str]) -> tuple[str, ...]:
+        """Return the users that the request processes. Without keys it is a full run."""
+        if not keys:
             return USERS
-        users = {key.partition(".")[0] for key in names if key not in MISNAMED}
+        users = {key.partition(".")[0] for key in keys if key not in MISNAMED}
         return tuple(user for user in USERS if user in users)
 
 
 @pytest.fixture
-def two_replicas(stack: Stack, fresh: Callable[[], None]) -> Iterator[Replicas]:
+def replicas(stack: Stack) -> Iterator[Replicas]:
     client = stack.bucket.client
     client.make_bucket(bucket_name=SOURCE)
     client.set_bucket_versioning(bucket_name=SOURCE, config=VersioningConfig("Enabled"))
@@ -233,8 +232,8 @@ def two_replicas(stack: Stack, fresh: Callable[[], None]) -> Iterator[Replicas]:
         client.remove_bucket(bucket_name=SOURCE)
 
 
-def test_any_history_converges(stack: Stack, fresh: Callable[[], None], two_replicas: Replicas, tmp_path: Path) -> None:
-    Convergence.stack, Convergence.fresh, Convergence.replicas = stack, staticmethod(fresh), two_replicas
+def test_random_histories_converge(stack: Stack, fresh: Callable[[], None], replicas: Replicas, tmp_path: Path) -> None:
+    Convergence.stack, Convergence.fresh, Convergence.replicas = stack, staticmethod(fresh), replicas
     Convergence.directory = tmp_path
     run_state_machine_as_test(
         Convergence,

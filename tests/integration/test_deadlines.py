@@ -18,13 +18,13 @@ from tests.stack import Stack
 
 
 @pytest.mark.parametrize(("page_seconds", "get_seconds"), [(0.0, 0.2), (1.2, 0.0)], ids=["objects", "pages"])
-def test_every_run_makes_progress_however_short_its_deadline(
+def test_every_run_with_a_short_deadline_makes_progress(
     rollcall: Stack, page_seconds: float, get_seconds: float
 ) -> None:
-    """Even if one page takes longer than the deadline, no work is repeated."""
+    """Even if one page takes longer than the deadline, no object is fetched twice."""
     people = put_people(rollcall, range(120))
     slow = type("Slow", (Slow,), {"page_seconds": page_seconds, "get_seconds": get_seconds})
-    added = passes = 0
+    added = runs = 0
     status = "partial"
     [[since]] = rollcall.sql("select nextval('ticks')")
     with counting(rollcall.process_settings["s3_endpoint"]) as (endpoint, requests):
@@ -33,9 +33,9 @@ def test_every_run_makes_progress_however_short_its_deadline(
             while status == "partial":
                 summary = run(app, Trigger.CONTINUATION, since=since)
                 assert summary["segments"]["scanned"] > 0
-                added, passes, status = added + summary["added"], passes + 1, summary["status"]
-                assert passes <= 20
-    assert passes > 1
+                added, runs, status = added + summary["added"], runs + 1, summary["status"]
+                assert runs <= 20
+    assert runs > 1
     assert added == len(people)
     assert rows(rollcall) == people
     if not get_seconds:
@@ -56,7 +56,7 @@ def test_a_stopped_run_is_partial_and_keeps_its_progress(rollcall: Stack) -> Non
     assert rollcall.process()["added"] == 100 - summary["added"]
 
 
-def test_a_run_stopped_before_the_first_response_is_partial(rollcall: Stack) -> None:
+def test_a_run_that_is_stopped_before_s3_responds_is_partial(rollcall: Stack) -> None:
     put_people(rollcall, range(3))
     [[turn]] = rollcall.sql("select turn from segments")
     slow = type("Slow", (Slow,), {"page_seconds": 2})
@@ -65,15 +65,13 @@ def test_a_run_stopped_before_the_first_response_is_partial(rollcall: Stack) -> 
         summary = run(app)
     assert (summary["status"], summary["listed"], summary["segments"]["remaining"]) == ("partial", 0, 1)
     [[next_turn]] = rollcall.sql("select turn from segments")
-    # other segments come first; otherwise a segment that cannot be listed would always be first
-    assert next_turn > turn
+    assert next_turn > turn  # so that a segment that cannot be listed does not block the others
 
 
 @pytest.mark.parametrize(("page_seconds", "get_seconds"), [(60.0, 0.0), (0.0, 60.0)], ids=["pages", "objects"])
-def test_an_unresponsive_s3_is_reported_at_the_deadline(
+def test_a_run_fails_instead_of_waiting_for_an_unresponsive_s3(
     rollcall: Stack, page_seconds: float, get_seconds: float
 ) -> None:
-    """A run waits for S3 only until its deadline and the grace period."""
     put_people(rollcall, range(3))
     released, responded = threading.Event(), threading.Event()
 
@@ -146,7 +144,7 @@ def test_a_run_without_time_for_a_hint_is_partial(rollcall: Stack) -> None:
 
 
 def test_hints_that_the_deadline_leaves_unlisted_are_kept(rollcall: Stack) -> None:
-    """The first 20 hints are of unchanged users, so the scan of those listed in time has nothing to fetch."""
+    """The users listed before the deadline are unchanged, so the run has nothing to fetch."""
     people = put_people(rollcall, range(40))
     rollcall.process()
     for user_id in people[20:]:
@@ -171,12 +169,12 @@ def test_only_the_users_whom_the_deadline_leaves_out_stay_hinted(rollcall: Stack
     hinted = rows(rollcall, "hints", "object")
     assert [f"{user_id}.csv" for user_id in people][-len(hinted) :] == hinted
     assert (summary["status"], summary["unreadable"]) == ("partial", 1)
-    assert summary["remaining"] == len(hinted) + 1
+    assert summary["remaining"] == len(hinted) + 1  # and the unreadable one
     assert (summary["added"], summary["unchanged"]) == (40 - summary["remaining"], 1)
     assert 9 <= summary["added"] < 39
 
 
-def test_a_hanging_object_does_not_delay_others(rollcall: Stack) -> None:
+def test_the_rest_of_a_batch_is_stored_although_one_object_hangs(rollcall: Stack) -> None:
     people = put_people(rollcall, range(40))
     released = threading.Event()
 
@@ -195,7 +193,7 @@ def test_a_hanging_object_does_not_delay_others(rollcall: Stack) -> None:
     assert rows(rollcall) == people
 
 
-def test_no_batch_starts_after_the_deadline(rollcall: Stack) -> None:
+def test_a_run_stops_fetching_at_its_deadline(rollcall: Stack) -> None:
     people = put_people(rollcall, range(100))
     slow = type("Slow", (Slow,), {"get_seconds": 0.2})
     with application(rollcall, slow, batch_size="5", fetch_threads="8", workers="1", run_deadline="1") as app:
@@ -212,7 +210,7 @@ def test_a_failing_run_is_retried_only_in_the_first_half_of_its_time(
 
     class Unlistable(Objects):
         def list_page(self, bucket: str, *, limit: int = MAX_KEYS, **_options: Any) -> ListingPage:
-            if limit > 1:  # ignore checks of whether S3 is available
+            if limit > 1:  # not the check of whether S3 itself fails
                 listed.append(bucket)
                 time.sleep(seconds)
             raise Unavailable("s3", "S3 returned 500 for the listing")
@@ -223,7 +221,7 @@ def test_a_failing_run_is_retried_only_in_the_first_half_of_its_time(
     assert rollcall.sql("select status from runs") == [["failed"]]
 
 
-def test_a_deadline_expires_with_time_or_when_stopped() -> None:
+def test_a_deadline_expires_with_time_or_when_stopped_or_cancelled() -> None:
     stopping = threading.Event()
     deadline = Deadline(60, stopping)
     assert not deadline.expired
@@ -239,8 +237,8 @@ def test_a_deadline_expires_with_time_or_when_stopped() -> None:
     assert (short.expired, short.elapsed_fraction >= 1, short.elapsed < 30) == (True, True, True)
 
 
-def test_hints_that_arrive_during_the_last_scan_are_left_to_the_next_run(rollcall: Stack) -> None:
-    """Otherwise a run could exceed its deadline by the grace period once more."""
+def test_a_run_that_is_stopped_leaves_new_hints_to_the_next_run(rollcall: Stack) -> None:
+    """Otherwise the run could exceed its deadline by the grace period a second time."""
 
     class Stopping(Objects):
         def list_page(self, *arguments: Any, **options: Any) -> ListingPage:

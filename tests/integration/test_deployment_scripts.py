@@ -1,4 +1,4 @@
-"""The scripts in the manifests of infra/kubernetes, run unchanged on real servers."""
+"""The commands of the jobs and of SeaweedFS in infra/kubernetes and infra/faasd, run with other paths and ports."""
 
 import os
 import re
@@ -39,15 +39,15 @@ def container(file: str, kind: str, name: str) -> dict[str, Any]:
 
 
 def script(container: dict[str, Any], **directories: Path) -> list[str]:
-    """Return the container's command, with its directories replaced by those of the test."""
+    """Return the container's command, in which `name=path` replaces the directory /name."""
     command = [*container["command"], *container["args"]]
     for name, path in directories.items():
         command[-1] = command[-1].replace(f"/{name}", str(path))
     return command
 
 
-def login(container: dict[str, Any], stack: Stack) -> dict[str, str]:
-    """Return the environment of a container in its manifest, with this stack's server and secrets."""
+def environment_of(container: dict[str, Any], stack: Stack) -> dict[str, str]:
+    """Return the environment that the manifest gives a container, with this stack's server and secrets."""
     variables = {variable["name"]: variable.get("value") for variable in container["env"]}
     (secret,) = (
         variable["valueFrom"]["secretKeyRef"]["key"] for variable in container["env"] if "valueFrom" in variable
@@ -60,24 +60,24 @@ def login(container: dict[str, Any], stack: Stack) -> dict[str, str]:
     return client_environment(settings) | options | paths
 
 
-def test_the_schema_job_upgrades_an_older_version(rollcall: Stack) -> None:
+def test_the_schema_job_upgrades_an_older_schema(rollcall: Stack) -> None:
     rollcall.sql("drop table erased")
     rollcall.sql("delete from outputs where object = 'erased.csv'")
     rollcall.sql("delete from migrations where name = '0006_erased'")
     job = container("postgres/schema.yaml", "CronJob", "schema")
-    result = run(script(job, rollcall=SETUP.parent), login(job, rollcall))
+    result = run(script(job, rollcall=SETUP.parent), environment_of(job, rollcall))
     assert "applied 0006_erased" in result.stdout
     assert "set the password of rollcall_backup" in result.stdout
     assert rollcall.process()["status"] == "done"
 
 
-def test_the_manifests_contain_every_migration() -> None:
+def test_the_config_map_contains_every_migration() -> None:
     kustomization = yaml.safe_load((ROOT / "infra/postgres/kustomization.yaml").read_text(encoding="utf-8"))
     files = {generator["name"]: generator["files"] for generator in kustomization["configMapGenerator"]}
     assert files["postgres-migrations"] == [f"migrations/{name}.sql" for name in MIGRATION_NAMES]
 
 
-def test_a_backup_can_be_restored(rollcall: Stack, tmp_path: Path) -> None:
+def test_the_backup_job_deletes_old_dumps_and_a_new_one_can_be_restored(rollcall: Stack, tmp_path: Path) -> None:
     for user_id in ("1", "2"):
         rollcall.bucket.put_person(user_id)
     rollcall.process()
@@ -88,34 +88,34 @@ def test_a_backup_can_be_restored(rollcall: Stack, tmp_path: Path) -> None:
         path.touch()
         os.utime(path, (0, 0))
     backup, restore_job = (container("postgres/backup.yaml", "CronJob", name) for name in ("backup", "restore"))
-    failing = login(backup, rollcall) | {"PGDATABASE": "none"}  # pg_dump fails, as it would on a full volume
+    failing = environment_of(backup, rollcall) | {"PGDATABASE": "none"}  # pg_dump fails, as it would on a full volume
     assert run(script(backup, backups=tmp_path), failing, check=False).returncode
     assert set(tmp_path.iterdir()) == {old, elsewhere}, "a failed backup must still delete all old dumps but the latest"
-    run(script(backup, backups=tmp_path), login(backup, rollcall))
+    run(script(backup, backups=tmp_path), environment_of(backup, rollcall))
     (dump,) = set(tmp_path.iterdir()) - {elsewhere}  # backups delete only dumps named rollcall-*
     assert re.fullmatch(r"rollcall-\d{8}T\d{6}Z\.dump", dump.name)
 
-    restore, environment = script(restore_job, backups=tmp_path, rollcall=SETUP.parent), login(restore_job, rollcall)
-    (tmp_path / "half").write_bytes(dump.read_bytes()[:-2000])
+    restore = script(restore_job, backups=tmp_path, rollcall=SETUP.parent)
+    environment = environment_of(restore_job, rollcall)
+    (tmp_path / "truncated").write_bytes(dump.read_bytes()[:-2000])
     rollcall.sql("delete from users where user_id = '1'")
     rollcall.sql("create table of_a_later_version (id int)")
-    assert run(restore, environment | {"DUMP": "half"}, check=False).returncode
+    assert run(restore, environment | {"DUMP": "truncated"}, check=False).returncode
     assert rollcall.sql("select user_id from users") == [["2"]], "a truncated dump must change nothing"
 
     run(restore, environment)
     assert rollcall.sql("select * from users order by id") == before
     assert rollcall.sql("select to_regclass('of_a_later_version')::text") == [[None]]
     assert rollcall.sql("select distinct tableowner from pg_tables where schemaname = 'public'") == [["rollcall_owner"]]
-    assert rollcall.request("GET", "/function/query-data?count=1&limit=1").json()["count"] == 2, (
-        "query-data must be able to read it"
-    )
+    page = rollcall.request("GET", "/function/query-data?count=1&limit=1").json()
+    assert page["count"] == 2, "query-data must be able to read the restored tables"
     assert rollcall.process()["unchanged"] == 2
     rollcall.bucket.put_person("3")
     assert rollcall.process()["added"] == 1
 
 
 def seaweedfs_of_kubernetes() -> tuple[list[str], dict[str, str]]:
-    """Return the arguments and the environment."""
+    """Return the arguments and the environment of SeaweedFS on Kubernetes."""
     server = container("seaweedfs/server.yaml", "StatefulSet", "seaweedfs")
     return server["args"], {variable["name"]: variable["value"] for variable in server["env"]}
 
@@ -128,27 +128,27 @@ def seaweedfs_of_faasd() -> tuple[list[str], dict[str, str]]:
 
 @contextmanager
 def weed(directory: Path, identities: Path, deployment: tuple[list[str], dict[str, str]]) -> Iterator[tuple[str, int]]:
-    """Run SeaweedFS as in a deployment, but on free local ports. Yield S3's address and gRPC port."""
+    """Run SeaweedFS as in a deployment, but on free local ports. Yield the address of S3 and its gRPC port."""
     arguments, environment = deployment
     names = ("s3", "master", "volume", "filer")
     ports = free_ports(2 * len(names))
-    own = [f"-{name}.port{kind}={ports.pop()}" for name in names for kind in (".grpc", "")]
+    port_options = [f"-{name}.port{kind}={ports.pop()}" for name in names for kind in (".grpc", "")]
     options = [
         argument.replace("=/data", f"={directory}").replace("=/run/secrets/seaweedfs.json", f"={identities}")
         for argument in arguments
     ]
     program = Path(sysconfig.get_path("scripts")) / "weed"
-    command = [str(program), *options, f"-s3.ip.bind={LOOPBACK}", *own]
+    command = [str(program), *options, f"-s3.ip.bind={LOOPBACK}", *port_options]
     with subprocess.Popen(
         command, cwd=directory, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
         try:
-            grpc, s3 = (option.rpartition("=")[2] for option in own[:2])
+            grpc, s3 = (option.rpartition("=")[2] for option in port_options[:2])
             yield f"{LOOPBACK}:{s3}", int(grpc)
         finally:
-            process.send_signal(signal.SIGKILL)  # SIGTERM would take 20 seconds
+            process.send_signal(signal.SIGKILL)  # stopping by SIGTERM takes 20 seconds
             process.wait()
-            for option in own:
+            for option in port_options:
                 for path in Path("/tmp").glob(f"seaweedfs-*-{option.rpartition('=')[2]}.sock"):
                     path.unlink()
 
@@ -162,7 +162,7 @@ def is_denied(client: Minio, bucket: str, key: str) -> bool:
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="the job requires curl")
-def test_seaweedfs_creates_the_buckets_and_enforces_the_policies(tmp_path: Path) -> None:
+def test_the_buckets_job_creates_the_buckets_and_seaweedfs_enforces_the_policies(tmp_path: Path) -> None:
     (tmp_path / "secrets").mkdir()
     (tmp_path / "data").mkdir()
     credentials = Credentials(tmp_path / "secrets")
@@ -194,13 +194,13 @@ def test_seaweedfs_creates_the_buckets_and_enforces_the_policies(tmp_path: Path)
 
 
 @pytest.mark.parametrize("deployment", [seaweedfs_of_kubernetes, seaweedfs_of_faasd])
-def test_seaweedfs_grants_no_identity_over_grpc(
+def test_seaweedfs_accepts_no_grpc_connection(
     tmp_path: Path, deployment: Callable[[], tuple[list[str], dict[str, str]]]
 ) -> None:
-    """By default anyone can add identities through SeaweedFS's gRPC port, so the deployments disable it."""
+    """By default anyone can add identities through the gRPC port of S3, so the deployments block its connections."""
     credentials = Credentials(tmp_path)
     with weed(tmp_path, write_identities(credentials), deployment()) as (endpoint, grpc_port):
         retries = urllib3.Retry(total=60, backoff_factor=0.1, backoff_max=1, status_forcelist=[503])
         assert urllib3.request("GET", f"http://{endpoint}/healthz", retries=retries).status == 200
-        with connection(grpc_port, None):
+        with connection(grpc_port, None):  # the port is open
             assert not speaks_grpc(grpc_port)

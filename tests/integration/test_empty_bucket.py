@@ -1,4 +1,4 @@
-"""An emptied bucket changes nothing until it is confirmed."""
+"""An emptied bucket changes nothing until a request confirms that it is meant to be empty."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -34,7 +34,7 @@ def test_an_emptied_bucket_changes_nothing_until_confirmed(rollcall: Stack) -> N
     assert rollcall.process()["status"] == "done"  # the bucket was already empty
 
 
-def test_one_object_makes_a_bucket_non_empty(rollcall: Stack) -> None:
+def test_one_top_level_object_makes_a_bucket_non_empty(rollcall: Stack) -> None:
     rollcall.bucket.put_person("1")
     rollcall.bucket.put("1.png", b"photo")
     rollcall.process()

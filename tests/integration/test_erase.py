@@ -1,4 +1,4 @@
-"""Erasing people: all their data is removed, despite concurrent runs."""
+"""Erasing people removes their data from the tables and the outputs, despite concurrent runs."""
 
 import json
 import time
@@ -46,7 +46,7 @@ def test_only_the_tombstone_of_an_erased_person_remains(rollcall: Stack) -> None
         assert b"Secret2" not in rollcall.bucket.read(name)
 
 
-def test_an_erasure_is_recorded_only_by_counts(rollcall: Stack) -> None:
+def test_only_the_counts_of_an_erasure_are_recorded_and_logged(rollcall: Stack) -> None:
     rollcall.bucket.put_person("4711")
     rollcall.process()
     summary = rollcall.erase("4711", "4712")
@@ -62,7 +62,7 @@ def test_an_erasure_is_recorded_only_by_counts(rollcall: Stack) -> None:
     assert '"4711"' not in line
 
 
-def test_the_error_of_a_failed_erasure_is_recorded_without_the_user(rollcall: Stack) -> None:
+def test_the_error_of_a_failed_erasure_is_recorded_without_the_user_id(rollcall: Stack) -> None:
     rollcall.bucket.put_person("4711")
     denied = "S3 at s3.example returned 403 AccessDenied for src/{}"
 
@@ -77,7 +77,7 @@ def test_the_error_of_a_failed_erasure_is_recorded_without_the_user(rollcall: St
 
 
 def test_an_unknown_user_gets_a_tombstone_too(rollcall: Stack) -> None:
-    """A dump may contain the user, and the erasure must apply to it too."""
+    """A dump may contain the user; the tombstone erases the user again after a restore."""
     summary = rollcall.erase("1")
     assert (summary["status"], summary["erased"], summary["not_found"]) == ("done", [], ["1"])
     assert rows(rollcall, "erased") == ["1"]
@@ -90,13 +90,15 @@ def test_erasing_again_changes_nothing_and_gives_the_same_result(rollcall: Stack
     assert rollcall.erase("1")["erased"] == ["1"]
     rollcall.bucket.remove("1.csv")
     assert rollcall.erase("1")["erased"] == ["1"]  # now without a file
-    before = rollcall.sql("select object, changed from outputs order by object"), rollcall.sql("select * from erased")
+
+    def state() -> list[object]:
+        changes = rollcall.sql("select object, changed from outputs order by object")
+        return [changes, rollcall.sql("select * from erased")]
+
+    before = state()
     again = rollcall.erase("1")
     assert (again["erased"], again["not_found"], again["output"]["written"]) == (["1"], [], False)
-    assert (
-        rollcall.sql("select object, changed from outputs order by object"),
-        rollcall.sql("select * from erased"),
-    ) == before
+    assert state() == before
 
 
 def test_a_user_whose_file_was_not_yet_scanned_is_erased_too(rollcall: Stack) -> None:
@@ -106,7 +108,7 @@ def test_a_user_whose_file_was_not_yet_scanned_is_erased_too(rollcall: Stack) ->
 
 
 def test_people_can_be_erased_after_the_bucket_was_emptied(rollcall: Stack) -> None:
-    """Hints of other users are left to a run that checks for an empty bucket."""
+    """The hints of other users stay, as an empty bucket is not scanned without confirmation."""
     for user_id in ("1", "2"):
         rollcall.bucket.put_person(user_id)
     rollcall.process()
@@ -175,19 +177,8 @@ def test_an_erasure_that_cannot_claim_a_segment_lists_the_remaining_users(rollca
     assert rows(rollcall) == ["1", "2"]
 
 
-class Uploading(Objects):
-    """S3 to which another file is uploaded, with its event, while an erasure reads the Last-Modified of the first."""
-
-    upload: Callable[[], None]
-
-    def list_page(self, bucket: str, *, prefix: str = "", **options: Any) -> ListingPage:
-        if prefix == "1.csv":
-            type(self).upload()
-        return super().list_page(bucket, prefix=prefix, **options)
-
-
-def test_a_file_that_cannot_be_read_is_no_obstacle_to_an_erasure(rollcall: Stack) -> None:
-    """Another account owns it, or another key encrypts it. The row is from an earlier file."""
+def test_a_user_whose_csv_cannot_be_read_can_be_erased(rollcall: Stack) -> None:
+    """For example because another account has uploaded it."""
     for user_id in ("1", "2"):
         rollcall.bucket.put_person(user_id)
     rollcall.process()
@@ -200,6 +191,17 @@ def test_a_file_that_cannot_be_read_is_no_obstacle_to_an_erasure(rollcall: Stack
         assert (summary["status"], summary["erased"]) == ("done", ["1", "2"])
         assert run(app)["status"] == "done"
     assert rows(rollcall) == exported(rollcall) == []
+
+
+class Uploading(Objects):
+    """S3 that calls `upload` when an erasure looks up the CSV of user 1."""
+
+    upload: Callable[[], None]
+
+    def list_page(self, bucket: str, *, prefix: str = "", **options: Any) -> ListingPage:
+        if prefix == "1.csv":
+            type(self).upload()
+        return super().list_page(bucket, prefix=prefix, **options)
 
 
 def test_an_event_during_an_erasure_is_not_lost(rollcall: Stack) -> None:

@@ -1,4 +1,4 @@
-"""Bucket events, which may arrive in any order and process only the objects that they name; and a fan-out."""
+"""Bucket events may arrive in any order, and each processes only the objects that it names. Also a fan-out."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -56,7 +56,7 @@ def test_events_may_be_duplicated_and_late(rollcall: Stack) -> None:
     assert rollcall.sql("select last_name, img_path from users") == [["Second", "src/1.png"]]
 
 
-def test_an_event_for_a_bad_object_rejects_it_until_it_is_corrected(rollcall: Stack) -> None:
+def test_an_event_rejects_an_invalid_file_until_it_is_corrected_or_removed(rollcall: Stack) -> None:
     rollcall.bucket.put("1.csv", b"")
     rollcall.bucket.put("a b+c.csv", b"")
     rollcall.bucket.put("other.csv", b"")
@@ -140,7 +140,7 @@ def test_the_test_event_of_s3_is_accepted(rollcall: Stack) -> None:
         (b"[" * 100_000, "not JSON"),
     ],
 )
-def test_any_other_body_is_a_400(rollcall: Stack, body: bytes, message: str) -> None:
+def test_a_body_that_is_no_event_is_a_400(rollcall: Stack, body: bytes, message: str) -> None:
     response = rollcall.request("POST", "/function/process-data", body)
     assert (response.status, response.json()["error"]["code"]) == (400, "bad_body")
     assert message in response.json()["error"]["message"]
@@ -167,6 +167,6 @@ def test_a_fan_out_queues_runs_that_share_the_work(rollcall: Stack) -> None:
     assert {call for call, *_ in runs} == calls
     assert {trigger for _, trigger, *_ in runs} == {"continuation"}
     assert sum(added for *_, added, _ in runs) == 4
-    assert sum(scanned for *_, scanned in runs) == 1  # together they scan each segment once
+    assert sum(scanned for *_, scanned in runs) == 1  # the runs together scan each segment once
     assert rollcall.sql("select user_id from users order by 1") == [["0"], ["19"], ["55"], ["9"]]
     assert rollcall.bucket.read("output.csv").count(b"\n") == 5

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pg8000.native
 import pytest
@@ -69,7 +70,7 @@ def test_every_panel_query_returns_rows(used: Stack, reader: pg8000.native.Conne
         assert times == sorted(times)
 
 
-def panel_rows(reader: pg8000.native.Connection, title: str) -> object:
+def panel_rows(reader: pg8000.native.Connection, title: str) -> Any:
     return reader.run(expand_macros(QUERIES[title][0]))
 
 
@@ -82,15 +83,15 @@ def test_the_panels_show_correct_values(used: Stack, reader: pg8000.native.Conne
     assert panel_rows(reader, "Unreadable objects") == [[2]]
     assert panel_rows(reader, "Rejected files by reason") == [["unknown_column", 1]]
     for title in ("Time since the last full run", "Age of the oldest scan"):
-        [[seconds]] = reader.run(expand_macros(QUERIES[title][0]))
+        [[seconds]] = panel_rows(reader, title)
         assert 0 <= seconds < 60
-    outcomes = reader.run(expand_macros(QUERIES["Runs by outcome"][0]))
+    outcomes = panel_rows(reader, "Runs by outcome")
     assert sum(row[2] for row in outcomes if row[1] == "done") == 2
-    failed, partial = reader.run(expand_macros(QUERIES["Failed and partial runs"][0]))
+    failed, partial = panel_rows(reader, "Failed and partial runs")
     assert failed[3:] == ["http", "users", "failed", None, None, None, None, "it broke"]
     assert partial[3:9] == ["continuation", "bucket", "partial", 3, 7, 2]
     assert partial[9] is not None
-    stages = {row[1] for row in reader.run(expand_macros(QUERIES["Duration by stage"][0]))}
+    stages = {row[1] for row in panel_rows(reader, "Duration by stage")}
     assert stages == {"list", "reconcile", "fetch", "parse", "store", "export", "total"}
 
 
@@ -100,7 +101,7 @@ def test_only_a_run_over_the_whole_bucket_counts_as_a_full_run(
     rollcall.process()
     rollcall.sql("update runs set finished_at = now() - interval '1 hour'")
     rollcall.process("?user_id=1")
-    [[seconds]] = reader.run(expand_macros(QUERIES["Time since the last full run"][0]))
+    [[seconds]] = panel_rows(reader, "Time since the last full run")
     assert seconds >= 3600
 
 
@@ -109,4 +110,4 @@ def test_every_monitoring_query_runs_with_the_read_only_role(
     used: Stack, reader: pg8000.native.Connection, sql: str
 ) -> None:
     rows = reader.run(sql)
-    assert rows or "from outputs" in sql  # has rows only while an export is pending
+    assert rows or "from outputs" in sql  # pending exports: there are none here

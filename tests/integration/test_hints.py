@@ -1,4 +1,4 @@
-"""Hints: the objects of an event are processed by the segment's holder or the next run."""
+"""Hints: if a segment is locked, its holder or the next run processes the objects of an event."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -43,7 +43,7 @@ def test_a_hint_for_a_segment_locked_by_an_event_is_processed_by_that_event(roll
     assert rollcall.sql("select count(*) from hints") == [[0]]
 
 
-def test_a_hint_repeated_during_processing_is_processed_again(rollcall: Stack) -> None:
+def test_a_hint_that_is_repeated_during_its_processing_is_processed_again(rollcall: Stack) -> None:
     rollcall.bucket.put_person("1", last="Older")
     with paused_run(rollcall, Trigger.EVENT, keys=("1.csv",)) as (go, holder):
         rollcall.bucket.put_person("1", last="Newer")
@@ -53,7 +53,7 @@ def test_a_hint_repeated_during_processing_is_processed_again(rollcall: Stack) -
     assert rollcall.sql("select last_name from users") == [["Newer"]]
 
 
-def test_a_request_for_a_user_waits_for_the_holder(rollcall: Stack) -> None:
+def test_a_request_for_a_user_waits_for_the_holder_of_the_segment(rollcall: Stack) -> None:
     rollcall.bucket.put_person("1", last="Older")
     with paused_run(rollcall) as (go, holder), ThreadPoolExecutor(1) as executor:
         rollcall.bucket.put_person("1", last="Newer")
@@ -66,7 +66,7 @@ def test_a_request_for_a_user_waits_for_the_holder(rollcall: Stack) -> None:
 
 
 def test_a_hint_that_arrives_during_a_scan_is_kept(rollcall: Stack) -> None:
-    """The scan may have listed before the hint; only earlier hints are covered by it."""
+    """The scan may have listed the object before the change, so it covers only earlier hints."""
     with application(rollcall) as app, app.pool.connection() as session:
         rollcall.sql("insert into hints (object, tick) values ('1.csv', nextval('ticks')), ('2.csv', nextval('ticks'))")
         segment = segments.claim(session, since=0, skip=())
@@ -89,16 +89,16 @@ def test_a_segment_has_only_the_hints_of_its_range(rollcall: Stack) -> None:
     assert rows(rollcall, "hints", "object") == ["1.csv", "4.csv"]
 
 
-def test_events_are_processed_in_all_their_segments(rollcall: Stack) -> None:
+def test_an_event_is_processed_in_all_its_segments(rollcall: Stack) -> None:
     people = put_people(rollcall, range(60))
     with application(rollcall, segment_keys="10") as app:
         run(app)
         for user in people[::7]:
             rollcall.bucket.put_person(user, last="Changed")
-        names = tuple(f"{user}.csv" for user in people[::7])
-        summary = run(app, Trigger.EVENT, keys=names)
-        assert (summary["status"], summary["updated"], summary["listed"]) == ("done", len(names), len(names))
-    assert rollcall.sql("select count(*) from users where last_name = 'Changed'") == [[len(names)]]
+        keys = tuple(f"{user}.csv" for user in people[::7])
+        summary = run(app, Trigger.EVENT, keys=keys)
+        assert (summary["status"], summary["updated"], summary["listed"]) == ("done", len(keys), len(keys))
+    assert rollcall.sql("select count(*) from users where last_name = 'Changed'") == [[len(keys)]]
 
 
 def complete_scan(session: Connection) -> None:
@@ -142,14 +142,14 @@ class Unlisted(Objects):
         return super().list_page(bucket, prefix=prefix, **options)
 
 
-def test_a_hint_that_cannot_be_processed_does_not_block_others(rollcall: Stack) -> None:
+def test_a_full_run_covers_a_hint_that_could_not_be_processed(rollcall: Stack) -> None:
     rollcall.bucket.put_person("1")
     rollcall.bucket.put_person("2")
     with application(rollcall, Unlisted) as app:
         assert run(app, Trigger.EVENT, keys=("1.csv",))["remaining"] == 1
         assert rollcall.sql("select object from hints") == [["1.csv"]]
         summary = run(app)
-        assert (summary["status"], summary["added"]) == ("done", 2)  # the scan of the segment covers the hint
+        assert (summary["status"], summary["added"]) == ("done", 2)
     assert rollcall.sql("select count(*) from hints") == [[0]]
 
 

@@ -10,6 +10,7 @@ from process_data.shared.storage.errors import AccessDenied, Unavailable
 from process_data.shared.storage.objects import Object, Objects
 from process_data.store import store
 
+from tests.gateway import serving_gateway
 from tests.rows import rows, starts
 from tests.runs import Failing, application, counts, end_scans, put_people, run
 from tests.stack import Stack
@@ -20,7 +21,10 @@ def test_unreadable_objects_do_not_block_others(rollcall: Stack, error: type[Una
     people = put_people(rollcall, range(60))
     bad = frozenset(f"{user}.csv" for user in people[:12])  # more than a batch
     failing = type("Failing", (Failing,), {"keys": bad, "error": error})
-    with application(rollcall, failing, batch_size="10") as app:
+    with (
+        serving_gateway(lambda *_: 202) as url,
+        application(rollcall, failing, batch_size="10", gateway_url=url) as app,
+    ):
         summary = run(app)
         assert (summary["status"], summary["added"], summary["unreadable"]) == ("partial", 48, 12)
         assert (summary["segments"]["remaining"], summary["remaining"]) == (0, 12)
@@ -48,7 +52,7 @@ def test_a_run_that_can_read_nothing_fails_with_the_reason(rollcall: Stack) -> N
 
 
 def test_a_run_that_finds_only_unreadable_objects_in_its_segments_is_partial(rollcall: Stack) -> None:
-    """Others have scanned the rest since its tick."""
+    """The other segment was scanned after the tick of the run, so the run skips it."""
     put_people(rollcall, range(3))
     [bad] = put_people(rollcall, range(9000, 9001))
     failing = type("Failing", (Failing,), {"keys": frozenset([f"{bad}.csv"])})
@@ -60,7 +64,7 @@ def test_a_run_that_finds_only_unreadable_objects_in_its_segments_is_partial(rol
 
 
 @pytest.mark.parametrize("error", [Unavailable, AccessDenied])
-def test_a_segment_that_cannot_be_listed_is_scanned_last_and_blocks_no_other(
+def test_a_segment_that_cannot_be_listed_is_postponed_and_blocks_no_other(
     rollcall: Stack, error: type[Unavailable | AccessDenied]
 ) -> None:
     put_people(rollcall, range(60))
@@ -82,8 +86,8 @@ def test_a_segment_that_cannot_be_listed_is_scanned_last_and_blocks_no_other(
     assert rollcall.process()["status"] == "done"
 
 
-def test_an_error_of_a_helper_fails_the_run(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run's own thread stores nothing until a helper has failed."""
+def test_an_error_of_a_helper_thread_fails_the_run(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run's own thread waits until a helper thread has failed."""
     put_people(rollcall, range(40))
     with application(rollcall, segment_keys="20", workers="1") as app:
         run(app)
@@ -107,7 +111,7 @@ def test_an_error_of_a_helper_fails_the_run(rollcall: Stack, monkeypatch: pytest
 
 
 class Ending(Objects):
-    """S3 that ends the scanning session when a certain CSV is read for the first time."""
+    """S3 that ends the scanning session when 0020.csv is fetched for the first time."""
 
     end: Callable[[], None]
     has_ended = False
@@ -135,7 +139,7 @@ def test_a_scan_repeated_after_a_lost_session_is_counted_once(rollcall: Stack) -
     assert transactions > 1
 
 
-def test_a_failure_that_breaks_the_session_is_recorded(rollcall: Stack) -> None:
+def test_a_denied_export_fails_the_run_and_is_recorded(rollcall: Stack) -> None:
     rollcall.bucket.put_person("1")
 
     class Unwritable(Objects):

@@ -33,7 +33,7 @@ def test_on_a_phone_the_filters_are_collapsed_above_the_people(page: Page) -> No
 
 
 @pytest.mark.parametrize("query", ["?min_age=30", "?is_image_exists=true", "?name=nobody+at+all", "?user_id=1000"])
-def test_active_filters_are_expanded(page: Page, query: str) -> None:
+def test_the_filters_are_expanded_if_one_is_active(page: Page, query: str) -> None:
     show(page, PHONE, query)
     expect(page.locator("form")).to_be_visible()
     expect(page.get_by_role("link", name="Clear filters")).to_be_visible()

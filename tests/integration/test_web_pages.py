@@ -1,4 +1,4 @@
-"""Web pages for browsers, JSON for other clients: of /, /rejected and /runs, and of errors."""
+"""Web pages for browsers and JSON for other clients: /, /rejected, /runs and errors."""
 
 import re
 from collections.abc import Iterator
@@ -48,7 +48,7 @@ def test_an_accept_header_without_a_supported_type_is_a_406(rollcall: Stack, pat
     assert response.json()["error"]["message"].endswith("expected one of application/json, text/html")
 
 
-def test_the_people_page_lists_reasons_by_their_frequency(rollcall: Stack) -> None:
+def test_the_people_page_lists_the_most_frequent_reason_first(rollcall: Stack) -> None:
     rollcall.bucket.put("a.csv", b"")
     for user_id in ("1", "2"):
         rollcall.bucket.put(f"{user_id}.csv", b"")
@@ -65,9 +65,9 @@ def test_the_people_page_lists_reasons_by_their_frequency(rollcall: Stack) -> No
 def test_a_page_has_its_own_etag_that_changes_with_the_data(rollcall: Stack, path: str) -> None:
     rollcall.bucket.put("bad.csv", b"")
     rollcall.process()
-    page, json = get(rollcall, path, Accept=BROWSER), get(rollcall, path)
+    page, response = get(rollcall, path, Accept=BROWSER), get(rollcall, path)
     etag = page.headers["ETag"]
-    assert etag not in (json.headers["ETag"], get(rollcall, f"{path}?limit=5", Accept=BROWSER).headers["ETag"])
+    assert etag not in (response.headers["ETag"], get(rollcall, f"{path}?limit=5", Accept=BROWSER).headers["ETag"])
     unchanged = get(rollcall, path, Accept=BROWSER, If_None_Match=etag)
     assert (unchanged.status, unchanged.body, unchanged.headers["ETag"], unchanged.headers["Vary"]) == (
         304,
@@ -75,7 +75,7 @@ def test_a_page_has_its_own_etag_that_changes_with_the_data(rollcall: Stack, pat
         etag,
         "Accept",
     )
-    assert get(rollcall, path, Accept=BROWSER, If_None_Match=json.headers["ETag"]).status == 200
+    assert get(rollcall, path, Accept=BROWSER, If_None_Match=response.headers["ETag"]).status == 200
     assert get(rollcall, path, If_None_Match=etag).status == 200
     rollcall.bucket.put("worse.csv", b"")
     rollcall.process()
@@ -101,11 +101,11 @@ def test_only_browsers_get_error_pages(rollcall: Stack, without_tables: None, pa
         ("", "GET", 503, "schema_missing"),
     ):
         url = f"/function/query-data{path}{query}"
-        page, json = rollcall.request(method, url, Accept=BROWSER), rollcall.request(method, url)
+        page, response = rollcall.request(method, url, Accept=BROWSER), rollcall.request(method, url)
         assert (page.status, page.headers["Content-Type"]) == (status, HTML), url
-        assert (json.status, json.json()["error"]["code"]) == (status, code), url
-        assert page.headers.get("Retry-After") == json.headers.get("Retry-After")
-        assert page.headers.get("Allow") == json.headers.get("Allow")
+        assert (response.status, response.json()["error"]["code"]) == (status, code), url
+        assert page.headers.get("Retry-After") == response.headers.get("Retry-After")
+        assert page.headers.get("Allow") == response.headers.get("Allow")
         assert b'aria-current="page"' in page.body
         assert b"<b>" not in page.body
 
@@ -130,7 +130,7 @@ def test_browsers_get_a_404_as_a_page_and_other_clients_as_json(rollcall: Stack,
         assert get(rollcall, path, Accept=accept).headers["Content-Type"] == JSON
 
 
-def test_errors_of_paths_without_a_page_are_json(rollcall: Stack) -> None:
+def test_browsers_get_errors_of_stats_as_json(rollcall: Stack) -> None:
     assert get(rollcall, "/stats?x=1", Accept=BROWSER).headers["Content-Type"] == JSON
 
 
@@ -159,7 +159,7 @@ def test_every_page_has_the_security_headers(rollcall: Stack, path: str, query: 
         assert get(rollcall, path, Accept=BROWSER, If_None_Match=etag).headers["Content-Security-Policy"] == policy
 
 
-def test_the_runs_page_supports_summaries_of_any_version(rollcall: Stack) -> None:
+def test_the_runs_page_shows_the_known_counts_of_any_summary(rollcall: Stack) -> None:
     for summary in (None, {}, {"added": 1}, {"added": 1, "unreadable": 2, "something": {"new": 3}}):
         insert(rollcall, "http", "bucket", "done", summary)
     response = get(rollcall, "/runs", Accept=BROWSER)
