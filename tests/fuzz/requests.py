@@ -1,4 +1,4 @@
-"""Requests to both functions: valid, nearly valid and invalid queries, cursors, headers and event bodies."""
+"""Sends both functions valid, nearly valid and invalid queries, cursors, headers and event bodies."""
 
 import json
 from base64 import b64decode, b64encode
@@ -30,7 +30,7 @@ _VALID = {
     f"bearer {TOKEN}",
     *(f"{scheme} {basic}" for basic in _BASIC for scheme in ("Basic", "BASIC")),
 }
-"""The generated headers that must give access."""
+"""The values of Authorization that must give access, if they are generated."""
 
 _LISTS = [
     *(("/", f"sort={sort}&limit=2") for sort in generate.SORTS),
@@ -41,7 +41,7 @@ _LISTS = [
 
 
 def fill(stack: Stack) -> None:
-    """Fill the stack with several pages of everything."""
+    """Fill the stack so that every list of query-data has several pages."""
     for number in range(1, 10):
         stack.bucket.put_person(str(number), last=f"Łast {number % 3}", birthts=number * 10**11)
         stack.bucket.put(f"bad{number}.csv", b"")
@@ -65,7 +65,7 @@ def queries(process: Client, query: Client, inputs: int, seed: int) -> Iterator[
 
 
 def cursors(_process: Client, query: Client, inputs: int, seed: int) -> Iterator[str]:
-    """Send cursors of every sort order and list: served, edited and random ones."""
+    """Send valid, edited and random cursors to every list, in every sort order."""
     random = Random(seed)
     served = [(listed, cursor) for listed in _LISTS for cursor in _follow(query, *listed)]
     yield from (f"no cursor for {listed}" for listed in _LISTS if listed not in dict(served))
@@ -79,7 +79,7 @@ def cursors(_process: Client, query: Client, inputs: int, seed: int) -> Iterator
 
 
 def headers(process: Client, query: Client, inputs: int, seed: int) -> Iterator[str]:
-    """Send Accept, Authorization, If-None-Match, and the headers that are logged."""
+    """Send values of Accept, Authorization, If-None-Match, X-Call-Id and X-Connector."""
     random = Random(seed)
     etag = dict(query.send(Request("/", "limit=1")).headers)["ETag"]
     etags = (etag, f"W/{etag}", "*", f'"a", {etag}', etag * 300, etag[:-1], "", ",", '"')
@@ -103,7 +103,7 @@ def headers(process: Client, query: Client, inputs: int, seed: int) -> Iterator[
 
 
 def events(process: Client, _query: Client, inputs: int, seed: int) -> Iterator[str]:
-    """Send event bodies to process-data, valid and invalid. A few name objects of the bucket and start runs."""
+    """Send valid and invalid event bodies to process-data. A few name objects of the source bucket, and start runs."""
     random = Random(seed)
     for _ in range(inputs):
         body = generate.event_body(random)
