@@ -72,7 +72,7 @@ def is_complete(format_name: str, body: bytes) -> bool:
 
 @pytest.mark.parametrize("format_name", ["json", "ndjson", "csv"])
 def test_a_truncated_stream_can_be_detected_behind_the_gateway(rollcall: Stack, format_name: str) -> None:
-    """Behind OpenFaaS, HTTP shows a truncated response as complete, so only the content tells."""
+    """Behind OpenFaaS, HTTP shows a truncated response as complete, so only its content shows the truncation."""
     rollcall.sql(MANY)
     path = f"/function/query-data?format={format_name}"
     complete = rollcall.request("GET", path).body

@@ -31,7 +31,7 @@ run() { "$@"; }
 
 @pytest.mark.parametrize("first", ["bucket", "users", "event", "erase"])
 def test_a_restored_dump_does_not_restore_erased_people(rollcall: Stack, tmp_path: Path, first: str) -> None:
-    """Whichever request comes first, its exports have neither the erased people nor fewer tombstones."""
+    """Whichever request comes first: after it, no erased person is exported, and no tombstone is missing."""
     for user_id in ("1", "2", "3", "4"):
         rollcall.bucket.put_person(user_id)
     rollcall.process()

@@ -141,7 +141,7 @@ def test_an_invalid_ca_file_is_a_setting_error(stack: Stack, tmp_path: Path, con
         assert proxy.received == b""
 
 
-def test_sessions_behave_over_tls_as_they_do_without_it(stack: Stack, trusted: Authority) -> None:
+def test_pooled_sessions_work_over_tls(stack: Stack, trusted: Authority) -> None:
     with postgres(stack, trusted.certify("localhost")) as (_, settings):
         pool = Pool(load(PostgresSettings, settings | {"postgres_ca_file": str(trusted.file)}))
         million = "copy (select generate_series(1, 1000000)) to stdout"
