@@ -1,4 +1,4 @@
-"""The command line: runs the targets, and prints their findings and a summary of each."""
+"""The command line: runs the targets, and prints their findings and a summary of each target."""
 
 import argparse
 import json

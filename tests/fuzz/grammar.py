@@ -83,7 +83,7 @@ def _name(random: Random) -> str:
     alphabet = _ALPHABETS[random.random() < 0.3] if ordinary else random.choice(_ALPHABETS)
     length = random.randint(1, 12) if ordinary else random.choice(_LENGTHS)
     name = "".join(random.choices(alphabet, k=length))
-    if random.random() < 0.06:  # only one, so that each character must be checked
+    if random.random() < 0.06:  # only one, so that a parser must check every character
         at = random.randrange(length + 1)
         name = name[:at] + random.choice(_CONTROL + _NOT_CONTROL) + name[at:]
     return name

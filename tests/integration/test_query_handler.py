@@ -1,4 +1,4 @@
-"""query-data's handler, called directly: other settings, failures, other dates, and clients that disconnect."""
+"""query-data's handler, called directly: with other settings, on other dates, and in failures."""
 
 import json
 import time

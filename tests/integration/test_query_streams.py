@@ -106,14 +106,14 @@ def function_log(rollcall: Stack) -> str:
     ],
 )
 def test_a_stream_at_its_deadline_ends_with_a_link_to_the_rest(
-    fresh: Any, stack: Stack, short_replica: Replica, sort: str, format_name: str
+    fresh: Any, stack: Stack, replica_with_short_streams: Replica, sort: str, format_name: str
 ) -> None:
     """All parts together have every person once, in order."""
     streamed: list[str] = []
     url: str | None = f"?sort={sort}&format={format_name}&max_age=150"
     parts = 0
     while url is not None:
-        body = read_slowly(f"{short_replica.url}/{url}")
+        body = read_slowly(f"{replica_with_short_streams.url}/{url}")
         assert is_complete(format_name, body)
         user_ids, url = people_and_next(format_name, body)
         streamed += user_ids
@@ -126,7 +126,7 @@ def test_a_stream_at_its_deadline_ends_with_a_link_to_the_rest(
 
 
 @pytest.fixture(scope="module")
-def short_replica(fresh: Any, stack: Stack) -> Any:
+def replica_with_short_streams(fresh: Any, stack: Stack) -> Any:
     """Yield query-data with streams that end after a second, and more people than a slow client can read by then."""
     fresh()
     names = "case when n % 7 = 0 then '=Łast ' else 'last ' end || n % 5000"

@@ -152,7 +152,7 @@ def test_a_segment_that_was_scanned_across_a_restore_is_scanned_again(rollcall: 
 
 
 def test_an_old_erased_csv_does_not_remove_people_who_have_returned(rollcall: Stack) -> None:
-    """An export of this database wrote it after it had been frozen."""
+    """An export that was frozen for a while may write such an object."""
     for user_id in ("1", "2"):
         rollcall.bucket.put_person(user_id)
     rollcall.process()

@@ -39,7 +39,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer
 
 @pytest.fixture
 def server(cluster: PostgresServer) -> Iterator[PostgresServer]:
-    """A server without Rollcall's roles, and an empty database owned by an administrator who is not a superuser."""
+    """Yield a server without Rollcall's roles. Its empty database belongs to an administrator who is no superuser."""
     cluster.sql(
         f"create role {ADMINISTRATOR} login createdb createrole password '{ADMINISTRATOR}'",
         f"create database rollcall owner {ADMINISTRATOR}",
@@ -120,7 +120,7 @@ def test_a_failed_migration_is_rolled_back(server: PostgresServer, tmp_path: Pat
 
 @pytest.mark.parametrize("user", ["postgres", ADMINISTRATOR])
 def test_setup_changes_the_owner_of_an_older_database(server: PostgresServer, tmp_path: Path, user: str) -> None:
-    """In version 1, rollcall_process owned everything and granted default privileges, as its README instructed."""
+    """In version 1, rollcall_process owned everything and granted default privileges, as the README said then."""
     migrations = copy_migrations(tmp_path / "migrations", MIGRATION_NAMES[:3])
     server.sql("create role rollcall_process login", "create role rollcall_query login", user=user)
     server.sql(

@@ -1,4 +1,4 @@
-"""Multipart uploads: an export aborts those that killed exports left, and reports those that S3 did not complete."""
+"""Multipart uploads: an export aborts those that killed exports left, and errors of S3 are detected."""
 
 import pytest
 from process_data.shared.storage.errors import Unavailable
@@ -53,8 +53,8 @@ def test_an_export_does_not_require_listing_uploads(rollcall: Stack, status: int
     assert exported(rollcall) == ["1"]
 
 
-def test_an_error_in_the_body_of_a_200_for_the_end_of_an_upload_is_detected(rollcall: Stack) -> None:
-    """Amazon documents this for CompleteMultipartUpload."""
+def test_an_error_in_a_200_at_the_completion_of_an_upload_is_detected(rollcall: Stack) -> None:
+    """Amazon documents such responses for CompleteMultipartUpload."""
 
     def fail(kind: str, _path: str) -> Response | None:
         body = b"<Error><Code>InternalError</Code><Message>try again</Message></Error>"
@@ -67,7 +67,7 @@ def test_an_error_in_the_body_of_a_200_for_the_end_of_an_upload_is_detected(roll
         app.objects.abort_uploads("res", "output.csv")
 
 
-def test_an_error_in_the_body_of_a_200_for_the_start_of_an_upload_is_detected(rollcall: Stack) -> None:
+def test_an_error_in_a_200_at_the_start_of_an_upload_is_detected(rollcall: Stack) -> None:
     def fail(kind: str, _path: str) -> Response | None:
         body = b"<Error><Code>InternalError</Code></Error>"
         return Response(200, {"Content-Type": "application/xml"}, body) if kind == "UPLOADS" else None
