@@ -99,7 +99,7 @@ def error_in_transaction(connection: pg8000.native.Connection, statement: str) -
 
 
 def error_outside_transaction(connection: pg8000.native.Connection, statement: str) -> str | None:
-    """The same for a statement that cannot run in a transaction block."""
+    """Like `error_in_transaction`, for a statement that cannot run in a transaction block."""
     try:
         connection.run(statement)
     except pg8000.exceptions.DatabaseError as error:

@@ -1,4 +1,4 @@
-"""query-data's handler, called directly: with other settings, on other dates, and in failures."""
+"""query-data's handler, called directly: with other settings, on other dates, and during failures."""
 
 import json
 import time

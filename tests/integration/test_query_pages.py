@@ -40,7 +40,7 @@ def test_people_are_sorted_across_pages(rollcall: Stack, sort: str, expected: li
 
 
 def test_csv_pages_continue_after_names_that_look_like_formulas(rollcall: Stack) -> None:
-    """CSV has an apostrophe before such a name, but its cursor must not."""
+    """CSV has an apostrophe before such a name; the cursor must have the name without it."""
     names = ["''=1", "'=1", "'x", "(x", "+1", ",", "=1", "=2", "a=b", "x"]
     for number, name in enumerate(names):
         add(rollcall, str(number), last=name)
