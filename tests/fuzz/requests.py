@@ -67,13 +67,13 @@ def queries(process: Client, query: Client, inputs: int, seed: int) -> Iterator[
 def cursors(_process: Client, query: Client, inputs: int, seed: int) -> Iterator[str]:
     """Send valid, edited and random cursors to every list, in every sort order."""
     random = Random(seed)
-    served = [(listed, cursor) for listed in _LISTS for cursor in _follow(query, *listed)]
-    yield from (f"no cursor for {listed}" for listed in _LISTS if listed not in dict(served))
+    valid = [(endpoint, cursor) for endpoint in _LISTS for cursor in _follow(query, *endpoint)]
+    yield from (f"no cursor for {endpoint}" for endpoint in _LISTS if endpoint not in dict(valid))
     edits = (generate.edited_cursor, generate.random_cursor, generate.rewritten_cursor)
     for _ in range(inputs):
-        (path, parameters), cursor = random.choice(served)
+        (path, parameters), cursor = random.choice(valid)
         if random.random() < 0.3:
-            _, cursor = random.choice(served)
+            _, cursor = random.choice(valid)  # probably of another list
         after = random.choice(edits)(random, cursor) if random.random() < 0.8 else cursor
         yield from query.problems(Request(path, f"{parameters}&{urlencode({'after': after}, errors='replace')}"))
 
@@ -120,10 +120,10 @@ def _follow(query: Client, path: str, parameters: str) -> Iterator[str]:
     """Yield the cursors of the first pages of a list."""
     after = ""
     for _ in range(4):
-        following = json.loads(query.send(Request(path, parameters + after)).body)["next"]
-        if following is None:
+        next_link = json.loads(query.send(Request(path, parameters + after)).body)["next"]
+        if next_link is None:
             return
-        [cursor] = parse_qs(following.removeprefix("?"))["after"]
+        [cursor] = parse_qs(next_link.removeprefix("?"))["after"]
         yield cursor
         after = f"&after={cursor}"
 

@@ -24,7 +24,7 @@ from tests.stack import Stack
 
 
 @pytest.fixture(scope="module")
-def crowd(stack: Stack, fresh: Callable[[], None]) -> Iterator[Stack]:
+def filled(stack: Stack, fresh: Callable[[], None]) -> Iterator[Stack]:
     fresh()
     fill(stack)
     yield stack
@@ -64,10 +64,10 @@ class ExplainingConnection(Connection):
         ("limit=1000&is_image_exists=false", "users_without_photo"),
     ],
 )
-def test_every_filter_and_sort_uses_an_index(crowd: Stack, query: str, index: str) -> None:
+def test_every_filter_and_sort_uses_an_index(filled: Stack, query: str, index: str) -> None:
     parsed = parse_query(Event(f"/?{query}"))
     today = datetime.now(UTC).date()
-    with closing(ExplainingConnection(load(PostgresSettings, crowd.query_settings))) as connection:
+    with closing(ExplainingConnection(load(PostgresSettings, filled.query_settings))) as connection:
         page = users.read_users(connection, parsed, parsed.limit or 1000, today)
         assert index in connection.plan, connection.plan
         assert "Seq Scan on users" not in connection.plan
@@ -82,9 +82,9 @@ def test_every_filter_and_sort_uses_an_index(crowd: Stack, query: str, index: st
             assert " Sort" not in connection.plan
 
 
-def memory(crowd: Stack) -> int:
+def memory(stack: Stack) -> int:
     """Return query-data's peak memory in bytes, or without /proc its current memory."""
-    [line] = [line.split() for line in crowd.cli("status").stdout.splitlines() if line.split()[0] == "query-data"]
+    [line] = [line.split() for line in stack.cli("status").stdout.splitlines() if line.split()[0] == "query-data"]
     pid = line[line.index("pid") + 1]
     with suppress(FileNotFoundError):
         return peak_memory(int(pid))
@@ -126,8 +126,8 @@ def csv_people(file: Path) -> Iterator[str]:
 FORMATS = {"json": json_people, "csv": csv_people, "ndjson": ndjson_people}
 
 
-def test_a_million_people_are_streamed_completely_in_three_formats_at_once(crowd: Stack, tmp_path: Path) -> None:
-    url = f"{crowd.url}/function/query-data?format="
+def test_a_million_people_are_streamed_completely_in_three_formats_at_once(filled: Stack, tmp_path: Path) -> None:
+    url = f"{filled.url}/function/query-data?format="
     curls = [
         subprocess.Popen(["curl", "--silent", "--fail", "--output", tmp_path / name, url + name]) for name in FORMATS
     ]
@@ -136,12 +136,12 @@ def test_a_million_people_are_streamed_completely_in_three_formats_at_once(crowd
     for name, read in FORMATS.items():
         assert list(read(tmp_path / name)) == expected
         (tmp_path / name).unlink()
-    assert memory(crowd) < 128 * MEBIBYTE
+    assert memory(filled) < 128 * MEBIBYTE
 
 
-def test_slow_clients_use_little_extra_memory(crowd: Stack) -> None:
-    before = memory(crowd)
+def test_slow_clients_use_little_extra_memory(filled: Stack) -> None:
+    before = memory(filled)
     command = ["curl", "--silent", "--limit-rate", "2M", "--max-time", "4", "--output", "/dev/null"]
-    slow = [subprocess.Popen([*command, f"{crowd.url}/function/query-data"]) for _ in range(3)]
+    slow = [subprocess.Popen([*command, f"{filled.url}/function/query-data"]) for _ in range(3)]
     assert [curl.wait(60) for curl in slow] == [28, 28, 28]  # curl's status for a timeout
-    assert memory(crowd) < before + 20 * MEBIBYTE
+    assert memory(filled) < before + 20 * MEBIBYTE
