@@ -19,10 +19,21 @@ on conflict (object) do update set tick = excluded.tick
 
 _READ = "select object, tick from hints where object > :start and object <= :end order by object limit :limit"
 
+
+def delete_where(condition: str) -> str:
+    """SQL of common table expressions that delete hints. It locks the rows in the order of `_ADD`."""
+    return f"""locked_hints as (
+        select object from hints where {condition} order by object for update
+    ), deleted_hints as (
+        delete from hints using locked_hints where hints.object = locked_hints.object
+    )"""  # noqa: S608 - interpolates constants
+
+
 # A hint that was repeated meanwhile has another tick and stays.
-_DELETE = """
-delete from hints using json_each_text(:hints) as done where object = done.key collate "C" and tick = done.value::bigint
-"""
+_DELETE = f"""
+with {delete_where('(object, tick) in (select key collate "C", value::bigint from json_each_text(:hints))')}
+select
+"""  # noqa: S608 - interpolates a constant
 
 _EXIST = "select exists (select from hints)"
 

@@ -2,13 +2,14 @@
 
 Each lock belongs to a session and ends with it:
 
-    run       held while a run is in progress, so that other runs can tell that its session exists
+    run       shared by the sessions of a run while it is in progress, so that other runs can tell that one exists
     segment   held by the only writer of the segment's users, rejections and tombstones; anyone may add hints
     export    held by the only writer of the result bucket
 
 A session locks its run first, then one segment at a time (and its neighbour while it merges both), or the export while
-it holds no segment. Sessions only try to lock segments and the export and never wait for them, so runs cannot
-deadlock. The rows of `outputs` are shared: statements lock 'output.csv' before 'rejected.csv' before 'erased.csv'.
+it holds no segment. No session waits for these locks, so they cannot deadlock: the run's is only shared, and the others
+are only tried. Rows are locked in a fixed order: in `outputs` 'output.csv' before 'rejected.csv' before 'erased.csv',
+in `hints` by key.
 """
 
 from .shared.storage.connection import Connection
@@ -18,15 +19,21 @@ SEGMENT = 0x7365676D  # "segm" in ASCII; the second half is the segment's id
 EXPORT = 0x65787074  # "expt" in ASCII; the second half is 0
 
 
-def lock(connection: Connection, space: int, number: int) -> None:
-    """Wait for the lock."""
-    connection.run("select pg_advisory_lock(:space, :number)", space=space, number=number)
+def share(connection: Connection, space: int, number: int) -> None:
+    """Acquire the lock beside other sessions that share it, such as one that was lost and has not ended yet."""
+    connection.run("select pg_advisory_lock_shared(:space, :number)", space=space, number=number)
 
 
 def try_lock(connection: Connection, space: int, number: int) -> bool:
     """Acquire the lock if it is free."""
     [[locked]] = connection.run("select pg_try_advisory_lock(:space, :number)", space=space, number=number)
     return bool(locked)
+
+
+def unshare(connection: Connection, space: int, number: int) -> None:
+    """Release a shared lock; does nothing if the session, and its locks, have ended."""
+    if not connection.broken:
+        connection.run("select pg_advisory_unlock_shared(:space, :number)", space=space, number=number)
 
 
 def unlock(connection: Connection, space: int, number: int) -> None:

@@ -92,7 +92,7 @@ def record_run(connection: Connection, record: RunRecord) -> Iterator[None]:
     if record.id is None:
         [[record.id]] = connection.run(_NEW_ID)
     number = int(record.id) % 2**31
-    locks.lock(connection, locks.RUN, number)
+    locks.share(connection, locks.RUN, number)
     try:
         connection.run(
             _INSERT, id=record.id, trigger=str(record.trigger), call_id=record.call_id, scope=str(record.scope)
@@ -100,7 +100,7 @@ def record_run(connection: Connection, record: RunRecord) -> Iterator[None]:
         yield
         _finish(connection, record, record.status, None)
     finally:
-        locks.unlock(connection, locks.RUN, number)
+        locks.unshare(connection, locks.RUN, number)
 
 
 def record_failure(connection: Connection, record: RunRecord, error: Exception) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from . import locks
+from . import hints, locks
 from .keys import LAST_KEY
 from .scope import Range
 from .shared.storage.connection import Connection
@@ -74,10 +74,10 @@ select :at, scanned, scanned_at, turn from segments where id = :id
 """
 
 # The scan covers the hints from before its listing.
-_COMPLETE = """
-with covered as (delete from hints where object > :start and object <= :end and tick < :tick)
+_COMPLETE = f"""
+with {hints.delete_where("object > :start and object <= :end and tick < :tick")}
 update segments set keys = :keys, scanned = :tick, turn = :tick, scanned_at = :at where id = :id
-"""
+"""  # noqa: S608 - interpolates a constant
 
 _POSTPONE = "update segments set turn = nextval('ticks') where id = :id"
 

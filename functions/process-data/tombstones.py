@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from .changes import take_number
+from .hints import delete_where
 from .keys import user_of
 from .listing import Listing
 from .scope import Scope
@@ -66,9 +67,7 @@ with batch as materialized (
     select from tombstones where (select count(*) from rejected_number) >= 0
 ), erased_number as (
     {take_number("erased.csv", "mirrored")}
-), forgotten as (
-    delete from hints using batch where object = batch.user_id || '.csv' and tick < :tick
-)
+), {delete_where("object in (select user_id || '.csv' from batch) and tick < :tick")}
 select user_id, is_known or csv_modified is not null from known
 """  # noqa: S608 - interpolates constants
 

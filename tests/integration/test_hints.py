@@ -1,17 +1,21 @@
 """Hints: the objects of an event are processed by the segment's holder or the next run."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from process_data import hints, segments
+import pytest
+from process_data import hints, segments, tombstones
 from process_data.runs import Trigger
+from process_data.shared.storage.connection import Connection
 from process_data.shared.storage.errors import AccessDenied
 from process_data.shared.storage.listing import ListingPage
 from process_data.shared.storage.objects import Objects
+from process_data.tombstones import Tombstone
 
 from tests.rows import rows
 from tests.runs import application, paused_run, put_people, run
-from tests.stack import Stack
+from tests.stack import Stack, connected
 
 
 def test_a_hint_for_a_locked_segment_is_processed_by_its_holder(rollcall: Stack) -> None:
@@ -95,6 +99,38 @@ def test_events_are_processed_in_all_their_segments(rollcall: Stack) -> None:
         summary = run(app, Trigger.EVENT, keys=names)
         assert (summary["status"], summary["updated"], summary["listed"]) == ("done", len(names), len(names))
     assert rollcall.sql("select count(*) from users where last_name = 'Changed'") == [[len(names)]]
+
+
+def complete_scan(session: Connection) -> None:
+    segment = segments.claim(session, since=0, skip=())
+    assert segment is not None
+    segments.complete(session, segment, keys=0)
+
+
+def erase_users(session: Connection) -> None:
+    tombstones.erase(session, [Tombstone(user_id, None, None) for user_id in ("2", "1")], tick=10)
+
+
+@pytest.mark.parametrize(
+    "delete", [lambda session: hints.delete(session, {"2.csv": 1, "1.csv": 1}), complete_scan, erase_users]
+)
+def test_hints_are_deleted_in_the_order_in_which_others_add_them(
+    rollcall: Stack, delete: Callable[[Connection], None]
+) -> None:
+    """Otherwise the two could wait for each other."""
+    rollcall.sql("insert into hints (object, tick) values ('2.csv', 1), ('1.csv', 1)")
+    waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
+    with connected(rollcall.settings) as other, application(rollcall) as app, ThreadPoolExecutor(1) as executor:
+        other.run("begin")
+        other.run("select from hints where object = '1.csv' for update")
+        with app.pool.connection() as session:
+            deleting = executor.submit(delete, session)
+            rollcall.wait_until(lambda: rollcall.sql(waiting) == [[1]])
+            other.run("select from hints where object = '2.csv' for update nowait")
+            other.run("rollback")
+            deleting.result()
+            session.run("select pg_advisory_unlock_all()")
+    assert rollcall.sql("select count(*) from hints") == [[0]]
 
 
 class Unlisted(Objects):

@@ -62,6 +62,16 @@ def test_a_repeated_attempt_counts_each_csv_once(rollcall: Stack, monkeypatch: p
     assert counts(summary) == {"listed": 3, "added": 1, "updated": 1, "unchanged": 1}
 
 
+def test_an_attempt_does_not_wait_for_the_lost_session_of_the_previous_one(rollcall: Stack) -> None:
+    """PostgreSQL may notice only after some time that the client of a session is gone."""
+    record = runs.RunRecord(Trigger.HTTP, None, runs.RunScope.BUCKET)
+    in_progress = "select count(*) from runs where finished_at is null"
+    with application(rollcall) as app, app.pool.connection() as lost, runs.record_run(lost, record):
+        with app.pool.connection() as session, session.time_limit(10), runs.record_run(session, record):
+            assert rollcall.sql(in_progress) == [[1]]
+        assert rollcall.sql(in_progress) == [[0]]
+
+
 def test_an_attempt_starts_without_the_failures_of_the_previous_one(rollcall: Stack) -> None:
     with application(rollcall) as app:
         workers = Run(app, Request(Trigger.HTTP)).workers
