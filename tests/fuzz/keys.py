@@ -8,7 +8,7 @@ from process_data.scope import Range
 
 from tests.stack import Stack, connected
 
-_BATCH = 100  # keys; each is also used as a boundary
+_BATCH = 100  # keys; the representable ones are also boundaries
 _ENDINGS = (
     ".csv", ".csv", ".csv", ".png", ".jpg", ".jpeg", "", ".CSV", ".Csv", ".csv ", ".gif", ".cs", ".csv/",
     ".d/1.csv", ".", ".csv.csv", "-", "-1.csv", "/1.csv", "\0.csv", ".csv\n", "\udcff.csv", "\U0010ffff.csv",
