@@ -1,4 +1,4 @@
-"""Calls both functions' handlers in this process, on a real stack, and checks their responses."""
+"""Calls both functions' handlers in this process, with a real stack's servers, and checks their responses."""
 
 import io
 import json
@@ -26,16 +26,19 @@ TOKEN = "f77d2a0c4e-the-api-token"
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 
 _SECRETS = ("api_token", "postgres_password", "s3_access_key", "s3_secret_key")
-_HANG = 30  # seconds
+_TIMEOUT = 30  # seconds
 _MAX_MESSAGE = 1000  # characters
-_OWN_HEADER = ("X-Content-Type-Options", "nosniff")  # on all responses of the project; Flask's error pages lack it
+_OWN_HEADER = ("X-Content-Type-Options", "nosniff")  # on all responses of query-data, but not on Flask's own pages
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request as the server passes it: `path` is decoded, `query` is not; strings are bytes in Latin-1."""
+    """A request as a WSGI server passes it: `path` is percent-decoded, `query` is not.
+
+    Each character of a string stands for one byte.
+    """
 
     path: str = "/"
     query: str = ""
@@ -59,7 +62,7 @@ class Client:
     """Sends requests to a function: `send` returns the response, `problems` what is wrong with it."""
 
     def __init__(self, app: "WSGIApplication", secrets: Collection[str], unavailable: Collection[str] = ()) -> None:
-        """`unavailable` are the error codes allowed with 503, for services that do not exist here."""
+        """5xx errors are findings, except those with a code in `unavailable`: their services do not exist here."""
         self._app, self._secrets = app, [secret.encode() for secret in secrets]
         self._errors = {
             (int(status), code)
@@ -83,7 +86,7 @@ class Client:
         environ |= {"PATH_INFO": request.path, "QUERY_STRING": request.query}
         environ |= {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in request.headers.items()}
         environ["CONTENT_TYPE"] = environ.pop("HTTP_CONTENT_TYPE", "")  # CGI's name of this header has no prefix
-        with redirect_stderr(io.StringIO()) as log, _within(_HANG):
+        with redirect_stderr(io.StringIO()) as log, _within(_TIMEOUT):
             chunks, status, headers = run_wsgi_app(self._app, environ, buffered=True)
         return Response(int(status.split()[0]), list(headers), b"".join(chunks)), log.getvalue()
 
@@ -125,7 +128,7 @@ def _parse_json(response: Response) -> dict[str, dict[str, str]] | None:
 
 @contextmanager
 def clients(stack: Stack) -> Iterator[tuple[Client, Client]]:
-    """Clients of process-data and query-data with the stack's settings, a required token and no gateway."""
+    """Yield clients of process-data and query-data, with the stack's settings but a required token and no gateway."""
     before = dict(os.environ)
     common = {"auth": "token", "api_token": TOKEN, "gateway_url": "http://127.0.0.1:9"}
     functions = ((process_data.handler, stack.process_settings), (query_data.handler, stack.query_settings))
@@ -134,7 +137,7 @@ def clients(stack: Stack) -> Iterator[tuple[Client, Client]]:
         for handler, settings in functions:
             handler._application.clear()
             os.environ.update({**settings, **common})
-            handler._application.get()  # reads its settings now, before those of the other function
+            handler._application.get()  # reads its settings before those of the other function are set
         yield (
             Client(application(process_data.handler.handle), secrets, ["gateway_unavailable"]),
             Client(application(query_data.handler.handle), secrets),

@@ -1,4 +1,4 @@
-"""The command line: targets, numbers of inputs, and a table of findings."""
+"""The command line: runs the targets, and prints their findings and a summary of each target."""
 
 import argparse
 import json
@@ -27,7 +27,7 @@ INPUTS = {
     "headers": 10_000,
     "events": 5_000,
 }
-"""The targets and their numbers of inputs."""
+"""The targets, and the default number of inputs of each."""
 
 MAX_SHOWN, MAX_LENGTH = 20, 2000  # findings printed for each target, and characters of each
 
@@ -65,13 +65,14 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tests/fuzz", description="Fuzz the functions.")
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"one of {', '.join(INPUTS)} (default: all)")
-    parser.add_argument("--inputs", type=int, metavar="N", help="inputs per target (default: different for each)")
+    names = ", ".join(INPUTS)
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"one of {names} (default: all that can run)")
+    parser.add_argument("--inputs", type=int, metavar="N", help="inputs per target (default: depends on the target)")
     parser.add_argument("--seed", type=int, metavar="S", help="seed of an earlier run, to repeat it (default: random)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to FILE")
     options = parser.parse_args(arguments)
     if unknown := set(options.targets) - set(INPUTS):
-        parser.error(f"unknown target {min(unknown)}; expected one of {', '.join(INPUTS)}")
+        parser.error(f"unknown target {min(unknown)}; expected one of {names}")
     options.targets = options.targets or [name for name in INPUTS if name != "guided" or guided.is_available()]
     return options
 

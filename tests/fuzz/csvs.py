@@ -1,4 +1,4 @@
-"""Compares process-data's parser with the naive one on generated files."""
+"""Compares process-data's parser with the naive one, tests/naive_csv.py, on generated files."""
 
 import ast
 import re
@@ -16,7 +16,7 @@ NOW = int(MODIFIED.timestamp() * 1000)
 
 _BATCH = 500  # files, as in process-data
 _MAX_QUOTED = 40  # characters of a file that a message may quote
-_MAX_MESSAGE = _MAX_QUOTED * len(r"\U0010ffff") + 160
+_MAX_MESSAGE = _MAX_QUOTED * len(r"\U0010ffff") + 160  # a quoted character may be escaped
 _LITERAL = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
 
 
@@ -28,7 +28,7 @@ def fuzz(inputs: int, seed: int) -> Iterator[str]:
 
 
 def problems(bodies: Sequence[bytes]) -> list[str]:
-    """Return the differences between both parsers for a batch, each with its file."""
+    """Parse a batch with both parsers. Return their differences, each with the file."""
     files = {f"{number}.csv": body for number, body in enumerate(bodies)}
     try:
         parsed = parse(files.items(), NOW)
@@ -69,5 +69,5 @@ def _problem_of_message(message: str, body: bytes) -> str | None:
             return f"the message quotes more than {_MAX_QUOTED} characters: {message!r}"
         message = message.replace(literal, "")
     if any(message[at : at + _MAX_QUOTED + 1] in text for at in range(len(message) - _MAX_QUOTED)):
-        return f"the message contains more of the file: {message!r}"
+        return f"the message contains more than {_MAX_QUOTED} characters of the file outside quotes: {message!r}"
     return None

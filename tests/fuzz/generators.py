@@ -1,4 +1,4 @@
-"""Generates parts of requests from texts and values that are easily mishandled."""
+"""Generates parts of requests from texts and values that programs often mishandle."""
 
 import json
 from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
@@ -40,8 +40,8 @@ def query_string(random: Random, names: tuple[str, ...]) -> str:
 
 
 def text(random: Random) -> str:
-    others = range(random.randrange(4) if random.random() < 0.1 else 0)
-    return random.choice(_TEXTS) + "".join(chr(random.randrange(0x110000)) for _ in others)
+    appended = random.randrange(4) if random.random() < 0.1 else 0
+    return random.choice(_TEXTS) + "".join(chr(random.randrange(0x110000)) for _ in range(appended))
 
 
 def edited_cursor(random: Random, cursor: str) -> str:
@@ -58,7 +58,7 @@ def rewritten_cursor(random: Random, cursor: str) -> str:
 
 
 def random_cursor(random: Random, _cursor: str) -> str:
-    """Return a cursor with random values, of any length."""
+    """Return a cursor that encodes a list of random values, or sometimes a single one."""
     values = [_value(random) for _ in range(random.choice((0, 2, 3, 3, 4, 4, 5)))]
     return _encoded(values if random.random() < 0.9 else _value(random))
 
@@ -75,8 +75,8 @@ def _encoded(value: Any) -> str:
 
 
 def accept(random: Random) -> str:
-    kinds = [random.choice(_TYPES) + random.choice(_WEIGHTS) for _ in range(random.choice((0, 1, 1, 2, 3, 50)))]
-    return random.choice((",", ", ", ";", " ")).join(kinds) + random.choice(("", "", "", ",", '"', "\xff"))
+    types = [random.choice(_TYPES) + random.choice(_WEIGHTS) for _ in range(random.choice((0, 1, 1, 2, 3, 50)))]
+    return random.choice((",", ", ", ";", " ")).join(types) + random.choice(("", "", "", ",", '"', "\xff"))
 
 
 def authorization(random: Random) -> str:

@@ -1,4 +1,4 @@
-"""Generates valid and nearly valid CSVs from a seed, like those of people, spreadsheets and scripts."""
+"""Generates valid and nearly valid CSVs from a seed, like those that people, spreadsheets and scripts write."""
 
 from collections.abc import Iterator
 from itertools import permutations
@@ -26,7 +26,7 @@ _ALPHABETS = (
     "a\u200b\u2028\u2029\u202e\u3000\ufeff\ufffd\U0010ffff",
 )
 _CONTROL = "\x00\x01\x08\t\n\x0b\x0c\r\x1b\x1c\x1f\x7f\x80\x85\x9f"
-_NOT_CONTROL = " ~\xa0\xad"  # neighbours of the control characters
+_NOT_CONTROL = " ~\xa0\xad"  # characters next to the control characters, and the soft hyphen
 _LENGTHS = (0, 1, 1, 2, 3, 5, 8, 12, 20, 39, 40, 41, 120, 199, 200, 201, 202)
 _LINE_ENDS = ("\n", "\n", "\r\n", "\r\n", "\r")
 _SPACES = ("", "", " ", " ", "\t", " \t ")
@@ -39,7 +39,7 @@ _PIECES = (
 
 
 def files(seed: int, now: int) -> Iterator[bytes]:
-    """Yield files endlessly, the same for the same seed. Some births are close to `now`, in milliseconds UTC."""
+    """Yield files without end. Some births are close to `now`, in milliseconds UTC."""
     random = Random(seed)
     while True:
         body = _file(random, now).encode()
@@ -83,7 +83,7 @@ def _name(random: Random) -> str:
     alphabet = _ALPHABETS[random.random() < 0.3] if ordinary else random.choice(_ALPHABETS)
     length = random.randint(1, 12) if ordinary else random.choice(_LENGTHS)
     name = "".join(random.choices(alphabet, k=length))
-    if random.random() < 0.06:  # one special character, so that each must be checked
+    if random.random() < 0.06:  # only one, so that a parser must check every character
         at = random.randrange(length + 1)
         name = name[:at] + random.choice(_CONTROL + _NOT_CONTROL) + name[at:]
     return name

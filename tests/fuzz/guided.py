@@ -1,10 +1,9 @@
-"""Mutates files guided by the coverage of both parsers, with Atheris (libFuzzer), which has wheels only for Linux.
+"""Mutates files with Atheris (libFuzzer), guided by the coverage of both parsers. Atheris has wheels only for Linux.
 
 The naive parser's coverage counts too: it has Python branches for what process-data's parser leaves to the csv module.
 
-    python3 -m tests.fuzz.guided INPUTS SEED CORPUS
-
-runs in a separate process, because libFuzzer ends its process. Findings are lines on standard output.
+`fuzz` starts `python3 -m tests.fuzz.guided INPUTS SEED CORPUS`, because libFuzzer ends its process. Each finding is a
+line on that process's standard output.
 """
 
 import subprocess
@@ -27,7 +26,7 @@ def is_available() -> bool:
 
 
 def fuzz(inputs: int, seed: int) -> Iterator[str]:
-    """Run libFuzzer with a corpus of the samples in tests/data and some generated files."""
+    """Run libFuzzer. The corpus is the samples in tests/data and some generated files."""
     with tempfile.TemporaryDirectory() as directory:
         corpus = Path(directory) / "corpus"
         corpus.mkdir()

@@ -1,4 +1,4 @@
-"""Object keys: how they are parsed, and their order among segment boundaries in Python and in SQL."""
+"""Checks how process-data parses object keys, and that Python and PostgreSQL sort and compare them alike."""
 
 from collections.abc import Iterator
 from random import Random
@@ -8,7 +8,7 @@ from process_data.scope import Range
 
 from tests.stack import Stack, connected
 
-_BATCH = 100  # keys; each is also used as a boundary
+_BATCH = 100  # keys; the representable ones are also boundaries
 _ENDINGS = (
     ".csv", ".csv", ".csv", ".png", ".jpg", ".jpeg", "", ".CSV", ".Csv", ".csv ", ".gif", ".cs", ".csv/",
     ".d/1.csv", ".", ".csv.csv", "-", "-1.csv", "/1.csv", "\0.csv", ".csv\n", "\udcff.csv", "\U0010ffff.csv",
@@ -71,7 +71,7 @@ def _problems(key: str) -> Iterator[str]:
 
 
 def _is_storable(key: str) -> bool:
-    """Whether S3 and PostgreSQL can store the key; the last Unicode character marks the end of all keys."""
+    """Whether S3 and PostgreSQL can store the key. U+10FFFF is excluded, as it marks the end of the last segment."""
     return not any(char in "\0\U0010ffff" or 0xD800 <= ord(char) < 0xE000 for char in key) and len(key.encode()) <= 1024
 
 

@@ -1,4 +1,4 @@
-"""Requests to both functions: valid, nearly valid and invalid queries, cursors, headers and event bodies."""
+"""Sends both functions valid, nearly valid and invalid queries, cursors, headers and event bodies."""
 
 import json
 from base64 import b64decode, b64encode
@@ -30,7 +30,7 @@ _VALID = {
     f"bearer {TOKEN}",
     *(f"{scheme} {basic}" for basic in _BASIC for scheme in ("Basic", "BASIC")),
 }
-"""The generated headers that must give access."""
+"""The values of Authorization that must give access, if they are generated."""
 
 _LISTS = [
     *(("/", f"sort={sort}&limit=2") for sort in generate.SORTS),
@@ -41,7 +41,7 @@ _LISTS = [
 
 
 def fill(stack: Stack) -> None:
-    """Fill the stack with several pages of everything."""
+    """Fill the stack so that every list of query-data has several pages."""
     for number in range(1, 10):
         stack.bucket.put_person(str(number), last=f"Łast {number % 3}", birthts=number * 10**11)
         stack.bucket.put(f"bad{number}.csv", b"")
@@ -65,21 +65,21 @@ def queries(process: Client, query: Client, inputs: int, seed: int) -> Iterator[
 
 
 def cursors(_process: Client, query: Client, inputs: int, seed: int) -> Iterator[str]:
-    """Send cursors of every sort order and list: served, edited and random ones."""
+    """Send valid, edited and random cursors to every list, in every sort order."""
     random = Random(seed)
-    served = [(listed, cursor) for listed in _LISTS for cursor in _follow(query, *listed)]
-    yield from (f"no cursor for {listed}" for listed in _LISTS if listed not in dict(served))
+    valid = [(endpoint, cursor) for endpoint in _LISTS for cursor in _follow(query, *endpoint)]
+    yield from (f"no cursor for {endpoint}" for endpoint in _LISTS if endpoint not in dict(valid))
     edits = (generate.edited_cursor, generate.random_cursor, generate.rewritten_cursor)
     for _ in range(inputs):
-        (path, parameters), cursor = random.choice(served)
+        (path, parameters), cursor = random.choice(valid)
         if random.random() < 0.3:
-            _, cursor = random.choice(served)
+            _, cursor = random.choice(valid)  # probably of another list
         after = random.choice(edits)(random, cursor) if random.random() < 0.8 else cursor
         yield from query.problems(Request(path, f"{parameters}&{urlencode({'after': after}, errors='replace')}"))
 
 
 def headers(process: Client, query: Client, inputs: int, seed: int) -> Iterator[str]:
-    """Send Accept, Authorization, If-None-Match, and the headers that are logged."""
+    """Send values of Accept, Authorization, If-None-Match, X-Call-Id and X-Connector."""
     random = Random(seed)
     etag = dict(query.send(Request("/", "limit=1")).headers)["ETag"]
     etags = (etag, f"W/{etag}", "*", f'"a", {etag}', etag * 300, etag[:-1], "", ",", '"')
@@ -103,7 +103,7 @@ def headers(process: Client, query: Client, inputs: int, seed: int) -> Iterator[
 
 
 def events(process: Client, _query: Client, inputs: int, seed: int) -> Iterator[str]:
-    """Send event bodies to process-data, valid and invalid. A few name objects of the bucket and start runs."""
+    """Send valid and invalid event bodies to process-data. A few name objects of the source bucket, and start runs."""
     random = Random(seed)
     for _ in range(inputs):
         body = generate.event_body(random)
@@ -120,10 +120,10 @@ def _follow(query: Client, path: str, parameters: str) -> Iterator[str]:
     """Yield the cursors of the first pages of a list."""
     after = ""
     for _ in range(4):
-        following = json.loads(query.send(Request(path, parameters + after)).body)["next"]
-        if following is None:
+        next_link = json.loads(query.send(Request(path, parameters + after)).body)["next"]
+        if next_link is None:
             return
-        [cursor] = parse_qs(following.removeprefix("?"))["after"]
+        [cursor] = parse_qs(next_link.removeprefix("?"))["after"]
         yield cursor
         after = f"&after={cursor}"
 

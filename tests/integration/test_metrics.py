@@ -1,4 +1,4 @@
-"""/metrics exports the state of the tables to Prometheus."""
+"""/metrics shows the state of the tables to Prometheus."""
 
 import json
 import shutil
@@ -19,10 +19,11 @@ def scrape(stack: Stack) -> dict[str, float]:
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[0] != "#")}
 
 
-def test_without_a_run_the_timestamps_are_zero(rollcall: Stack) -> None:
+def test_before_the_first_run_the_timestamps_are_zero(rollcall: Stack) -> None:
     samples = scrape(rollcall)
     assert samples["rollcall_last_full_run_timestamp_seconds"] == 0
     assert samples["rollcall_last_scan_timestamp_seconds"] == 0
+    assert samples['rollcall_output_written_timestamp_seconds{object="output.csv"}'] == 0
     assert samples["rollcall_unreadable_objects"] == 0
     assert samples['rollcall_output_pending{object="output.csv"}'] == 1
 
@@ -58,7 +59,7 @@ def test_a_failed_run_is_not_the_last_full_run(rollcall: Stack) -> None:
     assert samples["rollcall_unreadable_objects"] == 2
 
 
-def test_metrics_accept_no_parameters(rollcall: Stack) -> None:
+def test_a_parameter_of_the_metrics_endpoint_is_a_400(rollcall: Stack) -> None:
     response = rollcall.request("GET", "/function/query-data/metrics?min_age=3")
     assert (response.status, json.loads(response.body)["error"]["code"]) == (400, "bad_parameter")
 

@@ -1,4 +1,4 @@
-"""Every response matches the status, type and schema in /openapi.json."""
+"""The API description, /openapi.json, matches the responses and the parameters."""
 
 from typing import Any
 
@@ -17,7 +17,8 @@ from tests.stack import Stack
 
 EXAMPLES = 40
 TOO_STRICT = [positive_data_acceptance, negative_data_rejection]
-"""A schema cannot express everything: by it any text is a cursor, and an empty list is left out of the query."""
+"""Excluded checks: they require that the schema describes exactly the valid requests, but it allows any text as a
+cursor. Also, an empty list as an invalid value is sent as a request without the parameter, which is valid."""
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +46,10 @@ OPERATIONS = [(path, method) for path, methods in openapi(requires_token=False)[
 
 @pytest.mark.parametrize("mode", GenerationMode)
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
-def test_every_response_matches_the_description(api: Any, path: str, method: str, mode: GenerationMode) -> None:
+def test_generated_requests_get_described_responses(api: Any, path: str, method: str, mode: GenerationMode) -> None:
     operation = api[path][method]
     if mode is GenerationMode.NEGATIVE and not (operation.query or operation.path_parameters):
-        return  # there are no parameters to make invalid
+        return  # without parameters there are no invalid ones
 
     @given(case=operation.as_strategy(generation_mode=mode))
     @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None)
@@ -59,7 +60,7 @@ def test_every_response_matches_the_description(api: Any, path: str, method: str
 
 
 @pytest.mark.parametrize("accept", ["application/json", "text/html"])
-def test_a_404_has_a_described_media_type(api: Any, accept: str) -> None:
+def test_a_404_matches_the_description_as_json_and_as_a_page(api: Any, accept: str) -> None:
     case = api["/photo/{user_id}"]["GET"].Case(path_parameters={"user_id": "9"}, headers={"Accept": accept})
     response = case.call()
     assert response.status_code == 404

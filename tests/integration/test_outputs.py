@@ -15,7 +15,7 @@ from tests.runs import Slow, application, run
 from tests.stack import Stack
 
 VALUES = ("Ada", "O'Hara", "a,b", 'says ""', '"', "\\.", "\\N", " Łoś ", "line\r\nend", "tab\there")
-"""Values for CSV fields, including some that files cannot contain."""
+"""Names, including some that no valid file can contain."""
 
 
 def test_the_output_of_an_empty_bucket_has_only_a_header(rollcall: Stack) -> None:
@@ -32,10 +32,10 @@ def test_rejected_csv_is_sorted_by_object(rollcall: Stack) -> None:
         rollcall.bucket.put(key, b"")
     rollcall.bucket.put("9.csv", b"")
     rollcall.process()
-    exported = rollcall.bucket.read_rows("rejected.csv")
-    assert [row["object"].removeprefix("'") for row in exported] == sorted([*keys, "9.csv"], key=str.encode)
-    assert list(exported[0]) == ["object", "line", "code", "message", "first_seen", "last_seen"]
-    assert [(row["line"], row["code"]) for row in exported if row["object"] in ("9.csv", "Z.csv")] == [
+    rejected = rollcall.bucket.read_rows("rejected.csv")
+    assert [row["object"].removeprefix("'") for row in rejected] == sorted([*keys, "9.csv"], key=str.encode)
+    assert list(rejected[0]) == ["object", "line", "code", "message", "first_seen", "last_seen"]
+    assert [(row["line"], row["code"]) for row in rejected if row["object"] in ("9.csv", "Z.csv")] == [
         ("1", "empty"),
         ("", "bad_name"),
     ]
@@ -54,15 +54,15 @@ def test_rejected_csv_neutralises_spreadsheet_formulas(rollcall: Stack) -> None:
     rollcall.sql("update outputs set changed = changed + 1")
     with application(rollcall) as app:
         run(app, keys=["0.csv"])
-    exported = {row["object"][-2:]: row for row in rollcall.bucket.read_rows("rejected.csv")}
+    rejected = {row["object"][-2:]: row for row in rollcall.bucket.read_rows("rejected.csv")}
     for number, text in enumerate([*formulas, *harmless]):
-        guard = "'" if text in formulas else ""
-        row = exported[f"{number:02}"]
-        assert (row["object"], row["message"]) == (f"{guard}{text}{number:02}", f"{guard}{text}")
+        apostrophe = "'" if text in formulas else ""
+        row = rejected[f"{number:02}"]
+        assert (row["object"], row["message"]) == (f"{apostrophe}{text}{number:02}", f"{apostrophe}{text}")
 
 
 class StoresDuringExport(Objects):
-    """S3 that stores a user while output.csv is being written."""
+    """An S3 client that calls `store` while it writes output.csv."""
 
     store: Callable[[], object]
 
@@ -93,11 +93,11 @@ def test_an_output_is_a_snapshot_and_later_changes_are_in_the_next_one(rollcall:
     assert [row["user_id"] for row in rollcall.bucket.read_rows("output.csv")] == ["1", "2"]
 
 
-@pytest.mark.parametrize("lost", ["removed", "replaced"])
-def test_a_lost_output_is_written_again(rollcall: Stack, lost: str) -> None:
+@pytest.mark.parametrize("change", ["removed", "replaced"])
+def test_an_output_that_was_removed_or_replaced_is_written_again(rollcall: Stack, change: str) -> None:
     rollcall.bucket.put_person("1")
     rollcall.process()
-    if lost == "removed":
+    if change == "removed":
         rollcall.bucket.remove("output.csv", "res")
     else:
         rollcall.bucket.client.put_object(bucket_name="res", object_name="output.csv", data=io.BytesIO(b"x"), length=1)
@@ -105,33 +105,33 @@ def test_a_lost_output_is_written_again(rollcall: Stack, lost: str) -> None:
     assert b"\n1,Ada,Lovelace," in rollcall.bucket.read("output.csv")
 
 
-def test_every_change_of_a_rejection_is_exported_by_the_same_run(rollcall: Stack) -> None:
-    def exported() -> list[tuple[str, str]]:
+def test_a_run_that_changes_the_rejections_also_exports_them(rollcall: Stack) -> None:
+    def run_and_read() -> list[tuple[str, str]]:
         rollcall.process()
         return [(row["object"], row["code"]) for row in rollcall.bucket.read_rows("rejected.csv")]
 
     rollcall.bucket.put_person("1")
-    assert exported() == []
+    assert run_and_read() == []
     rollcall.bucket.put("1.csv", b"")  # its row stays, so output.csv does not change
-    assert exported() == [("1.csv", "empty")]
+    assert run_and_read() == [("1.csv", "empty")]
     rollcall.bucket.put("1.csv", b"first_name,last_name,birthts\n")
-    assert exported() == [("1.csv", "no_row")]
+    assert run_and_read() == [("1.csv", "no_row")]
     rollcall.bucket.put_person("1")
-    assert exported() == []
+    assert run_and_read() == []
     rollcall.bucket.put("x.csv", b"")
-    assert exported() == [("x.csv", "bad_name")]
+    assert run_and_read() == [("x.csv", "bad_name")]
     rollcall.bucket.remove("x.csv")
-    assert exported() == []
+    assert run_and_read() == []
     rollcall.bucket.put("1.csv", b"x" * 70_000)
-    assert exported() == [("1.csv", "too_large")]
+    assert run_and_read() == [("1.csv", "too_large")]
     rollcall.bucket.put("1.csv", b"first_name,last_name,birthts\nAda,Lovelace,0\n# again")
-    assert exported() == [("1.csv", "several_rows")]
-    rollcall.bucket.put("1.csv", b"last_name,first_name,birthts\nLovelace,Ada,0\n")  # the same content in another file
-    assert exported() == []
+    assert run_and_read() == [("1.csv", "several_rows")]
+    rollcall.bucket.put("1.csv", b"last_name,first_name,birthts\nLovelace,Ada,0\n")  # another file with the same values
+    assert run_and_read() == []
 
 
-def test_outputs_equal_postgresqls_copy(rollcall: Stack) -> None:
-    """Rows are in order, and none is lost or repeated between chunks."""
+def test_outputs_equal_the_result_of_a_copy_statement(rollcall: Stack) -> None:
+    """The rows are in order, and none is missing or repeated where two chunks meet."""
     for index, value in enumerate(VALUES):
         rollcall.sql(
             "insert into users (user_id, first_name, last_name, birthts, img_path, csv_etag, csv_modified) "
@@ -157,8 +157,8 @@ def test_outputs_equal_postgresqls_copy(rollcall: Stack) -> None:
                 assert rollcall.bucket.read(name) == b"".join(chunks)
 
 
-def test_an_output_without_time_at_the_end_of_runs_is_written_at_the_start(rollcall: Stack) -> None:
-    """Runs that nothing continues would otherwise never write a large output."""
+def test_an_export_that_a_run_had_no_time_for_is_made_at_the_start_of_the_next(rollcall: Stack) -> None:
+    """Otherwise a large output might never be written, because each run has too little time at its end."""
     rollcall.bucket.put_person("1")
     rollcall.process()
     long_ago = "written_at = now() - interval '1 year', seconds = 3600"

@@ -30,7 +30,7 @@ def codes(responses: list[Response]) -> Counter[str]:
     ("path", "accepted"), [("/?limit=1", MAX_REQUESTS), ("/healthz", MAX_HEALTH)], ids=["pages", "health"]
 )
 def test_query_data_returns_busy_while_all_slots_are_taken(rollcall: Stack, path: str, accepted: int) -> None:
-    """The accepted requests wait for a database lock."""
+    """The requests in the slots wait for a database lock."""
     number = MAX_REQUESTS + MAX_WAITING + 40
     with (
         query_replica(rollcall) as function,
@@ -48,7 +48,6 @@ def test_query_data_returns_busy_while_all_slots_are_taken(rollcall: Stack, path
 
 
 def test_health_checks_have_their_own_slots(rollcall: Stack) -> None:
-    """A health check succeeds while other requests fill all slots."""
     with (
         query_replica(rollcall) as function,
         connected(rollcall.settings) as locking,
@@ -87,9 +86,9 @@ def test_requests_without_the_token_leave_slots_for_others(rollcall: Stack) -> N
             anonymous = [executor.submit(post, function) for _ in range(MAX_ANONYMOUS + 8)]
             rollcall.wait_until(lambda: sum(request.done() for request in anonymous) == 8)
             erasure = executor.submit(post, function, "/erase?user_id=1", Authorization="Bearer s3cret")
-            rollcall.wait_until(lambda: rollcall.sql(WAITING) == [[MAX_ANONYMOUS + 1]])  # the erasure has its slot
+            rollcall.wait_until(lambda: rollcall.sql(WAITING) == [[MAX_ANONYMOUS + 1]])  # the erasure has a slot
             others = [executor.submit(post, function, Authorization="Bearer s3cret") for _ in range(MAX_RUNS)]
-            rollcall.wait_until(lambda: sum(request.done() for request in others) == 1)  # one slot is the erasure's
+            rollcall.wait_until(lambda: sum(request.done() for request in others) == 1)  # the erasure has one slot
             assert not erasure.done()
             locking.run("rollback")
             assert codes([request.result() for request in anonymous]) == {"ok": MAX_ANONYMOUS, "busy": 8}
@@ -99,7 +98,7 @@ def test_requests_without_the_token_leave_slots_for_others(rollcall: Stack) -> N
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 @pytest.mark.parametrize("function", ["query-data", "process-data"])
 def test_slow_clients_use_little_memory(rollcall: Stack, function: str) -> None:
-    """Some clients do not read a photo, others do not complete a body."""
+    """The clients of query-data do not read a photo, and those of process-data do not complete a body."""
     rollcall.bucket.put_person("1")
     rollcall.bucket.put("1.png", bytes(MEBIBYTE - 1))
     rollcall.run_until_done()

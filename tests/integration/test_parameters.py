@@ -1,4 +1,4 @@
-"""Parameters of runs: users by user_id, and invalid values."""
+"""Parameters of process-data: user_id, and invalid ones."""
 
 import pytest
 
@@ -35,7 +35,7 @@ def test_a_run_for_an_unknown_user_changes_nothing(rollcall: Stack) -> None:
     assert [row["user_id"] for row in people(rollcall)] == ["1"]
 
 
-def test_a_run_for_more_than_a_thousand_users_is_too_large(rollcall: Stack) -> None:
+def test_a_request_for_more_than_a_thousand_users_is_a_413(rollcall: Stack) -> None:
     user_ids = "&".join(f"user_id={number}" for number in range(1001))
     response = rollcall.request("POST", f"/function/process-data?{user_ids}")
     assert (response.status, response.json()["error"]["code"]) == (413, "too_many_users")

@@ -1,4 +1,4 @@
-"""The comparison with the peers works. Its results mean nothing at this size."""
+"""The comparison with other systems, tests/benchmarks/peers, works. At this size its results mean nothing."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def test_every_system_is_measured_and_classified(
     assert "row at a time, bad" in capsys.readouterr().out
 
 
-def test_requests_and_bytes_are_counted(rollcall: Stack) -> None:
+def test_the_requests_and_bytes_of_a_load_and_a_rerun_are_counted(rollcall: Stack) -> None:
     load, rerun = costs(rollcall, people=30)
     assert (load.objects, load.requests["GET"]) == (45, 30)
     assert load.received > 30 * len("first_name,last_name,birthts\n")

@@ -20,10 +20,10 @@ VERBS = {
     "truncate": "truncate {table}",
 }
 
-ROWS = {"insert", "update", "delete"}
+DML = {"insert", "update", "delete"}
 WRITES: Mapping[str, Mapping[str, set[str]]] = {
     "rollcall_process": {
-        "users": ROWS, "erased": ROWS, "rejected": ROWS, "segments": ROWS, "hints": ROWS,
+        "users": DML, "erased": DML, "rejected": DML, "segments": DML, "hints": DML,
         "runs": {"insert", "update"}, "outputs": {"update"}, "migrations": set(),
     },
     "rollcall_query": {},
@@ -67,7 +67,7 @@ FORBIDDEN_TO_READERS = [
 
 
 def login(stack: Stack, role: str) -> dict[str, str]:
-    """Return the settings of a role. The backup role belongs to no function."""
+    """Return settings to log in as a role."""
     if role == "rollcall_process":
         return stack.process_settings
     if role == "rollcall_query":
@@ -78,7 +78,7 @@ def login(stack: Stack, role: str) -> dict[str, str]:
 
 @pytest.fixture(params=WRITES)
 def session(rollcall: Stack, request: pytest.FixtureRequest) -> Iterator[tuple[str, pg8000.native.Connection]]:
-    """A role and its session, without the read-only default, which a session may change itself."""
+    """Yield a role and a session of it. The session has turned off the role's read-only default, as any client can."""
     role = str(request.param)
     with connected(login(rollcall, role)) as connection:
         assert connection.run("select session_user, current_user") == [[role, role]]
@@ -99,7 +99,7 @@ def error_in_transaction(connection: pg8000.native.Connection, statement: str) -
 
 
 def error_outside_transaction(connection: pg8000.native.Connection, statement: str) -> str | None:
-    """The same for a statement that cannot run in a transaction block."""
+    """Like `error_in_transaction`, for a statement that cannot run in a transaction block."""
     try:
         connection.run(statement)
     except pg8000.exceptions.DatabaseError as error:
@@ -107,7 +107,7 @@ def error_outside_transaction(connection: pg8000.native.Connection, statement: s
     return None
 
 
-def test_each_role_can_read_every_table_and_write_only_what_it_needs(
+def test_each_role_can_read_every_table_and_make_only_the_allowed_changes(
     rollcall: Stack, session: tuple[str, pg8000.native.Connection]
 ) -> None:
     role, connection = session
@@ -126,9 +126,9 @@ def test_each_role_can_read_every_table_and_write_only_what_it_needs(
         assert allowed == WRITES[role].get(table, set()), table
 
 
-def test_no_role_can_exceed_its_privileges(session: tuple[str, pg8000.native.Connection]) -> None:
+def test_forbidden_statements_are_denied_to_every_role(session: tuple[str, pg8000.native.Connection]) -> None:
     role, connection = session
-    own = f"alter role {role} password 'x'"  # cannot be forbidden; setup.sh sets the password again
+    own = f"alter role {role} password 'x'"  # PostgreSQL always allows this; setup.sh sets the password again
     for statement in FORBIDDEN:
         if statement != own:
             attempt = (
@@ -139,7 +139,7 @@ def test_no_role_can_exceed_its_privileges(session: tuple[str, pg8000.native.Con
             assert attempt(connection, statement) == DENIED, statement
 
 
-def test_reading_roles_cannot_create_temporary_objects_advance_sequences_or_lock(
+def test_only_process_data_can_create_temporary_objects_advance_sequences_and_lock(
     session: tuple[str, pg8000.native.Connection],
 ) -> None:
     role, connection = session
@@ -155,7 +155,7 @@ def test_reading_roles_are_read_only_by_default(rollcall: Stack, role: str) -> N
 
 @pytest.mark.parametrize("role", ["rollcall_process", "rollcall_query"])
 def test_the_server_log_omits_statements_and_details_of_errors(rollcall: Stack, role: str) -> None:
-    """The statement may contain a requested name, and the detail a row."""
+    """The statement may contain a name from a request, and the detail a row."""
     log = rollcall.state / "logs/postgres.log"
     marker = secrets.token_hex(8)
     with connected(login(rollcall, role)) as connection:
@@ -175,7 +175,7 @@ def test_no_role_has_members_and_the_owner_cannot_log_in(stack: Stack) -> None:
 
 
 def contents(environment: Mapping[str, str]) -> list[str]:
-    """Return a database as text, without the random key of each dump."""
+    """Return a dump of a database as text, without the lines with a random key."""
     dump = run(["pg_dump", "--no-large-objects"], environment).stdout
     return [line for line in dump.splitlines() if not line.startswith(("\\restrict", "\\unrestrict"))]
 

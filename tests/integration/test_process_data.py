@@ -1,4 +1,4 @@
-"""The table and output.csv follow the bucket, and nothing else changes."""
+"""A run makes `users` and output.csv match the bucket, and leaves unchanged what already matches."""
 
 import gzip
 import io
@@ -33,7 +33,7 @@ def test_people_and_photos_are_stored_and_exported(rollcall: Stack) -> None:
     assert rollcall.sql("select birthdate::text from users where user_id = '1000'") == [["1954-08-10"]]
 
 
-def test_a_run_over_an_unchanged_bucket_changes_nothing(rollcall: Stack) -> None:
+def test_a_run_over_an_unchanged_bucket_changes_no_user_rejection_or_output(rollcall: Stack) -> None:
     rollcall.bucket.put_person("1")
     rollcall.bucket.put("1.png", b"png")
     rollcall.bucket.put("2.csv", b"")
@@ -52,15 +52,15 @@ def test_a_changed_csv_updates_its_user(rollcall: Stack) -> None:
     rollcall.bucket.put_person("1", last="Byron")
     rollcall.bucket.put_person("2")
     rollcall.process()
-    [[identity]] = rollcall.sql("select id from users where user_id = '1'")
+    [[row_id]] = rollcall.sql("select id from users where user_id = '1'")
     rollcall.bucket.put_person("1", last="Lovelace")
     summary = rollcall.process()
     assert counts(summary) == {"listed": 2, "updated": 1, "unchanged": 1}
     assert output(rollcall) == people(rollcall)
-    assert rollcall.sql("select id, last_name from users where user_id = '1'") == [[identity, "Lovelace"]]
+    assert rollcall.sql("select id, last_name from users where user_id = '1'") == [[row_id, "Lovelace"]]
 
 
-def test_a_new_file_with_the_same_content_is_no_change(rollcall: Stack) -> None:
+def test_a_new_file_with_the_same_values_counts_as_unchanged(rollcall: Stack) -> None:
     rollcall.bucket.put("1.csv", b"first_name,last_name,birthts\nAda,Lovelace,0\n")
     rollcall.process()
     rollcall.bucket.put("1.csv", b"first_name,last_name,birthts\r\nAda,Lovelace,0\r\n")
@@ -116,7 +116,7 @@ def test_an_older_version_can_be_uploaded_again(rollcall: Stack) -> None:
 
 
 def test_content_encoding_is_ignored(rollcall: Stack) -> None:
-    """It could expand a thousand bytes to gigabytes, and an invalid encoding would fail every run."""
+    """Decoding could expand a small body to gigabytes, and an invalid one would fail every run."""
     person = b"first_name,last_name,birthts\nAda,Lovelace,0\n"
     for key, body in (("1.csv", person), ("2.csv", gzip.compress(person)), ("3.csv", person)):
         encoding: dict[str, str | list[str] | tuple[str]] = {} if key == "3.csv" else {"Content-Encoding": "gzip"}
@@ -128,7 +128,7 @@ def test_content_encoding_is_ignored(rollcall: Stack) -> None:
     assert summary["rejections"][0]["object"] == "2.csv"
 
 
-def test_thousands_of_people_are_fetched_once(rollcall: Stack) -> None:
+def test_thousands_of_people_are_stored_and_not_fetched_again(rollcall: Stack) -> None:
     def put(number: int) -> None:
         rollcall.bucket.put_person(f"{number:05}", birthts=number)
         if number % 2:
@@ -143,11 +143,11 @@ def test_thousands_of_people_are_fetched_once(rollcall: Stack) -> None:
     with proxied(rollcall, run_deadline="600", segment_keys="3000") as (app, requests):
         assert counts(run(app)) == {"listed": 4500, "unchanged": 3000}
         assert requests.keys() == {"LIST", "HEAD"}
-        assert 5 <= requests["LIST"] <= 7  # two segments, which may end within a page
+        assert 5 <= requests["LIST"] <= 7  # 4,500 keys in pages of 1,000; a segment may end within a page
         assert requests["HEAD"] == 4  # erased.csv at the start, and all three outputs before the export
         requests.clear()
         rollcall.bucket.put_person("00001", birthts=-1)
-        rollcall.sql("update outputs set written_at = null")  # the export is due at once
+        rollcall.sql("update outputs set written_at = null")  # so that the next export is due
         assert counts(run(app, Trigger.EVENT, keys=("00001.csv",))) == {"listed": 2, "updated": 1}
         assert requests == {"LIST": 1, "GET": 1, "HEAD": 4, "UPLOADS": 1, "PUT": 1}
     assert output(rollcall) == people(rollcall)

@@ -8,7 +8,7 @@ from tests.replica import query_replica
 from tests.stack import Stack
 
 
-def test_a_database_with_the_same_change_count_has_another_etag(rollcall: Stack) -> None:
+def test_databases_with_the_same_change_count_have_different_etags(rollcall: Stack) -> None:
     add(rollcall, "1")
     rollcall.process()
     before = get(rollcall).headers["ETag"]
@@ -35,7 +35,7 @@ def test_the_etag_depends_on_the_data_the_query_and_the_format(rollcall: Stack) 
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_no_cache_keeps_a_stream(rollcall: Stack, method: str) -> None:
+def test_a_stream_must_not_be_cached(rollcall: Stack, method: str) -> None:
     """A cache cannot tell an interrupted stream from a complete one, and would serve it until the data changes."""
     add(rollcall, "1")
     response = rollcall.request(method, "/function/query-data?format=csv")
@@ -49,10 +49,10 @@ def test_head_has_the_headers_of_get(rollcall: Stack, query: str) -> None:
     add(rollcall, "1")
     add(rollcall, "2")
     full, head = get(rollcall, query), rollcall.request("HEAD", f"/function/query-data{query}")
-    own = {"Date", "X-Call-Id", "X-Start-Time", "Transfer-Encoding", "Connection"}
+    omitted = {"Date", "X-Call-Id", "X-Start-Time", "Transfer-Encoding", "Connection"}
     assert (head.status, head.body) == (200, b"")
-    assert {k: v for k, v in head.headers.items() if k not in own} == {
-        k: v for k, v in full.headers.items() if k not in own
+    assert {k: v for k, v in head.headers.items() if k not in omitted} == {
+        k: v for k, v in full.headers.items() if k not in omitted
     }
 
 
@@ -69,14 +69,14 @@ def test_the_etag_changes_only_with_a_run_that_changes_data(rollcall: Stack) -> 
 
 
 def test_all_replicas_have_the_same_etags(rollcall: Stack) -> None:
-    """Behind the gateway the next request may go to another one."""
+    """The gateway may send each request of a client to another replica."""
     rollcall.bucket.put_person("1")
     rollcall.bucket.put("2.csv", b"")
     rollcall.process()
     urls = [
-        f"{path}?format={form}"
-        for path, forms in (("/", FORMATS), ("/rejected", TABLE_FORMATS), ("/runs", TABLE_FORMATS))
-        for form in forms
+        f"{path}?format={format_name}"
+        for path, formats in (("/", FORMATS), ("/rejected", TABLE_FORMATS), ("/runs", TABLE_FORMATS))
+        for format_name in formats
     ]
     with query_replica(rollcall) as first, query_replica(rollcall) as second:
         for url in (*urls, "/?limit=1&sort=-birthdate&name=a", "/stats"):

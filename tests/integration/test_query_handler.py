@@ -1,4 +1,4 @@
-"""query-data's handler, called directly with other settings or by clients that disconnect."""
+"""query-data's handler, called directly: with other settings, on other dates, and during failures."""
 
 import json
 import time
@@ -48,7 +48,7 @@ def error_of(response: Response) -> tuple[int, str, str]:
 
 
 def copies(rollcall: Stack) -> int:
-    """Return the number of sessions of query-data's role that run a COPY."""
+    """Return how many sessions of query-data's role run a COPY."""
     with Connection(load(PostgresSettings, rollcall.query_settings)) as connection:
         activity = "from pg_stat_activity where usename = current_user and state = 'active' and query like 'copy%'"
         return int(connection.run(f"select count(*) {activity}")[0][0])
@@ -63,7 +63,7 @@ def test_an_unavailable_database_is_a_503(call: Call, path: str, method: str) ->
 
 
 def test_a_session_that_ended_after_a_request_is_replaced(rollcall: Stack, call: Call) -> None:
-    # the second request finds the session alive, so that the third one trusts it
+    # the second request pings the session, so the third does not ping it again
     statuses = [call("/?limit=1").status_code for _ in range(2)]
     with Connection(load(PostgresSettings, rollcall.query_settings)) as connection:
         others = "from pg_stat_activity where usename = current_user and pid <> pg_backend_pid()"
@@ -109,7 +109,7 @@ def test_an_invalid_setting_is_named_in_the_error(call: Call, capsys: pytest.Cap
     assert json.loads(capsys.readouterr().err)["message"] == message
 
 
-def test_a_disconnected_client_stops_the_query(rollcall: Stack, call: Call) -> None:
+def test_closing_a_response_stops_its_query(rollcall: Stack, call: Call) -> None:
     add_many(rollcall, MANY)
     response = call()
     assert next(iter(response.response)) == b'{"result": ['
@@ -121,7 +121,7 @@ def test_a_disconnected_client_stops_the_query(rollcall: Stack, call: Call) -> N
     assert copies(rollcall) == 0
 
 
-def test_a_failure_during_a_stream_truncates_the_response(rollcall: Stack, call: Call) -> None:
+def test_a_failure_during_a_stream_ends_it_with_an_exception(rollcall: Stack, call: Call) -> None:
     add_many(rollcall, MANY)
     chunks = iter(call().response)
     next(chunks)
@@ -132,7 +132,7 @@ def test_a_failure_during_a_stream_truncates_the_response(rollcall: Stack, call:
 
 
 def test_a_stream_without_a_row_before_its_deadline_is_an_error(rollcall: Stack, call: Call) -> None:
-    """It would look like an empty result."""
+    """Otherwise the response would look like an empty result."""
     with connected(rollcall.settings) as locking:
         locking.run("begin")
         locking.run("lock table users in access exclusive mode")

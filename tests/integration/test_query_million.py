@@ -1,4 +1,4 @@
-"""A million people: queries use the indexes, and complete responses are streamed in constant memory."""
+"""A million people: queries use indexes, and streams use little memory."""
 
 import csv
 import json
@@ -24,7 +24,7 @@ from tests.stack import Stack
 
 
 @pytest.fixture(scope="module")
-def crowd(stack: Stack, fresh: Callable[[], None]) -> Iterator[Stack]:
+def filled(stack: Stack, fresh: Callable[[], None]) -> Iterator[Stack]:
     fresh()
     fill(stack)
     yield stack
@@ -64,10 +64,10 @@ class ExplainingConnection(Connection):
         ("limit=1000&is_image_exists=false", "users_without_photo"),
     ],
 )
-def test_every_filter_and_sort_uses_an_index(crowd: Stack, query: str, index: str) -> None:
+def test_every_filter_and_sort_uses_an_index(filled: Stack, query: str, index: str) -> None:
     parsed = parse_query(Event(f"/?{query}"))
     today = datetime.now(UTC).date()
-    with closing(ExplainingConnection(load(PostgresSettings, crowd.query_settings))) as connection:
+    with closing(ExplainingConnection(load(PostgresSettings, filled.query_settings))) as connection:
         page = users.read_users(connection, parsed, parsed.limit or 1000, today)
         assert index in connection.plan, connection.plan
         assert "Seq Scan on users" not in connection.plan
@@ -82,9 +82,9 @@ def test_every_filter_and_sort_uses_an_index(crowd: Stack, query: str, index: st
             assert " Sort" not in connection.plan
 
 
-def memory(crowd: Stack) -> int:
-    """Return the function's peak memory in bytes, or without /proc its current memory."""
-    [line] = [line.split() for line in crowd.cli("status").stdout.splitlines() if line.split()[0] == "query-data"]
+def memory(stack: Stack) -> int:
+    """Return query-data's peak memory in bytes, or without /proc its current memory."""
+    [line] = [line.split() for line in stack.cli("status").stdout.splitlines() if line.split()[0] == "query-data"]
     pid = line[line.index("pid") + 1]
     with suppress(FileNotFoundError):
         return peak_memory(int(pid))
@@ -92,7 +92,7 @@ def memory(crowd: Stack) -> int:
 
 
 def json_people(file: Path) -> Iterator[str]:
-    """Yield the user_ids of the document line by line, without loading it."""
+    """Yield the user_ids of a JSON document line by line, without loading it."""
     with file.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines):
             text = line.rstrip("\n")
@@ -126,22 +126,22 @@ def csv_people(file: Path) -> Iterator[str]:
 FORMATS = {"json": json_people, "csv": csv_people, "ndjson": ndjson_people}
 
 
-def test_a_million_people_are_streamed_completely_in_all_formats_at_once(crowd: Stack, tmp_path: Path) -> None:
-    url = f"{crowd.url}/function/query-data?format="
+def test_a_million_people_are_streamed_completely_in_three_formats_at_once(filled: Stack, tmp_path: Path) -> None:
+    url = f"{filled.url}/function/query-data?format="
     curls = [
-        subprocess.Popen(["curl", "--silent", "--fail", "--output", tmp_path / form, url + form]) for form in FORMATS
+        subprocess.Popen(["curl", "--silent", "--fail", "--output", tmp_path / name, url + name]) for name in FORMATS
     ]
     assert [curl.wait(120) for curl in curls] == [0, 0, 0]
     expected = user_ids()
-    for form, read in FORMATS.items():
-        assert list(read(tmp_path / form)) == expected
-        (tmp_path / form).unlink()
-    assert memory(crowd) < 128 * MEBIBYTE
+    for name, read in FORMATS.items():
+        assert list(read(tmp_path / name)) == expected
+        (tmp_path / name).unlink()
+    assert memory(filled) < 128 * MEBIBYTE
 
 
-def test_a_slow_client_uses_no_extra_memory(crowd: Stack) -> None:
-    before = memory(crowd)
+def test_slow_clients_use_little_extra_memory(filled: Stack) -> None:
+    before = memory(filled)
     command = ["curl", "--silent", "--limit-rate", "2M", "--max-time", "4", "--output", "/dev/null"]
-    slow = [subprocess.Popen([*command, f"{crowd.url}/function/query-data"]) for _ in range(3)]
+    slow = [subprocess.Popen([*command, f"{filled.url}/function/query-data"]) for _ in range(3)]
     assert [curl.wait(60) for curl in slow] == [28, 28, 28]  # curl's status for a timeout
-    assert memory(crowd) < before + 20 * MEBIBYTE
+    assert memory(filled) < before + 20 * MEBIBYTE

@@ -12,7 +12,7 @@ from tests.stack import Stack
 
 
 def pages(rollcall: Stack, query: str) -> Iterator[list[str]]:
-    """Yield the ids of each page, following `next`."""
+    """Yield the user_ids of each page, following `next`."""
     url: str | None = query
     while url is not None:
         response = get(rollcall, url)
@@ -40,32 +40,31 @@ def test_people_are_sorted_across_pages(rollcall: Stack, sort: str, expected: li
 
 
 def test_csv_pages_continue_after_names_that_look_like_formulas(rollcall: Stack) -> None:
-    """CSV has an apostrophe before such a name, but its cursor must not."""
+    """CSV has an apostrophe before such a name; the cursor must have the name without it."""
     names = ["''=1", "'=1", "'x", "(x", "+1", ",", "=1", "=2", "a=b", "x"]
     for number, name in enumerate(names):
         add(rollcall, str(number), last=name)
-    url, listed = "?format=csv&sort=last_name&limit=1", []
+    url, user_ids = "?format=csv&sort=last_name&limit=1", []
     while url:
         response = get(rollcall, url)
-        listed.append(response.body.decode().splitlines()[1].split(",")[1])
+        user_ids.append(response.body.decode().splitlines()[1].split(",")[1])
         url = response.headers.get("Link", "").partition(">")[0].removeprefix("<")
-    assert listed == [str(number) for number in range(len(names))]
+    assert user_ids == [str(number) for number in range(len(names))]
 
 
 @pytest.mark.parametrize("sort", ["last_name", "-last_name", "birthdate", "-birthdate"])
-def test_paging_is_stable_among_equal_values_and_concurrent_changes(rollcall: Stack, sort: str) -> None:
+def test_paging_repeats_and_skips_no_one_if_values_are_equal_or_rows_change(rollcall: Stack, sort: str) -> None:
     for n in range(100, 140):
         add(rollcall, str(n), last="Same" if n % 4 else "Other")
-    listed: list[str] = []
+    user_ids: list[str] = []
     for number, page in enumerate(pages(rollcall, f"?sort={sort}&limit=3")):
-        listed += page
+        user_ids += page
         add(rollcall, f"{number}", last="Same")  # before or after the cursor
         add(rollcall, f"9{number}", last="Other")
-        rollcall.sql(
-            "delete from users where user_id = :user_id", user_id=page[-1]
-        )  # the row that the cursor refers to
-    assert len(listed) == len(set(listed))
-    assert set(listed) >= {str(n) for n in range(100, 140)}
+        last = page[-1]  # the row that the cursor refers to
+        rollcall.sql("delete from users where user_id = :user_id", user_id=last)
+    assert len(user_ids) == len(set(user_ids))
+    assert set(user_ids) >= {str(n) for n in range(100, 140)}
 
 
 def test_a_cursor_is_valid_for_its_sort_only(rollcall: Stack) -> None:
@@ -79,7 +78,7 @@ def test_a_cursor_is_valid_for_its_sort_only(rollcall: Stack) -> None:
 
 
 def test_an_empty_cursor_is_an_error(rollcall: Stack) -> None:
-    """A script whose variable is not set must not start again."""
+    """A script whose variable is not set must not get the first page again."""
     response = get(rollcall, "?limit=1&after=")
     assert (response.status, response.json()["error"]["detail"]) == (400, {"parameter": "after"})
 

@@ -38,7 +38,7 @@ SORTS = ["user_id", "-user_id", "birthdate", "-birthdate", "last_name", "-last_n
 
 
 def make_people(seed: int = 4) -> pd.DataFrame:
-    """Return people with few different names and birthdates, so that most values are shared."""
+    """Return people with few different names; many share their birthdate."""
     random = np.random.default_rng(seed)
     today = (datetime.now(UTC).date() - date(1970, 1, 1)).days
     days = today - random.integers(0, 33_000, PEOPLE)
@@ -134,7 +134,7 @@ def people(stack: Stack, fresh: object) -> Iterator[pd.DataFrame]:
 
 @pytest.fixture
 def arrivals(stack: Stack, people: pd.DataFrame) -> Iterator[None]:
-    """Continuously add people whose user_ids begin with 9999; the tests ignore them."""
+    """Continuously add people, whose user_ids of 12 digits begin with 9999. The tests ignore them."""
     stopped = Event()
 
     def arrive() -> None:
@@ -167,19 +167,17 @@ def some_user_ids(people: pd.DataFrame) -> list[str]:
     return [*people["user_id"].iloc[::600], "1", "123456789012345678"]
 
 
-def test_every_combination_of_filters_and_sort_matches_pandas(
-    stack: Stack, people: pd.DataFrame, arrivals: None
-) -> None:
+def test_combinations_of_filters_and_sort_match_pandas(stack: Stack, people: pd.DataFrame, arrivals: None) -> None:
     client = Client(stack)
     ordered = {sort: order(people, sort) for sort in SORTS}
     comparisons = 0
     sorts = Random(4)
     for query in combinations(some_user_ids(people)):
-        paged = sorts.choice(SORTS)
+        paged_sort = sorts.choice(SORTS)
         for sort in SORTS:
             expected = choose(ordered[sort], query)["user_id"].tolist()
             limits = [1000] if len(expected) > 500 else [1000, 7, 1]
-            for limit in (None, *(limits if sort == paged else ())):
+            for limit in (None, *(limits if sort == paged_sort else ())):
                 assert without_arrivals(client.ids(query, sort, limit)) == expected, (query, sort, limit)
                 comparisons += 1
     assert comparisons > 500

@@ -1,4 +1,4 @@
-"""/stats, /rejected and /runs, and the changes that their ETags and those of / reflect."""
+"""/stats, /rejected and /runs, and when their ETags, and that of /, change."""
 
 import time
 from typing import Any
@@ -36,7 +36,7 @@ def test_stats_have_photos_ages_rejections_and_the_last_run(rollcall: Stack) -> 
 
 
 @pytest.mark.parametrize("path", ["/stats", "/rejected", "/runs"])
-def test_endpoints_with_data_of_runs_have_an_etag(rollcall: Stack, path: str) -> None:
+def test_the_etags_of_stats_rejected_and_runs_change_with_a_run_that_rejects_a_file(rollcall: Stack, path: str) -> None:
     rollcall.bucket.put("bad.csv", b"")
     rollcall.process()
     etag = get(rollcall, path).headers["ETag"]
@@ -50,7 +50,7 @@ def test_endpoints_with_data_of_runs_have_an_etag(rollcall: Stack, path: str) ->
     ("path", "accept"), [("/runs", "*/*"), ("/runs", "text/html"), ("/stats", "*/*"), ("/", "text/html")]
 )
 def test_the_start_and_the_end_of_a_run_change_the_etag(rollcall: Stack, path: str, accept: str) -> None:
-    """This includes a run that changes nothing else."""
+    """Even if the run changes nothing else."""
     rollcall.process()
     etags = [get(rollcall, path, Accept=accept).headers["ETag"]]
     for change in (
@@ -63,7 +63,7 @@ def test_the_start_and_the_end_of_a_run_change_the_etag(rollcall: Stack, path: s
         etags.append(response.headers["ETag"])
 
 
-def everything(rollcall: Stack, path: str, limit: int) -> list[dict[str, Any]]:
+def all_items(rollcall: Stack, path: str, limit: int) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = []
     url: str | None = f"?limit={limit}"
     while url is not None:
@@ -79,7 +79,7 @@ def test_rejected_lists_rejected_files_page_by_page(rollcall: Stack) -> None:
     for key in keys:
         rollcall.bucket.put(key, b"")
     rollcall.process()
-    files = everything(rollcall, "/rejected", 2)
+    files = all_items(rollcall, "/rejected", 2)
     assert [file["object"] for file in files] == sorted(keys, key=str.encode)
     assert set(files[0]) == {"object", "line", "code", "message", "first_seen", "last_seen"}
     assert {file["code"] for file in files} == {"bad_name"}
@@ -88,7 +88,7 @@ def test_rejected_lists_rejected_files_page_by_page(rollcall: Stack) -> None:
 
 def test_runs_lists_runs_newest_first(rollcall: Stack) -> None:
     run_ids = [rollcall.process("?user_id=4" if n % 2 else "")["run_id"] for n in range(7)]
-    runs = everything(rollcall, "/runs", 3)
+    runs = all_items(rollcall, "/runs", 3)
     assert [run["id"] for run in runs] == run_ids[::-1]
     assert [run["scope"] for run in runs] == ["bucket", "users", "bucket", "users", "bucket", "users", "bucket"]
     assert all(run["finished_at"] >= run["started_at"] for run in runs)

@@ -1,4 +1,4 @@
-"""Runs as query-data shows them, by trigger, scope and status."""
+"""Runs in query-data's responses, by trigger, scope and status."""
 
 import json
 from itertools import product
@@ -57,7 +57,7 @@ def test_runs_for_users_are_distinguished_from_runs_over_the_bucket(rollcall: St
 
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("trigger", Trigger)
-def test_the_page_shows_the_last_run_whatever_triggered_it(rollcall: Stack, trigger: str, status: str) -> None:
+def test_the_page_shows_the_last_run_of_any_trigger_and_status(rollcall: Stack, trigger: str, status: str) -> None:
     insert(rollcall, trigger, "bucket", status)
     response = get(rollcall, "", Accept="text/html")
     assert response.status == 200
@@ -90,8 +90,8 @@ def test_a_run_that_is_committed_after_one_that_finished_later_changes_the_etag(
     assert get(rollcall, "/runs", If_None_Match=before).status == 200
 
 
-def test_other_unfinished_runs_change_the_etag(rollcall: Stack) -> None:
-    """Whatever the order in which runs are committed."""
+def test_the_etag_depends_on_which_runs_are_unfinished(rollcall: Stack) -> None:
+    """Here the lowest and the highest id, the last finish and the number of unfinished runs stay the same."""
     run = "insert into runs (id, trigger, scope, status, finished_at) overriding system value values "
     rollcall.sql(f"{run} (5, 'http', 'bucket', 'done', '2026-01-02'), (6, 'http', 'bucket', 'running', null)")
     rollcall.sql(f"{run} (8, 'http', 'bucket', 'running', null)")

@@ -59,24 +59,24 @@ def test_a_disconnected_client_frees_the_database_connection(rollcall: Stack) ->
         assert replica.request("GET", "/?limit=1").status == 200
 
 
-def is_complete(form: str, body: bytes) -> bool:
+def is_complete(format_name: str, body: bytes) -> bool:
     """Whether a response is complete, by the README's rule for each format."""
     last = body.decode().splitlines()[-1] if body.endswith(b"\n") else ""
-    if form == "csv":
+    if format_name == "csv":
         return last.startswith(("#end", "#next "))
     try:
-        return "next" in json.loads(body if form == "json" else last)
+        return "next" in json.loads(body if format_name == "json" else last)
     except ValueError:
         return False
 
 
-@pytest.mark.parametrize("form", ["json", "ndjson", "csv"])
-def test_a_truncated_stream_can_be_detected_behind_the_gateway(rollcall: Stack, form: str) -> None:
-    """Watchdog and gateway always terminate a response correctly, so only the content shows the truncation."""
+@pytest.mark.parametrize("format_name", ["json", "ndjson", "csv"])
+def test_a_truncated_stream_can_be_detected_behind_the_gateway(rollcall: Stack, format_name: str) -> None:
+    """Behind OpenFaaS, HTTP shows a truncated response as complete, so only its content shows the truncation."""
     rollcall.sql(MANY)
-    path = f"/function/query-data?format={form}"
+    path = f"/function/query-data?format={format_name}"
     complete = rollcall.request("GET", path).body
-    assert is_complete(form, complete)
+    assert is_complete(format_name, complete)
     interrupted = function_log(rollcall).count('"interrupted"')
     with subprocess.Popen(["curl", "--silent", "--output", "-", rollcall.url + path], stdout=subprocess.PIPE) as curl:
         assert curl.stdout
@@ -84,9 +84,9 @@ def test_a_truncated_stream_can_be_detected_behind_the_gateway(rollcall: Stack, 
         assert copies(rollcall, "pg_terminate_backend(pid)")
         body += curl.stdout.read()
     assert curl.returncode == 0  # curl sees no error
-    assert not is_complete(form, body)
+    assert not is_complete(format_name, body)
     for cut in (len(complete) - 40, len(complete) - 20, len(complete) - 2):
-        assert not is_complete(form, complete[:cut])
+        assert not is_complete(format_name, complete[:cut])
     rollcall.wait_until(lambda: function_log(rollcall).count('"interrupted"') == interrupted + 1)
 
 
@@ -95,7 +95,7 @@ def function_log(rollcall: Stack) -> str:
 
 
 @pytest.mark.parametrize(
-    ("sort", "form"),
+    ("sort", "format_name"),
     [
         ("user_id", "json"),
         ("-user_id", "ndjson"),
@@ -106,16 +106,16 @@ def function_log(rollcall: Stack) -> str:
     ],
 )
 def test_a_stream_at_its_deadline_ends_with_a_link_to_the_rest(
-    fresh: Any, stack: Stack, short_replica: Replica, sort: str, form: str
+    fresh: Any, stack: Stack, replica_with_short_streams: Replica, sort: str, format_name: str
 ) -> None:
     """All parts together have every person once, in order."""
     streamed: list[str] = []
-    url: str | None = f"?sort={sort}&format={form}&max_age=150"
+    url: str | None = f"?sort={sort}&format={format_name}&max_age=150"
     parts = 0
     while url is not None:
-        body = read_slowly(f"{short_replica.url}/{url}")
-        assert is_complete(form, body)
-        user_ids, url = people_and_next(form, body)
+        body = read_slowly(f"{replica_with_short_streams.url}/{url}")
+        assert is_complete(format_name, body)
+        user_ids, url = people_and_next(format_name, body)
         streamed += user_ids
         parts += 1
     assert parts > 1
@@ -126,8 +126,8 @@ def test_a_stream_at_its_deadline_ends_with_a_link_to_the_rest(
 
 
 @pytest.fixture(scope="module")
-def short_replica(fresh: Any, stack: Stack) -> Any:
-    """query-data whose streams end after a second, with more people than a slow client can read by then."""
+def replica_with_short_streams(fresh: Any, stack: Stack) -> Any:
+    """Yield query-data with streams that end after a second, and more people than a slow client can read by then."""
     fresh()
     names = "case when n % 7 = 0 then '=Łast ' else 'last ' end || n % 5000"
     stack.sql(MANY.replace("'Last'", names).replace("200000", "100000"))
@@ -143,13 +143,13 @@ def read_slowly(url: str) -> bytes:
     return body + response.read()
 
 
-def people_and_next(form: str, body: bytes) -> tuple[list[str], str | None]:
+def people_and_next(format_name: str, body: bytes) -> tuple[list[str], str | None]:
     """Return the user_ids of a response and its next link."""
-    if form == "json":
+    if format_name == "json":
         content = json.loads(body)
         return [person["user_id"] for person in content["result"]], content["next"]
     *lines, last = body.decode("utf-8-sig").splitlines()
-    if form == "ndjson":
+    if format_name == "ndjson":
         return [json.loads(line)["user_id"] for line in lines], json.loads(last)["next"]
     user_ids = [row["user_id"] for row in csv.DictReader(lines)]
     return user_ids, last.removeprefix("#next ") if last.startswith("#next ") else None

@@ -88,7 +88,7 @@ def test_an_unchanged_rejected_file_is_not_fetched_again(rollcall: Stack) -> Non
         assert requests["GET"] == 1
         assert rollcall.sql("select *, xmin::text from rejected") == before
         rollcall.bucket.put("1.csv", b"\n")
-        for _ in range(2):  # the second run knows the new content
+        for _ in range(2):  # the second run does not fetch it again
             assert run(app)["rejected"] == 2
             assert requests["GET"] == 2
 

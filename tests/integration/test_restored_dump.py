@@ -20,7 +20,7 @@ from tests.rows import NEW_SECOND, exported, rows
 from tests.runs import application, erase, run
 from tests.stack import ROOT, Stack, connected
 
-# Stubs for the commands of the guides that need a deployment.
+# Stubs for those commands of the guides that need a deployment.
 STUBS = """
 set -euo pipefail
 faas-cli() { :; }
@@ -31,7 +31,7 @@ run() { "$@"; }
 
 @pytest.mark.parametrize("first", ["bucket", "users", "event", "erase"])
 def test_a_restored_dump_does_not_restore_erased_people(rollcall: Stack, tmp_path: Path, first: str) -> None:
-    """Whatever runs first, output.csv is never written with the erased people, and erased.csv never without them."""
+    """Whichever request comes first: after it, no erased person is exported, and no tombstone is missing."""
     for user_id in ("1", "2", "3", "4"):
         rollcall.bucket.put_person(user_id)
     rollcall.process()
@@ -85,7 +85,7 @@ def test_nothing_is_exported_before_lost_tombstones_are_applied(rollcall: Stack,
     rollcall.bucket.put_person("2", first="Changed")
 
     class Broken(Objects):
-        """S3 that fails to return erased.csv."""
+        """An S3 client that cannot read erased.csv."""
 
         def stream(self, bucket: str, key: str) -> Any:
             return super().stream(bucket, f"no-{key}")
@@ -99,7 +99,7 @@ def test_nothing_is_exported_before_lost_tombstones_are_applied(rollcall: Stack,
 
 
 def test_lost_tombstones_that_the_deadline_left_out_are_applied_by_the_next_run(rollcall: Stack) -> None:
-    """Another session holds the user's segment."""
+    """Here another session holds the user's segment."""
     rollcall.bucket.put_people(["1", "2"])
     rollcall.process()
     rollcall.erase("1")
@@ -119,7 +119,7 @@ def test_lost_tombstones_that_the_deadline_left_out_are_applied_by_the_next_run(
     assert rows(rollcall, "erased") == ["1"]
 
 
-def test_many_lost_tombstones_are_applied_in_batches_and_invalid_lines_are_skipped(rollcall: Stack) -> None:
+def test_thousands_of_lost_tombstones_are_applied_and_invalid_lines_are_skipped(rollcall: Stack) -> None:
     rollcall.bucket.put_person("0")
     rollcall.process()
     lines = [f"{number},2026-01-01 00:00:00+00,{'2126-01-01 00:00:00+00' if number else ''}" for number in range(2500)]
@@ -127,17 +127,16 @@ def test_many_lost_tombstones_are_applied_in_batches_and_invalid_lines_are_skipp
     body = "\n".join(["user_id,erased_at,csv_modified", *invalid, *lines]).encode() + b"\n"
     client = rollcall.bucket.client
     client.put_object(bucket_name="res", object_name="erased.csv", data=io.BytesIO(body), length=len(body))
-    assert (
-        rollcall.process()["output"]["rows"] == 1
-    )  # user 0 returns: their tombstone has no csv_modified, so any CSV is newer
+    # user 0 is imported again, because their tombstone has no csv_modified
+    assert rollcall.process()["output"]["rows"] == 1
     assert len(rows(rollcall, "erased")) == 2499
     assert [row["user_id"] for row in rollcall.bucket.read_rows("erased.csv")] == rows(rollcall, "erased")
     with application(rollcall) as app:
         assert not run(app)["output"]["written"]
 
 
-def test_an_overlong_line_is_not_kept_in_memory() -> None:
-    """Somebody else may have written the object."""
+def test_an_overlong_line_is_truncated() -> None:
+    """Another program may have written the object, and it must not fill the memory."""
     lines = list(_lines([b"x" * 1000] * 1000 + [b"\n1,a,b\n"]))
     assert lines[1:] == ["1,a,b", ""]
     assert len(lines[0]) < 2000
@@ -153,7 +152,7 @@ def test_a_segment_that_was_scanned_across_a_restore_is_scanned_again(rollcall: 
 
 
 def test_an_old_erased_csv_does_not_remove_people_who_have_returned(rollcall: Stack) -> None:
-    """A frozen export of this database wrote it."""
+    """An export that was frozen for a while may write such an object."""
     for user_id in ("1", "2"):
         rollcall.bucket.put_person(user_id)
     rollcall.process()
@@ -173,7 +172,7 @@ def test_an_old_erased_csv_does_not_remove_people_who_have_returned(rollcall: St
 
 
 def test_an_export_across_a_restore_does_not_count_as_written(rollcall: Stack) -> None:
-    """Otherwise the restored database would take the tombstones in erased.csv for its own."""
+    """Otherwise the restored database would not read erased.csv, and would lack its tombstones."""
     rollcall.bucket.put_person("1")
     rollcall.process()
 

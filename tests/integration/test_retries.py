@@ -1,4 +1,4 @@
-"""Each attempt of a run starts afresh, and a run waits for all of its helpers."""
+"""Each attempt of a run starts afresh, and a run waits for all of its helper threads."""
 
 from threading import Thread
 from typing import Any, cast
@@ -38,7 +38,7 @@ def test_a_retried_run_forgets_what_failed_in_its_first_attempt(
 
 
 def test_a_repeated_attempt_counts_each_csv_once(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first attempt stores all of them, and fails at its end."""
+    """The first attempt stores all of them, and then fails."""
     attempts: list[str] = []
     export = outputs.export
 
@@ -62,7 +62,7 @@ def test_a_repeated_attempt_counts_each_csv_once(rollcall: Stack, monkeypatch: p
     assert counts(summary) == {"listed": 3, "added": 1, "updated": 1, "unchanged": 1}
 
 
-def test_an_attempt_does_not_wait_for_the_lost_session_of_the_last_one(rollcall: Stack) -> None:
+def test_an_attempt_does_not_wait_for_the_lost_session_of_the_previous_one(rollcall: Stack) -> None:
     """PostgreSQL may notice only after some time that the client of a session is gone."""
     record = runs.RunRecord(Trigger.HTTP, None, runs.RunScope.BUCKET)
     in_progress = "select count(*) from runs where finished_at is null"
@@ -72,7 +72,7 @@ def test_an_attempt_does_not_wait_for_the_lost_session_of_the_last_one(rollcall:
         assert rollcall.sql(in_progress) == [[0]]
 
 
-def test_an_attempt_starts_without_the_failures_of_the_last_one(rollcall: Stack) -> None:
+def test_an_attempt_starts_without_the_failures_of_the_previous_one(rollcall: Stack) -> None:
     with application(rollcall) as app:
         workers = Run(app, Request(Trigger.HTTP)).workers
         workers.ran_out_of_time = True
@@ -115,7 +115,7 @@ def test_a_session_that_waits_for_its_helpers_is_kept_alive(rollcall: Stack, mon
 
     class Helper:
         def join(self, _timeout: float | None = None) -> None:
-            """Return at the timeout: the helper still runs."""
+            """Return at once, as after a timeout."""
 
         def is_alive(self) -> bool:
             return next(alive)

@@ -24,7 +24,7 @@ def test_only_a_run_whose_session_ended_is_marked_as_failed(rollcall: Stack) -> 
     rollcall.bucket.put_person("1")
     with paused_run(rollcall) as (go, paused):
         rollcall.sql("insert into runs (trigger, scope, status) values ('cron', 'bucket', 'running')")
-        rollcall.event("2.csv")  # a run marks others when it starts
+        rollcall.event("2.csv")  # each run marks such runs when it starts
         assert rollcall.sql("select status from runs order by id") == [["running"], ["failed"], ["partial"]]
         go.set()
         assert paused.result()["status"] == "done"

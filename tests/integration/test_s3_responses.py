@@ -26,7 +26,7 @@ def test_an_object_removed_after_the_listing_is_skipped(rollcall: Stack) -> None
 
 
 @pytest.mark.parametrize("kind", ["LIST", "GET", "HEAD", "PUT"])
-def test_a_single_503_from_s3_is_retried_at_once(rollcall: Stack, kind: str) -> None:
+def test_a_single_503_from_s3_is_retried_without_waiting_for_retry_after(rollcall: Stack, kind: str) -> None:
     failed: list[str] = []
     started_at = time.monotonic()
 
@@ -64,7 +64,7 @@ def test_a_single_request_without_a_response_is_repeated(rollcall: Stack) -> Non
     "headers", [{"ETag": '"e"', "Last-Modified": "Fri, 27 "}, {"ETag": '"e"'}, {"Last-Modified": MODIFIED}]
 )
 def test_a_response_that_was_cut_within_its_headers_is_an_error(rollcall: Stack, headers: dict[str, str]) -> None:
-    """http.client accepts it, and a response to HEAD has no body whose end could be missing."""
+    """http.client accepts it, and a response to HEAD has no body that could be incomplete."""
 
     def cut(kind: str, _path: str) -> Response | None:
         return Response(200, headers, b"") if kind == "HEAD" else None

@@ -52,7 +52,7 @@ def test_small_neighbours_are_merged(rollcall: Stack) -> None:
         assert run(app)["updated"] == 1
 
 
-def test_locked_or_unscanned_segments_are_not_merged(rollcall: Stack) -> None:
+def test_segments_are_merged_only_if_unlocked_scanned_small_and_adjacent(rollcall: Stack) -> None:
     rollcall.sql("insert into segments (start, scanned) values ('5', 7), ('7', 9)")
     with application(rollcall) as app, app.pool.connection() as own, app.pool.connection() as other:
         segment = segments.claim(own, since=8, skip=())
@@ -135,7 +135,7 @@ def test_a_claim_locks_one_segment_with_and_without_table_statistics(rollcall: S
         claims: dict[str, Callable[[], segments.Segment | None]] = {
             "due": lambda: segments.claim(connection, 1, ()),
             "hinted": lambda: segments.claim_hinted(connection, ()),
-            "named": lambda: segments.claim_hinted(connection, (), ["12.csv", "3.csv"]),
+            "hinted keys": lambda: segments.claim_hinted(connection, (), ["12.csv", "3.csv"]),
         }
         for name, claim in claims.items():
             segment = claim()
@@ -149,8 +149,10 @@ def test_a_claim_locks_one_segment_with_and_without_table_statistics(rollcall: S
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_a_run_uses_as_many_workers_as_are_set(rollcall: Stack, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
-    """Each scan waits until as many threads scan as there should be workers; with fewer the test fails."""
+def test_a_run_uses_the_configured_number_of_workers(
+    rollcall: Stack, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """Each scan waits until the expected number of threads scan; with fewer, the test fails."""
     put_people(rollcall, range(60))
     with application(rollcall, segment_keys="10", workers="1") as app:
         run(app)
@@ -171,8 +173,8 @@ def test_a_run_uses_as_many_workers_as_are_set(rollcall: Stack, monkeypatch: pyt
     assert len(scanning) == workers
 
 
-def test_users_are_fetched_in_order(rollcall: Stack) -> None:
-    """A scan that ends early splits its segment at the first user that it left out."""
+def test_the_users_to_fetch_are_in_order(rollcall: Stack) -> None:
+    """A scan that ends early splits its segment at the first user that it did not fetch."""
     listing = Listing(csvs=dict.fromkeys(("3", "1", "20", "2"), "etag"))
     with application(rollcall) as app, app.pool.connection() as connection:
         assert reconcile(connection, Range("", LAST_KEY), listing, "src", now=0).pending == ["1", "2", "20", "3"]

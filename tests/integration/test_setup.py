@@ -1,4 +1,4 @@
-"""setup.sh brings every database, whether empty, older or current, to the same state."""
+"""setup.sh brings a database, whether empty, older or current, to the same state."""
 
 import base64
 import re
@@ -39,7 +39,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer
 
 @pytest.fixture
 def server(cluster: PostgresServer) -> Iterator[PostgresServer]:
-    """A server without Rollcall's roles, and an empty database owned by an administrator who is not a superuser."""
+    """Yield a server without Rollcall's roles. Its empty database belongs to an administrator who is no superuser."""
     cluster.sql(
         f"create role {ADMINISTRATOR} login createdb createrole password '{ADMINISTRATOR}'",
         f"create database rollcall owner {ADMINISTRATOR}",
@@ -48,9 +48,8 @@ def server(cluster: PostgresServer) -> Iterator[PostgresServer]:
     yield cluster
     cluster.sql("drop database rollcall with (force)", database="postgres")
     roles = cluster.sql("select rolname from pg_roles where rolname ~ '^(rollcall|administrator)'", database="postgres")
-    for (role,) in sorted(
-        roles, reverse=True
-    ):  # the administrator last, because it granted the privileges of the others
+    # the administrator last, because it granted the privileges of the others
+    for (role,) in sorted(roles, reverse=True):
         cluster.sql(f"drop owned by {role}", f"drop role {role}", database="postgres")
 
 
@@ -121,7 +120,7 @@ def test_a_failed_migration_is_rolled_back(server: PostgresServer, tmp_path: Pat
 
 @pytest.mark.parametrize("user", ["postgres", ADMINISTRATOR])
 def test_setup_changes_the_owner_of_an_older_database(server: PostgresServer, tmp_path: Path, user: str) -> None:
-    """Before version 2, rollcall_process owned everything and granted default privileges, as the README said."""
+    """In version 1, rollcall_process owned everything and granted default privileges, as the README said then."""
     migrations = copy_migrations(tmp_path / "migrations", MIGRATION_NAMES[:3])
     server.sql("create role rollcall_process login", "create role rollcall_query login", user=user)
     server.sql(
@@ -180,16 +179,16 @@ def test_the_administrators_own_tables_are_kept_and_dumped(server: PostgresServe
     assert "own content" in run(["pg_dump"], server.environment("rollcall_backup")).stdout
 
 
-def test_every_table_of_a_migration_is_granted_to_process_data(server: PostgresServer) -> None:
+def test_process_data_can_read_every_table(server: PostgresServer) -> None:
     set_up(server.environment())
-    ungranted = server.sql(
+    unreadable = server.sql(
         "select relname from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r' "
         "and not has_table_privilege('rollcall_process', oid, 'select')"
     )
-    assert ungranted == []
+    assert unreadable == []
 
 
-def test_any_password_works_and_stays_out_of_logs_and_command_lines(server: PostgresServer, tmp_path: Path) -> None:
+def test_passwords_with_special_characters_work_and_are_not_exposed(server: PostgresServer, tmp_path: Path) -> None:
     server.sql(
         "alter system set log_statement = 'all'",
         "alter system set log_min_duration_statement = 0",
@@ -216,7 +215,7 @@ def test_any_password_works_and_stays_out_of_logs_and_command_lines(server: Post
     finally:
         server.sql("alter system reset all", "select pg_reload_conf()")
     texts = [result.stdout, result.stderr, record.read_text(encoding="utf-8"), server.log.read_text(errors="replace")]
-    assert "copy passwords" in texts[-1], "the log must contain the statements"
+    assert "copy passwords" in texts[-1], "the server log must contain the statements"
     assert not [text for text in texts if "hidden" in text]
 
 
@@ -243,7 +242,7 @@ def test_an_error_about_an_invalid_password_does_not_contain_it(server: Postgres
 
 @pytest.mark.parametrize("role", LOGINS)
 @pytest.mark.parametrize("content", [None, "", "\n", " \r\n"])
-def test_a_missing_password_changes_nothing(
+def test_a_missing_or_blank_password_creates_no_roles(
     server: PostgresServer, tmp_path: Path, role: str, content: str | None
 ) -> None:
     for other in LOGINS:
@@ -257,9 +256,9 @@ def test_a_missing_password_changes_nothing(
     assert server.sql("select to_regrole('rollcall_process')") == [[""]]
 
 
-def test_an_unreadable_password_changes_nothing(server: PostgresServer, tmp_path: Path) -> None:
+def test_an_unreadable_password_creates_no_roles(server: PostgresServer, tmp_path: Path) -> None:
     for role in LOGINS:
-        (tmp_path / PASSWORD_SECRETS[role]).mkdir()  # which root cannot read either
+        (tmp_path / PASSWORD_SECRETS[role]).mkdir()  # unlike a file without permissions, not even root can read it
     result = set_up(server.environment() | {"SECRETS": str(tmp_path)}, check=False)
     assert result.returncode
     assert f"{tmp_path / PASSWORD_SECRETS[LOGINS[0]]}: expected a password" in result.stderr

@@ -32,7 +32,7 @@ def another(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @contextmanager
 def postgres(stack: Stack, context: ssl.SSLContext | None) -> Iterator[tuple[Proxy, dict[str, str]]]:
-    """Yield a proxy for PostgreSQL as localhost, and a function's settings with the default TLS settings."""
+    """Yield a proxy for PostgreSQL, and process-data's settings with it as the server and default TLS settings."""
     settings = dict(stack.process_settings)
     upstream = settings["postgres_host"], int(settings["postgres_port"])
     with terminating(upstream, context, is_postgres=True) as proxy:
@@ -42,7 +42,7 @@ def postgres(stack: Stack, context: ssl.SSLContext | None) -> Iterator[tuple[Pro
 
 @contextmanager
 def s3(stack: Stack, context: ssl.SSLContext | None) -> Iterator[tuple[Proxy, dict[str, str]]]:
-    """Yield a proxy for S3 as localhost, and a function's settings with the default TLS settings."""
+    """Yield a proxy for S3, and process-data's settings with it as the server and default TLS settings."""
     settings = dict(stack.process_settings)
     host, _, port = settings["s3_endpoint"].rpartition(":")
     with terminating((host, int(port)), context) as proxy:
@@ -141,7 +141,7 @@ def test_an_invalid_ca_file_is_a_setting_error(stack: Stack, tmp_path: Path, con
         assert proxy.received == b""
 
 
-def test_sessions_behave_over_tls_as_they_do_without_it(stack: Stack, trusted: Authority) -> None:
+def test_pooled_sessions_work_over_tls(stack: Stack, trusted: Authority) -> None:
     with postgres(stack, trusted.certify("localhost")) as (_, settings):
         pool = Pool(load(PostgresSettings, settings | {"postgres_ca_file": str(trusted.file)}))
         million = "copy (select generate_series(1, 1000000)) to stdout"

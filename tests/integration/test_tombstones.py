@@ -1,4 +1,4 @@
-"""Only a newer file restores an erased person."""
+"""Which files restore an erased person, and which do not."""
 
 import time
 
@@ -25,7 +25,7 @@ def test_the_remaining_file_does_not_restore_an_erased_person(rollcall: Stack) -
         assert run(app)["added"] == 0
         assert run(app, keys=["1.csv"])["added"] == 0
         assert run(app, Trigger.EVENT, keys=["1.csv"])["added"] == 0
-        assert requests["GET"] == 0  # without any requests for the file
+        assert requests["GET"] == 0  # the file was not even requested
     assert rows(rollcall) == ["2"]
     assert exported(rollcall) == ["2"]
 
@@ -55,7 +55,7 @@ def test_erasing_again_once_the_file_is_removed_does_not_weaken_the_tombstone(ro
 
 
 def test_an_older_file_does_not_restore_an_erased_person(rollcall: Stack) -> None:
-    """As when a version in a versioned bucket is restored: different content, but not newer."""
+    """For example, one restored from a version of the object: its content differs, but it is not newer."""
     rollcall.bucket.put_person("1")
     rollcall.process()
     rollcall.erase("1")
@@ -75,7 +75,7 @@ def test_an_older_file_does_not_restore_an_erased_person(rollcall: Stack) -> Non
 
 
 class Replaced(Objects):
-    """S3 in which an object is replaced by an older one between the listing and the GET."""
+    """An S3 client whose GETs return an older Last-Modified, as if the object had been replaced after the listing."""
 
     def get(self, bucket: str, key: str, *, limit: int) -> Object:
         fetched = super().get(bucket, key, limit=limit)
@@ -83,7 +83,7 @@ class Replaced(Objects):
 
 
 @pytest.mark.parametrize("content", [b"first_name,last_name,birthts\nAda,Lovelace,0\n", b"wrong\n"])
-def test_the_fetched_last_modified_decides_and_not_the_listed_one(rollcall: Stack, content: bytes) -> None:
+def test_the_last_modified_of_the_fetched_object_decides(rollcall: Stack, content: bytes) -> None:
     rollcall.bucket.put_person("1")
     rollcall.process()
     rollcall.erase("1")
@@ -122,6 +122,6 @@ def test_any_file_restores_a_person_erased_without_a_file(rollcall: Stack) -> No
 
 
 @pytest.mark.parametrize("modified", ["yesterday", "2026-01-01T00:00:00"])
-def test_an_invalid_listed_time_or_one_without_a_time_zone_is_an_error_of_s3(modified: str) -> None:
+def test_an_invalid_time_or_one_without_a_time_zone_in_a_listing_is_an_error_of_s3(modified: str) -> None:
     with pytest.raises(Unavailable, match="invalid bucket listing"):
         _parse(modified)

@@ -1,4 +1,4 @@
-"""A database of version 1 can be upgraded without reading files again."""
+"""A database of version 1 can be upgraded, and version 1 can still use it afterwards."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -26,7 +26,7 @@ OWNERS = "select distinct tableowner from pg_tables where schemaname = 'public'"
 
 @pytest.fixture
 def version_1(rollcall: Stack) -> Iterator[Connection]:
-    """A connection to an empty database of version 1, whose process-data applied the migrations itself."""
+    """Yield a connection to an empty database of version 1, in which process-data itself applied the migrations."""
     rollcall.sql(OWNED_BY_PROCESS_DATA)
     try:
         with Connection(load(PostgresSettings, rollcall.process_settings)) as connection:
@@ -40,7 +40,7 @@ def version_1(rollcall: Stack) -> Iterator[Connection]:
 
 
 def upgrade(stack: Stack) -> list[str]:
-    """Set up the database and return the applied migrations."""
+    """Run setup.sh, and return the migrations that it applied."""
     output = set_up(client_environment(stack.settings)).stdout
     return [line.removeprefix("applied ") for line in output.splitlines() if line.startswith("applied ")]
 
@@ -50,7 +50,7 @@ def etag(stack: Stack, key: str) -> str:
     return str(stat.etag).strip('"')
 
 
-def test_an_upgrade_keeps_people_and_rejections_without_reading_files_again(
+def test_an_upgrade_keeps_people_and_rejections_and_fetches_only_a_file_rejected_as_older(
     rollcall: Stack, version_1: Connection
 ) -> None:
     for number in range(5):

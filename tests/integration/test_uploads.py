@@ -1,4 +1,4 @@
-"""Multipart uploads: those of killed exports are aborted, and those that S3 fails are errors."""
+"""Multipart uploads: an export aborts those that killed exports left, and errors of S3 are detected."""
 
 import pytest
 from process_data.shared.storage.errors import Unavailable
@@ -39,7 +39,7 @@ def test_uploads_left_by_killed_exports_are_aborted_by_the_next_export(rollcall:
 
 @pytest.mark.parametrize(("status", "code"), [(403, "AccessDenied"), (501, "NotImplemented")])
 def test_an_export_does_not_require_listing_uploads(rollcall: Stack, status: int, code: str) -> None:
-    """The key may lack the permission, or the service the operation."""
+    """The access key may lack the permission, or the S3 service may lack the operation."""
 
     def deny(kind: str, _path: str) -> Response | None:
         body = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
@@ -53,8 +53,8 @@ def test_an_export_does_not_require_listing_uploads(rollcall: Stack, status: int
     assert exported(rollcall) == ["1"]
 
 
-def test_an_error_in_a_200_response_to_the_completion_of_an_upload_is_an_error(rollcall: Stack) -> None:
-    """As Amazon documents for CompleteMultipartUpload: the error may be in the body."""
+def test_an_error_in_a_200_at_the_completion_of_an_upload_is_detected(rollcall: Stack) -> None:
+    """Amazon documents such responses for CompleteMultipartUpload."""
 
     def fail(kind: str, _path: str) -> Response | None:
         body = b"<Error><Code>InternalError</Code><Message>try again</Message></Error>"
@@ -67,7 +67,7 @@ def test_an_error_in_a_200_response_to_the_completion_of_an_upload_is_an_error(r
         app.objects.abort_uploads("res", "output.csv")
 
 
-def test_an_error_in_a_200_response_to_the_start_of_an_upload_is_an_error(rollcall: Stack) -> None:
+def test_an_error_in_a_200_at_the_start_of_an_upload_is_detected(rollcall: Stack) -> None:
     def fail(kind: str, _path: str) -> Response | None:
         body = b"<Error><Code>InternalError</Code></Error>"
         return Response(200, {"Content-Type": "application/xml"}, body) if kind == "UPLOADS" else None
