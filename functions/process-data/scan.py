@@ -28,7 +28,7 @@ from .parallel import ParallelCalls
 from .parse import Row, check_rows
 from .reconcile import reconcile
 from .rejections import Rejection
-from .scope import Named, Scope
+from .scope import KeySet, Scope
 from .segments import Segment
 from .shared.storage.connection import Connection
 from .shared.storage.errors import Unavailable
@@ -96,7 +96,7 @@ class Scanner:
         with self._counters.scan() as scan:
             with self._counters.stage("list"):
                 listing, listed = self._list_named(list(hinted))
-            left_out = set(self._ingest(scan, Named(listed), listing))
+            left_out = set(self._ingest(scan, KeySet(listed), listing))
             done = {key: hinted[key] for key in listed if user_of(key) not in left_out}
             hints.delete(self._connection, done)
 

@@ -54,8 +54,8 @@ class Range:
 
 
 @dataclass(frozen=True)
-class Named:
-    """Single objects; a CSV stands for its user, photos included."""
+class KeySet:
+    """Single keys. A CSV's key stands for its user, photo included."""
 
     keys: Sequence[str]
 
