@@ -1,4 +1,4 @@
-"""Hints: objects that may have changed. Events are hints: the current state is always read from the bucket.
+"""Hints: objects that may have changed, named by events and requests. Their state is always read from the bucket.
 
 So hints may be reordered, duplicated or lost; a scan of the whole bucket covers them all. A hint is committed before
 its segment's lock is tried. If the lock is held, its holder checks for hints after it has released the lock, and finds
@@ -19,7 +19,7 @@ on conflict (object) do update set tick = excluded.tick
 
 _READ = "select object, tick from hints where object > :start and object <= :end order by object limit :limit"
 
-# A hint that was repeated meanwhile has another tick and stays.
+# A hint that was added again meanwhile has another tick, and stays.
 _DELETE = """
 delete from hints using json_each_text(:hints) as done where object = done.key collate "C" and tick = done.value::bigint
 """

@@ -2,13 +2,14 @@
 
 Each lock belongs to a session and ends with it:
 
-    run       held while a run is in progress, so that other runs can tell that its session exists
-    segment   held by the only writer of the segment's users, rejections and tombstones; anyone may add hints
+    run       held while a run is in progress: other runs see that its session exists
+    segment   held by the only writer of the segment's users, rejections and tombstones
     export    held by the only writer of the result bucket
 
-A session locks its run first, then one segment at a time (and its neighbour while it merges both), or the export while
-it holds no segment. Sessions only try to lock segments and the export and never wait for them, so runs cannot
-deadlock. The rows of `outputs` are shared: statements lock 'output.csv' before 'rejected.csv' before 'erased.csv'.
+A run's session locks the run first, then one segment at a time (and a neighbour while it merges the two), or the export
+while it holds no segment. Sessions never wait for the lock of a segment or of the export, they only try it. So runs
+cannot deadlock by these locks. Nor can they by row locks on `outputs`, which every session writes: a statement locks
+'output.csv' before 'rejected.csv' before 'erased.csv'.
 """
 
 from .shared.storage.connection import Connection
