@@ -60,11 +60,11 @@ alter role rollcall_process login;
 alter role rollcall_query login;
 alter role rollcall_backup login;
 
--- A client that disappears in a transaction loses its locks after this time. The functions override it with one minute
--- in their own sessions.
+-- A client that disappears in a transaction loses its locks after this time. The functions set it to one minute in
+-- their own sessions.
 alter role rollcall_process set idle_in_transaction_session_timeout = '5min';
 alter role rollcall_query set idle_in_transaction_session_timeout = '1min';
 
--- In addition to grants.sql: accidental writes by these roles are errors.
+-- A second safeguard besides grants.sql: transactions of these roles are read-only by default.
 alter role rollcall_query set default_transaction_read_only = on;
 alter role rollcall_backup set default_transaction_read_only = on;
