@@ -16,8 +16,8 @@ class Eraser:
     """Erases users until the deadline. Erasing the same users again is safe.
 
     `rescan` is called for each segment after its release, for hints that were added while it was held. `erased` maps
-    the user_ids that are done to whether there was anything to erase: see `tombstones.erase`. With `hint` their CSVs
-    become hints, so that a user with a CSV newer than the erasure is imported again.
+    the user_ids that are done to whether there was anything to erase: see `tombstones.erase`. With `hint` the users'
+    CSVs become hints, so that a user with a CSV newer than the erasure is imported again.
     """
 
     connection: Connection

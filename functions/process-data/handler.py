@@ -34,7 +34,7 @@ def _render_error(event: api.Event, error: api.ApiError) -> Response:
 def handle(event: api.Event, _context: object) -> Response:
     application = _application.get()
     is_anonymous = not has_access(event, application.settings)
-    if event.body.strip() or event.query or event.path.strip("/"):  # cron-connector sends none of these, nor a token
+    if event.body.strip() or event.query or event.path.strip("/"):  # cron-connector sends none of these, and no token
         require_access(event, application.settings)
     request = parse_request(event, application.settings.source_bucket)
     with (application.anonymous if is_anonymous else application.requests).slot():

@@ -8,7 +8,7 @@ from .shared.user_ids import USER_ID_PATTERN
 Kind = Literal["csv", "photo", "bad_name", "ignored"]
 
 CONTENT_LIMIT = 64 * 1024
-"""Bytes; a larger CSV is rejected without fetching."""
+"""The most bytes that a CSV may have. A larger one is rejected without being fetched."""
 
 MAX_REQUESTED_KEYS = 1000
 """The most keys that a request may name: CSVs of users, and CSVs with bad names."""

@@ -88,7 +88,7 @@ def list_range(
 
 
 def _last_key(page: ListingPage, default: str) -> str:
-    """The key up to which a page is complete. S3 sorts a folder as `a/`, SeaweedFS as `a`."""
+    """The key up to which a page is complete. S3 sorts a folder as `a/`, SeaweedFS as `a`, so the lower one is used."""
     keys = [info.key for info in page.objects[-1:]] + [folder[:-1] for folder in page.folders[-1:]]
     return max(keys, default=default)
 

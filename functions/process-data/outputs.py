@@ -176,7 +176,7 @@ def describe(connection: Connection, bucket: str, *, is_pending: bool = False) -
 
 
 def known_etag(connection: Connection, output: str) -> str | None:
-    """The ETag of the object when it was last written or adopted by this database; None if it never was."""
+    """The ETag that was recorded when the object was last written or adopted; None if it never was."""
     [[etag]] = connection.run(_READ_ETAG, object=output)
     return None if etag is None else str(etag)
 

@@ -29,7 +29,7 @@ _SPACE = " \t"
 
 
 class Row(NamedTuple):
-    """The row of a CSV, with its line. `birthts` is in milliseconds since 1970-01-01 UTC, its range not checked."""
+    """The row of a CSV, with its line. `birthts` is in milliseconds since 1970-01-01 UTC, and may be out of range."""
 
     key: str
     etag: str

@@ -148,7 +148,7 @@ class Run:
         return self._keys is None
 
     def _raise_if_s3_failed(self, connection: Connection) -> None:
-        """Raise Unavailable if S3 did not respond before the deadline.
+        """Raise Unavailable if the run made no progress because S3 did not respond.
 
         Raise S3's error if every fetch of a full run failed while the table `users` is empty.
         """

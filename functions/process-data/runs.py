@@ -60,7 +60,7 @@ where finished_at is null and not exists (
 )
 """
 
-# Those in progress, and those queued but not started. One that does not start within a minute is considered lost.
+# Continuations in progress, and those queued but not started. One that has not started after a minute counts as lost.
 _COUNT_CONTINUATIONS = """
 select (select count(*) from runs where finished_at is null and trigger = 'continuation' and id <> :id) + greatest(0,
     (select count(*) from runs where continued_at > clock_timestamp() - interval '1 minute')

@@ -90,7 +90,7 @@ class Scanner:
         segments.merge(self._connection, segment, since, max_keys=self._settings.segment_keys * 3 // 4)
 
     def scan_hinted(self, segment: Segment) -> None:
-        """Scan hinted objects of a segment. Hints left out by the deadline stay; hints of unreadable CSVs do not."""
+        """Scan hinted objects of a segment. Hints left out by the deadline stay; those of unreadable CSVs are deleted."""
         hinted = hints.read(self._connection, segment.range, MAX_REQUESTED_KEYS)
         if not hinted:
             return
@@ -187,7 +187,7 @@ class Scanner:
         return ParallelCalls(self._fetches, self._settings.fetch_threads, fetch_one, user_ids)
 
     def _collect(self, user_ids: list[str], calls: ParallelCalls[str, FetchResult]) -> list[FetchResult]:
-        """Return the results of the calls that started. If S3 failed for all of them, raise if `check_s3` fails too."""
+        """Return the results of the calls that started. If S3 was unavailable to all of them, call `check_s3`."""
         collected = self._collect_calls(calls)
         timeout = Unavailable("s3", "S3 did not respond before the run's deadline")
         results = [

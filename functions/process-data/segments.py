@@ -25,7 +25,7 @@ _LATEST_SCAN = "select coalesce(max(scanned), 0) from segments"
 _RESCAN = "update segments set scanned = 0, turn = 0 where scanned between :tick and :latest"
 
 # The limit is far above the number of segments that are held at the same time, so a free one is found if there is one.
-# PostgreSQL never moves a volatile function into a subquery with LIMIT or DISTINCT, so only its rows are tried.
+# PostgreSQL moves no volatile function into a subquery with LIMIT or DISTINCT: only the rows of the subquery are tried.
 _CLAIM_DUE = """
 select id from (
     select id from segments where scanned <= :since and id <> all(cast(:skip as int[])) order by turn, start limit 500
@@ -138,9 +138,9 @@ class Segment:
 def next_tick(connection: Connection) -> int:
     """Advance the logical clock and return its new tick. A scan with a later tick reads the bucket later.
 
-    A restore sets the clock back. A scan that began before the restore records a tick in the future; then its segment
-    becomes due again. The latest scan is read before the clock is advanced, so without a restore its tick is always
-    less than the new one.
+    A restore sets the clock back. A scan that began before the restore may record a tick in the future: this function
+    makes its segment due again. The latest scan is read before the clock is advanced, so without a restore its tick is
+    always less than the new one.
     """
     [[latest]] = connection.run(_LATEST_SCAN)
     tick = int(connection.run(_TICK)[0][0])
@@ -175,7 +175,7 @@ def _claim(connection: Connection, sql: str, parameters: dict[str, object], sinc
 
 
 def reclaim(connection: Connection, segment: Segment) -> Segment | None:
-    """Reclaim a segment that was just released, if there are hints in it. None if there are none, or if it is held."""
+    """Reclaim a segment that was just released, if it has hints and is still free."""
     parameters = {"space": locks.SEGMENT, "id": segment.id, "start": segment.start, "end": segment.end}
     [[locked]] = connection.run(_RECLAIM, **parameters)
     return _read(connection, segment.id) if locked else None
@@ -224,7 +224,7 @@ def postpone(connection: Connection, segment: Segment) -> None:
 
 
 def merge(connection: Connection, segment: Segment, since: int, max_keys: int) -> None:
-    """Merge the segment with a neighbour that was scanned since the tick, if both have at most `max_keys` in all."""
+    """Merge the segment with a neighbour that was scanned since the tick, if the two have at most `max_keys` together."""
     for lower, upper in connection.run(_NEIGHBOURS, start=segment.start, since=since, max_keys=max_keys):
         other = upper if lower == segment.id else lower
         if locks.try_lock(connection, locks.SEGMENT, other):

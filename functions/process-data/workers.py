@@ -38,7 +38,7 @@ class Workers:
         self._tick = request.since
 
     def time_limit(self, connection: Connection) -> AbstractContextManager[None]:
-        """Limit the time that the run waits for a silent server, so that it responds before of-watchdog's timeout."""
+        """Limit the time that the run waits for a silent PostgreSQL, to respond before of-watchdog's `exec_timeout`."""
         return connection.time_limit(self._application.settings.run_deadline + GRACE - self._deadline.elapsed)
 
     def start(self, connection: Connection) -> None:
@@ -114,7 +114,7 @@ class Workers:
         )
 
     def _wait(self) -> None:
-        """Wait up to POLL_INTERVAL, less if a helper ends: it probably holds one of the remaining segments."""
+        """Wait up to POLL_INTERVAL, or until a helper ends: helpers probably hold the remaining segments."""
         for helper in reversed(self._helpers):
             if helper.is_alive():
                 helper.join(min(segments.POLL_INTERVAL, self._deadline.remaining))
@@ -170,7 +170,7 @@ class Workers:
             failures.append(error)
 
     def _must_wait(self, connection: Connection) -> bool:
-        """Whether another session holds something that this run has to scan."""
+        """Whether to wait for segments that other sessions hold. Runs for events do not wait."""
         if self._keys is None:
             return segments.remaining(connection, self.tick, self.failed_segments) > 0
         if self._request.trigger == Trigger.EVENT or self._hint_failures:
