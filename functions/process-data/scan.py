@@ -90,7 +90,7 @@ class Scanner:
         segments.merge(self._connection, segment, since, max_keys=self._settings.segment_keys * 3 // 4)
 
     def scan_hinted(self, segment: Segment) -> None:
-        """Scan hinted objects of a segment. Hints left out by the deadline stay; those of unreadable CSVs are deleted."""
+        """Scan hinted objects of a segment, and delete their hints, except those that the deadline leaves out."""
         hinted = hints.read(self._connection, segment.range, MAX_REQUESTED_KEYS)
         if not hinted:
             return

@@ -224,7 +224,7 @@ def postpone(connection: Connection, segment: Segment) -> None:
 
 
 def merge(connection: Connection, segment: Segment, since: int, max_keys: int) -> None:
-    """Merge the segment with a neighbour that was scanned since the tick, if the two have at most `max_keys` together."""
+    """Merge the segment with a neighbour scanned since the tick, if the two have at most `max_keys` keys together."""
     for lower, upper in connection.run(_NEIGHBOURS, start=segment.start, since=since, max_keys=max_keys):
         other = upper if lower == segment.id else lower
         if locks.try_lock(connection, locks.SEGMENT, other):

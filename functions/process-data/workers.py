@@ -136,7 +136,7 @@ class Workers:
             self._scan_hinted(connection, scanner, segments.reclaim(connection, segment))
 
     def _scan_hinted(self, connection: Connection, scanner: Scanner, segment: Segment | None) -> None:
-        """Scan the hinted objects of a claimed segment, and those that are hinted meanwhile.
+        """Scan the hinted objects of a claimed segment, and those hinted meanwhile.
 
         If S3 fails for these objects only, this run does not claim the segment's hints again.
         """
