@@ -7,7 +7,7 @@ Each lock belongs to a session and ends with it:
     export    held by the only writer of the result bucket
 
 A run's session locks the run first, then one segment at a time (and a neighbour while it merges the two), or the export
-while it holds no segment. Sessions never wait for the lock of a segment or of the export, they only try it. So these
+while it holds no segment. Sessions never wait for the lock of a segment or of the export: they only try it. So these
 locks cannot cause deadlocks. All sessions write the rows of `outputs`. Statements lock 'output.csv' before
 'rejected.csv' before 'erased.csv', so these row locks cannot cause deadlocks either.
 """

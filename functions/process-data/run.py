@@ -34,8 +34,8 @@ from .workers import Workers
 _ATTEMPTS = 3
 _INITIAL_BACKOFF = 0.2  # seconds, doubled each time
 _MAX_CONTINUATIONS = 10
-"""A continuation queues another one only if there are fewer than this many others. It is the maximum of `fan_out`, so
-all of its runs may continue."""
+"""A continuation queues another one only if there are fewer than this many others. It equals the maximum of
+`fan_out`, so all of its runs may continue."""
 
 
 class SegmentsSummary(TypedDict):
@@ -44,7 +44,7 @@ class SegmentsSummary(TypedDict):
 
 
 class RunSummary(TypedDict):
-    """The summary of a run, in its response and in `runs`. query-data's OpenAPI describes that in `runs`."""
+    """The summary of a run, in its response and in `runs`. query-data's OpenAPI describes it as stored in `runs`."""
 
     segments: SegmentsSummary
     listed: int

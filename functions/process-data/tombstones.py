@@ -96,7 +96,7 @@ class Tombstone:
 
 
 def drop_erased(connection: Connection, scope: Scope, listing: Listing) -> Tombstones:
-    """Remove erased users' CSVs from a listing, except newer ones; returns the tombstones of users who have those."""
+    """Remove erased users' CSVs from a listing, except newer ones; returns the tombstones of users with newer ones."""
     if not connection.run(_EXIST.format(user_condition=scope.user_condition), **scope.user_parameters)[0][0]:
         return {}
     rows = connection.run(_READ, user_ids=json.dumps(list(listing.modified)))

@@ -48,7 +48,7 @@ begin
         begin
             execute format('alter role %I password %L', role, password);
         exception when others then
-            raise exception 'cannot set the password of %: %', role, sqlerrm; -- without the statement, which has the password
+            raise exception 'cannot set the password of %: %', role, sqlerrm; -- omits the statement, which has it
         end;
     end loop;
 end
