@@ -15,7 +15,8 @@ create table segments (
 
 create index segments_by_turn on segments (turn, start);
 
-insert into segments (start, keys) select '', exists (select from users)::int; -- 1 if there are users, as then the bucket had keys
+-- If there are users, the bucket had keys: at least one is counted.
+insert into segments (start, keys) select '', exists (select from users)::int;
 
 -- Objects named by an event or a request, until they are scanned.
 create table hints (
