@@ -114,7 +114,7 @@ class RunCounters:
             self.images_changed += reconciled.images_changed
             self._record_rejections(reconciled.rejections)
         scan.listed, scan.ignored = listing.entries, listing.ignored
-        scan.same_etag = reconciled.unchanged - len(scan.stored)
+        scan.same_etag = reconciled.unchanged - len(scan.stored)  # those were counted when they were stored
 
     def record_batch(
         self, scan: ScanCounters, results: Sequence[FetchResult], valid: Sequence[Row], stored: StoreResult

@@ -33,7 +33,7 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
-# The id is assigned first: the run's lock is held before others can see its row.
+# The id is assigned before the row is inserted, so that the run's lock is held before others can see the row.
 _NEW_ID = "select nextval(pg_get_serial_sequence('runs', 'id'))"
 
 _INSERT = """

@@ -15,7 +15,7 @@ If a user's CSV sorts after the key, the user_id is not less than this part.
 
 
 class Scope(Protocol):
-    """SQL conditions on `user_id` of users and on `object` of rejected, with their parameters."""
+    """SQL conditions on the columns `user_id` (of users and erased) and `object` (of rejected), with parameters."""
 
     @property
     def user_condition(self) -> str: ...
