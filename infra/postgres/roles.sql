@@ -42,7 +42,7 @@ begin
         revoke rollcall_process from current_user;
     end if;
 
-    if (select rolsuper from pg_roles where rolname = current_user) then -- the statements below require it
+    if (select rolsuper from pg_roles where rolname = current_user) then -- only a superuser may run these statements
         -- By default every role can create large objects.
         revoke execute on function lo_creat(int), lo_create(oid), lo_from_bytea(oid, bytea) from public;
         -- Keep personal data out of the server's log: a failed statement may contain a queried name, and the details
