@@ -19,7 +19,7 @@ on conflict (object) do update set tick = excluded.tick
 
 _READ = "select object, tick from hints where object > :start and object <= :end order by object limit :limit"
 
-# A hint that was added again meanwhile has another tick, and stays.
+# A hint that has been added again since it was read has another tick, and stays.
 _DELETE = """
 delete from hints using json_each_text(:hints) as done where object = done.key collate "C" and tick = done.value::bigint
 """

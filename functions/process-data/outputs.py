@@ -92,7 +92,7 @@ from outputs
 where object = :object
 """  # noqa: S608 - interpolates a module constant
 
-# Updates no row if a restore has set `changed` back meanwhile.
+# Updates no row if a restore has set `changed` back since the snapshot.
 _MARK_WRITTEN = """
 update outputs
 set written = :changed, rows = :rows, etag = :etag, seconds = :seconds, written_at = clock_timestamp()
@@ -169,7 +169,7 @@ def export_overdue(application: Application, connection: Connection, deadline: D
 
 
 def describe(connection: Connection, bucket: str, *, is_pending: bool = False) -> Output:
-    """The state of output.csv according to the database. With `is_pending` it is reported as pending in any case."""
+    """The state of output.csv according to the database. With `is_pending` it is always reported as pending."""
     state = _read_state(connection, OUTPUT)
     pending = is_pending or state.changed != state.written
     return Output(object=f"{bucket}/{OUTPUT}", rows=state.rows, written=False, pending=pending)
@@ -184,7 +184,7 @@ def known_etag(connection: Connection, output: str) -> str | None:
 def adopt(connection: Connection, output: str, known: str | None, etag: str) -> None:
     """Record that exports may replace an object that another database wrote: the table contains all of its rows.
 
-    Does nothing if another session has changed the known ETag meanwhile.
+    Does nothing if the recorded ETag is no longer `known`.
     """
     connection.run(_ADOPT, object=output, known=known, etag=etag)
 

@@ -39,8 +39,8 @@ class ParallelCalls(Generic[T, R]):
 
         No call starts after the deadline, or with `may_start_late` more than `GRACE` seconds after it. Calls that have
         started may take until `GRACE` seconds after the deadline, so that no work is lost. The result of a call that is
-        still not finished is None. If a call failed, its exception is raised. Meanwhile `keep_alive` is called about
-        every second.
+        still not finished is None. If a call failed, its exception is raised. During the wait `keep_alive` is called
+        about every second.
         """
         running = self._loops
         try:

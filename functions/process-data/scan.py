@@ -2,7 +2,7 @@
 
 Why concurrent and interrupted runs converge: a scan holds its segment's lock from before it lists until after it has
 stored, and it writes only in the session that holds the lock. So each user has one writer at a time, and a writer
-reads the bucket after the previous writer has stored. A session that is lost loses the lock and cannot commit. Hence
+reads the bucket after the previous writer has stored. A session that is lost loses its lock and cannot commit. Hence
 data that was read earlier never replaces data that was read later. Once the bucket has stopped changing, the next
 complete scan of a segment stores what the bucket contains, whatever happened before. A scan that ends early leaves its
 segment, or the rest of it, queued.

@@ -167,7 +167,7 @@ def claim_containing(connection: Connection, keys: Sequence[str]) -> Segment | N
 
 
 def _claim(connection: Connection, sql: str, parameters: dict[str, object], since: int | None = None) -> Segment | None:
-    """Claim a segment that the query locks. Repeat the query if that segment was merged or scanned meanwhile."""
+    """Claim a segment that the query locks. Repeat the query if the segment was merged or scanned before the lock."""
     while rows := connection.run(sql, space=locks.SEGMENT, **parameters):
         if segment := _read(connection, rows[0][0], since):
             return segment

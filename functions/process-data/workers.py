@@ -1,7 +1,7 @@
 """The workers of a run: its own thread, and helper threads.
 
-Every worker repeats the same loop: claim the segment that has waited longest, else one that has hints, scan it, release
-it, and check for hints that arrived meanwhile. In this way any number of runs and replicas share the work without
+Every worker repeats the same loop: claim the segment that has waited longest, else one that has hints; scan it; release
+it; check for hints that were added during the scan. In this way any number of runs and replicas share the work without
 knowing of each other.
 """
 
@@ -61,7 +61,7 @@ class Workers:
             helper = self._helpers[-1]
             helper.join(_JOIN_INTERVAL)
             if not helper.is_alive():
-                self._helpers.remove(helper)  # meanwhile it may have started another
+                self._helpers.remove(helper)  # before it ended, it may have started another
             elif not connection.broken:
                 connection.keep_alive()
         if self._error is not None:
@@ -136,7 +136,7 @@ class Workers:
             self._scan_hinted(connection, scanner, segments.reclaim(connection, segment))
 
     def _scan_hinted(self, connection: Connection, scanner: Scanner, segment: Segment | None) -> None:
-        """Scan the hinted objects of a claimed segment, and those hinted meanwhile.
+        """Scan the hinted objects of a claimed segment, and repeat for hints that were added during the scan.
 
         If S3 fails for these objects only, this run does not claim the segment's hints again.
         """
@@ -163,7 +163,7 @@ class Workers:
             except (Unavailable, AccessDenied) as error:
                 if error.service != "s3":
                     raise
-                scanner.check_s3()  # may raise OutOfTime, too
+                scanner.check_s3()  # may raise OutOfTime itself
                 failures.append(error)
         except OutOfTime as error:
             self.ran_out_of_time = True
