@@ -40,7 +40,7 @@ def _neutralise(column: str) -> str:
     then '''' || {column} else {column} end)"""
 
 
-# PostgreSQL joins the lines: to fetch single rows would take longer than the rest of an export.
+# PostgreSQL joins the lines, because fetching single rows would take longer than the rest of an export.
 _CHUNK_ROWS = 5000
 _READ_CHUNK = {
     REJECTED: f"""

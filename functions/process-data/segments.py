@@ -219,7 +219,7 @@ def complete(connection: Connection, segment: Segment, keys: int) -> None:
 
 
 def postpone(connection: Connection, segment: Segment) -> None:
-    """Move a segment that failed to the end of the queue."""
+    """Put a segment at the end of the queue, because its scan failed."""
     connection.run(_POSTPONE, id=segment.id)
 
 

@@ -38,7 +38,7 @@ class Workers:
         self._tick = request.since
 
     def time_limit(self, connection: Connection) -> AbstractContextManager[None]:
-        """Limit the time that the run waits for a silent PostgreSQL, to respond before of-watchdog's `exec_timeout`."""
+        """Limit the run's waits for a silent PostgreSQL, so that it responds before of-watchdog's `exec_timeout`."""
         return connection.time_limit(self._application.settings.run_deadline + GRACE - self._deadline.elapsed)
 
     def start(self, connection: Connection) -> None:
