@@ -7,7 +7,7 @@ from process_data import tombstones
 from process_data.listing import Listing
 from process_data.parse import Row
 from process_data.reconcile import reconcile
-from process_data.scope import Named
+from process_data.scope import KeySet
 from process_data.shared.storage.connection import Connection
 from process_data.shared.storage.settings import PostgresSettings, load
 from process_data.store import store
@@ -35,7 +35,7 @@ def set_photo(connection: Connection, user_id: str, photo: str | None) -> None:
     """Reconcile the user with a bucket that has the stored CSV and this photo."""
     [[etag]] = connection.run("select csv_etag from users where user_id = :user_id", user_id=user_id)
     listing = Listing(csvs={user_id: etag}, photos={user_id: photo} if photo else {}, entries=1)
-    reconcile(connection, Named([f"{user_id}.csv"]), listing, "src", 0)
+    reconcile(connection, KeySet([f"{user_id}.csv"]), listing, "src", 0)
 
 
 def erase(connection: Connection, *user_ids: str) -> None:

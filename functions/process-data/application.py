@@ -11,17 +11,17 @@ from .shared.storage.objects import Objects
 from .shared.storage.pool import Pool
 
 MAX_REQUESTS = 8
-"""Requests with access that are processed at the same time."""
+"""The most requests with access that are processed at the same time."""
 
 MAX_ANONYMOUS = 2
-"""Runs without the API token that are in progress at the same time; more of them would share the same work."""
+"""The most requests without the API token that are processed at the same time. More would only share the same work."""
 
 
 class Application:
-    """`stopping` is set when the process is told to stop.
+    """The shared state. `stopping` is set when the process is told to stop.
 
-    `helpers` limits the workers that runs start beside their own thread, each with a connection to PostgreSQL.
-    `listings` has its own threads so that a page of a segment never waits for the batches in `fetches`.
+    `helpers` limits the helper threads of all runs, each of which has a connection to PostgreSQL. `listings` is
+    separate from `fetches`, so that listing a segment never waits for fetches.
     """
 
     def __init__(self, settings: Settings, stopping: Event) -> None:
@@ -54,7 +54,7 @@ class Application:
 
     @property
     def is_busy(self) -> bool:
-        """Whether the fetch threads have enough work, even while one of the scanners lists or stores."""
+        """Whether there is enough to fetch for all fetch threads, even while one of the scanners lists or stores."""
         with self._lock:
             return len(self._pending) > 1 and sum(self._pending.values()) >= self.settings.fetch_threads
 

@@ -1,4 +1,4 @@
-"""Queue runs at the gateway, to continue later or on other replicas."""
+"""Queue runs at the gateway: continuations, and the runs of `fan_out`."""
 
 import urllib3
 

@@ -18,40 +18,44 @@ STAGES = ("list", "reconcile", "fetch", "parse", "store", "export", "total")
 
 @dataclass
 class ScanCounters:
-    """Counters of one scan."""
+    """Counters of one scan.
+
+    `stored` maps user_ids to the ETags of CSVs stored by this scan, or by an interrupted one that it repeats.
+    """
 
     listed: int = 0
     ignored: int = 0
     same_etag: int = 0
     remaining: int = 0
     failures: list[Unreadable] = field(default_factory=list)
-    stored: dict[str, str] = field(default_factory=dict)  # ETags of CSVs stored by this or a repeated scan, by user_id
+    stored: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
 class RunCounters:
-    """Counters of one run, shared by its workers. `seconds` sums each stage over the workers; `total` is the run's own.
+    """Counters of one run, shared by its workers.
 
-    With `repeats` each attempt scans everything again, as in runs that name users.
+    `repeats` says that each attempt scans everything again, as in runs that name users. `seconds` sums each stage over
+    the workers, except `total`, which is the run's own duration.
     """
 
     repeats: bool = False
 
     scanned: int = 0  # segments
     listed: int = 0  # objects and folders
-    ignored: int = 0  # unrelated ones
+    ignored: int = 0  # folders and unrelated objects
     added: int = 0
     updated: int = 0
     same_etag: int = 0  # CSVs that were not fetched
     same_content: int = 0  # CSVs with a new ETag, but the same row
     images_changed: int = 0
-    remaining: int = 0  # changed CSVs that were not ingested
+    remaining: int = 0  # changed CSVs that were not stored
     fetched: int = 0  # CSVs that S3 returned
     unreadable: int = 0
     rejections: list[Rejection] = field(default_factory=list)  # new or changed ones, at most MAX_REPORTED
-    failures: list[Unreadable] = field(default_factory=list)  # the first ones
+    failures: list[Unreadable] = field(default_factory=list)  # at most MAX_REPORTED
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
-    _stored: dict[str, str] = field(default_factory=dict)  # ETags of CSVs stored by scans that may be repeated
+    _stored: dict[str, str] = field(default_factory=dict)  # as in ScanCounters, of scans that may be repeated
     _lock: Lock = field(default_factory=Lock)
 
     @property
@@ -64,7 +68,7 @@ class RunCounters:
         return self.same_etag + self.same_content
 
     def restart(self) -> None:
-        """Reset what a repeated attempt counts again."""
+        """Reset what the next attempt counts again."""
         self.listed = self.ignored = self.same_etag = self.remaining = self.unreadable = 0
         self.failures.clear()
 
@@ -80,7 +84,7 @@ class RunCounters:
 
     @contextmanager
     def scan(self) -> Iterator[ScanCounters]:
-        """Count a scan when it ends. An interrupted scan is repeated, so only what it stored counts."""
+        """Count a scan when it ends. An interrupted scan is repeated, so only what it has stored counts."""
         scan = ScanCounters()
         try:
             yield scan
@@ -110,7 +114,7 @@ class RunCounters:
             self.images_changed += reconciled.images_changed
             self._record_rejections(reconciled.rejections)
         scan.listed, scan.ignored = listing.entries, listing.ignored
-        scan.same_etag = reconciled.unchanged - len(scan.stored)
+        scan.same_etag = reconciled.unchanged - len(scan.stored)  # those were counted when they were stored
 
     def record_batch(
         self, scan: ScanCounters, results: Sequence[FetchResult], valid: Sequence[Row], stored: StoreResult

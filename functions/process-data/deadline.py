@@ -4,11 +4,11 @@ from threading import Event
 from time import monotonic
 
 GRACE = 5
-"""Seconds that work which has started may continue after the deadline."""
+"""Seconds after the deadline that work in progress may take to finish."""
 
 
 class Deadline:
-    """Expires after `seconds`, or once `stopping` is set, or when it is cancelled."""
+    """Expires after `seconds`, when `stopping` is set, or when it is cancelled."""
 
     def __init__(self, seconds: float, stopping: Event) -> None:
         self._started_at, self._seconds, self._stopping = monotonic(), seconds, stopping
@@ -24,14 +24,14 @@ class Deadline:
         return self.remaining_with(0)
 
     def remaining_with(self, grace: float) -> float:
-        """Seconds left for work that may end `grace` seconds late; 0 if stopping or cancelled."""
+        """Seconds left for work that may end `grace` seconds after the deadline; 0 if stopping or cancelled."""
         if self._stopping.is_set() or self._cancelled.is_set():
             return 0
         return max(0.0, self._seconds + grace - self.elapsed)
 
     @property
     def grace(self) -> float:
-        """Seconds from now for work that has started: GRACE, but never later than GRACE seconds after the deadline."""
+        """Seconds left for work in progress: at most GRACE, and at most until GRACE seconds after the deadline."""
         return min(GRACE, max(0.0, self._seconds + GRACE - self.elapsed))
 
     @property

@@ -15,9 +15,9 @@ from .tombstones import Tombstone
 class Eraser:
     """Erases users until the deadline. Erasing the same users again is safe.
 
-    `rescan` is called for each segment after its release, for hints that others added while it was held.
-    `erased` maps the user_ids that are done to whether there was anything to erase: see `tombstones.erase`. If `hint`
-    is set, their CSVs also become hints, so that a user with a CSV newer than the erasure is imported again.
+    `rescan` is called for each segment after its release, for hints that were added while it was held. `erased` maps
+    the user_ids that are done to whether there was anything to erase: see `tombstones.erase`. With `hint` the users'
+    CSVs become hints, so that a user with a CSV newer than the erasure is imported again.
     """
 
     connection: Connection
@@ -29,7 +29,7 @@ class Eraser:
     def erase(self, user_ids: Iterable[str], create_tombstones: Callable[[list[str]], list[Tombstone]]) -> bool:
         """Erase the users; returns whether all were erased before the deadline.
 
-        `create_tombstones` is called while the users' segment is held; it may leave users out when time runs out.
+        `create_tombstones` is called while the users' segment is held. It omits users for whom there is no time left.
         """
         remaining = [csv_key(user_id) for user_id in user_ids if user_id not in self.erased]
         while remaining and not self.deadline.expired:
@@ -38,11 +38,11 @@ class Eraser:
                 self.deadline.sleep(segments.POLL_INTERVAL)
                 continue
             with segments.holding(self.connection, segment):
-                within = [key for key in remaining if segment.start < key <= segment.end]
-                users = [user_id for key in within if (user_id := user_of(key))]
+                keys = [key for key in remaining if segment.start < key <= segment.end]
+                users = [user_id for key in keys if (user_id := user_of(key))]
                 self.erased |= tombstones.erase(self.connection, create_tombstones(users), segment.tick)
                 if self.hint:
-                    hints.add(self.connection, within)
+                    hints.add(self.connection, keys)
             remaining = [key for key in remaining if user_of(key) not in self.erased]
             self.rescan(segment)
         return not remaining

@@ -13,12 +13,12 @@ from .tombstones import Tombstones, allows
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """The object was removed after it was listed, or it existed when its user was erased."""
+    """The CSV was removed after it was listed, or it already existed when its user was erased."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """S3 failed to return the object. The next full run tries again."""
+    """S3 failed to return the CSV. The next full run tries again."""
 
     key: str
     error: Unavailable | AccessDenied

@@ -21,7 +21,7 @@ from .shared.log import log
 from .shared.process import MEBIBYTE, set_up
 from .shared.storage.settings import load
 
-_THREADS = MAX_REQUESTS + MAX_ANONYMOUS + 4  # 4 threads are always free to send errors
+_THREADS = MAX_REQUESTS + MAX_ANONYMOUS + 4  # 4 more, for error responses while all slots are taken
 _stopping = set_up(threads=_THREADS, max_body=4 * MEBIBYTE)
 _application = Lazy(lambda: Application(load(Settings, os.environ), _stopping))
 
@@ -34,7 +34,7 @@ def _render_error(event: api.Event, error: api.ApiError) -> Response:
 def handle(event: api.Event, _context: object) -> Response:
     application = _application.get()
     is_anonymous = not has_access(event, application.settings)
-    if event.body.strip() or event.query or event.path.strip("/"):  # cron-connector sends none of these, nor a token
+    if event.body.strip() or event.query or event.path.strip("/"):  # cron-connector sends none of these, and no token
         require_access(event, application.settings)
     request = parse_request(event, application.settings.source_bucket)
     with (application.anonymous if is_anonymous else application.requests).slot():
@@ -55,12 +55,12 @@ def _run(application: Application, request: Request) -> dict[str, Any]:
         raise api.ApiError(503, "source_empty", message) from error
     finally:
         _log_problems(run, request)
-    log("info", "run", call_id=request.call_id, **run.recorded_summary)
+    log("info", "run", call_id=request.call_id, **run.log_fields)
     return summary
 
 
 def _fan_out(application: Application, request: Request) -> Response:
-    """Queue several runs, which share the work across the replicas."""
+    """Queue `fan_out` runs, which share the work across the replicas."""
     with application.pool.connection() as connection:
         since = next_tick(connection)
     calls: list[str] = []

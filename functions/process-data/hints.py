@@ -1,4 +1,4 @@
-"""Hints: objects that may have changed. Events are hints: the current state is always read from the bucket.
+"""Hints: objects that may have changed, named by events and requests. Their state is always read from the bucket.
 
 So hints may be reordered, duplicated or lost; a scan of the whole bucket covers them all. A hint is committed before
 its segment's lock is tried. If the lock is held, its holder checks for hints after it has released the lock, and finds
@@ -21,7 +21,7 @@ _READ = "select object, tick from hints where object > :start and object <= :end
 
 
 def delete_where(condition: str) -> str:
-    """SQL of common table expressions that delete hints. It locks the rows in the order of `_ADD`."""
+    """Return the SQL of common table expressions that delete hints. It locks the rows in the order of `_ADD`."""
     return f"""locked_hints as (
         select object from hints where {condition} order by object for update
     ), deleted_hints as (
@@ -29,7 +29,7 @@ def delete_where(condition: str) -> str:
     )"""  # noqa: S608 - interpolates constants
 
 
-# A hint that was repeated meanwhile has another tick and stays.
+# A hint that has been added again since it was read has another tick, and stays.
 _DELETE = f"""
 with {delete_where('(object, tick) in (select key collate "C", value::bigint from json_each_text(:hints))')}
 select

@@ -8,20 +8,20 @@ from .shared.user_ids import USER_ID_PATTERN
 Kind = Literal["csv", "photo", "bad_name", "ignored"]
 
 CONTENT_LIMIT = 64 * 1024
-"""Bytes; a larger CSV is rejected without fetching."""
+"""The most bytes that a CSV may have. A larger one is rejected without being fetched."""
 
 MAX_REQUESTED_KEYS = 1000
-"""A request may name this many users and CSVs with bad names."""
+"""The most keys that a request may name: CSVs of users, and CSVs with bad names."""
 
 LAST_KEY = "\U0010ffff"
 """Sorts after every key that is not ignored."""
 
-_MAX_KEY = 1024  # bytes that S3 allows; a longer one comes from a forged event
+_MAX_KEY = 1024  # bytes, S3's limit; a longer key comes from a forged event
 
 _USER_KEY = re.compile(rf"({USER_ID_PATTERN})\.(csv|png|jpg|jpeg)")
 _USER_PREFIX = re.compile(rf"({USER_ID_PATTERN})\.")
 _UNREPRESENTABLE = re.compile("[\0\ud800-\udfff\U0010ffff]")
-"""Characters that PostgreSQL or a URL cannot represent, surrogates for bytes that are not UTF-8, and `LAST_KEY`."""
+"""NUL, which PostgreSQL cannot store; surrogates, which stand for bytes that are not UTF-8; and `LAST_KEY`."""
 
 
 class ParsedKey(NamedTuple):
@@ -55,7 +55,7 @@ def user_of(key: str) -> str | None:
 
 
 def is_representable(key: str) -> bool:
-    """Whether the key can be a segment boundary: a listing can start after it by S3's `start-after`."""
+    """Whether the key can be a segment boundary: PostgreSQL can store it, and `start-after` can contain it."""
     return not _UNREPRESENTABLE.search(key)
 
 

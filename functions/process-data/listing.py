@@ -1,4 +1,4 @@
-"""The content of the bucket: of a range of keys, or of single objects."""
+"""List the bucket: a range of keys, or single objects."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,13 +12,13 @@ from .shared.user_ids import USER_ID_FORMAT
 
 @dataclass
 class Listing:
-    """CSVs and photos by user_id, and objects that are rejected without fetching them.
+    """CSVs and photos by user_id, and objects that are rejected without being fetched.
 
-    `cut_at` is the boundary at which the listing ended, if it did not reach the end of its range.
+    `cut_at` is the boundary at which the listing stopped; None if it reached the end of its range.
     """
 
     csvs: dict[str, str] = field(default_factory=dict)  # ETags
-    modified: dict[str, str] = field(default_factory=dict)  # Last-Modified of CSVs, of those too large as well
+    modified: dict[str, str] = field(default_factory=dict)  # Last-Modified of all CSVs, even too large ones
     photos: dict[str, str] = field(default_factory=dict)  # keys
     rejections: list[Rejection] = field(default_factory=list)
     entries: int = 0  # objects and folders
@@ -27,7 +27,7 @@ class Listing:
     cut_at: str | None = None
 
     def add(self, info: ObjectInfo) -> None:
-        """Add an object. Those of one user have to be added in the order of their keys."""
+        """Add an object. The objects of a user have to be added in the order of their keys."""
         self.entries += 1
         kind, user_id = parse_key(info.key)
         if user_id is None:
@@ -58,13 +58,14 @@ def too_large(key: str, etag: str, size: int) -> Rejection:
 def list_range(
     get_page: Callable[[str | None], ListingPage], start: str, end: str, is_full: Callable[[int], bool]
 ) -> Listing:
-    """List the keys greater than `start` up to `end`, or up to a boundary before it once `is_full(entries)` is true.
+    """List the keys greater than `start`, up to and including `end`.
 
-    `get_page` returns the page for a continuation token; None requests the first page.
+    Once `is_full(entries)` is true, the listing stops at a boundary before `end`. `get_page` returns the page for a
+    continuation token; None requests the first page.
     """
     listing, token, previous = Listing(), None, start
     around = user_around(start)
-    excluded = set() if around is None else set(keys_of(around))  # they belong to the range of their CSV
+    excluded = set() if around is None else set(keys_of(around))  # this user's photos belong to the range of the CSV
     while True:
         page = get_page(token)
         token = page.token
@@ -87,7 +88,7 @@ def list_range(
 
 
 def _last_key(page: ListingPage, default: str) -> str:
-    """The key up to which a page is complete. S3 sorts a folder as `a/`, SeaweedFS as `a`."""
+    """The key up to which a page is complete. S3 sorts a folder as `a/`, SeaweedFS as `a`, so the lower one is used."""
     keys = [info.key for info in page.objects[-1:]] + [folder[:-1] for folder in page.folders[-1:]]
     return max(keys, default=default)
 
@@ -101,7 +102,7 @@ def list_photos_after(objects: Objects, bucket: str, start: str, end: str) -> li
 
 
 def list_named(objects: Objects, bucket: str, key: str) -> list[ObjectInfo]:
-    """The object with this key, if it exists; for a user's CSV all objects of the user, in the order of their keys."""
+    """The object with this key, if it exists. For a user's CSV: all objects of the user, in the order of their keys."""
     user_id = user_of(key)
     if user_id is None:
         return list_object(objects, bucket, key)
@@ -113,5 +114,5 @@ def list_named(objects: Objects, bucket: str, key: str) -> list[ObjectInfo]:
 
 
 def list_object(objects: Objects, bucket: str, key: str) -> list[ObjectInfo]:
-    """The object with this key, if it exists. It sorts before all longer keys, so one entry is enough."""
+    """The object with this key, if it exists. It sorts before longer keys with this prefix, so one entry is enough."""
     return [info for info in objects.list_page(bucket, prefix=key, limit=1).objects if info.key == key]

@@ -2,14 +2,14 @@
 
 Each lock belongs to a session and ends with it:
 
-    run       shared by the sessions of a run while it is in progress, so that other runs can tell that one exists
-    segment   held by the only writer of the segment's users, rejections and tombstones; anyone may add hints
+    run       shared by the sessions of a run while it is in progress: other runs see that one exists
+    segment   held by the only writer of the segment's users, rejections and tombstones
     export    held by the only writer of the result bucket
 
-A session locks its run first, then one segment at a time (and its neighbour while it merges both), or the export while
-it holds no segment. No session waits for these locks, so they cannot deadlock: the run's is only shared, and the others
-are only tried. Rows are locked in a fixed order: in `outputs` 'output.csv' before 'rejected.csv' before 'erased.csv',
-in `hints` by key.
+A run's session locks the run first, then one segment at a time (and a neighbour while it merges the two), or the export
+while it holds no segment. No session waits for these locks, so they cannot cause deadlocks: the run's is only shared,
+and the others are only tried. Statements lock rows in a fixed order: in `outputs` 'output.csv' before 'rejected.csv'
+before 'erased.csv', in `hints` by key.
 """
 
 from .shared.storage.connection import Connection

@@ -34,13 +34,13 @@ def _quote(column: str) -> str:
 
 
 def _neutralise(column: str) -> str:
-    """SQL for text with an apostrophe before it if a spreadsheet would run it as a formula."""
+    """SQL for the text, with an apostrophe before it if a spreadsheet might run it as a formula."""
     return f"""
     (case when left({column}, 1) in {FORMULA_PREFIXES} or left({column}, 1) in (E'\\t', E'\\r', E'\\n')
     then '''' || {column} else {column} end)"""
 
 
-# PostgreSQL joins the lines: fetching single rows would take longer than the rest of an export.
+# PostgreSQL joins the lines, because fetching single rows would take longer than the rest of an export.
 _CHUNK_ROWS = 5000
 _READ_CHUNK = {
     REJECTED: f"""
@@ -71,28 +71,28 @@ from (select * from users where user_id > :after order by user_id limit {_CHUNK_
 """,  # noqa: S608 - interpolates module constants
 }
 
-_INTERVAL_FACTOR = 10
-"""Time between exports that may be postponed, as a multiple of the last one's duration."""
+_PAUSE_FACTOR = 10
+"""The pause after an export, as a multiple of its duration."""
 
 _CHEAP_SECONDS = 0.1
-"""An export is never postponed if the last one was faster."""
+"""There is no pause after an export that took less."""
 
 _EARLY_FRACTION = 0.1
-"""In this first fraction of a run's time, an export starts even if it will probably not end before the deadline."""
+"""During this first fraction of a run's time, an export starts even if it will probably end after the deadline."""
 
 _POLL_INTERVAL = 0.05  # seconds between attempts to acquire the lock
 
 _READ_STATE = f"""
 select changed, written, rows, etag, seconds,
     coalesce(
-        clock_timestamp() - written_at not between interval '0' and seconds * interval '{_INTERVAL_FACTOR} seconds',
+        clock_timestamp() - written_at not between interval '0' and seconds * interval '{_PAUSE_FACTOR} seconds',
         true
     )
 from outputs
 where object = :object
 """  # noqa: S608 - interpolates a module constant
 
-# Updates no row if the database was restored meanwhile, which set `changed` back.
+# Updates no row if a restore has set `changed` back since the snapshot.
 _MARK_WRITTEN = """
 update outputs
 set written = :changed, rows = :rows, etag = :etag, seconds = :seconds, written_at = clock_timestamp()
@@ -113,8 +113,8 @@ class Output(TypedDict):
 
     object: str
     rows: int
-    written: bool  # by this run
-    pending: bool  # the object is behind the table
+    written: bool  # whether this run wrote it
+    pending: bool  # whether the object is behind the table
 
 
 @dataclass(frozen=True)
@@ -124,15 +124,15 @@ class _State:
     rows: int
     etag: str | None
     seconds: float  # duration of the last export
-    is_due: bool  # whether the last export was long enough ago
+    is_due: bool  # whether the pause after the last export is over
 
 
 def export(application: Application, connection: Connection, deadline: Deadline, *, urgent: bool) -> Output:
     """Write the outputs that have changed; returns the outcome for output.csv.
 
-    The export stays pending if the previous one took longer than the time that is left, unless the run has just
-    started. If it is not `urgent`, it also stays pending while another session exports, and for a while after an export
-    that took long; a later run or event writes it.
+    The export is left to a later run if the last one took longer than the time that remains, unless this run has just
+    started. An export that is neither `urgent` nor cheap is also left to a later run while another session exports, and
+    during the pause after the last export.
     """
     bucket, state = application.settings.result_bucket, _read_state(connection, OUTPUT)
     if deadline.elapsed_fraction >= _EARLY_FRACTION and state.seconds > deadline.remaining + GRACE:
@@ -146,12 +146,12 @@ def export(application: Application, connection: Connection, deadline: Deadline,
         calls = ParallelCalls(
             application.listings, len(_HEADERS), partial(application.objects.etag, bucket), list(_HEADERS)
         )
-        found = calls.collect(deadline, connection.keep_alive, may_start_late=True)
-        etags = dict(zip(_HEADERS, found, strict=False))
-        if len(etags) < len(_HEADERS) or None in found:
+        results = calls.collect(deadline, connection.keep_alive, may_start_late=True)
+        etags = dict(zip(_HEADERS, results, strict=False))
+        if len(etags) < len(_HEADERS) or None in results:
             return describe(connection, bucket, is_pending=urgent)
         if etags[ERASED] not in ("", known_etag(connection, ERASED)):
-            return describe(connection, bucket, is_pending=True)  # a run has to apply it first
+            return describe(connection, bucket, is_pending=True)  # a later run applies its tombstones first
         exported = {
             output: _export(connection, application.objects, bucket, output, etag, is_prompt=is_prompt)
             for output, etag in etags.items()
@@ -169,20 +169,23 @@ def export_overdue(application: Application, connection: Connection, deadline: D
 
 
 def describe(connection: Connection, bucket: str, *, is_pending: bool = False) -> Output:
-    """The state of output.csv according to the database. `is_pending` reports it as behind in any case."""
+    """The state of output.csv according to the database. With `is_pending` it is always reported as pending."""
     state = _read_state(connection, OUTPUT)
     pending = is_pending or state.changed != state.written
     return Output(object=f"{bucket}/{OUTPUT}", rows=state.rows, written=False, pending=pending)
 
 
 def known_etag(connection: Connection, output: str) -> str | None:
-    """The ETag of the object as it was last written, or adopted."""
+    """The ETag that was recorded when the object was last written or adopted; None if it never was."""
     [[etag]] = connection.run(_READ_ETAG, object=output)
     return None if etag is None else str(etag)
 
 
 def adopt(connection: Connection, output: str, known: str | None, etag: str) -> None:
-    """Record that the table contains everything in an object that another database wrote, so exports may replace it."""
+    """Record that exports may replace an object that another database wrote: the table contains all of its rows.
+
+    Does nothing if the recorded ETag is no longer `known`.
+    """
     connection.run(_ADOPT, object=output, known=known, etag=etag)
 
 
@@ -194,12 +197,12 @@ def _read_state(connection: Connection, output: str) -> _State:
 def _export(
     connection: Connection, objects: Objects, bucket: str, output: str, current_etag: str | None, *, is_prompt: bool
 ) -> Output:
-    """Write one output if needed; `current_etag` is the ETag of the object now.
+    """Write one output if needed. `current_etag` is the ETag that the object has now.
 
-    The lock is held before the snapshot is taken, so a later export has a later state.
+    The export lock is held before the snapshot is taken, so a later export has a later snapshot.
 
-    A state counts as written only if the object's ETag is the one that its PUT returned. So an object that was deleted,
-    replaced by hand, or overwritten by a frozen process that resumed is written again by the next run.
+    A state counts as written only while the object has the ETag that the PUT returned. So the next run writes the
+    object again if it was deleted, replaced by hand, or overwritten by a frozen process that resumed.
     """
     name, started_at = f"{bucket}/{output}", perf_counter()
     with connection.transaction("isolation level repeatable read, read only"):
@@ -217,10 +220,13 @@ def _export(
 
 
 def _abort_uploads(objects: Objects, bucket: str, output: str) -> None:
-    """Abort uploads of exports that were killed: they contain data. Only the holder of the lock uploads."""
+    """Abort the uploads of exports that were killed, as they contain data.
+
+    No other export is uploading: this session holds the export lock.
+    """
     try:
         number = objects.abort_uploads(bucket, output)
-    except StorageError as error:  # some services cannot list uploads, and the export does not depend on it
+    except StorageError as error:  # some services cannot list uploads; the export does not depend on it
         log("warning", "uploads_not_aborted", message=str(error))
         return
     if number:

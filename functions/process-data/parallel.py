@@ -35,11 +35,12 @@ class ParallelCalls(Generic[T, R]):
     def collect(
         self, deadline: Deadline, keep_alive: Callable[[], None], *, may_start_late: bool = False
     ) -> list[R | None]:
-        """Wait for the calls. None starts after the deadline, or with `may_start_late`, more than `GRACE` after it.
+        """Wait for the calls; return the results of those that started, in the order of the items.
 
-        Calls that have started may take until `GRACE` after the deadline, so that no work is lost. Returns their
-        results in the order of the items, None for a call that has still not finished. Raises the exception of a call.
-        Calls `keep_alive` about every second.
+        No call starts after the deadline, or with `may_start_late` more than `GRACE` seconds after it. Calls that have
+        started may take until `GRACE` seconds after the deadline, so that no work is lost. The result of a call that is
+        still not finished is None. If a call failed, its exception is raised. During the wait `keep_alive` is called
+        about every second.
         """
         running = self._loops
         try:
@@ -55,7 +56,7 @@ class ParallelCalls(Generic[T, R]):
         for loop in self._loops:
             if loop.done() and not loop.cancelled():
                 loop.result()
-        # the next value of the counter is the number of items taken so far; the result of one taken later is ignored
+        # the counter's next value is the number of items taken so far; results of items taken later are ignored
         return self._results[: next(self._next)]
 
     def cancel(self) -> None:

@@ -1,4 +1,4 @@
-"""Parse and validate CSVs: each file on its own, the birth dates of a batch at once."""
+"""Parse and validate CSVs: each file on its own, but the times of birth of a batch at once."""
 
 import csv
 import re
@@ -29,7 +29,7 @@ _SPACE = " \t"
 
 
 class Row(NamedTuple):
-    """The row of a CSV, with its line. `birthts` is in milliseconds UTC; `check_rows` checks its range."""
+    """The row of a CSV, with its line. `birthts` is in milliseconds since 1970-01-01 UTC, and may be out of range."""
 
     key: str
     etag: str
@@ -46,14 +46,14 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Checked:
-    """A checked batch: valid rows, and rejections because of the birth date."""
+    """A checked batch: valid rows, and rejections because of the time of birth."""
 
     valid: list[Row]
     rejections: list[Rejection]
 
 
 def read_row(key: str, fetched: Object) -> Row | Rejection:
-    """Parse one CSV and check everything but the range of the birth date."""
+    """Parse one CSV and check everything but the range of `birthts`."""
     try:
         line, (first_name, last_name, birthts) = _read_row(fetched.body)
         _check_name(line, "first_name", first_name)
@@ -65,7 +65,7 @@ def read_row(key: str, fetched: Object) -> Row | Rejection:
 
 
 def check_rows(rows: Sequence[Row], now: int) -> Checked:
-    """Check the birth dates of a batch; each row is valid or rejected. `now` is in milliseconds UTC."""
+    """Check the times of birth of a batch. `now` is in milliseconds since 1970-01-01 UTC."""
     births = pd.Series([row.birthts for row in rows], dtype="int64")
     valid = births.between(_EARLIEST_MS, now)
     return Checked(list(compress(rows, valid)), [_reject_birth(row) for row in compress(rows, ~valid)])
@@ -89,8 +89,8 @@ class _InvalidCsv(Exception):
 def _read_row(body: bytes) -> tuple[int, tuple[str, ...]]:
     """The row's line and its values in the order of COLUMNS. Raises _InvalidCsv."""
     text = _decode(body)
-    # Spaces around a quoted value are valid here, but not in RFC 4180 and the csv module. Those before an opening quote
-    # are always removed: otherwise the module would take an unclosed quote for a part of the value.
+    # Spaces and tabs around a quoted value are valid here, but not in RFC 4180 and the csv module: remove them. Remove
+    # those before an opening quote even if the quoting is malformed: otherwise the module takes the quote as text.
     if '"' in text:
         text = _QUOTED.sub(r"\1", text)
     reader = csv.reader(StringIO(text, newline=""), strict=True)

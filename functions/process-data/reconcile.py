@@ -1,4 +1,4 @@
-"""Reconcile the tables with a listing, without fetching anything."""
+"""Make the tables match a listing, as far as that is possible without fetching objects."""
 
 import json
 from dataclasses import dataclass
@@ -18,24 +18,24 @@ with csvs as materialized (
     select key collate "C" as user_id, :bucket || '/' || value as path from json_each_text(:photos)
 ), known as materialized (
     select user_id, csv_etag, img_path from users where {{user_condition}}
-), moved as materialized (
+), changes as materialized (
     select user_id, photos.path
     from known left join photos using (user_id)
     where known.img_path is distinct from photos.path
 ), number as (
-    {take_number("output.csv", "moved")}
+    {take_number("output.csv", "changes")}
 ), updated as (
     update users
-    set img_path = moved.path, changed = number.changed, updated_at = now()
-    from moved cross join number
-    where users.user_id = moved.user_id
+    set img_path = changes.path, changed = number.changed, updated_at = now()
+    from changes cross join number
+    where users.user_id = changes.user_id
 ), pending as (
     select csvs.user_id
     from csvs left join known using (user_id) left join rejected on object = csvs.user_id || '.csv'
     where known.csv_etag is distinct from csvs.etag and not coalesce({{is_current}}, false)
 )
 select
-    (select count(*) from moved),
+    (select count(*) from changes),
     (select count(*) from csvs join known on known.user_id = csvs.user_id and known.csv_etag = csvs.etag),
     exists (select from rejected where {{object_condition}}),
     (select coalesce(json_agg(user_id order by user_id), '[]') from pending)
@@ -44,7 +44,7 @@ select
 
 @dataclass(frozen=True)
 class ReconcileResult:
-    """The changes that a listing caused, and the CSVs to fetch."""
+    """What a listing changed, and the CSVs to fetch."""
 
     images_changed: int
     unchanged: int  # CSVs with the ETag that their row was read from
@@ -53,7 +53,7 @@ class ReconcileResult:
 
 
 def reconcile(connection: Connection, scope: Scope, listing: Listing, bucket: str, now: int) -> ReconcileResult:
-    """Update photos and rejections, and find the CSVs to fetch. `now` is in milliseconds UTC."""
+    """Update `img_path` and the rejections; find the CSVs to fetch. `now` is in milliseconds since 1970-01-01 UTC."""
     csvs = json.dumps(listing.csvs)
     sql = _RECONCILE.format(
         user_condition=scope.user_condition, object_condition=scope.object_condition, is_current=rejections.IS_CURRENT

@@ -14,15 +14,15 @@ from .scope import Scope
 from .shared.storage.connection import Connection
 
 RULES = 2
-"""Version of the validation rules. Increment it when the result for a rejected file may change."""
+"""Version of the validation rules. Increment it when a rejected file may become valid or get another reason."""
 
 MAX_REPORTED = 100
-"""A run logs at most this many rejections and this many unreadable objects; its response has at most this many
+"""A run logs at most this many rejections and as many unreadable objects. Its response has at most this many
 rejections."""
 
 
 class Reason(StrEnum):
-    """Codes for programs, part of the API: codes may be added, but existing ones do not change."""
+    """Codes for programs. They are part of the API: new ones may be added, but existing ones do not change."""
 
     BAD_NAME = "bad_name"
     TOO_LARGE = "too_large"
@@ -48,7 +48,7 @@ class Reason(StrEnum):
 class Rejection:
     """A rejected object. `line` counts from 1; None if the reason concerns the whole object.
 
-    From `retry_after` on, in milliseconds since 1970-01-01 UTC, the same content may be accepted.
+    `retry_after` is the time from which the same content may be accepted, in milliseconds since 1970-01-01 UTC.
     """
 
     object: str
@@ -87,7 +87,7 @@ with upserted as (
 select object, etag, line, code, message from upserted order by object limit :limit
 """  # noqa: S608 - interpolates constants
 
-# A CSV that was removed, or whose ETag is again that of the user's row, is no longer rejected.
+# An object that was removed is no longer rejected, nor is a CSV whose ETag is again that of the user's row.
 _DELETE_RESOLVED = f"""
 with resolved as (
     delete from rejected
@@ -106,10 +106,10 @@ with resolved as (
 IS_CURRENT = """
     checked_etag = csvs.etag and rejected.rules = :rules and (retry_after is null or retry_after > :now)
 """
-"""SQL condition: the row of `rejected` still applies to the listed object."""
+"""SQL condition: the row of `rejected` still applies to the listed CSV."""
 
 DELETE_ACCEPTED = "delete from rejected using stored where object = user_id || '.csv' returning object"
-"""SQL that deletes the rejections of the users in a table `stored`."""
+"""SQL that deletes the rejections of the users in a CTE `stored`."""
 
 _COUNT = "select count(*) from rejected where {object_condition}"
 
@@ -128,8 +128,8 @@ def upsert(connection: Connection, rejections: Sequence[Rejection]) -> list[Reje
 def delete_resolved(connection: Connection, scope: Scope, csvs: str, from_listing: Sequence[Rejection]) -> None:
     """Delete the rejections of objects that are no longer listed or no longer invalid.
 
-    `csvs` is JSON: the ETags of the listed CSVs by user_id. The objects in `from_listing`, rejected by their name or
-    size, stay rejected.
+    `csvs` is JSON: the ETags of the listed CSVs by user_id. The objects in `from_listing` stay rejected: they are
+    listed, and their name or size is invalid.
     """
     keys = json.dumps([rejection.object for rejection in from_listing])
     connection.run(

@@ -23,24 +23,22 @@ _BOOLEANS = {"0": False, "false": False, "1": True, "true": True}
 
 @dataclass(frozen=True)
 class Request:
-    """A request to scan the bucket, or only `keys` if given: a CSV's key stands for its user, photo included.
+    """A request to scan the bucket or single objects, to erase users, or to queue runs.
 
-    With `erase` the users in `keys` are erased instead. Segments scanned since the tick `since` are skipped: that of
-    the run to continue, or a new one from `fan_out`. Ticks are logical time, from the sequence `ticks`. `fan_out` is
-    the number of runs to queue instead of running.
+    A CSV's key stands for its user, photo included.
     """
 
     trigger: Trigger
     call_id: str | None = None
-    keys: tuple[str, ...] | None = None
-    since: int | None = None
-    fan_out: int = 0
-    accept_empty: bool = False
-    erase: bool = False
+    keys: tuple[str, ...] | None = None  # None: the whole bucket
+    since: int | None = None  # skip segments scanned after this tick, a logical time: see `segments.next_tick`
+    fan_out: int = 0  # number of runs to queue; 0: run now
+    accept_empty: bool = False  # an empty bucket is no error
+    erase: bool = False  # erase the users in `keys`
 
 
 def parse_request(event: Event, source_bucket: str) -> Request:
-    """Parse a request. Raises ApiError, which names what is invalid and what is expected."""
+    """Parse a request. Raises ApiError if it is invalid."""
     path = event.path.strip("/")
     if path not in ("", "erase"):
         raise ApiError(404, "not_found", f"unknown path {truncate(event.path)}; expected / or /erase")
@@ -77,9 +75,7 @@ def _parse_parameters(event: Event, call_id: str | None) -> Request:
         )
     exclusive = [name for name in ("user_id", "since", "fan_out") if name in query]
     if len(exclusive) > 1:
-        raise invalid_parameter(
-            exclusive[0], "user_id, since and fan_out exclude each other: expected only one of them"
-        )
+        raise invalid_parameter(exclusive[0], "user_id, since and fan_out are mutually exclusive: expected at most one")
     trigger = Trigger.CRON if event.headers.get("X-Connector") == "cron-connector" else Trigger.HTTP
     return Request(
         trigger=trigger if since is None else Trigger.CONTINUATION,
@@ -112,9 +108,9 @@ def _check_user_ids(user_ids: Iterable[str]) -> None:
 
 
 def _event_keys(body: bytes, bucket: str) -> set[str]:
-    """The keys that an event names in this bucket, a photo's replaced by its user's CSV; no folders or unrelated keys.
+    """Return the keys in this bucket that an event names, without folders and unrelated keys.
 
-    The format is S3's event message, version 2. Raises ApiError if the body is something else.
+    A photo's key becomes that of its user's CSV. Raises ApiError unless the body is an S3 event message, version 2.
     """
     keys = set()
     for record in _records(body):
@@ -134,7 +130,7 @@ def _records(body: bytes) -> list[Any]:
         event = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise _invalid_event("it is not JSON") from error
-    if isinstance(event, dict) and event.get("Event") == "s3:TestEvent":  # S3 tests the connection
+    if isinstance(event, dict) and event.get("Event") == "s3:TestEvent":  # S3 sends it when notifications are set up
         return []
     if not isinstance(event, dict) or not isinstance(records := event.get("Records"), list):
         raise _invalid_event("it has no list of Records")

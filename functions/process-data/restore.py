@@ -1,11 +1,11 @@
-"""After a restore: repeat erasures that the database has lost.
+"""After a restore, repeat the erasures that the database has lost.
 
 A restored dump contains users who were erased after it was made. It lacks their tombstones, or has older ones. The
-result bucket has them: its erased.csv then differs from the one that this database wrote. No run exports anything
-before it has applied that file.
+result bucket has them: its erased.csv then differs from the one that this database wrote. Nothing is exported before
+that file has been applied.
 
 The file may also be one that a killed or frozen export of this database wrote. Then it may contain users who have
-returned since: they are erased, hinted, and imported again from their newer CSVs.
+returned since. They are erased, hinted, and imported again from their newer CSVs.
 """
 
 import re
@@ -27,7 +27,7 @@ from .shared.user_ids import USER_ID_PATTERN
 from .tombstones import Tombstone
 
 _BATCH = 1000
-_ETAG_FRACTION = 0.1  # fraction of the time that is left, to request the ETag of erased.csv
+_ETAG_FRACTION = 0.1  # of the remaining time: the longest wait for the ETag of erased.csv
 _LINE = re.compile(rf"({USER_ID_PATTERN}),([^,]+),([^,]*)")
 _MAX_LINE = 200  # bytes; longer lines are invalid
 
@@ -37,7 +37,7 @@ def apply_lost_tombstones(
 ) -> None:
     """Apply the tombstones in erased.csv that the database lacks, or has only from an earlier erasure.
 
-    What the deadline or a failure of S3 leaves out is left to the next run.
+    If the deadline expires or S3 fails, the next run continues.
     """
     bucket, known = application.settings.result_bucket, outputs.known_etag(connection, ERASED)
     try:
@@ -59,7 +59,7 @@ def apply_lost_tombstones(
     except (Unavailable, AccessDenied) as error:
         if error.service != "s3":
             raise
-        return  # then the export stays pending, too
+        return  # exports stay pending until a run has applied the file
     if number:
         log("warning", "erased_again", number=number)
 
@@ -69,7 +69,7 @@ def _look_up(batch: Mapping[str, Tombstone], user_ids: Iterable[str]) -> list[To
 
 
 def _tombstones(chunks: Iterable[bytes]) -> Iterator[Tombstone]:
-    """The tombstones of a file; invalid lines, the header among them, are skipped."""
+    """The tombstones of a file. Invalid lines, which include the header, are skipped."""
     for line in _lines(chunks):
         if match := _LINE.fullmatch(line):
             try:

@@ -25,7 +25,7 @@ from .runs import (
     record_failure,
     record_run,
 )
-from .scope import Named, Range
+from .scope import KeySet, Range
 from .shared.log import log
 from .shared.storage.connection import Connection
 from .shared.storage.errors import StorageError, Unavailable
@@ -34,7 +34,8 @@ from .workers import Workers
 _ATTEMPTS = 3
 _INITIAL_BACKOFF = 0.2  # seconds, doubled each time
 _MAX_CONTINUATIONS = 10
-"""The most continuations that may exist beside one that queues another; also the maximum of `fan_out`."""
+"""A continuation queues another one only if there are fewer than this many others. It equals the maximum of
+`fan_out`, so all of its runs may continue."""
 
 
 class SegmentsSummary(TypedDict):
@@ -43,7 +44,7 @@ class SegmentsSummary(TypedDict):
 
 
 class RunSummary(TypedDict):
-    """The summary of a run, in its response and in `runs`. query-data's OpenAPI describes the latter."""
+    """The summary of a run, in its response and in `runs`. query-data's OpenAPI describes it as stored in `runs`."""
 
     segments: SegmentsSummary
     listed: int
@@ -74,9 +75,9 @@ class Run:
         self.workers = Workers(application, request, self._deadline, self.counters)
 
     def execute(self) -> dict[str, Any]:
-        """Run, and retry while a backend is unavailable: every step is safe to repeat.
+        """Run, and retry if a backend is unavailable: every step is safe to repeat.
 
-        Raises Unavailable if a backend stays unavailable, SourceEmpty if the bucket was emptied.
+        Raises Unavailable if a backend stays unavailable, and SourceEmpty if the bucket was emptied.
         """
         backoff = _INITIAL_BACKOFF
         for attempt in range(1, _ATTEMPTS + 1):
@@ -123,7 +124,7 @@ class Run:
         self._record.status = Status.PARTIAL if is_partial else Status.DONE
         continued = self._is_full and bool(remaining or is_behind) and self._queue_continuation(connection)
         summary = self._summary(connection, remaining, output, continued=continued)
-        # the record omits rejections: they quote files, and an erasure clears only the table `rejected`
+        # the record omits rejections: they quote files, and an erasure clears the table `rejected` but not `runs`
         self._record.summary = {name: value for name, value in summary.items() if name != "rejections"}
         return self._response(summary)
 
@@ -132,8 +133,8 @@ class Run:
         return {"status": record.status, "run_id": record.id, "trigger": record.trigger, **summary}
 
     @property
-    def recorded_summary(self) -> dict[str, Any]:
-        """The response with the summary as recorded, which has no values from files: for the log."""
+    def log_fields(self) -> dict[str, Any]:
+        """The response, but with the summary as in `runs`, which has no values from files."""
         return self._response(self._record.summary)
 
     def _export(self, connection: Connection, *, urgent: bool) -> Output:
@@ -147,9 +148,9 @@ class Run:
         return self._keys is None
 
     def _raise_if_s3_failed(self, connection: Connection) -> None:
-        """Raise Unavailable if S3 did not respond before the deadline.
+        """Raise Unavailable if the run made no progress because S3 did not respond.
 
-        Raise S3's error if every fetch of a full run failed, and no user is stored yet.
+        Raise S3's error if every fetch of a full run failed while the table `users` is empty.
         """
         counters = self.counters
         if self._is_full and counters.unreadable and not counters.fetched and not _has_users(connection):
@@ -161,11 +162,11 @@ class Run:
     def _queue_continuation(self, connection: Connection) -> bool:
         """Queue a continuation, unless this run made no progress or there are enough continuations.
 
-        The limit also holds if the queue delivers a request more than once.
+        Without a limit, a queue that delivers requests more than once would multiply continuations.
         """
         if not self.counters.progressed:
             return False
-        # continuations, which include fan_out's runs, may all continue; other runs only ensure that there is one
+        # a continuation, or a run queued by fan_out, queues its successor; any other run only if there is none yet
         allowed = _MAX_CONTINUATIONS if self._record.trigger == Trigger.CONTINUATION else 1
         if count_continuations(connection, self._record) >= allowed:
             return False
@@ -179,7 +180,7 @@ class Run:
 
     def _summary(self, connection: Connection, remaining: int, output: Output, *, continued: bool) -> RunSummary:
         counters = self.counters
-        scope = Range("", LAST_KEY) if self._keys is None else Named(self._keys)
+        scope = Range("", LAST_KEY) if self._keys is None else KeySet(self._keys)
         rejected, reported = rejections.count_and_read(connection, scope)
         return {
             "segments": {"scanned": counters.scanned, "remaining": remaining if self._is_full else 0},

@@ -26,14 +26,14 @@ class RunScope(StrEnum):
 
 
 class Status(StrEnum):
-    """How a run ended; in the table, one that has not ended is `running`."""
+    """How a run ended. In the table, a run in progress has the status `running`."""
 
     DONE = "done"
     PARTIAL = "partial"  # something is left for the next run
     FAILED = "failed"
 
 
-# The id is assigned first: the run's lock is held before others can see its row.
+# The id is assigned before the row is inserted, so that the run's lock is held before others can see the row.
 _NEW_ID = "select nextval(pg_get_serial_sequence('runs', 'id'))"
 
 _INSERT = """
@@ -47,21 +47,20 @@ set finished_at = clock_timestamp(), status = :status, summary = :summary, error
 where id = :id
 """
 
-_CONTINUED = "update runs set continued_at = clock_timestamp() where id = :id"
+_RECORD_CONTINUATION = "update runs set continued_at = clock_timestamp() where id = :id"
 
-_IN_PROGRESS = """
-from pg_locks
-where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())
-    and classid = :space::bigint::oid and objid = (runs.id % 2147483648)::oid and objsubid = 2
-"""
-
-_FAIL_STALE_RUNS = f"""
+# A run is stale if nobody holds its lock.
+_FAIL_STALE_RUNS = """
 update runs
 set finished_at = clock_timestamp(), status = 'failed', error = 'the process or its session ended'
-where finished_at is null and not exists (select {_IN_PROGRESS})
-"""  # noqa: S608 - interpolates a module constant
+where finished_at is null and not exists (
+    select from pg_locks
+    where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())
+        and classid = :space::bigint::oid and objid = (runs.id % 2147483648)::oid and objsubid = 2
+)
+"""
 
-# In progress, or queued and not started. A continuation that does not start within a minute is considered lost.
+# Continuations in progress, and those queued but not started. One that has not started after a minute counts as lost.
 _COUNT_CONTINUATIONS = """
 select (select count(*) from runs where finished_at is null and trigger = 'continuation' and id <> :id) + greatest(0,
     (select count(*) from runs where continued_at > clock_timestamp() - interval '1 minute')
@@ -75,7 +74,7 @@ _USER_CSV = re.compile(rf"\b{USER_ID_PATTERN}\.csv\b")
 
 @dataclass
 class RunRecord:
-    """The row of one run. It is the same for all attempts, each of which has its own session."""
+    """The row of a run. All attempts of the run share it, but each has a session of its own."""
 
     trigger: Trigger
     call_id: str | None
@@ -87,7 +86,7 @@ class RunRecord:
 
 @contextmanager
 def record_run(connection: Connection, record: RunRecord) -> Iterator[None]:
-    """Record the run that the body performs, and mark runs whose sessions have ended as failed."""
+    """Record the run that the body performs. First mark stale runs as failed."""
     connection.run(_FAIL_STALE_RUNS, space=locks.RUN)
     if record.id is None:
         [[record.id]] = connection.run(_NEW_ID)
@@ -104,9 +103,9 @@ def record_run(connection: Connection, record: RunRecord) -> Iterator[None]:
 
 
 def record_failure(connection: Connection, record: RunRecord, error: Exception) -> None:
-    """Record that a run failed. Any session will do, as the run's own may be what failed.
+    """Record that a run failed. `connection` need not be the run's own, which may be broken.
 
-    User_ids in the names of objects are omitted, as an erasure does not clear this table. The log has them.
+    User_ids in the names of objects are omitted, because erasures do not clear this table. The log has them.
     """
     if record.id is not None:
         text = _USER_CSV.sub("<user_id>.csv", f"{type(error).__name__}: {error}")
@@ -119,7 +118,7 @@ def count_continuations(connection: Connection, record: RunRecord) -> int:
 
 
 def record_continuation(connection: Connection, record: RunRecord) -> None:
-    connection.run(_CONTINUED, id=record.id)
+    connection.run(_RECORD_CONTINUATION, id=record.id)
 
 
 def _finish(connection: Connection, record: RunRecord, status: Status, error: str | None) -> None:

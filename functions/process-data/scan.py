@@ -1,14 +1,15 @@
-"""A scan makes `users` and `rejected` equal to the bucket: list → reconcile → fetch → parse → store.
+"""A scan makes `users` and `rejected` match the bucket: list → reconcile → fetch → parse → store.
 
 Why concurrent and interrupted runs converge: a scan holds its segment's lock from before it lists until after it has
 stored, and it writes only in the session that holds the lock. So each user has one writer at a time, and a writer
-reads the bucket after the previous writer has stored. A session that is lost loses the lock and cannot commit. Hence a
-row is never replaced by an older version, and the last scan that starts after the bucket stopped changing stores what
-the bucket holds, whatever happened before. A scan that ends early leaves its segment, or the rest of it, queued.
+reads the bucket after the previous writer has stored. A session that is lost loses its lock and cannot commit. Hence
+data that was read earlier never replaces data that was read later. Once the bucket has stopped changing, the next
+complete scan of a segment stores what the bucket contains, whatever happened before. A scan that ends early leaves its
+segment, or the rest of it, queued.
 
 An erasure holds the same lock from before it reads the CSV's Last-Modified until after it has stored the tombstone. So
-the tombstones that a scan reads are valid until it has stored, and later scans ignore a CSV that existed when its user
-was erased.
+the tombstones that a scan reads stay valid until the scan has stored, and later scans ignore a CSV that existed when
+its user was erased.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,7 +29,7 @@ from .parallel import ParallelCalls
 from .parse import Row, check_rows
 from .reconcile import reconcile
 from .rejections import Rejection
-from .scope import Named, Scope
+from .scope import KeySet, Scope
 from .segments import Segment
 from .shared.storage.connection import Connection
 from .shared.storage.errors import Unavailable
@@ -65,10 +66,10 @@ class Scanner:
         self._accept_empty = accept_empty
 
     def scan_segment(self, segment: Segment, since: int, on_split: Callable[[], None]) -> None:
-        """Scan a segment. What exceeds `segment_keys`, or the deadline leaves out, is split off and keeps its turn.
+        """Scan a segment, then merge it with a small neighbour that was scanned since the tick.
 
-        Then merge the segment with a small neighbour scanned since the tick. After OutOfTime or Unavailable, the
-        segment is still due.
+        Keys beyond `segment_keys`, and keys that the deadline leaves out, are split off into a new segment with the
+        same place in the queue. If this raises OutOfTime or an error of S3, the segment is still due.
         """
         with self._counters.scan() as scan:
             with self._counters.stage("list"):
@@ -89,14 +90,14 @@ class Scanner:
         segments.merge(self._connection, segment, since, max_keys=self._settings.segment_keys * 3 // 4)
 
     def scan_hinted(self, segment: Segment) -> None:
-        """Scan hinted objects of a segment. Users that the deadline leaves out stay hinted, unreadable ones do not."""
+        """Scan hinted objects of a segment, and delete their hints, except those that the deadline leaves out."""
         hinted = hints.read(self._connection, segment.range, MAX_REQUESTED_KEYS)
         if not hinted:
             return
         with self._counters.scan() as scan:
             with self._counters.stage("list"):
                 listing, listed = self._list_named(list(hinted))
-            left_out = set(self._ingest(scan, Named(listed), listing))
+            left_out = set(self._ingest(scan, KeySet(listed), listing))
             done = {key: hinted[key] for key in listed if user_of(key) not in left_out}
             hints.delete(self._connection, done)
 
@@ -134,7 +135,7 @@ class Scanner:
         return listing, listed
 
     def _ingest(self, scan: ScanCounters, scope: Scope, listing: Listing) -> list[str]:
-        """Make the tables equal to the listing. Returns the user_ids that the deadline left out, in order."""
+        """Make the tables match the listing. Returns the user_ids that the deadline left out, in order."""
         connection, settings, counters = self._connection, self._settings, self._counters
         if listing.entries == listing.folders and not self._accept_empty:
             self._check_not_emptied()
@@ -152,9 +153,9 @@ class Scanner:
     def _fetch_and_store(
         self, scan: ScanCounters, user_ids: list[str], photos: Mapping[str, str], tombstones: Tombstones
     ) -> int:
-        """Fetch, check and store these users in batches; returns how many were done before the deadline.
+        """Fetch, check and store these users in batches; returns the number done before the deadline.
 
-        The next batch is fetched while one is stored.
+        While one batch is stored, the next one is fetched.
         """
         settings, counters, done = self._settings, self._counters, 0
         batches = [user_ids[at : at + settings.batch_size] for at in range(0, len(user_ids), settings.batch_size)]
@@ -186,10 +187,7 @@ class Scanner:
         return ParallelCalls(self._fetches, self._settings.fetch_threads, fetch_one, user_ids)
 
     def _collect(self, user_ids: list[str], calls: ParallelCalls[str, FetchResult]) -> list[FetchResult]:
-        """The results of the calls that were started.
-
-        If S3 failed for all of them, it is probed: raises Unavailable, or OutOfTime, if the probe fails, too.
-        """
+        """Return the results of the calls that started. If S3 was unavailable to all of them, call `check_s3`."""
         collected = self._collect_calls(calls)
         timeout = Unavailable("s3", "S3 did not respond before the run's deadline")
         results = [
@@ -211,11 +209,11 @@ class Scanner:
         raise OutOfTime
 
     def _collect_calls(self, calls: ParallelCalls[str, R]) -> list[R | None]:
-        """Collect calls that may start late if the run has made no progress yet."""
+        """Collect the results. If the run has made no progress yet, calls may start after its deadline."""
         return calls.collect(self._deadline, self._connection.keep_alive, may_start_late=not self._counters.progressed)
 
     def check_s3(self) -> None:
-        """Request a minimal listing. Raises Unavailable if S3 itself fails, not only one object."""
+        """Raise S3's error, or OutOfTime, if even a minimal listing fails: then S3 itself has failed."""
         self._call(lambda: self._objects.list_page(self._settings.source_bucket, limit=1))
 
     def _check_not_emptied(self) -> None:

@@ -8,14 +8,14 @@ from typing import Protocol
 from .keys import user_of
 
 _LEAST_USER = re.compile("[^\0-.]*")
-"""Matches the longest prefix of a key whose characters all sort after ".".
+"""Matches the part of a key before its first character that is "." or sorts before ".".
 
-If a user's CSV sorts after the key, the user_id is not less than this prefix.
+If a user's CSV sorts after the key, the user_id is not less than this part.
 """
 
 
 class Scope(Protocol):
-    """SQL conditions on `user_id` of users and on `object` of rejected, with their parameters."""
+    """SQL conditions on the columns `user_id` (of users and erased) and `object` (of rejected), with parameters."""
 
     @property
     def user_condition(self) -> str: ...
@@ -54,8 +54,8 @@ class Range:
 
 
 @dataclass(frozen=True)
-class Named:
-    """Single objects; a CSV stands for its user, photos included."""
+class KeySet:
+    """Single keys. A CSV's key stands for its user, photo included."""
 
     keys: Sequence[str]
 

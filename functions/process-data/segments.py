@@ -1,8 +1,8 @@
-"""Segments: the key space of the source bucket in ranges, each with one writer at a time.
+"""Segments: ranges of the source bucket's keys, each with one writer at a time.
 
 A segment contains the keys greater than its `start`, up to and including the start of the next one. Only the session
-that holds a segment's lock changes its row, its range, or the rows of the objects in the range. But `next_tick`
-may make any segment due again, and anyone may add hints.
+that holds a segment's lock changes its row and its range, and the users, rejections and tombstones of the objects in
+it. Every session may add hints, and `next_tick` may make any segment due again.
 """
 
 import json
@@ -24,8 +24,8 @@ _LATEST_SCAN = "select coalesce(max(scanned), 0) from segments"
 
 _RESCAN = "update segments set scanned = 0, turn = 0 where scanned between :tick and :latest"
 
-# The limit exceeds the number of segments that can be held at the same time, so a free one is found if there is one.
-# PostgreSQL moves no volatile function into a subquery with LIMIT or DISTINCT: only the subquery's rows are tried.
+# The limit is far above the number of segments that are held at the same time, so a free one is found if there is one.
+# PostgreSQL moves no volatile function into a subquery with LIMIT or DISTINCT: only the rows of the subquery are tried.
 _CLAIM_DUE = """
 select id from (
     select id from segments where scanned <= :since and id <> all(cast(:skip as int[])) order by turn, start limit 500
@@ -37,7 +37,7 @@ limit 1
 _CLAIM_CONTAINING = """
 select id from (
     select distinct id
-    from ({keys}) as named
+    from ({keys}) as objects
     cross join lateral (select id from segments where start < object order by start desc limit 1) as segment
     where id <> all(cast(:skip as int[]))
 ) as containing
@@ -49,10 +49,10 @@ _CLAIM_ANY_HINTED = _CLAIM_CONTAINING.format(keys=_HINTED.format("true"))
 _CLAIM_HINTED = _CLAIM_CONTAINING.format(
     keys=_HINTED.format("object in (select value from json_array_elements_text(:keys))")
 )
-_CLAIM_NAMED = _CLAIM_CONTAINING.format(keys='select value collate "C" as object from json_array_elements_text(:keys)')
+_CLAIM_KEYS = _CLAIM_CONTAINING.format(keys='select value collate "C" as object from json_array_elements_text(:keys)')
 
-# The lock is only tried if there are hints. There is no FROM: PostgreSQL may evaluate conditions in any order, so with
-# a condition `id = :id` the function could lock other segments as well.
+# The lock is tried only if there are hints. The query has no `from segments where id = :id`: PostgreSQL may evaluate
+# conditions in any order, and so could lock other segments too.
 _RECLAIM = """
 select case
     when exists (select from hints where object > :start and object <= :end) then pg_try_advisory_lock(:space, :id)
@@ -60,7 +60,7 @@ select case
 end
 """
 
-# Read after the lock is held: before that, others may have changed the segment or merged it with its neighbour.
+# Read while the lock is held: before that, other sessions may have changed the segment, or merged it with a neighbour.
 _READ = """
 select start, coalesce((select min(start) from segments as next where next.start > segments.start), :last),
     scanned, nextval('ticks'), clock_timestamp()
@@ -73,7 +73,7 @@ insert into segments (start, scanned, scanned_at, turn)
 select :at, scanned, scanned_at, turn from segments where id = :id
 """
 
-# The scan covers the hints from before its listing.
+# The scan covers hints that were added before its listing.
 _COMPLETE = f"""
 with {hints.delete_where("object > :start and object <= :end and tick < :tick")}
 update segments set keys = :keys, scanned = :tick, turn = :tick, scanned_at = :at where id = :id
@@ -81,7 +81,7 @@ update segments set keys = :keys, scanned = :tick, turn = :tick, scanned_at = :a
 
 _POSTPONE = "update segments set turn = nextval('ticks') where id = :id"
 
-# The segment with the one below and the one above it, as pairs.
+# The pairs that may be merged: the segment and the one before it, the segment and the one after it.
 _NEIGHBOURS = """
 with nearby as (
     (select id, start, keys, scanned from segments where start < :start order by start desc limit 1)
@@ -98,7 +98,7 @@ from (
 where upper is not null and keys <= :max_keys and scanned > :since
 """
 
-# Either may have been split or merged before both locks were held: they must still be neighbours.
+# Before both locks were held, either segment may have been split or merged. So check that they are still neighbours.
 _MERGE = """
 with upper as (
     delete from segments
@@ -136,10 +136,11 @@ class Segment:
 
 
 def next_tick(connection: Connection) -> int:
-    """Advance the logical clock: a scan with a later tick reads the bucket later.
+    """Advance the logical clock and return its new tick. A scan with a later tick reads the bucket later.
 
-    A restore sets the clock back, so a segment may have been scanned at a tick in the future: it becomes due again. The
-    latest scan is read before the clock is advanced, so without a restore it is always earlier than the new tick.
+    A restore sets the clock back. A scan that began before the restore may record a tick in the future: this function
+    makes its segment due again. The latest scan is read before the clock is advanced, so without a restore its tick is
+    always less than the new one.
     """
     [[latest]] = connection.run(_LATEST_SCAN)
     tick = int(connection.run(_TICK)[0][0])
@@ -149,24 +150,24 @@ def next_tick(connection: Connection) -> int:
 
 
 def claim(connection: Connection, since: int, skip: Collection[int]) -> Segment | None:
-    """Claim the segment that has waited longest of those not scanned since a tick; None if all are held."""
+    """Claim the segment that has waited longest, of those not scanned since the tick; None if none is free."""
     return _claim(connection, _CLAIM_DUE, {"skip": list(skip), "since": since}, since)
 
 
 def claim_hinted(connection: Connection, skip: Collection[int], keys: Sequence[str] | None = None) -> Segment | None:
-    """Claim a segment that has hints, or hints for these keys; None if there is none or all are held."""
+    """Claim a segment that has hints, or hints for these keys; None if none is free."""
     if keys is None:
         return _claim(connection, _CLAIM_ANY_HINTED, {"skip": list(skip)})
     return _claim(connection, _CLAIM_HINTED, {"skip": list(skip), "keys": json.dumps(keys)})
 
 
 def claim_containing(connection: Connection, keys: Sequence[str]) -> Segment | None:
-    """Claim a segment that contains some of the keys; None if all of those are held."""
-    return _claim(connection, _CLAIM_NAMED, {"skip": [], "keys": json.dumps(keys)})
+    """Claim a segment that contains some of the keys; None if none is free."""
+    return _claim(connection, _CLAIM_KEYS, {"skip": [], "keys": json.dumps(keys)})
 
 
 def _claim(connection: Connection, sql: str, parameters: dict[str, object], since: int | None = None) -> Segment | None:
-    """Claim a segment that the query locks; repeat the query if it was merged or scanned meanwhile."""
+    """Claim a segment that the query locks. Repeat the query if the segment was merged or scanned before the lock."""
     while rows := connection.run(sql, space=locks.SEGMENT, **parameters):
         if segment := _read(connection, rows[0][0], since):
             return segment
@@ -174,14 +175,14 @@ def _claim(connection: Connection, sql: str, parameters: dict[str, object], sinc
 
 
 def reclaim(connection: Connection, segment: Segment) -> Segment | None:
-    """Reclaim a segment that was just released, if there are hints in it."""
+    """Reclaim a segment that was just released, if it has hints and is still free."""
     parameters = {"space": locks.SEGMENT, "id": segment.id, "start": segment.start, "end": segment.end}
     [[locked]] = connection.run(_RECLAIM, **parameters)
     return _read(connection, segment.id) if locked else None
 
 
 def _read(connection: Connection, segment_id: int, since: int | None = None) -> Segment | None:
-    """Read a locked segment. If it was merged or another session has scanned it, unlock it and return None."""
+    """Read a locked segment. If it was merged, or scanned by another session, unlock it and return None."""
     for start, end, scanned, tick, now in connection.run(_READ, id=segment_id, last=LAST_KEY):
         if since is None or scanned <= since:
             return Segment(segment_id, start, end, tick, now, is_new=scanned == 0)
@@ -199,7 +200,7 @@ def holding(connection: Connection, segment: Segment) -> Iterator[None]:
 
 
 def split(connection: Connection, segment: Segment, at: str) -> None:
-    """End the segment at a boundary; the rest becomes a new segment with the same place in the queue."""
+    """End the segment at the key `at`. The rest becomes a new segment with the same place in the queue."""
     connection.run(_SPLIT, id=segment.id, at=at)
     segment.end = at
 
@@ -218,12 +219,12 @@ def complete(connection: Connection, segment: Segment, keys: int) -> None:
 
 
 def postpone(connection: Connection, segment: Segment) -> None:
-    """Move a segment that failed to the end of the queue."""
+    """Put a segment at the end of the queue, because its scan failed."""
     connection.run(_POSTPONE, id=segment.id)
 
 
 def merge(connection: Connection, segment: Segment, since: int, max_keys: int) -> None:
-    """Merge the segment with a neighbour scanned since the tick, if both together have at most `max_keys` keys."""
+    """Merge the segment with a neighbour scanned since the tick, if the two have at most `max_keys` keys together."""
     for lower, upper in connection.run(_NEIGHBOURS, start=segment.start, since=since, max_keys=max_keys):
         other = upper if lower == segment.id else lower
         if locks.try_lock(connection, locks.SEGMENT, other):
@@ -235,10 +236,10 @@ def merge(connection: Connection, segment: Segment, since: int, max_keys: int) -
 
 
 def remaining(connection: Connection, since: int, skip: Collection[int] = ()) -> int:
-    """The number of segments that have not been scanned since the tick, without those in `skip`."""
+    """The number of segments that have not been scanned since the tick, except those in `skip`."""
     return int(connection.run(_REMAINING, since=since, skip=list(skip))[0][0])
 
 
 def total_keys(connection: Connection) -> int:
-    """The number of objects, without folders, that the last complete scans found."""
+    """The number of keys that the last complete scans counted."""
     return int(connection.run(_TOTAL_KEYS)[0][0])

@@ -1,4 +1,4 @@
-"""Store a batch: its users in one statement, its rejections in another."""
+"""Store a batch of users and rejections."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -65,16 +65,16 @@ class StoreResult:
 
     added: int
     updated: int
-    unchanged: int  # another version of the file with the same content
+    unchanged: int  # the CSV has another ETag, but the same values
     rejections: list[Rejection]  # new or changed ones, at most MAX_REPORTED
 
 
 def store(
     connection: Connection, valid: Sequence[Row], rejected: Sequence[Rejection], photos: Mapping[str, str], bucket: str
 ) -> StoreResult:
-    """Store a batch: users in one statement, then rejections in another. `photos` maps user_ids to keys in `bucket`.
+    """Store the users in one statement, then the rejections in another. `photos` maps user_ids to keys in `bucket`.
 
-    The session has to hold the segment's lock, so that no row changes between its comparison and its update.
+    The session has to hold the segment's lock: no row may change between its comparison and its update.
     """
     batch = [row._asdict() | {"user_id": row.user_id, "photo": photos.get(row.user_id)} for row in valid]
     rows = json.dumps(batch, default=str)

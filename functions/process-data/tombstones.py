@@ -1,7 +1,7 @@
 """Tombstones of erased users: neither a CSV that existed at the erasure nor a restored database brings them back.
 
 A newer CSV does: its Last-Modified is compared with that of the CSV at the erasure, never with another machine's
-clock. A user has a row in `users` or a tombstone, not both, and only the holder of the user's segment writes either.
+clock. No user has both a row in `users` and a tombstone. Only the session that holds the user's segment writes them.
 """
 
 import json
@@ -29,7 +29,7 @@ from erased
 where user_id in (select value collate "C" from json_array_elements_text(:user_ids))
 """
 
-# Each counter depends on the one before it, so the rows of `outputs` are locked in the order that `locks` prescribes.
+# Each counter depends on the one before it, so the rows of `outputs` are locked in the order that `locks` requires.
 _ERASE = f"""
 with batch as materialized (
     select user_id collate "C" as user_id, erased_at, csv_modified
@@ -76,7 +76,7 @@ DELETE_RETURNED = """
     where erased.user_id = stored.user_id and (select count(*) from rejected_number) >= 0
     returning erased.user_id
 """
-"""SQL that deletes the tombstones of users in a table `stored`, after the table `rejected_number` is complete."""
+"""SQL that deletes the tombstones of the users in a CTE `stored`, after the CTE `rejected_number`."""
 
 _MISSING = """
 select user_id
@@ -87,7 +87,7 @@ where not exists (select from erased where erased.user_id = r.user_id collate "C
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """`erased_at` is None for an erasure that happens now."""
+    """The record of an erasure. `erased_at` is None for one that happens now."""
 
     user_id: str
     erased_at: datetime | None
@@ -95,7 +95,7 @@ class Tombstone:
 
 
 def drop_erased(connection: Connection, scope: Scope, listing: Listing) -> Tombstones:
-    """Remove the CSVs of erased users from a listing; returns the tombstones of users with a newer CSV."""
+    """Remove erased users' CSVs from a listing, except newer ones; returns the tombstones of users with newer ones."""
     if not connection.run(_EXIST.format(user_condition=scope.user_condition), **scope.user_parameters)[0][0]:
         return {}
     rows = connection.run(_READ, user_ids=json.dumps(list(listing.modified)))
@@ -132,14 +132,14 @@ def _dump(tombstones: Sequence[Tombstone]) -> str:
 
 
 def _is_newer(modified: datetime, csv_modified: datetime | None) -> bool:
-    """Compare whole seconds: listings may contain fractions, responses to GET do not."""
+    """Whether a CSV is newer than at the erasure, in whole seconds: listings may have fractions, GET does not."""
     return csv_modified is None or modified.replace(microsecond=0) > csv_modified
 
 
 def modified_of(csvs: Sequence[ObjectInfo]) -> datetime | None:
-    """The Last-Modified of a user's CSV for a tombstone, in whole seconds.
+    """The Last-Modified for a tombstone, in whole seconds. `csvs` is the listing of the CSV's key.
 
-    `csvs` is the listing of the CSV's key; None if it is empty.
+    None if there is no CSV.
     """
     return _parse(csvs[0].modified).replace(microsecond=0) if csvs else None
 

@@ -1,7 +1,7 @@
 """The workers of a run: its own thread, and helper threads.
 
-Every worker repeats the same loop: claim the segment that has waited longest, else one that has hints, scan it, release
-it, and check for hints that arrived meanwhile. Any number of runs and replicas share the work in this way without
+Every worker repeats the same loop: claim the segment that has waited longest, else one that has hints; scan it; release
+it; check for hints that were added during the scan. In this way any number of runs and replicas share the work without
 knowing of each other.
 """
 
@@ -24,7 +24,7 @@ _JOIN_INTERVAL = 1.0  # seconds between calls of keep_alive while a session wait
 
 
 class Workers:
-    """The workers of one run. Call `start` before `work` and `count_remaining`; an erasure calls none of them."""
+    """The workers of one run. Call `start` before `work` and `count_remaining`; an erasure calls none of the three."""
 
     def __init__(self, application: Application, request: Request, deadline: Deadline, counters: RunCounters) -> None:
         self._application, self._request = application, request
@@ -38,33 +38,30 @@ class Workers:
         self._tick = request.since
 
     def time_limit(self, connection: Connection) -> AbstractContextManager[None]:
-        """Limit the time that the run waits for a silent server: the watchdog ends a run that takes much too long."""
+        """Limit the run's waits for a silent PostgreSQL, so that it responds before of-watchdog's `exec_timeout`."""
         return connection.time_limit(self._application.settings.run_deadline + GRACE - self._deadline.elapsed)
 
     def start(self, connection: Connection) -> None:
-        """Set the run's tick to a new one, or keep that of the request or of an earlier attempt, which is lower.
-
-        Store the requested keys as hints.
-        """
+        """Set the run's tick: the request's, else that of the first attempt. Store the requested keys as hints."""
         now = segments.next_tick(connection)
-        self._tick = now if self._tick is None else min(self._tick, now)
+        self._tick = now if self._tick is None else min(self._tick, now)  # a restore sets the clock back
         if self._keys is not None:
             hints.add(connection, self._keys)
 
     @property
     def tick(self) -> int:
-        """The run has nothing to do for segments that were scanned since this tick."""
+        """Segments scanned since this tick are not due in this run."""
         assert self._tick is not None
         return self._tick
 
     def work(self, connection: Connection) -> None:
-        """Scan in this thread, with helpers, and wait for segments that others hold."""
+        """Scan in this thread and in helpers; wait for the helpers, and for segments that other sessions hold."""
         self._work(connection, is_helper=False)
         while self._helpers:
             helper = self._helpers[-1]
             helper.join(_JOIN_INTERVAL)
             if not helper.is_alive():
-                self._helpers.remove(helper)  # meanwhile it may have started another
+                self._helpers.remove(helper)  # before it ended, it may have started another
             elif not connection.broken:
                 connection.keep_alive()
         if self._error is not None:
@@ -72,7 +69,7 @@ class Workers:
 
     @contextmanager
     def joining(self) -> Iterator[None]:
-        """Run an attempt in the body. End all helpers after it, whatever it raises."""
+        """Run an attempt in the body. End all helpers after it, even if it raises."""
         self._error, self.ran_out_of_time = None, False
         self._hint_failures.clear()
         self.failed_segments.clear()
@@ -85,20 +82,20 @@ class Workers:
             self._deadline.resume()
 
     def rescan(self, connection: Connection, segment: Segment) -> None:
-        """Scan what was hinted while this session held a segment that it has since released."""
+        """Scan what was hinted while this session held the segment, which it has since released."""
         with suppress(SourceEmpty):  # a full run reports it
             self._scan_hinted(connection, self._scanner(connection), segments.reclaim(connection, segment))
 
     def count_remaining(self, connection: Connection) -> int:
-        """The number of segments, or requested keys, that are left."""
+        """The number of segments, or of requested keys, that are still to be scanned."""
         if self._keys is None:
             return segments.remaining(connection, self.tick)
         return hints.count(connection, self._keys)
 
     def _work(self, connection: Connection, *, is_helper: bool) -> None:
-        """Scan what can be claimed. The run's own thread also waits for segments that others hold.
+        """Scan what can be claimed. The run's own thread also waits for segments that other sessions hold.
 
-        Segments that are due come first: their scans cover hints too, and a hint that fails delays nothing.
+        Due segments come before hints: their scans cover hints too, and hints that fail cannot delay them.
         """
         scanner = self._scanner(connection)
         while not self._deadline.expired:
@@ -117,7 +114,7 @@ class Workers:
         )
 
     def _wait(self) -> None:
-        """Wait a moment: for a helper, which probably holds a segment that is left, or else for another session."""
+        """Wait up to POLL_INTERVAL, or until a helper ends: helpers probably hold the remaining segments."""
         for helper in reversed(self._helpers):
             if helper.is_alive():
                 helper.join(min(segments.POLL_INTERVAL, self._deadline.remaining))
@@ -139,9 +136,9 @@ class Workers:
             self._scan_hinted(connection, scanner, segments.reclaim(connection, segment))
 
     def _scan_hinted(self, connection: Connection, scanner: Scanner, segment: Segment | None) -> None:
-        """Scan the hinted objects of a claimed segment, and those that are hinted meanwhile.
+        """Scan the hinted objects of a claimed segment, and repeat for hints that were added during the scan.
 
-        If S3 fails for these objects only, they are left to a scan of the whole segment.
+        If S3 fails for these objects only, this run does not claim the segment's hints again.
         """
         while segment is not None:
             with segments.holding(connection, segment):
@@ -157,7 +154,7 @@ class Workers:
     def _catching(self, scanner: Scanner) -> Iterator[list[OutOfTime | Unavailable | AccessDenied]]:
         """Catch the failure of a scan if time ran out, or if S3 fails for its objects only: see `Scanner.check_s3`.
 
-        The list is empty during the body; afterwards it has the failure, if there was one.
+        Yields a list that has the failure after the body, or is empty if there was none.
         """
         failures: list[OutOfTime | Unavailable | AccessDenied] = []
         try:
@@ -166,14 +163,14 @@ class Workers:
             except (Unavailable, AccessDenied) as error:
                 if error.service != "s3":
                     raise
-                scanner.check_s3()  # may raise OutOfTime, too
+                scanner.check_s3()  # may raise OutOfTime itself
                 failures.append(error)
         except OutOfTime as error:
             self.ran_out_of_time = True
             failures.append(error)
 
     def _must_wait(self, connection: Connection) -> bool:
-        """Whether another session holds something that this run has to scan."""
+        """Whether to wait for segments that other sessions hold. Runs for events do not wait."""
         if self._keys is None:
             return segments.remaining(connection, self.tick, self.failed_segments) > 0
         if self._request.trigger == Trigger.EVENT or self._hint_failures:
@@ -181,7 +178,7 @@ class Workers:
         return hints.count(connection, self._keys) > 0
 
     def _start_helper(self, connection: Connection, segment: Segment) -> None:
-        """Start another worker if the process has room for it and there is work beside this segment.
+        """Start a helper if the process may have another one and there is more to scan than this segment.
 
         While this process is busy fetching, it leaves segments to other replicas. Erasures need no helpers.
         """
@@ -189,21 +186,21 @@ class Workers:
             return
         with ExitStack() as stack:
             stack.callback(self._application.helpers.release)
-            if self._has_work_beside(connection, segment):
+            if self._has_more_work(connection, segment):
                 helper = Thread(target=self._run_helper, name="worker", daemon=True)
                 helper.start()
                 stack.pop_all()  # the helper releases its own slot
-                # before the calling thread ends, so that whoever joins it also finds this helper
+                # the calling thread may be a helper itself: whoever joins it then also joins the new one
                 self._helpers.append(helper)
 
-    def _has_work_beside(self, connection: Connection, segment: Segment) -> bool:
+    def _has_more_work(self, connection: Connection, segment: Segment) -> bool:
         if self._keys is not None:
             return any(not segment.start < key <= segment.end for key in self._keys)
         workers = 1 + sum(helper.is_alive() for helper in self._helpers)
         return segments.remaining(connection, self.tick, self.failed_segments) > workers
 
     def _run_helper(self) -> None:
-        """Work beside the run's own thread. If the session is lost, other workers claim its segment again."""
+        """Work until nothing can be claimed. If this session is lost, other workers claim its segment again."""
         try:
             with self._application.pool.connection() as connection, self.time_limit(connection):
                 self._work(connection, is_helper=True)

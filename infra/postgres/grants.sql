@@ -1,5 +1,5 @@
--- All privileges of all roles. Earlier grants are revoked in the same transaction. setup.sh runs this after the
--- migrations, so a migration that adds a table adds its grants here.
+-- All privileges of Rollcall's roles. Earlier grants are revoked in the same transaction. setup.sh runs this after the
+-- migrations: when a migration adds a table, add its grants here.
 revoke all on database :"DBNAME" from public, rollcall_process, rollcall_query, rollcall_backup;
 revoke all on schema public from public, rollcall_process, rollcall_query, rollcall_backup;
 revoke all on all tables in schema public from public, rollcall_process, rollcall_query, rollcall_backup;
@@ -13,7 +13,7 @@ grant select, insert, update, delete on users, erased, rejected, segments, hints
 grant select, insert, update on runs to rollcall_process;
 grant select, update on outputs to rollcall_process;
 grant usage on sequence ticks, runs_id_seq to rollcall_process;
--- For a rollback to version 1, which checks for pending migrations and creates temporary tables.
+-- For a rollback to version 1 of process-data, which checks for pending migrations and creates temporary tables.
 grant select on migrations to rollcall_process;
 grant temporary on database :"DBNAME" to rollcall_process;
 

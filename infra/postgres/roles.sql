@@ -42,7 +42,7 @@ begin
         revoke rollcall_process from current_user;
     end if;
 
-    if (select rolsuper from pg_roles where rolname = current_user) then -- the statements below require it
+    if (select rolsuper from pg_roles where rolname = current_user) then -- only a superuser may run these statements
         -- By default every role can create large objects.
         revoke execute on function lo_creat(int), lo_create(oid), lo_from_bytea(oid, bytea) from public;
         -- Keep personal data out of the server's log: a failed statement may contain a queried name, and the details
@@ -60,11 +60,11 @@ alter role rollcall_process login;
 alter role rollcall_query login;
 alter role rollcall_backup login;
 
--- A client that disappears in a transaction loses its locks after this time. The functions override it with one minute
--- in their own sessions.
+-- A client that disappears in a transaction loses its locks after this time. The functions set it to one minute in
+-- their own sessions.
 alter role rollcall_process set idle_in_transaction_session_timeout = '5min';
 alter role rollcall_query set idle_in_transaction_session_timeout = '1min';
 
--- In addition to grants.sql: accidental writes by these roles are errors.
+-- A second safeguard besides grants.sql: transactions of these roles are read-only by default.
 alter role rollcall_query set default_transaction_read_only = on;
 alter role rollcall_backup set default_transaction_read_only = on;

@@ -20,7 +20,7 @@ password_file() {
     echo "$SECRETS/$(echo "$1" | tr _ -)-postgres-password"
 }
 
-# The functions, too, strip surrounding white space.
+# Strip surrounding white space, as the functions do.
 read_password() {
     text="$(cat "$(password_file "$1")")"
     text="${text#"${text%%[![:space:]]*}"}"
@@ -48,7 +48,7 @@ begin
         begin
             execute format('alter role %I password %L', role, password);
         exception when others then
-            raise exception 'cannot set the password of %: %', role, sqlerrm; -- not the statement: it has the password
+            raise exception 'cannot set the password of %: %', role, sqlerrm; -- omits the statement, which has it
         end;
     end loop;
 end
@@ -95,7 +95,7 @@ create table if not exists migrations (name text primary key, applied_at timesta
 SQL
     apply_migrations
     cat <<'SQL'
-reset role; -- to the administrator, who may own tables in the schema, too
+reset role; -- to the administrator, who may also own tables in the schema
 begin;
 \i :here/grants.sql
 commit;

@@ -97,12 +97,12 @@ def test_an_invalid_parameter_is_an_error_with_the_expected_form(query: str, par
     ("query", "parameter"),
     [("user_id=1&since=1", "user_id"), ("fan_out=2&user_id=1", "user_id"), ("fan_out=2&since=1", "since")],
 )
-def test_user_id_since_and_fan_out_exclude_each_other(query: str, parameter: str) -> None:
+def test_user_id_since_and_fan_out_are_mutually_exclusive(query: str, parameter: str) -> None:
     with pytest.raises(ApiError) as raised:
         parsed(query)
     error = raised.value
     assert (error.status, error.code, error.detail) == (400, "bad_parameter", {"parameter": parameter})
-    assert error.message == "user_id, since and fan_out exclude each other: expected only one of them"
+    assert error.message == "user_id, since and fan_out are mutually exclusive: expected at most one"
 
 
 def test_a_request_is_limited_to_a_thousand_users() -> None:

@@ -1,6 +1,6 @@
 -- Runs scan the bucket segment by segment. Events insert hints.
 
--- A logical clock for runs, scans and hints: a later tick means that the bucket was read later.
+-- A logical clock for runs, scans and hints: a scan with a later tick reads the bucket later.
 create sequence ticks;
 
 -- Ranges of the bucket's keys: greater than `start`, up to and including the `start` of the next segment.
@@ -15,7 +15,8 @@ create table segments (
 
 create index segments_by_turn on segments (turn, start);
 
-insert into segments (start, keys) select '', exists (select from users)::int; -- 1 if there are users, as then the bucket had keys
+-- If there are users, the bucket had keys: at least one is counted.
+insert into segments (start, keys) select '', exists (select from users)::int;
 
 -- Objects named by an event or a request, until they are scanned.
 create table hints (
@@ -23,8 +24,8 @@ create table hints (
     tick bigint not null
 );
 
--- `rules`: version of the rules that rejected the content with the ETag `checked_etag`. Older versions of process-data
--- write neither column. An object without `checked_etag`, or that is listed with another ETag, is checked again.
+-- `rules`: version of the validation rules that rejected the content with the ETag `checked_etag`. Version 1 of
+-- process-data writes neither column. A file without `checked_etag`, or listed with another ETag, is checked again.
 -- `retry_after`: when the same content may become valid, in milliseconds since 1970-01-01 UTC.
 alter table rejected
     add column rules int not null default 1, add column checked_etag text, add column retry_after bigint;
@@ -43,7 +44,7 @@ update outputs set changed = changed + 1 where object = 'rejected.csv';
 -- A slow export is not repeated immediately.
 alter table outputs add column written_at timestamptz, add column seconds real not null default 0;
 
--- A run scans the whole bucket or only given users. Older versions write `prefix` instead.
+-- A run scans the whole bucket or only the users in the request. Version 1 of process-data writes `prefix` instead.
 alter table runs
     add column scope text not null default 'bucket' check (scope in ('bucket', 'users')),
     add column continued_at timestamptz, -- when its continuation was queued

@@ -1,6 +1,6 @@
 -- query-data serves the changes since a cursor, in commit order.
 
--- `changed` of outputs when the row was last changed; 0 if that was before this migration.
+-- The number of the row's last change, from the column `changed` of outputs; 0 if that was before this migration.
 alter table users add column changed bigint not null default 0;
 
 create index users_changed on users (changed, user_id);
