@@ -17,7 +17,7 @@ import pg8000.native
 from urllib3.exceptions import HTTPError
 
 from infra.local.config.accounts import PASSWORD_SECRETS, SUPERUSER
-from tests.e2e.processes import family
+from tests.e2e.processes import process_tree
 from tests.faults.clock import Clock
 from tests.faults.disks import Disk, separate_disks
 from tests.gateway import serving_gateway
@@ -185,7 +185,7 @@ class Subject:
 
     def pids(self, server: str) -> list[int]:
         """Return the pids of a server and its child processes."""
-        return family(self.stack.pid(server))
+        return process_tree(self.stack.pid(server))
 
     def sessions(self) -> list[int]:
         """Return the pids of the functions' sessions in PostgreSQL."""
