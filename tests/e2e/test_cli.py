@@ -74,7 +74,7 @@ def test_a_second_up_is_an_error_with_the_url_of_the_first(toy: ProjectStack) ->
         ("version: 1.0", "version: [", "stack.yml is not valid YAML"),
     ],
 )
-def test_an_error_in_stack_yml_is_reported_before_anything_starts(
+def test_an_error_in_stack_yml_is_reported_and_nothing_starts(
     new_toy: ProjectStack, old: str, new: str, message: str
 ) -> None:
     new_toy.edit(old, new)

@@ -60,7 +60,7 @@ class People:
         self.put(f"{self.id(number)}.csv", f"first_name,last_name,birthts\nAda,{last},{birthts}\n".encode())
 
     def run(self) -> dict[str, Any]:
-        """Run process-data for these users. It waits for other runs that hold their segments."""
+        """Run process-data for these users. The run waits for others that hold their segments."""
         user_ids = sorted({key.partition(".")[0] for key in self._keys})
         summary = self.deployment.process("?" + "&".join(f"user_id={user_id}" for user_id in user_ids))
         assert summary["remaining"] == 0

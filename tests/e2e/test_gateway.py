@@ -107,7 +107,7 @@ def test_a_killed_function_is_a_500_without_a_body_until_it_restarts(toy: Projec
     before = toy.identity("echo")
     with ThreadPoolExecutor(1) as executor:
         caller = executor.submit(toy.request, "GET", "/function/echo?do=sleep&n=1.5")
-        time.sleep(0.5)  # so that the kill is during the call; the response is the same if it is before
+        time.sleep(0.5)  # usually the function has the request by then; if not, the response is the same
         before.send(signal.SIGKILL)
         responses = [caller.result()]
     toy.wait_until(lambda: not before.alive())

@@ -100,7 +100,7 @@ def private_ports(stack: Stack) -> set[int]:
 
 
 @linux
-def test_no_private_port_allows_anonymous_http_requests(exposed: Stack) -> None:
+def test_anonymous_http_requests_to_private_ports_get_only_a_health_check(exposed: Stack) -> None:
     ports = private_ports(exposed)
     s3 = urlsplit("//" + exposed.settings["s3_endpoint"]).port or 0
     assert {s3, int(exposed.settings["postgres_port"])} < ports

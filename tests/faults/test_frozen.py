@@ -1,4 +1,4 @@
-"""PostgreSQL's timeouts release the locks of a frozen replica, which cannot write afterwards."""
+"""PostgreSQL's timeouts release the locks of a frozen replica, and the replica cannot write afterwards."""
 
 import os
 import signal
@@ -19,9 +19,9 @@ TIMEOUT = 60  # seconds: process-data's idle_session_timeout
 
 @contextmanager
 def pausing_s3(endpoint: str) -> Iterator[tuple[str, Event, Event]]:
-    """Run an S3 proxy that holds CSVs back and always returns their first version.
+    """Run an S3 proxy that delays all CSVs, and returns the first version of each even if it was replaced.
 
-    Yield its endpoint, an event that it sets at the first CSV, and one that releases the CSVs.
+    Yield its endpoint, an event that is set when a CSV is requested, and an event that releases the CSVs.
     """
     reached, go = Event(), Event()
     first: dict[str, urllib3.BaseHTTPResponse] = {}
@@ -52,6 +52,7 @@ def pausing_s3(endpoint: str) -> Iterator[tuple[str, Event, Event]]:
 
 
 def post(url: str, statuses: list[int]) -> None:
+    """Send a POST. Append its status to the list, or 0 if there is no response."""
     try:
         statuses.append(urllib3.request("POST", url, timeout=300, retries=False).status)
     except urllib3.exceptions.HTTPError:
