@@ -26,6 +26,7 @@ class Call:
 
     `outcome` is `done`, `partial`, `complete`, `continued`, `cut`, `wrong`, `no response`, an error code, or the status
     of an error without a code.
+
     Times are of the monotonic clock; `seconds` excludes the time for which SIGSTOP stopped the replica.
     """
 

@@ -119,7 +119,7 @@ class Model:
         return differences
 
     def set_baseline(self, rows: dict[str, tuple[Person, str | None]]) -> None:
-        """Set the rows that must be served from now on: those in the table while nothing changes."""
+        """Record the rows of the table, which must be served from now on."""
         for user_id, user in self.users.items():
             user.possible = {rows[user_id][0]} if user_id in rows else set()
             user.present_at = monotonic() if user_id in rows else None

@@ -137,8 +137,8 @@ def _signal(pid: int, number: signal.Signals) -> None:
 class Subject:
     """The system under test, and what injects faults into it.
 
-    Each function has one replica per clock; None is the real clock. `queue` has the queued continuations. `restarts`
-    counts by server the restarts after a full disk.
+    Each function has one replica for each of `clocks`, in which None is the real clock. `queue` has the queued
+    continuations. `restarts` counts the restarts after a full disk, by server.
     """
 
     def __init__(self, stack: Stack, random: Random, disks: dict[str, Disk], clocks: list[Clock | None]) -> None:
