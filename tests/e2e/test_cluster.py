@@ -45,7 +45,7 @@ def existing_objects() -> set[tuple[str, str, str]]:
     return {identity(item) for item in list_objects(*PRUNED_KINDS, selector=SELECTOR)}
 
 
-def rendered(cluster: Shell, overlay: str) -> set[tuple[str, str, str]]:
+def rendered_objects(cluster: Shell, overlay: str) -> set[tuple[str, str, str]]:
     objects = build(cluster.tree / "infra/kubernetes/overlays" / overlay)
     return {identity(item) for item in objects if item["kind"] not in UNPRUNED_KINDS}
 
@@ -67,16 +67,18 @@ def test_applying_an_overlay_again_prunes_nothing_and_passes_strict_validation(c
 
 
 @pytest.mark.parametrize(("old", "new"), list(itertools.permutations(NAMES, 2)))
-def test_switching_overlays_removes_what_only_the_old_one_has(cluster: Shell, old: str, new: str) -> None:
+def test_switching_overlays_removes_the_objects_of_the_old_one_in_shared_namespaces(
+    cluster: Shell, old: str, new: str
+) -> None:
     apply(cluster, old)
-    assert rendered(cluster, old) <= existing_objects()
+    assert rendered_objects(cluster, old) <= existing_objects()
     apply(cluster, new)
-    remaining = existing_objects() - rendered(cluster, new)
+    remaining = existing_objects() - rendered_objects(cluster, new)
     assert {item for item in remaining if item[0] != "rollcall" or new != "external"} == set()
-    assert rendered(cluster, new) <= existing_objects()
+    assert rendered_objects(cluster, new) <= existing_objects()
     if new == "external":  # as the guide says, once the external servers work
         kubectl("delete", "namespace", "rollcall")
-        assert existing_objects() == rendered(cluster, new)
+        assert existing_objects() == rendered_objects(cluster, new)
 
 
 def test_consecutive_restores_use_their_own_dumps(cluster: Shell) -> None:
@@ -116,7 +118,7 @@ def test_applying_another_overlay_keeps_a_paused_schedule_paused(cluster: Shell)
 
 def test_the_install_commands_create_all_objects_of_the_overlay(cluster: Shell) -> None:
     cluster.run(commands(GUIDE, "Install", "kubernetes"))
-    assert rendered(cluster, "seaweedfs") <= existing_objects()
+    assert rendered_objects(cluster, "seaweedfs") <= existing_objects()
 
 
 @pytest.mark.parametrize("heading", [heading for heading, platform in tasks() if platform == "kubernetes"])

@@ -196,7 +196,7 @@ def test_a_database_is_kept_while_its_state_directory_is_absent(new_toy: Project
 
 
 @root_only
-def test_a_database_that_was_replaced_is_removed(new_toy: ProjectStack) -> None:
+def test_the_database_of_a_deleted_state_directory_is_removed_once_another_replaces_it(new_toy: ProjectStack) -> None:
     new_toy.cli("up", "--detach", "--port", "0", "--no-sample")
     home = Path((new_toy.state / "postgres-home").read_text())
     new_toy.cli("down")
