@@ -144,7 +144,7 @@ def test_only_the_owner_can_read_the_state_directory(exposed: Stack) -> None:
 
 @linux
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_other_users_cannot_read_files_sockets_secrets_or_environments(exposed: Stack) -> None:
+def test_other_users_cannot_access_files_sockets_secrets_or_environments(exposed: Stack) -> None:
     home = Path((exposed.state / "postgres-home").read_text())
     server_uid = home.joinpath("data").stat().st_uid  # of postgres, or of nobody if that user does not exist
     user = next(name for name in ("nobody", "daemon") if pwd.getpwnam(name).pw_uid != server_uid)

@@ -239,7 +239,7 @@ class Subject:
 
 @contextmanager
 def subject(state: Path, random: Random, *, with_disks: bool, library: Path | None) -> Iterator[Subject]:
-    """Start the system under test. With `library` (libfaketime), one replica of each function has a clock that jumps."""
+    """Start the system under test. With `library` (libfaketime), the clock of one replica of each function jumps."""
     with ExitStack() as exits:
         disks = exits.enter_context(separate_disks(state)) if with_disks else {}
         stack = exits.enter_context(running(state))
