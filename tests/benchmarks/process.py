@@ -135,8 +135,8 @@ def events(stack: Stack, rounds: int = 3, people: int = MILLION, few: int = 10_0
 
         def store_users(count: int) -> None:
             fill_users(stack, people, 0, stored=count)
-            for _ in range(2):  # the second run finds the final segments
-                if count == people:
+            if count == people:
+                for _ in range(2):  # the first run splits the segments
                     run_whole(app)
 
         store_users(few)

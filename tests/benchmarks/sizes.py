@@ -24,9 +24,9 @@ class Cost:
 
 
 def cost_by_size(stack: Stack, rounds: int = 3, sizes: Sequence[int] = SIZES) -> list[Row]:
-    """Measure a first load and an unchanged re-run at each size: two thirds of the keys are CSVs.
+    """Measure a first load and unchanged re-runs of buckets with `sizes` keys, two thirds of them CSVs.
 
-    The largest size has half as many rounds as the others.
+    The largest bucket has half as many rounds as the others.
     """
     loads: dict[int, list[Cost]] = {size: [] for size in sizes}
     reruns: dict[int, list[Cost]] = {size: [] for size in sizes}

@@ -11,7 +11,7 @@ from tests.stack import Stack
 Rows = dict[str, tuple[Person, str | None]]
 
 
-def check_at_rest(subject: Subject, model: Model, calls: Calls) -> list[str]:
+def find_problems(subject: Subject, model: Model, calls: Calls) -> list[str]:
     """Return all problems after a run was done, and make the rows the model's new baseline."""
     stack = subject.stack
     table = stack.sql("select user_id, first_name, last_name, birthts, img_path from users order by user_id")

@@ -139,7 +139,7 @@ def frozen(stack: Stack, component: str) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("component", "code"), [("postgres", "postgresql_unavailable"), ("seaweedfs", "s3_unavailable")]
 )
-def test_a_hanging_server_is_reported_and_the_next_run_completes(loaded: Stack, component: str, code: str) -> None:
+def test_a_hanging_server_is_reported_and_the_next_runs_complete(loaded: Stack, component: str, code: str) -> None:
     make_outdated(loaded)
     with frozen(loaded, component):
         response = loaded.request("POST", "/function/process-data")

@@ -134,7 +134,7 @@ PERSON = '{"user_id": "1", "first_name": "Ada", "last_name": "New", "birthts": 1
         (readers.csv_rows, "\ufeffuser_id,first_name,last_name,birthts,img_path\n1,Ada,New,1,\n#next ?after=x\n"),
     ],
 )
-def test_a_reader_detects_every_truncated_response(parse: readers.Parse, body: str) -> None:
+def test_a_reader_detects_truncated_responses(parse: readers.Parse, body: str) -> None:
     (row,), next_url = parse(body.encode())
     assert (row[0], next_url) == ("1", "?after=x" if "#next" in body else None)
     for length in range(len(body) - 1):

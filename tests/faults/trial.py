@@ -11,7 +11,7 @@ from time import monotonic
 
 from tests.consumer import people
 from tests.faults.calls import Calls
-from tests.faults.checks import check_at_rest
+from tests.faults.checks import find_problems
 from tests.faults.disks import unavailable_reason
 from tests.faults.figures import Figures, Injection
 from tests.faults.kinds import Kind, kinds, vanished_clients
@@ -28,7 +28,7 @@ class Pace:
 
     burst: int
     longest: float
-    round: int  # injections between rests
+    round: int  # injections in each round
     lasting: bool  # whether each round ends with vanished clients, whose detection takes a minute
 
 
@@ -75,7 +75,7 @@ class Rounds:
 
     def run(self, injections: int) -> None:
         self._traffic.fill(self._static, self._put_photo)
-        self._check_at_rest()
+        self._settle_and_check()
         plan = list(self._plan(injections))
         while plan and not self._calls.problems:
             size = min(len(plan), self._pace.round)
@@ -115,7 +115,7 @@ class Rounds:
             self._calls.add_problem("no run completed during the faults")
         self._traffic.stop_uploading()
         self._traffic.stop()
-        settle_time = self._check_at_rest()
+        settle_time = self._settle_and_check()
         if settle_time is not None:
             self._figures.settle_times.append(settle_time)
 
@@ -165,7 +165,7 @@ class Rounds:
                 )
                 return
 
-    def _check_at_rest(self) -> float | None:
+    def _settle_and_check(self) -> float | None:
         """Wait until a run is done on each replica of process-data, and check everything.
 
         Return the seconds until the runs were done. If that takes too long, record a problem and return None.
@@ -181,7 +181,7 @@ class Rounds:
                     )
                     return None
         settle_time = monotonic() - started_at
-        for problem in check_at_rest(self._subject, self._model, self._calls):
+        for problem in find_problems(self._subject, self._model, self._calls):
             self._calls.add_problem(problem)
         if not self._traffic.copy.follow() or self._traffic.copy.people != people(self._subject.stack):
             self._calls.add_problem("the copy that follows /changes is not exact")
