@@ -15,7 +15,7 @@ from tests.faults.subject import RECOVERY, Slot
 from tests.samples import samples
 from tests.stack import Bucket
 
-LATE_SECONDS = 3.0  # seconds after which a request that was given up has no effect any more
+LATE_EFFECT_SECONDS = 3.0  # how long an abandoned request may still take effect
 RETRY_SECONDS = 4 * RECOVERY  # until a change that still fails is a problem: several faults may follow one another
 _MISNAMED = ("x.csv", "a b+c%2F.csv", "1.x.csv", "0x.csv")
 
@@ -63,9 +63,9 @@ class Uploader:
 
     def _put_again(self, user_id: str) -> None:
         """Upload an earlier version again, if there is one."""
-        persons = [content for content in self._model.users[user_id].contents.values() if not isinstance(content, str)]
-        if persons:
-            person = self._random.choice(persons)
+        people = [content for content in self._model.users[user_id].contents.values() if not isinstance(content, str)]
+        if people:
+            person = self._random.choice(people)
             self._put_csv(user_id, person, "first_name,last_name,birthts\n{},{},{}\n".format(*person).encode())
 
     def _put_bad(self, user_id: str) -> None:
@@ -112,7 +112,7 @@ class Uploader:
                 break
         self._changed.put(key)
         if attempts > 1:
-            self._not_before[user_id] = time.monotonic() + LATE_SECONDS
+            self._not_before[user_id] = time.monotonic() + LATE_EFFECT_SECONDS
 
     def _erase(self, user_id: str) -> None:
         """Repeat the erasure until process-data confirms it."""
@@ -126,4 +126,4 @@ class Uploader:
                 self._calls.add_problem(f"{user_id} could not be erased within {RETRY_SECONDS} s: {summary}")
                 return
         self._model.record_erasure(user_id)
-        self._not_before[user_id] = time.monotonic() + LATE_SECONDS  # also long enough for a new Last-Modified
+        self._not_before[user_id] = time.monotonic() + LATE_EFFECT_SECONDS  # also long enough for a new Last-Modified
