@@ -1,4 +1,4 @@
-"""A plain import service, as commonly written."""
+"""A plain import service that works row by row."""
 
 import csv
 import io
