@@ -133,7 +133,7 @@ def test_stalled_slow_and_silent_clients_do_not_block_others(rollcall: Stack, ta
 def sessions(stack: Stack, *states: str) -> int:
     """Return the number of query-data's PostgreSQL sessions, optionally only those in these states."""
     condition = "usename = 'rollcall_query' and (state = any(:states) or :states = '{}')"
-    with connected(stack.query_settings) as connection:  # only the role itself can see the states
+    with connected(stack.query_settings) as connection:  # a role can see the states of its own sessions
         condition += " and pid <> pg_backend_pid()"
         [[number]] = connection.run(f"select count(*) from pg_stat_activity where {condition}", states=list(states))
     return int(number)
