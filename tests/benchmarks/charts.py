@@ -15,7 +15,7 @@ from xml.sax.saxutils import escape
 
 DIRECTORY = Path(__file__).with_name("svg")
 
-WIDTH, LABEL, LINE, BAR, MARGIN = 760, 170, 22, 14, 16
+WIDTH, LABEL, LINE, BAR, MARGIN = 760, 170, 22, 14, 16  # pixels
 _VALUE = 170  # pixels for the text beside the longest bar
 
 
@@ -24,7 +24,7 @@ class Theme:
     name: str
     background: str
     text: str
-    own: str
+    rollcall: str
     other: str
 
 
@@ -36,17 +36,17 @@ THEMES = (
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar. `is_own` marks those of Rollcall."""
+    """A bar. `is_rollcall` marks those of Rollcall."""
 
     label: str
     value: float
     text: str
-    is_own: bool = False
+    is_rollcall: bool = False
 
 
 @dataclass(frozen=True)
 class Group:
-    """Bars that share a scale. A bar of length `maximum` would fit too."""
+    """Bars that share a scale, in which a bar of the value `maximum` fits too."""
 
     title: str
     bars: Sequence[Bar]
@@ -96,7 +96,7 @@ def _text(x: float, y: float, text: str, theme: Theme, attributes: str = "") -> 
 
 def _bar(bar: Bar, y: int, scale: float, theme: Theme) -> list[str]:
     left, width = MARGIN + LABEL, max(1, scale * bar.value)
-    color = theme.own if bar.is_own else theme.other
+    color = theme.rollcall if bar.is_rollcall else theme.other
     return [
         _text(left - 8, y, bar.label, theme, "text-anchor='end'"),
         f"<rect x='{left}' y='{y - BAR + 2}' width='{width:.1f}' height='{BAR}' rx='2' fill='{color}'/>",
@@ -109,7 +109,7 @@ def charts(document: dict[str, Any]) -> list[Chart]:
     machine = document["machine"]
     source = f"{machine['date']}, commit {machine['commit'][:7]}, {machine['cpus']} CPUs, Python {machine['python']}"
     if "peers" in document:
-        return [_speed(document["peers"], source), _files(document["peers"], source)]
+        return [_speed(document["peers"], source), _bad_files(document["peers"], source)]
     return [_baselines(document["rows"], source)]
 
 
@@ -117,9 +117,9 @@ def _speed(peers: dict[str, Any], source: str) -> Chart:
     groups = []
     for comparison in peers["comparisons"]:
         medians = {system: statistics.median(values) for system, values in comparison["seconds"].items()}
-        own = medians["Rollcall"]
+        rollcall = medians["Rollcall"]
         bars = [
-            Bar(system, median, f"{_duration(median)} ({median / own:,.2f} ×)", is_own=system == "Rollcall")
+            Bar(system, median, f"{_duration(median)} ({median / rollcall:,.2f} ×)", is_rollcall=system == "Rollcall")
             for system, median in medians.items()
         ]
         groups.append(Group(comparison["work"], bars))
@@ -130,11 +130,12 @@ def _duration(seconds: float) -> str:
     return f"{seconds:,.2f} s" if seconds >= 1 else f"{1000 * seconds:,.1f} ms"
 
 
-def _files(peers: dict[str, Any], source: str) -> Chart:
+def _bad_files(peers: dict[str, Any], source: str) -> Chart:
     groups = []
     for system, kinds in peers["outcomes"].items():
         counts = Counter(finding["outcome"] for finding in kinds["bad"].values())
-        bars = [Bar(outcome, count, str(count), is_own=system == "Rollcall") for outcome, count in counts.most_common()]
+        is_rollcall = system == "Rollcall"
+        bars = [Bar(outcome, count, str(count), is_rollcall=is_rollcall) for outcome, count in counts.most_common()]
         number = sum(bar.value for bar in bars)
         groups.append(Group(system, bars, number))
     return Chart("bad-files", f"Results for {number:.0f} bad files", source, groups)
@@ -147,12 +148,12 @@ def _baselines(rows: list[dict[str, Any]], source: str) -> Chart:
         ("lower is better, the goal is a maximum", False),
     ):
         bars = [
-            Bar(row["name"], row["ratio"], f"{row['ratio']:.2f}, goal {row['goal']:g}", is_own=True)
+            Bar(row["name"], row["ratio"], f"{row['ratio']:.2f}, goal {row['goal']:g}", is_rollcall=True)
             for row in rows
             if row["baseline"] and row["at_least"] == at_least
         ]
         if bars:
-            groups.append(Group(f"Own / baseline: {title}", bars))
+            groups.append(Group(f"Rollcall / baseline: {title}", bars))
     return Chart("baselines", "Rollcall against its baselines", source, groups)
 
 

@@ -15,7 +15,7 @@ def process_cpu(pid: int) -> float | None:
 
 
 def postgres_cpu(stack: Stack) -> float | None:
-    """Return the CPU seconds of the server and of all its sessions, including ended ones."""
+    """Return the CPU seconds of PostgreSQL's main process and of all its child processes, including ended ones."""
     if sys.platform != "linux":
         return None
     server = stack.pid("postgres")

@@ -20,7 +20,7 @@ FIRST_ID = 1_000_000_000
 LATENCY = 0.04  # seconds for a GET from a distant S3
 NO_DEADLINE = "86400"  # seconds: no run takes that long
 
-# Users as stored by a run, with the simulator's ETags and photos. Every `gap`th user is left out.
+# Users as a run would store them, with the simulator's ETags and photos. Every `gap`th user is left out.
 _FILL = """
 insert into users (user_id, first_name, last_name, birthts, img_path, csv_etag, csv_modified)
 select user_id, 'First ' || n % 5000, 'Łast ' || n % 20000, n,
@@ -45,7 +45,7 @@ def fill_bucket(stack: Stack, people: int, photos: int) -> list[str]:
 
 
 def fill_users(stack: Stack, people: int, photos: int, *, gap: int = 0, stored: int | None = None) -> int:
-    """Store the first `stored` users of a simulated bucket. Return their number."""
+    """Insert the first `stored` users of a simulated bucket, except every `gap`th. Return the number of rows."""
     stack.reset_tables()
     stack.sql(_FILL, people=people, photos=photos, stored=stored or people, gap=gap, first_id=FIRST_ID)
     stack.sql("vacuum analyze users")
@@ -64,7 +64,7 @@ def simulated(
 
 @contextmanager
 def application(settings: Mapping[str, str]) -> Iterator[Application]:
-    """Create process-data's application in this process, with default settings except for the deadline."""
+    """Create process-data's application in this process, with these settings but no deadline."""
     app = Application(load(Settings, {**settings, "run_deadline": NO_DEADLINE}), threading.Event())
     try:
         yield app
@@ -73,7 +73,7 @@ def application(settings: Mapping[str, str]) -> Iterator[Application]:
 
 
 def run(application: Application, *, keys: Sequence[str] | None = None) -> dict[str, Any]:
-    """Run once, over the whole bucket or over these keys like an event. Return the summary."""
+    """Run once, over the whole bucket or, as after an event, for these keys. Return the summary."""
     request = Request(Trigger.HTTP) if keys is None else Request(Trigger.EVENT, keys=tuple(keys))
     summary = Run(application, request).execute()
     assert (summary["unreadable"], summary["rejected"]) == (0, 0), summary

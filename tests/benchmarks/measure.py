@@ -25,8 +25,8 @@ NO_S3 = ""
 
 LEGEND = f"""\
 S3: "{SERVER}" is the local stack's SeaweedFS; "{SIMULATOR}" is tests/s3_simulator, which generates the objects and
-responds after a set time. Values are medians, in parentheses min-max. "own" is this project, "baseline" what it is
-compared with; the ratio is that of the medians."""
+responds after a set time. Values are medians, in parentheses min-max. "own" is Rollcall, "baseline" what it is compared
+with; the ratio is that of the medians."""
 
 HEADER = f"{'work':<78} {'S3':<9} {'own':>26} {'baseline':>26} {'ratio':>18}  goal"
 
@@ -52,9 +52,9 @@ class Measurements:
 
 @dataclass(frozen=True)
 class Row:
-    """A ratio and its goal; without a baseline the ratio is `own`.
+    """A ratio and its goal. Without a baseline the ratio is the median of `own`.
 
-    `own` has one value per round, `baseline` as many or only one.
+    `own` has one value per round; `baseline` has as many, or only one.
     """
 
     name: str
@@ -171,7 +171,7 @@ Rows = Mapping[str, Callable[..., list[Row]]]
 def parse_arguments(command: str, rows: Rows, arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=f"tests/benchmarks {command}")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"rows to measure: {', '.join(rows)}")
-    parser.add_argument("--rounds", type=int, default=0, help="measurements of each row (default: different for each)")
+    parser.add_argument("--rounds", type=int, default=0, help="measurements of each row (default: depends on the row)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to a file")
     options = parser.parse_args(arguments)
     if unknown := [name for name in options.names if name not in rows]:

@@ -1,8 +1,8 @@
-"""process-data against its baselines, both measured in the same run.
+"""process-data compared with its baselines.
 
     python3 tests/benchmarks process [NAME...] [--rounds N] [--json FILE]
 
-Runs have no deadline unless a row sets one; all other settings have their defaults.
+Runs have no deadline, and otherwise the default settings, unless a row sets others.
 """
 
 import tempfile
@@ -47,7 +47,7 @@ def first_load(stack: Stack, rounds: int = 5, people: int = 10_000, photos: int 
                     lambda: list(executor.map(lambda key: app.objects.get("src", key, limit=CONTENT_LIMIT), keys))
                 )
 
-        load_time(stack, app, people)  # connects
+        load_time(stack, app, people)  # not measured: it connects to both servers
         own, baseline = alternate(rounds, lambda: load_time(stack, app, people), get_all, "s")
     work = f"first load of {people:,} users, {photos:,} photos / the GETs alone"
     return [Row("first-load", work, SERVER, own, baseline, 1.1)]
@@ -102,7 +102,7 @@ def rerun_time(app: Application, people: int) -> float:
 
 
 def listing_time(app: Application) -> float:
-    """Return the seconds for fetching all pages one after the other, without parsing them."""
+    """Return the seconds for requesting all listing pages one after the other, without parsing their entries."""
 
     def list_all() -> None:
         token: str | None = None
@@ -116,12 +116,14 @@ def listing_time(app: Application) -> float:
 
 
 def events(stack: Stack, rounds: int = 3, people: int = MILLION, few: int = 10_000, number: int = EVENTS) -> list[Row]:
-    """The same events, one at a time, with many users and with few; the first one always exports."""
+    """Measure the same events, one at a time, among many users and among few.
+
+    The first event exports. The time of an export of many users is therefore added to the baseline.
+    """
     users = range(0, few, few // number)
-    export = 0.0
     with simulated(stack, people, 0) as (simulator, settings), application(settings) as app:
 
-        def follow() -> float:
+        def send_events() -> float:
             for user in users:
                 simulator.change(user, 1)
             stack.sql("update outputs set changed = changed + 1, written_at = null")
@@ -131,30 +133,31 @@ def events(stack: Stack, rounds: int = 3, people: int = MILLION, few: int = 10_0
                 assert (summary["listed"], summary["updated"]) == (1, 1), summary
             return time.perf_counter() - start
 
-        def store(count: int) -> None:
+        def store_users(count: int) -> None:
             fill_users(stack, people, 0, stored=count)
-            for _ in range(2):  # the second run finds the final segments
-                if count == people:
+            if count == people:
+                for _ in range(2):  # the first run splits the segments
                     run_whole(app)
 
-        store(few)
+        store_users(few)
         stack.sql("update outputs set changed = changed + 1")
-        with_few = tuple(follow() for _ in range(rounds))
-        store(people)
+        with_few = tuple(send_events() for _ in range(rounds))
+        store_users(people)
         exports, with_many = [], []
         for _ in range(rounds):
             stack.sql("update outputs set changed = changed + 1, written_at = null")
             exports.append(run(app, keys=["0.csv"])["seconds"]["export"])
-            with_many.append(follow())
-    export = Measurements(tuple(exports), "s").median
-    own, baseline = Measurements(tuple(with_many), "s"), Measurements(tuple(time + export for time in with_few), "s")
+            with_many.append(send_events())
+    export_time = Measurements(tuple(exports), "s").median
+    own = Measurements(tuple(with_many), "s")
+    baseline = Measurements(tuple(elapsed + export_time for elapsed in with_few), "s")
     details = {"export_seconds": exports, "among_few_seconds": with_few}
     work = f"{number} events among {people:,} / among {few:,} plus an export"
     return [Row("events", work, SIMULATOR, own, baseline, 1.2, details=details)]
 
 
 def export(stack: Stack, rounds: int = 5, people: int = MILLION) -> list[Row]:
-    """The export of output.csv, against psql's COPY to a file and the PUT of that file with the same client."""
+    """Compare the export of output.csv with psql's COPY to a file and a PUT of that file by the same client."""
     psql = Psql(stack.process_settings)
     with (
         application(stack.process_settings) as app,

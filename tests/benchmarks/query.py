@@ -1,8 +1,8 @@
-"""query-data against its baselines, both measured in the same run, with a million users.
+"""query-data compared with its baselines, with a million users.
 
     python3 tests/benchmarks query [NAME...] [--rounds N] [--json FILE]
 
-Rates are those of one client on a keep-alive connection.
+Rates of requests are those of one client on a keep-alive connection.
 """
 
 import subprocess
@@ -72,11 +72,12 @@ def page(subject: Subject, rounds: int = 5) -> list[Row]:
     plain = f"select row_to_json(person) from ({_sql(PAGE, 'limit 100')}) as person"
     psql = Psql(subject.stack.query_settings)
 
-    def baseline() -> float:
+    def bare_and_psql() -> float:
         return 1000 * request_time(subject.bare.url, REQUESTS) + psql.milliseconds(plain, REQUESTS)
 
-    own, both = alternate(rounds, lambda: 1000 * subject.request_time(f"/?{PAGE}"), baseline, "ms")
-    return [Row("page", "page of 100: request / bare request + psql's time for it", NO_S3, own, both, 1.5)]
+    own, baseline = alternate(rounds, lambda: 1000 * subject.request_time(f"/?{PAGE}"), bare_and_psql, "ms")
+    work = "page of 100: request / bare request + psql's time for the query"
+    return [Row("page", work, NO_S3, own, baseline, 1.5)]
 
 
 def lookup(subject: Subject, rounds: int = 5) -> list[Row]:
@@ -85,7 +86,7 @@ def lookup(subject: Subject, rounds: int = 5) -> list[Row]:
 
 
 def repeated(subject: Subject, rounds: int = 5) -> list[Row]:
-    """Responses that are computed once for each state of the data."""
+    """Measure responses that are computed once for each state of the data."""
     rows = []
     for work, path in (("/stats", "/stats"), ("web page", "/?format=html"), ("count=1", "/?limit=100&count=1")):
         subject.rate(path)
@@ -114,7 +115,7 @@ def start(subject: Subject, rounds: int = 5) -> list[Row]:
 
 
 def memory(subject: Subject, rounds: int = 1) -> list[Row]:
-    """Four concurrent streams, then sixteen clients with pages, statistics and lists."""
+    """Measure four concurrent streams, then sixteen concurrent requests for pages, statistics, changes and lists."""
     peaks = []
     for _ in range(rounds):
         with query_replica(subject.stack) as process:
@@ -146,7 +147,7 @@ def _curl(url: str) -> None:
 
 
 def _sql(query: str, limit: str = "") -> str:
-    """Return the SQL that selects the people of a query, without formatting."""
+    """Return the SQL that selects the people of a query as plain columns."""
     users, queries = import_module("query_data.users"), import_module("query_data.query")
     return str(users._select(queries.parse_query(Event(f"/?{query}")), datetime.now(UTC).date(), limit))
 

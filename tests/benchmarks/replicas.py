@@ -1,4 +1,4 @@
-"""Replicas of process-data in separate processes, behind a small gateway with a queue."""
+"""Replicas of process-data in separate processes, and a stub of the gateway with a queue."""
 
 import json
 import time
@@ -21,7 +21,7 @@ _TIMEOUT = 3600  # seconds for one request
 
 @dataclass(frozen=True)
 class Completed:
-    """A completed request: the index of its replica, the time on the monotonic clock, and the summary."""
+    """A completed request: the index of its replica, when it completed (on the monotonic clock), and its summary."""
 
     replica: int
     at: float
@@ -29,7 +29,7 @@ class Completed:
 
 
 class ReplicaQueue:
-    """Replicas and their queue, from which each takes one request at a time."""
+    """Replicas, and the queue from which each takes one request at a time."""
 
     def __init__(self, replicas: list[Replica]) -> None:
         self.replicas = replicas
@@ -41,10 +41,10 @@ class ReplicaQueue:
 
     def enqueue(self, path: str, _authorization: str | None) -> int:
         """Queue a request of process-data, as the gateway does. Return the status."""
-        name, mark, query = path.partition("?")
+        name, separator, query = path.partition("?")
         if name != _PATH:
             return 404
-        self.put(mark + query)
+        self.put(separator + query)
         return 202
 
     def next(self) -> Completed:

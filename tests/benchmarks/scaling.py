@@ -22,7 +22,7 @@ def deadline(
     get_seconds: float = 0.005,
     run_deadline: int = 2,
 ) -> list[Row]:
-    """One replica behind a queue, with a short deadline and without one."""
+    """Measure one replica and its queue, with a short deadline and without one."""
     continuations: list[int] = []
 
     def load(queued: ReplicaQueue) -> float:
@@ -55,7 +55,7 @@ def replicas(
     get_seconds: float = LATENCY,
     **others: str,
 ) -> list[Row]:
-    """Several replicas against one: with the default `fetch_threads`, where the cores are the limit, and with fewer."""
+    """Compare several replicas with one: with the default `fetch_threads`, where CPUs are the limit, and with fewer."""
     rows = []
     with simulated(stack, people, people // 2, get_seconds=get_seconds) as (_, settings):
         for threads in fetch_threads:
@@ -97,14 +97,14 @@ def _replicas(
 
 
 def _shares(completed: list[Completed], people: int) -> list[int]:
-    """Return the number of users stored by each replica."""
+    """Return the number of users that each request added, ordered by replica."""
     shares = [request.summary["added"] for request in sorted(completed, key=lambda request: request.replica)]
     assert sum(shares) == people
     return shares
 
 
 def memory(stack: Stack, rounds: int = 1, people: int = 666_667, photos: int = 333_333, gap: int = 10) -> list[Row]:
-    """The peak memory of a process that scans a bucket in which every `gap`th user is new."""
+    """Measure the peak memory of a process that scans a bucket in which every `gap`th user is new."""
     peaks = []
     with simulated(stack, people, photos) as (_, settings):
         for _ in range(rounds):

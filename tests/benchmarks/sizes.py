@@ -24,7 +24,10 @@ class Cost:
 
 
 def cost_by_size(stack: Stack, rounds: int = 3, sizes: Sequence[int] = SIZES) -> list[Row]:
-    """A first load and an unchanged re-run at each size; two thirds of the keys are CSVs. Small sizes are repeated."""
+    """Measure a first load and unchanged re-runs of buckets with `sizes` keys, two thirds of them CSVs.
+
+    The largest bucket has half as many rounds as the others.
+    """
     loads: dict[int, list[Cost]] = {size: [] for size in sizes}
     reruns: dict[int, list[Cost]] = {size: [] for size in sizes}
     for size in sizes:
@@ -59,7 +62,7 @@ def _rows(work: str, costs: dict[int, list[Cost]]) -> list[Row]:
 
 
 def exponent(times: dict[int, float]) -> float:
-    """Return the slope of the regression line through the logarithms."""
+    """Return the slope of the regression line through the logarithms of sizes and times."""
     logarithms = [(math.log(size), math.log(time)) for size, time in times.items()]
     return statistics.linear_regression(*zip(*logarithms, strict=True)).slope
 
@@ -76,8 +79,8 @@ def _print(work: str, costs: dict[int, list[Cost]]) -> None:
         cpu = statistics.median(cost.process_cpu for cost in by_run)
         postgres = [cost.postgres_cpu for cost in by_run if cost.postgres_cpu is not None]
         postgres_text = f"{statistics.median(postgres):.2f} s" if postgres else ""
-        key = 1e6 * wall.median / size
-        print(f"{size:>12,} keys{'':27} {wall!s:>22} {key:>11.1f} {cpu:>6.2f} s {postgres_text:>11}", flush=True)
+        per_key = 1e6 * wall.median / size
+        print(f"{size:>12,} keys{'':27} {wall!s:>22} {per_key:>11.1f} {cpu:>6.2f} s {postgres_text:>11}", flush=True)
     print()
 
 

@@ -1,4 +1,4 @@
-"""Toy projects: local stacks with a test function that does what its query says."""
+"""Fixtures: local stacks of a toy project, whose functions do what the query of a request says."""
 
 import shutil
 import subprocess
@@ -35,7 +35,7 @@ functions:
       schedule: "@every 2s"
     labels: {kind: toy}
     limits: {memory: 64Mi, cpu: 500m}
-  patient:
+  long-timeout:
     lang: python3-http-debian
     handler: ./echo
     image: docker.io/rollcall/echo:1
@@ -45,7 +45,7 @@ functions:
 
 @dataclass(frozen=True)
 class ProjectStack(Stack):
-    """The stack of a project in another directory."""
+    """The local stack of a project outside this repository."""
 
     project: Path
 
@@ -75,7 +75,7 @@ class ProjectStack(Stack):
                 up.terminate()
 
     def sql_uncached(self, statement: str) -> list[list[Any]]:
-        """Run a statement as the operator, with the settings of the stack as it runs now."""
+        """Run a statement as the operator, with the stack's current settings instead of the cached ones."""
         with connected(self.env()) as connection:
             return connection.run(statement) or []
 
@@ -84,7 +84,7 @@ class ProjectStack(Stack):
         return document["pid"] if document.get("ready") else None
 
     def keys(self) -> list[str]:
-        """Return the keys of the source bucket."""
+        """Return the keys at the top level of the source bucket."""
         objects = self.bucket.client.list_objects(bucket_name=self.bucket.source)
         return [str(item.object_name) for item in objects]
 
@@ -114,7 +114,7 @@ def make_toy(directory: Path) -> ProjectStack:
 
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProjectStack]:
-    """A running toy project, shared by all tests, which must leave it as they found it."""
+    """A running toy project. Tests share it, and must leave it as they found it."""
     toy = make_toy(tmp_path_factory.mktemp("toy"))
     toy.cli("up", "--detach", "--port", "0", "--no-sample")
     try:
@@ -124,9 +124,9 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProjectStack]:
 
 
 @pytest.fixture
-def own_toy(tmp_path: Path) -> Iterator[ProjectStack]:
-    """A separate toy project, not yet running."""
-    toy = make_toy(tmp_path / "own")
+def new_toy(tmp_path: Path) -> Iterator[ProjectStack]:
+    """A toy project for a single test, not yet running."""
+    toy = make_toy(tmp_path / "new")
     try:
         yield toy
     finally:

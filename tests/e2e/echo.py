@@ -1,4 +1,4 @@
-"""The handler of the toy function for tests of the gateway: it does what the query says."""
+"""The handler of the toy functions. The query parameter `do` selects what it does; `n` is a number for some actions."""
 
 import os
 import time
@@ -16,8 +16,8 @@ def handle(event: Any, context: Any) -> Any:
         case "stream":
             return Response(_stream(int(number)), content_type="application/octet-stream")
         case "die":
-            length = {"Content-Length": str(int(number))} if number else {}
-            return Response(_die(), headers=length, content_type="application/octet-stream")
+            headers = {"Content-Length": str(int(number))} if number else {}
+            return Response(_die(), headers=headers, content_type="application/octet-stream")
         case "drip":
             return Response(_drip(), content_type="application/octet-stream")
         case "sleep":
@@ -31,7 +31,7 @@ def handle(event: Any, context: Any) -> Any:
             return None
         case "length":
             return {"body": len(event.body)}
-    print(f"request of {event.headers.get('X-Connector', 'a client')}", flush=True)
+    print(f"request from {event.headers.get('X-Connector', 'a client')}", flush=True)
     return {
         "body": {
             "method": event.method,

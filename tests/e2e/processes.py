@@ -4,7 +4,7 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def family(pid: int) -> list[int]:
+def process_tree(pid: int) -> list[int]:
     """Return the pids of a process and all its descendants."""
     children: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
@@ -17,8 +17,8 @@ def family(pid: int) -> list[int]:
     return pids
 
 
-def listeners(pids: list[int]) -> set[tuple[str, int]]:
-    """Return the local addresses, in the kernel's hexadecimal, and ports that the processes listen on."""
+def listening_addresses(pids: list[int]) -> set[tuple[str, int]]:
+    """Return the addresses, in hexadecimal as in /proc/net/tcp, and ports that the processes listen on."""
     inodes = set()
     for pid in pids:
         for descriptor in Path(f"/proc/{pid}/fd").glob("*"):

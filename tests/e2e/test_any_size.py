@@ -14,12 +14,12 @@ USERS = [f"{number:05}" for number in range(PEOPLE)]
 
 @contextmanager
 def started(stack: Stack, monkeypatch: pytest.MonkeyPatch, **variables: str) -> Iterator[Stack]:
-    """Start the stack with a deadline of two seconds and these variables of stack.yml."""
+    """Run the stack with a run_deadline of two seconds and with these variables of stack.yml."""
     with monkeypatch.context() as patch:
         for name, value in {"RUN_DEADLINE": "2", **variables}.items():
             patch.setenv(name, value)
         stack.cli("up", "--detach", "--port", "0", "--no-sample")
-    restarted = Stack(stack.state)  # with its new ports
+    restarted = Stack(stack.state)  # the cached settings have the old ports
     try:
         yield restarted
     finally:
@@ -28,7 +28,7 @@ def started(stack: Stack, monkeypatch: pytest.MonkeyPatch, **variables: str) -> 
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The state directory of a stack whose bucket has 8,000 people."""
+    """The state directory of a stopped stack, with the CSVs of 8,000 users in its source bucket."""
     stack = Stack(tmp_path_factory.mktemp("size") / "state")
     try:
         with pytest.MonkeyPatch.context() as patch, started(stack, patch) as running:
@@ -47,7 +47,7 @@ def is_loaded(stack: Stack) -> bool:
     return (count, pending, running) == (PEOPLE, 0, 0)
 
 
-def check_whole(stack: Stack) -> None:
+def check_complete(stack: Stack) -> None:
     assert [user for (user,) in stack.sql("select user_id from users order by user_id")] == USERS
     output = stack.bucket.read("output.csv").decode().splitlines()
     assert [line.partition(",")[0] for line in output[1:]] == USERS
@@ -61,21 +61,21 @@ def test_one_request_loads_the_whole_bucket(state: Path, monkeypatch: pytest.Mon
         first = stack.process()
         assert (first["status"], first["continued"]) == ("partial", True)
         stack.wait_until(lambda: is_loaded(stack), seconds=300)
-        check_whole(stack)
+        check_complete(stack)
         runs = stack.sql("select trigger, status, (summary ->> 'added')::int from runs order by id")
         continuations = [run for run in runs if run[0] == "continuation"]
         assert len(continuations) >= 2
-        assert sum(added for *_, added in runs) == PEOPLE  # no work was done twice
+        assert sum(added for *_, added in runs) == PEOPLE  # each user was added by exactly one run
         assert {status for _, status, _ in runs} <= {"done", "partial"}
 
 
-def test_replicas_share_the_load(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overlapping_runs_of_a_fan_out_load_the_whole_bucket(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with started(Stack(state), monkeypatch, REPLICAS="2") as stack:
         stack.reset_tables()
         response = stack.request("POST", "/function/process-data?fan_out=2")
         assert (response.status, len(response.json()["runs"])) == (202, 2)
         stack.wait_until(lambda: is_loaded(stack), seconds=300)
-        check_whole(stack)
+        check_complete(stack)
         [[overlapping]] = stack.sql(
             "select count(*) from runs a join runs b on a.id < b.id and b.started_at < a.finished_at"
         )

@@ -1,4 +1,4 @@
-"""The commands report what they did, and errors in plain words."""
+"""The commands print what they did, and errors without a traceback."""
 
 import re
 import socket
@@ -18,26 +18,26 @@ def error_of(toy: ProjectStack, *arguments: str) -> str:
     return result.stderr
 
 
-def test_a_port_in_use_is_an_error(own_toy: ProjectStack) -> None:
+def test_a_port_in_use_is_an_error(new_toy: ProjectStack) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        assert re.search(rf"port {port} is in use.*--port N", error_of(own_toy, "up", "--port", str(port)))
-        detached = own_toy.cli("up", "--detach", "--port", str(port), check=False)
+        assert re.search(rf"port {port} is in use.*--port N", error_of(new_toy, "up", "--port", str(port)))
+        detached = new_toy.cli("up", "--detach", "--port", str(port), check=False)
         assert detached.returncode == 1
         assert f"port {port} is in use" in detached.stdout
 
 
 @pytest.mark.parametrize("port", ["-1", "65536"])
-def test_an_invalid_port_is_an_error(own_toy: ProjectStack, port: str) -> None:
-    assert "0 (a free port) to 65535" in error_of(own_toy, "up", "--port", port)
+def test_an_invalid_port_is_an_error(new_toy: ProjectStack, port: str) -> None:
+    assert "0 (a free port) to 65535" in error_of(new_toy, "up", "--port", port)
 
 
-def test_a_state_path_that_is_a_file_is_an_error(own_toy: ProjectStack) -> None:
-    own_toy.state.write_text("")
-    assert str(own_toy.state) in error_of(own_toy, "up", "--port", "0")
-    own_toy.state.unlink()
+def test_a_state_path_that_is_a_file_is_an_error(new_toy: ProjectStack) -> None:
+    new_toy.state.write_text("")
+    assert str(new_toy.state) in error_of(new_toy, "up", "--port", "0")
+    new_toy.state.unlink()
 
 
 def test_a_second_up_is_an_error_with_the_url_of_the_first(toy: ProjectStack) -> None:
@@ -74,35 +74,37 @@ def test_a_second_up_is_an_error_with_the_url_of_the_first(toy: ProjectStack) ->
         ("version: 1.0", "version: [", "stack.yml is not valid YAML"),
     ],
 )
-def test_an_error_in_stack_yml_names_function_and_key(own_toy: ProjectStack, old: str, new: str, message: str) -> None:
-    own_toy.edit(old, new)
-    assert re.search(message, error_of(own_toy, "up", "--port", "0"), re.DOTALL)
-    assert not (own_toy.state / "logs").exists()  # nothing may be started
+def test_an_error_in_stack_yml_is_reported_and_nothing_starts(
+    new_toy: ProjectStack, old: str, new: str, message: str
+) -> None:
+    new_toy.edit(old, new)
+    assert re.search(message, error_of(new_toy, "up", "--port", "0"), re.DOTALL)
+    assert not (new_toy.state / "logs").exists()  # nothing was started
 
 
 @pytest.mark.parametrize(("content", "message"), [(None, "No such file"), (b"\n", "is empty"), (b"\xff", "utf-8")])
-def test_a_token_file_without_a_token_is_an_error(
-    own_toy: ProjectStack, monkeypatch: pytest.MonkeyPatch, content: bytes | None, message: str
+def test_a_missing_empty_or_undecodable_token_file_is_an_error(
+    new_toy: ProjectStack, monkeypatch: pytest.MonkeyPatch, content: bytes | None, message: str
 ) -> None:
-    path = own_toy.project / "token"
+    path = new_toy.project / "token"
     if content is not None:
         path.write_bytes(content)
     monkeypatch.setenv("API_TOKEN_FILE", str(path))
-    assert re.search(f"API_TOKEN_FILE='{path}' .*{message}", error_of(own_toy, "up", "--port", "0"))
-    assert not (own_toy.state / "logs").exists()  # nothing may be started
+    assert re.search(f"API_TOKEN_FILE='{path}' .*{message}", error_of(new_toy, "up", "--port", "0"))
+    assert not (new_toy.state / "logs").exists()  # nothing was started
 
 
-def test_a_function_that_does_not_start_is_an_error_with_its_output(own_toy: ProjectStack) -> None:
-    (own_toy.project / "echo/handler.py").write_text("import no_such_package\n")
-    message = error_of(own_toy, "up", "--port", "0")
+def test_a_function_that_does_not_start_is_an_error_with_its_output(new_toy: ProjectStack) -> None:
+    (new_toy.project / "echo/handler.py").write_text("import no_such_package\n")
+    message = error_of(new_toy, "up", "--port", "0")
     assert "echo does not start" in message
     assert "no_such_package" in message
-    assert "No stack is running" in own_toy.cli("status", check=False).stdout
+    assert "No stack is running" in new_toy.cli("status", check=False).stdout
 
 
 @pytest.mark.parametrize("command", [["env"], ["upload", "."]])
-def test_commands_that_need_a_running_stack_say_so(own_toy: ProjectStack, command: list[str]) -> None:
-    assert "python3 infra/local up" in error_of(own_toy, *command)
+def test_commands_that_need_a_running_stack_say_so(new_toy: ProjectStack, command: list[str]) -> None:
+    assert "python3 infra/local up" in error_of(new_toy, *command)
 
 
 def test_an_unknown_function_is_an_error_that_lists_the_known_ones(toy: ProjectStack) -> None:
@@ -113,7 +115,7 @@ def test_an_unknown_function_is_an_error_that_lists_the_known_ones(toy: ProjectS
 def test_status_lists_every_component(toy: ProjectStack) -> None:
     status = toy.cli("status").stdout
     assert toy.url in status
-    for component in ("postgres", "seaweedfs", "echo"):
+    for component in ("postgres", "seaweedfs", "echo", "long-timeout"):
         assert re.search(rf"{component} +ready +pid \d+", status)
 
 

@@ -1,4 +1,4 @@
-"""The guides' commands against a real API server: apply, switch, run again and remove."""
+"""The commands of the Kubernetes guide and of OPERATIONS.md work with a real API server."""
 
 import itertools
 import shutil
@@ -16,8 +16,8 @@ pytestmark = pytest.mark.skipif(KUBECONFIG is None, reason="ROLLCALL_TEST_KUBECO
 GUIDE = ROOT / "infra/kubernetes/README.md"
 NAMES = sorted(path.name for path in OVERLAYS.iterdir())
 SELECTOR = "app.kubernetes.io/part-of=rollcall"
-PRUNED = ("services", "configmaps", "deployments", "statefulsets", "jobs", "cronjobs", "networkpolicies", "pdb")
-HAS_DATA = ("Namespace", "Secret", "PersistentVolumeClaim")
+PRUNED_KINDS = ("services", "configmaps", "deployments", "statefulsets", "jobs", "cronjobs", "networkpolicies", "pdb")
+UNPRUNED_KINDS = ("Namespace", "Secret", "PersistentVolumeClaim")
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def nodes() -> Iterator[Nodes]:
 
 @pytest.fixture(scope="module")
 def cluster(nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Shell:
-    """A shell for the guide, with a real kubectl."""
+    """A shell for the guides' commands, whose kubectl uses the test cluster."""
     path = shutil.which("kubectl")
     assert path
     assert KUBECONFIG
@@ -42,16 +42,16 @@ def apply(cluster: Shell, overlay: str) -> str:
 
 
 def existing_objects() -> set[tuple[str, str, str]]:
-    return {identity(item) for item in list_objects(*PRUNED, selector=SELECTOR)}
+    return {identity(item) for item in list_objects(*PRUNED_KINDS, selector=SELECTOR)}
 
 
-def rendered(cluster: Shell, overlay: str) -> set[tuple[str, str, str]]:
+def rendered_objects(cluster: Shell, overlay: str) -> set[tuple[str, str, str]]:
     objects = build(cluster.tree / "infra/kubernetes/overlays" / overlay)
-    return {identity(item) for item in objects if item["kind"] not in HAS_DATA}
+    return {identity(item) for item in objects if item["kind"] not in UNPRUNED_KINDS}
 
 
 @pytest.mark.parametrize("overlay", NAMES)
-def test_an_overlay_can_be_applied_again_with_strict_validation(cluster: Shell, overlay: str) -> None:
+def test_applying_an_overlay_again_prunes_nothing_and_passes_strict_validation(cluster: Shell, overlay: str) -> None:
     apply(cluster, overlay)
     output = apply(cluster, overlay)
     assert "pruned" not in output
@@ -67,24 +67,26 @@ def test_an_overlay_can_be_applied_again_with_strict_validation(cluster: Shell, 
 
 
 @pytest.mark.parametrize(("old", "new"), list(itertools.permutations(NAMES, 2)))
-def test_switching_overlays_keeps_only_the_data_of_the_old_one(cluster: Shell, old: str, new: str) -> None:
+def test_switching_overlays_removes_the_objects_of_the_old_one_in_shared_namespaces(
+    cluster: Shell, old: str, new: str
+) -> None:
     apply(cluster, old)
-    assert rendered(cluster, old) <= existing_objects()
+    assert rendered_objects(cluster, old) <= existing_objects()
     apply(cluster, new)
-    remaining = existing_objects() - rendered(cluster, new)
+    remaining = existing_objects() - rendered_objects(cluster, new)
     assert {item for item in remaining if item[0] != "rollcall" or new != "external"} == set()
-    assert rendered(cluster, new) <= existing_objects()
+    assert rendered_objects(cluster, new) <= existing_objects()
     if new == "external":  # as the guide says, once the external servers work
         kubectl("delete", "namespace", "rollcall")
-        assert existing_objects() == rendered(cluster, new)
+        assert existing_objects() == rendered_objects(cluster, new)
 
 
 def test_consecutive_restores_use_their_own_dumps(cluster: Shell) -> None:
     apply(cluster, "seaweedfs")
-    output = [cluster.run(f"infra/kubernetes/job.sh restore DUMP={dump}")[0] for dump in ("a.dump", "b.dump")]
+    outputs = [cluster.run(f"infra/kubernetes/job.sh restore DUMP={dump}")[0] for dump in ("a.dump", "b.dump")]
     dumps = []
-    for text in output:
-        name = text.split()[0].removeprefix("job.batch/")
+    for output in outputs:
+        name = output.split()[0].removeprefix("job.batch/")
         (job,) = [item for item in list_objects("jobs") if item["metadata"]["name"] == name]
         (container,) = job["spec"]["template"]["spec"]["containers"]
         dumps += [item["value"] for item in container["env"] if item["name"] == "DUMP"]
@@ -95,9 +97,9 @@ def test_consecutive_restores_use_their_own_dumps(cluster: Shell) -> None:
     assert {"name": "DUMP"} in [{"name": item["name"]} for item in container["env"] if not item.get("value")]
 
 
-def test_a_job_whose_pod_fails_fails_the_command(cluster: Shell, nodes: Nodes) -> None:
+def test_job_sh_fails_if_the_pod_of_its_job_fails(cluster: Shell, nodes: Nodes) -> None:
     apply(cluster, "seaweedfs")
-    nodes.failing.add("backup")  # the label of both jobs that use the volume
+    nodes.failing.add("backup")  # the pods of both jobs, backup and restore, have this label
     try:
         output, _ = cluster.run("infra/kubernetes/job.sh restore", check=False)
     finally:
@@ -105,7 +107,7 @@ def test_a_job_whose_pod_fails_fails_the_command(cluster: Shell, nodes: Nodes) -
     assert output.endswith("failed\nexit status 1")
 
 
-def test_applying_in_a_cluster_keeps_a_paused_schedule_paused(cluster: Shell) -> None:
+def test_applying_another_overlay_keeps_a_paused_schedule_paused(cluster: Shell) -> None:
     apply(cluster, "seaweedfs")
     kubectl("--namespace=openfaas", "scale", "deployment/cron-connector", "--replicas=0")
     apply(cluster, "minio")
@@ -114,9 +116,9 @@ def test_applying_in_a_cluster_keeps_a_paused_schedule_paused(cluster: Shell) ->
     kubectl("--namespace=openfaas", "scale", "deployment/cron-connector", "--replicas=1")
 
 
-def test_the_guide_leads_to_a_first_run_in_a_cluster(cluster: Shell) -> None:
+def test_the_install_commands_create_all_objects_of_the_overlay(cluster: Shell) -> None:
     cluster.run(commands(GUIDE, "Install", "kubernetes"))
-    assert rendered(cluster, "seaweedfs") <= existing_objects()
+    assert rendered_objects(cluster, "seaweedfs") <= existing_objects()
 
 
 @pytest.mark.parametrize("heading", [heading for heading, platform in tasks() if platform == "kubernetes"])

@@ -1,8 +1,8 @@
 """What every deployment must do, tested from outside through its gateway and its buckets.
 
-The tests run against the local stack, or with `--deployment FILE` against any other: FILE has the lines that
-`infra/local env` prints, with the key of an operator who may write to the source bucket. The test users have user_ids
-of 18 digits with a random prefix. Their files are removed at the end; their rows stay in the table.
+The tests run against the local stack, or with `--deployment FILE` against any other deployment. FILE has lines as
+`infra/local env` prints them, with the key of an operator who may write to the source bucket. The test users have
+user_ids of 18 digits with a random prefix. Their files are removed at the end; their rows stay in the table.
 """
 
 import json
@@ -24,7 +24,7 @@ BOM = "\ufeff"
 
 @dataclass(frozen=True)
 class ExternalDeployment(Deployment):
-    """A deployment described by the lines of a file."""
+    """A deployment whose settings are in a file."""
 
     file: Path
 
@@ -42,7 +42,7 @@ def deployment(request: pytest.FixtureRequest) -> Deployment:
 
 
 class People:
-    """Test users of a deployment, whose user_ids share a random prefix of twelve digits."""
+    """The users of a test. Their user_ids share a random prefix of twelve digits."""
 
     def __init__(self, deployment: Deployment) -> None:
         self.deployment, self.bucket = deployment, deployment.bucket
@@ -60,7 +60,7 @@ class People:
         self.put(f"{self.id(number)}.csv", f"first_name,last_name,birthts\nAda,{last},{birthts}\n".encode())
 
     def run(self) -> dict[str, Any]:
-        """Run for all of them; the run waits for others that hold the same segments."""
+        """Run process-data for these users. The run waits for others that hold their segments."""
         user_ids = sorted({key.partition(".")[0] for key in self._keys})
         summary = self.deployment.process("?" + "&".join(f"user_id={user_id}" for user_id in user_ids))
         assert summary["remaining"] == 0
@@ -83,7 +83,7 @@ class People:
         return [row for row in self._rows("rejected.csv") if row["object"].startswith(self.prefix)]
 
     def _rows(self, key: str) -> list[dict[str, str]]:
-        """Return the rows of a result object, once its export, which may be postponed, is written."""
+        """Wait until no export is pending, and return the rows of a result object."""
         self.deployment.wait_until(lambda: not self.run()["output"]["pending"], seconds=600)
         return self.bucket.read_rows(key)
 
@@ -146,7 +146,7 @@ def test_bad_files_are_reported_and_do_not_block_others(people: People) -> None:
     }
 
 
-def test_a_run_for_users_processes_only_these(people: People) -> None:
+def test_a_run_for_named_users_processes_no_others(people: People) -> None:
     people.put_person(1)
     people.put_person(2)
     summary = people.deployment.process(f"?user_id={people.id(1)}&user_id={people.id(3)}")
@@ -187,17 +187,17 @@ def test_filters_pages_and_formats_work_together(people: People) -> None:
     *lines, last = people.get("&format=ndjson", *everyone).body.decode().splitlines()
     assert json.loads(last) == {"next": None}
     assert [json.loads(line)["user_id"] for line in lines] == [people.id(number) for number in everyone]
-    table = people.get("", *everyone, Accept="text/csv").body.decode()
-    assert table.startswith(BOM + "id,user_id,")
-    assert len(table.splitlines()) == 7
-    assert table.endswith("\n#end\n")
+    text = people.get("", *everyone, Accept="text/csv").body.decode()
+    assert text.startswith(BOM + "id,user_id,")
+    assert len(text.splitlines()) == 7
+    assert text.endswith("\n#end\n")
     html = people.get("", *everyone, Accept="text/html,*/*;q=0.5")
     assert html.headers["Content-Type"] == "text/html; charset=utf-8"
     assert "default-src 'none'" in html.headers["Content-Security-Policy"]
     assert people.id(4) in html.body.decode()
 
 
-def test_an_unchanged_response_is_not_sent_again(people: People) -> None:
+def test_a_matching_etag_gets_304_and_head_has_the_etag_of_get(people: People) -> None:
     people.put_person(1)
     people.run()
     first = people.get("", 1)
@@ -237,7 +237,7 @@ def test_errors_of_functions_are_json(deployment: Deployment, method: str, path:
 
 
 @pytest.mark.parametrize("path", ["stats", "rejected", "runs", "openapi.json", "healthz"])
-def test_the_other_endpoints_respond(deployment: Deployment, path: str) -> None:
+def test_other_endpoints_return_json(deployment: Deployment, path: str) -> None:
     response = deployment.request("GET", f"/function/query-data/{path}")
     assert (response.status, response.headers["Content-Type"]) == (200, "application/json")
     assert response.json()

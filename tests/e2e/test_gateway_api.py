@@ -96,9 +96,9 @@ def test_logs_are_json_messages_one_per_line(toy: ProjectStack) -> None:
     assert messages("&since=2100-01-01T00:00:00Z") == []
 
 
-def test_the_schedule_invokes_functions_as_cron_connector_does(toy: ProjectStack) -> None:
-    ticks = toy.log().count("request of cron-connector")
-    toy.wait_until(lambda: toy.log().count("request of cron-connector") > ticks)
+def test_the_schedule_sends_the_header_of_cron_connector(toy: ProjectStack) -> None:
+    ticks = toy.log().count("request from cron-connector")
+    toy.wait_until(lambda: toy.log().count("request from cron-connector") > ticks)
 
 
 @needs_cron_connector
@@ -135,5 +135,5 @@ def test_the_real_faas_cli_lists_describes_invokes_and_reads_logs(toy: ProjectSt
     assert "submitted asynchronously" in faas(toy, "invoke", "echo", "--async")
     assert "is ready" in faas(toy, "ready", "echo")
     assert "is ready" in faas(toy, "ready")
-    assert "request of" in faas(toy, "logs", "echo", "--tail=false")
+    assert "request from" in faas(toy, "logs", "echo", "--tail=false")
     assert "rollcall-local" in faas(toy, "version", "--warn-update=false")

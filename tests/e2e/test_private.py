@@ -1,4 +1,4 @@
-"""Other users of the machine can reach only the gateway and the functions of a local stack."""
+"""Other users of the machine can use the gateway and the functions of a local stack, but not its servers or files."""
 
 import json
 import os
@@ -17,7 +17,7 @@ import pytest
 
 from infra.local.config.accounts import PASSWORD_SECRETS
 from infra.local.runtime.state import State
-from tests.e2e.processes import family, listeners
+from tests.e2e.processes import listening_addresses, process_tree
 from tests.port_probe import connection, speaks_grpc, unverified_tls
 from tests.stack import Stack, connected, running
 
@@ -56,14 +56,14 @@ environments = [pid for pid in pids if works(lambda: open(f"/proc/{pid}/environ"
 commands = [open(f"/proc/{pid}/cmdline").read() for pid in pids]
 print(json.dumps([accessible, environments, commands]))
 """
-"""Run as root: the script switches to the user after its imports, so that the user needs no access to Python."""
+"""Run as root. The script changes its user after its imports, because that user may have no access to Python."""
 
 linux = pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="the sockets of processes are read from /proc")
 
 
 @pytest.fixture(scope="module")
 def exposed() -> Iterator[Stack]:
-    """A stack whose state directory was accessible to everyone, started without a umask."""
+    """A stack that was started with umask 0 in a state directory that was accessible to everyone."""
     with tempfile.TemporaryDirectory(prefix="rollcall-test-") as directory:
         state = Path(directory) / "state"
         state.mkdir()
@@ -82,7 +82,7 @@ def exposed() -> Iterator[Stack]:
 
 def pids(stack: Stack) -> list[int]:
     """Return the pids of the supervisor, its guards and all processes they started."""
-    return family(State(stack.state).read_state_file()["pid"])
+    return process_tree(State(stack.state).read_state_file()["pid"])
 
 
 def private_ports(stack: Stack) -> set[int]:
@@ -93,18 +93,18 @@ def private_ports(stack: Stack) -> set[int]:
         for command in commands
         if any(argument.endswith("host.py") for argument in command)
     }
-    all_ports = {port for _, port in listeners(pids(stack))}
+    all_ports = {port for _, port in listening_addresses(pids(stack))}
     accessible = functions | {urlsplit(stack.url).port}
     assert accessible < all_ports
     return all_ports - accessible
 
 
 @linux
-def test_no_port_of_a_server_allows_anonymous_access(exposed: Stack) -> None:
+def test_anonymous_http_requests_to_private_ports_get_only_a_health_check(exposed: Stack) -> None:
     ports = private_ports(exposed)
     s3 = urlsplit("//" + exposed.settings["s3_endpoint"]).port or 0
     assert {s3, int(exposed.settings["postgres_port"])} < ports
-    assert len(ports) == 11  # SeaweedFS has ten
+    assert len(ports) == 11  # ten of SeaweedFS, one of PostgreSQL
     for port in ports:
         for context in (None, unverified_tls()):
             for method, path in REQUESTS:
@@ -122,7 +122,7 @@ def test_no_port_of_a_server_allows_anonymous_access(exposed: Stack) -> None:
 
 
 @linux
-def test_no_port_accepts_anonymous_grpc(exposed: Stack) -> None:
+def test_no_private_port_accepts_anonymous_grpc(exposed: Stack) -> None:
     for port in private_ports(exposed):
         assert not speaks_grpc(port), port
 
@@ -131,8 +131,8 @@ def test_every_login_to_postgresql_requires_a_password(exposed: Stack) -> None:
     password = (exposed.state / "secrets" / PASSWORD_SECRETS["postgres"]).read_text()
     with connected(exposed.settings, postgres_user="postgres", postgres_password=password) as connection:
         assert connection.run("select distinct auth_method from pg_hba_file_rules") == [["scram-sha-256"]]
-        without = "select rolname from pg_authid where rolcanlogin and rolpassword not like 'SCRAM-SHA-256$%'"
-        assert connection.run(f"{without} or rolcanlogin and rolpassword is null") == []
+        roles = "select rolname from pg_authid where rolcanlogin"
+        assert connection.run(f"{roles} and (rolpassword is null or rolpassword not like 'SCRAM-SHA-256$%')") == []
         assert connection.run("show unix_socket_directories") == [[""]]
 
 
@@ -144,10 +144,10 @@ def test_only_the_owner_can_read_the_state_directory(exposed: Stack) -> None:
 
 @linux
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_other_users_cannot_read_files_sockets_secrets_or_environments(exposed: Stack) -> None:
+def test_other_users_cannot_access_files_sockets_secrets_or_environments(exposed: Stack) -> None:
     home = Path((exposed.state / "postgres-home").read_text())
-    server = home.joinpath("data").stat().st_uid  # the user nobody, if there is no user postgres
-    user = next(name for name in ("nobody", "daemon") if pwd.getpwnam(name).pw_uid != server)
+    server_uid = home.joinpath("data").stat().st_uid  # of postgres, or of nobody if that user does not exist
+    user = next(name for name in ("nobody", "daemon") if pwd.getpwnam(name).pw_uid != server_uid)
     paths = [exposed.state, *exposed.state.rglob("*"), home, *home.rglob("*")]
     for port in private_ports(exposed):
         paths += Path("/tmp").glob(f"seaweedfs-*-{port}.sock")

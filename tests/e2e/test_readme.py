@@ -1,4 +1,4 @@
-"""The README's commands print the output that it shows."""
+"""The commands in the README print the output shown there."""
 
 import re
 import subprocess
@@ -25,20 +25,20 @@ def examples() -> list[tuple[str, str]]:
 
 
 def pattern(output: str) -> str:
-    """Return the output as a regular expression, in which … matches anything."""
+    """Return the output as a regular expression in which … matches anything."""
     return re.escape(output).replace("…", ".*")
 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A directory that looks like a checkout, with its own stack."""
+    """A directory that looks like a clone of the repository, with a separate stack."""
     directory = tmp_path_factory.mktemp("checkout")
     (directory / "infra").symlink_to(ROOT / "infra")
     yield directory
     Stack(directory / "state").remove()
 
 
-def test_the_readme_has_an_example_of_each_step() -> None:
+def test_the_readme_has_examples_of_up_upload_and_both_functions() -> None:
     commands = " ".join(command for command, _ in examples())
     for command in ("infra/local up", "infra/local upload", "process-data", "query-data"):
         assert command in commands

@@ -1,4 +1,4 @@
-"""Replicas of a function share the work of a fan-out."""
+"""Replicas of process-data share the work of a fan-out."""
 
 import shutil
 from collections.abc import Iterator
@@ -18,26 +18,26 @@ TOKEN = "s3cret"
 
 @pytest.fixture
 def replicated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProjectStack]:
-    """This project with two replicas of process-data, a token, and small segments that are scanned one at a time."""
+    """A stack of this project with two replicas of process-data, a token, small segments and one worker per run."""
     project = tmp_path / "project"
     for directory in ("functions", "shared"):
         shutil.copytree(ROOT / directory, project / directory, ignore=shutil.ignore_patterns("__pycache__"))
     text = (ROOT / "stack.yml").read_text(encoding="utf-8")
-    small = f'segment_keys: "{SEGMENT}"\n      workers: "1"\n      run_deadline:'
+    settings = f'segment_keys: "{SEGMENT}"\n      workers: "1"\n      run_deadline:'
     assert text.count("run_deadline:") == 1
-    (project / "stack.yml").write_text(text.replace("run_deadline:", small), encoding="utf-8")
+    (project / "stack.yml").write_text(text.replace("run_deadline:", settings), encoding="utf-8")
     (tmp_path / "token").write_text(f"{TOKEN}\n", encoding="utf-8")
     monkeypatch.setenv("API_TOKEN_FILE", str(tmp_path / "token"))
     monkeypatch.setenv("REPLICAS", "2")
     monkeypatch.setenv("RUN_DEADLINE", "300")
     monkeypatch.setenv("EXEC_TIMEOUT", "310s")
     monkeypatch.setenv("HTTP_TIMEOUT", "320s")
-    toy = ProjectStack(tmp_path / "state", project)
+    stack = ProjectStack(tmp_path / "state", project)
     try:
-        toy.cli("up", "--detach", "--port", "0", "--no-sample")
-        yield toy
+        stack.cli("up", "--detach", "--port", "0", "--no-sample")
+        yield stack
     finally:
-        toy.remove()
+        stack.remove()
 
 
 def test_replicas_share_a_fan_out(replicated: ProjectStack) -> None:
@@ -62,7 +62,8 @@ def test_replicas_share_a_fan_out(replicated: ProjectStack) -> None:
         "where call_id = any(:calls)",
         calls=calls,
     )
-    assert [(status, trigger) for status, trigger, *_ in runs] == [("done", "continuation")] * 2  # the token was sent
+    # a request that was queued without the token would have got 401
+    assert [(status, trigger) for status, trigger, *_ in runs] == [("done", "continuation")] * 2
     assert sum(scanned for *_, scanned, _ in runs) == count
     assert sum(updated for *_, updated in runs) == PEOPLE
     assert min(updated for *_, updated in runs) > 0

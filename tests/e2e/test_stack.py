@@ -1,4 +1,4 @@
-"""The stack starts its components, restarts them, protects them, and leaves no processes behind."""
+"""The stack restarts its components, protects its secrets, and leaves no processes behind."""
 
 import os
 import shutil
@@ -17,13 +17,13 @@ import pytest
 
 from infra.local.runtime.processes import Identity
 from tests.e2e.conftest import ProjectStack, make_toy
-from tests.e2e.processes import family, listeners
+from tests.e2e.processes import listening_addresses, process_tree
 from tests.stack import Stack, connected
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="processes and sockets are read from /proc")
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="requires root")
 
-COMPONENTS = ("postgres", "seaweedfs", "echo", "patient")
+COMPONENTS = ("postgres", "seaweedfs", "echo", "long-timeout")
 
 
 def ports(toy: ProjectStack) -> list[int]:
@@ -38,104 +38,102 @@ def is_open(port: int) -> bool:
 
 
 @contextmanager
-def leaves_nothing(toy: ProjectStack) -> Iterator[None]:
-    """Check that all processes end soon after the block, and that their ports are closed."""
+def leaves_no_processes(toy: ProjectStack) -> Iterator[None]:
+    """Check that the supervisor's child processes end soon after the block, and that the ports are then closed."""
     supervisor = toy.state_file()["pid"]
     components = [toy.identity(component) for component in COMPONENTS]
-    everyone = [Identity.of(pid) for pid in family(supervisor)] if sys.platform == "linux" else []
+    started = [Identity.of(pid) for pid in process_tree(supervisor)] if sys.platform == "linux" else []
     used = ports(toy)
     assert all(is_open(port) for port in used)
     yield
-    toy.wait_until(
-        lambda: not any(process.alive() for process in [*components, *everyone] if process.pid != supervisor)
-    )
+    toy.wait_until(lambda: not any(process.alive() for process in [*components, *started] if process.pid != supervisor))
     assert not any(is_open(port) for port in used)
     assert "No stack is running" in toy.cli("status", check=False).stdout
 
 
-def test_ctrl_c_leaves_no_processes(own_toy: ProjectStack) -> None:
-    with own_toy.up() as up, leaves_nothing(own_toy):
+def test_ctrl_c_leaves_no_processes(new_toy: ProjectStack) -> None:
+    with new_toy.up() as up, leaves_no_processes(new_toy):
         os.killpg(up.pid, signal.SIGINT)
         assert up.wait(30) == 0
 
 
-def test_down_leaves_no_processes(own_toy: ProjectStack) -> None:
-    own_toy.cli("up", "--detach", "--port", "0", "--no-sample")
-    with leaves_nothing(own_toy):
-        assert "Stopped" in own_toy.cli("down").stdout
-    assert "No stack is running" in own_toy.cli("down").stdout
+def test_down_leaves_no_processes(new_toy: ProjectStack) -> None:
+    new_toy.cli("up", "--detach", "--port", "0", "--no-sample")
+    with leaves_no_processes(new_toy):
+        assert "Stopped" in new_toy.cli("down").stdout
+    assert "No stack is running" in new_toy.cli("down").stdout
 
 
-def test_a_stack_stops_when_its_directory_is_removed(own_toy: ProjectStack) -> None:
-    with own_toy.up() as up, leaves_nothing(own_toy):
-        homes = [Path(pointer.read_text()) for pointer in own_toy.state.glob("postgres-home")]
-        shutil.rmtree(own_toy.state)
+def test_a_stack_stops_when_its_directory_is_removed(new_toy: ProjectStack) -> None:
+    with new_toy.up() as up, leaves_no_processes(new_toy):
+        homes = [Path(pointer.read_text()) for pointer in new_toy.state.glob("postgres-home")]
+        shutil.rmtree(new_toy.state)
         assert up.wait(30) == 0
     for home in homes:
         shutil.rmtree(home)
 
 
-def test_a_killed_up_leaves_no_processes_and_the_next_one_starts(own_toy: ProjectStack) -> None:
-    with own_toy.up() as up, leaves_nothing(own_toy):
+def test_a_killed_up_leaves_no_processes_and_the_next_one_starts(new_toy: ProjectStack) -> None:
+    with new_toy.up() as up, leaves_no_processes(new_toy):
         up.kill()
-    with own_toy.up() as up:
+    with new_toy.up() as up:
         up.kill()
         up.wait()
-    with own_toy.up():  # processes of the previous stack may still be ending
-        assert own_toy.request("GET", "/function/echo").status == 200
+    with new_toy.up():  # processes of the previous stack may still be ending
+        assert new_toy.request("GET", "/function/echo").status == 200
 
 
-def test_a_signal_during_the_start_leaves_no_processes(own_toy: ProjectStack) -> None:
-    with subprocess.Popen(own_toy.command("up", "--port", "0"), stdout=subprocess.DEVNULL) as up:
-        own_toy.wait_until(lambda: own_toy.state_file().get("components", {}).get("postgres", {}).get("pid"))
-        postgres = own_toy.identity("postgres")
+def test_a_signal_during_the_start_stops_postgresql(new_toy: ProjectStack) -> None:
+    with subprocess.Popen(new_toy.command("up", "--port", "0"), stdout=subprocess.DEVNULL) as up:
+        new_toy.wait_until(lambda: new_toy.state_file().get("components", {}).get("postgres", {}).get("pid"))
+        postgres = new_toy.identity("postgres")
         up.terminate()
         assert up.wait(30) == 1
     assert not postgres.alive()
 
 
 @linux
-def test_killed_components_restart_on_the_same_ports(own_toy: ProjectStack) -> None:
-    own_toy.cli("up", "--detach", "--port", "0", "--no-sample")
-    before = ports(own_toy)
-    supervisor = own_toy.state_file()["pid"]
+def test_killed_components_restart_on_the_same_ports(new_toy: ProjectStack) -> None:
+    new_toy.cli("up", "--detach", "--port", "0", "--no-sample")
+    before = ports(new_toy)
+    supervisor = new_toy.state_file()["pid"]
     for component in COMPONENTS:
-        previous = own_toy.identity(component)
+        previous = new_toy.identity(component)
         previous.send(signal.SIGKILL)
-        own_toy.wait_until(lambda component=component, previous=previous: _is_back(own_toy, component, previous))  # type: ignore[misc]
-    guards = [pid for pid in family(supervisor) if b"guard.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        new_toy.wait_until(lambda component=component, previous=previous: _has_restarted(new_toy, component, previous))  # type: ignore[misc]
+    guards = [pid for pid in process_tree(supervisor) if b"guard.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     assert len(guards) == len(COMPONENTS)
-    all_previous = {component: own_toy.identity(component) for component in COMPONENTS}
+    all_previous = {component: new_toy.identity(component) for component in COMPONENTS}
     for pid in guards:
         os.kill(pid, signal.SIGKILL)
-    own_toy.wait_until(
-        lambda: all(_is_back(own_toy, component, previous) for component, previous in all_previous.items())
+    new_toy.wait_until(
+        lambda: all(_has_restarted(new_toy, component, previous) for component, previous in all_previous.items())
     )
     assert not any(previous.alive() for previous in all_previous.values())
-    assert ports(own_toy) == before
-    assert own_toy.sql_uncached("select 1") == [[1]]
-    assert own_toy.request("GET", "/function/echo").status == 200
+    assert ports(new_toy) == before
+    assert new_toy.sql_uncached("select 1") == [[1]]
+    assert new_toy.request("GET", "/function/echo").status == 200
 
 
-def _is_back(toy: ProjectStack, component: str, previous: Identity) -> bool:
+def _has_restarted(toy: ProjectStack, component: str, previous: Identity) -> bool:
     return toy.identity(component) != previous and toy.state_file()["components"][component]["ready"]
 
 
-def test_two_stacks_run_side_by_side_and_keep_their_data(own_toy: ProjectStack, tmp_path: Path) -> None:
+def test_two_stacks_are_separate_and_a_restart_keeps_the_data(new_toy: ProjectStack, tmp_path: Path) -> None:
     other = make_toy(tmp_path / "other")
     try:
-        for toy in (own_toy, other):
+        for toy in (new_toy, other):
             toy.cli("up", "--detach", "--port", "0", "--no-sample")
-        assert not set(ports(own_toy)) & set(ports(other))
-        own_toy.bucket.put("1.csv", b"own")
-        own_toy.sql_uncached("create table kept ()")
+        assert not set(ports(new_toy)) & set(ports(other))
+        new_toy.bucket.put("1.csv", b"own")
+        new_toy.sql_uncached("create table kept ()")
         assert other.keys() == []
         assert other.sql_uncached("select to_regclass('kept')") == [[None]]
-        own_toy.cli("down")
+        new_toy.cli("down")
         assert other.request("GET", "/function/echo").status == 200
     finally:
         other.remove()
-    again = ProjectStack(own_toy.state, own_toy.project)  # without cached settings
+    again = ProjectStack(new_toy.state, new_toy.project)  # without cached settings
     again.cli("up", "--detach", "--port", "0", "--no-sample")
     assert again.keys() == ["1.csv"]
     assert again.sql_uncached("select to_regclass('kept')") == [["kept"]]
@@ -144,7 +142,7 @@ def test_two_stacks_run_side_by_side_and_keep_their_data(own_toy: ProjectStack, 
 @linux
 def test_everything_listens_on_loopback_only(stack: Stack) -> None:
     running = ProjectStack(stack.state, stack.state).state_file()
-    assert {address for address, _ in listeners(family(running["pid"]))} == {"0100007F"}
+    assert {address for address, _ in listening_addresses(process_tree(running["pid"]))} == {"0100007F"}
 
 
 @linux
@@ -152,7 +150,7 @@ def test_no_secret_is_in_a_command_line_or_a_log(stack: Stack) -> None:
     values = [path.read_text().strip() for path in (stack.state / "secrets").iterdir() if path.suffix != ".json"]
     assert len(values) >= 9
     supervisor = ProjectStack(stack.state, stack.state).state_file()["pid"]
-    lines = [Path(f"/proc/{pid}/cmdline").read_text() for pid in family(supervisor)]
+    lines = [Path(f"/proc/{pid}/cmdline").read_text() for pid in process_tree(supervisor)]
     logs = [path.read_text(errors="replace") for path in (stack.state / "logs").iterdir()]
     assert not [value for value in values if any(value in text for text in lines + logs)]
 
@@ -171,37 +169,37 @@ def test_logins_with_a_wrong_password_are_rejected(stack: Stack) -> None:
 
 
 @root_only
-def test_root_can_run_from_a_private_directory(own_toy: ProjectStack, tmp_path: Path) -> None:
-    own_toy.project.chmod(0o700)
-    own_toy.cli("up", "--detach", "--port", "0", "--no-sample")
-    assert Path(f"/proc/{own_toy.identity('postgres').pid}").stat().st_uid != 0
-    home = Path((own_toy.state / "postgres-home").read_text())
+def test_root_can_run_a_project_in_a_private_directory(new_toy: ProjectStack, tmp_path: Path) -> None:
+    new_toy.project.chmod(0o700)
+    new_toy.cli("up", "--detach", "--port", "0", "--no-sample")
+    assert Path(f"/proc/{new_toy.identity('postgres').pid}").stat().st_uid != 0
+    home = Path((new_toy.state / "postgres-home").read_text())
     assert (home / "data").exists()
-    own_toy.cli("down")
+    new_toy.cli("down")
 
 
 @root_only
-def test_a_database_is_kept_while_its_state_directory_is_absent(own_toy: ProjectStack, tmp_path: Path) -> None:
-    """It may be on a disk that is not mounted."""
-    own_toy.cli("up", "--detach", "--port", "0", "--no-sample")
-    own_toy.sql_uncached("create table kept ()")
-    own_toy.cli("down")
-    own_toy.state.rename(tmp_path / "absent")
+def test_a_database_is_kept_while_its_state_directory_is_absent(new_toy: ProjectStack, tmp_path: Path) -> None:
+    """The directory may be on a disk that is not mounted."""
+    new_toy.cli("up", "--detach", "--port", "0", "--no-sample")
+    new_toy.sql_uncached("create table kept ()")
+    new_toy.cli("down")
+    new_toy.state.rename(tmp_path / "absent")
     other = make_toy(tmp_path / "other")
     try:
         other.cli("up", "--detach", "--port", "0", "--no-sample")
     finally:
         other.remove()
-        (tmp_path / "absent").rename(own_toy.state)
-    own_toy.cli("up", "--detach", "--port", "0", "--no-sample")
-    assert own_toy.sql_uncached("select to_regclass('kept')") == [["kept"]]
+        (tmp_path / "absent").rename(new_toy.state)
+    new_toy.cli("up", "--detach", "--port", "0", "--no-sample")
+    assert new_toy.sql_uncached("select to_regclass('kept')") == [["kept"]]
 
 
 @root_only
-def test_a_database_that_was_replaced_is_removed(own_toy: ProjectStack) -> None:
-    own_toy.cli("up", "--detach", "--port", "0", "--no-sample")
-    home = Path((own_toy.state / "postgres-home").read_text())
-    own_toy.cli("down")
-    shutil.rmtree(own_toy.state)
-    own_toy.cli("up", "--detach", "--port", "0", "--no-sample")
+def test_the_database_of_a_deleted_state_directory_is_removed_once_another_replaces_it(new_toy: ProjectStack) -> None:
+    new_toy.cli("up", "--detach", "--port", "0", "--no-sample")
+    home = Path((new_toy.state / "postgres-home").read_text())
+    new_toy.cli("down")
+    shutil.rmtree(new_toy.state)
+    new_toy.cli("up", "--detach", "--port", "0", "--no-sample")
     assert not home.exists()

@@ -1,7 +1,4 @@
-"""With auth=token, an empty POST is the only request that process-data accepts without the token.
-
-Its response has no details.
-"""
+"""The API token of the local stack: where it comes from, and which requests require it."""
 
 import os
 from pathlib import Path
@@ -45,7 +42,7 @@ def test_the_gateways_settings_and_logs_require_the_token_too(tmp_path: Path, mo
         assert stack.request("GET", "/healthz", Authorization="").status == 200
 
 
-def test_process_data_requires_the_token_and_sends_it_with_continuations(
+def test_process_data_requires_the_token_except_for_an_empty_post_and_sends_it_to_the_queue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "token").write_text("s3cret\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Inject faults around Rollcall at random moments while it is in use, and check its guarantees.
+"""Inject faults at random moments while Rollcall is in use, and check its responses, tables and outputs.
 
 python3 tests/faults [--injections N] [--seed S] [--json FILE] [--libfaketime FILE]
 """
@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
         "--libfaketime",
         type=Path,
         metavar="FILE",
-        help="the library of the PyPI package libfaketime, for jumping clocks",
+        help="the library of the PyPI package libfaketime, which faults of the clock require",
     )
     options = parser.parse_args(arguments)
     os.environ["SCHEDULE"] = "0 0 29 2 *"  # disable the schedule

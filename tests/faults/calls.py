@@ -11,13 +11,13 @@ from time import monotonic, sleep
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.faults.subject import LIMIT, Slot
+from tests.faults.subject import MAX_CALL_SECONDS, Slot
 
-_TIMEOUT = 90  # seconds: longer than any call may take, so that its duration can be measured
+_TIMEOUT = 90  # seconds: longer than any call may take, so that the duration of a call that is too slow is measured
 EXPECTED = {"s3_unavailable", "s3_access_denied", "postgresql_unavailable", "gateway_unavailable", "busy", "no_photo"}
 """Error codes that a call may get during faults. `no_photo` is normal: not every user has a photo."""
 NO_RESPONSE = "no response"
-_SCHEDULING_STEPS = 4  # of a call: this process twice, the function, a server
+_SCHEDULING_STEPS = 4  # how often a call waits for a CPU: twice in this process, once in the function, once in a server
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Call:
 
     `outcome` is `done`, `partial`, `complete`, `continued`, `cut`, `wrong`, `no response`, an error code, or the status
     of an error without a code.
-    Times are of the monotonic clock; `seconds` excludes the time during which the replica was stopped.
+
+    Times are of the monotonic clock; `seconds` excludes the time for which SIGSTOP stopped the replica.
     """
 
     function: str
@@ -38,7 +39,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Reply:
-    """A received response. Its body may be truncated, which the transport does not report behind OpenFaaS."""
+    """A received response. Its body may be truncated: readers must detect that, because OpenFaaS does not report it."""
 
     status: int
     body: bytes
@@ -49,33 +50,33 @@ class Reply:
 
 
 class Lag:
-    """Measures how late threads wake up, because delays of a busy machine are not the function's fault."""
+    """Measures how late threads wake up, because delays of a busy machine are no fault of the function."""
 
-    _BEAT = 0.1  # seconds
+    _INTERVAL = 0.1  # seconds
 
     def __init__(self) -> None:
         self._delays: list[tuple[float, float]] = []  # when a thread woke up, and its delay in seconds
         self._stopped = Event()
-        Thread(target=self._beat, name="lag", daemon=True).start()
+        Thread(target=self._measure, name="lag", daemon=True).start()
 
     def close(self) -> None:
         self._stopped.set()
 
-    def _beat(self) -> None:
+    def _measure(self) -> None:
         while not self._stopped.is_set():
             asleep_at = monotonic()
-            sleep(self._BEAT)
+            sleep(self._INTERVAL)
             awake_at = monotonic()
-            self._delays.append((awake_at, awake_at - asleep_at - self._BEAT))
+            self._delays.append((awake_at, awake_at - asleep_at - self._INTERVAL))
 
     def within(self, started_at: float, ended_at: float) -> float:
-        """Return the total delay of threads in that period, in seconds."""
+        """Return the sum of the delays in a period, in seconds."""
         delays = self._delays[bisect_left(self._delays, (started_at, 0.0)) :]
-        return sum(seconds for awake_at, seconds in delays if awake_at < ended_at + self._BEAT)
+        return sum(seconds for awake_at, seconds in delays if awake_at < ended_at + self._INTERVAL)
 
 
 class Calls:
-    """Makes calls, counts them, and records problems."""
+    """Makes calls. Records their outcomes, and the problems of the trial."""
 
     def __init__(self) -> None:
         self._lock, self._lag = Lock(), Lag()
@@ -85,12 +86,12 @@ class Calls:
     def close(self) -> None:
         self._lag.close()
 
-    def note(self, problem: str) -> None:
+    def add_problem(self, problem: str) -> None:
         with self._lock:
             self.problems.append(problem)
 
     def send(self, slot: Slot, method: str, path: str, body: bytes = b"") -> tuple[Reply | None, float]:
-        """Send a request. Return the reply, or None, and the start time. The caller must then call `report`."""
+        """Send a request. Return the reply, if any, and the start time. The caller must then call `report`."""
         started_at = monotonic()
         location = urlsplit(slot.replica.url)
         connection = http.client.HTTPConnection(location.hostname or "", location.port, timeout=_TIMEOUT)
@@ -110,37 +111,41 @@ class Calls:
             connection.close()
 
     def report(self, slot: Slot, path: str, started_at: float, outcome: str) -> None:
-        """Record the outcome of a call. A call that took too long or ended in a forbidden way is a problem."""
+        """Record the outcome of a call. Add a problem if it took too long, or got no response for no known reason."""
         ended_at = monotonic()
         seconds = ended_at - started_at - slot.stopped_for(started_at, ended_at)
         lag = self._lag.within(started_at, ended_at)
         with self._lock:
             self.ended.append(Call(slot.function, started_at, ended_at, seconds, outcome))
-        if seconds > LIMIT + _SCHEDULING_STEPS * lag:
-            self.note(
-                f"{slot.function}{path} took {seconds:.1f} s, over {LIMIT} s; threads were delayed by {lag:.1f} s"
+        if seconds > MAX_CALL_SECONDS + _SCHEDULING_STEPS * lag:
+            self.add_problem(
+                f"{slot.function}{path} took {seconds:.1f} s, over {MAX_CALL_SECONDS} s; "
+                f"threads were delayed by {lag:.1f} s"
             )
-        if outcome == NO_RESPONSE and not slot.may_hang_up_within(started_at, ended_at):
-            self.note(f"{slot.function}{path} gave no response, without a kill of the replica or a jump of its clock")
+        if outcome == NO_RESPONSE and not slot.may_drop_connections(started_at, ended_at):
+            self.add_problem(
+                f"{slot.function}{path} sent no response, but its replica was not killed and its clock did not jump"
+            )
 
     def error(self, slot: Slot, reply: Reply | None) -> str:
-        """Return the outcome of a call without a complete 200. An unexpected error is a problem."""
+        """Return the outcome of a call without a complete 200. Add a problem if the error is unexpected."""
         if reply is None:
             return NO_RESPONSE
         try:
             code = str(reply.json()["error"]["code"])
         except (ValueError, KeyError, TypeError):
-            if slot.may_hang_up_within(reply.started_at, monotonic()):  # between the headers and the end of the body
+            # a kill may come between the headers and the end of the body
+            if slot.may_drop_connections(reply.started_at, monotonic()):
                 return NO_RESPONSE
-            self.note(f"{slot.function} returned {reply.status} without its JSON: {reply.body[:300]!r}")
+            self.add_problem(f"{slot.function} returned {reply.status} without a JSON error: {reply.body[:300]!r}")
             return str(reply.status)
         if code not in EXPECTED:
             log = [line for line in slot.replica.errors() if f'"{code}"' in line][-1:]
-            self.note(f"{slot.function} returned {reply.status} {code}: {reply.body[:500]!r}, log: {log}")
+            self.add_problem(f"{slot.function} returned {reply.status} {code}: {reply.body[:500]!r}, log: {log}")
         return code
 
     def run(self, slot: Slot, path: str = "/", body: bytes = b"") -> dict[str, Any] | None:
-        """Send a POST to process-data. Return the summary, or None."""
+        """Send a POST to process-data. Return the summary, or None if there is none."""
         reply, started_at = self.send(slot, "POST", path, body)
         summary: dict[str, Any] | None = None
         if reply is not None and reply.status == 200:

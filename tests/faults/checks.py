@@ -1,4 +1,4 @@
-"""Checks that must hold at rest, whatever happened before."""
+"""Checks of the tables and the outputs while nothing changes."""
 
 import csv
 import io
@@ -11,8 +11,8 @@ from tests.stack import Stack
 Rows = dict[str, tuple[Person, str | None]]
 
 
-def check_at_rest(subject: Subject, model: Model, calls: Calls) -> list[str]:
-    """Return all problems after a completed run on an unchanged bucket, and set the model's baseline to the rows."""
+def find_problems(subject: Subject, model: Model, calls: Calls) -> list[str]:
+    """Return all problems after a run was done, and make the rows the model's new baseline."""
     stack = subject.stack
     table = stack.sql("select user_id, first_name, last_name, birthts, img_path from users order by user_id")
     rows: Rows = {user_id: ((first, last, birth), image) for user_id, first, last, birth, image in table}

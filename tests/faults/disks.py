@@ -1,4 +1,4 @@
-"""In-memory file systems for the data of PostgreSQL and SeaweedFS, which can be filled up."""
+"""File systems in memory that can be made full, for the data of PostgreSQL and SeaweedFS."""
 
 import os
 import secrets
@@ -58,7 +58,7 @@ def unavailable_reason() -> str:
 
 @contextmanager
 def separate_disks(state: Path) -> Iterator[dict[str, Disk]]:
-    """Provide the disks for the data of postgres and seaweedfs of a stack that will be started in `state`.
+    """Mount disks for the data of a stack that will be started in `state`, and yield them by the name of the server.
 
     The stack must end before the block does.
     """

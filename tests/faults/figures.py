@@ -38,7 +38,10 @@ class Injection:
 
 @dataclass
 class Figures:
-    """The results of a trial. `settle_times` are the seconds from each round's end until a run was done."""
+    """The results of a trial.
+
+    `settle_times` are the seconds from each round's end until a run was done on each replica of process-data.
+    """
 
     seed: int
     settings: dict[str, Any]

@@ -22,9 +22,8 @@ Inject = Callable[[Subject, Random], AbstractContextManager[None]]
 """Injects a fault that lasts until the end of the block."""
 
 PROXIED = ("postgres", "s3")
-KEPT = 5.0  # seconds until a server's keepalives detect a vanished client
+KEEPALIVE_SECONDS = 5.0  # after which a server detects a vanished client
 JUMPS = (-315_360_000, -86_400, -3_600, -600, -60, 60, 600, 3_600, 86_400, 315_360_000)  # seconds
-
 
 _WAL_FILES = 100  # more than PostgreSQL recycles
 _WRITE_RECOVERY_SECONDS = {"postgres": 40.0, "seaweedfs": 10.0}
@@ -35,7 +34,7 @@ _LARGE = bytes(1 << 20)
 
 @dataclass(frozen=True)
 class Kind:
-    """A fault and its target: a process with its disk, or the network in front of it."""
+    """A kind of fault and its target: a process with its disk, or the network in front of it."""
 
     name: str
     target: str
@@ -47,10 +46,10 @@ class Kind:
         """The table row that counts this kind."""
         if self.is_network:
             return f"{self.target}: network"
-        signal_name, _, of = self.name.partition(" of ")
+        signal_name, _, session = self.name.partition(" of ")
         if not signal_name.startswith("SIG"):
             return str(self)
-        return f"{self.target}{' session' if of else ''}: SIGKILL or SIGSTOP"
+        return f"{self.target}{' session' if session else ''}: SIGKILL or SIGSTOP"
 
     @property
     def place(self) -> str:
@@ -64,12 +63,12 @@ class Kind:
 def kinds(subject: Subject) -> list[Kind]:
     """Return all kinds that are possible here."""
     return [
-        *(_network(name, target) for target in PROXIED for name in _NETWORK),
+        *(_network(name, target) for target in PROXIED for name in _NETWORK_FAULTS),
         *(_network(name, "gateway") for name in (tcp_proxy.REFUSE, tcp_proxy.HANG)),
         *(
             Kind(name, function, partial(inject, function))
             for function in subject.functions
-            for name, inject in _FUNCTION.items()
+            for name, inject in _FUNCTION_FAULTS.items()
         ),
         Kind("SIGKILL", "postgres", partial(_kill_server, "postgres")),
         Kind("SIGKILL of a session", "postgres", _kill_session),
@@ -82,8 +81,8 @@ def kinds(subject: Subject) -> list[Kind]:
     ]
 
 
-def lasting() -> Kind:
-    """Return a fault in which PostgreSQL's clients vanish, which it detects only by its own timeouts."""
+def vanished_clients() -> Kind:
+    """Return a fault in which PostgreSQL's clients vanish, and only its own timeouts end their sessions."""
     return Kind(
         "vanish, no keepalive",
         "postgres",
@@ -92,20 +91,20 @@ def lasting() -> Kind:
     )
 
 
-_NETWORK: dict[str, Callable[[Random], Fault]] = {
+_NETWORK_FAULTS: dict[str, Callable[[Random], Fault]] = {
     tcp_proxy.DELAY: lambda random: Fault(tcp_proxy.DELAY, seconds=random.uniform(0.02, 0.5)),
     tcp_proxy.THROTTLE: lambda random: Fault(tcp_proxy.THROTTLE, rate=random.randrange(20_000, 500_000)),
     tcp_proxy.CUT: lambda _: Fault(tcp_proxy.CUT),
     tcp_proxy.RESET: lambda _: Fault(tcp_proxy.RESET),
     tcp_proxy.REFUSE: lambda _: Fault(tcp_proxy.REFUSE),
     tcp_proxy.HANG: lambda _: Fault(tcp_proxy.HANG),
-    tcp_proxy.VANISH: lambda _: Fault(tcp_proxy.VANISH, kept=KEPT),
+    tcp_proxy.VANISH: lambda _: Fault(tcp_proxy.VANISH, kept=KEEPALIVE_SECONDS),
 }
 
 
 def _network(name: str, target: str) -> Kind:
     def inject(subject: Subject, random: Random) -> AbstractContextManager[None]:
-        return subject.proxies[target].faulty(_NETWORK[name](random))
+        return subject.proxies[target].faulty(_NETWORK_FAULTS[name](random))
 
     return Kind(name, target, inject, is_network=True)
 
@@ -120,7 +119,7 @@ def _stop_function(function: str, subject: Subject, random: Random) -> AbstractC
     return random.choice(subject.slots_of(function)).stopped()
 
 
-_FUNCTION: dict[str, Callable[[str, Subject, Random], AbstractContextManager[None]]] = {
+_FUNCTION_FAULTS: dict[str, Callable[[str, Subject, Random], AbstractContextManager[None]]] = {
     "SIGKILL": _kill_function,
     "SIGSTOP": _stop_function,
 }
@@ -128,12 +127,12 @@ _FUNCTION: dict[str, Callable[[str, Subject, Random], AbstractContextManager[Non
 
 @contextmanager
 def _kill_server(server: str, subject: Subject, _: Random) -> Iterator[None]:
-    """Send SIGKILL and wait until the stack has restarted the server."""
+    """Send SIGKILL. At the end of the block, wait until the stack has restarted the server."""
     pid = subject.stack.pid(server)
     os.kill(pid, signal.SIGKILL)
     yield
     deadline = time.monotonic() + RECOVERY
-    while subject.stack.pid(server) == pid or not subject.respond():
+    while subject.stack.pid(server) == pid or not subject.both_accept_writes():
         if time.monotonic() > deadline:
             return  # the trial reports what does not work
         time.sleep(0.1)
@@ -158,7 +157,7 @@ def _stop_session(subject: Subject, random: Random) -> AbstractContextManager[No
 
 @contextmanager
 def _fill_postgres(subject: Subject, random: Random) -> Iterator[None]:
-    """Use up PostgreSQL's recycled WAL files: only a new file makes it notice the full disk."""
+    """Fill the disk and use up the recycled WAL files, because only a new one needs free space."""
     with subject.disks["postgres"].full():
         with suppress(pg8000.exceptions.Error, OSError), subject.connect_as_superuser() as connection:
             for _ in range(_WAL_FILES):

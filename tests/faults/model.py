@@ -1,7 +1,8 @@
-"""A model of all uploads, removals and erasures, and of what may, must and must not be served.
+"""A model of all uploads and erasures, and of the rows and photos that may, must or must not be served.
 
-One uploader at a time changes a user. It reports the possible result before each change, and an erasure also
-afterwards. Until the next rest (`set_baseline`), any possible state may be seen.
+Each user is changed by one uploader, which calls a `will_…` method before a change, and `record_erasure` after an
+erasure. A user may have several possible rows: an erasure removes them, and `set_baseline`, which is called while
+nothing changes, keeps the one in the table.
 """
 
 import hashlib
@@ -12,10 +13,10 @@ from time import monotonic, time
 
 PHOTOS = ("png", "jpg", "jpeg")  # in the order of preference
 HOUR = 3_600_000  # milliseconds
-_NAME_LENGTH = 180  # characters: long names, so that a few hundred people take several chunks of a response
+_NAME_LENGTH = 180  # characters: long, so that a response with a few hundred people has several chunks
 
 Person = tuple[str, str, int]
-"""First name, last name, birth."""
+"""First name, last name, birthts."""
 Content = Person | str
 """The content of a CSV: a person, or its rejection code."""
 
@@ -24,8 +25,8 @@ Content = Person | str
 class User:
     """One user. Times are of the monotonic clock.
 
-    `contents` has all CSVs that an uploader ever tried to upload, by ETag, and `possible` the possible rows. There must
-    be no row since `erased_at`, and there must be one since `present_at`.
+    `contents` has every CSV that was possibly uploaded, by ETag; `images` every possible img_path, and `possible`
+    every row that is possible now. No row may exist after `erased_at`; one must exist after `present_at`.
     """
 
     user_id: str
@@ -42,11 +43,11 @@ class Model:
         self._bucket, self._versions, self._lock = bucket, 0, Lock()
         self._first_birth = int(time() * 1000) - HOUR
         self.users = {user_id: User(user_id) for user_id in user_ids}
-        self.photos: dict[str, set[bytes]] = defaultdict(set)  # all attempted uploads, by user_id
+        self.photos: dict[str, set[bytes]] = defaultdict(set)  # all that were possibly uploaded, by user_id
         self.misnamed: set[str] = set()
 
     def new_person(self, user_id: str) -> Person:
-        """Return a new version of a person, born within the last hour, so that clocks jumping back have an effect."""
+        """Return a new version of a person, born an hour ago: the future for a clock that jumped back further."""
         with self._lock:
             self._versions += 1
             return f"First{user_id}{_NAME_LENGTH * 'x'}", f"Last{self._versions}", self._first_birth + self._versions
@@ -76,8 +77,8 @@ class Model:
         present = ((user.user_id, user.present_at) for user in self.users.values())
         return {user_id for user_id, at in present if at is not None and at < since}
 
-    def wrong(self, user_id: str, person: Person, image: str | None, since: float) -> str:
-        """Return the error of a row in a response to a request sent at `since`, or an empty string."""
+    def row_error(self, user_id: str, person: Person, image: str | None, since: float) -> str:
+        """Return what is wrong with a row in the response to a request sent at `since`, or an empty string."""
         user = self.users.get(user_id)
         if user is None:
             return f"{user_id} was never uploaded"
@@ -94,11 +95,11 @@ class Model:
         if key in self.misnamed:
             return code == "bad_name"
         user = self.users.get(key.removesuffix(".csv"))
-        # for a clock that jumped back, births are in the future
+        # births are in the future for a clock that jumped back
         return user is not None and (code in list(user.contents.values()) or code == "in_the_future")
 
     def differences(self, listed: dict[str, str], rows: dict[str, tuple[Person, str | None]]) -> list[str]:
-        """Compare the bucket (ETags by key) with the table (rows by user_id) at rest. Return the differences."""
+        """Compare the bucket (ETags by key) with the table (rows by user_id). Return the differences."""
         differences = [f"{user_id} was never uploaded" for user_id in rows.keys() - self.users.keys()]
         for user_id, user in self.users.items():
             row = rows.get(user_id)
@@ -113,22 +114,22 @@ class Model:
                 differences.append(
                     f"{user_id}: the bucket has {content}, the table has {row}; possible rows: {user.possible}"
                 )
-            elif row is not None and row[1] != self.image(user_id, listed):
-                differences.append(f"{user_id}: the photo is {self.image(user_id, listed)}, the table has {row[1]}")
+            elif row is not None and row[1] != self.img_path(user_id, listed):
+                differences.append(f"{user_id}: the photo is {self.img_path(user_id, listed)}, the table has {row[1]}")
         return differences
 
     def set_baseline(self, rows: dict[str, tuple[Person, str | None]]) -> None:
-        """Set the rows that must be served from now on: those in the table at rest."""
+        """Record the rows of the table, which must be served from now on."""
         for user_id, user in self.users.items():
             user.possible = {rows[user_id][0]} if user_id in rows else set()
             user.present_at = monotonic() if user_id in rows else None
 
-    def image(self, user_id: str, listed: dict[str, str]) -> str | None:
+    def img_path(self, user_id: str, listed: dict[str, str]) -> str | None:
         names = (f"{user_id}.{kind}" for kind in PHOTOS)
         return next((f"{self._bucket}/{name}" for name in names if name in listed), None)
 
     def rejected(self, listed: dict[str, str]) -> set[tuple[str, str]]:
-        """Return the files and codes that must be in `rejected` at rest."""
+        """Return the files and codes that must be in `rejected`."""
         rejected = {(key, "bad_name") for key in listed if key in self.misnamed}
         for user_id, user in self.users.items():
             content = user.contents[etag] if (etag := listed.get(f"{user_id}.csv")) else None
@@ -137,10 +138,10 @@ class Model:
         return rejected
 
     def wrong_tombstones(self, erased: set[str], rows: dict[str, tuple[Person, str | None]]) -> set[str]:
-        """Return the users with a missing or an unexpected tombstone at rest.
+        """Return the users with a missing or an unexpected tombstone.
 
-        An erased user keeps the tombstone if the new file is rejected, or removed before a scan.
+        An erased user keeps the tombstone if the new file is rejected, or is removed before a scan reads it.
         """
-        must = {user.user_id for user in self.users.values() if user.erased_at is not None}
-        may = {user.user_id for user in self.users.values() if user.was_erased} - rows.keys()
-        return (must - erased) | (erased - may)
+        required = {user.user_id for user in self.users.values() if user.erased_at is not None}
+        allowed = {user.user_id for user in self.users.values() if user.was_erased} - rows.keys()
+        return (required - erased) | (erased - allowed)

@@ -14,13 +14,13 @@ from tests.faults.subject import Slot
 COMPLETE, CUT, CONTINUED = "complete", "cut", "continued"
 
 Row = tuple[str, str, str, str, str | None]
-"""user_id, first name, last name, birth, photo."""
+"""user_id, first_name, last_name, birthts, img_path."""
 Parse = Callable[[bytes], tuple[list[Row], str | None]]
 """Parses a response into its people and its `next`. Raises ValueError if it is truncated."""
 
 
 class Reader:
-    """Sends requests. It detects truncated responses by their end, as the README says."""
+    """Sends requests to query-data. Detects truncated responses by their end, as the README says."""
 
     def __init__(self, model: Model, calls: Calls, slots: list[Slot], random: Random) -> None:
         self._model, self._calls, self._slots, self._random = model, calls, slots, random
@@ -34,7 +34,7 @@ class Reader:
         request(self._random.choice(self._slots))
 
     def page(self, slot: Slot) -> bool:
-        """Request the first page. Return whether it was received and is followed by another."""
+        """Request the first page. Return whether it is complete and followed by another."""
         return self._get(slot, "/?limit=100", lambda reply: self.check_people(reply, json_rows)) == CONTINUED
 
     def _json(self, slot: Slot) -> None:
@@ -53,8 +53,8 @@ class Reader:
         user_id = self._random.choice(self._user_ids)
 
         def check(reply: Reply) -> str:
-            rows, following = json_rows(reply.body)
-            assert following is None
+            rows, next_url = json_rows(reply.body)
+            assert next_url is None
             assert [row[0] for row in rows] == (
                 [user_id] if rows or user_id in self._model.required_at(reply.started_at) else []
             )
@@ -80,7 +80,7 @@ class Reader:
             if reply.body in photos:
                 return COMPLETE
             assert any(photo.startswith(reply.body) for photo in photos)
-            return CUT  # detected by Content-Length
+            return CUT  # clients detect it by Content-Length
 
         self._get(slot, f"/photo/{user_id}", check)
 
@@ -109,29 +109,29 @@ class Reader:
                 outcome = CUT
             except AssertionError as error:
                 outcome = "wrong"
-                self._calls.note(f"query-data{path} is wrong: {error} in {reply.body[:300]!r}")
+                self._calls.add_problem(f"query-data{path} is wrong: {error} in {reply.body[:300]!r}")
         else:
             outcome = self._calls.error(slot, reply)
         self._calls.report(slot, path, started_at, outcome)
         return outcome
 
     def check_people(self, reply: Reply, parse: Parse) -> str:
-        """Check a stream or a page of people."""
-        rows, following = parse(reply.body)
+        """Check the people in a stream or a page. Return the outcome."""
+        rows, next_url = parse(reply.body)
         user_ids = [row[0] for row in rows]
         assert user_ids == sorted(set(user_ids)), "people are repeated or not in order"
         self._check_rows(rows, reply.started_at)
         required = self._model.required_at(reply.started_at)
-        if following:
+        if next_url:
             required = {user_id for user_id in required if user_id <= user_ids[-1]}
         assert required <= set(user_ids), (
             f"{sorted(required - set(user_ids))[:5]} are missing although the response is complete"
         )
-        return CONTINUED if following else COMPLETE
+        return CONTINUED if next_url else COMPLETE
 
     def _check_rows(self, rows: list[Row], since: float) -> None:
         for user_id, first, last, birth, image in rows:
-            problem = self._model.wrong(user_id, (first, last, int(birth)), image, since)
+            problem = self._model.row_error(user_id, (first, last, int(birth)), image, since)
             assert not problem, problem
 
 

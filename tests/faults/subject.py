@@ -17,7 +17,7 @@ import pg8000.native
 from urllib3.exceptions import HTTPError
 
 from infra.local.config.accounts import PASSWORD_SECRETS, SUPERUSER
-from tests.e2e.processes import family
+from tests.e2e.processes import process_tree
 from tests.faults.clock import Clock
 from tests.faults.disks import Disk, separate_disks
 from tests.gateway import serving_gateway
@@ -26,16 +26,16 @@ from tests.stack import Stack, connected, running
 from tests.tcp_proxy import Proxy
 
 RUN_DEADLINE = 3
-RECOVERY = 120  # seconds within which everything must work again without a restart
-LIMIT = RUN_DEADLINE + 15
-"""The exec_timeout in seconds, with the same margin over the deadline as in stack.yml."""
+RECOVERY = 120  # seconds after a fault within which everything must work again
+MAX_CALL_SECONDS = RUN_DEADLINE + 15
+"""The longest that a call may take: the margin over the deadline is that of exec_timeout in stack.yml."""
 
-_SETTINGS = {
+_COMMON_SETTINGS = {
     "postgres_timeout": str(RUN_DEADLINE + 5),
     "s3_timeout": "2",
     "auth": "none",
 }
-_OWN_SETTINGS = {
+_FUNCTION_SETTINGS = {
     "process-data": {
         "run_deadline": str(RUN_DEADLINE), "workers": "3", "fetch_threads": "16", "segment_keys": "150",
         "batch_size": "50",
@@ -47,15 +47,15 @@ select pid, usename, state, wait_event, now() - xact_start, pg_blocking_pids(pid
 from pg_stat_activity
 where usename like 'rollcall%'
 """
-_QUEUE = 10  # requests, as in OpenFaaS CE
+_QUEUE_CAPACITY = 10  # requests, as in OpenFaaS CE
 
 
 @dataclass
 class Slot:
-    """A replica of a function, which is replaced when it is killed.
+    """Runs a replica of a function, and replaces it when it is killed.
 
-    `stops` are the periods, on the monotonic clock, in which it was stopped; `downs` those from a kill until its
-    replacement was ready.
+    `stops` has the periods in which SIGSTOP stopped the replica, `downs` those from a kill until the new replica was
+    ready. Times are of the monotonic clock.
     """
 
     function: str
@@ -85,7 +85,7 @@ class Slot:
             return False
 
     def kill(self) -> None:
-        """Kill the replica with SIGKILL and replace it, as OpenFaaS does."""
+        """Kill the replica with SIGKILL, replace it, as OpenFaaS does, and wait until the new one is ready."""
         self.downs.append((monotonic(), inf))
         self.close()
         self.start()
@@ -100,11 +100,14 @@ class Slot:
         self.stops.append((started_at, monotonic()))
 
     def stopped_for(self, begin: float, end: float) -> float:
-        """Return the seconds for which it was stopped in that period."""
+        """Return for how many seconds of a period the replica was stopped."""
         return sum(max(0.0, min(end, until) - max(begin, since)) for since, until in self.stops)
 
-    def may_hang_up_within(self, begin: float, end: float) -> bool:
-        """Whether it was killed, or its clock jumped: then waitress may treat a new connection as idle."""
+    def may_drop_connections(self, begin: float, end: float) -> bool:
+        """Whether calls in this period may get no response: the replica was killed, or its clock jumped.
+
+        After a jump, waitress may take a new connection for an idle one and close it.
+        """
         is_down = any(since <= end and begin <= until for since, until in self.downs)
         return is_down or any(begin <= jump <= end for jump in (self.clock.jumps if self.clock else ()))
 
@@ -132,16 +135,17 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 
 class Subject:
-    """The system under test and its fault injection. Each function has one replica per clock.
+    """The system under test, and what injects faults into it.
 
-    `queue` has the queued continuations. `restarts` counts how often each server was restarted after a full disk.
+    Each function has one replica for each of `clocks`, in which None is the real clock. `queue` has the queued
+    continuations. `restarts` counts the restarts after a full disk, by server.
     """
 
     def __init__(self, stack: Stack, random: Random, disks: dict[str, Disk], clocks: list[Clock | None]) -> None:
         self.stack, self.disks = stack, disks
         self.restarts: Counter[str] = Counter()
         self._exits = ExitStack()
-        self.queue: Queue[str] = Queue(_QUEUE)
+        self.queue: Queue[str] = Queue(_QUEUE_CAPACITY)
         gateway = self._exits.enter_context(serving_gateway(self._enqueue))
         settings = stack.process_settings
         addresses = {
@@ -152,14 +156,14 @@ class Subject:
         self.proxies = {name: Proxy(*address, random) for name, address in addresses.items()}
         for proxy in self.proxies.values():
             self._exits.callback(proxy.close)
-        through_proxies = _SETTINGS | {
+        through_proxies = _COMMON_SETTINGS | {
             "postgres_port": str(self.proxies["postgres"].port),
             "s3_endpoint": f"127.0.0.1:{self.proxies['s3'].port}",
             "gateway_url": f"http://127.0.0.1:{self.proxies['gateway'].port}",
         }
         self.slots = [
-            Slot(function, number, stack.env(function) | through_proxies | own, stack.state / "build" / function, clock)
-            for function, own in _OWN_SETTINGS.items()
+            Slot(name, number, stack.env(name) | through_proxies | extra, stack.state / "build" / name, clock)
+            for name, extra in _FUNCTION_SETTINGS.items()
             for number, clock in enumerate(clocks)
         ]
         for slot in self.slots:
@@ -178,24 +182,24 @@ class Subject:
 
     @property
     def functions(self) -> list[str]:
-        return list(_OWN_SETTINGS)
+        return list(_FUNCTION_SETTINGS)
 
     def slots_of(self, function: str) -> list[Slot]:
         return [slot for slot in self.slots if slot.function == function]
 
     def pids(self, server: str) -> list[int]:
         """Return the pids of a server and its child processes."""
-        return family(self.stack.pid(server))
+        return process_tree(self.stack.pid(server))
 
     def sessions(self) -> list[int]:
         """Return the pids of the functions' sessions in PostgreSQL."""
-        return [pid for pid in self.pids("postgres")[1:] if b"rollcall_" in _title(pid)]
+        return [pid for pid in self.pids("postgres")[1:] if b"rollcall_" in _command_line(pid)]
 
     def connect_as_superuser(self) -> pg8000.native.Connection:
         password = (self.stack.state / "secrets" / PASSWORD_SECRETS[SUPERUSER]).read_text(encoding="utf-8").strip()
         return connected(self.stack.process_settings, postgres_user=SUPERUSER, postgres_password=password)
 
-    def respond(self) -> bool:
+    def both_accept_writes(self) -> bool:
         """Whether both servers accept writes that bypass the proxies."""
         return self.accepts_writes("postgres") and self.accepts_writes("seaweedfs")
 
@@ -212,7 +216,7 @@ class Subject:
         return True
 
     def diagnosis(self) -> str:
-        """Return what may explain a problem: whether the servers respond, sessions and their locks, and errors."""
+        """Return what may explain a problem: whether the servers accept writes, sessions and locks, and logs."""
         try:
             with closing(self.connect_as_superuser()) as connection:
                 sessions: object = connection.run(_SESSIONS)
@@ -220,7 +224,8 @@ class Subject:
             sessions = error
         errors = {f"{slot.function} {slot.number}": slot.replica.errors()[-3:] for slot in self.slots}
         return (
-            f"the servers respond: {self.respond()}; sessions: {sessions}; errors: {errors}; logs: {self._log_tail()}"
+            f"the servers accept writes: {self.both_accept_writes()}; sessions: {sessions}; errors: {errors}; "
+            f"logs: {self._log_tail()}"
         )
 
     def _log_tail(self, lines: int = 10) -> dict[str, list[str]]:
@@ -234,7 +239,7 @@ class Subject:
 
 @contextmanager
 def subject(state: Path, random: Random, *, with_disks: bool, library: Path | None) -> Iterator[Subject]:
-    """Start the system under test. With `library` (libfaketime), the clock of one replica of each function can jump."""
+    """Start the system under test. With `library` (libfaketime), the clock of one replica of each function jumps."""
     with ExitStack() as exits:
         disks = exits.enter_context(separate_disks(state)) if with_disks else {}
         stack = exits.enter_context(running(state))
@@ -249,7 +254,7 @@ def _split(endpoint: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _title(pid: int) -> bytes:
+def _command_line(pid: int) -> bytes:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):

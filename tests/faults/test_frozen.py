@@ -1,4 +1,4 @@
-"""PostgreSQL's timeouts release the locks of a frozen replica, which cannot write afterwards."""
+"""PostgreSQL's timeouts release the locks of a frozen replica, and the replica cannot write afterwards."""
 
 import os
 import signal
@@ -19,9 +19,9 @@ TIMEOUT = 60  # seconds: process-data's idle_session_timeout
 
 @contextmanager
 def pausing_s3(endpoint: str) -> Iterator[tuple[str, Event, Event]]:
-    """Run an S3 proxy that holds CSVs back and always returns their first version.
+    """Run an S3 proxy that delays all CSVs, and returns the first version of each even if it was replaced.
 
-    Yield its endpoint, an event that it sets at the first CSV, and one that releases the CSVs.
+    Yield its endpoint, an event that is set when a CSV is requested, and an event that releases the CSVs.
     """
     reached, go = Event(), Event()
     first: dict[str, urllib3.BaseHTTPResponse] = {}
@@ -52,13 +52,14 @@ def pausing_s3(endpoint: str) -> Iterator[tuple[str, Event, Event]]:
 
 
 def post(url: str, statuses: list[int]) -> None:
+    """Send a POST. Append its status to the list, or 0 if there is no response."""
     try:
         statuses.append(urllib3.request("POST", url, timeout=300, retries=False).status)
     except urllib3.exceptions.HTTPError:
         statuses.append(0)
 
 
-def test_the_work_of_a_frozen_replica_is_taken_over_and_it_cannot_commit(rollcall: Stack) -> None:
+def test_another_replica_takes_over_the_work_of_a_frozen_one_which_cannot_commit(rollcall: Stack) -> None:
     rollcall.bucket.put_person("1", last="Older")
     statuses: list[int] = []
     with pausing_s3(rollcall.process_settings["s3_endpoint"]) as (endpoint, reached, go):

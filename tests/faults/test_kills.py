@@ -1,4 +1,4 @@
-"""Whatever is killed at any moment, no user and no file is partly written, and the next runs converge."""
+"""After a kill at a random moment no user and no file is partly written, and the next runs converge."""
 
 import os
 import random
@@ -22,10 +22,10 @@ NEW = ("New", "Lovelace", "0")
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A separate stack with 1,100 people, all of them ingested."""
-    with running(tmp_path_factory.mktemp("kills") / "state") as own:
-        own.bucket.put_people(IDS, "New")
-        assert own.process()["added"] == PEOPLE
-        yield own
+    with running(tmp_path_factory.mktemp("kills") / "state") as stack:
+        stack.bucket.put_people(IDS, "New")
+        assert stack.process()["added"] == PEOPLE
+        yield stack
 
 
 def make_outdated(stack: Stack) -> None:
@@ -34,7 +34,7 @@ def make_outdated(stack: Stack) -> None:
     stack.sql("update outputs set changed = changed + 1 where object = 'output.csv'")
 
 
-def check_whole(stack: Stack) -> None:
+def check_complete(stack: Stack) -> None:
     """Check that no user is missing or partly written in the table or in output.csv."""
     rows = stack.sql("select user_id, first_name, last_name, birthts::text, csv_etag from users order by user_id")
     assert [user_id for user_id, *_ in rows] == IDS
@@ -50,7 +50,7 @@ def check_whole(stack: Stack) -> None:
 def check_converges(stack: Stack) -> None:
     """Check that the next runs ingest and export everyone."""
     assert stack.run_until_done()["remaining"] == 0
-    check_whole(stack)
+    check_complete(stack)
     assert stack.sql("select count(*) from users where first_name = 'New'") == [[PEOPLE]]
     assert b"Old" not in stack.bucket.read("output.csv")
     assert stack.sql("select count(*) from runs where finished_at is null") == [[0]]
@@ -59,12 +59,11 @@ def check_converges(stack: Stack) -> None:
 def wait_for_restart(stack: Stack, component: str, killed_pid: int) -> None:
     deadline = time.monotonic() + 60
     while stack.pid(component) == killed_pid or not servers_respond(stack):
-        assert time.monotonic() < deadline, f"{component} did not come back"
+        assert time.monotonic() < deadline, f"{component} did not restart"
         time.sleep(0.1)
 
 
 def servers_respond(stack: Stack) -> bool:
-    """Whether both servers respond."""
     try:
         stack.sql("select 1")
         stack.bucket.read("output.csv")
@@ -74,11 +73,11 @@ def servers_respond(stack: Stack) -> bool:
 
 
 @pytest.mark.parametrize(("component", "divisor"), [("process-data", 1), ("postgres", 4), ("seaweedfs", 4)])
-def test_a_kill_at_any_moment_leaves_no_partial_data(
+def test_a_kill_at_a_random_moment_leaves_no_partial_data(
     loaded: Stack, request: pytest.FixtureRequest, component: str, divisor: int
 ) -> None:
     seed = request.config.getoption("--seed")
-    moments = random.Random(f"{seed} {component}")
+    generator = random.Random(f"{seed} {component}")
     print(f"seed {seed}")  # shown if the test fails
     started_at = time.monotonic()
     make_outdated(loaded)
@@ -89,12 +88,12 @@ def test_a_kill_at_any_moment_leaves_no_partial_data(
         pid = loaded.pid(component)
         with ThreadPoolExecutor(1) as executor:
             future = executor.submit(loaded.request, "POST", "/function/process-data")
-            time.sleep(moments.uniform(0, duration))
+            time.sleep(generator.uniform(0, duration))
             os.kill(pid, signal.SIGKILL)
             response = future.result()
             assert response.status == 200 or response.is_transient, response.body
         wait_for_restart(loaded, component, pid)
-        check_whole(loaded)
+        check_complete(loaded)
         check_converges(loaded)
 
 
@@ -112,7 +111,7 @@ def test_on_sigterm_the_run_in_progress_returns_its_summary(loaded: Stack) -> No
     assert summary["status"] == ("partial" if summary["segments"]["remaining"] else "done")
     [[ingested]] = loaded.sql("select count(*) from users where first_name = 'New'")
     assert ingested >= summary["updated"]  # its continuation may have started
-    check_whole(loaded)
+    check_complete(loaded)
     wait_for_restart(loaded, "process-data", pid)
     check_converges(loaded)
 
@@ -124,7 +123,7 @@ def last_run(stack: Stack) -> int:
 
 @contextmanager
 def frozen(stack: Stack, component: str) -> Iterator[None]:
-    """Stop all processes of a component until the end of the block. Its connections stay open."""
+    """Stop all processes of a server with SIGSTOP until the end of the block. Its connections stay open."""
     pids = [stack.pid(component)]
     if component == "postgres":
         pids += [pid for (pid,) in stack.sql("select pid from pg_stat_activity where pid <> pg_backend_pid()")]
@@ -140,10 +139,10 @@ def frozen(stack: Stack, component: str) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("component", "code"), [("postgres", "postgresql_unavailable"), ("seaweedfs", "s3_unavailable")]
 )
-def test_a_hanging_server_is_reported_and_the_next_run_completes(loaded: Stack, component: str, code: str) -> None:
+def test_a_hanging_server_is_reported_and_the_next_runs_complete(loaded: Stack, component: str, code: str) -> None:
     make_outdated(loaded)
     with frozen(loaded, component):
         response = loaded.request("POST", "/function/process-data")
     assert (response.status, response.json().get("error", {}).get("code")) == (503, code)
-    check_whole(loaded)
+    check_complete(loaded)
     check_converges(loaded)

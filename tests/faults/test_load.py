@@ -1,4 +1,4 @@
-"""query-data under overload, during runs and changes of files, stays available and correct."""
+"""query-data stays available and correct under overload, while files change and runs write."""
 
 import socket
 import sys
@@ -23,10 +23,10 @@ from tests.replica import query_replica
 from tests.stack import ROOT, Stack, connected
 from tests.workload import TIMEOUT, Files, Workload
 
-CLIENTS = MAX_REQUESTS + MAX_WAITING  # as many as it accepts, to find its maximum rate
+CLIENTS = MAX_REQUESTS + MAX_WAITING  # as many as query-data accepts, to find its maximum rate
 MAX_SESSIONS = MAX_REQUESTS + MAX_PHOTOS + MAX_STREAMS + MAX_HEALTH
 
-MANY = """
+INSERT_USERS = """
 insert into users (user_id, first_name, last_name, birthts, csv_etag, csv_modified)
 select n::text, repeat('F', 200), repeat('L', 200), n, 'etag', now() from generate_series(1, 200000) n
 """
@@ -43,7 +43,7 @@ def files(rollcall: Stack) -> Files:
 
 @contextmanager
 def changing(stack: Stack, files: Files) -> Iterator[Counter[int]]:
-    """Continuously change files and run process-data until the end of the block. Yield its statuses."""
+    """Change files and run process-data until the end of the block. Yield the number of its responses by status."""
     stopped, statuses = Event(), Counter[int]()
 
     def change() -> None:
@@ -57,17 +57,17 @@ def changing(stack: Stack, files: Files) -> Iterator[Counter[int]]:
             assert response.status == 200 or response.is_transient, response.body
 
     with ThreadPoolExecutor(2) as executor:
-        running = [executor.submit(change), executor.submit(process)]
+        futures = [executor.submit(change), executor.submit(process)]
         try:
             yield statuses
         finally:
             stopped.set()
-        for thread in running:
-            thread.result()
+        for future in futures:
+            future.result()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory and descriptors are read from /proc")
-def test_overload_gives_correct_responses_or_documented_errors_and_leaks_nothing(
+def test_under_overload_responses_are_correct_or_documented_errors_and_resources_are_bounded(
     rollcall: Stack, files: Files, request: pytest.FixtureRequest
 ) -> None:
     workload, seconds = Workload(rollcall, files), request.config.getoption("--load-seconds") / 4
@@ -91,15 +91,15 @@ def test_overload_gives_correct_responses_or_documented_errors_and_leaks_nothing
     first_half, last_half = peaks
     assert last_half < first_half + 16
     assert last_half < int(query_data.limits["memory"].removesuffix("Mi"))
-    # each thread may keep a connection to S3, and the gateway one per thread
+    # sessions, connections to S3 (at most one per thread), and connections from the gateway
     assert descriptors(pid) <= before + MAX_SESSIONS + THREADS + MAX_CALLS
     assert sessions(rollcall) <= MAX_SESSIONS
     rollcall.wait_until(lambda: sessions(rollcall, "idle") == sessions(rollcall))
 
 
 @pytest.mark.parametrize("target", ["gateway", "replica"])
-def test_stalled_slow_and_silent_clients_do_not_delay_others(rollcall: Stack, target: str) -> None:
-    rollcall.sql(MANY)
+def test_stalled_slow_and_silent_clients_do_not_block_others(rollcall: Stack, target: str) -> None:
+    rollcall.sql(INSERT_USERS)
     with ExitStack() as stack:
         url = f"{rollcall.url}/function/query-data"
         if target == "replica":
@@ -133,7 +133,7 @@ def test_stalled_slow_and_silent_clients_do_not_delay_others(rollcall: Stack, ta
 def sessions(stack: Stack, *states: str) -> int:
     """Return the number of query-data's PostgreSQL sessions, optionally only those in these states."""
     condition = "usename = 'rollcall_query' and (state = any(:states) or :states = '{}')"
-    with connected(stack.query_settings) as connection:  # only the role itself can see the states
+    with connected(stack.query_settings) as connection:  # a role can see the states of its own sessions
         condition += " and pid <> pg_backend_pid()"
         [[number]] = connection.run(f"select count(*) from pg_stat_activity where {condition}", states=list(states))
     return int(number)

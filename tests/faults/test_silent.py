@@ -15,7 +15,7 @@ from tests.stack import Stack
 from tests.tcp_proxy import HANG, VANISH, Fault, Proxy
 
 
-def test_a_run_with_an_unresponsive_database_ends_soon_after_its_deadline(rollcall: Stack) -> None:
+def test_the_deadline_ends_a_run_whose_database_is_unresponsive(rollcall: Stack) -> None:
     rollcall.bucket.put_person("1")
     settings = rollcall.process_settings
     with closing(Proxy(settings["postgres_host"], int(settings["postgres_port"]), Random(0))) as proxy:
@@ -27,8 +27,8 @@ def test_a_run_with_an_unresponsive_database_ends_soon_after_its_deadline(rollca
 
 
 @pytest.fixture
-def silencing(rollcall: Stack) -> Iterator[tuple[Replica, Proxy]]:
-    """query-data with many people and a short stream_deadline, and a proxy in front of its database."""
+def proxied(rollcall: Stack) -> Iterator[tuple[Replica, Proxy]]:
+    """query-data with many people and a short stream_deadline, and the proxy in front of its database."""
     rollcall.sql(
         "insert into users (user_id, first_name, last_name, birthts, csv_etag, csv_modified) "
         "select n::text, repeat('F', 200), repeat('L', 200), n, 'etag', now() from generate_series(1, 200000) n"
@@ -44,8 +44,8 @@ def start_stream(replica: Replica) -> urllib3.BaseHTTPResponse:
     return urllib3.request("GET", replica.url, preload_content=False, retries=False, timeout=120)
 
 
-def test_a_stream_with_an_unresponsive_database_ends_at_its_deadline(silencing: tuple[Replica, Proxy]) -> None:
-    replica, proxy = silencing
+def test_the_deadline_ends_a_stream_whose_database_is_unresponsive(proxied: tuple[Replica, Proxy]) -> None:
+    replica, proxy = proxied
     response = start_stream(replica)
     assert response.read(1000)
     with proxy.faulty(Fault(HANG)), pytest.raises(urllib3.exceptions.ProtocolError):
@@ -54,9 +54,9 @@ def test_a_stream_with_an_unresponsive_database_ends_at_its_deadline(silencing: 
     assert replica.request("GET", "/?limit=1").status == 200
 
 
-def test_a_stream_whose_session_is_silent_ends_with_a_link_to_the_rest(silencing: tuple[Replica, Proxy]) -> None:
-    """Other sessions work, as after a failover."""
-    replica, proxy = silencing
+def test_a_stream_whose_session_is_silent_ends_with_a_link_to_the_rest(proxied: tuple[Replica, Proxy]) -> None:
+    """New sessions work, as after a failover."""
+    replica, proxy = proxied
     response = start_stream(replica)
     body = response.read(1000)
     with proxy.faulty(Fault(VANISH, kept=600)):

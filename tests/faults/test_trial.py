@@ -1,4 +1,4 @@
-"""The short form of the fault trial, and tests that it detects errors."""
+"""A short fault trial, and tests that a trial detects errors."""
 
 import json
 import random
@@ -20,7 +20,7 @@ from tests.faults.trial import SHORT, Trial
 from tests.stack import Bucket
 
 
-def test_under_all_faults_the_tables_converge_and_every_response_is_correct(
+def test_under_random_faults_the_tables_converge_and_every_response_is_correct(
     tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
     seed = pytestconfig.getoption("--seed")
@@ -30,11 +30,11 @@ def test_under_all_faults_the_tables_converge_and_every_response_is_correct(
     print(figures.table(trial.calls.ended))
     assert not figures.problems, "\n".join(figures.problems[:10])
     assert len(figures.injections) == 60
-    assert len(figures.settle_times) == 1  # of the round; not of the initial upload
+    assert len(figures.settle_times) == 1  # of the round; the first check, after the initial upload, does not count
     assert figures.totals["done_runs"] > 0
 
 
-def test_the_model_detects_lost_stale_and_invented_rows() -> None:
+def test_the_model_detects_wrong_rows_and_tombstones() -> None:
     model = Model(["1", "2", "3"], "src")
     ada, alan = model.new_person("1"), model.new_person("2")
     model.will_put("1", ada, b"ada")
@@ -118,7 +118,7 @@ def test_the_model_reports_rows_that_were_never_uploaded(
 ) -> None:
     model = Model(["1"], "src")
     model.will_put("1", ("Ada", "New", 1), b"x")
-    error = model.wrong(user_id, person, None, since)
+    error = model.row_error(user_id, person, None, since)
     assert error.startswith(problem) and bool(error) == bool(problem)
 
 
@@ -134,19 +134,19 @@ PERSON = '{"user_id": "1", "first_name": "Ada", "last_name": "New", "birthts": 1
         (readers.csv_rows, "\ufeffuser_id,first_name,last_name,birthts,img_path\n1,Ada,New,1,\n#next ?after=x\n"),
     ],
 )
-def test_a_reader_detects_every_truncated_response(parse: readers.Parse, body: str) -> None:
-    (row,), following = parse(body.encode())
-    assert (row[0], following) == ("1", "?after=x" if "#next" in body else None)
+def test_a_reader_detects_truncated_responses(parse: readers.Parse, body: str) -> None:
+    (row,), next_url = parse(body.encode())
+    assert (row[0], next_url) == ("1", "?after=x" if "#next" in body else None)
     for length in range(len(body) - 1):
         with pytest.raises(ValueError):
             parse(body[:length].encode())
 
 
-def test_only_a_kill_excuses_a_truncated_error() -> None:
+def test_a_truncated_error_is_a_problem_unless_the_replica_was_killed() -> None:
     slot, calls = Slot("query-data", 0, {}, Path()), Calls()
     reply = Reply(503, b"", monotonic())
     assert calls.error(slot, reply) == "503"
-    assert calls.problems == ["query-data returned 503 without its JSON: b''"]
+    assert calls.problems == ["query-data returned 503 without a JSON error: b''"]
     slot.downs.append((monotonic(), inf))
     assert calls.error(slot, reply) == NO_RESPONSE
     assert len(calls.problems) == 1

@@ -23,25 +23,25 @@ _RUNNERS, _UPLOADERS, _READERS = 2, 3, 2
 
 
 class Copy:
-    """A consumer of /changes with the code in the README."""
+    """A consumer of /changes that runs the code in the README."""
 
     def __init__(self, slots: list[Slot], random: Random) -> None:
         self._slots, self._random = slots, random
         self.people = People()
         self._after = ""
-        self._names = example()
+        self._globals = example()
 
     def follow(self) -> bool:
-        """Poll once. Return whether it reached the end of the changes."""
-        self._names["URL"] = f"{self._random.choice(self._slots).replica.url}/changes"
+        """Call the README's `follow` once. Return whether it succeeded."""
+        self._globals["URL"] = f"{self._random.choice(self._slots).replica.url}/changes"
         with suppress(OSError, HTTPException, ValueError):
-            self._after = self._names["follow"](self.people, self._after)
+            self._after = self._globals["follow"](self.people, self._after)
             return True
         return False
 
 
 class Traffic:
-    """Threads that repeat operations: `uploading` enables those that change files, `calling` all others."""
+    """Threads that repeat operations: the uploaders while `_uploading` is set, all others while `_calling` is set."""
 
     def __init__(self, subject: Subject, model: Model, calls: Calls, changing: list[str], random: Random) -> None:
         self._subject, self._calls, self._random = subject, calls, random
@@ -49,22 +49,22 @@ class Traffic:
         query = subject.slots_of("query-data")
         self._changed: Queue[str] = Queue()
 
-        def seeded() -> Random:
+        def new_random() -> Random:
             return Random(random.getrandbits(64))
 
         self._uploaders = [
             Uploader(
-                model, subject.stack.bucket, calls, self._process, changing[at::_UPLOADERS], seeded(), self._changed
+                model, subject.stack.bucket, calls, self._process, changing[i::_UPLOADERS], new_random(), self._changed
             )
-            for at in range(_UPLOADERS)
+            for i in range(_UPLOADERS)
         ]
-        self.readers = [Reader(model, calls, query, seeded()) for _ in range(_READERS)]
-        self.copy = Copy(query, seeded())
+        self.readers = [Reader(model, calls, query, new_random()) for _ in range(_READERS)]
+        self.copy = Copy(query, new_random())
         self._uploading, self._calling = Event(), Event()
         self._threads: list[Thread] = []
 
     @property
-    def operations(self) -> int:
+    def completed_operations(self) -> int:
         return sum(uploader.completed for uploader in self._uploaders)
 
     def fill(self, user_ids: list[str], put_photo: Callable[[str], None]) -> None:
@@ -107,7 +107,7 @@ class Traffic:
                 try:
                     step()
                 except Exception:  # noqa: BLE001 - the trial reports any error
-                    self._calls.note(format_exc())
+                    self._calls.add_problem(format_exc())
                 time.sleep(random.uniform(0, 2 * pause))
 
         thread = Thread(target=loop, daemon=True)
@@ -126,7 +126,7 @@ class Traffic:
             self._calls.run(self._slot(), f"/?{self._subject.queue.get(timeout=0.5)}")
 
     def _take_changed(self) -> list[str]:
-        """Return most of the next changed keys and drop the others, because events may be late or lost."""
+        """Take up to 20 changed keys from the queue. Return most of them, and drop the others as lost events."""
         keys: list[str] = []
         with suppress(Empty):
             while len(keys) < 20:

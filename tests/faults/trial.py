@@ -11,10 +11,10 @@ from time import monotonic
 
 from tests.consumer import people
 from tests.faults.calls import Calls
-from tests.faults.checks import check_at_rest
+from tests.faults.checks import find_problems
 from tests.faults.disks import unavailable_reason
 from tests.faults.figures import Figures, Injection
-from tests.faults.kinds import Kind, kinds, lasting
+from tests.faults.kinds import Kind, kinds, vanished_clients
 from tests.faults.model import Model
 from tests.faults.subject import RECOVERY, RUN_DEADLINE, Slot, Subject, subject
 from tests.faults.traffic import Traffic
@@ -28,7 +28,7 @@ class Pace:
 
     burst: int
     longest: float
-    round: int  # injections between rests
+    round: int  # injections in each round
     lasting: bool  # whether each round ends with vanished clients, whose detection takes a minute
 
 
@@ -67,7 +67,7 @@ class Rounds:
         self._subject, self._trial = subject, trial
         self._random, self._pace, self._calls, self._figures = trial.random, trial.pace, trial.calls, trial.figures
         static = [f"{number}" for number in range(10_000, 10_000 + STATIC)]
-        # each has one digit more than a static user and sorts right after that one, so they are in all segments
+        # each is a static user_id with one more digit: it sorts right after that one, so all segments have some
         changing = [f"{10_000 + number * STATIC // CHANGING}0" for number in range(CHANGING)]
         self._model = Model(static + changing, subject.stack.settings["source_bucket"])
         self._traffic = Traffic(subject, self._model, self._calls, changing, self._random)
@@ -75,7 +75,7 @@ class Rounds:
 
     def run(self, injections: int) -> None:
         self._traffic.fill(self._static, self._put_photo)
-        self._check_at_rest()
+        self._settle_and_check()
         plan = list(self._plan(injections))
         while plan and not self._calls.problems:
             size = min(len(plan), self._pace.round)
@@ -85,7 +85,7 @@ class Rounds:
             "done_runs": self._calls.outcomes("process-data")["done"],
             "partial_runs": self._calls.outcomes("process-data")["partial"],
             "calls": len(self._calls.ended),
-            "uploads_removals_and_erasures": self._traffic.operations,
+            "uploads_removals_and_erasures": self._traffic.completed_operations,
             "postgres_restarts_after_full_disks": self._subject.restarts["postgres"],
             "seaweedfs_restarts_after_full_disks": self._subject.restarts["seaweedfs"],
         }
@@ -96,7 +96,7 @@ class Rounds:
         self._subject.stack.bucket.put(f"{user_id}.png", body)
 
     def _plan(self, injections: int) -> Iterator[Kind]:
-        """Yield every kind equally often, in random order."""
+        """Return the kinds to inject: each about equally often, in random order."""
         possible = kinds(self._subject)
         chosen: list[Kind] = []
         while len(chosen) < injections:
@@ -107,20 +107,20 @@ class Rounds:
     def _round(self, plan: Sequence[Kind]) -> None:
         self._traffic.start()
         done_before = self._calls.outcomes("process-data")["done"]
-        remaining = [*plan[:-1], lasting()] if self._pace.lasting else list(plan)
+        remaining = [*plan[:-1], vanished_clients()] if self._pace.lasting else list(plan)
         while remaining and not self._calls.problems:
             burst = self._take_burst(remaining)
             self._inject(burst)
         if self._calls.outcomes("process-data")["done"] == done_before:
-            self._calls.note("no run completed during the faults")
+            self._calls.add_problem("no run completed during the faults")
         self._traffic.stop_uploading()
         self._traffic.stop()
-        settle_time = self._check_at_rest()
+        settle_time = self._settle_and_check()
         if settle_time is not None:
             self._figures.settle_times.append(settle_time)
 
     def _take_burst(self, remaining: list[Kind]) -> list[Kind]:
-        """Remove the next faults from the list, each with a different place."""
+        """Remove the next faults in different places from the list, and return them."""
         burst: list[Kind] = []
         size = self._random.randint(1, self._pace.burst)
         for kind in list(remaining):
@@ -159,31 +159,31 @@ class Rounds:
         is_runner = slot.function == "process-data"
         while not (self._calls.run(slot) if is_runner else self._traffic.readers[0].page(slot)):
             if monotonic() - ended_at > RECOVERY:
-                self._calls.note(
+                self._calls.add_problem(
                     f"{slot.function} {slot.number} did not recover within {RECOVERY} s of {faults}; "
                     f"{self._subject.diagnosis()}"
                 )
                 return
 
-    def _check_at_rest(self) -> float | None:
+    def _settle_and_check(self) -> float | None:
         """Wait until a run is done on each replica of process-data, and check everything.
 
-        Return the seconds until then, or None if it took too long, which is a problem.
+        Return the seconds until the runs were done. If that takes too long, record a problem and return None.
         """
         started_at = monotonic()
         slots = self._subject.slots_of("process-data")
         for slot in slots:
             while (summary := self._calls.run(slot)) is None or summary["status"] != "done":
                 if monotonic() - started_at > RECOVERY:
-                    self._calls.note(
+                    self._calls.add_problem(
                         f"no run was done within {RECOVERY} s after the traffic stopped: {summary}; "
                         f"{self._subject.diagnosis()}"
                     )
                     return None
         settle_time = monotonic() - started_at
-        for problem in check_at_rest(self._subject, self._model, self._calls):
-            self._calls.note(problem)
+        for problem in find_problems(self._subject, self._model, self._calls):
+            self._calls.add_problem(problem)
         if not self._traffic.copy.follow() or self._traffic.copy.people != people(self._subject.stack):
-            self._calls.note("the copy that follows /changes is not exact")
+            self._calls.add_problem("the copy that follows /changes is not exact")
         print(f"run done after {settle_time:.1f} s: {len(self._calls.problems)} problems", flush=True)
         return settle_time

@@ -1,4 +1,4 @@
-"""Uploaders that upload, replace, remove and erase their own users, and retry until they succeed."""
+"""Uploaders: each uploads, removes and erases its own users, and retries until it succeeds."""
 
 import time
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from tests.faults.subject import RECOVERY, Slot
 from tests.samples import samples
 from tests.stack import Bucket
 
-LATE = 3.0  # seconds after which an abandoned request has no effect any more
+LATE_EFFECT_SECONDS = 3.0  # how long an abandoned request may still take effect
 RETRY_SECONDS = 4 * RECOVERY  # until a change that still fails is a problem: several faults may follow one another
 _MISNAMED = ("x.csv", "a b+c%2F.csv", "1.x.csv", "0x.csv")
 
@@ -27,7 +27,7 @@ BAD = [
 
 
 class Uploader:
-    """Changes its own users. `changed` receives the changed keys, like S3's events."""
+    """Changes `user_ids`, which no other uploader changes. `changed` receives the changed keys, like S3's events."""
 
     def __init__(
         self, model: Model, bucket: Bucket, calls: Calls, slots: list[Slot], user_ids: list[str], random: Random,
@@ -35,7 +35,7 @@ class Uploader:
     ) -> None:  # fmt: skip
         self._model, self._bucket, self._calls, self._slots = model, bucket, calls, slots
         self._user_ids, self._random, self._changed = user_ids, random, changed
-        self._not_before = dict.fromkeys(user_ids, 0.0)  # on the monotonic clock
+        self._not_before = dict.fromkeys(user_ids, 0.0)  # when the next operation may begin, on the monotonic clock
         self._operations: list[tuple[int, Callable[[str], None]]] = [
             (8, self.put),
             (2, self._put_again),
@@ -63,9 +63,9 @@ class Uploader:
 
     def _put_again(self, user_id: str) -> None:
         """Upload an earlier version again, if there is one."""
-        persons = [content for content in self._model.users[user_id].contents.values() if not isinstance(content, str)]
-        if persons:
-            person = self._random.choice(persons)
+        people = [content for content in self._model.users[user_id].contents.values() if not isinstance(content, str)]
+        if people:
+            person = self._random.choice(people)
             self._put_csv(user_id, person, "first_name,last_name,birthts\n{},{},{}\n".format(*person).encode())
 
     def _put_bad(self, user_id: str) -> None:
@@ -105,14 +105,14 @@ class Uploader:
                 operation()
             except (MinioException, HTTPError, OSError) as error:
                 if time.monotonic() > deadline:
-                    self._calls.note(f"{key} could not be changed within {RETRY_SECONDS} s: {error!r}")
+                    self._calls.add_problem(f"{key} could not be changed within {RETRY_SECONDS} s: {error!r}")
                     return
                 time.sleep(0.2)
             else:
                 break
         self._changed.put(key)
         if attempts > 1:
-            self._not_before[user_id] = time.monotonic() + LATE
+            self._not_before[user_id] = time.monotonic() + LATE_EFFECT_SECONDS
 
     def _erase(self, user_id: str) -> None:
         """Repeat the erasure until process-data confirms it."""
@@ -123,7 +123,7 @@ class Uploader:
             if summary and user_id in (*summary["erased"], *summary["not_found"]) and summary["status"] == "done":
                 break
             if time.monotonic() > deadline:
-                self._calls.note(f"{user_id} could not be erased within {RETRY_SECONDS} s: {summary}")
+                self._calls.add_problem(f"{user_id} could not be erased within {RETRY_SECONDS} s: {summary}")
                 return
         self._model.record_erasure(user_id)
-        self._not_before[user_id] = time.monotonic() + LATE  # also long enough for a new Last-Modified
+        self._not_before[user_id] = time.monotonic() + LATE_EFFECT_SECONDS  # also long enough for a new Last-Modified

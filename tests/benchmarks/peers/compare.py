@@ -1,9 +1,9 @@
-"""Rollcall compared with its peers, on the same servers in the same run.
+"""Rollcall compared with other tools, its peers, on the same servers.
 
     python3 tests/benchmarks peers [--people N] [--rounds N] [--json FILE]
 
-The peers are installed into a separate environment. Seconds are medians of the rounds; a ratio is a peer's time
-divided by Rollcall's, so that above 1 Rollcall is faster.
+The peers are installed into a separate environment. Times are medians of the rounds. A ratio is a system's time
+divided by Rollcall's: above 1, Rollcall is faster.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def imports(stack: Stack, systems: Sequence[Importer], people: int, rounds: int)
 def reads(stack: Stack, python: Path, people: int, rounds: int, requests: int = REQUESTS) -> list[Comparison]:
     stack.reset_tables()
     fill(stack, people)
-    works = {
+    comparisons = {
         name: Comparison(f"{work} of {people:,} users")
         for name, work in (("page", "page of 100"), ("lookup", "lookup"), ("export", "export as CSV"))
     }
@@ -80,14 +80,17 @@ def reads(stack: Stack, python: Path, people: int, rounds: int, requests: int = 
                     "export": system.export,
                 }
                 for name, measure in measures.items():
-                    works[name].add(system.name, measure())
-    return list(works.values())
+                    comparisons[name].add(system.name, measure())
+    return list(comparisons.values())
 
 
 def compare(
     stack: Stack, python: Path, people: int, rounds: int, samples: int | None = None, requests: int = REQUESTS
 ) -> dict[str, Any]:
-    """Measure and print everything, with the first `samples` samples. Return the content of the JSON."""
+    """Measure and print everything. Return the content of the JSON.
+
+    `samples` limits the number of files of each kind, good or bad.
+    """
     outcomes: dict[str, dict[str, dict[str, Finding]]] = {}
     with importers(stack, python) as systems:
         comparisons = imports(stack, systems, people, rounds)

@@ -21,8 +21,8 @@ MILLION = 1_000_000
 class Cost:
     """The cost of a run over `objects` objects. Bytes are those of bodies; CPU is None if unavailable.
 
-    As text it is scaled to a million objects. So is a run's constant cost, such as a few HEADs: measure with thousands
-    of objects.
+    The text is scaled to a million objects, including the fixed cost of a run, such as a few HEADs: measure with
+    thousands of objects.
     """
 
     work: str

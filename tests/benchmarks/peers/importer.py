@@ -25,7 +25,7 @@ class Importer(Protocol):
 
 
 def stored_people(stack: Stack, table: str, columns: set[str] | None = None) -> list[Person]:
-    """Return the people in a table; missing columns are null."""
+    """Return the people in a table. With `columns`, the values of all other columns are None."""
     names = ("user_id", "first_name", "last_name", "birthts")
     expressions = ", ".join(name if columns is None or name in columns else "null" for name in names)
     return [(row[0], row[1], row[2], row[3]) for row in stack.sql(f"select {expressions} from {table} order by 1")]

@@ -43,7 +43,7 @@ class Rollcall:
 
 
 class Dlt:
-    """dlt in a long-running process, so that its start and imports are not measured."""
+    """dlt in a long-running process, so that starting Python and importing dlt are not measured."""
 
     name = "dlt"
 
@@ -66,7 +66,7 @@ class Dlt:
         return float(result["seconds"])
 
     def people(self) -> list[Person]:
-        """Return the people. dlt's table lacks the columns that the files did not have."""
+        """Return the people. dlt's table has only the columns that the files had."""
         columns = (
             "select column_name from information_schema.columns where (table_schema, table_name) = ('dlt', 'people')"
         )

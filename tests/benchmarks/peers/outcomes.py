@@ -26,7 +26,7 @@ class Finding:
 
 
 def findings(stack: Stack, importer: Importer, kind: str, number: int | None = None) -> dict[str, Finding]:
-    """Return findings by sample name, for the first `number` samples of a kind, `good` or `bad`, or all."""
+    """Return the findings by sample name, for the first `number` samples (default: all) of a kind, `good` or `bad`."""
     return {sample.name: _finding(stack, importer, sample, kind) for sample in samples(kind)[:number]}
 
 

@@ -22,7 +22,7 @@ LOOKUP = "000000007"
 
 
 class Reader(Protocol):
-    """A reader. The methods return the seconds for a page of 100 by birth, one user, and everyone as CSV."""
+    """A reader. Its methods return the seconds for a page of 100 ordered by birth, one user, and everyone as CSV."""
 
     @property
     def name(self) -> str: ...
@@ -36,7 +36,10 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Http:
-    """A server with its URLs for a page of 100, one user, and everyone as CSV. Times are medians."""
+    """A server with its URLs for a page of 100, one user, and everyone as CSV.
+
+    The times of pages and lookups are medians.
+    """
 
     name: str
     page_url: str

@@ -1,4 +1,4 @@
-"""A plain import service, as commonly written."""
+"""A plain import service that works row by row."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ where user_id = :user_id"""
 
 
 class RowAtATime:
-    """For each object: read and rewrite the whole output, select the ids, insert or update the row."""
+    """For each CSV: select all user_ids, insert or update the row, then read and rewrite the whole output."""
 
     name = "row at a time"
     output = "plain_output.csv"
