@@ -10,7 +10,7 @@ from time import monotonic
 
 
 class Clock:
-    """The clock of processes that are started with its `environment`. They read its offset from the file `offset`.
+    """The clock of a replica that is started with its `environment`, and reads the offset from the file `offset`.
 
     `jumps` are the times of its jumps, on the monotonic clock.
     """

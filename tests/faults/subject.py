@@ -137,11 +137,11 @@ def _signal(pid: int, number: signal.Signals) -> None:
 class Subject:
     """The system under test, and what injects faults into it.
 
-    Each function has one replica for each of `clocks`, in which None is the real clock. `queue` has the queued
-    continuations. `restarts` counts the restarts after a full disk, by server.
+    Each function has two replicas. With `library` (libfaketime), the first one has a clock of its own, which jumps.
+    `queue` has the queued continuations. `restarts` counts the restarts after a full disk, by server.
     """
 
-    def __init__(self, stack: Stack, random: Random, disks: dict[str, Disk], clocks: list[Clock | None]) -> None:
+    def __init__(self, stack: Stack, random: Random, disks: dict[str, Disk], library: Path | None) -> None:
         self.stack, self.disks = stack, disks
         self.restarts: Counter[str] = Counter()
         self._exits = ExitStack()
@@ -164,7 +164,7 @@ class Subject:
         self.slots = [
             Slot(name, number, stack.env(name) | through_proxies | extra, stack.state / "build" / name, clock)
             for name, extra in _FUNCTION_SETTINGS.items()
-            for number, clock in enumerate(clocks)
+            for number, clock in enumerate((Clock(library, stack.state / f"clock-{name}") if library else None, None))
         ]
         for slot in self.slots:
             slot.start()
@@ -239,12 +239,11 @@ class Subject:
 
 @contextmanager
 def subject(state: Path, random: Random, *, with_disks: bool, library: Path | None) -> Iterator[Subject]:
-    """Start the system under test. With `library` (libfaketime), the clock of one replica of each function jumps."""
+    """Start the system under test."""
     with ExitStack() as exits:
         disks = exits.enter_context(separate_disks(state)) if with_disks else {}
         stack = exits.enter_context(running(state))
-        clocks = [Clock(library, state / "clock") if library else None, None]
-        system = Subject(stack, random, disks, clocks)
+        system = Subject(stack, random, disks, library)
         exits.callback(system.close)
         yield system
 
