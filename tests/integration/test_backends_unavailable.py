@@ -153,7 +153,7 @@ def test_runs_without_the_token_return_only_status_and_id(rollcall: Stack, proce
     rollcall.bucket.clear()
     assert error(process(**TOKEN))[1:] == (
         "source_empty",
-        "the details are in the function's log, and in this response to a request with the API token",
+        "the details are in the function's log; with the API token, they are in the response, too",
     )
     assert rollcall.bucket.source in error(process(VALID, **TOKEN))[2]
 
