@@ -27,7 +27,7 @@ def set_up(*, threads: int, max_body: int) -> Event:
     # waitress logs every request that waits, and a stack trace of every interrupted response. urllib3 logs every retry.
     logging.getLogger("waitress").setLevel(logging.CRITICAL)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-    gc.freeze()  # else garbage collection traverses the imported modules, for a fifth of the time of a listing
+    gc.freeze()  # else garbage collections traverse the imported modules: a fifth of the time of a listing
     # The template imports the handler and then starts waitress without options: these values become its defaults.
     Adjustments.threads = threads
     Adjustments.connection_limit = _MAX_CONNECTIONS

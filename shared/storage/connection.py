@@ -30,10 +30,10 @@ _MIN_TIMEOUT = 2  # seconds that a statement may take even if `time_limit` leave
 _KEEP_ALIVE_INTERVAL = 15  # seconds without a statement after which `keep_alive` sends one
 _MAX_PREPARED = 32  # statements that a session keeps prepared; each takes some 100 KB in the server
 
-# The server ends the session of a client that has vanished or is frozen, and so releases its locks, within about a
-# minute. Keepalives detect a host that is gone. The two idle timeouts detect a frozen process, whose kernel still
-# acknowledges packets. tcp_user_timeout detects both while the server is sending. client_connection_check_interval
-# stops the statement of a client that has closed the connection.
+# With these, the server ends the session of a client that has vanished or is frozen, and so releases its locks, within
+# about a minute. Keepalives detect a host that is gone. The two idle timeouts detect a frozen process, whose kernel
+# still acknowledges packets. tcp_user_timeout detects both while the server is sending. With
+# client_connection_check_interval the server stops the statement of a client that has closed the connection.
 _SERVER_TIMEOUTS = {
     "tcp_keepalives_idle": "20",
     "tcp_keepalives_interval": "10",
@@ -141,7 +141,7 @@ class Connection:
             self.run("")
 
     def is_alive(self) -> bool:
-        """Whether the server responds to a ping within 2 seconds; if not, the session is broken.
+        """Whether the server responds to a ping within 2 seconds; if not, sets `broken`.
 
         A session that responded to a ping within the last second is not pinged again, unless there is something to
         read: an error, or the end of the connection.
@@ -181,8 +181,8 @@ class Connection:
         """Run a COPY … TO STDOUT; yields an iterator over its output, in chunks of about 64 KiB.
 
         Only a few chunks are buffered, so the server waits for a slow reader. Leaving the body before the last chunk
-        stops the COPY and breaks the connection. After `seconds` the iterator no longer waits for the server: if no
-        chunk is ready, it yields the rows received so far and then raises, and the body ends with Unavailable.
+        stops the COPY and breaks the connection. If no chunk is ready after `seconds`, the iterator yields the rows
+        received so far and then raises TimeoutError, which becomes Unavailable unless the body catches it.
         """
         pipe = Pipe()
         writer = Thread(target=self._copy_into, args=(sql, pipe), name="copy_out", daemon=True)

@@ -82,9 +82,9 @@ class Objects:
     def list_page(
         self, bucket: str, *, prefix: str = "", start_after: str = "", token: str | None = None, limit: int = MAX_KEYS
     ) -> ListingPage:
-        """Return up to `limit` top-level objects and folders that begin with `prefix` and sort after `start_after`.
+        """List up to `limit` top-level objects and folders whose keys begin with `prefix` and sort after `start_after`.
 
-        `token` is that of the previous page.
+        `token` is that of the previous page; `start_after` is then ignored.
         """
         with self._translate_errors(bucket):
             page = parse_listing(self._client.get_listing(bucket, prefix, start_after, token, limit))
