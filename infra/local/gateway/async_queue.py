@@ -1,7 +1,4 @@
-"""The queue of asynchronous requests: short, in memory.
-
-It has as many workers as the function with the most replicas has.
-"""
+"""The queue of asynchronous requests, in memory."""
 
 import tempfile
 import time
