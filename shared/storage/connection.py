@@ -125,7 +125,7 @@ class Connection:
 
     @contextmanager
     def time_limit(self, seconds: float) -> Iterator[None]:
-        """Limit the time that the statements of the body together wait for a silent server to about `seconds`.
+        """Allow the statements of the body about `seconds` in total to wait for a silent server.
 
         Each statement's own timeout still applies.
         """
@@ -225,7 +225,7 @@ class Connection:
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
-        """Translate pg8000's exceptions into those of `errors`, and set `broken` if the session has ended."""
+        """Translate pg8000's exceptions into those of `errors`, and set `broken` if the session is unusable."""
         try:
             yield
         except DatabaseError as error:

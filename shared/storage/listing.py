@@ -59,7 +59,7 @@ def parse_listing(xml: bytes) -> ListingPage:
 
     keys, etags, sizes, times = (texts(_ELEMENTS[name]) for name in ("Key", "ETag", "Size", "LastModified"))
     folders = texts(_FOLDER)
-    if text("EncodingType") == "url":  # requested, but not every service does it
+    if text("EncodingType") == "url":  # keys are URL-encoded, as requested; not every service does that
         keys = [_unquote(key) if "%" in key or "+" in key else key for key in keys]
         folders = [_unquote(folder) for folder in folders]
     if not len(keys) == len(etags) == len(sizes) == len(times) == xml.count(b"<Contents>"):

@@ -23,7 +23,7 @@ class Credentials:
         return path.read_text(encoding="utf-8").strip()
 
     def write(self, name: str, text: str) -> Path:
-        """Write, atomically, a file that only its owner can read; return its path."""
+        """Atomically write a file that only its owner can read; return its path."""
         path, partial = self.directory / name, self.directory / f".{name}.partial"
         partial.unlink(missing_ok=True)
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

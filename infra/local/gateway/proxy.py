@@ -48,8 +48,8 @@ class WatchdogError(Exception):
 class UpstreamResponse:
     """A function's response: its status and headers, and its body to iterate over once.
 
-    The iteration ends normally even if the function breaks off or its exec_timeout expires: of-watchdog and OpenFaaS's
-    gateway also end such a response as if it were complete, and only log the error. `close` aborts the call.
+    The iteration ends normally even if the function fails midway or its exec_timeout expires. of-watchdog and
+    OpenFaaS's gateway also end such a response as if it were complete, and only log the error. `close` aborts the call.
     """
 
     def __init__(

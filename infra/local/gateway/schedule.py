@@ -101,7 +101,7 @@ class Scheduler:
 
 
 def _validate(text: str, error: str) -> None:
-    """Raise LocalError, beginning with `error`, unless `text` is a descriptor or has five valid fields."""
+    """Raise LocalError unless `text` is a descriptor or has five valid fields. The message begins with `error`."""
     if text in _DESCRIPTORS:
         return
     fields = text.split()

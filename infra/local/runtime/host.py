@@ -54,7 +54,7 @@ def application(handle: Handler) -> flask.Flask:
 
     @app.route("/", defaults={"path": ""}, methods=METHODS)
     @app.route("/<path:path>", methods=METHODS)
-    def call(path: str) -> Any:  # noqa: ARG001 - the event carries it
+    def call(path: str) -> Any:  # noqa: ARG001 - the event has it
         return to_response(handle(Event(flask.request), Context()))
 
     return app
