@@ -1,6 +1,6 @@
 """Errors of the backends.
 
-    StorageError         any other failure; probably a bug
+    StorageError         the base class; raised itself for any other failure, which is probably a bug
     ├── SettingError     a setting is missing, malformed or out of range
     ├── Unavailable      the service cannot be reached or did not respond in time; a retry may help
     ├── AccessDenied     wrong credentials, a missing permission, no such bucket or database, or another 4xx response
