@@ -42,7 +42,7 @@ _SETTINGS = {
 """The same in all stacks. `auth`, `s3_endpoint`, `postgres_port` and `gateway_url` are added when a stack starts."""
 
 _LEFTOVERS_TIMEOUT = 25
-"""Seconds that the processes of a killed stack have to exit; PostgreSQL takes longest."""
+"""Seconds after which the processes left by a killed stack get SIGKILL. PostgreSQL takes longest to exit."""
 
 
 class Supervisor:
