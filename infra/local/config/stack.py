@@ -56,7 +56,7 @@ class Stack:
 
 
 def read_stack(root: Path, variables: Mapping[str, str]) -> Stack:
-    """Read `root`/stack.yml. `${NAME}` and `${NAME:-default}` in the functions are replaced from `variables`."""
+    """Read `root`/stack.yml. `${NAME}` and `${NAME:-default}` in functions are replaced by values of `variables`."""
     path = root / "stack.yml"
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))

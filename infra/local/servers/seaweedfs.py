@@ -1,7 +1,7 @@
 """The S3 server: SeaweedFS in one process, on loopback, with the identities that `accounts` writes.
 
 Its master, volume, filer and admin servers check no identities: any client that reached them could read and write
-every object. They therefore use TLS and require a client certificate, which only these servers have.
+every object. They therefore use TLS and require a client certificate, which only the components of this process have.
 """
 
 import os
