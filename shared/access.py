@@ -1,4 +1,4 @@
-"""Access control: the API token, or none."""
+"""Access control by the API token."""
 
 import hmac
 from base64 import b64decode
@@ -10,13 +10,13 @@ from .storage.errors import SettingError
 from .storage.settings import Secret, SettingsGroup, setting
 
 _PUBLIC_CODES = ("bad_setting", "busy", "internal_error", "schema_missing")
-"""Errors that everyone sees in full. `bad_setting` quotes a setting: without valid settings nobody can authenticate to
-see it. The messages of the others contain nothing about the deployment."""
+"""Codes of 5xx errors that are sent in full without access. Their messages reveal nothing about the deployment, except
+that `bad_setting` quotes a setting: while a setting is invalid, nobody can authenticate."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AccessSettings(SettingsGroup):
-    """Closed by default: a missing token is an error and does not open the function."""
+    """Access is closed by default: without a token in the settings, every request fails with `bad_setting`."""
 
     auth: str = setting(
         "token: requests require the API token; none: everyone who can reach the function has access",
@@ -35,7 +35,7 @@ class AccessSettings(SettingsGroup):
 
 
 def has_access(event: Event, settings: AccessSettings) -> bool:
-    """Whether the request has the token, as Bearer or as the password of Basic, or needs none."""
+    """Whether the request has the API token (as a Bearer token or as the Basic password), or `auth` is none."""
     return settings.auth == "none" or hmac.compare_digest(_token_of(event), settings.api_token.reveal().encode())
 
 
@@ -52,20 +52,17 @@ def require_access(event: Event, settings: AccessSettings) -> None:
 
 
 def conceal(event: Event, error: ApiError, settings: Callable[[], AccessSettings]) -> ApiError:
-    """The error as the client may see it: without access, nothing about the deployment (hosts, buckets, objects).
-
-    The function's log always has the whole message.
-    """
+    """The error to send: without access, a 5xx error must not reveal the deployment (hosts, buckets, objects)."""
     if error.status < 500 or error.code in _PUBLIC_CODES or has_access(event, settings()):
         return error
-    message = "the details are in the function's log, and in this response to a request with the API token"
+    message = "the details are in the function's log; with the API token, they are in the response, too"
     return ApiError(error.status, error.code, message, headers=error.headers)
 
 
 def _token_of(event: Event) -> bytes:
     scheme, _, value = event.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        return value.strip().encode("latin-1", "replace")  # as WSGI decoded it
+        return value.strip().encode("latin-1", "replace")  # WSGI decodes headers as latin-1
     if scheme.lower() != "basic":
         return b""
     try:

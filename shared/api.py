@@ -1,4 +1,4 @@
-"""HTTP in both functions: the request, JSON responses, and errors as responses."""
+"""HTTP for both functions: requests, JSON responses and errors."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -13,8 +13,7 @@ from .log import log
 from .quoting import truncate
 from .storage.errors import AccessDenied, SchemaMissing, SettingError, StorageError, Unavailable
 
-RETRY_AFTER = "5"
-"""Seconds that a client is asked to wait when a backend is unavailable."""
+_RETRY_AFTER = "5"  # seconds, for errors of a backend
 
 
 class Event(Protocol):
@@ -51,13 +50,13 @@ def error_response(_event: Event, error: ApiError) -> Response:
 
 
 def handle_errors(handler: Handler, render: ErrorRenderer = error_response) -> Handler:
-    """Render whatever `handler` raises, without stack traces or secrets."""
+    """Return a handler that renders the exceptions of `handler` as responses, without stack traces or secrets."""
 
     @wraps(handler)
     def wrapper(event: Event, context: object) -> Response:
         try:
             return handler(event, context)
-        except Exception as error:  # noqa: BLE001 - one that escapes would become Flask's HTML page
+        except Exception as error:  # noqa: BLE001 - Flask would render it as an HTML page
             api_error = _to_api_error(error)
             if api_error.status >= 500:
                 _log_failure(event, error, api_error)
@@ -71,7 +70,7 @@ def invalid_parameter(name: str, message: str) -> ApiError:
 
 
 def require_method(event: Event, allowed: Sequence[str]) -> None:
-    """Raise ApiError 405 for any other method."""
+    """Raise ApiError 405 unless the request's method is one of `allowed`."""
     if event.method not in allowed:
         names = ", ".join(allowed)
         message = f"method {event.method} is not allowed; expected {names}"
@@ -84,7 +83,7 @@ def json_response(payload: object, status: int = 200, headers: Mapping[str, str]
 
 
 def _to_api_error(error: Exception) -> ApiError:
-    retry = {"Retry-After": RETRY_AFTER}
+    retry = {"Retry-After": _RETRY_AFTER}
     match error:
         case ApiError():
             return error

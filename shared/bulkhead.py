@@ -1,7 +1,7 @@
-"""Bulkheads: a limit on the concurrent requests of each kind, so that slow ones of one kind do not delay other kinds.
+"""Bulkheads: each kind of request has its own concurrency limit, so that slow requests do not delay other kinds.
 
-of-watchdog's own limit, `max_inflight`, is not used: version 0.10.11 permanently loses a slot whenever the client of a
-request with `Accept: application/x-ndjson` disconnects, and once all are lost it returns 429 to everyone.
+of-watchdog's own limit, `max_inflight`, is not used. Version 0.10.11 loses a slot for good whenever a client that sent
+`Accept: application/x-ndjson` disconnects. Once all slots are lost, it returns 429 to everyone.
 """
 
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ from threading import BoundedSemaphore
 
 from .api import ApiError
 
-_WAIT = 1.0  # seconds that a request waits for a slot
+_MAX_WAIT = 1.0  # seconds
 _RETRY_AFTER = "1"  # seconds
 
 
 class Bulkhead:
-    """A limited number of slots and of requests that wait for one. All others fail at once.
+    """Allows `slots` concurrent requests; `waiting` more wait for a slot, for up to a second. All others fail at once.
 
-    `name` is what the error message calls the requests.
+    `name` is a plural noun for the requests in the error message.
     """
 
     def __init__(self, name: str, slots: int, *, waiting: int = 0) -> None:
@@ -26,7 +26,7 @@ class Bulkhead:
 
     @contextmanager
     def slot(self) -> Iterator[None]:
-        """Hold a slot during the body. Raises ApiError 503 `busy` if there is none."""
+        """Hold a slot during the body. Raises ApiError 503 `busy` if none is free."""
         if not self._acquire():
             message = f"this replica is already processing {self._slots} {self._name}; try again"
             raise ApiError(503, "busy", message, headers={"Retry-After": _RETRY_AFTER})
@@ -41,6 +41,6 @@ class Bulkhead:
         if self._waiting is None or not self._waiting.acquire(blocking=False):
             return False
         try:
-            return self._free.acquire(timeout=_WAIT)
+            return self._free.acquire(timeout=_MAX_WAIT)
         finally:
             self._waiting.release()

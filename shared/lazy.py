@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class Lazy(Generic[T]):
-    """A value that the first `get` creates, once for all threads. If `make` raises, the next `get` calls it again."""
+    """A value that the first `get` creates and all threads share. If `make` raises, the next `get` calls it again."""
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make, self._lock = make, Lock()

@@ -5,14 +5,17 @@ import sys
 
 from .version import VERSION
 
-_LIMIT = 2000
-"""Characters of a field that are logged: the watchdog stops reading at a line of 64 KiB, and a full pipe blocks."""
+_MAX_LENGTH = 2000
+"""Characters of a string that are logged. By default the watchdog stops reading the log at a line of 64 KiB. The pipe
+then fills up and blocks the function."""
 
 
 def log(level: str, event: str, **fields: object) -> None:
-    """Write one line. Fields that are None are omitted."""
+    """Write one line. Fields that are None are omitted, long strings are truncated."""
     present = {
-        name: value[:_LIMIT] if isinstance(value, str) else value for name, value in fields.items() if value is not None
+        name: value[:_MAX_LENGTH] if isinstance(value, str) else value
+        for name, value in fields.items()
+        if value is not None
     }
     line = json.dumps({"level": level, "event": event, **present, "version": VERSION}, default=str)
     sys.stderr.write(line + "\n")

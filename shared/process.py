@@ -9,29 +9,29 @@ from waitress.adjustments import Adjustments
 
 MEBIBYTE = 1024 * 1024
 
-_MAX_CONNECTIONS = 500  # slow and idle ones do not delay other requests
+_MAX_CONNECTIONS = 500  # high, so that slow and idle clients do not keep others out
 _MAX_BUFFERED = MEBIBYTE  # bytes of a response that wait for a slow client
-# Bytes of a body and of a response that a connection keeps in memory; the rest goes to a temporary file. So all
-# connections together use at most 64 MiB.
+# Bytes of a body and of a response that a connection keeps in memory: 64 MiB for all connections together. Longer ones
+# go to temporary files.
 _BODY_IN_MEMORY, _RESPONSE_IN_MEMORY = 8 * 1024, 120 * 1024
 
 
 def set_up(*, threads: int, max_body: int) -> Event:
     """Set the process up to serve `threads` requests at a time. Must be called by the main thread.
 
-    waitress rejects a body of `max_body` bytes or more with 413, without reading it.
+    waitress rejects a body of `max_body` bytes or more with 413.
 
-    Returns an event that SIGTERM sets. The process goes on serving: of-watchdog sends it requests for another
+    Returns an event that SIGTERM sets. SIGTERM does not end the process: of-watchdog sends it requests for another
     `healthcheck_interval`, waits for their responses, and then ends it.
     """
-    # waitress logs every request that waits and a stack trace of every interrupted response; urllib3 every retry.
+    # waitress logs every request that waits, and a stack trace of every interrupted response. urllib3 logs every retry.
     logging.getLogger("waitress").setLevel(logging.CRITICAL)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-    gc.freeze()  # imported modules are never garbage: traversing them took a fifth of the time of a listing
-    # The template imports the handler and then starts waitress with its defaults.
+    gc.freeze()  # else garbage collections traverse the imported modules: a fifth of the time of a listing
+    # The template imports the handler and then starts waitress without options: these values become its defaults.
     Adjustments.threads = threads
     Adjustments.connection_limit = _MAX_CONNECTIONS
-    Adjustments.asyncore_use_poll = True  # select() takes 1,024 file descriptors at most
+    Adjustments.asyncore_use_poll = True  # select() cannot handle file descriptors from 1,024
     Adjustments.max_request_body_size = max_body
     Adjustments.inbuf_overflow = _BODY_IN_MEMORY
     Adjustments.outbuf_overflow = _RESPONSE_IN_MEMORY

@@ -1,11 +1,11 @@
-"""Quote values from requests and files in messages."""
+"""Quote values of requests and files in messages."""
 
 MAX_QUOTED = 40
 """Characters of a value that a message quotes."""
 
 
 def truncate(text: str) -> str:
-    """The first `MAX_QUOTED` characters, with an ellipsis if there are more."""
+    """The text, or its first `MAX_QUOTED` characters and an ellipsis."""
     return text if len(text) <= MAX_QUOTED else text[:MAX_QUOTED] + "…"
 
 

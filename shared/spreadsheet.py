@@ -1,4 +1,4 @@
-"""CSV fields that spreadsheets would run as formulas."""
+"""CSV fields that spreadsheets evaluate as formulas."""
 
 FORMULA_PREFIXES = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
-"""Text that begins with one of these is run as a formula, unless an apostrophe goes before it."""
+"""A field that begins with one of these is evaluated as a formula. An apostrophe before it prevents that."""

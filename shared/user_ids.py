@@ -1,4 +1,4 @@
-"""The format of a user_id: in keys, paths, parameters and cursors, and in the constraints of the tables."""
+"""The format of a user_id. The tables have the same pattern in their constraints."""
 
 import re
 

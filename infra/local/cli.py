@@ -31,7 +31,7 @@ STOP_TIMEOUT = 60
 """Seconds that `down` waits."""
 
 RUN = "import pathlib, sys; from infra.local.cli import main; sys.exit(main(sys.argv[2:], pathlib.Path(sys.argv[1])))"
-"""For `python -c`, followed by the project's root and the command's arguments."""
+"""The program for `python -c`. Its arguments are the project's root and those of `main`."""
 
 DETACHED_LOG = "up.log"
 
@@ -39,7 +39,7 @@ DETACHED_LOG = "up.log"
 def main(arguments: list[str], root: Path = ROOT) -> int:
     """Run a command on the stack that `root`/stack.yml describes; return the exit status."""
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # characters that the terminal cannot show
+        sys.stdout.reconfigure(errors="replace")  # for characters that the terminal cannot show
     options = _parser().parse_args(arguments)
     try:
         return _COMMANDS[options.command](options, State(options.state), root)
@@ -104,7 +104,7 @@ def _up(options: argparse.Namespace, state: State, root: Path) -> int:
 def _detach(options: argparse.Namespace, state: State, root: Path) -> int:
     """Run `up` in a new session, print its output, and return when it is ready or has exited."""
     state.create()
-    with state.locked():  # fails if another stack is running
+    with state.locked():  # fails if a stack is already running
         pass
     arguments = ["up", "--port", str(options.port), "--state", str(state.directory)]
     arguments += ["--no-sample"] if options.no_sample else []
@@ -140,7 +140,7 @@ def _down(_: argparse.Namespace, state: State, __: Path) -> int:
         _say(f"No stack is running in {state.directory}.")
         return 0
     supervisor = Identity(running.get("pid", 0), running.get("started", ""))
-    if not supervisor.alive():  # the supervisor that holds the lock has not written the state file yet
+    if not supervisor.alive():  # the process that holds the lock has not written the state file yet
         raise LocalError(f"the stack in {state.directory} is still starting; try again")
     supervisor.send(signal.SIGTERM)
     deadline = time.monotonic() + STOP_TIMEOUT

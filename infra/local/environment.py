@@ -2,10 +2,10 @@
 
     python3 infra/local/environment.py REQUIREMENTS.txt... -- ARGUMENTS...
 
-runs `python ARGUMENTS...` with the packages installed and the project on its path. The requirements are lock
-files: they list all packages, with hashes; tests/lock.py writes them. The environment's name is a hash of them, of
-this Python and of the platform that wheels are built for, so a new one is created only when one of them changes.
-Standard library only: this runs before anything is installed.
+runs `python ARGUMENTS...` with the packages installed and the project on its path. The requirements are lock files,
+written by tests/lock.py: they list all packages, with hashes. The environment's name is a hash of these files, this
+Python and the platform, so a new environment is created only when one of them changes. This module uses only the
+standard library, because it runs before anything is installed.
 """
 
 from __future__ import annotations  # older versions of Python must get as far as _check_platform
@@ -55,7 +55,7 @@ def _unsupported(problem: str) -> str:
 
 
 def prepare(requirements: list[Path]) -> Path:
-    """Return the environment's Python, creating the environment if necessary. Safe against concurrency and kills."""
+    """Return the environment's Python. Create the environment unless it exists; an incomplete one is replaced."""
     if python := find(requirements):
         return python
     with _locked():
@@ -71,7 +71,7 @@ def find(requirements: list[Path]) -> Path | None:
 
 
 def _key(requirements: Iterable[Path]) -> str:
-    # without the kernel's release: wheels depend on the architecture and the C library
+    # not the kernel's release: wheels depend on the architecture and the C library only
     target = f"{sysconfig.get_platform()} {platform.libc_ver()}"
     digest = hashlib.sha256(f"{sys.executable} {sys.version} {target}".encode())
     for path in requirements:
@@ -84,7 +84,7 @@ def _key(requirements: Iterable[Path]) -> str:
 
 @contextmanager
 def _locked() -> Iterator[None]:
-    import fcntl  # not available on all platforms: _check_platform runs first
+    import fcntl  # does not exist on Windows; _check_platform has already run
 
     try:
         ENVIRONMENTS.mkdir(parents=True, exist_ok=True)

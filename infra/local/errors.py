@@ -1,2 +1,2 @@
 class LocalError(Exception):
-    """An error that the user can correct. The message quotes the invalid value and says what is expected."""
+    """An error for the user of the command line, who gets only its message."""

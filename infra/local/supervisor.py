@@ -39,14 +39,14 @@ _SETTINGS = {
     "postgres_sslmode": "disable",
     "postgres_ca_file": "",
 }
-"""The same in all stacks. `auth`, the ports and the gateway's URL are added when a stack starts."""
+"""The same in all stacks. `auth`, `s3_endpoint`, `postgres_port` and `gateway_url` are added when a stack starts."""
 
 _LEFTOVERS_TIMEOUT = 25
-"""Seconds that the processes of a killed stack have to exit; PostgreSQL takes longest."""
+"""Seconds after which the processes left by a killed stack get SIGKILL. PostgreSQL takes longest to exit."""
 
 
 class Supervisor:
-    """Runs one stack until a signal or until its directory is removed, and reports its progress through `say`."""
+    """Runs one stack until a signal arrives or its directory is removed. Reports its progress through `say`."""
 
     def __init__(self, root: Path, state: State, port: int, say: Say) -> None:
         self._root, self._state, self._port, self._say = root, state, port, quietly(say)
@@ -63,8 +63,8 @@ class Supervisor:
     def run(self, welcome: Callable[[str, Mapping[str, str]], None]) -> bool:
         """Start everything, call `welcome` with the URL and the operator's settings, and wait.
 
-        End at a signal, or when the state directory is removed. Return whether the stack became ready. Raise LocalError
-        if a component does not start. Everything that was started is stopped in any case.
+        A signal or the removal of the state directory ends the wait. Return whether the stack became ready. Raise
+        LocalError if a component does not start. In any case, stop everything that was started.
         """
         self._validate()
         self._state.create()
@@ -73,7 +73,7 @@ class Supervisor:
             try:
                 self._start_all(cleanup)
                 welcome(self._url, self._operator_settings())
-                self._start_schedule(cleanup)  # after welcome(): a scheduled run would interfere
+                self._start_schedule(cleanup)  # a scheduled run would interfere with welcome()
                 self._ready = True
                 self._write_state_file()
                 self._state.wait_until_removed()
@@ -83,7 +83,7 @@ class Supervisor:
             finally:
                 stopping.set()  # a signal must not interrupt the clean-up
                 was_ready, self._ready = self._ready, False
-                if was_ready:  # otherwise the state file may be that of another stack
+                if was_ready:  # otherwise the state file may be that of another supervisor
                     quietly(self._write_state_file)()
         return was_ready
 
@@ -169,7 +169,7 @@ class Supervisor:
         return self._environment | {name.upper(): value for name, value in self._settings.items()}
 
     def _write_state_file(self) -> None:
-        """Write the state file, for other commands and for the next `up` after a crash."""
+        """Write the state file for other commands, and for the next `up` in case this process is killed."""
         with self._state_file_lock:
             supervisor = Identity.of(os.getpid())
             components = {name: process.status() for name, process in list(self._processes.items())}
@@ -186,7 +186,7 @@ class Supervisor:
             )
 
     def _operator_settings(self) -> dict[str, str]:
-        """Return the settings of the operator, who has full access, with secrets as paths."""
+        """Return the settings of the operator, who has full access. Secrets are given as paths of files."""
         secrets = {
             "s3_access_key_file": "operator-s3-access-key",
             "s3_secret_key_file": "operator-s3-secret-key",
@@ -200,7 +200,7 @@ class Supervisor:
 
 
 def quietly(call: Callable[..., None]) -> Callable[..., None]:
-    """Ignore a full disk or a closed terminal, which must not stop the stack."""
+    """Wrap `call` to ignore OSError: a full disk or a closed terminal must not stop the stack."""
 
     def wrapper(*arguments: str) -> None:
         with suppress(OSError):
@@ -210,18 +210,18 @@ def quietly(call: Callable[..., None]) -> Callable[..., None]:
 
 
 def _auth(variables: Mapping[str, str]) -> str:
-    """Return the setting `auth`: none by default, as everything listens on loopback only."""
+    """Return the setting `auth`. Without a token file the default is none, as the stack listens on loopback only."""
     return variables.get("AUTH") or ("token" if variables.get("API_TOKEN_FILE") else "none")
 
 
 def _with_absolute_token_file(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables with an absolute API_TOKEN_FILE, because the functions have other working directories."""
+    """Make API_TOKEN_FILE absolute, because the functions have other working directories."""
     path = variables.get("API_TOKEN_FILE")
     return {**variables, "API_TOKEN_FILE": str(Path(path).absolute())} if path else dict(variables)
 
 
 def _check_token_file(variables: Mapping[str, str], secrets: Collection[str]) -> None:
-    """Raise LocalError if API_TOKEN_FILE is neither a file with a token nor one of the secrets, which are generated."""
+    """Raise LocalError if API_TOKEN_FILE is neither a file with a token nor the mount path of one of the `secrets`."""
     path = variables.get("API_TOKEN_FILE")
     if not path:
         return
@@ -245,8 +245,8 @@ class _Terminated(BaseException):
 def _raise_on_signals() -> Event:
     """Raise _Terminated in the main thread at the first termination signal.
 
-    Return an event that this signal sets. While it is set, further signals are ignored. If SIGHUP is already ignored,
-    as under nohup, it stays so.
+    Return an event that this signal sets. While it is set, further signals are ignored. SIGHUP stays ignored if it
+    already is, as under nohup.
     """
     stopping = Event()
 

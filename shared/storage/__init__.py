@@ -1,4 +1,4 @@
 """The backends: S3 (objects) and PostgreSQL (connection, pool), with their settings and errors.
 
-Import the modules, not the package: a function that does not use S3 then does not load its client.
+This package imports none of its modules: a process that uses only PostgreSQL does not load the S3 client.
 """

@@ -20,20 +20,20 @@ from .pipe import Pipe
 from .settings import PostgresSettings
 from .tls import describe, make_context
 
-_CONNECT_TIMEOUT = 5  # seconds to connect and log in
+_CONNECT_TIMEOUT = 5  # seconds to connect, and to wait for each response during the login
 _PING_TIMEOUT = 2  # seconds for an idle session to respond
-_PING_INTERVAL = 1  # seconds after the response to a ping in which no other is sent
+_PING_INTERVAL = 1  # seconds between pings
 TIMEOUT_MARGIN = 4
-"""Seconds to wait beyond a statement's timeout, so that the server gives up first and reports the cause."""
+"""Seconds that the client waits beyond a statement's timeout: the server gives up first and reports the cause."""
 
-_MIN_TIMEOUT = 2  # seconds that a statement may always take
+_MIN_TIMEOUT = 2  # seconds that a statement may take even if `time_limit` leaves fewer
 _KEEP_ALIVE_INTERVAL = 15  # seconds without a statement after which `keep_alive` sends one
-_MAX_PREPARED = 32  # statements that a session keeps; each has some 100 KB in the server
+_MAX_PREPARED = 32  # statements that a session keeps prepared; each takes some 100 KB in the server
 
-# A client that vanished or froze loses its session, and its locks with it, within about a minute. Keepalives find a
-# host that is gone; the two idle timeouts find a process that is frozen while its kernel still acknowledges;
-# tcp_user_timeout finds either while the server is sending. client_connection_check_interval stops the statement of a
-# client that closed the connection.
+# With these, the server ends the session of a client that has vanished or is frozen, and so releases its locks, within
+# about a minute. Keepalives detect a host that is gone. The two idle timeouts detect a frozen process, whose kernel
+# still acknowledges packets. tcp_user_timeout detects both while the server is sending. With
+# client_connection_check_interval the server stops the statement of a client that has closed the connection.
 _SERVER_TIMEOUTS = {
     "tcp_keepalives_idle": "20",
     "tcp_keepalives_interval": "10",
@@ -43,14 +43,14 @@ _SERVER_TIMEOUTS = {
     "idle_in_transaction_session_timeout": "60s",
     "idle_session_timeout": "60s",
 }
-# The client's keepalives, in seconds or as a count, by socket option
+# The client's keepalives by socket option; the times are in seconds
 _CLIENT_KEEPALIVES = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time
+_RESET = struct.pack("ii", 1, 0)  # for SO_LINGER: on, 0 seconds
 
 
 class Connection:
-    """One session, for one thread at a time. After Unavailable it is broken and has to be closed."""
+    """One session, for one thread at a time. After Unavailable it is broken and must be closed."""
 
     def __init__(self, settings: PostgresSettings) -> None:
         self._server = f"PostgreSQL at {settings.postgres_host}:{settings.postgres_port}"
@@ -86,15 +86,15 @@ class Connection:
         self.close()
 
     def run(self, sql: str, **parameters: object) -> list[list[Any]]:
-        """Run one statement with its `:name` parameters; returns all of its rows."""
+        """Run a statement with its `:name` parameters; returns all rows."""
         with self._statement():
             return self._session.run(sql, **parameters) or []
 
     def run_prepared(self, sql: str, **parameters: object) -> list[list[Any]]:
         """Run a statement that the session keeps prepared: one round trip instead of three, parsed and planned once.
 
-        The plan is generic, so the best plan must not depend on the values; the same holds for every other statement
-        with parameters in the same session.
+        The plan is generic: the best plan must not depend on the values. From the first call on, that also applies to
+        statements with parameters that `run` runs in the same session.
         """
         with self._statement():
             return self._prepare(sql).run(**parameters) or []
@@ -114,8 +114,8 @@ class Connection:
     def _statement(self, timeout: float | None = None) -> Iterator[None]:
         """Run a statement in the body. Raises Unavailable if the server is silent for `timeout` seconds.
 
-        The default is `postgres_timeout` and TIMEOUT_MARGIN, or what `time_limit` leaves if that is less, but at least
-        2 seconds.
+        The default is `postgres_timeout` plus TIMEOUT_MARGIN, or what `time_limit` leaves if that is less, but at least
+        _MIN_TIMEOUT.
         """
         remaining = max(_MIN_TIMEOUT, min(self._timeout, self._expires_at - monotonic()))
         with self._translate_errors():
@@ -125,9 +125,9 @@ class Connection:
 
     @contextmanager
     def time_limit(self, seconds: float) -> Iterator[None]:
-        """Limit the time that the body waits for a silent server to about `seconds` in all.
+        """Allow the statements of the body about `seconds` in total to wait for a silent server.
 
-        No statement's own timeout becomes longer.
+        Each statement's own timeout still applies.
         """
         self._expires_at = monotonic() + seconds
         try:
@@ -141,10 +141,10 @@ class Connection:
             self.run("")
 
     def is_alive(self) -> bool:
-        """Whether the session exists and the server responds at once; otherwise it is broken.
+        """Whether the server responds to a ping within 2 seconds; if not, sets `broken`.
 
-        A session that responded within the last second is not pinged again unless the server has sent something
-        since, as it does when it ends a session.
+        A session that responded to a ping within the last second is not pinged again, unless there is something to
+        read: an error, or the end of the connection.
         """
         if monotonic() - self._alive_at < _PING_INTERVAL and not self._has_pending_input():
             return True
@@ -158,14 +158,14 @@ class Connection:
         return True
 
     def _has_pending_input(self) -> bool:
-        """Whether there is anything to read, the end of the connection included."""
+        """Whether there is anything to read, including the end of the connection."""
         poller = poll()
         poller.register(self._socket, POLLIN)
         return bool(poller.poll(0))
 
     @contextmanager
     def transaction(self, mode: str = "") -> Iterator[None]:
-        """Commit at the end, roll back on any exception. `mode` as in SQL's BEGIN."""
+        """Commit at the end; roll back on any exception. `mode` is what follows BEGIN, such as `read only`."""
         self.run(f"begin {mode}")
         try:
             yield
@@ -178,10 +178,11 @@ class Connection:
 
     @contextmanager
     def copy_out(self, sql: str, seconds: float = inf) -> Iterator[Iterator[bytes]]:
-        """Run a COPY … TO STDOUT; yields an iterator over what it writes, in chunks of about 64 KiB.
+        """Run a COPY … TO STDOUT; yields an iterator over its output, in chunks of about 64 KiB.
 
-        The reader sets the pace: only a few chunks are buffered. Leaving the body before the last chunk stops the
-        COPY and breaks the connection. Raises Unavailable if the server is silent once `seconds` have passed.
+        Only a few chunks are buffered, so the server waits for a slow reader. Leaving the body before the last chunk
+        stops the COPY and breaks the connection. If no chunk is ready after `seconds`, the iterator yields the rows
+        received so far and then raises TimeoutError, which becomes Unavailable unless the body catches it.
         """
         pipe = Pipe()
         writer = Thread(target=self._copy_into, args=(sql, pipe), name="copy_out", daemon=True)
@@ -209,12 +210,12 @@ class Connection:
     def _abort(self) -> None:
         """Wake the thread that waits for the server, and make closing the socket reset the connection.
 
-        The server would notice an ordinary close only after a minute (Linux's tcp_fin_timeout), because the receive
-        window is full. Until then it would be stuck in its COPY and hold the table's lock.
+        The server would notice an ordinary close only after a minute (Linux's tcp_fin_timeout), because the client's
+        receive window is full. Until then it would be stuck in its COPY and hold the table's lock.
         """
         with suppress(OSError):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            # not the shutdown of SSLSocket, after which the thread would read encrypted data as plain text
+            # not SSLSocket.shutdown: after it, the thread would read encrypted data as plain text
             socket.socket.shutdown(self._socket, socket.SHUT_RD)
 
     def close(self) -> None:
@@ -224,7 +225,7 @@ class Connection:
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
-        """Translate pg8000's exceptions into those of `errors`, and set `broken` if the session has ended."""
+        """Translate pg8000's exceptions into those of `errors`, and set `broken` if the session is unusable."""
         try:
             yield
         except DatabaseError as error:
@@ -252,7 +253,7 @@ class _Session(pg8000.native.Connection):  # type: ignore[misc]
         return transport
 
     def end(self) -> None:
-        """Close the connection and its file object, which pg8000 leaves open: an exception's frames may hold it."""
+        """Close the connection, and its file object, which pg8000 leaves open."""
         stream = self._sock
         with suppress(Error, OSError, AttributeError, ValueError):
             self.close()
@@ -261,12 +262,12 @@ class _Session(pg8000.native.Connection):  # type: ignore[misc]
 
 
 def _connect(settings: PostgresSettings) -> socket.socket:
-    """A connected socket, with the timeout for the login."""
+    """A connected socket. Its timeout also applies to the login."""
     address = (settings.postgres_host, settings.postgres_port)
     connected = socket.create_connection(address, timeout=_CONNECT_TIMEOUT)
     connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _CLIENT_KEEPALIVES.items():
-        if hasattr(socket, option):  # macOS lacks the first one
+        if hasattr(socket, option):  # macOS has no TCP_KEEPIDLE
             connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else each COPY waits 40 ms for an ACK
     return connected
@@ -274,9 +275,9 @@ def _connect(settings: PostgresSettings) -> socket.socket:
 
 @lru_cache(maxsize=1)  # reading the system's authorities takes 30 ms
 def _tls(settings: PostgresSettings) -> ssl.SSLContext | Literal[False]:
-    """The TLS context that pg8000 requires; False for no TLS.
+    """The TLS context for pg8000; False for no TLS.
 
-    `require` has libpq's meaning: the certificate is verified only if an authority is given, the host name never.
+    As in libpq, `require` verifies the certificate only if an authority is given, and never the host name.
     """
     if settings.postgres_sslmode == "disable":
         return False
@@ -287,7 +288,7 @@ def _tls(settings: PostgresSettings) -> ssl.SSLContext | Literal[False]:
     return context
 
 
-# SQLSTATE, https://www.postgresql.org/docs/current/errcodes-appendix.html: by class or by whole code
+# SQLSTATE codes, or classes of them: https://www.postgresql.org/docs/current/errcodes-appendix.html
 _UNAVAILABLE = ("08", "53", "57", "58", "25P03", "40001", "40P01", "55P03")
 _ACCESS_DENIED = ("28", "3D", "42501", "25006")
 _SCHEMA_MISSING = ("42P01", "3F000", "42703", "42883")

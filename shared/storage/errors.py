@@ -1,6 +1,6 @@
 """Errors of the backends.
 
-    StorageError
+    StorageError         the base class; raised itself for any other failure, which is probably a bug
     ├── SettingError     a setting is missing, malformed or out of range
     ├── Unavailable      the service cannot be reached or did not respond in time; a retry may help
     ├── AccessDenied     wrong credentials, a missing permission, no such bucket or database, or another 4xx response
@@ -17,11 +17,11 @@ Service = Literal["s3", "postgresql"]
 
 
 class StorageError(Exception):
-    """Any other failure of a backend: probably a bug."""
+    pass
 
 
 class SettingError(StorageError):
-    """Names the setting, its value (unless it is secret) and what is expected."""
+    """The message names the setting, its value (unless secret) and what is expected."""
 
 
 class Unavailable(StorageError):

@@ -23,9 +23,10 @@ class ObjectInfo(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ListingPage:
-    """Up to 1,000 entries in order of their keys; a folder ("a/") stands for everything below it.
+    """Up to 1,000 objects and folders, in order of their keys. A folder ("a/") stands for all objects below it.
 
-    Bytes of a key that are not UTF-8 are surrogates, as with `surrogateescape`. `token` is None on the last page.
+    Bytes of a key that are not UTF-8 are surrogates, as with `surrogateescape`. `token` requests the next page; it is
+    None on the last one.
     """
 
     objects: list[ObjectInfo]
@@ -33,7 +34,7 @@ class ListingPage:
     token: str | None
 
 
-# Elements of ListBucketResult, the response to ListObjectsV2. An XML parser takes five times as long.
+# Elements of ListBucketResult, the response to ListObjectsV2. An XML parser would take five times as long.
 _ELEMENTS = {
     name: re.compile(rb"<%s>([^<]*)</%s>" % (name.encode(), name.encode()))
     for name in ("Key", "Size", "LastModified", "EncodingType", "IsTruncated", "NextContinuationToken")
@@ -44,7 +45,7 @@ _FOLDER = re.compile(rb"<CommonPrefixes>\s*<Prefix>([^<]*)</Prefix>")
 
 
 def parse_listing(xml: bytes) -> ListingPage:
-    """Parse the response to ListObjectsV2; Unavailable when it is incomplete or malformed."""
+    """Parse the response to ListObjectsV2. Raises Unavailable if it is incomplete or malformed."""
     if b"<ListBucketResult" not in xml or not xml.rstrip().endswith(b"</ListBucketResult>"):
         raise Unavailable("s3", "expected a bucket listing from S3; got something else")
 
@@ -58,7 +59,7 @@ def parse_listing(xml: bytes) -> ListingPage:
 
     keys, etags, sizes, times = (texts(_ELEMENTS[name]) for name in ("Key", "ETag", "Size", "LastModified"))
     folders = texts(_FOLDER)
-    if text("EncodingType") == "url":  # requested; the response says whether keys are escaped
+    if text("EncodingType") == "url":  # keys are URL-encoded, as requested; not every service does that
         keys = [_unquote(key) if "%" in key or "+" in key else key for key in keys]
         folders = [_unquote(folder) for folder in folders]
     if not len(keys) == len(etags) == len(sizes) == len(times) == xml.count(b"<Contents>"):

@@ -1,4 +1,4 @@
-"""A client of S3: list, get and put objects, on any compatible service."""
+"""A client for S3 and compatible services: list, get and put objects."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -23,9 +23,10 @@ from .tls import describe, make_context
 MEBIBYTE = 1024 * 1024
 CHUNK = 64 * 1024
 """Bytes of an object that are read at a time."""
-PART_SIZE = 5 * MEBIBYTE  # the minimum: S3 allows 10,000 parts, so 48 GiB per object
+PART_SIZE = 5 * MEBIBYTE  # S3's minimum; at most 10,000 parts make an object of up to 48 GiB
 
-# urllib3 retries idempotent methods only. A server that does not respond is tried twice.
+# Two retries, or one if there was no response. urllib3 repeats a request that it has sent only if its method is
+# idempotent.
 _RETRIES = urllib3.Retry(
     total=2,
     read=1,
@@ -47,7 +48,7 @@ class Object:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """An object that is being read: its ETag, its size in bytes, and its body, which can be iterated once."""
+    """An object that is being read: its ETag, its size in bytes, and its body as chunks to iterate over once."""
 
     etag: str
     size: int
@@ -55,7 +56,7 @@ class Stream:
 
 
 class Objects:
-    """A client of one S3 service, with a pool of `connections`. Threads may share it."""
+    """A client of one S3 service, which keeps up to `connections` connections open. Threads may share it."""
 
     def __init__(self, settings: S3Settings, *, connections: int = 4) -> None:
         tls = make_context("s3_ca_file", settings.s3_ca_file, certifi.where()) if settings.s3_secure else None
@@ -81,9 +82,9 @@ class Objects:
     def list_page(
         self, bucket: str, *, prefix: str = "", start_after: str = "", token: str | None = None, limit: int = MAX_KEYS
     ) -> ListingPage:
-        """Return a page of up to `limit` top-level objects whose keys begin with `prefix` and sort after `start_after`.
+        """List up to `limit` top-level objects and folders whose keys begin with `prefix` and sort after `start_after`.
 
-        The `token` of a page requests the next one.
+        `token` is that of the previous page; `start_after` is then ignored.
         """
         with self._translate_errors(bucket):
             page = parse_listing(self._client.get_listing(bucket, prefix, start_after, token, limit))
@@ -147,13 +148,13 @@ class Objects:
                 stat = self._client.stat_object(bucket_name=bucket, object_name=key)
         except ObjectMissing:
             return ""
-        # http.client accepts a response that ends within its headers, so any of them may be missing
+        # http.client accepts a response that ends within its headers, so any header may be missing
         if not stat.etag or stat.last_modified is None:
             raise Unavailable("s3", f"S3 at {self._endpoint} sent a response without ETag or Last-Modified")
         return stat.etag.strip('"')
 
     def abort_uploads(self, bucket: str, key: str) -> int:
-        """Abort the incomplete multipart uploads of the object; returns their number."""
+        """Abort up to 1,000 incomplete multipart uploads of the object; returns their number."""
         with self._translate_errors(bucket):
             return self._client.abort_uploads(bucket, key)
 
@@ -168,7 +169,7 @@ class Objects:
             raise StorageError(f"S3 at {self._endpoint}: {error}") from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise Unavailable("s3", f"S3 at {self._endpoint} cannot be reached: {_reason(error)}") from error
-        except (ParseError, ValueError) as error:  # of malformed XML, a missing element, an invalid time or number
+        except (ParseError, ValueError) as error:  # from malformed XML, a missing element, an invalid time or number
             raise Unavailable("s3", f"S3 at {self._endpoint} sent a malformed response: {error}") from error
 
     def _error_from_response(
@@ -179,7 +180,8 @@ class Objects:
             return ObjectMissing(key)
         where = f"{bucket}/{key}" if key else f"bucket {bucket}"
         message = f"S3 at {self._endpoint} returned {f'{status} {code}' if code else status} for {where}"
-        # minio aborts an upload that failed. If S3 had completed it, the abort fails, too, and hides the cause.
+        # After an error minio aborts the upload. If S3 has completed it nevertheless, the abort fails with this code,
+        # which hides the first error.
         if status >= 500 or status in (408, 429) or code == "NoSuchUpload":
             return Unavailable("s3", message)
         return AccessDenied("s3", message)
@@ -189,7 +191,7 @@ class _Client(Minio):
     """The Minio client. Only this class uses its private methods."""
 
     def get_listing(self, bucket: str, prefix: str, start_after: str, token: str | None, limit: int) -> bytes:
-        """A page of a listing as S3 sent it: minio's list_objects spends most of its time on parsing."""
+        """The response to ListObjectsV2, unparsed: minio's list_objects spends most of its time on parsing."""
         query = {"list-type": "2", "delimiter": "/", "encoding-type": "url", "prefix": prefix, "max-keys": str(limit)}
         if token is not None:
             query["continuation-token"] = token
@@ -198,7 +200,7 @@ class _Client(Minio):
         return self._execute("GET", bucket, query_params=dict(query)).data
 
     def abort_uploads(self, bucket: str, key: str) -> int:
-        """Abort up to 1,000 uploads of exactly this key."""
+        """Abort the uploads of exactly this key, up to the 1,000 that S3 lists at a time."""
         listed = self._list_multipart_uploads(bucket, prefix=key).uploads
         uploads = [upload for upload in listed if upload.object_name == key]
         for upload in uploads:
@@ -226,7 +228,7 @@ def _status(error: S3Error | ServerError | InvalidResponseError) -> int:
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost cause, in short: urllib3's own message has the history of the whole request."""
+    """The type and the text of the innermost cause. urllib3's own message nests the texts of all causes."""
     cause: Any = error
     while (inner := getattr(cause, "reason", None)) and isinstance(inner, BaseException):
         cause = inner
@@ -234,7 +236,7 @@ def _reason(error: BaseException) -> str:
 
 
 class _ChunkReader(RawIOBase):
-    """An iterable of bytes as a raw stream."""
+    """A raw stream that reads from an iterable of bytes."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = iter(chunks)

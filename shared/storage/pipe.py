@@ -1,4 +1,4 @@
-"""A pipe for COPY, from the thread that runs the statement to the thread that reads its output."""
+"""A pipe for the output of COPY, from the thread that runs the statement to the thread that reads."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -8,17 +8,17 @@ from threading import TIMEOUT_MAX
 from time import monotonic
 
 CHUNK = 64 * 1024
-"""Bytes that are collected before they are passed on."""
+"""Bytes that are collected before they are passed on as a chunk."""
 
-_MAX_CHUNKS = 4  # that wait to be read
+_MAX_CHUNKS = 4  # chunks that may wait to be read
 
 
 class _ReaderClosed(Exception):
-    """Nobody reads any more."""
+    """The reader has closed the pipe."""
 
 
 class Pipe:
-    """Rows written one at a time in one thread are read in chunks of about `CHUNK` bytes in another."""
+    """One thread writes rows; another reads them in chunks of about `CHUNK` bytes."""
 
     def __init__(self) -> None:
         self._queue: Queue[bytes | BaseException | None] = Queue(_MAX_CHUNKS)
@@ -40,17 +40,17 @@ class Pipe:
         self._rows, self._size = [], 0
 
     def end(self, error: BaseException | None) -> None:
-        """Tell the reader that all has been written, or that `error` ended it."""
+        """Tell the reader that everything has been written, or that `error` ended the writing."""
         if error is None and self._rows:
             with suppress(_ReaderClosed):
                 self._flush()
         self._queue.put(error)
 
     def chunks(self, seconds: float = inf) -> Iterator[bytes]:
-        """Yield the chunks. Raises the error that ended them.
+        """Yield the chunks. Raises the error given to `end`, if any.
 
-        If the next chunk is not ready `seconds` after the first was requested, it yields the rows collected so far,
-        which do not fill a chunk, and then raises TimeoutError.
+        Once `seconds` have passed since the first chunk was requested, it no longer waits: if no chunk is ready, it
+        yields the rows collected so far and then raises TimeoutError.
         """
         expires_at = monotonic() + seconds
         try:
@@ -69,7 +69,7 @@ class Pipe:
         return self._queue.get(timeout=min(TIMEOUT_MAX, max(0.0, expires_at - monotonic())))
 
     def close(self) -> None:
-        """Stop reading. The writer, which may be waiting for a place in the queue, gets an exception."""
+        """Stop reading. A writer that waits for a place in the queue wakes up; its next chunk raises an exception."""
         self._closed = True
         with suppress(Empty):
             while True:

@@ -27,7 +27,7 @@ class Pool:
         try:
             yield connection
         except StorageError:
-            connection.broken = True  # it may hold a lock that nobody releases
+            connection.broken = True  # it may hold a lock that nothing would release
             raise
         finally:
             if connection.broken:

@@ -54,14 +54,14 @@ def setting(
 ) -> Any:
     """A field of a settings class: required unless it has a default.
 
-    `minimum` and `maximum` bound an integer, inclusive; `choices` lists the valid strings.
+    An integer needs `minimum` and `maximum`, both inclusive. `choices` lists the valid strings.
     """
     metadata = {"description": description, "minimum": minimum, "maximum": maximum, "choices": choices}
     return dataclass_field(default=default, metadata=metadata)
 
 
 def load(settings_class: type[T], environ: Mapping[str, str]) -> T:
-    """Read a settings class from `environ`; SettingError names the invalid variable and what is expected."""
+    """Read a settings class from `environ`. Raises SettingError if a setting is missing or invalid."""
     types = get_type_hints(settings_class)
     values = {}
     for field in fields(settings_class):  # type: ignore[arg-type]
@@ -114,21 +114,21 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
 def check_bucket(name: str, bucket: str) -> None:
-    """Raise SettingError unless the setting `name` is a bucket's name."""
+    """Raise SettingError unless `bucket`, the value of the setting `name`, is a valid bucket name."""
     if not _BUCKET.fullmatch(bucket):
         raise invalid_setting(name, bucket, "3 to 63 lower-case letters, digits, dots and hyphens")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SettingsGroup:
-    """Settings that belong together; a function's settings inherit from several groups."""
+    """The base of groups of settings; a function's settings class inherits from several groups."""
 
     def __post_init__(self) -> None:
-        """Check what `setting` cannot. Groups override this and call the next group's method."""
+        """Check what `setting` cannot. An override must call the next group's through `super()`."""
 
 
 _MAX_S3_TIMEOUT = 25
-"""Seconds: PostgreSQL ends a session that waits for S3 for 60 seconds, and a request to S3 may be sent twice."""
+"""Seconds. A request to S3 that times out is sent once more; after 60 seconds PostgreSQL would end the idle session."""
 
 
 @dataclass(frozen=True, kw_only=True)

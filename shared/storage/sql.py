@@ -10,12 +10,12 @@ Bind = Callable[[str | date], str]
 
 
 def literal(value: str | date) -> str:
-    """The value as an SQL literal: for COPY, which takes no parameters, and where the best plan depends on it."""
+    """The value as an SQL literal: for COPY, which takes no parameters, and if the best plan depends on the value."""
     return str(pg8000.native.literal(value))
 
 
 class BindValues:
-    """Values that are sent separately from a statement, as `Connection.run_prepared` takes them."""
+    """Values that are sent separately from the statement: the parameters of `Connection.run_prepared`."""
 
     def __init__(self) -> None:
         self.values: dict[str, object] = {}

@@ -1,4 +1,4 @@
-"""TLS to the backends: trusted authorities, and short error texts."""
+"""TLS contexts for connections to the backends, and short texts of TLS errors."""
 
 import re
 import ssl
@@ -7,10 +7,10 @@ from .errors import SettingError
 
 
 def make_context(setting: str, ca_file: str, default: str | None = None) -> ssl.SSLContext:
-    """A context that checks the certificate's chain and host name.
+    """A context that verifies the certificate's chain and host name.
 
-    It trusts the authorities in the PEM file `ca_file`, the value of `setting`; if that is empty, those in the file
-    `default`, else the system's. Raises SettingError if the file cannot be used.
+    It trusts the authorities in the PEM file `ca_file`, which is the value of `setting`. If that is empty, it trusts
+    those in the file `default`; without that, the system's. Raises SettingError if the file cannot be used.
     """
     try:
         return ssl.create_default_context(cafile=ca_file or default)
@@ -22,5 +22,5 @@ def make_context(setting: str, ca_file: str, default: str | None = None) -> ssl.
 
 
 def describe(error: BaseException) -> str:
-    """An error's text, without the positions in OpenSSL's and Python's source that an SSLError has."""
+    """The error's text, without the code in brackets and the position in `_ssl.c` that an SSLError has."""
     return re.sub(r"^\[[A-Z0-9_]+(: \w+)?\] | \(_ssl\.c:\d+\)$", "", str(error))

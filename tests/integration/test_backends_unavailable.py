@@ -16,7 +16,7 @@ from tests.stack import Stack
 
 TOKEN = {"auth": "token", "api_token": "s3cret"}
 VALID, WRONG = "Bearer s3cret", "Bearer wrong"
-CONCEALED = "the details are in the function's log, and in this response to a request with the API token"
+CONCEALED = "the details are in the function's log; with the API token, they are in the response, too"
 
 
 @pytest.fixture

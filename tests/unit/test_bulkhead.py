@@ -52,13 +52,13 @@ def test_only_a_limited_number_of_requests_wait_for_a_slot() -> None:
 
 
 def test_a_request_waits_for_a_slot_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bulkhead, "_WAIT", 0.05)
+    monkeypatch.setattr(bulkhead, "_MAX_WAIT", 0.05)
     slots, end = Bulkhead("requests", 1, waiting=1), Event()
     end.set()
     with ThreadPoolExecutor(1) as executor:
         with slots.slot():
             assert not hold(slots, end)
-            monkeypatch.setattr(bulkhead, "_WAIT", 60)
+            monkeypatch.setattr(bulkhead, "_MAX_WAIT", 60)
             waiting = executor.submit(hold, slots, end)  # can wait: the previous one gave up
             time.sleep(0.1)
         assert waiting.result()

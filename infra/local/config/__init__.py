@@ -1,1 +1,1 @@
-"""What a stack is made of, before anything runs: stack.yml, secrets, and the accounts of the servers."""
+"""The configuration of a stack: stack.yml, the secrets, and the accounts of the servers."""

@@ -1,4 +1,4 @@
-"""The accounts of the servers: PostgreSQL's login roles and the identities of S3, with the secrets they use."""
+"""The accounts of the servers: PostgreSQL's login roles and the S3 server's identities, with their secrets."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ PASSWORD_SECRETS = {
 """The name of the secret that holds each role's password."""
 
 POLICIES = Path(__file__).resolve().parents[2] / "s3"
-"""The directory of the policies, `<name>.json`, and of `seaweedfs.json`, the identities that refer to them."""
+"""The directory of the S3 policies, `<name>.json`, and of `seaweedfs.json`, the identities that refer to them."""
 
 
 def access_keys(credentials: Credentials, identity: str) -> dict[str, str]:

@@ -10,18 +10,20 @@ MOUNT = "/var/openfaas/secrets/"
 
 
 class Credentials:
+    """The secrets in a directory."""
+
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
     def get(self, name: str) -> str:
-        """Return the secret's value, which is generated on first use."""
+        """Return the secret's value. It is generated on first use."""
         path = self.directory / name
         if not path.exists():
             self.write(name, secrets.token_hex(20))
         return path.read_text(encoding="utf-8").strip()
 
     def write(self, name: str, text: str) -> Path:
-        """Write a file atomically that only its owner can read."""
+        """Atomically write a file that only its owner can read; return its path."""
         path, partial = self.directory / name, self.directory / f".{name}.partial"
         partial.unlink(missing_ok=True)
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -38,7 +40,7 @@ class Credentials:
 
 
 def resolve_files(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment with each `x_file` replaced by `x`, whose value is the file's content."""
+    """Return the environment with each `x_file` that is set replaced by `x`, whose value is the file's content."""
     values = {}
     for name, value in environment.items():
         if name.endswith("_file") and value:

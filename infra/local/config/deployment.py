@@ -1,4 +1,4 @@
-"""The secrets of a deployment, one file each, for faas-cli, Kubernetes and faasd."""
+"""The secrets of a deployment, one file each."""
 
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""stack.yml: the functions and their configuration. What the local stack does not support is an error."""
+"""stack.yml: the functions and their configuration. An unknown key of a function is an error."""
 
 import re
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ _KEYS = {
 }  # fmt: skip
 
 _EXEC_TIMEOUT = "30s"
-"""of-watchdog's default."""
+"""of-watchdog's default for `exec_timeout`."""
 _SCALE = "com.openfaas.scale.min"
 
 
@@ -56,7 +56,7 @@ class Stack:
 
 
 def read_stack(root: Path, variables: Mapping[str, str]) -> Stack:
-    """Read `root`/stack.yml. `${NAME}` and `${NAME:-default}` come from `variables`."""
+    """Read `root`/stack.yml. `${NAME}` and `${NAME:-default}` in functions are replaced by values of `variables`."""
     path = root / "stack.yml"
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -75,7 +75,7 @@ def read_stack(root: Path, variables: Mapping[str, str]) -> Stack:
 
 
 def seconds(text: str, where: str) -> float:
-    """Return the seconds of a Go duration such as 50s or 1m30s, or of a bare number."""
+    """Return the seconds of a Go duration such as 50s or 1m30s, or of a number without a unit."""
     if re.fullmatch(r"\d+", text):
         return float(text)
     if not text or not (parts := _DURATION.fullmatch(text)):
@@ -141,7 +141,7 @@ def _substitute(value: Any, where: str, variables: Mapping[str, str]) -> Any:
 
 
 def _relative_path(root: Path, text: object, where: str) -> Path:
-    """Return an existing path inside `root`, relative to it, as faas-cli expects it."""
+    """Return the path relative to `root`. Raise LocalError unless it exists inside `root`."""
     if not isinstance(text, str) or not text:
         raise LocalError(f"{where} is required: a path inside the project")
     path = (root / text).resolve()

@@ -14,7 +14,7 @@ from .upload import upload
 
 QUERY = "min_age=30.5&is_image_exists=true"
 
-_ROWS = 5
+_MAX_SHOWN = 5  # rejections, and users
 _COUNTS = ("listed", "added", "updated", "unchanged", "images_changed", "ignored", "rejected", "unreadable")
 _COLUMNS = ("user_id", "first_name", "last_name", "birthdate", "age", "img_path")
 
@@ -65,16 +65,16 @@ def _show_summary(summary: dict[str, Any], say: Say) -> None:
     say(f"  {output['object']}: {output['rows']} rows, {state}")
     if summary["continued"]:
         say("  the rest is queued and continues in the background")
-    for rejection in summary["rejections"][:_ROWS]:
+    for rejection in summary["rejections"][:_MAX_SHOWN]:
         line = f", line {rejection['line']}" if rejection["line"] else ""
         say(f"  rejected {rejection['object']}{line}: {rejection['message']}")
-    if (more := summary["rejected"] - _ROWS) > 0:
+    if (more := summary["rejected"] - _MAX_SHOWN) > 0:
         say(f"  … and {more} more")
 
 
 def _show_users(users: list[dict[str, Any]], say: Say) -> None:
-    say(f"  {len(users)} people; the first {min(_ROWS, len(users))}:")
-    rows = [[_cell(user[name]) for name in _COLUMNS] for user in users[:_ROWS]]
+    say(f"  {len(users)} people; the first {min(_MAX_SHOWN, len(users))}:")
+    rows = [[_cell(user[name]) for name in _COLUMNS] for user in users[:_MAX_SHOWN]]
     for line in _table([list(_COLUMNS), *rows]):
         say(f"  {line}")
 

@@ -1,1 +1,1 @@
-"""OpenFaaS's part: the gateway, calls to the functions, the queue of asynchronous requests and the schedule."""
+"""The replacement for OpenFaaS: the gateway, calls to the functions, the asynchronous queue, and the schedule."""

@@ -1,7 +1,4 @@
-"""The queue of asynchronous requests: short, in memory.
-
-It has as many workers as the function with the most replicas has.
-"""
+"""The queue of asynchronous requests, in memory."""
 
 import tempfile
 import time
@@ -19,9 +16,9 @@ from ..runtime.functions import Function
 from .proxy import GatewayError, Headers, Proxy, WatchdogError
 
 CAPACITY = 10
-"""Requests."""
+"""Requests that may wait."""
 MAX_BODY = 256 * 1024
-"""Bytes."""
+"""Bytes of a request's body."""
 
 _MAX_IN_MEMORY = 1024 * 1024
 """Bytes of a response; a longer one goes to a temporary file."""

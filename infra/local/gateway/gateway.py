@@ -19,7 +19,7 @@ from .proxy import GatewayError, Headers, Proxy, WatchdogError, new_call_id
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 FOLLOW_SECONDS = 30
-"""How long a followed log stays open, as in OpenFaaS."""
+"""Seconds that a followed log stays open."""
 
 _VERSION = {"release": "local", "sha": "local"}
 _DEPLOY_PATHS = ("/system/functions", "/system/secrets", "/system/namespace/<name>", "/system/scale-function/<name>")
@@ -28,7 +28,7 @@ _DEPLOY_PATHS = ("/system/functions", "/system/secrets", "/system/namespace/<nam
 class Gateway:
     """The gateway of `functions`, whose logs are `logs`/NAME.log.
 
-    `token_file` has the API token. If given, /system/ requires the token, as OpenFaaS requires a password.
+    With `token_file`, /system/ requires the API token that is in this file. OpenFaaS requires a password there.
     """
 
     def __init__(self, functions: Mapping[str, Function], logs: Path, say: Say, token_file: Path | None = None) -> None:
@@ -68,7 +68,7 @@ class Gateway:
             message = "the API token is required: as a Bearer token, or as the Basic password (faas-cli login)"
             raise GatewayError(401, "unauthorized", message, challenge)
 
-    def _invoke(self, name: str, path: str = "") -> Response:  # noqa: ARG002 - forwarded from REQUEST_URI
+    def _invoke(self, name: str, path: str = "") -> Response:  # noqa: ARG002 - the path is taken from REQUEST_URI
         body = request.stream if request.content_length else None
         headers, call_id = _upstream_headers(), request.headers.get("X-Call-Id")
         upstream = self._proxy.call(self._find(name), request.method, _upstream_path(), headers, body, call_id)
@@ -95,7 +95,7 @@ class Gateway:
         return Response(_messages(name, self._logs / f"{name}.log"), content_type="application/x-ndjson")
 
     def _find(self, name: str) -> Function:
-        """Return a function by its name, to which cron-connector appends the namespace."""
+        """Return a function by its name, which may end with the namespace, as cron-connector sends it."""
         function = self._functions.get(name.removesuffix(f".{NAMESPACE}"))
         if function is None:
             message = f"unknown function {name!r}; expected one of {', '.join(self._functions)}"
@@ -135,7 +135,7 @@ def _upstream_headers() -> Headers:
 
 
 def _messages(name: str, path: Path) -> Iterator[str]:
-    """Return the function's log as OpenFaaS does, one JSON document per line."""
+    """Return the function's log in OpenFaaS's format: one JSON document per line."""
     try:
         last = int(request.args.get("tail") or 0)
         since = request.args.get("since")

@@ -1,4 +1,4 @@
-"""Calls to the functions. Response bodies are streamed. waitress receives request bodies before they are forwarded."""
+"""Calls to the functions. Response bodies are streamed; request bodies are not, as waitress reads them first."""
 
 import time
 import uuid
@@ -16,7 +16,7 @@ from ..runtime.functions import Function
 CHUNK = 64 * 1024
 
 MAX_CALLS = 192
-"""Concurrent calls: more than the replicas accept, so that the functions limit requests, not the gateway."""
+"""Concurrent calls: more than the functions accept, so that they limit the requests, not the gateway."""
 
 _EXPIRED = "its exec_timeout has expired"
 _NOT_RUNNING = "is not running; it is being started"
@@ -48,8 +48,8 @@ class WatchdogError(Exception):
 class UpstreamResponse:
     """A function's response: its status and headers, and its body to iterate over once.
 
-    The iteration ends normally even if the function breaks off or its exec_timeout expires: of-watchdog and OpenFaaS's
-    gateway also end such a response as if it were complete, and only log the error. `close` aborts the call.
+    The iteration ends normally even if the function fails midway or its exec_timeout expires. of-watchdog and
+    OpenFaaS's gateway also end such a response as if it were complete, and only log the error. `close` aborts the call.
     """
 
     def __init__(
@@ -63,10 +63,12 @@ class UpstreamResponse:
         self.status = response.status
         self.headers = end_to_end(response.headers.items()) + headers
         self._chunks = response.stream(CHUNK, decode_content=False)
-        self._first = next(self._chunks, b"")  # without a check of the deadline, which a large request may have used up
+        # The deadline is not checked yet: sending a large request may have used up the time.
+        self._first = next(self._chunks, b"")
 
     def __iter__(self) -> Iterator[bytes]:
-        # for both cases: a client that does not read blocks this generator, and a silent function blocks its read
+        # The timer is needed for a client that does not read, which blocks the generator at a yield, and for a silent
+        # function, which blocks the read.
         timer = Timer(self._deadline - time.monotonic(), self._abort)
         timer.daemon = True
         timer.start()
@@ -75,8 +77,8 @@ class UpstreamResponse:
             for chunk in self._chunks:
                 _check_deadline(self._deadline)
                 yield chunk
-            _check_deadline(self._deadline)  # a closed response ends like a complete one
-        except Exception as error:  # noqa: BLE001 - a read may fail in any way if its response is closed meanwhile
+            _check_deadline(self._deadline)  # the end of a response that _abort closed looks like a normal end
+        except Exception as error:  # noqa: BLE001 - a read may fail in any way if _abort closes the response
             self._on_interruption(TimeoutError(_EXPIRED) if time.monotonic() > self._deadline else error)
             self._response.close()
             return
@@ -85,7 +87,7 @@ class UpstreamResponse:
         self._response.release_conn()
 
     def _abort(self) -> None:
-        """Free the function and wake the thread that waits for it: `close` alone would wait for that thread's read."""
+        """Abort the call and wake the thread that reads: `close` alone would wait for its read."""
         with suppress(OSError, ValueError):  # it has just been closed
             self._response.shutdown()
         self._response.close()
@@ -139,7 +141,7 @@ class Proxy:
             raise self._no_response(function, headers, 500, reason) from error
 
     def _no_response(self, function: Function, headers: Headers, status: int, reason: str) -> WatchdogError:
-        """Return what clients receive instead of a response. Only the log has the reason."""
+        """Return the error that the client receives. It does not contain the reason, which is printed."""
         self._say(f"{function.spec.name} {reason}")
         if _is_streamed(headers):
             return WatchdogError(200, {})
@@ -162,7 +164,7 @@ def new_call_id() -> str:
 
 
 def end_to_end(headers: Iterable[tuple[str, str]]) -> Headers:
-    """Return the end-to-end headers, without those of a single hop."""
+    """Return the headers without the hop-by-hop ones."""
     pairs = list(headers)
     listed = {
         token.strip().lower() for name, value in pairs if name.lower() == "connection" for token in value.split(",")

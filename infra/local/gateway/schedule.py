@@ -1,4 +1,4 @@
-"""Scheduled invocations by the annotations `topic: cron-function` and `schedule`, like cron-connector's."""
+"""Scheduled invocations by the annotations `topic: cron-function` and `schedule`, as cron-connector does them."""
 
 import re
 import time
@@ -50,7 +50,7 @@ class Schedule:
             raise LocalError(f"{where}: invalid schedule {text!r}: it is never due ({error})") from error
 
     def after(self, moment: float) -> float:
-        """Return the next time that it is due after `moment`, both in seconds since 1970."""
+        """Return the first time after `moment` at which it is due, both in seconds since 1970."""
         if self._every:
             return moment + self._every
         return float(croniter(self._fields, datetime.fromtimestamp(moment, UTC)).get_next(float))
@@ -101,7 +101,7 @@ class Scheduler:
 
 
 def _validate(text: str, error: str) -> None:
-    """Raise LocalError, beginning with `error`, unless `text` is a descriptor or has five valid fields."""
+    """Raise LocalError unless `text` is a descriptor or has five valid fields. The message begins with `error`."""
     if text in _DESCRIPTORS:
         return
     fields = text.split()
@@ -121,7 +121,7 @@ def _validate(text: str, error: str) -> None:
 
 
 def _number(text: str, minimum: int, names: tuple[str, ...]) -> int:
-    """Return the number of a field's bound, which may be a name; -1 if it is neither."""
+    """Return the number that `text`, a number or a name, stands for; -1 if it is neither."""
     if text in names:
         return names.index(text) + minimum
     return int(text) if text.isascii() and text.isdecimal() else -1

@@ -1,1 +1,1 @@
-"""Processes and what they need: supervision, ports, logs, the state directory, and the functions' processes."""
+"""The processes of a stack: supervision, ports, logs, the state directory, and the functions."""

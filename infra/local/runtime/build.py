@@ -10,11 +10,11 @@ _EXCLUDED = shutil.ignore_patterns("__pycache__")
 def assemble(handler: Path, copies: Iterable[Path], into: Path, root: Path | None = None) -> None:
     """Replace `into` with the files of `handler` and the `copies`, which are paths relative to `root`.
 
-    `root` defaults to the current directory. The template's Dockerfile adds `__init__.py`.
+    `root` defaults to the current directory.
     """
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir(parents=True)
-    (into / "__init__.py").touch()
+    (into / "__init__.py").touch()  # as in the template's Dockerfile
     for source in handler.iterdir():
         if source.name not in ("build", "template", "__pycache__"):  # faas-cli excludes build and template
             _copy(source, into / source.name)

@@ -35,7 +35,7 @@ class Replica:
         self.port = 0
 
     def prepare(self) -> None:
-        """Nothing to prepare: `Function` assembles the files."""
+        """Do nothing: `Function` has already assembled the files."""
 
     def command(self) -> Command:
         (self.port,) = free_ports(1)
@@ -73,16 +73,16 @@ class Function:
         assemble(spec.handler, stack.copies, build / "function", stack.root)
         self.replicas = [Replica(self.environment, build) for _ in range(spec.replicas)]
 
-    def ready(self) -> list[Replica]:
+    def ready_replicas(self) -> list[Replica]:
         return [replica for replica in self.replicas if replica.process.ready.is_set()]
 
     def choose(self) -> Replica | None:
         """Return the next replica, round robin, and count an invocation; None if no replica is ready."""
-        ready = self.ready()
+        ready = self.ready_replicas()
         if not ready:
             return None
         with self._lock:
-            self._invocations += 1  # also the position in the round robin
+            self._invocations += 1  # also selects the next replica
             return ready[self._invocations % len(ready)]
 
     def status(self) -> dict[str, Any]:
@@ -102,6 +102,6 @@ class Function:
             "readOnlyRootFilesystem": spec.readonly_root_filesystem,
             "invocationCount": self._invocations,
             "replicas": len(self.replicas),
-            "availableReplicas": len(self.ready()),
+            "availableReplicas": len(self.ready_replicas()),
             "createdAt": self.created_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
         }

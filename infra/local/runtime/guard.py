@@ -1,10 +1,10 @@
-"""Run a command and stop it when standard input ends, which also happens when the parent process is killed.
+"""Run a command, and stop it at SIGTERM or at the end of standard input.
 
     python guard.py [--user UID:GID] [--stop-signal NAME] [--stop-timeout SECONDS] --log FILE -- COMMAND...
 
-A pipe works on every POSIX system, also after a SIGKILL of the parent. The first line on standard output is the
-command's pid. The command's output is appended to FILE, each line as `<UTC time> <pid> <text>`.
-Standard library only.
+Standard input is a pipe from the parent process, which also ends if that is killed. The first line on standard output
+is the command's pid. The command's output is appended to FILE, each line as `<UTC time> <pid> <text>`. This module uses
+only the standard library: it runs without site-packages.
 """
 
 import argparse
@@ -38,11 +38,11 @@ def main() -> int:
 
     signal.signal(signal.SIGTERM, stop)
     Thread(target=_call_at_end_of_input, args=(stop,), daemon=True).start()
-    with suppress(OSError):  # the supervisor has been killed; then standard input has ended, too
+    with suppress(OSError):  # if the supervisor has been killed, standard input has ended, too
         print(child.pid, flush=True)
     status = child.wait()
     with suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGKILL)  # child processes that it left behind
+        os.killpg(child.pid, signal.SIGKILL)  # child processes that the command left behind
     copier.join(1)
     os._exit(status if status >= 0 else 128 - status)  # a thread may still be reading standard input
 

@@ -2,8 +2,8 @@
 
     python host.py --port PORT
 
-It also does what the watchdog does in production: it serves /_/health, and after SIGTERM exits once no request is in
-flight. Unlike the watchdog, it listens on loopback only.
+Like the watchdog, it serves /_/health, and after SIGTERM exits once no request is in flight. It listens on loopback
+only.
 """
 
 import argparse
@@ -54,14 +54,14 @@ def application(handle: Handler) -> flask.Flask:
 
     @app.route("/", defaults={"path": ""}, methods=METHODS)
     @app.route("/<path:path>", methods=METHODS)
-    def call(path: str) -> Any:  # noqa: ARG001 - the event carries it
+    def call(path: str) -> Any:  # noqa: ARG001 - the event has it
         return to_response(handle(Event(flask.request), Context()))
 
     return app
 
 
 def to_response(result: Any) -> Any:
-    """Convert a handler's result for Flask: None is an empty 200, a dict is unpacked, the rest is passed through."""
+    """Convert a handler's result for Flask: None to an empty 200, a dict to a tuple; anything else is unchanged."""
     if result is None:
         return "", 200
     if type(result) is not dict:
@@ -80,9 +80,9 @@ def _body(result: dict[str, Any]) -> Any:
 
 
 class Shutdown:
-    """Exits the process after SIGTERM, once `app` has no request in flight. The function's signal handler runs first.
+    """Middleware that exits the process after SIGTERM, once `app` has no request in flight.
 
-    Further signals are ignored.
+    The function's signal handler is called first. Further signals are ignored.
     """
 
     _FLUSH_SECONDS = 0.5  # for the server to send the last response

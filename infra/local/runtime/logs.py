@@ -21,7 +21,7 @@ class Line:
 
 
 def read_lines(path: Path, *, since: str = "", last: int = 0, follow: float = 0) -> Iterator[Line]:
-    """Yield the lines since `since`, or the last `last` of them if not 0, then new ones for `follow` seconds."""
+    """Yield the lines since `since` (the last `last` of them, if not 0), then new lines for `follow` seconds."""
     deadline = time.monotonic() + follow
     with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
         existing = (line for line in _complete_lines(file) if line.logged_at >= since)
@@ -36,7 +36,7 @@ def timestamp(moment: datetime) -> str:
 
 
 def _complete_lines(file: IO[str]) -> Iterator[Line]:
-    """Yield the lines from the current position. A line that is still being written is left for the next call."""
+    """Yield the lines from the current position. An incomplete last line is left for the next call."""
     while True:
         position = file.tell()
         text = file.readline()

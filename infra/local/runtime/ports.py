@@ -10,7 +10,7 @@ LOOPBACK = "127.0.0.1"
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that are free now. Another process may bind one before it is used."""
+    """Return ports that are free now. Another process may still bind one before the caller does."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for candidate in sockets:
@@ -28,7 +28,7 @@ def is_free(port: int) -> bool:
 
 
 def reserve(port: int) -> socket.socket:
-    """Return a listening socket for a server to use later; port 0 chooses a free one."""
+    """Return a socket that listens on the port, for a server that starts later. Port 0 chooses a free one."""
     if not 0 <= port <= 65535:
         raise LocalError(f"invalid port {port}: expected 0 (a free port) to 65535")
     reserved = socket.socket()

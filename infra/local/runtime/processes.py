@@ -18,16 +18,16 @@ from ..output import Say
 PROC = Path("/proc")
 GUARD = Path(__file__).with_name("guard.py")
 START_TIMEOUT = 60
-"""Seconds until a started process must be ready."""
+"""Seconds within which a started process must become ready."""
 MAX_ATTEMPTS = 5
-"""Starts of a process that never becomes ready."""
+"""Attempts to start a process that has never been ready."""
 
 _INITIAL_BACKOFF, _MAX_BACKOFF = 0.1, 10.0
 
 
 @dataclass(frozen=True)
 class Identity:
-    """A process, identified by its pid and start time, as pids are reused."""
+    """A process, identified by its pid and its start time, because the OS reuses pids."""
 
     pid: int
     started: str
@@ -46,7 +46,7 @@ class Identity:
 
 
 def stop_all(processes: Iterable[Identity], timeout: float) -> None:
-    """Stop processes and wait until they have exited. SIGKILL follows after `timeout` seconds."""
+    """Stop processes and wait until they have exited. Those still alive after `timeout` seconds are killed."""
     alive, deadline = list(processes), time.monotonic() + timeout
     for process in alive:
         process.send(signal.SIGINT)  # PostgreSQL's fast shutdown
@@ -73,7 +73,7 @@ def _start_time(pid: int) -> str:
 
 @dataclass(frozen=True)
 class Command:
-    """A command line, and how to stop it: by `stop_signal`, and by SIGKILL after `stop_timeout` seconds."""
+    """A command line, and how to stop it: with `stop_signal`, then with SIGKILL after `stop_timeout` seconds."""
 
     argv: list[str]
     environment: dict[str, str]
@@ -90,7 +90,7 @@ class Component(Protocol):
         """Create files and data before the first start."""
 
     def command(self) -> Command:
-        """Return the command. It is called for each start and may choose other ports."""
+        """Return the command for the next start. Each call may choose other ports."""
 
     def is_ready(self) -> bool:
         """Return whether it can serve requests."""
@@ -98,7 +98,7 @@ class Component(Protocol):
 
 @dataclass
 class Process:
-    """A component's process, run by a guard."""
+    """A component's process, which `guard.py` runs and stops."""
 
     name: str
     component: Component
@@ -164,7 +164,7 @@ class Process:
         self._start_finished.set()
 
     def _run(self) -> str:
-        """Run the process until it exits. Return how it ended, as the predicate of a message."""
+        """Run the process until it exits. Return how it ended, as in "exited with status 1"."""
         with self._lock:
             if self._stopping.is_set():
                 return "was stopped"
@@ -214,7 +214,7 @@ class Process:
         return False
 
     def _clean_up(self, guard: "subprocess.Popen[str]") -> None:
-        """End the guard and its process, even if the guard was killed."""
+        """Stop the guard and the process, even if the guard was killed."""
         for pipe in (guard.stdin, guard.stdout):
             if pipe:
                 pipe.close()

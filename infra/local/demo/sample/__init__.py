@@ -1,6 +1,6 @@
-"""Sample files: 100 people with names in many scripts, most with a photo, and a few files that are rejected.
+"""Sample files: 100 people with names in many scripts, most with a photo, and a few files that are rejected or unused.
 
-The output is deterministic. All people in people.csv are valid, in whichever form their file is written.
+The files are the same every time. All people in people.csv are valid; the column `form` chooses one of _FORMS.
 """
 
 import csv

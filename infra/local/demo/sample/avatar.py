@@ -6,13 +6,13 @@ from colorsys import hls_to_rgb
 from hashlib import sha256
 
 _SIZE = 64
-"""Pixels. A row has eight cells of eight pixels; with one bit per pixel, a cell is one byte."""
+"""Pixels in each direction. A row has eight cells of eight pixels; with one bit per pixel, a cell is one byte."""
 
 _BACKGROUND = b"\xf4\xf4\xf0"
 
 
 def avatar(seed: str) -> bytes:
-    """Return a PNG of a symmetric pattern that is derived from `seed`."""
+    """Return a PNG with a symmetric pattern that depends on `seed`."""
     digest = sha256(seed.encode()).digest()
     foreground = bytes(round(255 * channel) for channel in hls_to_rgb(digest[0] / 256, 0.42, 0.55))
     rows = [_row(0), *(_row(bits) for bits in digest[1:7]), _row(0)]
@@ -23,7 +23,7 @@ def avatar(seed: str) -> bytes:
 
 
 def _row(bits: int) -> bytes:
-    """Return eight cells: an empty one, three from the lowest bits, and their mirror image."""
+    """Return eight cells: an empty one, three from the lowest bits, and these four mirrored."""
     left = [0, *(0xFF * (bits >> shift & 1) for shift in range(3))]
     return bytes(left + left[::-1])
 
