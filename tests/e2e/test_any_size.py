@@ -8,15 +8,15 @@ import pytest
 
 from tests.stack import Stack
 
-PEOPLE = 8_000
+PEOPLE = 4_000
 USERS = [f"{number:05}" for number in range(PEOPLE)]
 
 
 @contextmanager
 def started(stack: Stack, monkeypatch: pytest.MonkeyPatch, **variables: str) -> Iterator[Stack]:
-    """Run the stack with a run_deadline of two seconds and with these variables of stack.yml."""
+    """Run the stack with a run_deadline of one second and with these variables of stack.yml."""
     with monkeypatch.context() as patch:
-        for name, value in {"RUN_DEADLINE": "2", **variables}.items():
+        for name, value in {"RUN_DEADLINE": "1", **variables}.items():
             patch.setenv(name, value)
         stack.cli("up", "--detach", "--port", "0", "--no-sample")
     restarted = Stack(stack.state)  # the cached settings have the old ports
@@ -28,7 +28,7 @@ def started(stack: Stack, monkeypatch: pytest.MonkeyPatch, **variables: str) -> 
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The state directory of a stopped stack, with the CSVs of 8,000 users in its source bucket."""
+    """The state directory of a stopped stack, with the CSVs of 4,000 users in its source bucket."""
     stack = Stack(tmp_path_factory.mktemp("size") / "state")
     try:
         with pytest.MonkeyPatch.context() as patch, started(stack, patch) as running:

@@ -1,4 +1,4 @@
-"""query-data gives the same results as pandas for 25,000 people."""
+"""query-data gives the same results as pandas for 6,000 people."""
 
 import itertools
 import time
@@ -18,7 +18,7 @@ from tests.stack import Stack
 
 Query = dict[str, str | list[str]]
 
-PEOPLE = 25_000
+PEOPLE = 6_000
 FIRST = ["Ada", "ada", "Zoë", "Łukasz", "Anna", "Ann", "O'Neil", "נועה", "Éva", "Al"]
 LAST = ["Byron", "byron", "Nowak", "Żak", "van der Berg", "Annan", "de Wit", "Ng", "Ahmed"]
 
@@ -164,7 +164,7 @@ def without_arrivals(ids: list[str]) -> list[str]:
 
 
 def some_user_ids(people: pd.DataFrame) -> list[str]:
-    return [*people["user_id"].iloc[::600], "1", "123456789012345678"]
+    return [*people["user_id"].iloc[::150], "1", "123456789012345678"]
 
 
 def test_combinations_of_filters_and_sort_match_pandas(stack: Stack, people: pd.DataFrame, arrivals: None) -> None:
@@ -184,11 +184,11 @@ def test_combinations_of_filters_and_sort_match_pandas(stack: Stack, people: pd.
 
 
 @pytest.mark.parametrize("sort", SORTS)
-@pytest.mark.parametrize("limit", [1, 7, 1000])
+@pytest.mark.parametrize("limit", [1, 7, 100])
 def test_paging_gives_the_same_order_as_pandas(
     stack: Stack, people: pd.DataFrame, arrivals: None, sort: str, limit: int
 ) -> None:
-    query: Query = {"name": "ann", "min_age": "30", "max_age": "30.4" if limit < 1000 else "60"}
+    query: Query = {"name": "ann", "min_age": "30", "max_age": "32" if limit < 100 else "60"}
     expected = choose(order(people, sort), query)["user_id"].tolist()
     assert len(expected) > 20
     assert without_arrivals(Client(stack).ids(query, sort, limit)) == expected

@@ -25,9 +25,18 @@ select n::text, 'First', 'Last', n, 'etag', now() from generate_series(1, 200000
 """
 
 
-def test_on_sigterm_streams_complete_and_new_requests_are_served(rollcall: Stack) -> None:
-    rollcall.sql(MANY)
-    with query_replica(rollcall) as replica:
+@pytest.fixture(scope="module")
+def filled(stack: Stack, fresh: Any) -> Stack:
+    """A stack with 200,000 users, of whom the first has a photo."""
+    fresh()
+    stack.sql(MANY)
+    stack.sql("update users set img_path = 'src/1.png' where user_id = '1'")
+    stack.bucket.put("1.png", bytes(32 * MEBIBYTE))
+    return stack
+
+
+def test_on_sigterm_streams_complete_and_new_requests_are_served(filled: Stack) -> None:
+    with query_replica(filled) as replica:
         pool = urllib3.HTTPConnectionPool("127.0.0.1", int(replica.url.rpartition(":")[2]))
         stream = pool.request("GET", "/", preload_content=False, retries=False)
         body = stream.read(1000)
@@ -40,22 +49,21 @@ def test_on_sigterm_streams_complete_and_new_requests_are_served(rollcall: Stack
         assert replica.wait() == 0
 
 
-def copies(rollcall: Stack, expression: str = "count(*)") -> Any:
+def copies(stack: Stack, expression: str = "count(*)") -> Any:
     """Evaluate an expression over the sessions of query-data's role that run a COPY."""
     activity = "pg_stat_activity where usename = current_user and state = 'active' and query like 'copy%'"
-    with Connection(load(PostgresSettings, rollcall.query_settings)) as connection:
+    with Connection(load(PostgresSettings, stack.query_settings)) as connection:
         return connection.run(f"select {expression} from {activity}")[0][0]
 
 
-def test_a_disconnected_client_frees_the_database_connection(rollcall: Stack) -> None:
-    rollcall.sql(MANY)
-    with query_replica(rollcall) as replica:
+def test_a_disconnected_client_frees_the_database_connection(filled: Stack) -> None:
+    with query_replica(filled) as replica:
         for _ in range(10):  # each time the server is at another point of the stream
             stream = urllib3.request("GET", replica.url, preload_content=False)
             stream.read(1000)
-            assert copies(rollcall) == 1
+            assert copies(filled) == 1
             stream.close()
-            rollcall.wait_until(lambda: copies(rollcall) == 0, seconds=20)
+            filled.wait_until(lambda: copies(filled) == 0, seconds=20)
         assert replica.request("GET", "/?limit=1").status == 200
 
 
@@ -71,27 +79,45 @@ def is_complete(format_name: str, body: bytes) -> bool:
 
 
 @pytest.mark.parametrize("format_name", ["json", "ndjson", "csv"])
-def test_a_truncated_stream_can_be_detected_behind_the_gateway(rollcall: Stack, format_name: str) -> None:
+def test_a_truncated_stream_can_be_detected_behind_the_gateway(filled: Stack, format_name: str) -> None:
     """Behind OpenFaaS, HTTP shows a truncated response as complete, so only its content shows the truncation."""
-    rollcall.sql(MANY)
     path = f"/function/query-data?format={format_name}"
-    complete = rollcall.request("GET", path).body
+    complete = filled.request("GET", path).body
     assert is_complete(format_name, complete)
-    interrupted = function_log(rollcall).count('"interrupted"')
-    with subprocess.Popen(["curl", "--silent", "--output", "-", rollcall.url + path], stdout=subprocess.PIPE) as curl:
+    interrupted = function_log(filled).count('"interrupted"')
+    with subprocess.Popen(["curl", "--silent", "--output", "-", filled.url + path], stdout=subprocess.PIPE) as curl:
         assert curl.stdout
         body = curl.stdout.read(1000)
-        assert copies(rollcall, "pg_terminate_backend(pid)")
+        assert copies(filled, "pg_terminate_backend(pid)")
         body += curl.stdout.read()
     assert curl.returncode == 0  # curl sees no error
     assert not is_complete(format_name, body)
     for cut in (len(complete) - 40, len(complete) - 20, len(complete) - 2):
         assert not is_complete(format_name, complete[:cut])
-    rollcall.wait_until(lambda: function_log(rollcall).count('"interrupted"') == interrupted + 1)
+    filled.wait_until(lambda: function_log(filled).count('"interrupted"') == interrupted + 1)
 
 
-def function_log(rollcall: Stack) -> str:
-    return (rollcall.state / "logs/query-data.log").read_text()
+def function_log(stack: Stack) -> str:
+    return (stack.state / "logs/query-data.log").read_text()
+
+
+@pytest.mark.parametrize("path", ["/", "/photo/1"])
+def test_stalled_streams_do_not_delay_other_requests(filled: Stack, path: str) -> None:
+    with query_replica(filled) as replica, ExitStack() as stack:
+        stalled = []
+        for _ in range(64):
+            response = urllib3.request("GET", replica.url + path, preload_content=False, retries=False)
+            stack.callback(response.close)
+            stalled.append(response)
+        statuses = Counter(response.status for response in stalled)
+        assert statuses == {200: MAX_STREAMS, 503: 64 - MAX_STREAMS}
+        [busy] = {response.json()["error"]["code"] for response in stalled if response.status == 503}
+        assert busy == "busy"
+        assert {response.headers["Retry-After"] for response in stalled if response.status == 503} == {"1"}
+        for other in ("/healthz", "/?limit=100", "/?user_id=7", "/stats", "/rejected"):
+            assert replica.request("GET", other).status == 200
+        stack.close()
+        filled.wait_until(lambda: replica.request("GET", path).status == 200, seconds=20)
 
 
 @pytest.mark.parametrize(
@@ -153,25 +179,3 @@ def people_and_next(format_name: str, body: bytes) -> tuple[list[str], str | Non
         return [json.loads(line)["user_id"] for line in lines], json.loads(last)["next"]
     user_ids = [row["user_id"] for row in csv.DictReader(lines)]
     return user_ids, last.removeprefix("#next ") if last.startswith("#next ") else None
-
-
-@pytest.mark.parametrize("path", ["/", "/photo/1"])
-def test_stalled_streams_do_not_delay_other_requests(rollcall: Stack, path: str) -> None:
-    rollcall.sql(MANY)
-    rollcall.sql("update users set img_path = 'src/1.png' where user_id = '1'")
-    rollcall.bucket.put("1.png", bytes(32 * MEBIBYTE))
-    with query_replica(rollcall) as replica, ExitStack() as stack:
-        stalled = []
-        for _ in range(64):
-            response = urllib3.request("GET", replica.url + path, preload_content=False, retries=False)
-            stack.callback(response.close)
-            stalled.append(response)
-        statuses = Counter(response.status for response in stalled)
-        assert statuses == {200: MAX_STREAMS, 503: 64 - MAX_STREAMS}
-        [busy] = {response.json()["error"]["code"] for response in stalled if response.status == 503}
-        assert busy == "busy"
-        assert {response.headers["Retry-After"] for response in stalled if response.status == 503} == {"1"}
-        for other in ("/healthz", "/?limit=100", "/?user_id=7", "/stats", "/rejected"):
-            assert replica.request("GET", other).status == 200
-        stack.close()
-        rollcall.wait_until(lambda: replica.request("GET", path).status == 200, seconds=20)
