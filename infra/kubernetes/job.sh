@@ -16,7 +16,7 @@ job="$(kubectl --namespace=rollcall create job --from="cronjob/$name" "$name-$(d
     --dry-run=client --output=yaml | with_variables "$@" | kubectl create --filename=- --output=name)"
 echo "$job"
 
-conditions='{.status.conditions[?(@.status=="True")].type}' # Complete or Failed at the end, others before
+conditions='{.status.conditions[?(@.status=="True")].type}' # includes Complete or Failed once the job has ended
 failures=0
 until [[ "${ended:-}" =~ Complete|Failed ]]; do
     sleep 2
