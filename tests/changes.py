@@ -1,4 +1,4 @@
-"""Writes to the tables as scans and erasures make them, and requests to /changes."""
+"""Writes to the tables, by the same code as in scans and erasures, and requests to /changes."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -24,7 +24,7 @@ def connect(stack: Stack) -> Connection:
 
 
 def put(connection: Connection, *user_ids: str, prefix: str = "") -> None:
-    """Store people as a scan would. Their ETag and their first name are the prefix and the user_id."""
+    """Store people as a scan would. The ETag and the first name of each are the prefix followed by the user_id."""
     rows = [
         Row(f"{user_id}.csv", f"{prefix}{user_id}", NOW, 2, f"{prefix}{user_id}", "Last", 0) for user_id in user_ids
     ]
