@@ -14,7 +14,7 @@ from tests.stack import ROOT
 DIRECTORIES = ("functions", "shared", "infra/local")
 
 BASE = [ROOT / f"infra/local/{name}.py" for name in ("environment", "errors", "output")]
-"""Modules without project imports, which every package of their directory may import."""
+"""Modules without imports of the project. The diagram omits imports of them."""
 
 
 def modules(directory: str) -> list[Path]:
@@ -34,7 +34,7 @@ def imported(path: Path) -> Iterator[Path]:
 
 
 def node(path: Path) -> str:
-    """Return the node of a module in the diagram: its directory, or the module itself for handlers and endpoints."""
+    """Return the node of a module in the diagram: the module itself for handlers and endpoints, else its directory."""
     name = path.parent.relative_to(ROOT).as_posix().removeprefix("functions/")
     return f"{name}/{path.stem}" if path.stem in ("handler", "endpoints") else name
 

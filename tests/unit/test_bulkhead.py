@@ -25,7 +25,7 @@ def test_a_full_bulkhead_returns_busy_until_a_slot_is_released() -> None:
 
 
 def hold(slots: Bulkhead, until: Event) -> bool:
-    """Hold a slot until the event is set. Return whether there was a free one."""
+    """Hold a slot until the event is set. Return False if there is no slot."""
     try:
         with slots.slot():
             return until.wait(60)
@@ -59,6 +59,6 @@ def test_a_request_waits_for_a_slot_for_a_limited_time(monkeypatch: pytest.Monke
         with slots.slot():
             assert not hold(slots, end)
             monkeypatch.setattr(bulkhead, "_WAIT", 60)
-            waiting = executor.submit(hold, slots, end)  # can wait: the previous one gave up
+            waiting = executor.submit(hold, slots, end)  # may wait, as the request before no longer does
             time.sleep(0.1)
         assert waiting.result()

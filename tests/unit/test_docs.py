@@ -1,4 +1,4 @@
-"""The documentation matches the code: tables of settings, parameters, errors and limits."""
+"""The documentation matches the code."""
 
 import argparse
 import dataclasses
@@ -27,6 +27,7 @@ TIMEOUTS = ("run_deadline", "postgres_timeout", "exec_timeout", "write_timeout",
 
 
 def used_by(name: str) -> str:
+    """Return which functions have this setting, as in the table of settings."""
     names = (
         {field.name for field in dataclasses.fields(Settings)},
         {field.name for field in dataclasses.fields(QuerySettings)},
@@ -35,6 +36,7 @@ def used_by(name: str) -> str:
 
 
 def format_default(default: object) -> str:
+    """Return a default as in the table of settings."""
     if default is dataclasses.MISSING:
         return "required"
     if not default and not isinstance(default, bool):  # an empty text or secret
@@ -51,7 +53,7 @@ def test_the_settings_table_matches_the_code() -> None:
     assert sorted(table(INFRA, "Configuration")) == sorted(expected)
 
 
-def test_documented_timeouts_match_stack_yml_and_are_nested() -> None:
+def test_documented_timeouts_increase_and_match_stack_yml() -> None:
     documented = [float(row[0]) for row in table(INFRA, "Timeouts")]
     assert documented == sorted(set(documented))
     run, *others, _ = documented  # the last is the gateway's
