@@ -163,7 +163,7 @@ def test_there_are_cron_jobs_instead_of_jobs(objects: list[Object]) -> None:
     assert not [identity(item) for item in objects if item["kind"] == "Job"]
 
 
-def test_only_the_backup_has_a_schedule_and_every_job_has_a_deadline(objects: list[Object]) -> None:
+def test_all_cron_jobs_but_the_backup_are_suspended_and_all_have_a_deadline(objects: list[Object]) -> None:
     jobs = {item["metadata"]["name"]: item["spec"] for item in objects if item["kind"] == "CronJob"}
     assert {name for name, spec in jobs.items() if not spec.get("suspend")} <= {"backup"}
     assert all("activeDeadlineSeconds" in spec["jobTemplate"]["spec"] for spec in jobs.values())
@@ -234,7 +234,7 @@ def test_no_secret_is_in_infra() -> None:
                 assert not isinstance(item, dict) or item.get("kind") != "Secret", path
 
 
-def test_every_secret_of_the_functions_but_the_token_is_a_file_of_the_backends() -> None:
+def test_every_secret_of_the_functions_except_the_token_is_a_file_of_the_backends() -> None:
     """Both get their secrets from the same files."""
     names = {name for function in STACK["functions"].values() for name in function["secrets"]} - {"rollcall-api-token"}
     assert names <= set(secret_files())

@@ -86,7 +86,7 @@ def test_parameters_are_parsed(query: str, expected: Request) -> None:
         ("other", "other"),
     ],
 )
-def test_an_invalid_parameter_is_an_error_with_the_expected_form(query: str, parameter: str) -> None:
+def test_an_invalid_parameter_is_an_error_that_names_it(query: str, parameter: str) -> None:
     status, code, message = error_of(Event(f"/?{query}"))
     assert (status, code) == (400, "bad_parameter")
     assert parameter in message

@@ -41,7 +41,7 @@ def shared() -> Iterator[Simulator]:
 
 @pytest.fixture
 def simulator(shared: Simulator) -> Simulator:
-    """The simulator without failures, delays or counts; earlier changes remain."""
+    """The simulator without failures, delays and counts. Changes and uploads of earlier tests remain."""
     shared.recover()
     shared.set_latency(0, 0)
     shared.reset()
@@ -121,7 +121,7 @@ def test_positions_match_the_keys(people: int, photos: int, first: int) -> None:
         assert len(bucket.entries(position, people + photos)) == people + photos - position
 
 
-def test_a_delimiter_and_encoding_do_not_change_the_keys(client: Minio) -> None:
+def test_a_delimiter_does_not_change_the_keys(client: Minio) -> None:
     assert listed(client, recursive=False, prefix="10000000") == listed(client, prefix="10000000")
 
 
@@ -153,7 +153,7 @@ def test_an_object_matches_the_listing(client: Minio) -> None:
 
 
 @pytest.mark.parametrize("name", [key(-1), key(PEOPLE), key(0, "png"), key(0, "jpg"), "1.csv", "x.csv", "0" + key(0)])
-def test_unknown_keys_do_not_exist(client: Minio, name: str) -> None:
+def test_requests_for_unknown_keys_get_no_such_key(client: Minio, name: str) -> None:
     for request in (client.get_object, client.stat_object):
         with pytest.raises(S3Error) as raised:
             request("src", name)
@@ -176,7 +176,7 @@ def test_a_changed_csv_has_new_content_and_a_new_etag(simulator: Simulator, clie
         simulator.change(PEOPLE - 1, 2)
 
 
-def test_objects_fail_until_they_recover(simulator: Simulator, client: Minio) -> None:
+def test_objects_fail_until_recover_is_called(simulator: Simulator, client: Minio) -> None:
     simulator.fail(3, 1)
     simulator.fail(5, 2)
     for index in (3, 5, 6):
@@ -190,11 +190,11 @@ def test_objects_fail_until_they_recover(simulator: Simulator, client: Minio) ->
 
 def test_responses_are_delayed(simulator: Simulator, client: Minio) -> None:
     simulator.set_latency(0.05, 0.1)
-    start = time.monotonic()
+    started_at = time.monotonic()
     page(simulator, "max-keys=1")
     listed_at = time.monotonic()
     read(client, key(0))
-    assert listed_at - start >= 0.05
+    assert listed_at - started_at >= 0.05
     assert time.monotonic() - listed_at >= 0.1
     assert simulator.cpu_seconds() > 0
 
@@ -237,7 +237,7 @@ def test_incomplete_uploads_are_listed_until_they_are_aborted(client: Minio) -> 
         client.stat_object("res", "cut.csv")
 
 
-def test_unsupported_requests_are_errors(client: Minio) -> None:
+def test_requests_that_the_simulator_does_not_support_are_errors(client: Minio) -> None:
     with pytest.raises(S3Error, match="NotImplemented"):
         client.put_object("src", "1.csv", io.BytesIO(b"x"), 1)
     with pytest.raises(S3Error, match="NoSuchBucket"):
@@ -245,6 +245,6 @@ def test_unsupported_requests_are_errors(client: Minio) -> None:
 
 
 @pytest.mark.parametrize(("people", "photos", "first"), [(1, 2, 1), (2, 0, 9), (1, 0, 10**18)])
-def test_invalid_bucket_sizes_are_errors(people: int, photos: int, first: int) -> None:
+def test_invalid_numbers_of_objects_and_first_ids_are_errors(people: int, photos: int, first: int) -> None:
     with pytest.raises(ValueError, match=r"invalid (photos|first_id)"):
         SourceBucket(people, photos, first)
