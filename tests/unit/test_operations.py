@@ -35,7 +35,7 @@ def shells(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Shell]:
 
 
 def objects(platform_shell: Shell) -> set[tuple[str, str]]:
-    """Return the namespace and kind/name of the objects of OpenFaaS and the overlays, with the backends' pods and claims."""
+    """Return the namespace and kind/name of the objects of OpenFaaS and the overlays, with their pods and claims."""
     names = set(OPENFAAS)
     for overlay in OVERLAYS.iterdir():
         for manifest in build(platform_shell.tree / "infra/kubernetes/overlays" / overlay.name):
