@@ -42,8 +42,8 @@ def erase(connection: Connection, *user_ids: str) -> None:
     tombstones.erase(connection, [Tombstone(user_id, None, None) for user_id in user_ids], 0)
 
 
-def changes(function: Replica, query: str = "") -> Any:
-    response = function.request("GET", f"/changes{query}")
+def changes(replica: Replica, query: str = "") -> Any:
+    response = replica.request("GET", f"/changes{query}")
     assert response.status == 200, response.body
     return response.json()
 

@@ -15,7 +15,7 @@ DIRECTORIES = ("functions/process-data", "functions/query-data", "infra/local", 
 """Directories with requirements; each uses the versions locked by the ones before it."""
 
 INDEPENDENT = ("tests/benchmarks/peers",)
-"""Directories with requirements of environments of their own, locked independently."""
+"""Directories whose requirements are locked independently, for environments of their own."""
 
 _COMPILE = [
     "-m", "uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11",

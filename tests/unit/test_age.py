@@ -33,7 +33,7 @@ def is_birthday(day: date, birthdate: date) -> bool:
 
 
 def age_by_counting(birthdate: date, today: date) -> float:
-    """Compute an age by its definition, one day after another."""
+    """Compute an age by its definition, counting days."""
     years, since, until = 0, 0, 1
     day = birthdate
     while day < today:

@@ -11,7 +11,7 @@ from query_data.shared.api import ApiError
 from query_data.shared.bulkhead import Bulkhead
 
 
-def test_a_full_bulkhead_returns_busy_until_a_slot_is_released() -> None:
+def test_a_full_bulkhead_raises_busy_until_a_slot_is_released() -> None:
     slots = Bulkhead("requests", 2)
     with slots.slot():
         with slots.slot(), pytest.raises(ApiError) as raised, slots.slot():

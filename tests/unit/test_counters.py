@@ -32,7 +32,7 @@ def test_a_csv_that_the_run_stored_is_not_counted_as_unchanged() -> None:
         assert counts(counters) == (1, 0)
 
 
-def test_a_csv_that_was_replaced_and_rejected_meanwhile_does_not_lower_the_unchanged() -> None:
+def test_a_csv_that_was_replaced_and_rejected_meanwhile_does_not_lower_the_count_of_unchanged() -> None:
     counters = RunCounters(repeats=True)
     scan(counters, "a", pending=True, unchanged=0)
     scan(counters, "b", pending=False, unchanged=0)  # another run rejected it

@@ -59,10 +59,10 @@ def test_documented_timeouts_increase_and_match_stack_yml() -> None:
     run, *others, _ = documented  # the last is the gateway's
     for function in read_stack(ROOT, {}).functions:
         timeouts = {name: seconds(text, name) for name, text in function.environment.items() if name in TIMEOUTS}
-        statement, reading = timeouts["postgres_timeout"], timeouts.pop("read_timeout")
+        postgres_timeout, read_timeout = timeouts["postgres_timeout"], timeouts.pop("read_timeout")
         assert timeouts.pop("run_deadline", run) == timeouts.pop("stream_deadline", run) == run
-        assert others == sorted([*timeouts.values(), statement + TIMEOUT_MARGIN])
-        assert timeouts["exec_timeout"] < timeouts["write_timeout"] == reading
+        assert others == sorted([*timeouts.values(), postgres_timeout + TIMEOUT_MARGIN])
+        assert timeouts["exec_timeout"] < timeouts["write_timeout"] == read_timeout
     defaults = {field.name: field.default for field in dataclasses.fields(Settings)}
     assert [defaults["run_deadline"], defaults["postgres_timeout"]] == documented[:2]
     assert defaults["run_deadline"] == QuerySettings.__dataclass_fields__["stream_deadline"].default

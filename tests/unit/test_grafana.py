@@ -1,4 +1,4 @@
-"""The dashboard works with any data sources, and uses metrics that exist."""
+"""The data sources of the dashboard are chosen on import, and its metrics exist."""
 
 import json
 import re

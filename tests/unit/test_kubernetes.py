@@ -206,7 +206,7 @@ def test_every_container_has_resource_limits_and_a_restricted_security_context(o
         assert context["seccompProfile"] == {"type": "RuntimeDefault"}
 
 
-def test_containers_with_ports_have_probes(objects: list[Object]) -> None:
+def test_containers_with_ports_have_all_probes_and_others_none(objects: list[Object]) -> None:
     for item, container in containers(objects):
         probes = {"startupProbe", "readinessProbe", "livenessProbe"}
         assert probes & container.keys() == (probes if "ports" in container else set()), identity(item)
@@ -287,9 +287,9 @@ def test_a_backend_accepts_connections_only_from_the_functions_and_its_own_jobs(
     for backend, port in {"postgres": 5432, "s3": 8333}.items():
         (rule,) = allowed.pop(backend)
         assert rule["ports"] == [{"port": port}]
-        outside, inside = rule["from"]
-        assert outside["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "openfaas-fn"}
-        assert inside == {"podSelector": jobs[backend]}
+        functions, own_jobs = rule["from"]
+        assert functions["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "openfaas-fn"}
+        assert own_jobs == {"podSelector": jobs[backend]}
     assert not allowed
 
 

@@ -52,7 +52,7 @@ def test_storage_imports_neither_http_nor_functions(path: Path) -> None:
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda path: path.name)
-def test_functions_import_only_their_own_modules_and_shared(function: Path) -> None:
+def test_functions_import_no_modules_of_the_project_but_their_own_and_shared(function: Path) -> None:
     own = {path.stem for path in files(function)} | {path.parent.name for path in files(function)} | {"shared"}
     for path in files(function):
         depth = len(path.relative_to(function).parts)

@@ -111,7 +111,7 @@ def test_a_command_ends_if_its_supervisor_dies_before_reading_the_pid(tmp_path: 
         assert not Identity.of(int(text)).alive()
 
 
-def test_a_process_is_supervised_even_if_the_disk_is_full(tmp_path: Path) -> None:
+def test_a_killed_process_is_restarted_even_if_the_disk_is_full(tmp_path: Path) -> None:
     def fail(*_: str) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
