@@ -1,4 +1,4 @@
-"""Run the tests: `python3 tests [pytest arguments]`. Installs their packages under `.local/` first."""
+"""Install the tests' packages under `.local/` and run the tests: `python3 tests [pytest arguments]`."""
 
 from __future__ import annotations  # lets older versions of Python reach the check of their version
 

@@ -31,7 +31,7 @@ def commands(document: Path, heading: str, platform: str) -> str:
 
 
 def tasks() -> list[tuple[str, str]]:
-    """Return the pairs of a section of OPERATIONS.md and a platform for which it has commands."""
+    """Return each section of OPERATIONS.md with each platform for which it has commands."""
     headings = re.findall(r"^## (.+)$", OPERATIONS.read_text(encoding="utf-8"), re.MULTILINE)
     return [(name, platform) for name in headings for platform in PLATFORMS if commands(OPERATIONS, name, platform)]
 

@@ -53,7 +53,7 @@ async def get(port: int, path: str, timeout: float, **headers: str) -> TimedResp
 
 
 async def closed_loop(clients: int, seconds: float, request: Request) -> float:
-    """Let each client send one request after another. Return the responses per second of all clients."""
+    """Let each client send one request after another. Return the total number of responses per second."""
     started_at, responses = monotonic(), 0
 
     async def client() -> None:

@@ -2,7 +2,7 @@
 
 Each requirements.txt is written from the requirements.in in its directory: every direct and transitive package, with
 the hashes of all its files, for all platforms and Python 3.11 or later. Locked versions stay unless requirements.in
-requires a change; --upgrade takes the newest ones that it allows.
+requires a change; --upgrade takes the newest allowed ones.
 """
 
 import subprocess

@@ -1,7 +1,7 @@
 """A second, naive parser of a user's CSV, written from the README alone. It reads one character after another.
 
 It shares no code with process-data's parser, and the tests compare the two. process-data's parser reports one violation
-per file. This one reports all, except for rules that make no sense for such a file.
+per file. This one reports all of the first stage that has any: bytes, quoting, structure or values.
 """
 
 import re
@@ -141,7 +141,7 @@ class _Reader:
 
     @property
     def _next(self) -> str:
-        """The next character, where CR LF is one; empty at the end of the text."""
+        """The next character, where CR LF counts as one; empty at the end of the text."""
         return self._characters[self._at] if self._at < len(self._characters) else ""
 
     def _advance(self) -> str:

@@ -1,4 +1,4 @@
-"""Connections to local ports, without credentials and client certificates."""
+"""Connections to local ports, without credentials or client certificates."""
 
 import socket
 import ssl

@@ -21,9 +21,9 @@ from tests.stack import ROOT, Response, Stack
 
 @dataclass
 class Replica:
-    """A function's process. `log` is its standard error; `peak` is its peak memory in bytes, set when it has ended.
+    """A function's process. `log` is its standard error; `peak` is its peak memory in bytes, known once it has ended.
 
-    Without /proc, `peak` may be too high: it then includes the parent's memory at the start of the process.
+    Without /proc, `peak` may be too high: it may include the parent's memory at the start of the process.
     """
 
     process: subprocess.Popen[bytes]

@@ -2,7 +2,7 @@
 
 from tests.stack import Stack
 
-NEW_SECOND = 1.1  # seconds after which Last-Modified, in whole seconds, is a later one
+NEW_SECOND = 1.1  # seconds to wait for a later Last-Modified, which is in whole seconds
 
 COLUMNS = ["user_id", "first_name", "last_name", "birthts", "img_path"]
 

@@ -29,7 +29,7 @@ class Fault:
     reset      the same, with RST
     refuse     new connections are refused, open ones are reset
     hang       connections are accepted, but no data passes until the fault ends
-    vanish     open connections pass no more data, and are closed after `kept` seconds, as if clients had lost power
+    vanish     clients seem to vanish: open connections pass no more data, and are closed only after `kept` seconds
     """
 
     name: str

@@ -13,7 +13,7 @@ CPU because it shares the cores with the code under measurement.
 - `res` is empty at first. It supports PUT, multipart uploads, GET and HEAD, without delay. A body of up to 8 MiB that
   arrives in a single PUT is kept; of other objects only the metadata is kept, and a GET of them fails.
 
-An ETag in `src` identifies the key and its version, but is no MD5.
+An ETag in `src` identifies the key and its version, but is not an MD5 sum.
 """
 
 import http.client

@@ -1,4 +1,4 @@
-"""stack.yml is read with its variables and durations, and a function's tree is assembled."""
+"""Reading stack.yml, and assembling the tree of a function."""
 
 from pathlib import Path
 

@@ -18,7 +18,7 @@ from tests.s3_simulator.source import SourceBucket, csv_body
 
 PEOPLE, PHOTOS, FIRST = 1_100, 440, 1_000_000_000
 PART = 8 * 1024 * 1024
-KEYS = re.compile("<Key>(.*?)</Key>")
+KEY_ELEMENTS = re.compile("<Key>(.*?)</Key>")
 
 
 def key(index: int, suffix: str = "csv") -> str:
@@ -87,7 +87,7 @@ def test_all_pages_together_list_every_key_once_in_byte_order(simulator: Simulat
 )
 def test_a_page_starts_after_any_text(simulator: Simulator, start: str) -> None:
     expected = [name for name in ALL_KEYS if name.encode() > start.encode()]
-    assert KEYS.findall(page(simulator, f"start-after={quote(start)}")) == expected[:1000]
+    assert KEY_ELEMENTS.findall(page(simulator, f"start-after={quote(start)}")) == expected[:1000]
 
 
 def test_a_listing_from_a_key_continues_through_all_pages(client: Minio) -> None:
@@ -97,9 +97,13 @@ def test_a_listing_from_a_key_continues_through_all_pages(client: Minio) -> None
 def test_a_continuation_token_continues_after_its_page(simulator: Simulator) -> None:
     query = f"start-after={key(4)}&prefix=1000000&max-keys=3"
     xml = page(simulator, query)
-    assert KEYS.findall(xml) == [key(4, "png"), key(5), key(6)]
+    assert KEY_ELEMENTS.findall(xml) == [key(4, "png"), key(5), key(6)]
     token = quote(xml.partition("<NextContinuationToken>")[2].partition("<")[0])
-    assert KEYS.findall(page(simulator, f"{query}&continuation-token={token}")) == [key(7), key(7, "png"), key(8)]
+    assert KEY_ELEMENTS.findall(page(simulator, f"{query}&continuation-token={token}")) == [
+        key(7),
+        key(7, "png"),
+        key(8),
+    ]
 
 
 @pytest.mark.parametrize("prefix", ["1", "100000123", key(7)[:-3], key(7), key(2, "png"), key(1099)[:-4], "2", "1x"])
