@@ -49,7 +49,7 @@ class _Row:
 
 
 def read(body: bytes, now: int) -> Person | set[Violation]:
-    """Return the person in a file, or all its violations. `now` is in milliseconds UTC."""
+    """Return the person in a file, or its violations. `now` is in milliseconds UTC."""
     if violations := set(_violations_in_bytes(body)):
         return violations
     try:

@@ -1,4 +1,4 @@
-"""Separate processes of the functions, with other settings, that tests can stop and measure."""
+"""Separate processes of the functions, with settings of their own. Tests can stop and measure them."""
 
 import os
 import signal

@@ -18,7 +18,7 @@ MAX_OUTSTANDING = 400  # requests; further ones are counted as unsent
 
 USER_IDS = [str(user_id) for user_id in range(1000, 3000)]
 WITH_PHOTO = USER_IDS[::10]
-LARGE = set(WITH_PHOTO[::10])  # photos that are streamed
+LARGE = set(WITH_PHOTO[::10])  # users whose photos are streamed
 DAY = 86_400_000  # milliseconds
 FIRST_PAGE = "?limit=100"
 
@@ -80,7 +80,7 @@ class Workload:
         self.unsent = 0
 
     def figures(self) -> str:
-        """Return the numbers and durations of responses by status, as text."""
+        """Return the numbers and durations of responses by status, as text that continues a line."""
         lines = [f", {self.unsent} not sent"]
         for status, seconds in sorted(self.seconds.items()):
             percentiles = quantiles(seconds * 2, n=100)

@@ -34,21 +34,21 @@ def hold(slots: Bulkhead, until: Event) -> bool:
 
 
 def test_only_a_limited_number_of_requests_wait_for_a_slot() -> None:
-    slots, first, others = Bulkhead("requests", 1, waiting=2), Event(), Event()
-    others.set()
+    slots, end_first, end_others = Bulkhead("requests", 1, waiting=2), Event(), Event()
+    end_others.set()
     with ThreadPoolExecutor(8) as executor, ExitStack() as stack:
-        stack.callback(first.set)
-        holder = executor.submit(hold, slots, first)
+        stack.callback(end_first.set)
+        holder = executor.submit(hold, slots, end_first)
         while slots._free._value:
             pass
-        waiting = [executor.submit(hold, slots, others) for _ in range(2)]
+        waiting = [executor.submit(hold, slots, end_others) for _ in range(2)]
         while slots._waiting is None or slots._waiting._value:
             pass
-        assert not hold(slots, others)  # the queue is full
-        first.set()
+        assert not hold(slots, end_others)  # the queue is full
+        end_first.set()
         assert holder.result()
         assert all(future.result() for future in waiting)
-        assert hold(slots, others)
+        assert hold(slots, end_others)
 
 
 def test_a_request_waits_for_a_slot_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
