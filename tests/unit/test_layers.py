@@ -29,7 +29,7 @@ def imports(path: Path) -> Iterator[str]:
                 yield from (base + name.name for name in node.names)
 
 
-def foreign(path: Path) -> set[str]:
+def external_packages(path: Path) -> set[str]:
     """Return the imported top-level packages that are not in the standard library."""
     absolute = (name.split(".")[0] for name in imports(path) if not name.startswith("."))
     return {name for name in absolute if name not in sys.stdlib_module_names}
@@ -47,7 +47,7 @@ def test_the_top_level_has_only_six_entries_that_are_not_hidden() -> None:
 
 @pytest.mark.parametrize("path", files(ROOT / "shared/storage"), ids=lambda path: path.stem)
 def test_storage_imports_neither_http_nor_functions(path: Path) -> None:
-    assert foreign(path) <= {"minio", "urllib3", "certifi", "pg8000"}
+    assert external_packages(path) <= {"minio", "urllib3", "certifi", "pg8000"}
     assert not [name for name in imports(path) if name.startswith("..")]
 
 
@@ -77,7 +77,7 @@ def test_only_the_endpoints_and_the_handler_import_the_pages() -> None:
 
 def test_the_local_stack_imports_no_function() -> None:
     for path in files(ROOT / "infra/local"):
-        assert not foreign(path) & {"functions", "shared", "process_data", "query_data"}
+        assert not external_packages(path) & {"functions", "shared", "process_data", "query_data"}
 
 
 PACKAGES: dict[str, set[str]] = {
@@ -102,7 +102,7 @@ def test_only_storage_imports_the_s3_and_postgresql_libraries() -> None:
     paths = [path for path in files(ROOT / "shared") if path.parent.name != "storage"]
     for path in [*paths, *(path for function in FUNCTIONS for path in files(function))]:
         allowed = {"urllib3"} if path == continuation else set()  # the gateway is not a backend
-        assert foreign(path) & {"minio", "urllib3", "pg8000", "certifi"} == allowed, path
+        assert external_packages(path) & {"minio", "urllib3", "pg8000", "certifi"} == allowed, path
 
 
 def pins(path: Path) -> dict[str, str]:
@@ -113,7 +113,9 @@ def pins(path: Path) -> dict[str, str]:
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda path: path.name)
 def test_requirements_match_the_imports(function: Path) -> None:
     needed = {
-        DISTRIBUTIONS.get(name, name) for path in files(function) + files(ROOT / "shared") for name in foreign(path)
+        DISTRIBUTIONS.get(name, name)
+        for path in files(function) + files(ROOT / "shared")
+        for name in external_packages(path)
     }
     assert needed == set(pins(function / "requirements.in"))
 

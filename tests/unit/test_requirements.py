@@ -23,18 +23,18 @@ def lines(path: Path) -> list[str]:
     return [line for line in (re.sub(r"(^|\s)#.*", "", line).strip() for line in text.splitlines()) if line]
 
 
-def inputs(path: Path) -> list[Requirement]:
+def read_input(path: Path) -> list[Requirement]:
     """Return the requirements of a requirements.in and of the files it includes."""
     requirements = []
     for line in lines(path):
         if line.startswith("-r "):
-            requirements += inputs(path.parent / line.removeprefix("-r "))
+            requirements += read_input(path.parent / line.removeprefix("-r "))
         else:
             requirements.append(Requirement(line))
     return requirements
 
 
-def locked(path: Path) -> dict[str, Requirement]:
+def read_lock(path: Path) -> dict[str, Requirement]:
     """Return the requirements, by name, that a requirements.txt installs on this machine."""
     requirements = [Requirement(line.partition(" --hash")[0]) for line in lines(path)]
     return {
@@ -73,8 +73,8 @@ def test_every_locked_requirement_has_a_version_hashes_and_no_index(directory: s
 
 @pytest.mark.parametrize("directory", INSTALLED)
 def test_a_lock_satisfies_its_input_and_all_dependencies(directory: str) -> None:
-    lock = locked(ROOT / directory / "requirements.txt")
-    pending, seen = inputs(ROOT / directory / "requirements.in"), set()
+    lock = read_lock(ROOT / directory / "requirements.txt")
+    pending, seen = read_input(ROOT / directory / "requirements.in"), set()
     while pending:
         requirement = pending.pop()
         name = canonicalize_name(requirement.name)
@@ -91,5 +91,5 @@ def test_a_lock_satisfies_its_input_and_all_dependencies(directory: str) -> None
 def test_the_locks_of_dependent_directories_have_the_same_versions() -> None:
     versions: dict[str, str] = {}
     for directory in DIRECTORIES:
-        for name, requirement in locked(ROOT / directory / "requirements.txt").items():
+        for name, requirement in read_lock(ROOT / directory / "requirements.txt").items():
             assert versions.setdefault(name, version(requirement)) == version(requirement), name

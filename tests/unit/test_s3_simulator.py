@@ -55,7 +55,7 @@ def client(simulator: Simulator) -> Iterator[Minio]:
     pool.clear()
 
 
-def listed(client: Minio, **arguments: Any) -> list[str]:
+def list_keys(client: Minio, **arguments: Any) -> list[str]:
     arguments.setdefault("recursive", True)
     return [str(item.object_name) for item in client.list_objects("src", **arguments)]
 
@@ -72,8 +72,8 @@ def page(simulator: Simulator, query: str) -> str:
 
 
 def test_all_pages_together_list_every_key_once_in_byte_order(simulator: Simulator, client: Minio) -> None:
-    assert listed(client) == ALL_KEYS == sorted(ALL_KEYS)
-    assert listed(client) == ALL_KEYS  # from the cache
+    assert list_keys(client) == ALL_KEYS == sorted(ALL_KEYS)
+    assert list_keys(client) == ALL_KEYS  # from the cache
     assert simulator.counts() == {"LIST": 4, "GET": 0, "HEAD": 0, "PUT": 0}
 
 
@@ -91,7 +91,7 @@ def test_a_page_starts_after_any_text(simulator: Simulator, start: str) -> None:
 
 
 def test_a_listing_from_a_key_continues_through_all_pages(client: Minio) -> None:
-    assert listed(client, start_after=key(70)) == ALL_KEYS[ALL_KEYS.index(key(70)) + 1 :]
+    assert list_keys(client, start_after=key(70)) == ALL_KEYS[ALL_KEYS.index(key(70)) + 1 :]
 
 
 def test_a_continuation_token_continues_after_its_page(simulator: Simulator) -> None:
@@ -110,7 +110,7 @@ def test_a_continuation_token_continues_after_its_page(simulator: Simulator) -> 
 @pytest.mark.parametrize("start", ["", key(7), "5"])
 def test_a_listing_has_exactly_the_keys_with_the_prefix(client: Minio, prefix: str, start: str) -> None:
     expected = [name for name in ALL_KEYS if name.startswith(prefix) and name > start]
-    assert listed(client, prefix=prefix, start_after=start) == expected
+    assert list_keys(client, prefix=prefix, start_after=start) == expected
 
 
 @pytest.mark.parametrize(("people", "photos", "first"), [(0, 0, 5), (1, 0, 0), (1, 1, 9), (7, 7, 10), (90, 31, 10)])
@@ -126,7 +126,7 @@ def test_positions_match_the_keys(people: int, photos: int, first: int) -> None:
 
 
 def test_a_delimiter_does_not_change_the_keys(client: Minio) -> None:
-    assert listed(client, recursive=False, prefix="10000000") == listed(client, prefix="10000000")
+    assert list_keys(client, recursive=False, prefix="10000000") == list_keys(client, prefix="10000000")
 
 
 def test_a_page_has_the_fields_of_list_bucket_result(simulator: Simulator) -> None:
