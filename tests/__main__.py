@@ -1,6 +1,6 @@
-"""Run the tests: `python3 tests [pytest arguments]`. It sets up its own environment, as `infra/local` does."""
+"""Install the tests' packages under `.local/` and run the tests: `python3 tests [pytest arguments]`."""
 
-from __future__ import annotations  # so that older versions of Python get to the message that names theirs
+from __future__ import annotations  # lets older versions of Python reach the check of their version
 
 import subprocess
 import sys
@@ -9,9 +9,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 DEFAULTS = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"]
-"""Three processes, each with its own stack: tests mostly wait for servers, so they gain from running in parallel.
+"""pytest's arguments if none are given: three processes, each with its own stack, as most tests wait for servers.
 
-With arguments, one process runs them, for readable output.
+With other arguments a single process runs the tests, and its output is easier to read.
 """
 
 

@@ -1,4 +1,4 @@
-"""Writes to the tables as scans and erasures make them, and requests to /changes."""
+"""Writes to the tables, by the same code as in scans and erasures, and requests to /changes."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -24,7 +24,7 @@ def connect(stack: Stack) -> Connection:
 
 
 def put(connection: Connection, *user_ids: str, prefix: str = "") -> None:
-    """Store people as a scan would. Their ETag and their first name are the prefix and the user_id."""
+    """Store people as a scan would. The ETag and the first name of each are the prefix followed by the user_id."""
     rows = [
         Row(f"{user_id}.csv", f"{prefix}{user_id}", NOW, 2, f"{prefix}{user_id}", "Last", 0) for user_id in user_ids
     ]
@@ -42,8 +42,8 @@ def erase(connection: Connection, *user_ids: str) -> None:
     tombstones.erase(connection, [Tombstone(user_id, None, None) for user_id in user_ids], 0)
 
 
-def changes(function: Replica, query: str = "") -> Any:
-    response = function.request("GET", f"/changes{query}")
+def changes(replica: Replica, query: str = "") -> Any:
+    response = replica.request("GET", f"/changes{query}")
     assert response.status == 200, response.body
     return response.json()
 

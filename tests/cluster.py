@@ -39,7 +39,10 @@ def list_objects(*kinds: str, selector: str = "") -> list[dict[str, Any]]:
 
 
 class Nodes(Thread):
-    """Simulates nodes: marks pods as running, and pods of jobs as succeeded, or failed if `failing` has their label."""
+    """Simulates nodes: marks pods as running, and those of jobs as succeeded, or as failed if `failing` has their name.
+
+    The name is the label `app.kubernetes.io/name`.
+    """
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -67,7 +70,7 @@ class Nodes(Thread):
                 "phase": "Running",
                 "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": now}],
             }
-        subprocess.run(  # it may already be deleted
+        subprocess.run(  # unchecked: the pod may already be deleted
             ["kubectl", f"--namespace={metadata['namespace']}", "patch", "pod", metadata["name"], "--type=merge",
              "--subresource=status", f"--patch={json.dumps({'status': status})}"],
             env=os.environ | {"KUBECONFIG": KUBECONFIG or ""}, capture_output=True, timeout=60, check=False,
@@ -76,9 +79,9 @@ class Nodes(Thread):
 
 @contextmanager
 def openfaas_cluster() -> Iterator[Nodes]:
-    """Set up what the guides assume, and yield the simulated nodes.
+    """Set up what the guides assume, until the end of the block: OpenFaaS's namespaces and secret, functions, storage.
 
-    These are OpenFaaS's namespaces and secret, the deployed functions, and volumes with a default storage class.
+    Yield the simulated nodes.
     """
     assert shutil.which("kubectl"), "ROLLCALL_TEST_KUBECONFIG is set but kubectl is not on the PATH"
     kubectl("apply", "--filename=-", stdin=yaml.safe_dump_all(_openfaas()))

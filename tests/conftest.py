@@ -49,7 +49,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """Make both functions importable and disable the schedule, except in tests that set their own."""
+    """Make both functions importable, and disable the schedule: only tests that set SCHEDULE have one."""
     os.environ["SCHEDULE"] = "0 0 29 2 *"
     assemble_packages()
 

@@ -1,4 +1,4 @@
-"""The README's example consumer of /changes, and the people that its copy must have."""
+"""The README's example consumer of /changes, and the users that its copy should contain."""
 
 import re
 from typing import Any
@@ -18,7 +18,7 @@ def example() -> dict[str, Any]:
 
 
 def people(stack: Stack) -> People:
-    """Return the people as an exact copy should have them."""
+    """Return the users that an exact copy contains, by user_id."""
     rows = stack.sql(
         "select row_to_json(person) from "
         "(select id, user_id, first_name, last_name, birthdate, birthts, img_path from users) as person"

@@ -11,7 +11,7 @@ CONTRIBUTING = ROOT / ".github/CONTRIBUTING.md"
 
 
 def table(document: Path, heading: str) -> list[list[str]]:
-    """Return the cells of the only table under a heading, without the header row and backquotes at their edges."""
+    """Return the rows of the only table under a heading, without its header. Backquotes around a cell are removed."""
     text = document.read_text(encoding="utf-8")
     section = re.split(rf"^#+ {re.escape(heading)}\n", text, maxsplit=1, flags=re.MULTILINE)[1]
     rows = [line for line in re.split(r"\n#+ ", section)[0].splitlines() if line.startswith("|")]

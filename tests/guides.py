@@ -31,20 +31,20 @@ def commands(document: Path, heading: str, platform: str) -> str:
 
 
 def tasks() -> list[tuple[str, str]]:
-    """Return the sections of OPERATIONS.md that have commands, for each platform."""
+    """Return each section of OPERATIONS.md with each platform for which it has commands."""
     headings = re.findall(r"^## (.+)$", OPERATIONS.read_text(encoding="utf-8"), re.MULTILINE)
     return [(name, platform) for name in headings for platform in PLATFORMS if commands(OPERATIONS, name, platform)]
 
 
 @dataclass(frozen=True)
 class Shell:
-    """A bash in a directory with a copy of `infra`. `environment` includes RECORD, the file of recorded calls."""
+    """Runs bash scripts in `tree`, which has a copy of `infra`. Stubs record their calls in the file $RECORD."""
 
     tree: Path
     environment: dict[str, str]
 
     def run(self, script: str, check: bool = True, **variables: str) -> tuple[str, list[list[str]]]:
-        """Run a script. Return its output and the recorded commands, each with its arguments."""
+        """Run a script. Return its output, followed by the exit status, and the recorded commands with arguments."""
         record = Path(self.environment["RECORD"])
         record.write_text("", encoding="utf-8")
         result = subprocess.run(
@@ -59,7 +59,10 @@ class Shell:
 
 
 def shell(directory: Path, platform: str, **environment: str) -> Shell:
-    """Create a shell in a tree with the secrets and the deployment.env of a guide."""
+    """Create a shell in a tree with secrets and the deployment.env of a guide.
+
+    SLEEP in `environment` is the script of the stub for `sleep`.
+    """
     tree, tools, applied = directory / "tree", directory / "tools", directory / "applied"
     shutil.copytree(ROOT / "infra", tree / "infra", ignore=shutil.ignore_patterns("secrets", "local"))
     (tree / "rollcall.dump").touch()
@@ -71,14 +74,14 @@ def shell(directory: Path, platform: str, **environment: str) -> Shell:
     applied.mkdir()
     for overlay in OVERLAYS.iterdir():
         objects = build(tree / "infra/kubernetes/overlays" / overlay.name)
-        names = [f"{group(item['apiVersion'], item['kind'])}/{item['metadata']['name']}" for item in objects]
+        names = [f"{qualified_kind(item['apiVersion'], item['kind'])}/{item['metadata']['name']}" for item in objects]
         (applied / overlay.name).write_text("\n".join(names), encoding="utf-8")
     tools.mkdir()
     python = sys.executable
     scripts = {name: f'exec {python} -I -S {ROOT}/tests/recorder.py {name} "$@"' for name in RECORDED}
     scripts["python3"] = (
         f'[ "$1" = -c ] && exec {python} "$@"\n'
-        f'shift; PYTHONPATH={ROOT} exec {python} -m infra.local "$@"'  # without setting up its environment
+        f'shift; PYTHONPATH={ROOT} exec {python} -m infra.local "$@"'  # in this environment instead of its own
     )
     scripts["sleep"] = environment.pop("SLEEP", "exit 0")
     for name, script in scripts.items():
@@ -96,7 +99,7 @@ def shell(directory: Path, platform: str, **environment: str) -> Shell:
     return Shell(tree, variables | environment)
 
 
-def group(version: str, kind: str) -> str:
-    """Return a kind as `--output=name` prints it."""
-    name, _, _ = version.rpartition("/")
-    return f"{kind.lower()}.{name}" if name else kind.lower()
+def qualified_kind(api_version: str, kind: str) -> str:
+    """Return a kind as `kubectl --output=name` prints it, such as `deployment.apps`."""
+    group, _, _ = api_version.rpartition("/")
+    return f"{kind.lower()}.{group}" if group else kind.lower()

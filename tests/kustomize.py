@@ -1,4 +1,4 @@
-"""A small `kustomize build` for the features that infra/kubernetes uses; all others raise Unsupported.
+"""A small `kustomize build` with the features that infra/kubernetes uses; all others raise Unsupported.
 
 Name suffix hashes are not supported: generators need `disableNameSuffixHash`.
 """
@@ -28,7 +28,7 @@ def build(directory: Path) -> list[Object]:
 
 
 def identity(item: Object) -> tuple[str, str, str]:
-    """Return namespace (empty if there is none), kind and name."""
+    """Return the namespace (empty if there is none), the kind and the name."""
     metadata = item["metadata"]
     return metadata.get("namespace", ""), item["kind"], metadata["name"]
 
@@ -57,7 +57,7 @@ def _resource(directory: Path, entry: str) -> Iterator[Object]:
     path = (directory / entry).resolve()
     if path.is_dir():
         if directory.is_relative_to(path):
-            raise ValueError(f"{directory}: {entry} contains it")
+            raise ValueError(f"{directory}: the resource {entry} contains this directory")
         yield from _objects(path)
     else:
         _check_path(directory, path)
@@ -83,10 +83,10 @@ def _generated(kind: str, entry: Object, file: Path) -> Object:
 
 def _check_keys(content: Object, file: Path, keys: set[str]) -> None:
     if unknown := content.keys() - keys:
-        raise Unsupported(f"{file}: {', '.join(sorted(unknown))}")
+        raise Unsupported(f"{file}: unsupported fields {', '.join(sorted(unknown))}")
 
 
 def _check_path(directory: Path, path: Path) -> None:
     """Raise ValueError for a file outside the kustomization's directory, as kustomize does."""
     if not path.is_relative_to(directory):
-        raise ValueError(f"{directory}: {path} is outside")
+        raise ValueError(f"{directory}: {path} is outside this directory")

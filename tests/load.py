@@ -1,4 +1,4 @@
-"""A load generator with a closed loop (fixed number of clients) and an open loop (fixed rate)."""
+"""Load generators: a closed loop (a fixed number of clients) and an open loop (a fixed rate)."""
 
 import asyncio
 import json
@@ -53,7 +53,7 @@ async def get(port: int, path: str, timeout: float, **headers: str) -> TimedResp
 
 
 async def closed_loop(clients: int, seconds: float, request: Request) -> float:
-    """Let clients send one request after another. Return the responses per second."""
+    """Let each client send one request after another. Return the total number of responses per second."""
     started_at, responses = monotonic(), 0
 
     async def client() -> None:

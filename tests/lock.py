@@ -2,7 +2,7 @@
 
 Each requirements.txt is written from the requirements.in in its directory: every direct and transitive package, with
 the hashes of all its files, for all platforms and Python 3.11 or later. Locked versions stay unless requirements.in
-requires a change; --upgrade takes the newest ones.
+requires a change; --upgrade takes the newest allowed ones.
 """
 
 import subprocess
@@ -15,7 +15,7 @@ DIRECTORIES = ("functions/process-data", "functions/query-data", "infra/local", 
 """Directories with requirements; each uses the versions locked by the ones before it."""
 
 INDEPENDENT = ("tests/benchmarks/peers",)
-"""Directories of independent environments."""
+"""Directories whose requirements are locked independently, for environments of their own."""
 
 _COMPILE = [
     "-m", "uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11",
@@ -25,7 +25,7 @@ _COMPILE = [
 
 
 def run_in_environment(arguments: list[str]) -> int:
-    """Run this module again where uv is installed."""
+    """Run this module again in the tests' environment, which has uv."""
     environment = ROOT / "infra/local/environment.py"
     requirements = [ROOT / "infra/local/requirements.txt", ROOT / "tests/requirements.txt"]
     command = [sys.executable, environment, *requirements, "--", "-m", "tests.lock", *arguments]

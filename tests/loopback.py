@@ -7,7 +7,7 @@ from threading import Thread
 
 
 class Quiet:
-    """A mixin for request handlers without a log."""
+    """A mixin that turns off a request handler's log."""
 
     def log_message(self, *_arguments: object) -> None:
         """Log nothing."""

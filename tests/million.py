@@ -4,7 +4,7 @@ from tests.stack import Stack
 
 MILLION = 1_000_000
 
-FILL = """
+_INSERT = """
 insert into users (user_id, first_name, last_name, birthts, img_path, csv_etag, csv_modified)
 select user_id, 'First ' || n % 5000, 'Łast ' || n % 20000, (n * 7919::bigint % 40000 - 20000) * 86400000 + n,
     case when n % 100 = 0 then 'src/' || user_id || '.png' end, 'etag', now()
@@ -13,8 +13,9 @@ from (select n, lpad(n::text, 9, '0') as user_id from generate_series(1, :people
 
 
 def fill(stack: Stack, people: int = MILLION) -> None:
+    """Replace the rows of `users` by generated people."""
     stack.sql("truncate users restart identity")
-    stack.sql(FILL, people=people)
+    stack.sql(_INSERT, people=people)
     stack.sql("vacuum analyze users")
 
 

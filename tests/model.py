@@ -1,7 +1,7 @@
 """A versioned source bucket, and a model of the tables that its history must produce.
 
-A run that overlaps with changes to the bucket may or may not see them: the model keeps all possible states until a
-run without overlap decides.
+A run that overlaps with a change to the bucket may or may not see it. The model therefore keeps all states that are
+possible; a run without overlap narrows them down.
 """
 
 import io
@@ -25,16 +25,16 @@ BAD = {
     "too_large": b"x" * 70_000,
 }
 
-SOON = 0.7  # seconds between now and the birth that `put_future` uploads
+SOON = 0.7  # seconds from now until the birth that `put_future` uploads
 
 Person = tuple[str, str, int]
 Content = Person | str | None
-"""A CSV's person, its rejection code, or None if there is no CSV."""
+"""What a CSV contains: a person, or an error with this rejection code. None if there is no CSV."""
 
 
 @dataclass(frozen=True)
 class Tombstone:
-    """`modified` is the Last-Modified of the erased user's CSV, in seconds since 1970, or None without a CSV."""
+    """`modified` is the Last-Modified of the user's CSV at the erasure, in seconds since 1970; None without a CSV."""
 
     modified: int | None
 
@@ -50,7 +50,7 @@ class Version(NamedTuple):
 
 
 def is_newer_than_tombstone(version: Version, state: State) -> bool:
-    """Whether a scan processes a CSV: it must be newer than the one at the user's erasure."""
+    """Whether a scan processes a CSV: if its user was erased, it must be newer than the CSV at that time."""
     return not isinstance(state, Tombstone) or state.modified is None or version.modified > state.modified
 
 
@@ -76,7 +76,7 @@ class SourceBucket:
         self._put_person(user, (f"First {number}", f"Last {number}", number))
 
     def put_newer(self, user: str) -> None:
-        """Upload a CSV with a later Last-Modified, which is in whole seconds, than all earlier versions."""
+        """Upload a CSV with a later Last-Modified than all earlier versions: wait for the next second if necessary."""
         latest = max((version.modified for version in self.versions[user]), default=0)
         time.sleep(max(0.0, latest + 1 - time.time()))
         self.put_good(user)
@@ -86,7 +86,7 @@ class SourceBucket:
         self._put_person(user, (f"First {number}", f"Last {number}", int((time.time() + SOON) * 1000)))
 
     def put_again(self, user: str) -> None:
-        """Upload the user's first valid content again, with its old ETag."""
+        """Upload the user's first valid content, if any, again. Its ETag is the same as then."""
         if self._persons[user]:
             self._put_person(user, self._persons[user][0])
 
@@ -134,48 +134,48 @@ class SourceBucket:
     def record_possible_scan(self, erased: Collection[str] = ()) -> None:
         """Record that a run may have read the current state, and may have erased these users."""
         for user in USERS:
-            self.possible[user] |= {self._seen(user, state) for state in self.possible[user]}
+            self.possible[user] |= {self._after_scan(user, state) for state in self.possible[user]}
             if user in erased:
-                self.possible[user] |= {self._tombstone(user, state) for state in self.possible[user]}
+                self.possible[user] |= {self._after_erasure(user, state) for state in self.possible[user]}
 
     def record_scan(self, users: Collection[str]) -> None:
-        """Record that a run without overlap has read these users. It may have rejected births in the future."""
+        """Record that a run without overlap has read these users. It may have rejected a birth as in the future."""
         for user in users:
-            seen = {self._seen(user, state) for state in self.possible[user]}
+            seen = {self._after_scan(user, state) for state in self.possible[user]}
             is_born = self.birth(user) < time.time() - 5
             self.possible[user] = seen if is_born else self.possible[user] | seen
 
     def record_final_scan(self) -> None:
         """Record that a run has read all users, and that no birth is in the future."""
         for user in USERS:
-            self.possible[user] = {self._seen(user, state) for state in self.possible[user]}
+            self.possible[user] = {self._after_scan(user, state) for state in self.possible[user]}
 
     def record_erasure(self, users: Collection[str]) -> None:
         """Record that these users were erased without overlap."""
         for user in users:
-            self.possible[user] = {self._tombstone(user, state) for state in self.possible[user]}
+            self.possible[user] = {self._after_erasure(user, state) for state in self.possible[user]}
 
     def record_restore(self, possible: Mapping[str, set[State]], tombstones: Mapping[str, Tombstone]) -> None:
         """Record that the tables were restored to these states, except for the tombstones in erased.csv."""
         for user in USERS:
             self.possible[user] = {tombstones[user]} if user in tombstones else set(possible[user])
 
-    def image(self, user: str) -> str:
+    def img_path(self, user: str) -> str:
         return next((f"{SOURCE}/{user}.{kind}" for kind in PHOTOS if (user, kind) in self.photos), "")
 
     def rejected(self, states: Mapping[str, State]) -> set[tuple[str, str]]:
-        """Return the rejected objects and their codes when the users are in these states."""
-        bad = {
+        """Return the objects that have to be rejected, and their codes, if the users are in these states."""
+        invalid = {
             (f"{user}.csv", version.content)
             for user in USERS
             if (version := self.current(user))
             and isinstance(version.content, str)
             and is_newer_than_tombstone(version, states[user])
         }
-        return bad | {(name, "bad_name") for name in self.misnamed}
+        return invalid | {(name, "bad_name") for name in self.misnamed}
 
     def birth(self, user: str) -> float:
-        """Return the birth in seconds since 1970, 0 if there is no person."""
+        """Return the time of birth in seconds since 1970; 0 if the CSV contains no person."""
         version = self.current(user)
         return version.content[2] / 1000 if version and isinstance(version.content, tuple) else 0
 
@@ -185,14 +185,14 @@ class SourceBucket:
                 bucket_name=SOURCE, object_name=str(version.object_name), version_id=version.version_id
             )
 
-    def _seen(self, user: str, state: State) -> State:
+    def _after_scan(self, user: str, state: State) -> State:
         """Return the state after the user is scanned."""
         version = self.current(user)
         is_ingested = version and isinstance(version.content, tuple) and is_newer_than_tombstone(version, state)
         return version.content if version and is_ingested else state  # type: ignore[return-value]
 
-    def _tombstone(self, user: str, state: State) -> Tombstone:
-        """Return the state after an erasure, which never weakens an earlier tombstone."""
+    def _after_erasure(self, user: str, state: State) -> Tombstone:
+        """Return the state after an erasure, which never lowers the Last-Modified of an earlier tombstone."""
         version, previous = self.current(user), state.modified if isinstance(state, Tombstone) else None
         times = [time for time in (version and version.modified, previous) if time is not None]
         return Tombstone(max(times, default=None))

@@ -1,7 +1,7 @@
-"""A second, naive parser for a user's CSV: written from the README alone, character by character.
+"""A second, naive parser of a user's CSV, written from the README alone. It reads one character after another.
 
-It shares no code with process-data's parser, which is compared with it. That parser reports one violation per file;
-this one reports all, unless an earlier one makes later ones meaningless.
+It shares no code with process-data's parser, and the tests compare the two. process-data's parser reports one violation
+per file. This one reports all of the first stage that has any: bytes, quoting, structure or values.
 """
 
 import re
@@ -16,7 +16,7 @@ SPACES = " \t"
 
 _LINE_ENDS = ("\n", "\r", "\r\n")
 _ENDS = ("", ",", *_LINE_ENDS)
-"""What may follow a value; the empty string is the end of the text."""
+"""What may follow a value; an empty string stands for the end of the text."""
 
 
 class Person(NamedTuple):
@@ -28,7 +28,7 @@ class Person(NamedTuple):
 
 
 class Violation(NamedTuple):
-    """The code of a violated rule and its range of lines, counted from 1."""
+    """The code of a violated rule, and the range of lines in which it is violated, counted from 1."""
 
     code: str
     first_line: int
@@ -49,7 +49,7 @@ class _Row:
 
 
 def read(body: bytes, now: int) -> Person | set[Violation]:
-    """Return the person in a file, or all its violations. `now` is in milliseconds UTC."""
+    """Return the person in a file, or its violations. `now` is in milliseconds UTC."""
     if violations := set(_violations_in_bytes(body)):
         return violations
     try:
@@ -82,7 +82,7 @@ def _violations_in_bytes(body: bytes) -> Iterator[Violation]:
 
 
 def _line_of(before: bytes) -> int:
-    """Return the number of the line that contains the byte after these."""
+    """Return the number of the line of the byte that follows `before`."""
     return 1 + before.count(b"\n") + before.count(b"\r") - before.count(b"\r\n")
 
 
@@ -124,7 +124,7 @@ def _violations_in_birth(text: str, now: int) -> Iterator[str]:
 
 
 class _Reader:
-    """Reads the text once. Values are stripped of surrounding spaces."""
+    """Reads the text once, and strips spaces and tabs around values."""
 
     def __init__(self, text: str) -> None:
         self._characters, self._at, self._line = re.findall(r"\r\n|.", text, re.DOTALL), 0, 1
@@ -141,7 +141,7 @@ class _Reader:
 
     @property
     def _next(self) -> str:
-        """The next character; a line end counts as one, and the end of the text is empty."""
+        """The next character, where CR LF counts as one; empty at the end of the text."""
         return self._characters[self._at] if self._at < len(self._characters) else ""
 
     def _advance(self) -> str:

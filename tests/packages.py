@@ -1,4 +1,4 @@
-"""Makes both functions importable, as the packages that faas-cli would build."""
+"""Makes both functions importable, assembled as faas-cli does it."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Connections to local ports without credentials or a client certificate."""
+"""Connections to local ports, without credentials or client certificates."""
 
 import socket
 import ssl
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 H2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
-"""The first bytes of a gRPC client: HTTP/2's preface and an empty SETTINGS frame. The server replies with another."""
+"""What a gRPC client sends first: HTTP/2's preface and an empty SETTINGS frame. The server also sends SETTINGS."""
 
 
 def unverified_tls(*protocols: str) -> ssl.SSLContext:
@@ -28,7 +28,7 @@ def connection(port: int, context: ssl.SSLContext | None) -> Iterator[socket.soc
 
 
 def speaks_grpc(port: int) -> bool:
-    """Whether the port accepts an HTTP/2 connection, as gRPC needs, without a client certificate, TLS or not."""
+    """Whether the port accepts HTTP/2, as gRPC needs, without TLS or over TLS without a client certificate."""
     for context in (None, unverified_tls("h2")):
         with suppress(OSError), connection(port, context) as stream:
             stream.sendall(H2_PREFACE)

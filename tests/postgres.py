@@ -24,7 +24,7 @@ def programs() -> Path:
 
 
 def client_environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment for these programs to log in with a function's or the operator's settings."""
+    """Return the environment in which these programs log in with a function's or the operator's settings."""
     return {
         "PATH": f"{programs()}:{os.environ['PATH']}",
         "PGHOST": settings["postgres_host"],
@@ -36,7 +36,7 @@ def client_environment(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def run(command: list[str], environment: Mapping[str, str], *, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a program. With `check`, raise AssertionError with its error output if it fails."""
+    """Run a program. With `check`, raise AssertionError with its standard error if it fails."""
     result = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=HANG_TIMEOUT)
     assert not check or result.returncode == 0, result.stderr
     return result

@@ -1,4 +1,4 @@
-"""A separate PostgreSQL server with only what initdb creates."""
+"""A separate PostgreSQL server, which has only what initdb created."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,10 +24,7 @@ class PostgresServer:
     log: Path
 
     def environment(self, user: str = SUPERUSER, database: str = "rollcall", password: str = "") -> dict[str, str]:
-        """Return psql's variables for a login.
-
-        By default the password is the role's, from `secrets`; for any other user it is the user name.
-        """
+        """Return psql's variables for a login. The default password is the one in `secrets`, or else the user name."""
         secret = PASSWORD_SECRETS.get(user)
         return client_environment(
             {

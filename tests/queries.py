@@ -1,4 +1,4 @@
-"""Requests to query-data, and people inserted directly into its table."""
+"""Requests to query-data, and people inserted directly into the table `users`."""
 
 from tests.stack import Response, Stack
 
@@ -16,7 +16,7 @@ _DAY = 86_400_000  # milliseconds
 def add(
     stack: Stack, user_id: str, first: str = "Ada", last: str = "Byron", born: int = 0, photo: bool = False
 ) -> None:
-    """Insert a person. `born` is the birthdate in days since 1970."""
+    """Insert a person. `born` is the birthdate in days since 1970-01-01."""
     img_path = f"src/{user_id}.png" if photo else None
     stack.sql(_INSERT, user_id=user_id, first=first, last=last, birthts=born * _DAY, img_path=img_path)
 

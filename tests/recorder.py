@@ -1,7 +1,7 @@
-"""A stub for a program that the guides call (see guides.py): `recorder.py NAME ARGUMENT...` appends to $RECORD.
+"""A stub for a program that the guides call (see guides.py): `recorder.py NAME ARGUMENT...`.
 
-It prints the output that the scripts need. If $KUBECTL is the path of a real kubectl, that one is run instead, except
-for commands that need a node or the Internet.
+It appends the call to the file $RECORD, and prints the output that the scripts need. If $KUBECTL is the path of a real
+kubectl, it then runs that, except for commands that need a node or the Internet.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""A separate process of a function, with other settings, that tests can stop, time or measure."""
+"""Separate processes of the functions, with settings of their own. Tests can stop and measure them."""
 
 import os
 import signal
@@ -21,9 +21,9 @@ from tests.stack import ROOT, Response, Stack
 
 @dataclass
 class Replica:
-    """A function's process. `log` is its standard error; `peak` is its peak memory in bytes once it has ended.
+    """A function's process. `log` is its standard error; `peak` is its peak memory in bytes, known once it has ended.
 
-    Without /proc, `peak` may be the parent's memory at the start of the process.
+    Without /proc, `peak` may be too high: it may include the parent's memory at the start of the process.
     """
 
     process: subprocess.Popen[bytes]
@@ -38,7 +38,7 @@ class Replica:
 
     def lines(self) -> list[str]:
         descriptor = self.log.fileno()
-        # pread, because the process writes at the offset that it shares with this descriptor
+        # pread, because the process shares the offset of this descriptor and writes there
         return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode().splitlines()
 
     def errors(self) -> list[str]:
@@ -62,7 +62,7 @@ class Replica:
 
 @contextmanager
 def replica(package: Path, settings: Mapping[str, str]) -> Iterator[Replica]:
-    """Run the handler in `package`/function until the end of the block. Do not wait until it listens."""
+    """Run the handler in `package`/function until the end of the block. It may not be listening yet."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-P", str(ROOT / "infra/local/runtime/host.py"), "--port", str(port)]

@@ -1,4 +1,4 @@
-"""Two concurrent processes of process-data for the bucket of tests/model.py, which can be killed and frozen."""
+"""Two processes of process-data on the bucket of tests/model.py. Tests can kill and freeze them."""
 
 import os
 import signal
@@ -11,13 +11,13 @@ from tests.model import SOURCE
 from tests.replica import Replica, replica, wait_until_ready
 from tests.stack import Stack
 
-SMALL = {
+_SETTINGS = {
     "source_bucket": SOURCE,
     "segment_keys": "5",
     "batch_size": "2",
     "workers": "3",
     "fetch_threads": "4",
-    "gateway_url": "http://127.0.0.1:1",  # no queue: the next run continues a partial one
+    "gateway_url": "http://127.0.0.1:1",  # no gateway: partial runs are not continued
 }
 
 
@@ -26,10 +26,9 @@ class Replicas:
 
     def __init__(self, stack: Stack) -> None:
         self._stack, self._exits = stack, ExitStack()
-        keys = {
-            name: stack.settings[name] for name in ("s3_access_key", "s3_secret_key")
-        }  # with access to the test's own bucket
-        self._settings = stack.process_settings | SMALL | keys
+        # the operator's keys, because process-data's have no access to this bucket
+        keys = {name: stack.settings[name] for name in ("s3_access_key", "s3_secret_key")}
+        self._settings = stack.process_settings | _SETTINGS | keys
         self._pool = urllib3.PoolManager(maxsize=8, retries=False, timeout=60)
         self._replicas = [self._start() for _ in range(2)]
 
@@ -60,7 +59,7 @@ class Replicas:
         return summary
 
     def run_and_check_done(self, number: int) -> dict[str, object]:
-        """Run once and assert that the run is done, whatever was killed or frozen before."""
+        """Run once and assert that the run is done."""
         summary = self.run(number)
         assert summary["status"] == "done", (summary, [replica.lines()[-20:] for replica in self._replicas])
         return summary
@@ -85,5 +84,5 @@ class Replicas:
 
 
 def erase_path(users: Collection[str]) -> str:
-    """Return the path and query that erase people."""
+    """Return the path and query of a request that erases people."""
     return "erase?" + "&".join(f"user_id={user}" for user in users)

@@ -2,13 +2,13 @@
 
 from tests.stack import Stack
 
-NEW_SECOND = 1.1  # seconds until S3's Last-Modified changes
+NEW_SECOND = 1.1  # seconds to wait for a later Last-Modified, which is in whole seconds
 
 COLUMNS = ["user_id", "first_name", "last_name", "birthts", "img_path"]
 
 
 def rows(stack: Stack, table: str = "users", column: str = "user_id") -> list[str]:
-    """Return a column of a table, in order."""
+    """Return the sorted values of a column."""
     return [value for (value,) in stack.sql(f"select {column} from {table} order by {column}")]
 
 
@@ -27,7 +27,7 @@ def starts(stack: Stack) -> list[str]:
 
 
 def people(stack: Stack) -> list[dict[str, str]]:
-    """Return the rows of `users` as output.csv should have them."""
+    """Return the rows of `users` in the form of output.csv."""
     table = stack.sql(f"select {', '.join(COLUMNS)} from users order by user_id")
     texts = [["" if value is None else str(value) for value in row] for row in table]
     return [dict(zip(COLUMNS, row, strict=True)) for row in texts]

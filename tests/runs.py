@@ -26,9 +26,7 @@ from tests.stack import Stack
 
 @contextmanager
 def application(stack: Stack, objects: type[Objects] = Objects, /, **settings: str) -> Iterator[Application]:
-    """Create an application object with some settings replaced. `objects` is the class of its S3 client.
-
-    Paused, Slow and Failing simulate faults.
+    """Create an application with some settings replaced. `objects` is the class of its S3 client, such as Slow.
 
     There is no gateway unless `gateway_url` is set, so partial runs are not continued.
     """
@@ -65,13 +63,13 @@ def proxied(
 
 
 def end_scans(stack: Stack) -> None:
-    """Terminate the sessions that hold a segment."""
+    """Terminate the PostgreSQL sessions that hold a segment's lock."""
     holders = "select pid from pg_locks where locktype = 'advisory' and classid = :space::oid"
     stack.sql(f"select pg_terminate_backend(pid) from ({holders}) as holders", space=locks.SEGMENT)
 
 
 def counts(summary: dict[str, Any]) -> dict[str, int]:
-    """Return the counts of a summary that are not 0."""
+    """Return the counts in a summary that are not 0."""
     names = (
         *("listed", "added", "updated", "unchanged", "images_changed", "ignored", "rejected", "unreadable"),
         "remaining",
@@ -87,7 +85,7 @@ def put_people(stack: Stack, numbers: range) -> list[str]:
 
 
 class Paused(Objects):
-    """S3 that holds back the result of the first GET until `go` is set."""
+    """An S3 client that holds back the result of the first GET until `go` is set."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -117,7 +115,7 @@ def paused_run(
 
 
 class Slow(Objects):
-    """S3 with a delay for each page and each object."""
+    """An S3 client with a delay for each listing page and each object."""
 
     page_seconds = get_seconds = 0.0
 
@@ -131,7 +129,7 @@ class Slow(Objects):
 
 
 class Failing(Objects):
-    """S3 that returns an error for some objects and for listings that start after some keys."""
+    """An S3 client whose GETs fail for `keys`, and whose listings fail if they start after one of `starts`."""
 
     keys: frozenset[str] = frozenset()
     starts: frozenset[str] = frozenset()
@@ -147,7 +145,7 @@ class Failing(Objects):
         return super().get(bucket, key, limit=limit)
 
     def list_page(self, bucket: str, *, start_after: str = "", **options: Any) -> ListingPage:
-        if start_after in self.starts and options.get("limit") != 1:  # a check of one key succeeds
+        if start_after in self.starts and options.get("limit") != 1:  # requests for one key succeed
             self.failed_listings.append(start_after)
             raise self.error("s3", f"S3 returned an error for the listing after {start_after}")
         return super().list_page(bucket, start_after=start_after, **options)

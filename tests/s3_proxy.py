@@ -22,7 +22,7 @@ def counting(
 ) -> Iterator[tuple[str, Counter[str]]]:
     """Yield an endpoint that forwards to `endpoint`, and the number of requests by kind.
 
-    A kind is the method, LIST for listings, or UPLOADS for requests with `?uploads`. `traffic` counts the bytes
+    A kind is LIST for listings, UPLOADS for requests with `?uploads`, otherwise the method. `traffic` counts the bytes
     of all bodies sent to S3 and received from it.
     """
     counts: Counter[str] = Counter()

@@ -31,5 +31,5 @@ def samples(kind: str) -> list[Sample]:
 def _read(path: Path) -> Sample:
     expected = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     body = path.read_bytes()
-    # padded here, because the file is too large for the repository
+    # padded here: the whole file would be too large for the repository
     return Sample(path.stem, expected.pop("key", None), body.ljust(expected.pop("padded_to", 0), b"\n"), expected)

@@ -1,4 +1,4 @@
-"""The local stack as the tests use it, and direct access to its bucket and tables."""
+"""The local stack as the tests use it, and direct access to its buckets and tables."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ from minio import Minio
 from infra.local.servers.postgres import POINTER
 
 ROOT = Path(__file__).resolve().parent.parent
-HANG_TIMEOUT = 600  # seconds: a test fails instead of waiting forever, however slow the machine is
+HANG_TIMEOUT = 600  # seconds after which a test fails instead of hanging; enough for slow machines
 
 _MAX_PARTIAL_RUNS = 3
 
@@ -51,7 +51,7 @@ class Deployment(ABC):
     @property
     @abstractmethod
     def settings(self) -> Mapping[str, str]:
-        """The settings that `infra/local env` prints: all addresses, and an operator's keys and password."""
+        """The settings that `infra/local env` prints: all addresses, and the operator's keys and password."""
 
     @property
     def url(self) -> str:
@@ -84,7 +84,7 @@ class Deployment(ABC):
         return summary
 
     def event(self, *keys: str, bucket: str | None = None, **headers: str) -> Response:
-        """Send process-data an event about these keys, as S3 would."""
+        """Send process-data an event notification about these keys, as S3 would."""
         name = bucket or self.settings["source_bucket"]
         records = [{"s3": {"bucket": {"name": name}, "object": {"key": quote_plus(key)}}} for key in keys]
         body = json.dumps({"Records": records}).encode()
@@ -110,9 +110,7 @@ def connected(settings: Mapping[str, str], **others: str) -> pg8000.native.Conne
         port=int(values["postgres_port"]),
         database=values["postgres_database"],
         password=values["postgres_password"],
-        ssl_context=False
-        if values["postgres_sslmode"] == "disable"
-        else None,  # creating the default context takes 30 ms
+        ssl_context=False if values["postgres_sslmode"] == "disable" else None,
         timeout=HANG_TIMEOUT,
     )
 
@@ -123,9 +121,9 @@ def read_env(text: str) -> dict[str, str]:
 
 
 def remove_home(state: Path) -> None:
-    """Remove the home that PostgreSQL has outside of the state directory if root runs the stack.
+    """Remove the home that PostgreSQL has outside the state directory if root runs the stack.
 
-    `up` keeps it if the state directory is gone.
+    Nothing else removes it once the state directory is gone.
     """
     with suppress(OSError):
         shutil.rmtree((state / POINTER).read_text(encoding="utf-8"))
@@ -133,7 +131,7 @@ def remove_home(state: Path) -> None:
 
 @dataclass(frozen=True)
 class Stack(Deployment):
-    """A local stack; `state` is its state directory."""
+    """A local stack. `state` is its state directory."""
 
     state: Path
 
@@ -164,9 +162,9 @@ class Stack(Deployment):
         return int(document["components"][component]["pid"])
 
     def run_until_done(self, seconds: float = 120) -> dict[str, Any]:
-        """Run process-data until a run is done, even if a backend is unavailable meanwhile. Return its summary.
+        """Run process-data until a run is done, and return its summary. Retry while a backend is unavailable.
 
-        Only a few runs may be partial, because each run must do as much as it can.
+        Fail after a few partial runs, because each run has to do as much as it can.
         """
         deadline, partial = time.monotonic() + seconds, 0
         while True:
@@ -192,7 +190,7 @@ class Stack(Deployment):
         with connected(self.settings) as connection:
             connection.run("truncate users, erased, rejected, runs, segments, hints restart identity")
             connection.run("insert into segments (start) values ('')")
-            # a new state of the data, because query-data caches results by state
+            # with a new ETag, because query-data caches results by the state of the data
             connection.run(
                 "update outputs set changed = 1, written = 0, rows = 0, etag = gen_random_uuid(), seconds = 0, "
                 "written_at = null"
@@ -207,7 +205,7 @@ class Stack(Deployment):
 
 @contextmanager
 def running(state: Path) -> Iterator[Stack]:
-    """Run a separate, empty stack."""
+    """Run a separate stack without data until the end of the block."""
     stack = Stack(state)
     try:
         stack.cli("up", "--detach", "--port", "0", "--no-sample")

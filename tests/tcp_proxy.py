@@ -1,8 +1,4 @@
-"""A TCP proxy on loopback that injects network faults.
-
-Toxiproxy would have to be built from its Go source, and PyPI has no proxy that keeps the server's side of a connection
-open after the client has gone.
-"""
+"""A TCP proxy on loopback that injects network faults. Toxiproxy would have to be built from its Go source."""
 
 import asyncio
 import socket
@@ -17,23 +13,23 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 CHUNK = 64 * 1024
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time
-_CUT_WITHIN = 20_000  # bytes that a connection may still get before it is cut or reset
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER for 0 seconds: closing sends RST
+_CUT_WITHIN = 20_000  # a connection is cut or reset before the client has received this many more bytes
 
 DELAY, THROTTLE, CUT, RESET, REFUSE, HANG, VANISH = "delay", "throttle", "cut", "reset", "refuse", "hang", "vanish"
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A network fault. `kept` is how many seconds the server's side stays open after a client vanished.
+    """A network fault.
 
     delay      every chunk is delayed by `seconds`, in both directions
-    throttle   at most `rate` bytes per second
-    cut        connections are closed in the middle of a response
+    throttle   each connection passes at most `rate` bytes per second in each direction
+    cut        connections are closed after a random number of bytes to the client
     reset      the same, with RST
     refuse     new connections are refused, open ones are reset
     hang       connections are accepted, but no data passes until the fault ends
-    vanish     no data passes on open connections, and the server is not notified that the client has gone
+    vanish     clients seem to vanish: open connections pass no more data, and are closed only after `kept` seconds
     """
 
     name: str
@@ -129,7 +125,7 @@ class Proxy:
             link.allowance = self._random.randrange(_CUT_WITHIN)
         self._links.add(link)
         try:
-            with suppress(asyncio.CancelledError):  # by `close`; asyncio would print it
+            with suppress(asyncio.CancelledError):  # raised by `close`; asyncio would log it
                 await link.run()
         finally:
             self._links.discard(link)
@@ -169,7 +165,7 @@ class _Link:
         _close(self._server[1], reset=reset)
 
     def abandon(self, kept: float) -> None:
-        """Stop forwarding. The server's side ends by itself or after `kept` seconds."""
+        """Stop forwarding. Close both sides after `kept` seconds, unless the server ends its side before."""
         self._abandoned = True
         asyncio.get_running_loop().call_later(kept, self.end)
 
@@ -188,7 +184,7 @@ class _Link:
                             return self.end(reset=fault is not None and fault.name == RESET)
                     sink.write(data)
                     await sink.drain()
-        if not to_client and not self._abandoned:  # an abandoned connection is not closed
+        if not to_client and not self._abandoned:  # the server does not notice the end of an abandoned client
             self.end()
         return None
 

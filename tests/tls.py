@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
-"""The first message of a PostgreSQL client that requires TLS."""
+"""The first message of a PostgreSQL client that requests TLS."""
 
 _USAGES = (
     "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
@@ -32,7 +32,7 @@ _CHUNK = 64 * 1024
 
 
 class Authority:
-    """A certificate authority. `file` is its certificate, in `directory`."""
+    """A certificate authority. `file` has its certificate."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir()
@@ -48,7 +48,7 @@ class Authority:
         self.file.write_bytes(certificate.public_bytes(Encoding.PEM))
 
     def certify(self, host: str, *, days: int = 2) -> ssl.SSLContext:
-        """Return a server context with a certificate for `host`, a name or an address. Negative `days`: expired."""
+        """Return a server context with a certificate for `host`, a name or an address. It is expired if `days` < 0."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
             self._builder(_name("server"), key.public_key(), days=days)
@@ -133,7 +133,7 @@ def terminating(
 
 
 def _relay(client: socket.socket, server: socket.socket, proxy: Proxy) -> None:
-    """Forward in both directions until either side ends, in one thread because of the TLS connection."""
+    """Forward in both directions until either side ends. One thread does both, as two must not share an SSLSocket."""
     while True:
         is_pending = isinstance(client, ssl.SSLSocket) and client.pending()
         ready = [client] if is_pending else select.select([client, server], [], [])[0]

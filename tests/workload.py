@@ -1,4 +1,4 @@
-"""Files that change, and checked requests to query-data."""
+"""Changing files, and requests to query-data whose responses are checked."""
 
 import random
 from collections import defaultdict
@@ -14,11 +14,11 @@ from tests.load import TimedResponse
 from tests.stack import Stack
 
 TIMEOUT = 60  # seconds after which OpenFaaS's gateway aborts a request
-MAX_OUTSTANDING = 400  # requests; more are counted but not sent
+MAX_OUTSTANDING = 400  # requests; further ones are counted as unsent
 
 USER_IDS = [str(user_id) for user_id in range(1000, 3000)]
 WITH_PHOTO = USER_IDS[::10]
-LARGE = set(WITH_PHOTO[::10])  # photos that are streamed
+LARGE = set(WITH_PHOTO[::10])  # users whose photos are streamed
 DAY = 86_400_000  # milliseconds
 FIRST_PAGE = "?limit=100"
 
@@ -27,7 +27,7 @@ Check = Callable[[TimedResponse], None]
 
 
 class Files:
-    """The source bucket; each CSV contains its user and version."""
+    """Files in the source bucket. The name and birth in a CSV depend on the user and the version."""
 
     def __init__(self, stack: Stack) -> None:
         self._bucket, self._random = stack.bucket, random.Random(1)
@@ -39,7 +39,7 @@ class Files:
             list(executor.map(lambda user_id: self._bucket.put(f"{user_id}.png", photo(user_id)), WITH_PHOTO))
 
     def change(self) -> None:
-        """Upload the next version of a random user, and every tenth time an invalid file."""
+        """Upload the next version of a random user's CSV, and every tenth time also an invalid file."""
         self.latest += 1
         self._put(self._random.choice(USER_IDS), self.latest)
         if self.latest % 10 == 0:
@@ -62,7 +62,7 @@ class Workload:
         self._offset, self._next = 0, FIRST_PAGE
         self.outstanding, self.unsent = 0, 0
         self.seconds: dict[int, list[float]] = defaultdict(list)
-        self.wrong: list[str] = []
+        self.errors: list[str] = []
         self._kinds: list[tuple[int, Callable[[], tuple[str, Check]]]] = [
             (30, self._page),
             (10, lambda: ("/?limit=100&sort=-birthdate", self._check_youngest)),
@@ -80,7 +80,7 @@ class Workload:
         self.unsent = 0
 
     def figures(self) -> str:
-        """Return the number and duration of responses by status, for information only."""
+        """Return the numbers and durations of responses by status, as text that continues a line."""
         lines = [f", {self.unsent} not sent"]
         for status, seconds in sorted(self.seconds.items()):
             percentiles = quantiles(seconds * 2, n=100)
@@ -108,7 +108,7 @@ class Workload:
             if response.status == 200 and "etag" in response.headers:
                 self._etags[path] = response.headers["etag"]
         except Exception:  # noqa: BLE001 - the test reports any error
-            self.wrong.append(f"{path}: {format_exc(limit=-1)}")
+            self.errors.append(f"{path}: {format_exc(limit=-1)}")
         finally:
             self.outstanding -= 1
 
@@ -124,7 +124,7 @@ class Workload:
                 assert response.headers["retry-after"] == "1"
 
     def _page(self) -> tuple[str, Check]:
-        """Return the path of the page after the last one, and the check of its response."""
+        """Return the path of the page after the last one received, and the check of its response."""
         offset, url = self._offset, self._next
 
         def check(response: TimedResponse) -> None:

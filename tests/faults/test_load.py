@@ -86,7 +86,7 @@ def test_under_overload_responses_are_correct_or_documented_errors_and_resources
                 peaks.append(peak_memory(pid) // MEBIBYTE)
     print(f"query-data's peak memory in MiB: {peaks}, descriptors: {before}, then {descriptors(pid)}")
     print(f"process-data's statuses: {dict(runs)}")
-    assert not workload.wrong, "".join(workload.wrong[:5])
+    assert not workload.errors, "".join(workload.errors[:5])
     assert runs[200]
     first_half, last_half = peaks
     assert last_half < first_half + 16

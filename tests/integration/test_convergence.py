@@ -181,7 +181,7 @@ class Convergence(RuleBasedStateMachine):
         states: dict[str, State] = {**tombstones, **{user: person for user, (person, _) in rows.items()}}
         for user in USERS:
             assert states.setdefault(user, None) in self.bucket.possible[user]
-        assert {user: image for user, (_, image) in rows.items()} == {user: self.bucket.image(user) for user in rows}
+        assert {user: image for user, (_, image) in rows.items()} == {user: self.bucket.img_path(user) for user in rows}
         output = list(csv.reader(io.StringIO(self.stack.bucket.read("output.csv").decode())))[1:]
         assert output == sorted([user, *map(str, person), image] for user, (person, image) in rows.items())
         rejected = self.stack.sql("select object, code from rejected")

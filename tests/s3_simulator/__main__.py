@@ -15,14 +15,14 @@ _UNSUPPORTED_BODY = re.compile(rb"\r\n(?:transfer-encoding:|x-amz-content-sha256
 
 
 class _Connection(asyncio.Protocol):
-    """A connection: HTTP/1.1 with keep-alive. Responses are sent in order; asyncio sets TCP_NODELAY."""
+    """A connection: HTTP/1.1 with keep-alive. Responses are sent in the order of the requests."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self._loop = asyncio.get_running_loop()
         self._received = b""
         self._method = self._target = ""
-        self._body: Body | None = None  # of a request that has not arrived completely
+        self._body: Body | None = None  # of a request that is still being received
         self._is_delayed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -34,7 +34,7 @@ class _Connection(asyncio.Protocol):
         self._advance()
 
     def _advance(self) -> None:
-        """Handle the requests received so far. A delayed response holds up those behind it."""
+        """Handle the requests received so far. Requests behind a delayed response wait for it."""
         while self._received and not self._is_delayed:
             if self._body is None:
                 head, separator, rest = self._received.partition(b"\r\n\r\n")
@@ -84,21 +84,21 @@ class _Connection(asyncio.Protocol):
 
 
 async def _serve(service: Service) -> None:
-    """Print the endpoint and serve until standard input ends, which it does when the parent process ends."""
+    """Print the endpoint, and serve until standard input is closed, at the latest when the parent process exits."""
     loop = asyncio.get_running_loop()
-    is_over = asyncio.Event()
-    loop.add_reader(sys.stdin, is_over.set)
+    closed = asyncio.Event()
+    loop.add_reader(sys.stdin, closed.set)
     server = await loop.create_server(lambda: _Connection(service), "127.0.0.1", 0, backlog=1024)
     host, port = server.sockets[0].getsockname()
     print(f"{host}:{port}", flush=True)
-    while not is_over.is_set():
+    while not closed.is_set():
         service.refresh_date()
         with suppress(TimeoutError):
-            await asyncio.wait_for(is_over.wait(), 1)
+            await asyncio.wait_for(closed.wait(), 1)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Simulate an S3 service until standard input ends.")
+    parser = argparse.ArgumentParser(description="Simulate an S3 service until standard input is closed.")
     parser.add_argument("--people", type=int, required=True)
     parser.add_argument("--photos", type=int, default=0)
     parser.add_argument("--page-seconds", type=float, default=0)

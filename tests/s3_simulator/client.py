@@ -1,20 +1,19 @@
-"""A SIMULATED S3 service, for benchmarks and tests with more objects than a real server can be filled with in a
-reasonable time.
+"""A simulated S3 service, for benchmarks and tests with more objects than can be uploaded in a reasonable time.
 
-This is not an S3 server. The objects of the bucket `src` are generated from their keys, requests are not
-authenticated, and only the requests that Rollcall makes are supported; others get 501 NotImplemented. It runs in a
-process of its own, with the standard library alone, and uses as little CPU as possible: it shares the cores with
-the code under measurement.
+The objects of the bucket `src` are generated from their keys. Requests are not authenticated. The simulator supports
+only the requests that Rollcall makes; others get 501 NotImplemented. It runs in a process of its own, and uses little
+CPU because it shares the cores with the code under measurement.
 
     with simulated_s3(people=200_000, photos=100_000, page_seconds=0.1, get_seconds=0.04) as simulator:
         simulator.endpoint  # "127.0.0.1:port", plain HTTP, any credentials
 
-- `src` holds `<id>.csv` for `people` consecutive ids of equal length and `<id>.png` for `photos` of them, evenly
-  spread: ListObjectsV2, GET and HEAD. Listings are delayed by `page_seconds`, objects by `get_seconds`.
-- `res` is empty at first: PUT, multipart uploads, GET and HEAD, without delay. Bodies of up to 8 MiB that come in a
-  single PUT are kept; of everything else only the size and the ETag.
+- `src` has `<id>.csv` for `people` consecutive ids of equal length, and `<id>.png` for `photos` of them, evenly
+  spread. It supports ListObjectsV2, GET and HEAD. Pages of listings are delayed by `page_seconds`, other responses by
+  `get_seconds`.
+- `res` is empty at first. It supports PUT, multipart uploads, GET and HEAD, without delay. A body of up to 8 MiB that
+  arrives in a single PUT is kept; of other objects only the metadata is kept, and a GET of them fails.
 
-ETags in `src` identify the key and its version but are not MD5 sums.
+An ETag in `src` identifies the key and its version, but is not an MD5 sum.
 """
 
 import http.client
@@ -32,12 +31,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Simulator:
-    """A simulator in another process. Ranges of users are indexes: 0 is the user `first_id`."""
+    """A simulator in another process. `first` in its methods is the index of a user: 0 is the user `first_id`."""
 
     endpoint: str
 
     def counts(self) -> dict[str, int]:
-        """Return the requests since the last reset: LIST, GET, HEAD and PUT, which includes parts of uploads."""
+        """Return the numbers of LIST, GET, HEAD and PUT requests since the last reset. Parts of uploads are PUTs."""
         counts: dict[str, int] = self._control(action="counts")
         return counts
 
@@ -49,7 +48,7 @@ class Simulator:
         return float(self._control(action="cpu_seconds"))
 
     def change(self, first: int, count: int) -> None:
-        """Give the CSVs of `count` users new content, ETags and modification times."""
+        """Give the CSVs of `count` users new content and ETags, and the current time as Last-Modified."""
         self._control(action="change", first=first, count=count)
 
     def fail(self, first: int, count: int) -> None:

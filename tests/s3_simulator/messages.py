@@ -4,14 +4,14 @@ import hashlib
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
-MAX_KEPT_BODY = 8 * 1024 * 1024  # bytes; larger objects in `res` cannot be returned by a GET
+MAX_KEPT_BODY = 8 * 1024 * 1024  # bytes; a GET of a larger object in `res` fails
 _XML = '<?xml version="1.0" encoding="UTF-8"?>\n'
 XMLNS = "http://s3.amazonaws.com/doc/2006-03-01/"
 _REASONS = {200: "OK", 204: "No Content", 400: "Bad Request", 404: "Not Found", 500: "Error", 501: "Not Implemented"}
 
 
 class Body:
-    """A request body that is being received: its MD5, and its bytes if they are kept."""
+    """A request body that is being received. Its MD5 is computed; its bytes are kept only if `keep` is set."""
 
     def __init__(self, length: int, *, keep: bool) -> None:
         self.size = self.missing = length
@@ -33,7 +33,7 @@ class Body:
 
 
 class Response(NamedTuple):
-    """A response; `head` lacks the headers that all responses share. `delay` is in seconds."""
+    """A response. `head` lacks the headers that all responses share. `delay` is in seconds."""
 
     head: str
     body: bytes = b""

@@ -1,4 +1,4 @@
-"""Both buckets behind one endpoint: requests become responses."""
+"""The responses to requests for both buckets."""
 
 import json
 import re
@@ -13,12 +13,12 @@ from tests.s3_simulator.messages import NOT_IMPLEMENTED, XMLNS, Body, Response, 
 from tests.s3_simulator.result import ResultBucket, StoredObject
 from tests.s3_simulator.source import SourceBucket
 
-MAX_KEYS = 1000
+MAX_KEYS = 1000  # of a listing page
 MAX_CACHED_PAGES = 256 * 1024 * 1024  # bytes
 
 
 class Service:
-    """Both buckets, the latencies and the counts; turns requests into responses."""
+    """Both buckets, with the delays of `src` and the counts of requests."""
 
     def __init__(self, source: SourceBucket, *, page_seconds: float, get_seconds: float) -> None:
         self._source = source
@@ -75,7 +75,7 @@ class Service:
             return error_response(400, "InvalidArgument", message="invalid max-keys: expected a number")
         prefix = _encode(query.get("prefix", ""))
         marker = _encode(query.get("continuation-token") or query.get("start-after", ""))
-        last = self._source.position(prefix + b"\xff")  # keys are ASCII
+        last = self._source.position(prefix + b"\xff")  # after all keys with the prefix, as keys are ASCII
         start = min(max(self._source.position(prefix), self._source.position(marker, after=True)), last)
         end = min(start + min(int(max_keys), MAX_KEYS), last)
         is_truncated = start < end < last

@@ -21,7 +21,7 @@ def csv_body(user_id: int, version: int = 0) -> bytes:
 
 
 class _Template(NamedTuple):
-    """The text before and after a user's id, in a listing and in the headers of a response."""
+    """The text before and after the id in an ETag: in a listing, beginning after the id in the key, and in headers."""
 
     listed: tuple[str, str]
     headers: tuple[str, str]
@@ -44,7 +44,7 @@ def _template(suffix: str, size: int, content_type: str, version: int) -> _Templ
 
 
 class SourceBucket:
-    """The bucket `src`. Positions count keys in the listing, indexes count users; both start at 0."""
+    """The bucket `src`. A position is that of a key in the listing, an index is that of a user; both start at 0."""
 
     def __init__(self, people: int, photos: int, first_id: int) -> None:
         self._width = len(str(first_id))
@@ -87,7 +87,7 @@ class SourceBucket:
         assert digits is not None
         prefix, suffix = digits[0], key[digits.end() :]
         if missing := self._width - len(prefix):
-            # ids that begin with the prefix are all less than `key` or all greater: in `key`, no digit follows it
+            # no digit follows the prefix in `key`, so the ids that begin with it are all less than `key` or all greater
             is_greater = suffix > b"9"
             index = int(prefix + (b"9" if is_greater else b"0") * missing) + is_greater - self._first_id
             suffix = b""
@@ -125,7 +125,7 @@ class SourceBucket:
         return entries[offset : offset + end - start]
 
     def read(self, key: str) -> tuple[str, bytes] | None:
-        """Return the status line and headers of an object, and its body, or None if there is no such key.
+        """Return the status line and headers of an object, and its body. Return None if there is no such key.
 
         Raise OSError if the object fails.
         """

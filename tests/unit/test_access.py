@@ -44,7 +44,7 @@ def test_the_token_is_accepted_as_bearer_or_basic(authorization: str) -> None:
         "Bearer ü",
     ],
 )
-def test_a_missing_or_wrong_token_is_a_401_that_names_the_expected_scheme(authorization: str | None) -> None:
+def test_a_missing_or_wrong_token_is_a_401_that_names_the_bearer_scheme(authorization: str | None) -> None:
     with pytest.raises(ApiError) as raised:
         require_access(request_with(authorization), CLOSED)
     assert raised.value.status == 401
@@ -64,9 +64,13 @@ def test_errors_hide_details_from_clients_without_the_token() -> None:
     assert not concealed.detail
     assert "s3.example" not in concealed.message
     assert conceal(request_with("Bearer s3cret"), error, lambda: CLOSED) is error
-    for public in (ApiError(404, "not_found", "no such path"), ApiError(500, "bad_setting", "x is not set")):
-        assert conceal(request_with(None), public, _no_settings) is public
 
 
-def _no_settings() -> AccessSettings:
-    raise SettingError("the settings are invalid")
+@pytest.mark.parametrize(
+    "error", [ApiError(404, "not_found", "no such path"), ApiError(500, "bad_setting", "x is required")]
+)
+def test_client_errors_and_bad_settings_are_shown_even_if_the_settings_are_invalid(error: ApiError) -> None:
+    def load_settings() -> AccessSettings:
+        raise SettingError("the settings are invalid")
+
+    assert conceal(request_with(None), error, load_settings) is error

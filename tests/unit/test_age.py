@@ -1,4 +1,4 @@
-"""Ages are exact, and the latest birthdates used by filters match them to the day."""
+"""Ages are exact, and the latest birthdates, which the filters use, match them to the day."""
 
 from bisect import bisect_left
 from calendar import isleap
@@ -33,7 +33,7 @@ def is_birthday(day: date, birthdate: date) -> bool:
 
 
 def age_by_counting(birthdate: date, today: date) -> float:
-    """The definition, one day at a time."""
+    """Compute an age by its definition, counting days."""
     years, since, until = 0, 0, 1
     day = birthdate
     while day < today:
@@ -80,11 +80,11 @@ def test_age_matches_known_examples(birthdate: date, today: date, expected: floa
 
 @pytest.mark.parametrize("today", TODAYS, ids=str)
 def test_latest_birthdates_match_ages_to_the_day(today: date) -> None:
-    days = [today - n * DAY for n in range((MAX_AGE + 1) * 366)]  # youngest first
-    ages = [age(day, today) for day in days]
+    birthdates = [today - n * DAY for n in range((MAX_AGE + 1) * 366)]  # youngest first
+    ages = [age(birthdate, today) for birthdate in birthdates]
     assert all(younger <= older for younger, older in pairwise(ages))
     sample = {0.0, 1.0, 30.5, float(MAX_AGE), *ages[:800:7], *ages[9000:11000:97], *ages[70000:73000:131]}
     for years in sample | {nextafter(years, inf) for years in sample} | {nextafter(years, 0) for years in sample}:
         if years <= MAX_AGE:
-            assert latest_birthdate(today, at_least=years) == days[bisect_left(ages, years)]
-            assert latest_birthdate(today, over=years) == days[bisect_left(ages, nextafter(years, inf))]
+            assert latest_birthdate(today, at_least=years) == birthdates[bisect_left(ages, years)]
+            assert latest_birthdate(today, over=years) == birthdates[bisect_left(ages, nextafter(years, inf))]

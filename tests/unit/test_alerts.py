@@ -1,4 +1,4 @@
-"""The alerts fire when they should and use metrics that exist."""
+"""The alerts fire as tests/data/alerts.yaml expects, and use metrics that exist."""
 
 import re
 import shutil
@@ -33,7 +33,7 @@ def promtool(*arguments: str | Path, directory: Path = PROMETHEUS) -> str:
 
 
 @needs_promtool
-def test_each_alert_fires_exactly_when_it_should(tmp_path: Path) -> None:
+def test_the_alerts_fire_as_their_test_cases_expect(tmp_path: Path) -> None:
     shutil.copy(RULES, tmp_path)
     shutil.copy(CASES, tmp_path)
     promtool("check", "rules", "--lint-fatal", RULES)
@@ -53,7 +53,7 @@ def test_every_alert_has_a_test_case_in_which_it_fires() -> None:
     assert fired == {alert["alert"] for alert in ALERTS}
 
 
-def test_every_metric_exists_in_the_gateway_or_query_data() -> None:
+def test_every_metric_of_an_alert_exists() -> None:
     known = METRICS.keys() | {gauge.name for gauge in GAUGES} | {"up"}
     for alert in ALERTS:
         assert set(re.findall(r"\b(?:gateway|http|rollcall)_\w+|\bup\b", alert["expr"])) <= known, alert["alert"]
@@ -62,11 +62,11 @@ def test_every_metric_exists_in_the_gateway_or_query_data() -> None:
 def test_every_scrape_job_is_used_by_a_rule_or_the_dashboard() -> None:
     dashboard = (ROOT / "infra/grafana/rollcall.json").read_text(encoding="utf-8")
     used = set(re.findall(r'job=\\?"(\w+)', RULES.read_text(encoding="utf-8") + dashboard))
-    unselected = {"gateway"}  # its metrics have names of their own, so no query selects its job
+    unselected = {"gateway"}  # queries select its metrics by their names alone
     assert {job["job_name"] for job in JOBS} == used | unselected
 
 
-def test_staleness_alerts_use_two_intervals_of_the_shipped_schedule() -> None:
+def test_alerts_on_timestamps_use_two_intervals_of_the_default_schedule() -> None:
     (process, _) = read_stack(ROOT, {}).functions
     minutes = re.fullmatch(r"\*/(\d+) \* \* \* \*", process.annotations["schedule"])
     assert minutes

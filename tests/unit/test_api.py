@@ -1,4 +1,4 @@
-"""Whatever a handler raises becomes an error response; the log has the details, except for client errors."""
+"""An exception in a handler becomes an error response, and is logged unless it is the client's error."""
 
 import json
 
@@ -35,7 +35,7 @@ def test_an_invalid_request_is_not_logged(capfd: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize("error", [Unavailable("s3", "x"), AccessDenied("postgresql", "x"), SchemaMissing("x")])
-def test_a_backends_error_is_a_503_that_may_be_retried(error: Exception) -> None:
+def test_an_error_of_a_backend_is_a_503_with_retry_after(error: Exception) -> None:
     response = render(error)
     assert response.status_code == 503
     assert int(response.headers["Retry-After"]) > 0

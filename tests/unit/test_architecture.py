@@ -14,14 +14,14 @@ from tests.stack import ROOT
 DIRECTORIES = ("functions", "shared", "infra/local")
 
 BASE = [ROOT / f"infra/local/{name}.py" for name in ("environment", "errors", "output")]
-"""Modules without project imports, which every package of their directory may import."""
+"""Modules without imports of the project. The diagram omits imports of them."""
 
 
 def modules(directory: str) -> list[Path]:
     return sorted(path for path in (ROOT / directory).rglob("*.py") if path.name != "__init__.py")
 
 
-def imported(path: Path) -> Iterator[Path]:
+def project_imports(path: Path) -> Iterator[Path]:
     """Yield the project's modules that a module imports."""
     for statement in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(statement, ast.ImportFrom) and statement.level:
@@ -34,7 +34,7 @@ def imported(path: Path) -> Iterator[Path]:
 
 
 def node(path: Path) -> str:
-    """Return the node of a module in the diagram: its directory, or the module itself for handlers and endpoints."""
+    """Return the node of a module in the diagram: the module itself for handlers and endpoints, else its directory."""
     name = path.parent.relative_to(ROOT).as_posix().removeprefix("functions/")
     return f"{name}/{path.stem}" if path.stem in ("handler", "endpoints") else name
 
@@ -44,7 +44,7 @@ def test_the_diagram_matches_the_imports_and_has_no_cycle() -> None:
         (node(path), node(other))
         for directory in DIRECTORIES
         for path in modules(directory)
-        for other in imported(path)
+        for other in project_imports(path)
         if node(path) != node(other) and other not in BASE
     }
     [diagram] = re.findall(r"```mermaid\n.*\n((?: .*\n)*)```", CONTRIBUTING.read_text(encoding="utf-8"))
@@ -65,4 +65,4 @@ def test_the_tables_list_modules_above_their_imports(name: str) -> None:
     below = set(own)
     for row, path in paths.items():
         below.remove(path)
-        assert {other for other in imported(path) if other in own} <= below, row
+        assert {other for other in project_imports(path) if other in own} <= below, row

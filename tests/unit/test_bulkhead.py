@@ -11,7 +11,7 @@ from query_data.shared.api import ApiError
 from query_data.shared.bulkhead import Bulkhead
 
 
-def test_a_full_bulkhead_returns_busy_until_a_slot_is_released() -> None:
+def test_a_full_bulkhead_raises_busy_until_a_slot_is_released() -> None:
     slots = Bulkhead("requests", 2)
     with slots.slot():
         with slots.slot(), pytest.raises(ApiError) as raised, slots.slot():
@@ -25,7 +25,7 @@ def test_a_full_bulkhead_returns_busy_until_a_slot_is_released() -> None:
 
 
 def hold(slots: Bulkhead, until: Event) -> bool:
-    """Hold a slot until the event is set. Return whether there was a free one."""
+    """Hold a slot until the event is set. Return False if there is no slot."""
     try:
         with slots.slot():
             return until.wait(60)
@@ -34,21 +34,21 @@ def hold(slots: Bulkhead, until: Event) -> bool:
 
 
 def test_only_a_limited_number_of_requests_wait_for_a_slot() -> None:
-    slots, first, others = Bulkhead("requests", 1, waiting=2), Event(), Event()
-    others.set()
+    slots, end_first, end_others = Bulkhead("requests", 1, waiting=2), Event(), Event()
+    end_others.set()
     with ThreadPoolExecutor(8) as executor, ExitStack() as stack:
-        stack.callback(first.set)
-        holder = executor.submit(hold, slots, first)
+        stack.callback(end_first.set)
+        holder = executor.submit(hold, slots, end_first)
         while slots._free._value:
             pass
-        waiting = [executor.submit(hold, slots, others) for _ in range(2)]
+        waiting = [executor.submit(hold, slots, end_others) for _ in range(2)]
         while slots._waiting is None or slots._waiting._value:
             pass
-        assert not hold(slots, others)  # the queue is full
-        first.set()
+        assert not hold(slots, end_others)  # the queue is full
+        end_first.set()
         assert holder.result()
         assert all(future.result() for future in waiting)
-        assert hold(slots, others)
+        assert hold(slots, end_others)
 
 
 def test_a_request_waits_for_a_slot_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,6 +59,6 @@ def test_a_request_waits_for_a_slot_for_a_limited_time(monkeypatch: pytest.Monke
         with slots.slot():
             assert not hold(slots, end)
             monkeypatch.setattr(bulkhead, "_MAX_WAIT", 60)
-            waiting = executor.submit(hold, slots, end)  # can wait: the previous one gave up
+            waiting = executor.submit(hold, slots, end)  # may wait, as the request before no longer does
             time.sleep(0.1)
         assert waiting.result()

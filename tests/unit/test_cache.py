@@ -9,7 +9,7 @@ import pytest
 from query_data.cache import Cache
 
 
-def test_a_value_is_computed_once_for_each_key() -> None:
+def test_a_value_is_computed_once_until_it_is_evicted() -> None:
     cache: Cache[int] = Cache(2)
     computed: Counter[int] = Counter()
 
@@ -59,7 +59,7 @@ def test_errors_are_not_cached() -> None:
 
 
 class Key:
-    """A key that counts its look-ups."""
+    """A key that counts how often a dictionary looks it up."""
 
     lookups = 0
 

@@ -42,6 +42,6 @@ def test_a_chart_shows_its_figures_as_bars_and_text_in_light_and_dark(tmp_path: 
 
 def test_the_baselines_chart_shows_the_ratio_and_goal_of_each_row_with_a_baseline() -> None:
     row = {"name": "stream", "ratio": 0.95, "goal": 0.9, "at_least": True, "baseline": [1.0]}
-    bare = {"name": "sizes", "ratio": 1.0, "goal": 1.05, "at_least": False, "baseline": None}
-    [chart] = charts.charts({"machine": DOCUMENT["machine"], "rows": [row, bare]})
+    row_without_baseline = {"name": "sizes", "ratio": 1.0, "goal": 1.05, "at_least": False, "baseline": None}
+    [chart] = charts.charts({"machine": DOCUMENT["machine"], "rows": [row, row_without_baseline]})
     assert [bar.text for group in chart.groups for bar in group.bars] == ["0.95, goal 0.9"]

@@ -1,4 +1,4 @@
-"""A run that repeats scans counts each CSV once."""
+"""The counters of a run that repeats its scans."""
 
 from datetime import UTC, datetime
 
@@ -23,7 +23,7 @@ def counts(counters: RunCounters) -> tuple[int, int]:
     return counters.added, counters.unchanged
 
 
-def test_a_csv_that_was_stored_is_not_counted_as_unchanged_as_well() -> None:
+def test_a_csv_that_the_run_stored_is_not_counted_as_unchanged() -> None:
     counters = RunCounters(repeats=True)
     scan(counters, "a", pending=True, unchanged=0)
     for _ in range(2):
@@ -32,7 +32,7 @@ def test_a_csv_that_was_stored_is_not_counted_as_unchanged_as_well() -> None:
         assert counts(counters) == (1, 0)
 
 
-def test_a_csv_that_was_replaced_and_rejected_meanwhile_is_not_subtracted() -> None:
+def test_a_csv_that_was_replaced_and_rejected_meanwhile_does_not_lower_the_count_of_unchanged() -> None:
     counters = RunCounters(repeats=True)
     scan(counters, "a", pending=True, unchanged=0)
     scan(counters, "b", pending=False, unchanged=0)  # another run rejected it
@@ -40,7 +40,7 @@ def test_a_csv_that_was_replaced_and_rejected_meanwhile_is_not_subtracted() -> N
     assert counts(counters) == (1, 0)
 
 
-def test_a_csv_that_is_stored_again_is_not_subtracted() -> None:
+def test_a_csv_that_is_stored_again_is_counted_as_added_again() -> None:
     counters = RunCounters(repeats=True)
     scan(counters, "a", pending=True, unchanged=0)
     scan(counters, "a", pending=True, unchanged=0)  # an erasure removed the row meanwhile

@@ -1,4 +1,4 @@
-"""Exceptions of the libraries never leave shared.storage: each is mapped to one of its own."""
+"""Exceptions of the libraries become errors of shared.storage."""
 
 import inspect
 from collections.abc import Iterator
@@ -23,6 +23,7 @@ UNREACHABLE = {
 
 
 def exceptions(module: ModuleType) -> list[type[Exception]]:
+    """Return the exceptions that a module defines."""
     return [
         member
         for _, member in inspect.getmembers(module, inspect.isclass)
@@ -32,7 +33,7 @@ def exceptions(module: ModuleType) -> list[type[Exception]]:
 
 
 def make(kind: type[Exception]) -> Exception:
-    """Create an instance without its constructor arguments."""
+    """Create an instance, if possible without calling its constructor."""
     if kind is urllib3.exceptions.IncompleteRead:
         return urllib3.exceptions.IncompleteRead(1, 2)
     if kind is urllib3.exceptions.InvalidChunkLength:
@@ -69,7 +70,7 @@ def minio_errors() -> Iterator[Any]:
                 (503, "SlowDown", Unavailable),
                 (500, "InternalError", Unavailable),
                 (429, "TooManyRequests", Unavailable),
-                (404, "NoSuchUpload", Unavailable),  # of minio's attempt to abort an upload that was completed
+                (404, "NoSuchUpload", Unavailable),  # if minio aborts an upload that was completed
             ):
                 response = urllib3.HTTPResponse(status=status)
                 error = minio.error.S3Error(response, code, "boom", None, None, None)
@@ -105,7 +106,7 @@ def test_every_pg8000_error_becomes_a_storage_error(connection: Connection, kind
         ("08006", Unavailable, True),
         ("53300", Unavailable, True),
         ("57014", Unavailable, True),
-        ("25P03", Unavailable, True),  # a transaction of a process that was frozen for a minute
+        ("25P03", Unavailable, True),  # a transaction was idle for too long, as in a frozen process
         ("57P01", Unavailable, True),
         ("57P03", Unavailable, True),
         ("40P01", Unavailable, True),
@@ -117,7 +118,7 @@ def test_every_pg8000_error_becomes_a_storage_error(connection: Connection, kind
         ("22021", StorageError, False),
     ],
 )
-def test_sqlstates_map_to_error_classes(
+def test_sqlstates_become_errors_without_values_of_rows(
     connection: Connection, code: str, expected: type[Exception], broken: bool
 ) -> None:
     with pytest.raises(StorageError) as raised, connection._translate_errors():

@@ -1,4 +1,4 @@
-"""The services for faasd use only keys that it supports, and secrets that `infra/local secrets` or faasd creates."""
+"""The services use only keys that faasd supports, and secrets that `infra/local secrets` or faasd creates."""
 
 import re
 from pathlib import Path
@@ -32,7 +32,7 @@ services:
 """
 
 
-def mounts(name: str) -> list[dict[str, Any]]:
+def mounts_of(name: str) -> list[dict[str, Any]]:
     return list(SERVICES[name].get("volumes", []))
 
 
@@ -44,7 +44,7 @@ def test_faasd_supports_every_key(name: str) -> None:
     service = SERVICES[name]
     assert service.keys() <= KEYS
     assert all(isinstance(argument, str) for argument in service.get("command", []))
-    for mount in mounts(name):
+    for mount in mounts_of(name):
         assert mount.keys() <= {"type", "source", "target", "read_only"}
         assert mount["type"] == "bind"
         assert mount["source"].startswith("./")
@@ -56,7 +56,7 @@ def test_the_compose_file_has_no_placeholders() -> None:
 
 
 @each_service
-def test_ports_are_published_on_the_bridge_only(name: str) -> None:
+def test_ports_are_published_only_on_the_bridge(name: str) -> None:
     for port in SERVICES[name].get("ports", []):
         assert re.fullmatch(r"10\.62\.0\.1:(\d+):\1", port)
 
@@ -82,7 +82,7 @@ def secret_mounts() -> set[str]:
     return {
         mount["source"].removeprefix("./secrets/")
         for name in SERVICES
-        for mount in mounts(name)
+        for mount in mounts_of(name)
         if mount["source"].startswith("./secrets/")
     }
 
@@ -103,18 +103,18 @@ def test_secrets_in_the_environment_are_paths_of_mounted_files(name: str) -> Non
         variable, value = line.split("=", 1)
         if re.search("PASSWORD|SECRET|KEY|TOKEN", variable):
             assert value == "/dev/null" or variable.endswith("_FILE")
-            assert value == "/dev/null" or value in {mount["target"] for mount in mounts(name)}
+            assert value == "/dev/null" or value in {mount["target"] for mount in mounts_of(name)}
 
 
 @each_service
 def test_only_data_is_mounted_writable(name: str) -> None:
-    for mount in mounts(name):
+    for mount in mounts_of(name):
         is_data = mount["target"] in ("/var/lib/postgresql", "/data")
         assert mount.get("read_only", False) is not is_data, mount
 
 
 def test_postgres_mounts_its_setup_script_and_passwords() -> None:
-    targets = {mount["target"] for mount in mounts("postgres")}
+    targets = {mount["target"] for mount in mounts_of("postgres")}
     assert "/rollcall" in targets
     for role in ("process", "query", "backup"):
         assert f"/run/secrets/rollcall-{role}-postgres-password" in targets
@@ -125,8 +125,7 @@ def test_postgres_mounts_its_setup_script_and_passwords() -> None:
 
 
 @each_service
-def test_the_image_is_the_same_as_for_kubernetes(name: str) -> None:
-    """Both use the same version, by a fixed tag."""
+def test_the_image_has_a_fixed_tag_and_is_the_same_as_for_kubernetes(name: str) -> None:
     image = SERVICES[name]["image"]
     assert re.search(r":v?\d+\.\d+", image)
     manifests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "infra/kubernetes").rglob("*.yaml"))

@@ -1,6 +1,6 @@
 """process-data's parser and a naive one agree on which files are valid, what they contain and why others are rejected.
 
-This is the short form of `python3 tests/fuzz csv`, with the same files in each run.
+This is a short `python3 tests/fuzz csv` that generates the same files in each run.
 """
 
 import json
@@ -61,7 +61,9 @@ def test_a_difference_between_the_parsers_is_reported(
     assert repr(body) in problem
 
 
-def test_the_command_writes_its_inputs_and_findings_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_the_numbers_of_inputs_and_findings_as_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "results.json"
     assert command.main(["csv", "--inputs", "600", "--seed", "7", "--json", str(file)]) == 0
     results = json.loads(file.read_text(encoding="utf-8"))

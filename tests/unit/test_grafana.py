@@ -1,4 +1,4 @@
-"""The dashboard can be imported anywhere and uses metrics that exist."""
+"""The data sources of the dashboard are chosen on import, and its metrics exist."""
 
 import json
 import re
@@ -65,7 +65,7 @@ def test_every_metric_exists_in_the_gateway_or_the_watchdog() -> None:
     for text in expressions:
         for name, matchers in re.findall(r"\b((?:gateway|http)_\w+)\{([^}]*)\}", text):
             assert set(re.findall(r"(\w+)=", matchers)) <= METRICS[name]
-        assert re.findall(r"\b(?:gateway|http)_\w+(?!\w|\{)", text) == []  # every metric is filtered by function
+        assert re.findall(r"\b(?:gateway|http)_\w+(?!\w|\{)", text) == []  # every metric has label matchers
 
 
 def test_function_names_match_with_and_without_a_namespace() -> None:

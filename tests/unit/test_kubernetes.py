@@ -24,9 +24,10 @@ SECRETS = "infra/kubernetes/secrets"
 OLDEST, NEWEST = "1.27", "1.37"
 """Kubernetes versions whose schemas the manifests must match.
 
-The oldest is the first in which a CronJob's timeZone is stable."""
+The oldest is the first in which a CronJob's timeZone is stable.
+"""
 
-MADE_BY_OPENFAAS = {("openfaas", "Secret", "basic-auth")}
+CREATED_BY_OPENFAAS = {("openfaas", "Secret", "basic-auth")}
 SERVER_KINDS = ("Deployment", "StatefulSet")
 
 
@@ -55,24 +56,24 @@ def secret_files() -> list[str]:
     return [name for entry in content["secretGenerator"] for name in entry["files"]]
 
 
-def pod(item: Object) -> Object | None:
-    """Return the pod spec of a workload, or None."""
+def pod_spec(item: Object) -> Object | None:
+    """Return the pod spec of a workload; None for other objects."""
     spec: Object = item.get("spec", {})
     if item["kind"] == "CronJob":
         spec = spec["jobTemplate"]["spec"]
-    pod_spec: Object | None = spec["template"]["spec"] if "template" in spec else None
-    return pod_spec
+    template_spec: Object | None = spec["template"]["spec"] if "template" in spec else None
+    return template_spec
 
 
-def labels(item: Object) -> dict[str, str]:
-    spec = item["spec"]["jobTemplate"]["spec"] if item["kind"] == "CronJob" else item["spec"]
-    pod_labels: dict[str, str] = spec["template"]["metadata"]["labels"]
-    return pod_labels
+def pod_labels(workload: Object) -> dict[str, str]:
+    spec = workload["spec"]["jobTemplate"]["spec"] if workload["kind"] == "CronJob" else workload["spec"]
+    labels: dict[str, str] = spec["template"]["metadata"]["labels"]
+    return labels
 
 
 def containers(objects: list[Object]) -> Iterator[tuple[Object, Object]]:
     for item in objects:
-        for container in (pod(item) or {}).get("containers", []):
+        for container in (pod_spec(item) or {}).get("containers", []):
             yield item, container
 
 
@@ -81,8 +82,8 @@ def find(objects: list[Object], kind: str, name: str) -> Object:
 
 
 def references(item: Object) -> Iterator[tuple[str, str, set[str]]]:
-    """Yield kind and name of each object that a workload refers to, and the keys it needs there."""
-    spec = pod(item) or {}
+    """Yield the kind and name of each object that a workload refers to, and the keys that it needs in it."""
+    spec = pod_spec(item) or {}
     for volume in spec.get("volumes", []):
         if "secret" in volume:
             source = volume["secret"]
@@ -123,9 +124,9 @@ def test_every_reference_resolves(objects: list[Object]) -> None:
     for item in objects:
         for kind, name, keys in references(item):
             required = (item["metadata"]["namespace"], kind, name)
-            if required not in MADE_BY_OPENFAAS:
+            if required not in CREATED_BY_OPENFAAS:
                 assert keys <= existing[required].get("data", {}).keys(), required
-        spec = pod(item) or {}
+        spec = pod_spec(item) or {}
         claims = item["spec"].get("volumeClaimTemplates", []) if item["kind"] == "StatefulSet" else []
         volumes = {volume["name"] for volume in spec.get("volumes", [])}
         volumes |= {claim["metadata"]["name"] for claim in claims}
@@ -142,8 +143,10 @@ def test_every_namespace_is_known(objects: list[Object]) -> None:
 def test_a_service_selects_one_workload_and_its_port(objects: list[Object]) -> None:
     for service in (item for item in objects if item["kind"] == "Service"):
         selector = service["spec"]["selector"].items()
-        (workload,) = (item for item in objects if item["kind"] in SERVER_KINDS and selector <= labels(item).items())
-        names = {port["name"] for container in pod(workload)["containers"] for port in container["ports"]}  # type: ignore[index]
+        (workload,) = (
+            item for item in objects if item["kind"] in SERVER_KINDS and selector <= pod_labels(item).items()
+        )
+        names = {port["name"] for container in pod_spec(workload)["containers"] for port in container["ports"]}  # type: ignore[index]
         assert {port["targetPort"] for port in service["spec"]["ports"]} <= names
 
 
@@ -151,13 +154,16 @@ def test_no_service_selects_the_pods_of_the_other_s3_server(tree: Path) -> None:
     both = {name: build(tree / f"kubernetes/overlays/{name}") for name in ("seaweedfs", "minio")}
     for name, other in (("seaweedfs", "minio"), ("minio", "seaweedfs")):
         selector = find(both[name], "Service", "s3")["spec"]["selector"].items()
-        assert selector <= labels(find(both[name], "StatefulSet", name)).items()
-        assert not selector <= labels(find(both[other], "StatefulSet", other)).items()
+        assert selector <= pod_labels(find(both[name], "StatefulSet", name)).items()
+        assert not selector <= pod_labels(find(both[other], "StatefulSet", other)).items()
 
 
-def test_manifests_can_be_applied_again(objects: list[Object]) -> None:
-    """A Job's template is immutable; a CronJob's is not."""
+def test_there_are_cron_jobs_instead_of_jobs(objects: list[Object]) -> None:
+    """A Job's template is immutable, so a changed one could not be applied."""
     assert not [identity(item) for item in objects if item["kind"] == "Job"]
+
+
+def test_all_cron_jobs_but_the_backup_are_suspended_and_all_have_a_deadline(objects: list[Object]) -> None:
     jobs = {item["metadata"]["name"]: item["spec"] for item in objects if item["kind"] == "CronJob"}
     assert {name for name, spec in jobs.items() if not spec.get("suspend")} <= {"backup"}
     assert all("activeDeadlineSeconds" in spec["jobTemplate"]["spec"] for spec in jobs.values())
@@ -191,7 +197,7 @@ def test_every_container_has_resource_limits_and_a_restricted_security_context(o
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         }, identity(item)
-        spec: Any = pod(item)
+        spec: Any = pod_spec(item)
         assert spec["automountServiceAccountToken"] is False
         context = spec["securityContext"]
         assert context["runAsNonRoot"] is True
@@ -200,7 +206,7 @@ def test_every_container_has_resource_limits_and_a_restricted_security_context(o
         assert context["seccompProfile"] == {"type": "RuntimeDefault"}
 
 
-def test_containers_with_ports_have_probes(objects: list[Object]) -> None:
+def test_containers_with_ports_have_all_probes_and_others_none(objects: list[Object]) -> None:
     for item, container in containers(objects):
         probes = {"startupProbe", "readinessProbe", "livenessProbe"}
         assert probes & container.keys() == (probes if "ports" in container else set()), identity(item)
@@ -213,7 +219,7 @@ def test_secret_values_appear_only_in_secrets(tree: Path, overlay: Path, objects
     assert (overlay.name != "external") == any(item["kind"] == "Secret" for item in objects)
 
 
-def test_no_secret_is_in_the_repository() -> None:
+def test_no_secret_is_in_infra() -> None:
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "infra"],
         cwd=ROOT, check=True, capture_output=True, text=True,
@@ -228,8 +234,8 @@ def test_no_secret_is_in_the_repository() -> None:
                 assert not isinstance(item, dict) or item.get("kind") != "Secret", path
 
 
-def test_every_function_secret_exists_on_the_backend_side() -> None:
-    """The functions and the backends get each secret from the same file, except for the API token."""
+def test_every_secret_of_the_functions_except_the_token_is_a_file_of_the_backends() -> None:
+    """Both get their secrets from the same files."""
     names = {name for function in STACK["functions"].values() for name in function["secrets"]} - {"rollcall-api-token"}
     assert names <= set(secret_files())
 
@@ -242,7 +248,7 @@ def functions_selected(selector: Object) -> set[str]:
     return set(expression["values"])
 
 
-def test_policies_select_the_functions_of_the_stack(objects: list[Object]) -> None:
+def test_network_policies_and_disruption_budgets_select_the_functions_of_the_stack(objects: list[Object]) -> None:
     functions = set(STACK["functions"])
     budgets = [item["spec"]["selector"] for item in objects if item["kind"] == "PodDisruptionBudget"]
     assert set().union(*(functions_selected(selector) for selector in budgets)) == functions
@@ -260,7 +266,9 @@ def test_policies_select_the_functions_of_the_stack(objects: list[Object]) -> No
         assert functions_selected(selector) == functions
 
 
-def test_only_the_functions_and_its_own_jobs_reach_a_backend(overlay: Path, objects: list[Object]) -> None:
+def test_a_backend_accepts_connections_only_from_the_functions_and_its_own_jobs(
+    overlay: Path, objects: list[Object]
+) -> None:
     policies = {
         item["metadata"]["name"]: item["spec"]
         for item in objects
@@ -279,15 +287,15 @@ def test_only_the_functions_and_its_own_jobs_reach_a_backend(overlay: Path, obje
     for backend, port in {"postgres": 5432, "s3": 8333}.items():
         (rule,) = allowed.pop(backend)
         assert rule["ports"] == [{"port": port}]
-        outside, inside = rule["from"]
-        assert outside["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "openfaas-fn"}
-        assert inside == {"podSelector": jobs[backend]}
+        functions, own_jobs = rule["from"]
+        assert functions["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "openfaas-fn"}
+        assert own_jobs == {"podSelector": jobs[backend]}
     assert not allowed
 
 
 def test_every_network_policy_selects_existing_pods(objects: list[Object]) -> None:
     """A policy for a label that no pod has would have no effect."""
-    existing = {labels(item)["app.kubernetes.io/name"] for item in objects if pod(item)}
+    existing = {pod_labels(item)["app.kubernetes.io/name"] for item in objects if pod_spec(item)}
     policies = [item for item in objects if item["kind"] == "NetworkPolicy"]
     selected = set(re.findall(r"app\.kubernetes\.io/name: (\w[\w-]*)", yaml.safe_dump(policies)))
     for policy in policies:
@@ -324,10 +332,10 @@ def test_unsupported_kustomize_features_are_errors(tmp_path: Path) -> None:
 def test_kustomize_renders_the_same_manifests(overlay: Path, objects: list[Object]) -> None:
     kustomize = os.environ.get("KUSTOMIZE") or shutil.which("kustomize")
     if not kustomize:
-        pytest.skip("no kustomize on the PATH or in $KUSTOMIZE to compare with")
+        pytest.skip("no kustomize on the PATH or in $KUSTOMIZE")
     built = subprocess.run([kustomize, "build", overlay], check=True, capture_output=True, text=True, timeout=60)
     rendered = [item for item in yaml.safe_load_all(built.stdout) if item]
     for item in rendered:
-        if item["kind"] == "Secret":  # base64 is the same with line breaks
+        if item["kind"] == "Secret":  # kustomize breaks the lines of base64
             item["data"] = {name: "".join(text.split()) for name, text in item["data"].items()}
     assert sorted(rendered, key=identity) == sorted(objects, key=identity)

@@ -1,6 +1,6 @@
-"""Listings: where the key space may be split, and which responses are invalid.
+"""Listings: which responses are invalid, and where the key space may be split into segments.
 
-An incomplete listing must not look like removed files, and the keys of one user must stay together.
+An incomplete listing must not look as if files had been removed. All keys of a user must be in one segment.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -33,8 +33,8 @@ def test_a_page_has_objects_folders_and_a_token() -> None:
     assert parse_listing(b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>").objects == []
 
 
-def test_an_encoded_plus_is_a_space() -> None:
-    """AWS encodes a space as a plus; SeaweedFS and MinIO do so, or send %20."""
+def test_a_plus_in_an_encoded_key_is_a_space() -> None:
+    """AWS encodes a space as a plus, SeaweedFS and MinIO as a plus or as %20."""
     page = parse_listing((PAGE % (b"false", b"")).replace(b"a%2Bb%FF.csv", b"a+b.csv").replace(b"f%20f/", b"f+f/"))
     assert ([info.key for info in page.objects], page.folders) == (["a b.csv"], ["f f/"])
 
@@ -80,7 +80,7 @@ def test_an_object_without_key_etag_size_or_time_is_an_error(missing: bytes) -> 
         parse_listing((PAGE % (b"false", b"")).replace(missing, b""))
 
 
-def test_an_empty_object_is_an_error() -> None:
+def test_an_object_without_any_field_is_an_error() -> None:
     with pytest.raises(Unavailable, match="lacks its key, ETag, size or LastModified"):
         parse_listing((PAGE % (b"false", b"")).replace(b"<Contents>", b"<Contents></Contents><Contents>"))
 
@@ -111,7 +111,7 @@ def test_user_around_returns_the_user_whose_keys_a_boundary_would_split(key: str
 
 
 @pytest.mark.parametrize("key", ["\udcff.csv", "12.csv\0", LAST_KEY, f"{LAST_KEY}.csv"])
-def test_unrepresentable_keys_are_ignored_and_never_boundaries(key: str) -> None:
+def test_an_unrepresentable_key_is_ignored_and_no_boundary(key: str) -> None:
     assert not is_representable(key)
     assert parse_key(key).kind == "ignored"
 
@@ -136,7 +136,7 @@ PAGE_SIZES = st.lists(st.integers(0, 3), min_size=1, max_size=5).filter(any)
 def pages(
     keys: Sequence[str], start: str, sizes: Sequence[int], server: str = "S3"
 ) -> Callable[[str | None], ListingPage]:
-    """A listing in memory: what S3 returns for start-after with delimiter=/, in pages of these sizes."""
+    """Return `get_page` for the keys after `start`, listed with delimiter=/ in pages of these sizes."""
     names = {f"{key.partition('/')[0]}/" if "/" in key else key for key in keys}
     after = {
         name for name in names if (_position(name, server) > start if server == "SeaweedFS" else _reaches(name, start))
@@ -161,12 +161,12 @@ def _position(name: str, server: str) -> str:
 
 
 def _reaches(name: str, start: str) -> bool:
-    """Whether S3 lists the entry after `start`. It lists a folder as long as a key in it may sort after `start`."""
+    """Whether S3 lists an entry after `start`. It lists a folder if a key in it may sort after `start`."""
     return name > start or (name.endswith("/") and start.startswith(name))
 
 
 class InMemory:
-    """The part of S3 that looking up single keys needs."""
+    """A bucket in memory, for look-ups of single keys."""
 
     def __init__(self, keys: Sequence[str]) -> None:
         self._keys = keys
@@ -188,7 +188,7 @@ def list_segment(
 
 
 def segments(keys: Sequence[str], sizes: Sequence[int], server: str) -> Iterator[tuple[str, str, Listing]]:
-    """List the whole bucket in segments that are full after every page."""
+    """List the whole bucket in segments. Each is full after its first page."""
     start = ""
     while True:
         listing = list_segment(keys, start, LAST_KEY, sizes, server, lambda _: True)
@@ -200,7 +200,7 @@ def segments(keys: Sequence[str], sizes: Sequence[int], server: str) -> Iterator
 
 
 def contents(*listings: Listing) -> tuple[list[tuple[str, str]], list[tuple[str, str]], list[str]]:
-    """Return CSVs, photos and rejected objects, with duplicates."""
+    """Return the CSVs, photos and rejected objects of all listings, with duplicates."""
     csvs = [item for listing in listings for item in listing.csvs.items()]
     photos = [item for listing in listings for item in listing.photos.items()]
     return csvs, photos, [rejection.object for listing in listings for rejection in listing.rejections]
@@ -214,7 +214,7 @@ def test_the_segments_together_cover_the_bucket(keys: list[str], sizes: list[int
     again = [list_segment(keys, start, end, sizes, server, lambda _: False) for start, end, _ in parts]
     assert contents(*again) == contents(complete)
     assert not any(listing.cut_at for listing in again)
-    if not any("/" in key for key in keys):  # a folder at a segment's end may be counted twice or not at all
+    if not any("/" in key for key in keys):  # a folder at a segment's boundary may be counted twice or not at all
         assert sum(listing.entries for listing in again) == complete.entries
         assert sum(listing.ignored for listing in again) == complete.ignored
 
@@ -230,7 +230,7 @@ def test_all_keys_of_a_user_are_in_one_segment(keys: list[str], sizes: list[int]
 
 @given(KEY_SETS, PAGE_SIZES, st.integers(1, 20))
 def test_a_segment_ends_with_the_page_that_fills_it(keys: list[str], sizes: list[int], fill: int) -> None:
-    """This holds whatever lies between the keys of a user."""
+    """Unrelated keys between the keys of a user do not change this."""
     listing = list_range(pages(keys, "", sizes), "", LAST_KEY, lambda count: count >= fill)
     assert listing.entries - listing.folders <= fill - 1 + max(sizes)
     assert listing.entries <= fill - 1 + 2 * max(sizes)  # is_full does not yet count the folders of the current page
@@ -256,7 +256,7 @@ def test_the_preferred_photo_is_png_then_jpg_then_jpeg() -> None:
 
 
 @pytest.mark.parametrize("key", ["\udcff.csv", "a\0.csv"])
-def test_an_unrepresentable_key_is_ignored(key: str) -> None:
+def test_a_segment_does_not_end_at_an_unrepresentable_key(key: str) -> None:
     listing = list_range(pages(["1.csv", key], "", [1]), "", LAST_KEY, lambda _: True)
     assert (listing.cut_at, listing.entries, listing.ignored, listing.rejections) == ("1", 0, 0, [])
     listing = list_range(pages(["1.csv", key], "1", [1]), "1", LAST_KEY, lambda _: True)

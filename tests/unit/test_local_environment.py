@@ -1,4 +1,4 @@
-"""The environment is created once, even by concurrent callers, and again after a killed set-up."""
+"""The environment is created once, even by concurrent processes, and again if its creation was killed."""
 
 import __future__
 
@@ -24,7 +24,7 @@ SHOW = ["-c", "import sys, os; print(sys.prefix, os.environ['PYTHONPATH'])"]
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A project without requirements."""
+    """A project with empty requirements."""
     (tmp_path / "infra/local").mkdir(parents=True)
     shutil.copy(ROOT / "infra/local/environment.py", tmp_path / "infra/local")
     (tmp_path / "requirements.txt").write_text("")
@@ -43,7 +43,7 @@ def run(root: Path, *arguments: str) -> tuple[int, str, str]:
     return process.returncode, output, errors
 
 
-def test_an_environment_is_created_once_per_content(root: Path) -> None:
+def test_an_environment_is_created_once_for_the_content_of_the_requirements(root: Path) -> None:
     requirements = str(root / "requirements.txt")
     with start(root, requirements, "--", *SHOW) as first, start(root, requirements, "--", *SHOW) as second:
         results = [process.communicate() for process in (first, second)]
@@ -73,14 +73,14 @@ COMMANDS = ("infra/local", "tests", "tests/benchmarks", "tests/faults", "tests/f
 
 
 @pytest.mark.parametrize("path", ["infra/local/environment.py", *(f"{command}/__main__.py" for command in COMMANDS)])
-def test_an_older_python_gets_as_far_as_the_check_of_its_version(path: str) -> None:
+def test_an_older_python_can_parse_the_file_and_does_not_evaluate_its_annotations(path: str) -> None:
     module = ast.parse((ROOT / path).read_text(encoding="utf-8"), feature_version=(3, 8))
     has_annotations = any(isinstance(node, ast.FunctionDef) for node in ast.walk(module))
     are_evaluated = not compile(module, path, "exec").co_flags & __future__.annotations.compiler_flag
     assert not (has_annotations and are_evaluated)  # older versions cannot evaluate `list[str]` or `Path | None`
 
 
-def test_a_killed_setup_is_repeated(root: Path) -> None:
+def test_a_killed_creation_is_repeated(root: Path) -> None:
     requirements = str(root / "requirements.txt")
     with start(root, requirements, "--", *SHOW) as process:
         while not list((root / ".local").glob("environments/*/bin/python")):

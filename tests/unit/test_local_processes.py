@@ -1,4 +1,4 @@
-"""The local stack's processes, state file, ports, logs and secrets."""
+"""The processes, state file, ports, logs and secrets of the local stack."""
 
 import errno
 import json
@@ -30,14 +30,14 @@ from tests.stack import ROOT, read_env
 
 @dataclass
 class Script:
-    """A component that runs a line of Python."""
+    """A component that runs Python code, and is ready once the code has printed `ready`."""
 
     code: str
     directory: Path
     stop_timeout: float = 5
 
     def prepare(self) -> None:
-        """Nothing is needed."""
+        pass
 
     def command(self) -> Command:
         command = [sys.executable, "-u", "-c", self.code]
@@ -63,16 +63,16 @@ def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     assert not stubborn.identity.alive()
 
 
-def test_child_processes_end_with_their_parent(tmp_path: Path) -> None:
+def test_child_processes_end_when_their_parent_is_stopped(tmp_path: Path) -> None:
     child = "import subprocess, sys; c = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])"
     parent = process(Script(f"{child}; print('child', c.pid); print('ready'); c.wait()", tmp_path))
     parent.start()
     parent.wait_ready()
     texts = [line.text for line in read_lines(tmp_path / "log")]
-    orphan = Identity.of(int(texts[0].split()[1]))
+    child_process = Identity.of(int(texts[0].split()[1]))
     parent.stop()
     deadline = time.monotonic() + 60
-    while orphan.alive():
+    while child_process.alive():
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -98,7 +98,7 @@ def test_wait_ready_does_not_hang_after_an_unexpected_exception(
     failing.stop()
 
 
-def test_a_command_ends_although_its_supervisor_was_killed_before_it_read_the_pid(tmp_path: Path) -> None:
+def test_a_command_ends_if_its_supervisor_dies_before_reading_the_pid(tmp_path: Path) -> None:
     code = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(600)"
     options = ["--stop-signal", "SIGTERM", "--stop-timeout", "5", "--log", str(tmp_path / "log")]
     command = [sys.executable, "-I", "-S", str(processes.GUARD), *options, "--", sys.executable, "-c", code]
@@ -111,7 +111,7 @@ def test_a_command_ends_although_its_supervisor_was_killed_before_it_read_the_pi
         assert not Identity.of(int(text)).alive()
 
 
-def test_a_full_disk_does_not_stop_the_supervision(tmp_path: Path) -> None:
+def test_a_killed_process_is_restarted_even_if_the_disk_is_full(tmp_path: Path) -> None:
     def fail(*_: str) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -139,7 +139,7 @@ def handlers() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("handlers")
-def test_a_stack_started_with_nohup_survives_the_terminal() -> None:
+def test_sighup_stays_ignored_under_nohup() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _raise_on_signals()
     signal.raise_signal(signal.SIGHUP)
@@ -148,7 +148,7 @@ def test_a_stack_started_with_nohup_survives_the_terminal() -> None:
 
 @pytest.mark.usefixtures("handlers")
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_during_the_clean_up_hides_no_error(
+def test_a_signal_during_the_clean_up_neither_stops_it_nor_hides_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signum: signal.Signals
 ) -> None:
     supervisor = Supervisor(ROOT, State(tmp_path / "state"), 0, print)
@@ -186,7 +186,7 @@ def test_a_stack_that_is_stopping_is_not_ready(tmp_path: Path, monkeypatch: pyte
     assert ready == [True, False]
 
 
-def test_a_stack_that_waits_for_the_processes_of_a_killed_one_is_not_ready(
+def test_a_stack_is_not_ready_while_it_stops_the_processes_of_a_killed_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state, former = State(tmp_path), Identity(1, "long ago")
@@ -201,7 +201,8 @@ def test_a_stack_that_waits_for_the_processes_of_a_killed_one_is_not_ready(
         assert running
         assert (running["pid"], running["ready"]) == (os.getpid(), False)
         assert running["url"] != "http://former"
-        assert running["components"]["postgres"] == vars(former) | {"ready": False, "restarts": 0}  # after another kill
+        # listed until it has exited, in case this stack is killed too
+        assert running["components"]["postgres"] == vars(former) | {"ready": False, "restarts": 0}
 
     supervisor = Supervisor(ROOT, state, 0, print)
     for name in ("_start_servers", "_start_functions", "_serve"):
@@ -213,7 +214,9 @@ def test_a_stack_that_waits_for_the_processes_of_a_killed_one_is_not_ready(
         assert state.read_state_file()["components"] == {}
 
 
-def test_a_token_file_below_the_mount_is_a_secret_of_stack_yml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_file_below_the_mount_has_to_be_a_secret_of_stack_yml(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("API_TOKEN_FILE", "/var/openfaas/secrets/rollcall-api-token")
     Supervisor(ROOT, State(tmp_path), 0, print)._validate()
     monkeypatch.setenv("API_TOKEN_FILE", "/var/openfaas/secrets/my-token")
@@ -221,7 +224,7 @@ def test_a_token_file_below_the_mount_is_a_secret_of_stack_yml(tmp_path: Path, m
         Supervisor(ROOT, State(tmp_path), 0, print)._validate()
 
 
-def test_a_reused_pid_is_left_alone() -> None:
+def test_a_process_with_a_reused_pid_is_not_stopped() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         stop_all([Identity(child.pid, "long ago")], timeout=0)
         assert Identity.of(child.pid).alive()
@@ -264,7 +267,7 @@ def test_a_command_that_needs_the_stack_says_what_to_do(tmp_path: Path, *, is_st
     assert ("starts it" in str(raised.value), "try again" in str(raised.value)) == (not is_starting, is_starting)
 
 
-def test_down_stops_a_stack_that_ends_by_itself_at_the_same_time(
+def test_down_succeeds_if_the_stack_ends_by_itself_at_the_same_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def has_ended(*_: int) -> None:
@@ -281,9 +284,7 @@ def test_down_stops_a_stack_that_ends_by_itself_at_the_same_time(
     assert capsys.readouterr().out == "Stopped.\n"
 
 
-def test_a_shell_that_evaluates_env_gets_every_value_unchanged(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_env_quotes_values_for_a_shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = {"empty": "", "plain": "0a1b", "api_token": "a$HOME `b` 'c' \"d\" #e; f\\g\nh"}
     state = State(tmp_path)
     state.create()
@@ -300,8 +301,8 @@ def test_a_shell_that_evaluates_env_gets_every_value_unchanged(
 
 @pytest.mark.parametrize("grpc_port", [1024, 10_000, 20_001])
 def test_seaweedfs_gets_ten_different_valid_ports(grpc_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where the OS assigns low ports."""
-    first = [*range(10_001, 10_010), grpc_port]  # 20001 - 10000 is one of the others
+    """The admin server's port is its gRPC port minus 10,000, which may be invalid or another listener's port."""
+    first = [*range(10_001, 10_010), grpc_port]
     choices = iter([first, list(range(20_011, 20_021))])
     monkeypatch.setattr(seaweedfs, "free_ports", lambda _: next(choices))
     monkeypatch.setattr(seaweedfs, "is_free", lambda _: True)

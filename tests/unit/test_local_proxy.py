@@ -1,4 +1,4 @@
-"""The local gateway's calls of a function."""
+"""The local gateway's calls of functions: their limit and their timeout."""
 
 import time
 from http.server import BaseHTTPRequestHandler
@@ -16,8 +16,8 @@ SILENCE = 60  # seconds
 
 
 def test_the_functions_limit_requests_before_the_gateway_does() -> None:
-    accepted = THREADS - 4  # by query-data: one thread per request, and 4 for errors
-    assert accepted + MAX_REPLICAS * (MAX_REQUESTS + MAX_ANONYMOUS) < MAX_CALLS
+    query_requests = THREADS - 4  # one thread for each request; the other 4 return errors
+    assert query_requests + MAX_REPLICAS * (MAX_REQUESTS + MAX_ANONYMOUS) < MAX_CALLS
 
 
 def test_exec_timeout_also_ends_a_response_whose_function_is_silent() -> None:

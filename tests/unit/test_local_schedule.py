@@ -1,6 +1,6 @@
 """A schedule is due at the same times as in cron-connector; one that cron-connector rejects is an error.
 
-So are some that it accepts but that are mistakes, such as those that are never due.
+Some mistakes that cron-connector accepts are errors too, such as a schedule that is never due.
 """
 
 from datetime import UTC, datetime
@@ -31,7 +31,7 @@ def due(text: str) -> str:
         ("0 12 * Mar-may *", "2026-03-01 12:00:00"),
         ("0 0 29 2 *", "2028-02-29 00:00:00"),
         ("0 0 3 * tue", "2026-02-03 00:00:00"),
-        ("0 0 5 * tue", "2026-02-03 00:00:00"),  # either day is enough
+        ("0 0 5 * tue", "2026-02-03 00:00:00"),  # the day of the month or the weekday
         ("0 0 */1 * tue", "2026-02-03 00:00:00"),
         ("0 0 5 * */1", "2026-02-05 00:00:00"),
         ("0 0 */01 * */2", "2026-02-01 00:00:00"),
@@ -63,7 +63,7 @@ def test_a_schedule_is_due_when_cron_connector_would_run_it(text: str, expected:
 def test_an_invalid_schedule_is_an_error(text: str) -> None:
     with pytest.raises(LocalError, match=r"^process-data: annotations\.schedule: ") as raised:
         Schedule(text, "process-data: annotations.schedule")
-    assert repr(text) in str(raised.value) or text == "@every soon"  # which quotes only the interval
+    assert repr(text) in str(raised.value) or text == "@every soon"  # here the error quotes only the interval
 
 
 def test_the_schedule_in_stack_yml_is_valid() -> None:

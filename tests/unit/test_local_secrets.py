@@ -37,7 +37,7 @@ def test_every_secret_of_stack_yml_and_the_operator_gets_a_file(
         assert name in output
 
 
-def test_each_secret_is_unique_and_readable_only_by_its_owner(
+def test_each_secret_is_unique_and_accessible_only_to_its_owner(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     directory = tmp_path / "new"

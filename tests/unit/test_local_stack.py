@@ -1,4 +1,4 @@
-"""stack.yml is read as faas-cli reads it, and the assembled tree has the handler's files and shared/."""
+"""Reading stack.yml, and assembling the tree of a function."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from infra.local.errors import LocalError
 from infra.local.runtime.build import assemble
 from tests.stack import ROOT
 
-FUNCTION = """
+STACK_YML = """
 functions:
   one:
     lang: python3-http-debian
@@ -26,7 +26,7 @@ functions:
 def root(tmp_path: Path) -> Path:
     (tmp_path / "one").mkdir()
     (tmp_path / "one/handler.py").touch()
-    (tmp_path / "stack.yml").write_text(FUNCTION)
+    (tmp_path / "stack.yml").write_text(STACK_YML)
     return tmp_path
 
 
@@ -44,7 +44,7 @@ def test_the_error_for_an_unset_variable_names_the_function_and_the_key(root: Pa
 
 @pytest.mark.parametrize("form", ["${FILLED:=x}", "${}", "${A B}"])
 def test_unsupported_variable_forms_are_errors(root: Path, form: str) -> None:
-    (root / "stack.yml").write_text(FUNCTION.replace("${FILLED}", form))
+    (root / "stack.yml").write_text(STACK_YML.replace("${FILLED}", form))
     with pytest.raises(LocalError, match=r"one: environment\.filled: .*\$\{NAME:-default\}"):
         read_stack(root, {})
 
@@ -74,27 +74,27 @@ def test_the_projects_stack_yml_is_valid() -> None:
     assert stack.copies == [Path("shared")]
 
 
-def tree(directory: Path) -> set[str]:
+def files(directory: Path) -> set[str]:
     return {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
 
 
-def source(directory: Path) -> set[str]:
-    return {name for name in tree(directory) if "__pycache__" not in name}
+def source_files(directory: Path) -> set[str]:
+    return {name for name in files(directory) if "__pycache__" not in name}
 
 
 @pytest.mark.parametrize("name", ["process-data", "query-data"])
 def test_the_assembled_tree_has_the_handlers_files_and_shared(name: str, tmp_path: Path) -> None:
     assemble(ROOT / "functions" / name, [Path("shared")], tmp_path / "function", ROOT)
-    shared = {f"shared/{path}" for path in source(ROOT / "shared")}
-    assert tree(tmp_path / "function") == source(ROOT / "functions" / name) | shared | {"__init__.py"}
-    assert {"handler.py", "requirements.txt", "shared/storage/connection.py"} <= tree(tmp_path / "function")
+    shared = {f"shared/{path}" for path in source_files(ROOT / "shared")}
+    assert files(tmp_path / "function") == source_files(ROOT / "functions" / name) | shared | {"__init__.py"}
+    assert {"handler.py", "requirements.txt", "shared/storage/connection.py"} <= files(tmp_path / "function")
 
 
-def test_an_assembled_tree_replaces_the_old_one(tmp_path: Path) -> None:
+def test_an_assembled_tree_replaces_the_old_one_and_omits_what_faas_cli_omits(tmp_path: Path) -> None:
     handler, into = tmp_path / "handler", tmp_path / "built"
     for directory in ("handler/build", "handler/template", "handler/kept/__pycache__", "built/old"):
         (tmp_path / directory).mkdir(parents=True)
         (tmp_path / directory / "file").touch()
     (handler / "handler.py").touch()
     assemble(handler, [], into)
-    assert tree(into) == {"__init__.py", "handler.py"}
+    assert files(into) == {"__init__.py", "handler.py"}

@@ -1,4 +1,4 @@
-"""Each log line is one JSON object that fits the watchdog's buffer."""
+"""A log entry is one line of JSON that fits the watchdog's buffer."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 from process_data.shared.log import log
 
 
-def test_a_log_line_is_bounded_and_plain_ascii(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_log_line_is_bounded_and_in_ascii(capfd: pytest.CaptureFixture[str]) -> None:
     log("info", "request", path="x" * 100_000, key="a\x9b31mż\n", call_id=None)
     line = capfd.readouterr().err
     assert line.isascii()

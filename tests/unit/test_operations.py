@@ -1,4 +1,4 @@
-"""The commands of the guides run unchanged and refer to existing objects."""
+"""The commands of the guides run in a shell with stubs, and refer to existing objects."""
 
 import re
 from itertools import pairwise
@@ -35,7 +35,7 @@ def shells(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Shell]:
 
 
 def objects(platform_shell: Shell) -> set[tuple[str, str]]:
-    """Return namespace and kind/name of all objects of the overlays, including the backends' pods and claims."""
+    """Return the namespace and kind/name of the objects of OpenFaaS and the overlays, with their pods and claims."""
     names = set(OPENFAAS)
     for overlay in OVERLAYS.iterdir():
         for manifest in build(platform_shell.tree / "infra/kubernetes/overlays" / overlay.name):
@@ -47,7 +47,7 @@ def objects(platform_shell: Shell) -> set[tuple[str, str]]:
 
 
 def objects_in(arguments: list[str]) -> set[tuple[str, str]]:
-    """Return namespace and kind/name of the objects in a kubectl command."""
+    """Return the namespace and kind/name of the objects in a kubectl command."""
     options = dict(re.findall(r"--([\w-]+)=(\S*)", " ".join(arguments)))
     namespace = options.get("namespace", "")
     operands = [argument for argument in arguments if not argument.startswith("-")]
@@ -65,12 +65,12 @@ def test_operations_has_a_section_for_every_task() -> None:
     assert headings == TASKS == {heading for heading, _ in tasks()}
 
 
-@pytest.mark.parametrize(("heading", "name"), tasks())
+@pytest.mark.parametrize(("heading", "platform"), tasks())
 def test_the_commands_of_each_task_run_and_refer_to_existing_objects(
-    shells: dict[str, Shell], heading: str, name: str
+    shells: dict[str, Shell], heading: str, platform: str
 ) -> None:
-    shell = shells[name]
-    script = commands(OPERATIONS, "Operations", name) + commands(OPERATIONS, heading, name)
+    shell = shells[platform]
+    script = commands(OPERATIONS, "Operations", platform) + commands(OPERATIONS, heading, platform)
     secrets = {path.name for path in (shell.tree / "secrets").iterdir()}
     _, recorded = shell.run(script)
     assert {path.name for path in (shell.tree / "secrets").iterdir()} == secrets, (
@@ -85,8 +85,8 @@ def test_the_commands_of_each_task_run_and_refer_to_existing_objects(
             assert following[0] == "curl", "systemctl does not wait until the services respond"
 
 
-def test_a_move_to_own_servers_deploys_their_settings_only(shells: dict[str, Shell]) -> None:
-    """The shell still exports the settings of the old deployment.env, such as those that disable TLS."""
+def test_a_move_to_own_servers_deploys_none_of_the_old_settings(shells: dict[str, Shell]) -> None:
+    """The shell has exported the old deployment.env, so the commands have to unset its settings."""
     shell = shells["kubernetes"]
     guide = (ROOT / "infra/kubernetes/README.md").read_text(encoding="utf-8")
     [endpoints] = re.findall(r"`(export POSTGRES_HOST=\S+ S3_ENDPOINT=\S+)`", guide)
@@ -96,16 +96,16 @@ def test_a_move_to_own_servers_deploys_their_settings_only(shells: dict[str, She
     lines[0] = lines[0].replace("overlays/seaweedfs", "overlays/external")
     lines[2] = endpoints
     (shell.tree / "own.env").write_text("\n".join(lines), encoding="utf-8")
-    intro, move = (commands(OPERATIONS, name, "kubernetes") for name in ("Operations", "Move to your own servers"))
-    copied = move.replace("unset ", "cp own.env deployment.env\nunset ")
-    assert copied != move
-    output, recorded = shell.run(f'faas-cli() {{ [ "$1" != up ] || env; command faas-cli "$@"; }}\n{intro}{copied}')
+    setup, move = (commands(OPERATIONS, name, "kubernetes") for name in ("Operations", "Move to your own servers"))
+    with_copy = move.replace("unset ", "cp own.env deployment.env\nunset ")
+    assert with_copy != move
+    output, recorded = shell.run(f'faas-cli() {{ [ "$1" != up ] || env; command faas-cli "$@"; }}\n{setup}{with_copy}')
     (shell.tree / "deployment.env").write_text(settings, encoding="utf-8")
     assert f"\n{endpoints.split()[1]}\n" in output
     assert not re.search(r"^(S3_SECURE|POSTGRES_SSLMODE)=", output, re.MULTILINE)
     calls = [" ".join(command) for command in recorded]
     stop = calls.index("kubectl --namespace=rollcall scale statefulset --all --replicas=0")
-    assert calls[stop + 1].startswith("curl"), "the old stores must be stopped while the run verifies the new ones"
+    assert calls[stop + 1].startswith("curl"), "the old servers must be stopped while the run verifies the new ones"
     assert calls[stop + 2] == "kubectl delete namespace rollcall"
 
 
@@ -118,7 +118,9 @@ def test_a_new_tag_of_postgresql_applies_to_the_server_and_its_jobs(shells: dict
     assert images == [name] * 4
 
 
-def test_the_guides_lead_to_a_first_run(platform: str, shells: dict[str, Shell]) -> None:
+def test_the_installation_creates_every_secret_and_ends_with_a_first_run(
+    platform: str, shells: dict[str, Shell]
+) -> None:
     shell = shells[platform]
     (shell.tree / "deployment.env").unlink()
     _, recorded = shell.run(commands(ROOT / f"infra/{platform}/README.md", "Install", platform))
@@ -158,7 +160,7 @@ def test_applying_without_an_overlay_changes_nothing(shells: dict[str, Shell]) -
     assert recorded == []
 
 
-def test_a_restore_uses_the_given_dump_and_a_unique_job_name(shells: dict[str, Shell]) -> None:
+def test_a_restore_uses_the_given_dump_and_a_job_name_with_the_time(shells: dict[str, Shell]) -> None:
     output, recorded = shells["kubernetes"].run("infra/kubernetes/job.sh restore DUMP=a.dump")
     (created,) = [command for command in recorded if "--from=cronjob/restore" in command]
     assert re.fullmatch(r"restore-\d{8}-\d{6}", created[5])
@@ -176,6 +178,6 @@ def test_a_failed_job_fails_the_command(shells: dict[str, Shell]) -> None:
     assert any("logs" in command for command in recorded)
 
 
-def test_a_failing_command_fails_the_script(shells: dict[str, Shell], tmp_path: Path) -> None:
+def test_a_failed_command_fails_the_script(shells: dict[str, Shell], tmp_path: Path) -> None:
     with pytest.raises(AssertionError):
         shells["faasd"].run(f"ls {tmp_path}/nothing")

@@ -1,4 +1,4 @@
-"""Parallel calls return results in order, stop at the deadline and lose no result."""
+"""Parallel calls return their results in order, and none starts after the deadline."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +30,7 @@ def test_results_are_in_the_order_of_the_items(executor: ThreadPoolExecutor) -> 
     assert calls.collect(FOREVER, nothing) == [str(number) for number in range(1000)]
 
 
-def test_no_items_give_no_results(executor: ThreadPoolExecutor) -> None:
+def test_without_items_there_are_no_results(executor: ThreadPoolExecutor) -> None:
     assert ParallelCalls(executor, 4, str, []).collect(FOREVER, nothing) == []
 
 
@@ -65,9 +65,9 @@ def test_no_call_is_started_after_the_deadline(executor: ThreadPoolExecutor) -> 
     all_wait.wait(60)
 
     def keep_alive() -> None:
-        expired.set()  # this is called after the deadline
+        expired.set()  # `collect` calls this after the deadline
 
-    assert calls.collect(EXPIRED, keep_alive) == [0, 1, 2, 3]  # all calls that were started
+    assert calls.collect(EXPIRED, keep_alive) == [0, 1, 2, 3]  # of all calls that were started
     executor.shutdown()
     assert sorted(started) == [0, 1, 2, 3]
 
@@ -81,7 +81,9 @@ def test_queued_calls_are_not_started_after_the_deadline(executor: ThreadPoolExe
     assert first.collect(FOREVER, nothing) == [True] * 4
 
 
-def test_a_call_that_takes_too_long_returns_none(executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_result_of_a_call_that_takes_too_long_is_none(
+    executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(deadline, "GRACE", 0)
     go = Event()
     calls = ParallelCalls(executor, 2, lambda number: number == 0 or go.wait(60), range(2))

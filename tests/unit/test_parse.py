@@ -1,4 +1,4 @@
-"""Every CSV in tests/data gives the result in the JSON beside it."""
+"""process-data's parser: the files in tests/data and generated ones."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def rows(*items: tuple[str, bytes]) -> list[dict[str, Any]]:
 
 
 def count_rows(item: tuple[str, bytes], now: int) -> int:
-    """Return the number of valid rows if the file is read at `now`."""
+    """Return the number of valid rows in a file if the time is `now`."""
     return len(parse([item], now).valid)
 
 
@@ -88,7 +88,7 @@ def test_only_a_birth_in_the_future_may_be_accepted_later() -> None:
 
 @pytest.mark.parametrize("row", [b"%s,B,0", b"A,%s,0", b"A,B,%s"])
 def test_the_message_about_an_overlong_value_is_truncated(row: bytes) -> None:
-    """A batch needs little memory, whatever the files contain."""
+    """So the rejections of a batch need little memory."""
     body = b"first_name,last_name,birthts\n" + row % (b"7" * 60_000) + b"\n"
     rejection = read_row("1.csv", Object(body, "etag", MODIFIED))
     assert isinstance(rejection, Rejection)
@@ -111,7 +111,7 @@ def quoted(value: str) -> str:
 
 
 @given(NAMES, NAMES, st.integers(EARLIEST, NOW), st.sampled_from(["", " ", "\t "]))
-def test_quoted_values_are_kept_unchanged(first: str, last: str, birthts: int, space: str) -> None:
+def test_values_in_quotes_are_unchanged(first: str, last: str, birthts: int, space: str) -> None:
     row = f"{space},{space}".join(quoted(value) for value in (first, last, str(birthts)))
     body = f"first_name,last_name,birthts\r\n{space}{row}{space}\r\n".encode()
     assert rows(("1.csv", body)) == [{"user_id": "1", "first_name": first, "last_name": last, "birthts": birthts}]

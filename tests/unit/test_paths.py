@@ -7,33 +7,33 @@ from query_data.paths import normalize, relative_root
 
 HOST = "http://gateway"
 
-# prefixes that a gateway or proxy puts before the function's paths, and the URLs of the people page there
+# prefixes that a gateway or proxy puts before the function's paths, and the URLs of the page of users under each
 PREFIXES = {
     "/function/query-data": ("/function/query-data", "/function/query-data/"),
     "/function/query-data.openfaas-fn": ("/function/query-data.openfaas-fn/",),
     "/people": ("/people/",),
     "": ("/",),
 }
-SECTIONS = ("/", "/rejected", "/runs")
+PAGES = ("/", "/rejected", "/runs")
 
 
 def function_path(prefix: str, url: str) -> str:
-    """Return the path that the function receives."""
+    """Return the path that the function receives for a URL."""
     assert url.startswith(f"{HOST}{prefix}"), "the link leads out of the function"
     return url.removeprefix(f"{HOST}{prefix}") or "/"
 
 
 @pytest.mark.parametrize(("prefix", "start"), [(prefix, url) for prefix, urls in PREFIXES.items() for url in urls])
-def test_links_between_sections_resolve_and_urls_do_not_grow(prefix: str, start: str) -> None:
+def test_links_between_pages_resolve_and_their_urls_do_not_grow(prefix: str, start: str) -> None:
     urls = {HOST + start}
     for _ in range(4):
         for url in sorted(urls):
             root = relative_root(function_path(prefix, url))
-            for section in SECTIONS:
-                if section == normalize(function_path(prefix, url)):
-                    continue  # that link is only a query
-                target = urljoin(url, root + section.removeprefix("/"))
-                assert normalize(function_path(prefix, target)) == section
+            for page in PAGES:
+                if page == normalize(function_path(prefix, url)):
+                    continue  # links to the page itself are only a query
+                target = urljoin(url, root + page.removeprefix("/"))
+                assert normalize(function_path(prefix, target)) == page
                 urls.add(target)
     assert len(urls) <= 6, urls
 

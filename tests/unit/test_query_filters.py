@@ -1,4 +1,4 @@
-"""Valid parameters are parsed; an error about any other value names the parameter, the value and the rule."""
+"""Filters are parsed; the error for an invalid one names the parameter, the value and the rule."""
 
 import re
 
@@ -22,7 +22,7 @@ def error_of(*pairs: tuple[str, str]) -> ApiError:
     return raised.value
 
 
-def test_no_parameters_select_everyone() -> None:
+def test_without_parameters_no_filter_is_set() -> None:
     assert read() == Filters(is_image_exists=None, min_age=None, max_age=None, user_id=(), name=None)
 
 

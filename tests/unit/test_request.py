@@ -15,7 +15,7 @@ from tests.event import Event
 USERS = [str(number) for number in range(MAX_REQUESTED_KEYS + 1)]
 
 
-def parsed(query: str = "", **headers: str) -> Request:
+def parse(query: str = "", **headers: str) -> Request:
     return parse_request(Event(f"/?{query}", headers=headers), "src")
 
 
@@ -37,9 +37,9 @@ def error_of(event: Event) -> tuple[int, str, str]:
 
 
 def test_a_request_without_parameters_processes_the_whole_bucket() -> None:
-    assert parsed() == Request(Trigger.HTTP)
-    assert parsed(X_Connector="cron-connector") == Request(Trigger.CRON)
-    assert parsed(X_Call_Id="x" * 100).call_id == "x" * 64
+    assert parse() == Request(Trigger.HTTP)
+    assert parse(X_Connector="cron-connector") == Request(Trigger.CRON)
+    assert parse(X_Call_Id="x" * 100).call_id == "x" * 64
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_request_without_parameters_processes_the_whole_bucket() -> None:
     ],
 )
 def test_parameters_are_parsed(query: str, expected: Request) -> None:
-    assert parsed(query) == expected
+    assert parse(query) == expected
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_parameters_are_parsed(query: str, expected: Request) -> None:
         ("other", "other"),
     ],
 )
-def test_an_invalid_parameter_is_an_error_with_the_expected_form(query: str, parameter: str) -> None:
+def test_an_invalid_parameter_is_an_error_that_names_it(query: str, parameter: str) -> None:
     status, code, message = error_of(Event(f"/?{query}"))
     assert (status, code) == (400, "bad_parameter")
     assert parameter in message
@@ -99,7 +99,7 @@ def test_an_invalid_parameter_is_an_error_with_the_expected_form(query: str, par
 )
 def test_user_id_since_and_fan_out_are_mutually_exclusive(query: str, parameter: str) -> None:
     with pytest.raises(ApiError) as raised:
-        parsed(query)
+        parse(query)
     error = raised.value
     assert (error.status, error.code, error.detail) == (400, "bad_parameter", {"parameter": parameter})
     assert error.message == "user_id, since and fan_out are mutually exclusive: expected at most one"
@@ -109,7 +109,7 @@ def test_a_request_is_limited_to_a_thousand_users() -> None:
     too_many = "&".join(f"user_id={user_id}" for user_id in USERS)
     assert error_of(Event(f"/?{too_many}"))[:2] == (413, "too_many_users")
     thousand = too_many.rpartition("&")[0]
-    assert parsed(f"{thousand}&{thousand}").keys == tuple(sorted(f"{user_id}.csv" for user_id in USERS[:-1]))
+    assert parse(f"{thousand}&{thousand}").keys == tuple(sorted(f"{user_id}.csv" for user_id in USERS[:-1]))
 
 
 def test_an_event_is_limited_to_a_thousand_users() -> None:

@@ -1,4 +1,4 @@
-"""Every installed package is locked by version and file hashes."""
+"""Every package that is installed is locked to a version and the hashes of its files."""
 
 import re
 from importlib.metadata import requires
@@ -18,24 +18,24 @@ HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 
 
 def lines(path: Path) -> list[str]:
-    """Return the lines without comments, continued lines joined."""
+    """Return the lines without comments. Continued lines are joined."""
     text = path.read_text(encoding="utf-8").replace("\\\n", " ")
     return [line for line in (re.sub(r"(^|\s)#.*", "", line).strip() for line in text.splitlines()) if line]
 
 
-def inputs(path: Path) -> list[Requirement]:
+def read_input(path: Path) -> list[Requirement]:
     """Return the requirements of a requirements.in and of the files it includes."""
     requirements = []
     for line in lines(path):
         if line.startswith("-r "):
-            requirements += inputs(path.parent / line.removeprefix("-r "))
+            requirements += read_input(path.parent / line.removeprefix("-r "))
         else:
             requirements.append(Requirement(line))
     return requirements
 
 
-def locked(path: Path) -> dict[str, Requirement]:
-    """Return by name what a requirements.txt installs on this machine."""
+def read_lock(path: Path) -> dict[str, Requirement]:
+    """Return the requirements, by name, that a requirements.txt installs on this machine."""
     requirements = [Requirement(line.partition(" --hash")[0]) for line in lines(path)]
     return {
         canonicalize_name(requirement.name): requirement
@@ -51,7 +51,7 @@ def version(requirement: Requirement) -> str:
 
 
 def dependencies(requirement: Requirement) -> list[Requirement]:
-    """Return what an installed package needs on this machine, with the requested extras."""
+    """Return the dependencies of an installed package on this machine, including those of the requested extras."""
     requirements = [Requirement(text) for text in requires(requirement.name) or ()]
     extras = ("", *requirement.extras)
     return [
@@ -62,7 +62,7 @@ def dependencies(requirement: Requirement) -> list[Requirement]:
 
 
 @pytest.mark.parametrize("directory", [*DIRECTORIES, *INDEPENDENT])
-def test_every_locked_requirement_has_a_version_and_hashes_and_no_registry(directory: str) -> None:
+def test_every_locked_requirement_has_a_version_hashes_and_no_index(directory: str) -> None:
     path = ROOT / directory / "requirements.txt"
     for line in lines(path):
         assert HASH.search(line), line
@@ -73,8 +73,8 @@ def test_every_locked_requirement_has_a_version_and_hashes_and_no_registry(direc
 
 @pytest.mark.parametrize("directory", INSTALLED)
 def test_a_lock_satisfies_its_input_and_all_dependencies(directory: str) -> None:
-    lock = locked(ROOT / directory / "requirements.txt")
-    pending, seen = inputs(ROOT / directory / "requirements.in"), set()
+    lock = read_lock(ROOT / directory / "requirements.txt")
+    pending, seen = read_input(ROOT / directory / "requirements.in"), set()
     while pending:
         requirement = pending.pop()
         name = canonicalize_name(requirement.name)
@@ -88,8 +88,8 @@ def test_a_lock_satisfies_its_input_and_all_dependencies(directory: str) -> None
     assert lock.keys() == {name for name, *_ in seen}, "unused requirements are locked: run python3 tests/lock.py"
 
 
-def test_all_locks_pin_the_same_versions() -> None:
+def test_the_locks_of_dependent_directories_have_the_same_versions() -> None:
     versions: dict[str, str] = {}
     for directory in DIRECTORIES:
-        for name, requirement in locked(ROOT / directory / "requirements.txt").items():
+        for name, requirement in read_lock(ROOT / directory / "requirements.txt").items():
             assert versions.setdefault(name, version(requirement)) == version(requirement), name

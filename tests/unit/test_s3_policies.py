@@ -1,4 +1,4 @@
-"""The policies of the functions' keys have a form that AWS, MinIO and SeaweedFS support."""
+"""The policies of the functions' keys use only what AWS, MinIO and SeaweedFS all support."""
 
 import json
 
@@ -25,7 +25,7 @@ def test_each_statement_allows_actions_on_matching_resources(name: str) -> None:
         assert actions <= (OBJECT_ACTIONS if is_on_objects else BUCKET_ACTIONS)
 
 
-def test_each_function_identity_has_only_its_policy() -> None:
+def test_each_functions_identity_has_only_its_policy() -> None:
     for identity in IDENTITIES[1:]:
         assert identity.keys() == {"name", "policyNames"}
         [name] = identity["policyNames"]

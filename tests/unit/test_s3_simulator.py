@@ -18,7 +18,7 @@ from tests.s3_simulator.source import SourceBucket, csv_body
 
 PEOPLE, PHOTOS, FIRST = 1_100, 440, 1_000_000_000
 PART = 8 * 1024 * 1024
-KEYS = re.compile("<Key>(.*?)</Key>")
+KEY_ELEMENTS = re.compile("<Key>(.*?)</Key>")
 
 
 def key(index: int, suffix: str = "csv") -> str:
@@ -41,7 +41,7 @@ def shared() -> Iterator[Simulator]:
 
 @pytest.fixture
 def simulator(shared: Simulator) -> Simulator:
-    """The simulator without failures, delays or counts; earlier changes remain."""
+    """The simulator without failures, delays and counts. Changes and uploads of earlier tests remain."""
     shared.recover()
     shared.set_latency(0, 0)
     shared.reset()
@@ -55,7 +55,7 @@ def client(simulator: Simulator) -> Iterator[Minio]:
     pool.clear()
 
 
-def listed(client: Minio, **arguments: Any) -> list[str]:
+def list_keys(client: Minio, **arguments: Any) -> list[str]:
     arguments.setdefault("recursive", True)
     return [str(item.object_name) for item in client.list_objects("src", **arguments)]
 
@@ -72,8 +72,8 @@ def page(simulator: Simulator, query: str) -> str:
 
 
 def test_all_pages_together_list_every_key_once_in_byte_order(simulator: Simulator, client: Minio) -> None:
-    assert listed(client) == ALL_KEYS == sorted(ALL_KEYS)
-    assert listed(client) == ALL_KEYS  # from the cache
+    assert list_keys(client) == ALL_KEYS == sorted(ALL_KEYS)
+    assert list_keys(client) == ALL_KEYS  # from the cache
     assert simulator.counts() == {"LIST": 4, "GET": 0, "HEAD": 0, "PUT": 0}
 
 
@@ -87,26 +87,30 @@ def test_all_pages_together_list_every_key_once_in_byte_order(simulator: Simulat
 )
 def test_a_page_starts_after_any_text(simulator: Simulator, start: str) -> None:
     expected = [name for name in ALL_KEYS if name.encode() > start.encode()]
-    assert KEYS.findall(page(simulator, f"start-after={quote(start)}")) == expected[:1000]
+    assert KEY_ELEMENTS.findall(page(simulator, f"start-after={quote(start)}")) == expected[:1000]
 
 
 def test_a_listing_from_a_key_continues_through_all_pages(client: Minio) -> None:
-    assert listed(client, start_after=key(70)) == ALL_KEYS[ALL_KEYS.index(key(70)) + 1 :]
+    assert list_keys(client, start_after=key(70)) == ALL_KEYS[ALL_KEYS.index(key(70)) + 1 :]
 
 
 def test_a_continuation_token_continues_after_its_page(simulator: Simulator) -> None:
     query = f"start-after={key(4)}&prefix=1000000&max-keys=3"
     xml = page(simulator, query)
-    assert KEYS.findall(xml) == [key(4, "png"), key(5), key(6)]
+    assert KEY_ELEMENTS.findall(xml) == [key(4, "png"), key(5), key(6)]
     token = quote(xml.partition("<NextContinuationToken>")[2].partition("<")[0])
-    assert KEYS.findall(page(simulator, f"{query}&continuation-token={token}")) == [key(7), key(7, "png"), key(8)]
+    assert KEY_ELEMENTS.findall(page(simulator, f"{query}&continuation-token={token}")) == [
+        key(7),
+        key(7, "png"),
+        key(8),
+    ]
 
 
 @pytest.mark.parametrize("prefix", ["1", "100000123", key(7)[:-3], key(7), key(2, "png"), key(1099)[:-4], "2", "1x"])
 @pytest.mark.parametrize("start", ["", key(7), "5"])
 def test_a_listing_has_exactly_the_keys_with_the_prefix(client: Minio, prefix: str, start: str) -> None:
     expected = [name for name in ALL_KEYS if name.startswith(prefix) and name > start]
-    assert listed(client, prefix=prefix, start_after=start) == expected
+    assert list_keys(client, prefix=prefix, start_after=start) == expected
 
 
 @pytest.mark.parametrize(("people", "photos", "first"), [(0, 0, 5), (1, 0, 0), (1, 1, 9), (7, 7, 10), (90, 31, 10)])
@@ -121,8 +125,8 @@ def test_positions_match_the_keys(people: int, photos: int, first: int) -> None:
         assert len(bucket.entries(position, people + photos)) == people + photos - position
 
 
-def test_a_delimiter_and_encoding_do_not_change_the_keys(client: Minio) -> None:
-    assert listed(client, recursive=False, prefix="10000000") == listed(client, prefix="10000000")
+def test_a_delimiter_does_not_change_the_keys(client: Minio) -> None:
+    assert list_keys(client, recursive=False, prefix="10000000") == list_keys(client, prefix="10000000")
 
 
 def test_a_page_has_the_fields_of_list_bucket_result(simulator: Simulator) -> None:
@@ -153,7 +157,7 @@ def test_an_object_matches_the_listing(client: Minio) -> None:
 
 
 @pytest.mark.parametrize("name", [key(-1), key(PEOPLE), key(0, "png"), key(0, "jpg"), "1.csv", "x.csv", "0" + key(0)])
-def test_unknown_keys_do_not_exist(client: Minio, name: str) -> None:
+def test_requests_for_unknown_keys_get_no_such_key(client: Minio, name: str) -> None:
     for request in (client.get_object, client.stat_object):
         with pytest.raises(S3Error) as raised:
             request("src", name)
@@ -176,7 +180,7 @@ def test_a_changed_csv_has_new_content_and_a_new_etag(simulator: Simulator, clie
         simulator.change(PEOPLE - 1, 2)
 
 
-def test_objects_fail_until_they_recover(simulator: Simulator, client: Minio) -> None:
+def test_objects_fail_until_recover_is_called(simulator: Simulator, client: Minio) -> None:
     simulator.fail(3, 1)
     simulator.fail(5, 2)
     for index in (3, 5, 6):
@@ -190,11 +194,11 @@ def test_objects_fail_until_they_recover(simulator: Simulator, client: Minio) ->
 
 def test_responses_are_delayed(simulator: Simulator, client: Minio) -> None:
     simulator.set_latency(0.05, 0.1)
-    start = time.monotonic()
+    started_at = time.monotonic()
     page(simulator, "max-keys=1")
     listed_at = time.monotonic()
     read(client, key(0))
-    assert listed_at - start >= 0.05
+    assert listed_at - started_at >= 0.05
     assert time.monotonic() - listed_at >= 0.1
     assert simulator.cpu_seconds() > 0
 
@@ -237,7 +241,7 @@ def test_incomplete_uploads_are_listed_until_they_are_aborted(client: Minio) -> 
         client.stat_object("res", "cut.csv")
 
 
-def test_unsupported_requests_are_errors(client: Minio) -> None:
+def test_requests_that_the_simulator_does_not_support_are_errors(client: Minio) -> None:
     with pytest.raises(S3Error, match="NotImplemented"):
         client.put_object("src", "1.csv", io.BytesIO(b"x"), 1)
     with pytest.raises(S3Error, match="NoSuchBucket"):
@@ -245,6 +249,6 @@ def test_unsupported_requests_are_errors(client: Minio) -> None:
 
 
 @pytest.mark.parametrize(("people", "photos", "first"), [(1, 2, 1), (2, 0, 9), (1, 0, 10**18)])
-def test_invalid_bucket_sizes_are_errors(people: int, photos: int, first: int) -> None:
+def test_invalid_numbers_of_objects_and_first_ids_are_errors(people: int, photos: int, first: int) -> None:
     with pytest.raises(ValueError, match=r"invalid (photos|first_id)"):
         SourceBucket(people, photos, first)

@@ -35,7 +35,7 @@ def test_the_sample_has_a_hundred_valid_people(parsed: Checked) -> None:
     assert len({row.user_id for row in parsed.valid}) == 100
 
 
-def test_the_bad_files_are_rejected_for_different_reasons(directory: Path, parsed: Checked) -> None:
+def test_the_invalid_files_are_rejected_for_different_reasons(directory: Path, parsed: Checked) -> None:
     assert {rejection.object: rejection.code for rejection in parsed.rejections} == {
         "2001.csv": "no_row",
         "2002.csv": "not_an_integer",

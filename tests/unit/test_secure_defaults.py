@@ -1,7 +1,8 @@
 """The defaults are secure: a token and TLS are required unless configured otherwise."""
 
 import pytest
-from process_data.settings import Settings
+from process_data.settings import Settings as ProcessSettings
+from query_data.settings import Settings as QuerySettings
 
 from infra.local.config.credentials import MOUNT
 from infra.local.config.stack import FunctionSpec, read_stack
@@ -21,7 +22,7 @@ def test_stack_yml_requires_the_token_and_mounts_it(function: FunctionSpec) -> N
 
 
 @each_function
-def test_stack_yml_requires_tls_with_certificates_that_are_checked(function: FunctionSpec) -> None:
+def test_stack_yml_requires_tls_and_verifies_certificates(function: FunctionSpec) -> None:
     names = ("s3_secure", "postgres_sslmode", "s3_ca_file", "postgres_ca_file")
     assert [function.environment[name] for name in names] == ["true", "verify-full", "", ""]
 
@@ -34,8 +35,9 @@ def test_an_empty_variable_keeps_the_secure_default(function: FunctionSpec, name
 
 
 def test_the_code_has_the_same_secure_defaults() -> None:
-    defaults = {name: field.default for name, field in Settings.__dataclass_fields__.items()}
-    assert (defaults["auth"], defaults["s3_secure"], defaults["postgres_sslmode"]) == ("token", True, "verify-full")
+    for settings in (ProcessSettings, QuerySettings):
+        defaults = {name: field.default for name, field in settings.__dataclass_fields__.items()}
+        assert (defaults["auth"], defaults["s3_secure"], defaults["postgres_sslmode"]) == ("token", True, "verify-full")
 
 
 @pytest.mark.parametrize("document", ["faasd/README.md", "kubernetes/README.md"])

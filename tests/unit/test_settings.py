@@ -1,4 +1,4 @@
-"""Settings are typed; an error about an invalid one names the setting, the value and the expected form."""
+"""Settings are parsed and typed; the error for an invalid one names it and says what is expected."""
 
 import copy
 import dataclasses
@@ -31,7 +31,7 @@ def test_unset_settings_have_defaults() -> None:
     assert (settings.postgres_sslmode, settings.source_bucket, settings.fetch_threads) == ("verify-full", "src", 64)
 
 
-def test_values_are_stripped_and_converted() -> None:
+def test_values_are_stripped_and_cast() -> None:
     settings = load(Settings, {**REQUIRED, "s3_secure": " False ", "postgres_port": "6000"})
     assert (settings.s3_secure, settings.postgres_port) == (False, 6000)
 
@@ -60,7 +60,7 @@ def test_the_repr_shows_no_secret() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "allowed"),
+    ("name", "value", "expected"),
     [
         ("postgres_port", "http", "a whole number from 1 to 65535"),
         ("postgres_port", "0", "a whole number from 1 to 65535"),
@@ -75,11 +75,11 @@ def test_the_repr_shows_no_secret() -> None:
         ("result_bucket", "Res", "3 to 63 lower-case letters"),
     ],
 )
-def test_an_invalid_setting_is_an_error_with_the_expected_form(name: str, value: str, allowed: str) -> None:
+def test_an_invalid_setting_is_an_error_with_the_expected_value(name: str, value: str, expected: str) -> None:
     with pytest.raises(SettingError) as raised:
         load(Settings, {**REQUIRED, name: value})
     assert str(raised.value).startswith(f"invalid {name}={value[:40]!r}"[:40])
-    assert allowed in str(raised.value)
+    assert expected in str(raised.value)
 
 
 def test_an_error_does_not_show_a_password_in_the_endpoint() -> None:
@@ -89,7 +89,7 @@ def test_an_error_does_not_show_a_password_in_the_endpoint() -> None:
 
 @pytest.mark.parametrize("name", REQUIRED)
 @pytest.mark.parametrize("value", [None, "", "  "])
-def test_a_missing_setting_is_named(name: str, value: str | None) -> None:
+def test_the_error_for_a_missing_setting_names_it(name: str, value: str | None) -> None:
     environ = {**REQUIRED, name: value or ""}
     if value is None:
         del environ[name]
@@ -104,7 +104,7 @@ def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
     assert load(S3Settings, environ).s3_secret_key.reveal() == "from-file"
 
 
-def test_an_error_about_a_secret_file_names_it_but_never_shows_its_content(tmp_path: Path) -> None:
+def test_an_invalid_secret_file_is_an_error_without_the_secret(tmp_path: Path) -> None:
     missing = {**REQUIRED, "s3_secret_key": "", "s3_secret_key_file": str(tmp_path / "none")}
     with pytest.raises(SettingError, match=r"s3_secret_key_file='.*none' cannot be read"):
         load(Settings, missing)
@@ -146,9 +146,9 @@ def test_a_function_requires_a_token_unless_auth_is_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("authority", "off"), [("s3_ca_file", "s3_secure=false"), ("postgres_ca_file", "postgres_sslmode=disable")]
+    ("ca_setting", "tls_off"), [("s3_ca_file", "s3_secure=false"), ("postgres_ca_file", "postgres_sslmode=disable")]
 )
-def test_a_ca_file_without_tls_is_an_error(authority: str, off: str) -> None:
-    name, value = off.split("=")
-    with pytest.raises(SettingError, match=f"{authority} is set although {off} uses no TLS"):
-        load(Settings, {**REQUIRED, authority: "/ca.pem", name: value})
+def test_a_ca_file_without_tls_is_an_error(ca_setting: str, tls_off: str) -> None:
+    name, value = tls_off.split("=")
+    with pytest.raises(SettingError, match=f"{ca_setting} is set although {tls_off} uses no TLS"):
+        load(Settings, {**REQUIRED, ca_setting: "/ca.pem", name: value})

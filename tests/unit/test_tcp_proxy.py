@@ -63,7 +63,7 @@ def test_without_a_fault_everything_passes(proxy: Proxy) -> None:
 
 
 @pytest.mark.parametrize("fault", [Fault(DELAY, seconds=0.3), Fault(THROTTLE, rate=SIZE)])
-def test_a_slow_network_loses_nothing(proxy: Proxy, fault: Fault) -> None:
+def test_a_slow_network_loses_no_data(proxy: Proxy, fault: Fault) -> None:
     with connect(proxy) as client, proxy.faulty(fault):
         started_at = time.monotonic()
         assert request(client) == SIZE
@@ -95,17 +95,17 @@ def test_connections_are_refused_until_the_fault_ends(proxy: Proxy) -> None:
 
 
 def test_hanging_traffic_passes_once_the_fault_ends(proxy: Proxy) -> None:
-    with connect(proxy) as old, connect(proxy) as new:
+    with connect(proxy) as first, connect(proxy) as second:
         with proxy.faulty(Fault(HANG)):
-            for client in (old, new):
+            for client in (first, second):
                 client.settimeout(0.2)
                 with pytest.raises(TimeoutError):
                     request(client)
                 client.settimeout(30)
-        assert old.recv(1) == new.recv(1) == b"x"
+        assert first.recv(1) == second.recv(1) == b"x"
 
 
-def test_the_server_side_of_a_vanished_client_stays_open(server: Server, proxy: Proxy) -> None:
+def test_the_server_does_not_notice_a_vanished_client_at_once(server: Server, proxy: Proxy) -> None:
     with connect(proxy) as client:
         assert request(client) == SIZE
         with proxy.faulty(Fault(VANISH, kept=1)):
