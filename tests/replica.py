@@ -16,7 +16,7 @@ from typing import IO
 import urllib3
 
 from tests.memory import peak_memory
-from tests.stack import ROOT, Response, Stack
+from tests.stack import HANG_TIMEOUT, ROOT, Response, Stack
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Replica:
 
     def request(self, method: str, path: str, **headers: str) -> Response:
         fields = {name.replace("_", "-"): value for name, value in headers.items()}
-        response = urllib3.request(method, self.url + path, headers=fields, timeout=60, retries=False)
+        response = urllib3.request(method, self.url + path, headers=fields, timeout=HANG_TIMEOUT, retries=False)
         return Response(response.status, response.headers, response.data)
 
     def lines(self) -> list[str]:
@@ -88,7 +88,7 @@ def query_replica(stack: Stack, **settings: str) -> Iterator[Replica]:
 
 def wait_until_ready(running: Replica, path: str) -> Response:
     """Send GET requests until there is a response, and return it."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + HANG_TIMEOUT
     while True:
         try:
             return running.request("GET", path)

@@ -9,7 +9,7 @@ import urllib3
 
 from tests.model import SOURCE
 from tests.replica import Replica, replica, wait_until_ready
-from tests.stack import Stack
+from tests.stack import HANG_TIMEOUT, Stack
 
 _SETTINGS = {
     "source_bucket": SOURCE,
@@ -29,7 +29,7 @@ class Replicas:
         # the operator's keys, because process-data's have no access to this bucket
         keys = {name: stack.settings[name] for name in ("s3_access_key", "s3_secret_key")}
         self._settings = stack.process_settings | _SETTINGS | keys
-        self._pool = urllib3.PoolManager(maxsize=8, retries=False, timeout=60)
+        self._pool = urllib3.PoolManager(maxsize=8, retries=False, timeout=HANG_TIMEOUT)
         self._replicas = [self._start() for _ in range(2)]
 
     def _start(self) -> Replica:

@@ -21,7 +21,7 @@ from process_data.shared.storage.objects import Object, Objects
 from process_data.shared.storage.settings import load
 
 from tests.s3_proxy import Intercept, counting
-from tests.stack import Stack
+from tests.stack import HANG_TIMEOUT, Stack
 
 
 @contextmanager
@@ -95,7 +95,7 @@ class Paused(Objects):
         fetched = super().get(bucket, key, limit=limit)
         if not self.reached.is_set():
             self.reached.set()
-            assert self.go.wait(60)
+            assert self.go.wait(HANG_TIMEOUT)
         return fetched
 
 
@@ -107,7 +107,7 @@ def paused_run(
     with application(stack, Paused, **settings) as app, ThreadPoolExecutor(1) as executor:
         assert isinstance(app.objects, Paused)
         future = executor.submit(run, app, trigger, keys=keys)
-        assert app.objects.reached.wait(30)
+        assert app.objects.reached.wait(HANG_TIMEOUT)
         try:
             yield app.objects.go, future
         finally:

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import urllib3
 
 from tests.loopback import Quiet, serving
-from tests.stack import Response
+from tests.stack import HANG_TIMEOUT, Response
 
 Intercept = Callable[[str, str], Response | None]
 """Called with the kind of a request (see `counting`) and its path; its result, if any, is sent instead."""
@@ -27,7 +27,7 @@ def counting(
     """
     counts: Counter[str] = Counter()
     lock = Lock()
-    pool = urllib3.PoolManager(maxsize=64, retries=False, timeout=30)
+    pool = urllib3.PoolManager(maxsize=64, retries=False, timeout=HANG_TIMEOUT)
 
     class Handler(Quiet, BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

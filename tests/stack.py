@@ -90,7 +90,7 @@ class Deployment(ABC):
         body = json.dumps({"Records": records}).encode()
         return self.request("POST", "/function/process-data", body, Content_Type="application/json", **headers)
 
-    def wait_until(self, condition: Callable[[], object], seconds: float = 30) -> None:
+    def wait_until(self, condition: Callable[[], object], seconds: float = HANG_TIMEOUT) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, f"condition not met within {seconds} s"
@@ -228,7 +228,7 @@ class Bucket:
             secret_key=settings["s3_secret_key"],
             secure=settings["s3_secure"] == "true",
             region=settings["s3_region"],
-            http_client=urllib3.PoolManager(maxsize=16, timeout=30),
+            http_client=urllib3.PoolManager(maxsize=16, timeout=HANG_TIMEOUT),
         )
 
     def put(self, key: str, body: bytes) -> None:

@@ -44,6 +44,8 @@ class Proxy:
     def __init__(self, host: str, port: int, random: Random) -> None:
         self._upstream, self._random = (host, port), random
         self._links: set[_Link] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()  # one for each accepted connection
+        self._is_closing = False
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._thread.start()
@@ -78,12 +80,18 @@ class Proxy:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, backlog=256)
         self.port = self._server.sockets[0].getsockname()[1]
 
+    async def _stop_listening(self) -> None:
+        """Close the server, but not while it accepts a connection: Python 3.11 would never close that connection."""
+        while accepting := [task for task in asyncio.all_tasks() if "_accept_connection2" in repr(task.get_coro())]:
+            await asyncio.wait(accepting)
+        self._server.close()
+
     async def _begin(self, fault: Fault) -> None:
         self.fault = fault
         if fault.name == HANG:
             self._passing.clear()
         if fault.name == REFUSE:
-            self._server.close()
+            await self._stop_listening()
         for link in list(self._links):
             if fault.name == REFUSE:
                 link.end(reset=True)
@@ -101,32 +109,41 @@ class Proxy:
             await self._listen()
 
     async def _shut(self) -> None:
-        self._server.close()
-        tasks = [link.task for link in self._links]
-        for link in list(self._links):
-            link.end(reset=True)
-        self._passing.set()
-        for task in tasks:
+        await self._stop_listening()
+        self._is_closing = True
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(tasks)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self._passing.wait()
         task = asyncio.current_task()
         assert task
+        self._tasks.add(task)
+        try:
+            if not self._is_closing:
+                await self._forward(reader, writer)
+        except asyncio.CancelledError:
+            assert self._is_closing
+        finally:
+            self._tasks.discard(task)
+            if self._is_closing:
+                _close(writer, reset=True)
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._passing.wait()
         try:
             server_reader, server_writer = await asyncio.open_connection(*self._upstream)
         except OSError:
             return _close(writer, reset=True)
-        link = _Link(self, task, (reader, writer), (server_reader, server_writer))
+        link = _Link(self, (reader, writer), (server_reader, server_writer))
         if self.fault and self.fault.name == REFUSE:  # accepted just before the fault
             return link.end(reset=True)
         if self.fault and self.fault.name in (CUT, RESET):
             link.allowance = self._random.randrange(_CUT_WITHIN)
         self._links.add(link)
         try:
-            with suppress(asyncio.CancelledError):  # raised by `close`; asyncio would log it
-                await link.run()
+            await link.run()
         finally:
             self._links.discard(link)
         return None
@@ -142,12 +159,10 @@ class _Link:
     def __init__(
         self,
         proxy: Proxy,
-        task: "asyncio.Task[Any]",
         client: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         server: tuple[asyncio.StreamReader, asyncio.StreamWriter],
     ) -> None:
-        self._proxy, self.task = proxy, task
-        self._client, self._server = client, server
+        self._proxy, self._client, self._server = proxy, client, server
         self.allowance: int | None = None
         self._abandoned = False
 

@@ -68,7 +68,7 @@ class ProjectStack(Stack):
             ) as up,
         ):
             try:
-                self.wait_until(lambda: up.poll() is not None or self.ready_pid() == up.pid, 60)
+                self.wait_until(lambda: up.poll() is not None or self.ready_pid() == up.pid)
                 assert up.poll() is None, output.read_text()
                 yield up
             finally:

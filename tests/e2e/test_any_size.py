@@ -60,7 +60,7 @@ def test_one_request_loads_the_whole_bucket(state: Path, monkeypatch: pytest.Mon
         stack.reset_tables()
         first = stack.process()
         assert (first["status"], first["continued"]) == ("partial", True)
-        stack.wait_until(lambda: is_loaded(stack), seconds=300)
+        stack.wait_until(lambda: is_loaded(stack))
         check_complete(stack)
         runs = stack.sql("select trigger, status, (summary ->> 'added')::int from runs order by id")
         continuations = [run for run in runs if run[0] == "continuation"]
@@ -74,7 +74,7 @@ def test_overlapping_runs_of_a_fan_out_load_the_whole_bucket(state: Path, monkey
         stack.reset_tables()
         response = stack.request("POST", "/function/process-data?fan_out=2")
         assert (response.status, len(response.json()["runs"])) == (202, 2)
-        stack.wait_until(lambda: is_loaded(stack), seconds=300)
+        stack.wait_until(lambda: is_loaded(stack))
         check_complete(stack)
         [[overlapping]] = stack.sql(
             "select count(*) from runs a join runs b on a.id < b.id and b.started_at < a.finished_at"

@@ -84,7 +84,7 @@ class People:
 
     def _rows(self, key: str) -> list[dict[str, str]]:
         """Wait until no export is pending, and return the rows of a result object."""
-        self.deployment.wait_until(lambda: not self.run()["output"]["pending"], seconds=600)
+        self.deployment.wait_until(lambda: not self.run()["output"]["pending"])
         return self.bucket.read_rows(key)
 
     def remove(self) -> None:

@@ -55,7 +55,7 @@ def test_replicas_share_a_fan_out(replicated: ProjectStack) -> None:
         response = replicated.request("POST", "/function/process-data?fan_out=2")
         assert response.status == 202, response.body
         replicated.wait_until(lambda: _in_progress(replicated) == 2)  # both wait for the locked segments
-    replicated.wait_until(lambda: _in_progress(replicated) == 0, seconds=300)
+    replicated.wait_until(lambda: _in_progress(replicated) == 0)
     calls = [queued["call_id"] for queued in response.json()["runs"]]
     runs = replicated.sql(
         "select status, trigger, summary -> 'segments' -> 'scanned', summary -> 'updated' from runs "

@@ -18,7 +18,7 @@ import pytest
 from infra.local.runtime.processes import Identity
 from tests.e2e.conftest import ProjectStack, make_toy
 from tests.e2e.processes import listening_addresses, process_tree
-from tests.stack import Stack, connected
+from tests.stack import HANG_TIMEOUT, Stack, connected
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="processes and sockets are read from /proc")
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="requires root")
@@ -54,7 +54,7 @@ def leaves_no_processes(toy: ProjectStack) -> Iterator[None]:
 def test_ctrl_c_leaves_no_processes(new_toy: ProjectStack) -> None:
     with new_toy.up() as up, leaves_no_processes(new_toy):
         os.killpg(up.pid, signal.SIGINT)
-        assert up.wait(30) == 0
+        assert up.wait(HANG_TIMEOUT) == 0
 
 
 def test_down_leaves_no_processes(new_toy: ProjectStack) -> None:
@@ -68,7 +68,7 @@ def test_a_stack_stops_when_its_directory_is_removed(new_toy: ProjectStack) -> N
     with new_toy.up() as up, leaves_no_processes(new_toy):
         homes = [Path(pointer.read_text()) for pointer in new_toy.state.glob("postgres-home")]
         shutil.rmtree(new_toy.state)
-        assert up.wait(30) == 0
+        assert up.wait(HANG_TIMEOUT) == 0
     for home in homes:
         shutil.rmtree(home)
 
@@ -88,7 +88,7 @@ def test_a_signal_during_the_start_stops_postgresql(new_toy: ProjectStack) -> No
         new_toy.wait_until(lambda: new_toy.state_file().get("components", {}).get("postgres", {}).get("pid"))
         postgres = new_toy.identity("postgres")
         up.terminate()
-        assert up.wait(30) == 1
+        assert up.wait(HANG_TIMEOUT) == 1
     assert not postgres.alive()
 
 

@@ -12,7 +12,7 @@ import urllib3
 
 from tests.loopback import Quiet, serving
 from tests.replica import replica, wait_until_ready
-from tests.stack import Stack
+from tests.stack import HANG_TIMEOUT, Stack
 
 TIMEOUT = 60  # seconds: process-data's idle_session_timeout
 
@@ -25,7 +25,7 @@ def pausing_s3(endpoint: str) -> Iterator[tuple[str, Event, Event]]:
     """
     reached, go = Event(), Event()
     first: dict[str, urllib3.BaseHTTPResponse] = {}
-    pool = urllib3.PoolManager(maxsize=16, retries=False, timeout=30)
+    pool = urllib3.PoolManager(maxsize=16, retries=False, timeout=HANG_TIMEOUT)
 
     class Handler(Quiet, BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -68,7 +68,7 @@ def test_another_replica_takes_over_the_work_of_a_frozen_one_which_cannot_commit
             wait_until_ready(frozen, "/")
             caller = Thread(target=post, args=(frozen.url, statuses))
             caller.start()
-            assert reached.wait(30)
+            assert reached.wait(HANG_TIMEOUT)
             os.kill(frozen.process.pid, signal.SIGSTOP)
             stopped_at = time.monotonic()
             try:
@@ -83,7 +83,7 @@ def test_another_replica_takes_over_the_work_of_a_frozen_one_which_cannot_commit
                 go.set()
             finally:
                 os.kill(frozen.process.pid, signal.SIGCONT)
-            caller.join(60)
+            caller.join(HANG_TIMEOUT)
             assert not caller.is_alive()
     assert runs >= 1
     assert takeover_seconds < 2 * TIMEOUT

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.rows import COLUMNS
-from tests.stack import Stack, running
+from tests.stack import HANG_TIMEOUT, Stack, running
 
 PEOPLE = 1100  # more than two batches
 IDS = [f"{number:04}" for number in range(PEOPLE)]
@@ -57,7 +57,7 @@ def check_converges(stack: Stack) -> None:
 
 
 def wait_for_restart(stack: Stack, component: str, killed_pid: int) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + HANG_TIMEOUT
     while stack.pid(component) == killed_pid or not servers_respond(stack):
         assert time.monotonic() < deadline, f"{component} did not restart"
         time.sleep(0.1)

@@ -164,8 +164,8 @@ def test_an_export_that_a_run_had_no_time_for_is_made_at_the_start_of_the_next(r
     long_ago = "written_at = now() - interval '1 year', seconds = 3600"
     rollcall.sql(f"update outputs set {long_ago} where object = 'output.csv'")
     rollcall.bucket.put_person("2")
-    slow = type("Slow", (Slow,), {"page_seconds": 0.5})
-    with application(rollcall, slow, run_deadline="1") as app:
+    slow = type("Slow", (Slow,), {"page_seconds": 1.2})
+    with application(rollcall, slow, run_deadline="10") as app:
         assert run(app)["output"]["pending"]
         assert exported(rollcall) == ["1"]
         run(app)

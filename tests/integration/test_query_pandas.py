@@ -176,7 +176,7 @@ def test_combinations_of_filters_and_sort_match_pandas(stack: Stack, people: pd.
         paged_sort = sorts.choice(SORTS)
         for sort in SORTS:
             expected = choose(ordered[sort], query)["user_id"].tolist()
-            limits = [1000] if len(expected) > 500 else [1000, 7, 1]
+            limits = [1000] if len(expected) > 60 else [1000, 7, 1]
             for limit in (None, *(limits if sort == paged_sort else ())):
                 assert without_arrivals(client.ids(query, sort, limit)) == expected, (query, sort, limit)
                 comparisons += 1

@@ -12,7 +12,7 @@ from process_data.shared.storage.errors import Unavailable
 from tests.rows import exported, rows
 from tests.runs import Paused, application, end_scans, paused_run, put_people, run
 from tests.s3_proxy import counting
-from tests.stack import Stack
+from tests.stack import HANG_TIMEOUT, Stack
 
 
 def test_only_the_lock_holder_can_write_and_a_lost_lock_prevents_the_commit(rollcall: Stack) -> None:
@@ -41,7 +41,7 @@ def test_one_more_scan_serves_all_concurrent_runs(rollcall: Stack) -> None:
         executor = opened.enter_context(ThreadPoolExecutor(9))
         paused: Any = app.objects
         first = executor.submit(run, app)
-        assert paused.reached.wait(30)
+        assert paused.reached.wait(HANG_TIMEOUT)
         others = [executor.submit(run, app) for _ in range(8)]
         rollcall.wait_until(lambda: rollcall.sql("select count(*) from runs where status = 'running'") == [[9]])
         paused.go.set()

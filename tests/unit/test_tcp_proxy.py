@@ -119,3 +119,13 @@ def test_the_server_does_not_notice_a_vanished_client_at_once(server: Server, pr
     while not server.ended:
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_closing_the_proxy_resets_connections_that_it_has_not_forwarded_yet(server: Server) -> None:
+    proxy = Proxy("127.0.0.1", server.server_address[1], Random(1))
+    proxy._call(proxy._begin(Fault(HANG)))
+    with connect(proxy) as client:
+        client.sendall(b"x")
+        proxy.close()
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
