@@ -1,4 +1,4 @@
-"""Erase users segment by segment, under the lock that scans hold while they write."""
+"""Erase users segment by segment, each while its segment is held, as a scan holds it."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field

@@ -114,13 +114,13 @@ class Output(TypedDict):
     object: str
     rows: int
     written: bool  # whether this run wrote it
-    pending: bool  # whether the object is behind the table
+    pending: bool  # whether the object is behind the table, or an urgent export could not check that
 
 
 @dataclass(frozen=True)
 class _State:
     changed: int  # number of the table's last change
-    written: int  # number of the last change in the object
+    written: int  # number of the last change that the object contains
     rows: int
     etag: str | None
     seconds: float  # duration of the last export
@@ -130,9 +130,12 @@ class _State:
 def export(application: Application, connection: Connection, deadline: Deadline, *, urgent: bool) -> Output:
     """Write the outputs that have changed; returns the outcome for output.csv.
 
-    The export is left to a later run if the last one took longer than the time that remains, unless this run has just
-    started. An export that is neither `urgent` nor cheap is also left to a later run while another session exports, and
-    during the pause after the last export.
+    The export is left to a later run if it would probably end more than GRACE seconds after the deadline, because the
+    last one took that long, unless this run has just started. An export that is neither `urgent` nor cheap is also left
+    to a later run while another session exports, and during the pause after the last export.
+
+    If an urgent export is left to a later run, output.csv counts as pending, even if the table has not changed: nobody
+    has checked whether the object was removed or overwritten.
     """
     bucket, state = application.settings.result_bucket, _read_state(connection, OUTPUT)
     if deadline.elapsed_fraction >= _EARLY_FRACTION and state.seconds > deadline.remaining + GRACE:

@@ -44,7 +44,7 @@ class Workers:
     def start(self, connection: Connection) -> None:
         """Set the run's tick: the request's, else that of the first attempt. Store the requested keys as hints."""
         now = segments.next_tick(connection)
-        self._tick = now if self._tick is None else min(self._tick, now)  # a restore sets the clock back
+        self._tick = now if self._tick is None else min(self._tick, now)  # a restored database has lower ticks
         if self._keys is not None:
             hints.add(connection, self._keys)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .shared.storage.objects import Objects
 
 MAX_REQUESTS = 16
-"""Requests processed at the same time, not counting photos and /healthz."""
+"""Requests processed at the same time, not counting photos, /healthz, and streams once they have started."""
 
 MAX_WAITING = 48
 """Requests that may wait to be processed. As many requests for photos may wait too."""

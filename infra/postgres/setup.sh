@@ -27,7 +27,7 @@ read_password() {
     printf '%s' "${text%"${text##*[![:space:]]}"}"
 }
 
-# Passwords are sent as COPY data, which the server never logs, and not in statements, which it might log.
+# The server logs neither COPY data nor the statements that a DO block executes, so it never logs the passwords.
 set_passwords() {
     cat <<'SQL'
 begin;
@@ -48,7 +48,7 @@ begin
         begin
             execute format('alter role %I password %L', role, password);
         exception when others then
-            raise exception 'cannot set the password of %: %', role, sqlerrm; -- omits the statement, which has it
+            raise exception 'cannot set the password of %: %', role, sqlerrm; -- not its context, which has the password
         end;
     end loop;
 end

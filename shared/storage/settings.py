@@ -128,7 +128,8 @@ class SettingsGroup:
 
 
 _MAX_S3_TIMEOUT = 25
-"""Seconds. A request to S3 that times out is sent once more; after 60 seconds PostgreSQL would end the idle session."""
+"""Seconds. A request that times out is sent once more. PostgreSQL ends sessions that are idle for 60 seconds, as a
+session is during the requests of an export."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +151,9 @@ class S3Settings(SettingsGroup):
             endpoint = "***" if "@" in self.s3_endpoint else self.s3_endpoint  # it may contain a password
             raise invalid_setting("s3_endpoint", endpoint, "host:port alone; s3_secure chooses HTTPS or HTTP")
         if self.s3_ca_file and not self.s3_secure:
-            raise SettingError("s3_ca_file is set although s3_secure=false uses no TLS: expected one or the other")
+            raise SettingError(
+                "s3_ca_file is set, but s3_secure=false disables TLS: expected s3_secure=true or no s3_ca_file"
+            )
         check_bucket("source_bucket", self.source_bucket)
 
 
@@ -176,5 +179,5 @@ class PostgresSettings(SettingsGroup):
         super().__post_init__()
         if self.postgres_ca_file and self.postgres_sslmode == "disable":
             raise SettingError(
-                "postgres_ca_file is set although postgres_sslmode=disable uses no TLS: expected one or the other"
+                "postgres_ca_file is set, but postgres_sslmode=disable disables TLS: expected another mode or no CA file"
             )

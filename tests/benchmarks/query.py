@@ -133,7 +133,7 @@ def memory(subject: Subject, rounds: int = 1) -> list[Row]:
             _run_concurrently([f"{process.url}{path}" for path in paths * 2])
             process.stop()
         peaks.append(process.peak / MEBIBYTE)
-    work = f"peak memory, 4 streams of {subject.people:,} users at once / the goal"
+    work = f"peak memory, 4 streams of {subject.people:,} users at once, then 16 other requests / the goal"
     return [Row("memory", work, NO_S3, Measurements(tuple(peaks), "MiB"), Measurements((64,), "MiB"), 1)]
 
 

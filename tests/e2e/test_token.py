@@ -45,11 +45,12 @@ def test_the_gateways_settings_and_logs_require_the_token_too(tmp_path: Path, mo
 def test_process_data_requires_the_token_except_for_an_empty_post_and_sends_it_to_the_queue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "token").write_text("s3cret\n", encoding="utf-8")
+    (tmp_path / "token").write_text("s3=cret\n", encoding="utf-8")
     path = os.path.relpath(tmp_path / "token", ROOT)  # relative to the directory in which the command runs
     monkeypatch.setenv("API_TOKEN_FILE", path)
     with running(tmp_path / "state") as stack:
-        assert stack.settings["api_token"] == "s3cret"
+        assert stack.settings["api_token"] == "s3=cret"
+        assert stack.request("GET", "/system/info").status == 200
         empty = stack.request("POST", "/function/process-data", Authorization="")
         assert (empty.status, empty.json()) == (200, {"status": "done", "run_id": 1})
         for response in (
@@ -68,4 +69,4 @@ def test_process_data_requires_the_token_except_for_an_empty_post_and_sends_it_t
         assert stack.request("POST", "/function/process-data?fan_out=2").status == 202
         stack.wait_until(lambda: stack.sql("select count(*) from runs where status = 'done'") == [[4]])
         logs = "".join(path.read_text(encoding="utf-8") for path in (stack.state / "logs").iterdir())
-        assert "s3cret" not in logs
+        assert "s3=cret" not in logs

@@ -10,7 +10,7 @@ from time import monotonic
 
 
 class Clock:
-    """The clock of a replica that is started with its `environment`, and reads the offset from the file `offset`.
+    """The clock of one replica. A process with `environment` adds the seconds in the file `offset` to the time.
 
     `jumps` are the times of its jumps, on the monotonic clock.
     """

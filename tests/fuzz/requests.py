@@ -30,7 +30,7 @@ _VALID = {
     f"bearer {TOKEN}",
     *(f"{scheme} {basic}" for basic in _BASIC for scheme in ("Basic", "BASIC")),
 }
-"""The values of Authorization that must give access, if they are generated."""
+"""Values of Authorization that must give access. `generate.authorization` sometimes returns one of them."""
 
 _LISTS = [
     *(("/", f"sort={sort}&limit=2") for sort in generate.SORTS),

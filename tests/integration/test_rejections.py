@@ -97,7 +97,7 @@ def test_a_file_with_a_birth_in_the_future_is_fetched_again_only_after_the_birth
     now = time_ns() // 1_000_000
     later = now + 3_600_000
     rollcall.bucket.put_person("1", birthts=later)
-    rollcall.bucket.put_person("2", birthts=now)  # as if it had been rejected before its birth
+    rollcall.bucket.put_person("2", birthts=now)  # valid now, but recorded below with a later retry_after
     rollcall.sql(
         REJECT, object="2.csv", etag=etag_of(rollcall, "2.csv"), code="in_the_future", rules=RULES, retry_after=later
     )

@@ -146,7 +146,7 @@ def test_setup_changes_the_owner_of_an_older_database(server: PostgresServer, tm
     upgraded = server.sql(PRIVILEGES)
     server.sql("drop schema public cascade", "create schema public", "drop table if exists migrations")
     set_up(server.environment())
-    assert server.sql(PRIVILEGES) == upgraded, "the same as in a new database"
+    assert server.sql(PRIVILEGES) == upgraded, "an upgraded database must have the privileges of a new one"
 
 
 def test_setup_revokes_manual_grants(server: PostgresServer) -> None:

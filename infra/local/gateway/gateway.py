@@ -61,9 +61,8 @@ class Gateway:
         """Protect settings and logs. The functions check the token themselves."""
         if self._token_file is None or not request.path.startswith("/system/"):
             return
-        token, authorization = self._token_file.read_text(encoding="utf-8").strip(), request.authorization
-        sent = (authorization.token or authorization.password or "") if authorization else ""
-        if not token or not hmac.compare_digest(sent.encode(), token.encode()):
+        token = self._token_file.read_text(encoding="utf-8").strip()
+        if not token or not hmac.compare_digest(_sent_token(), token.encode()):
             challenge = {"WWW-Authenticate": 'Basic realm="Rollcall", Bearer'}
             message = "the API token is required: as a Bearer token, or as the Basic password (faas-cli login)"
             raise GatewayError(401, "unauthorized", message, challenge)
@@ -126,6 +125,14 @@ def _upstream_path() -> str:
     uri: str = request.environ["REQUEST_URI"]
     path, separator, query = uri.partition("?")
     return "/" + "/".join(path.split("/")[3:]) + separator + query
+
+
+def _sent_token() -> bytes:
+    """Return the Bearer token or the Basic password. werkzeug would take a Bearer token with "=" for parameters."""
+    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip().encode("latin-1", "replace")  # WSGI decodes headers as latin-1
+    return ((request.authorization and request.authorization.password) or "").encode()
 
 
 def _upstream_headers() -> Headers:
