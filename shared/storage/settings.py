@@ -151,9 +151,7 @@ class S3Settings(SettingsGroup):
             endpoint = "***" if "@" in self.s3_endpoint else self.s3_endpoint  # it may contain a password
             raise invalid_setting("s3_endpoint", endpoint, "host:port alone; s3_secure chooses HTTPS or HTTP")
         if self.s3_ca_file and not self.s3_secure:
-            raise SettingError(
-                "s3_ca_file is set, but s3_secure=false disables TLS: expected s3_secure=true or no s3_ca_file"
-            )
+            raise SettingError("s3_ca_file is set, but s3_secure=false disables TLS: expected only one of them")
         check_bucket("source_bucket", self.source_bucket)
 
 
@@ -179,5 +177,5 @@ class PostgresSettings(SettingsGroup):
         super().__post_init__()
         if self.postgres_ca_file and self.postgres_sslmode == "disable":
             raise SettingError(
-                "postgres_ca_file is set, but postgres_sslmode=disable disables TLS: expected another mode or no CA file"
+                "postgres_ca_file is set, but postgres_sslmode=disable disables TLS: expected only one of them"
             )

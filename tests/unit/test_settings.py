@@ -150,5 +150,5 @@ def test_a_function_requires_a_token_unless_auth_is_none() -> None:
 )
 def test_a_ca_file_without_tls_is_an_error(ca_setting: str, tls_off: str) -> None:
     name, value = tls_off.split("=")
-    with pytest.raises(SettingError, match=f"{ca_setting} is set although {tls_off} uses no TLS"):
+    with pytest.raises(SettingError, match=f"{ca_setting} is set, but {tls_off} disables TLS"):
         load(Settings, {**REQUIRED, ca_setting: "/ca.pem", name: value})
