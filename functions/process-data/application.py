@@ -14,14 +14,15 @@ MAX_REQUESTS = 8
 """The most requests with access that are processed at the same time."""
 
 MAX_ANONYMOUS = 2
-"""The most requests without the API token that are processed at the same time. More would only share the same work."""
+"""The most requests without access that are processed at the same time. They are full runs, so more of them would
+only share the same work."""
 
 
 class Application:
     """The shared state. `stopping` is set when the process is told to stop.
 
-    `helpers` limits the helper threads of all runs, each of which has a connection to PostgreSQL. `listings` is
-    separate from `fetches`, so that listing a segment never waits for fetches.
+    `helpers` limits the helper threads of all runs together, as each thread has a connection to PostgreSQL. `listings`
+    is separate from `fetches`, so that listing a segment never waits for fetches.
     """
 
     def __init__(self, settings: Settings, stopping: Event) -> None:
@@ -54,7 +55,10 @@ class Application:
 
     @property
     def is_busy(self) -> bool:
-        """Whether there is enough to fetch for all fetch threads, even while one of the scanners lists or stores."""
+        """Whether several scanners together have enough to fetch for all fetch threads.
+
+        A single one does not count: the threads are idle while it lists.
+        """
         with self._lock:
             return len(self._pending) > 1 and sum(self._pending.values()) >= self.settings.fetch_threads
 

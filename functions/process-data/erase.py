@@ -28,7 +28,7 @@ class EraseSummary(TypedDict):
 
 
 class EraseRun(Run):
-    """Erases the request's users and exports. Only counts are recorded and logged."""
+    """Erases the request's users, then exports. Only counts are recorded and logged."""
 
     def __init__(self, application: Application, request: Request) -> None:
         super().__init__(application, request)

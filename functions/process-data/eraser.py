@@ -17,7 +17,7 @@ class Eraser:
 
     `rescan` is called for each segment after its release, for hints that were added while it was held. `erased` maps
     the user_ids that are done to whether there was anything to erase: see `tombstones.erase`. With `hint` the users'
-    CSVs become hints, so that a user with a CSV newer than the erasure is imported again.
+    CSVs become hints, so that a user who has a newer CSV is imported again.
     """
 
     connection: Connection

@@ -22,7 +22,8 @@ from .shared.process import MEBIBYTE, set_up
 from .shared.storage.settings import load
 
 _THREADS = MAX_REQUESTS + MAX_ANONYMOUS + 4  # 4 more, for error responses while all slots are taken
-_stopping = set_up(threads=_THREADS, max_body=4 * MEBIBYTE)  # larger bodies are not even read
+# A body over 1 MiB gets a JSON error from `parse_request`; one over 4 MiB is not even read.
+_stopping = set_up(threads=_THREADS, max_body=4 * MEBIBYTE)
 _application = Lazy(lambda: Application(load(Settings, os.environ), _stopping))
 
 

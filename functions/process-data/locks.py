@@ -2,7 +2,7 @@
 
 Each lock belongs to a session and ends with it:
 
-    run       shared by the sessions of a run while it is in progress: other runs see that one exists
+    run       held while a run is in progress; shared, as the lost session of an earlier attempt may still hold it
     segment   held by the only writer of the segment's users, rejections and tombstones
     export    held by the only writer of the result bucket
 

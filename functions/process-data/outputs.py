@@ -82,6 +82,7 @@ _EARLY_FRACTION = 0.1
 
 _POLL_INTERVAL = 0.05  # seconds between attempts to acquire the lock
 
+# An export is due, too, if the server's clock has been set back since the last one.
 _READ_STATE = f"""
 select changed, written, rows, etag, seconds,
     coalesce(
@@ -130,9 +131,9 @@ class _State:
 def export(application: Application, connection: Connection, deadline: Deadline, *, urgent: bool) -> Output:
     """Write the outputs that have changed; returns the outcome for output.csv.
 
-    The export is left to a later run if it would probably end more than GRACE seconds after the deadline, because the
-    last one took that long, unless this run has just started. An export that is neither `urgent` nor cheap is also left
-    to a later run while another session exports, and during the pause after the last export.
+    The export is left to a later run if, judging by the last one, it would end more than GRACE seconds after the
+    deadline. This does not apply to a run that has just started. An export that is neither `urgent` nor cheap is also
+    left to a later run while another session exports, and during the pause after the last export.
 
     If an urgent export is left to a later run, output.csv counts as pending, even if the table has not changed: nobody
     has checked whether the object was removed or overwritten.
@@ -185,7 +186,7 @@ def known_etag(connection: Connection, output: str) -> str | None:
 
 
 def adopt(connection: Connection, output: str, known: str | None, etag: str) -> None:
-    """Record that exports may replace an object that another database wrote: the table contains all of its rows.
+    """Record that exports may replace an object with an unknown ETag, as the table contains all of its rows.
 
     Does nothing if the recorded ETag is no longer `known`.
     """
@@ -202,7 +203,7 @@ def _export(
 ) -> Output:
     """Write one output if needed. `current_etag` is the ETag that the object has now.
 
-    The export lock is held before the snapshot is taken, so a later export has a later snapshot.
+    The caller holds the export lock, so a later export has a later snapshot.
 
     A state counts as written only while the object has the ETag that the PUT returned. So the next run writes the
     object again if it was deleted, replaced by hand, or overwritten by a frozen process that resumed.

@@ -37,10 +37,10 @@ class ParallelCalls(Generic[T, R]):
     ) -> list[R | None]:
         """Wait for the calls; return the results of those that started, in the order of the items.
 
-        No call starts after the deadline, or with `may_start_late` more than `GRACE` seconds after it. Calls that have
-        started may take until `GRACE` seconds after the deadline, so that no work is lost. The result of a call that is
-        still not finished is None. If a call failed, its exception is raised. During the wait `keep_alive` is called
-        about every second.
+        No call starts after the deadline; with `may_start_late`, none starts more than `GRACE` seconds after it. Calls
+        that have started may take until `GRACE` seconds after the deadline. The result of a call that is still not
+        finished is None. If a call failed, its exception is raised. During the wait `keep_alive` is called about every
+        second.
         """
         running = self._loops
         try:

@@ -24,7 +24,7 @@ _EARLIEST_MS = int(EARLIEST.timestamp() * 1000)
 _QUOTED = re.compile(r'(?<![^,\r\n])[ \t]*("(?:[^"]|"")*"?)(?:[ \t]*(?=[,\r\n]|\Z))?')
 _LINE_END = re.compile(rb"\r\n?|\n")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")  # any of them fits 64 bits
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")  # any match fits into 64 bits
 _SPACE = " \t"
 
 

@@ -47,7 +47,7 @@ class ReconcileResult:
     """What a listing changed, and the CSVs to fetch."""
 
     images_changed: int
-    unchanged: int  # CSVs with the ETag that their row was read from
+    unchanged: int  # CSVs with the same ETag as in `users`
     rejections: list[Rejection]  # new or changed ones, at most MAX_REPORTED
     pending: list[str]  # user_ids whose CSVs have to be fetched, in order
 

@@ -14,7 +14,7 @@ from .scope import Scope
 from .shared.storage.connection import Connection
 
 RULES = 2
-"""Version of the validation rules. Increment it when a rejected file may become valid or get another reason."""
+"""Version of the validation rules. Increment it if a change may make rejected files valid or change their reason."""
 
 MAX_REPORTED = 100
 """A run logs at most this many rejections and as many unreadable objects. Its response has at most this many

@@ -108,9 +108,9 @@ def _check_user_ids(user_ids: Iterable[str]) -> None:
 
 
 def _event_keys(body: bytes, bucket: str) -> set[str]:
-    """Return the keys in this bucket that an event names, without folders and unrelated keys.
+    """Return the keys in this bucket that an event names, except unrelated ones.
 
-    A photo's key becomes that of its user's CSV. Raises ApiError unless the body is an S3 event message, version 2.
+    A photo's key becomes that of its user's CSV. Raises ApiError unless the body is an S3 event notification.
     """
     keys = set()
     for record in _records(body):

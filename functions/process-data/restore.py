@@ -1,6 +1,6 @@
 """After a restore, repeat the erasures that the database has lost.
 
-A restored dump contains users who were erased after it was made. It lacks their tombstones, or has older ones. The
+A restored dump may contain users who were erased after it was made, and lacks the tombstones of these erasures. The
 result bucket has them: its erased.csv then differs from the one that this database wrote. Nothing is exported before
 that file has been applied.
 
@@ -26,7 +26,7 @@ from .shared.storage.errors import AccessDenied, ObjectMissing, Unavailable
 from .shared.user_ids import USER_ID_PATTERN
 from .tombstones import Tombstone
 
-_BATCH = 1000
+_BATCH = 1000  # tombstones
 _ETAG_FRACTION = 0.1  # of the remaining time: the longest wait for the ETag of erased.csv
 _LINE = re.compile(rf"({USER_ID_PATTERN}),([^,]+),([^,]*)")
 _MAX_LINE = 200  # bytes; longer lines are invalid

@@ -34,8 +34,8 @@ from .workers import Workers
 _ATTEMPTS = 3
 _INITIAL_BACKOFF = 0.2  # seconds, doubled each time
 _MAX_CONTINUATIONS = 10
-"""A continuation queues another one only if there are fewer than this many others. It equals the maximum of
-`fan_out`, so all of its runs may continue."""
+"""A continuation queues another one only if there are fewer than this many others. The limit equals the maximum of
+`fan_out`, so that all runs queued by `fan_out` may continue."""
 
 
 class SegmentsSummary(TypedDict):
@@ -44,7 +44,7 @@ class SegmentsSummary(TypedDict):
 
 
 class RunSummary(TypedDict):
-    """The summary of a run, in its response and in `runs`. query-data's OpenAPI describes it as stored in `runs`."""
+    """The summary of a run, in its response and in `runs`. query-data's OpenAPI describes what `runs` stores."""
 
     segments: SegmentsSummary
     listed: int
@@ -77,7 +77,7 @@ class Run:
     def execute(self) -> dict[str, Any]:
         """Run, and retry if a backend is unavailable: every step is safe to repeat.
 
-        Raises Unavailable if a backend stays unavailable, and SourceEmpty if the bucket was emptied.
+        Raises Unavailable if a backend stays unavailable, and SourceEmpty if the bucket is empty and was not before.
         """
         backoff = _INITIAL_BACKOFF
         for attempt in range(1, _ATTEMPTS + 1):
@@ -119,6 +119,7 @@ class Run:
             with self.counters.stage("export"):
                 output = self._export(connection, urgent=self._is_full and remaining == 0)
         self._raise_if_s3_failed(connection)
+        # if there is time left, hints that remain are new, have failed, or are in segments that other sessions hold
         is_behind = self._is_full and (output["pending"] or (self._deadline.expired and hints.exist(connection)))
         is_partial = remaining or is_behind or self.counters.unreadable
         self._record.status = Status.PARTIAL if is_partial else Status.DONE
@@ -166,7 +167,7 @@ class Run:
         """
         if not self.counters.progressed:
             return False
-        # a continuation, or a run queued by fan_out, queues its successor; any other run only if there is none yet
+        # runs queued by fan_out are continuations, too; any other run queues a continuation only if there is none
         allowed = _MAX_CONTINUATIONS if self._record.trigger == Trigger.CONTINUATION else 1
         if count_continuations(connection, self._record) >= allowed:
             return False

@@ -42,7 +42,7 @@ R = TypeVar("R")
 
 
 class OutOfTime(Exception):
-    """S3 did not respond before the run's deadline."""
+    """S3 did not respond before the run's time was over."""
 
 
 class SourceEmpty(Exception):
@@ -66,10 +66,10 @@ class Scanner:
         self._accept_empty = accept_empty
 
     def scan_segment(self, segment: Segment, since: int, on_split: Callable[[], None]) -> None:
-        """Scan a segment, then merge it with a small neighbour that was scanned since the tick.
+        """Scan a segment, then merge it with a neighbour that was scanned since the tick `since`, if both are small.
 
-        Keys beyond `segment_keys`, and keys that the deadline leaves out, are split off into a new segment with the
-        same place in the queue. If this raises OutOfTime or an error of S3, the segment is still due.
+        Keys that the listing or the deadline leaves out are split off into a new segment with the same place in the
+        queue. If this raises OutOfTime or an error of S3, the segment is still due.
         """
         with self._counters.scan() as scan:
             with self._counters.stage("list"):
@@ -84,10 +84,11 @@ class Scanner:
                 if end <= segment.start:
                     return
                 segments.split(self._connection, segment, end)
-                keys = sum(user_id < end for user_id in listing.csvs)
+                keys = sum(user_id < end for user_id in listing.csvs)  # an estimate: only CSVs are counted
             segments.complete(self._connection, segment, keys)
         self._counters.record_segment()
-        segments.merge(self._connection, segment, since, max_keys=self._settings.segment_keys * 3 // 4)
+        max_keys = self._settings.segment_keys * 3 // 4  # leaves room for new keys before the next split
+        segments.merge(self._connection, segment, since, max_keys)
 
     def scan_hinted(self, segment: Segment) -> None:
         """Scan hinted objects of a segment, and delete their hints, except those that the deadline leaves out."""
@@ -153,7 +154,7 @@ class Scanner:
     def _fetch_and_store(
         self, scan: ScanCounters, user_ids: list[str], photos: Mapping[str, str], tombstones: Tombstones
     ) -> int:
-        """Fetch, check and store these users in batches; returns the number done before the deadline.
+        """Fetch, check and store these users in batches; returns how many were done.
 
         While one batch is stored, the next one is fetched.
         """
@@ -201,7 +202,7 @@ class Scanner:
         return results
 
     def _call(self, call: Callable[[], T]) -> T:
-        """Call S3 in another thread. Raises OutOfTime if it has not returned GRACE seconds after the deadline."""
+        """Call S3 in another thread. Raises OutOfTime if the call has not returned GRACE seconds after the deadline."""
         calls = ParallelCalls(self._listings, 1, lambda _: call(), [None])
         for result in calls.collect(self._deadline, self._connection.keep_alive, may_start_late=True):
             if result is not None:
@@ -217,7 +218,7 @@ class Scanner:
         self._call(lambda: self._objects.list_page(self._settings.source_bucket, limit=1))
 
     def _check_not_emptied(self) -> None:
-        """Raise SourceEmpty if the bucket has no object outside of folders but had some at the last scan.
+        """Raise SourceEmpty if the bucket has no object outside of folders but had some at the last scans.
 
         Folders do not count: SeaweedFS lists emptied ones for some minutes.
         """

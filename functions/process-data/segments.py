@@ -98,7 +98,7 @@ from (
 where upper is not null and keys <= :max_keys and scanned > :since
 """
 
-# Before both locks were held, either segment may have been split or merged. So check that they are still neighbours.
+# Before the neighbour was locked, another session may have split or merged it. So check that it is still the neighbour.
 _MERGE = """
 with upper as (
     delete from segments
@@ -167,7 +167,7 @@ def claim_containing(connection: Connection, keys: Sequence[str]) -> Segment | N
 
 
 def _claim(connection: Connection, sql: str, parameters: dict[str, object], since: int | None = None) -> Segment | None:
-    """Claim a segment that the query locks. Repeat the query if the segment was merged or scanned before the lock."""
+    """Claim a segment that the query locks. Repeat the query if the segment was merged or scanned before that."""
     while rows := connection.run(sql, space=locks.SEGMENT, **parameters):
         if segment := _read(connection, rows[0][0], since):
             return segment

@@ -1,7 +1,7 @@
 """Tombstones of erased users: neither a CSV that existed at the erasure nor a restored database brings them back.
 
-A newer CSV does: its Last-Modified is compared with that of the CSV at the erasure, never with another machine's
-clock. No user has both a row in `users` and a tombstone. Only the session that holds the user's segment writes them.
+A newer CSV does: its Last-Modified is compared with that of the CSV at the erasure, so only S3's clock matters. No user
+has both a row in `users` and a tombstone. Only the session that holds the user's segment writes them.
 """
 
 import json

@@ -1,8 +1,8 @@
 """The workers of a run: its own thread, and helper threads.
 
-Every worker repeats the same loop: claim the segment that has waited longest, else one that has hints; scan it; release
-it; check for hints that were added during the scan. In this way any number of runs and replicas share the work without
-knowing of each other.
+Every worker repeats the same loop: claim the segment that has waited longest (in a full run), else one that has hints;
+scan it; release it; check for hints that were added during the scan. In this way any number of runs and replicas share
+the work without knowing of each other.
 """
 
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ class Workers:
         self._tick = request.since
 
     def time_limit(self, connection: Connection) -> AbstractContextManager[None]:
-        """Limit the run's waits for a silent PostgreSQL, so that it responds before of-watchdog's `exec_timeout`."""
+        """Limit the run's waits for a silent PostgreSQL, so that the run ends before of-watchdog's `exec_timeout`."""
         return connection.time_limit(self._application.settings.run_deadline + GRACE - self._deadline.elapsed)
 
     def start(self, connection: Connection) -> None:
@@ -114,7 +114,7 @@ class Workers:
         )
 
     def _wait(self) -> None:
-        """Wait up to POLL_INTERVAL, or until a helper ends: helpers probably hold the remaining segments."""
+        """Wait up to POLL_INTERVAL, or until the newest helper ends: helpers probably hold the remaining segments."""
         for helper in reversed(self._helpers):
             if helper.is_alive():
                 helper.join(min(segments.POLL_INTERVAL, self._deadline.remaining))
@@ -170,7 +170,10 @@ class Workers:
             failures.append(error)
 
     def _must_wait(self, connection: Connection) -> bool:
-        """Whether to wait for segments that other sessions hold. Runs for events do not wait."""
+        """Whether to wait for segments that other sessions hold.
+
+        Runs for events do not wait. Runs for users do not wait after a hint has failed, as it stays.
+        """
         if self._keys is None:
             return segments.remaining(connection, self.tick, self.failed_segments) > 0
         if self._request.trigger == Trigger.EVENT or self._hint_failures:

@@ -48,7 +48,8 @@ begin
         begin
             execute format('alter role %I password %L', role, password);
         exception when others then
-            raise exception 'cannot set the password of %: %', role, sqlerrm; -- not its context, which has the password
+            -- the context of the original error is omitted: it has the password
+            raise exception 'cannot set the password of %: %', role, sqlerrm;
         end;
     end loop;
 end

@@ -19,7 +19,7 @@ create index users_birthdate on users (birthdate, user_id);
 create table rejected (
     object text collate "C" primary key,
     etag text not null,
-    line int, -- of the CSV; null if the whole object is rejected
+    line int, -- of the CSV; null if the reason concerns the whole object
     code text not null,
     message text not null,
     first_seen timestamptz not null default now(),
@@ -37,8 +37,8 @@ create table runs (
     error text
 );
 
--- Files in the result bucket. A transaction that changes the data increments `changed`. An export sets `written` to the
--- `changed` of its snapshot, so that a lost export is redone.
+-- Files in the result bucket. A transaction that changes the data increments `changed`. A successful export
+-- sets `written` to the `changed` of its snapshot. While the two differ, an export is needed.
 create table outputs (
     object text primary key,
     changed bigint not null default 1,

@@ -15,7 +15,7 @@ create table segments (
 
 create index segments_by_turn on segments (turn, start);
 
--- If there are users, the bucket had keys: at least one is counted.
+-- If there are users, the bucket had keys. Count one, so that runs notice if the bucket is empty now.
 insert into segments (start, keys) select '', exists (select from users)::int;
 
 -- Objects named by an event or a request, until they are scanned.
