@@ -129,7 +129,7 @@ class _State:
 
 
 def export(application: Application, connection: Connection, deadline: Deadline, *, urgent: bool) -> Output:
-    """Write the outputs that have changed; returns the outcome for output.csv.
+    """Write the outputs where needed; returns the outcome for output.csv.
 
     The export is left to a later run if, judging by the last one, it would end more than GRACE seconds after the
     deadline. This does not apply to a run that has just started. An export that is neither `urgent` nor cheap is also

@@ -15,7 +15,7 @@ from .shared.user_ids import USER_ID_FORMAT, is_user_id
 
 _PARAMETERS = ("user_id", "since", "fan_out", "accept_empty")
 _MAX_BODY = 1024 * 1024  # bytes: room for more than 1,000 event records
-_MAX_CALL_ID = 64  # characters: clients choose it, and it is logged
+_MAX_CALL_ID = 64  # characters: clients may choose it, and it is logged
 _TICK = re.compile("[0-9]{1,18}")
 _FAN_OUT = re.compile("[1-9]|10")
 _BOOLEANS = {"0": False, "false": False, "1": True, "true": True}

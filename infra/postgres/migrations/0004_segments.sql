@@ -1,4 +1,4 @@
--- Runs scan the bucket segment by segment. Events insert hints.
+-- Runs scan the bucket segment by segment. Events, and requests that name users, insert hints.
 
 -- A logical clock for runs, scans and hints: a scan with a later tick reads the bucket later.
 create sequence ticks;
