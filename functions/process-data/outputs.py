@@ -78,7 +78,7 @@ _CHEAP_SECONDS = 0.1
 """There is no pause after an export that took less."""
 
 _EARLY_FRACTION = 0.1
-"""During this first fraction of a run's time, an export starts even if it will probably end after the deadline."""
+"""During this first fraction of a run's time, an export starts however long it will probably take."""
 
 _POLL_INTERVAL = 0.05  # seconds between attempts to acquire the lock
 
@@ -115,7 +115,7 @@ class Output(TypedDict):
     object: str
     rows: int
     written: bool  # whether this run wrote it
-    pending: bool  # whether the object is behind the table, or an urgent export could not check that
+    pending: bool  # whether the object is behind the table, or may be: see `export`
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,8 @@ def export(application: Application, connection: Connection, deadline: Deadline,
     left to a later run while another session exports, and during the pause after the last export.
 
     If an urgent export is left to a later run, output.csv counts as pending, even if the table has not changed: nobody
-    has checked whether the object was removed or overwritten.
+    has checked whether the object was removed or overwritten. It also counts as pending while erased.csv has tombstones
+    that have yet to be applied.
     """
     bucket, state = application.settings.result_bucket, _read_state(connection, OUTPUT)
     if deadline.elapsed_fraction >= _EARLY_FRACTION and state.seconds > deadline.remaining + GRACE:
