@@ -166,11 +166,14 @@ def export(application: Application, connection: Connection, deadline: Deadline,
         locks.unlock(connection, locks.EXPORT, 0)
 
 
-def export_overdue(application: Application, connection: Connection, deadline: Deadline) -> None:
-    """At the start of a run, write outputs that are behind if there may not be enough time for them at its end."""
+def export_overdue(application: Application, connection: Connection, deadline: Deadline) -> bool:
+    """At the start of a run, write outputs that are behind if there may not be enough time for them at its end.
+
+    Returns whether output.csv was written.
+    """
     state = _read_state(connection, OUTPUT)
-    if state.seconds > GRACE and state.changed != state.written and state.is_due:
-        export(application, connection, deadline, urgent=False)
+    is_overdue = state.seconds > GRACE and state.changed != state.written and state.is_due
+    return is_overdue and export(application, connection, deadline, urgent=False)["written"]
 
 
 def describe(connection: Connection, bucket: str, *, is_pending: bool = False) -> Output:

@@ -111,13 +111,13 @@ class Run:
             restore.apply_lost_tombstones(
                 self._application, connection, self._deadline, partial(self.workers.rescan, connection)
             )
-            if self._is_full:
-                with self.counters.stage("export"):
-                    outputs.export_overdue(self._application, connection, self._deadline)
+            with self.counters.stage("export"):
+                written = self._is_full and outputs.export_overdue(self._application, connection, self._deadline)
             self.workers.work(connection)
             remaining = self.workers.count_remaining(connection)
             with self.counters.stage("export"):
                 output = self._export(connection, urgent=self._is_full and remaining == 0)
+                output["written"] |= written
         self._raise_if_s3_failed(connection)
         # if there is time left, hints that remain are new, have failed, or are in segments that other sessions hold
         is_behind = self._is_full and (output["pending"] or (self._deadline.expired and hints.exist(connection)))

@@ -168,7 +168,7 @@ def test_an_export_that_a_run_had_no_time_for_is_made_at_the_start_of_the_next(r
     with application(rollcall, slow, run_deadline="10") as app:
         assert run(app)["output"]["pending"]
         assert exported(rollcall) == ["1"]
-        run(app)
+        assert run(app)["output"]["written"]
     assert exported(rollcall) == ["1", "2"]
 
 
