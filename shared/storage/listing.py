@@ -47,7 +47,7 @@ _FOLDER = re.compile(rb"<CommonPrefixes>\s*<Prefix>([^<]*)</Prefix>")
 def parse_listing(xml: bytes) -> ListingPage:
     """Parse the response to ListObjectsV2. Raises Unavailable if it is incomplete or malformed."""
     if b"<ListBucketResult" not in xml or not xml.rstrip().endswith(b"</ListBucketResult>"):
-        raise Unavailable("s3", "expected a bucket listing from S3; got something else")
+        raise Unavailable("s3", "invalid bucket listing: expected a complete ListBucketResult")
 
     def texts(pattern: re.Pattern[bytes]) -> list[str]:
         found = pattern.findall(xml)

@@ -35,7 +35,7 @@ _INITDB = [
 
 
 class Postgres:
-    """The database server of a state directory. Its home, the directory of its data, is `postgres` in that directory.
+    """The database server of a state directory. Its home, where the data are, is `postgres` in that directory.
 
     PostgreSQL does not run as root. If root runs the stack, the server runs as another user, who may have no access
     to the state directory. The home is then under /var/tmp, and also has a copy of the binaries. Only root and that
