@@ -10,7 +10,7 @@ from waitress.adjustments import Adjustments
 MEBIBYTE = 1024 * 1024
 
 _MAX_CONNECTIONS = 500  # so high that hundreds of slow or idle clients do not keep others out
-_MAX_BUFFERED = MEBIBYTE  # bytes of a response that are buffered for a slow client; after these, its thread waits
+_MAX_BUFFERED = MEBIBYTE  # bytes of a response that are buffered for a slow client; beyond that, the thread waits
 # Bytes of a body and of a response that a connection keeps in memory: up to 62.5 MiB for all connections together.
 # Longer ones go to temporary files.
 _BODY_IN_MEMORY, _RESPONSE_IN_MEMORY = 8 * 1024, 120 * 1024
