@@ -10,13 +10,13 @@ from .storage.errors import SettingError
 from .storage.settings import Secret, SettingsGroup, setting
 
 _PUBLIC_CODES = ("bad_setting", "busy", "internal_error", "schema_missing")
-"""Codes of 5xx errors that are sent in full without access. Their messages reveal nothing about the deployment, except
-that `bad_setting` quotes a setting: while a setting is invalid, nobody can authenticate."""
+"""Codes of 5xx errors that are sent in full even without access. Their messages reveal nothing about the deployment,
+except that `bad_setting` quotes a setting: while the settings cannot be loaded, nobody can authenticate."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AccessSettings(SettingsGroup):
-    """Access is closed by default: without a token in the settings, every request fails with `bad_setting`."""
+    """Access is closed by default: unless `auth` is none, every request fails with `bad_setting` if no token is set."""
 
     auth: str = setting(
         "token: requests require the API token; none: everyone who can reach the function has access",
@@ -52,7 +52,7 @@ def require_access(event: Event, settings: AccessSettings) -> None:
 
 
 def conceal(event: Event, error: ApiError, settings: Callable[[], AccessSettings]) -> ApiError:
-    """The error to send: without access, a 5xx error must not reveal the deployment (hosts, buckets, objects)."""
+    """The error to send: to a client without access, a 5xx error must not reveal hosts, buckets or objects."""
     if error.status < 500 or error.code in _PUBLIC_CODES or has_access(event, settings()):
         return error
     message = "the details are in the function's log; with the API token, they are in the response, too"

@@ -1,7 +1,7 @@
 """Bulkheads: each kind of request has its own concurrency limit, so that slow requests do not delay other kinds.
 
-of-watchdog's own limit, `max_inflight`, is not used. Version 0.10.11 loses a slot for good whenever a client that sent
-`Accept: application/x-ndjson` disconnects. Once all slots are lost, it returns 429 to everyone.
+of-watchdog's own limit, `max_inflight`, is not used. Version 0.10.11 loses a slot for good whenever a client
+disconnects during a request with `Accept: application/x-ndjson`. Once all slots are lost, it returns 429 to everyone.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ class Bulkhead:
 
     @contextmanager
     def slot(self) -> Iterator[None]:
-        """Hold a slot during the body. Raises ApiError 503 `busy` if none is free."""
+        """Hold a slot during the body. Raises ApiError 503 `busy` if none becomes free in time."""
         if not self._acquire():
             message = f"this replica is already processing {self._slots} {self._name}; try again"
             raise ApiError(503, "busy", message, headers={"Retry-After": _RETRY_AFTER})

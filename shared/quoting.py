@@ -1,4 +1,4 @@
-"""Quote values of requests and files in messages."""
+"""Quote values from requests and files in messages."""
 
 MAX_QUOTED = 40
 """Characters of a value that a message quotes."""

@@ -35,7 +35,7 @@ def latest_birthdate(today: date, *, at_least: float | None = None, over: float 
         years = age(birthdate, today)
         return (at_least is None or years >= at_least) and (over is None or years > over)
 
-    # a later birthdate never gives a higher age, so the days can be bisected
+    # a later birthdate never gives a higher age, so bisect: `early` is always old enough, `late` never
     early, late = date(today.year - MAX_AGE - 2, 1, 1), today + timedelta(days=1)
     while (days := (late - early).days) > 1:
         middle = early + timedelta(days=days // 2)

@@ -21,10 +21,12 @@ MAX_WAITING = 48
 """Requests that may wait to be processed. As many requests for photos may wait too."""
 
 MAX_STREAMS = 4
-"""Streams of users sent at the same time, and as many large photos. A client that stops reading keeps its slot."""
+"""Streams of users sent at the same time, and as many large photos. A client that stops reading keeps its slot until
+`write_timeout`."""
 
 MAX_PHOTOS = 6
-"""Requests for photos processed at the same time. If S3 does not respond, they delay no other requests."""
+"""Requests for photos processed at the same time, not counting large photos once they have started. If S3 does not
+respond, they delay no other requests."""
 
 MAX_HEALTH = 2
 """Requests for /healthz processed at the same time. As many may wait."""

@@ -23,7 +23,7 @@ Endpoint = Callable[[Application, api.Event], Response]
 
 
 def get_users(application: Application, event: api.Event) -> Response:
-    """Return a page of users, or a stream of all, in any format."""
+    """Return a page of the matching users, or a stream of all of them."""
     query, today = parse_query(event), _today()
     if query.format is HTML:
         return _get_users_html(application, event, query, today)
@@ -45,7 +45,7 @@ def _stream_users(application: Application, event: api.Event, query: Query, toda
         state = read_state(connection, "users")
         count = _count(application, connection, query, state, today)
         headers = rendering.format_headers(query.format, make_etag(state, today, query), count) | rendering.NO_STORE
-        if event.method == "HEAD":  # raises SchemaMissing as GET would, without reading users
+        if event.method == "HEAD":  # reads no users, but raises SchemaMissing as GET would
             users.check(connection)
             return Response(iter(()), headers=headers, content_type=query.format.content_type)
     stream = users.Stream(application, query, today)
@@ -62,7 +62,7 @@ def _stream_users(application: Application, event: api.Event, query: Query, toda
 def _count(application: Application, connection: Connection, query: Query, state: State, today: date) -> int | None:
     """Return the number of users that match the filters, or None if it was not requested.
 
-    `state` was read before the users are counted, so a cached count is never older than the state in its key.
+    `state` is read before the users are counted, so a cached count is never older than the state in its key.
     """
     if not query.count:
         return None

@@ -1,4 +1,4 @@
-"""ETags, computed from the states of the tables, which are faster to read than the data."""
+"""ETags, computed from the states of the tables. A state is faster to read than the rows."""
 
 from hashlib import sha256
 from typing import Literal
@@ -14,7 +14,7 @@ State = list[str]
 """The values of the columns that `state_sql` selects, one for each table."""
 
 States = dict[TableName, str]
-"""These values by table."""
+"""The same values by table."""
 
 # process-data increments `changed` in every transaction that changes the table. Another or a restored database may have
 # the same `changed`; `etag`, the ETag of the last export, tells them apart.
@@ -22,7 +22,7 @@ _STATES: dict[TableName, str] = {
     "users": "(select concat(changed, ' ', etag) from outputs where object = 'output.csv')",
     "rejected": "(select concat(changed, ' ', etag) from outputs where object = 'rejected.csv')",
     # max(finished_at) alone would miss a run that finished earlier than another but was committed later; the list of
-    # unfinished runs changes whenever one starts or finishes
+    # unfinished runs changes whenever one starts or finishes; min(id) changes when the oldest runs are deleted
     "runs": """(
         select concat(
             min(id), ' ', max(id), ' ', max(finished_at), ' ',

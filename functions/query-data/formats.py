@@ -21,12 +21,13 @@ class Format:
     media_type: str
     content_type: str
     line: str
-    parse_line: Callable[[str], dict[str, Any]] = field(repr=False)  # the repr is part of ETags
+    # ETags contain the repr of a format. A function's repr would differ between processes.
+    parse_line: Callable[[str], dict[str, Any]] = field(repr=False)
     disposition: str | None = None
 
 
 def _quote(column: str) -> str:
-    """Return SQL for a name in CSV, with an apostrophe before it if a spreadsheet would run it as a formula.
+    """Return SQL for a name in CSV, with an apostrophe before it if a spreadsheet would evaluate it as a formula.
 
     A name that begins with apostrophes and then one of FORMULA_PREFIXES gets one more apostrophe, so that `_parse_csv`
     can remove what was added. Line breaks, and the delimiter and quote of the COPY in users.py, become spaces.

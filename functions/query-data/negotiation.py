@@ -40,6 +40,7 @@ def negotiate(accept: str | None, formats: Formats) -> Format:
 @lru_cache(32)  # clients send few different headers, and parsing one takes longer than most steps of a request
 def _best_match(accept: str, media_types: tuple[str, ...]) -> str | None:
     accepted = parse_accept_header(accept, MIMEAccept)
+    # clients may send media types with parameters, such as text/csv; header=present
     return MIMEAccept((value.partition(";")[0], quality) for value, quality in accepted).best_match(media_types)
 
 

@@ -119,7 +119,7 @@ _ERRORS = {
     "406": "Accept allows none of the formats",
     "410": "the cursor belongs to another or a restored database: start again without it",
     "500": "a setting is invalid, or an unexpected error occurred",
-    "503": "a backend is unavailable, the tables do not exist yet, or the replica is busy: see Retry-After",
+    "503": "a backend is unavailable or denies access, tables are missing, or the replica is busy: see Retry-After",
 }
 _COMMON = ("400", "401", "405", "500", "503")
 

@@ -112,7 +112,7 @@ class Page:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """The parsed lines, if the format is JSON."""
+        """The parsed lines, which must be JSON."""
         return [json.loads(line) for line in self.lines.splitlines()]
 
 

@@ -1,6 +1,6 @@
 """Query parameters: definitions and parsing.
 
-/openapi.json and the page's form are generated from the definitions, and a test compares the README with them.
+/openapi.json and the form of the web page are generated from the definitions, and a test compares the README with them.
 """
 
 import re

@@ -53,7 +53,7 @@ def parse_query(event: Event) -> Query:
     """Parse a request for users. Raises ApiError if it is invalid."""
     values = parse_parameters(PARAMETERS, query_parameters(event, FORMATS))
     filters, order = make_filters(values), cast("Order", values["sort"])
-    requested = len(filters.user_id)  # up to MAX_LIMIT users fit on one page
+    requested = len(filters.user_id)  # a lookup of up to MAX_LIMIT users is a page, not a stream
     return Query(
         filters=filters,
         order=order,

@@ -40,7 +40,7 @@ class Trailer:
 
 
 def make_headers(etag: str | None = None, **headers: str | None) -> dict[str, str]:
-    """Return headers. Underscores in the names of arguments stand for hyphens; a header that is None is omitted."""
+    """Return these headers, Cache-Control and the ETag. Underscores in names stand for hyphens; None omits a header."""
     present = {name.replace("_", "-"): value for name, value in headers.items() if value is not None}
     return _NO_CACHE | ({"ETag": f'"{etag}"'} if etag else {}) | present
 

@@ -37,7 +37,7 @@ def read_users(connection: Connection, query: Query, limit: int, today: date) ->
 
 
 def _suits_generic_plan(query: Query) -> bool:
-    """Whether the best plan for a page is the same for all values: a lookup by user_id, or an index scan in its order.
+    """Whether the best plan for a page is the same for all values: a lookup by user_id, or a scan of the order's index.
 
     With other filters the best plan depends on how many users they exclude.
     """

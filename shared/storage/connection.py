@@ -22,11 +22,11 @@ from .tls import describe, make_context
 
 _CONNECT_TIMEOUT = 5  # seconds to connect, and to wait for each response during the login
 _PING_TIMEOUT = 2  # seconds for an idle session to respond
-_PING_INTERVAL = 1  # seconds between pings
+_PING_INTERVAL = 1  # minimum seconds between pings
 TIMEOUT_MARGIN = 4
-"""Seconds that the client waits beyond a statement's timeout: the server gives up first and reports the cause."""
+"""Seconds that the client waits beyond `postgres_timeout`, so that the server gives up first and reports the cause."""
 
-_MIN_TIMEOUT = 2  # seconds that a statement may take even if `time_limit` leaves fewer
+_MIN_TIMEOUT = 2  # seconds that a statement may wait for the server even if `time_limit` leaves fewer
 _KEEP_ALIVE_INTERVAL = 15  # seconds without a statement after which `keep_alive` sends one
 _MAX_PREPARED = 32  # statements that a session keeps prepared; each takes some 100 KB in the server
 
@@ -112,7 +112,7 @@ class Connection:
 
     @contextmanager
     def _statement(self, timeout: float | None = None) -> Iterator[None]:
-        """Run a statement in the body. Raises Unavailable if the server is silent for `timeout` seconds.
+        """Let the body run a statement. Raises Unavailable if the server is silent for `timeout` seconds.
 
         The default is `postgres_timeout` plus TIMEOUT_MARGIN, or what `time_limit` leaves if that is less, but at least
         _MIN_TIMEOUT.
@@ -125,7 +125,7 @@ class Connection:
 
     @contextmanager
     def time_limit(self, seconds: float) -> Iterator[None]:
-        """Allow the statements of the body about `seconds` in total to wait for a silent server.
+        """Let the statements of the body wait for a silent server until about `seconds` from now.
 
         Each statement's own timeout still applies.
         """
@@ -180,9 +180,10 @@ class Connection:
     def copy_out(self, sql: str, seconds: float = inf) -> Iterator[Iterator[bytes]]:
         """Run a COPY … TO STDOUT; yields an iterator over its output, in chunks of about 64 KiB.
 
-        Only a few chunks are buffered, so the server waits for a slow reader. Leaving the body before the last chunk
-        stops the COPY and breaks the connection. If no chunk is ready after `seconds`, the iterator yields the rows
-        received so far and then raises TimeoutError, which becomes Unavailable unless the body catches it.
+        Only a few chunks are buffered, so the server waits for a slow reader. Leaving the body before the iterator ends
+        stops the COPY and breaks the connection. Once `seconds` have passed since the first chunk was requested, the
+        iterator no longer waits: if no chunk is ready, it yields the rows received so far and then raises TimeoutError,
+        which becomes Unavailable unless the body catches it.
         """
         pipe = Pipe()
         writer = Thread(target=self._copy_into, args=(sql, pipe), name="copy_out", daemon=True)
@@ -211,7 +212,7 @@ class Connection:
         """Wake the thread that waits for the server, and make closing the socket reset the connection.
 
         The server would notice an ordinary close only after a minute (Linux's tcp_fin_timeout), because the client's
-        receive window is full. Until then it would be stuck in its COPY and hold the table's lock.
+        receive buffer is full. Until then the server would be stuck in its COPY and hold the table's lock.
         """
         with suppress(OSError):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -289,8 +290,8 @@ def _tls(settings: PostgresSettings) -> ssl.SSLContext | Literal[False]:
 
 
 # SQLSTATE codes, or classes of them: https://www.postgresql.org/docs/current/errcodes-appendix.html
-_UNAVAILABLE = ("08", "53", "57", "58", "25P03", "40001", "40P01", "55P03")
-_ACCESS_DENIED = ("28", "3D", "42501", "25006")
+_UNAVAILABLE = ("08", "53", "57", "58", "25P03", "40001", "40P01", "55P03")  # a retry may help
+_ACCESS_DENIED = ("28", "3D", "42501", "25006")  # 3D: no such database; 25006: read-only
 _SCHEMA_MISSING = ("42P01", "3F000", "42703", "42883")
 
 

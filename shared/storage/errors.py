@@ -1,12 +1,12 @@
 """Errors of the backends.
 
     StorageError         the base class; raised itself for any other failure, which is probably a bug
-    ├── SettingError     a setting is missing, malformed or out of range
-    ├── Unavailable      the service cannot be reached or did not respond in time; a retry may help
-    ├── AccessDenied     wrong credentials, a missing permission, no such bucket or database, or another 4xx response
+    ├── SettingError     a setting is missing or invalid
+    ├── Unavailable      the service cannot be reached, did not respond in time or failed; a retry may help
+    ├── AccessDenied     wrong credentials, a missing permission, no such bucket or database, most other 4xx responses
     ├── ObjectMissing    the object does not exist
     ├── ObjectTooLarge   the object exceeds the caller's limit
-    └── SchemaMissing    a table or a column does not exist: migrations are pending
+    └── SchemaMissing    a schema, table, column or function does not exist: migrations are pending
 
 The exceptions of minio, urllib3 and pg8000 never leave this package.
 """

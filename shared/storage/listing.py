@@ -23,10 +23,10 @@ class ObjectInfo(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ListingPage:
-    """Up to 1,000 objects and folders, in order of their keys. A folder ("a/") stands for all objects below it.
+    """Up to 1,000 objects and folders, in order of their keys.
 
-    Bytes of a key that are not UTF-8 are surrogates, as with `surrogateescape`. `token` requests the next page; it is
-    None on the last one.
+    A folder ("a/") stands for all objects whose keys begin with it. Bytes of a key that are not UTF-8 are surrogates,
+    as with `surrogateescape`. `token` requests the next page; it is None on the last one.
     """
 
     objects: list[ObjectInfo]
@@ -47,7 +47,7 @@ _FOLDER = re.compile(rb"<CommonPrefixes>\s*<Prefix>([^<]*)</Prefix>")
 def parse_listing(xml: bytes) -> ListingPage:
     """Parse the response to ListObjectsV2. Raises Unavailable if it is incomplete or malformed."""
     if b"<ListBucketResult" not in xml or not xml.rstrip().endswith(b"</ListBucketResult>"):
-        raise Unavailable("s3", "expected a bucket listing from S3; got something else")
+        raise Unavailable("s3", "invalid bucket listing: expected a complete ListBucketResult")
 
     def texts(pattern: re.Pattern[bytes]) -> list[str]:
         found = pattern.findall(xml)
@@ -75,4 +75,4 @@ def parse_listing(xml: bytes) -> ListingPage:
 
 
 def _unquote(key: str) -> str:
-    return unquote_plus(key, errors="surrogateescape")  # different keys stay different
+    return unquote_plus(key, errors="surrogateescape")  # the default, "replace", could make keys equal

@@ -25,8 +25,8 @@ CHUNK = 64 * 1024
 """Bytes of an object that are read at a time."""
 PART_SIZE = 5 * MEBIBYTE  # S3's minimum; at most 10,000 parts make an object of up to 48 GiB
 
-# Two retries, or one if there was no response. urllib3 repeats a request that it has sent only if its method is
-# idempotent.
+# Two retries, or one if a request was sent and got no response. A request that was sent is repeated only if its method
+# is idempotent.
 _RETRIES = urllib3.Retry(
     total=2,
     read=1,
@@ -56,7 +56,7 @@ class Stream:
 
 
 class Objects:
-    """A client of one S3 service, which keeps up to `connections` connections open. Threads may share it."""
+    """A client of one S3 service. It keeps up to `connections` connections for reuse. Threads may share it."""
 
     def __init__(self, settings: S3Settings, *, connections: int = 4) -> None:
         tls = make_context("s3_ca_file", settings.s3_ca_file, certifi.where()) if settings.s3_secure else None
@@ -180,8 +180,8 @@ class Objects:
             return ObjectMissing(key)
         where = f"{bucket}/{key}" if key else f"bucket {bucket}"
         message = f"S3 at {self._endpoint} returned {f'{status} {code}' if code else status} for {where}"
-        # After an error minio aborts the upload. If S3 has completed it nevertheless, the abort fails with this code,
-        # which hides the first error.
+        # After an error minio aborts the upload. If S3 has completed it nevertheless, the abort fails with
+        # NoSuchUpload, which hides the first error.
         if status >= 500 or status in (408, 429) or code == "NoSuchUpload":
             return Unavailable("s3", message)
         return AccessDenied("s3", message)

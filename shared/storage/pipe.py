@@ -49,8 +49,8 @@ class Pipe:
     def chunks(self, seconds: float = inf) -> Iterator[bytes]:
         """Yield the chunks. Raises the error given to `end`, if any.
 
-        Once `seconds` have passed since the first chunk was requested, it no longer waits: if no chunk is ready, it
-        yields the rows collected so far and then raises TimeoutError.
+        Once `seconds` have passed since the first chunk was requested, the iterator no longer waits: if no chunk is
+        ready, it yields the rows collected so far and then raises TimeoutError.
         """
         expires_at = monotonic() + seconds
         try:

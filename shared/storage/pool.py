@@ -12,7 +12,7 @@ from .settings import PostgresSettings
 class Pool:
     """Keeps connections for later requests, except broken ones. Threads may share it.
 
-    It has no limit of its own: the callers' bulkheads bound how many are in use.
+    It has no limit of its own: its callers bound how many are in use.
     """
 
     def __init__(self, settings: PostgresSettings) -> None:

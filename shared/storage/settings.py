@@ -116,7 +116,9 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 def check_bucket(name: str, bucket: str) -> None:
     """Raise SettingError unless `bucket`, the value of the setting `name`, is a valid bucket name."""
     if not _BUCKET.fullmatch(bucket):
-        raise invalid_setting(name, bucket, "3 to 63 lower-case letters, digits, dots and hyphens")
+        raise invalid_setting(
+            name, bucket, "3 to 63 lower-case letters, digits, dots and hyphens, with a letter or digit first and last"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,8 +130,8 @@ class SettingsGroup:
 
 
 _MAX_S3_TIMEOUT = 25
-"""Seconds. A request that times out is sent once more. PostgreSQL ends sessions that are idle for 60 seconds, as a
-session is during the requests of an export."""
+"""Seconds. A request that times out is sent once more. The session of an export is idle during each request to
+S3, and PostgreSQL ends sessions that are idle for 60 seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ Bind = Callable[[str | date], str]
 
 
 def literal(value: str | date) -> str:
-    """The value as an SQL literal: for COPY, which takes no parameters, and if the best plan depends on the value."""
+    """The value as an SQL literal: for COPY, which takes no parameters, or if the best plan depends on the value."""
     return str(pg8000.native.literal(value))
 
 

@@ -1,6 +1,6 @@
-"""The filter form: a control for each parameter, generated from the definitions that the request parser uses.
+"""The filter form: controls for parameters, generated from the definitions that the request parser uses.
 
-`after`, `count` and `format` have no control. The page always shows the count, and links to other pages and formats.
+`after`, `count` and `format` have none: the page always shows the count, and links to other pages and formats.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _LABELS = {
     "user_id": "User ID",
     "limit": "People per page",
 }
-"""In the order of the form."""
+"""The labels of the controls, in the order of the form."""
 
 _CHOICES = {
     "is_image_exists": {"": "With or without", "true": "With a photo", "false": "Without a photo"},

@@ -1,1 +1,1 @@
-"""What `up` does once everything runs: upload sample files if the bucket is empty, and invoke each function once."""
+"""What `up` does once all is ready, except with --no-sample: fill an empty bucket, and invoke each function once."""

@@ -16,7 +16,7 @@ from ..runtime.functions import Function
 from .proxy import GatewayError, Headers, Proxy, WatchdogError
 
 CAPACITY = 10
-"""Requests that may wait."""
+"""Requests that may wait, as in OpenFaaS CE."""
 MAX_BODY = 256 * 1024
 """Bytes of a request's body."""
 

@@ -34,7 +34,7 @@ class Gateway:
     def __init__(self, functions: Mapping[str, Function], logs: Path, say: Say, token_file: Path | None = None) -> None:
         self._functions, self._logs, self._token_file = functions, logs, token_file
         self._proxy = Proxy(say)
-        workers = max(len(function.replicas) for function in functions.values())
+        workers = max(len(function.replicas) for function in functions.values())  # so queued requests use all replicas
         self._queue = AsyncQueue(self._proxy, workers, say)
 
     def application(self) -> Flask:

@@ -16,7 +16,7 @@ from ..runtime.functions import Function
 CHUNK = 64 * 1024
 
 MAX_CALLS = 192
-"""Concurrent calls: more than the functions accept, so that they limit the requests, not the gateway."""
+"""Concurrent calls. One replica of each function accepts fewer, so the functions limit requests, not the gateway."""
 
 _EXPIRED = "its exec_timeout has expired"
 _NOT_RUNNING = "is not running; it is being started"
@@ -63,7 +63,7 @@ class UpstreamResponse:
         self.status = response.status
         self.headers = end_to_end(response.headers.items()) + headers
         self._chunks = response.stream(CHUNK, decode_content=False)
-        # The deadline is not checked yet: sending a large request may have used up the time.
+        # No deadline for the first chunk: sending a large request may have used up the time.
         self._first = next(self._chunks, b"")
 
     def __iter__(self) -> Iterator[bytes]:
@@ -173,7 +173,7 @@ def end_to_end(headers: Iterable[tuple[str, str]]) -> Headers:
 
 
 def _request_headers(headers: Headers, trace_headers: Headers) -> dict[str, str]:
-    """Return the headers for urllib3, without its defaults. WSGI has already joined repeated ones."""
+    """Return the headers for urllib3, without its defaults. WSGI has already joined repeated headers."""
     suppressed = dict.fromkeys(("accept-encoding", "user-agent"), urllib3.util.SKIP_HEADER)
     replaced = {name.lower() for name, _ in trace_headers} | {"host"}
     forwarded = {name.lower(): value for name, value in end_to_end(headers) if name.lower() not in replaced}

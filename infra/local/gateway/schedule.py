@@ -88,7 +88,7 @@ class Scheduler:
         due = schedule.after(time.time())
         while not self._stopping.wait(max(0.0, due - time.time())):
             Thread(target=self._invoke, args=(name,), daemon=True).start()
-            due = schedule.after(max(due, time.time()))  # missed ticks are skipped
+            due = schedule.after(max(due, time.time()))  # missed times are skipped
 
     def _invoke(self, name: str) -> None:
         headers = {"X-Topic": TOPIC, "X-Connector": "cron-connector"}

@@ -2,9 +2,9 @@
 
     python guard.py [--user UID:GID] [--stop-signal NAME] [--stop-timeout SECONDS] --log FILE -- COMMAND...
 
-Standard input is a pipe from the parent process, which also ends if that is killed. The first line on standard output
-is the command's pid. The command's output is appended to FILE, each line as `<UTC time> <pid> <text>`. This module uses
-only the standard library: it runs without site-packages.
+Standard input is a pipe from the parent process, and ends even if the parent is killed. The first line on standard
+output is the command's pid. The command's output is appended to FILE, each line as `<UTC time> <pid> <text>`. This
+module uses only the standard library: it runs without site-packages.
 """
 
 import argparse

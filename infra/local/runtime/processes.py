@@ -49,7 +49,7 @@ def stop_all(processes: Iterable[Identity], timeout: float) -> None:
     """Stop processes and wait until they have exited. Those still alive after `timeout` seconds are killed."""
     alive, deadline = list(processes), time.monotonic() + timeout
     for process in alive:
-        process.send(signal.SIGINT)  # PostgreSQL's fast shutdown
+        process.send(signal.SIGINT)  # a fast shutdown of PostgreSQL; the other processes exit, too
     while alive := [process for process in alive if process.alive()]:
         if time.monotonic() > deadline:
             for process in alive:
@@ -214,7 +214,7 @@ class Process:
         return False
 
     def _clean_up(self, guard: "subprocess.Popen[str]") -> None:
-        """Stop the guard and the process, even if the guard was killed."""
+        """Let the guard stop the process and exit; kill the process if the guard was killed."""
         for pipe in (guard.stdin, guard.stdout):
             if pipe:
                 pipe.close()

@@ -16,7 +16,7 @@ DEFAULT = ROOT / ".local"
 
 
 class State:
-    """A stack's directory. The supervisor holds its lock until it exits."""
+    """A stack's directory. The supervisor holds the lock until it exits."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory.absolute()

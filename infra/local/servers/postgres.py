@@ -22,7 +22,7 @@ from ..runtime.state import State
 
 DATABASE = "rollcall"
 POINTER = "postgres-home"
-"""The file in the state directory that has the path of PostgreSQL's home, if root runs the stack."""
+"""The file in the state directory that has the path of the home (see `Postgres`), if root runs the stack."""
 
 _SETUP = Path(__file__).resolve().parents[2] / "postgres/setup.sh"
 _HOMES = Path("/var/tmp")  # noqa: S108 - only root creates a home, under a random name
@@ -35,11 +35,11 @@ _INITDB = [
 
 
 class Postgres:
-    """The database server of a state directory.
+    """The database server of a state directory. Its home, where the data are, is `postgres` in that directory.
 
     PostgreSQL does not run as root. If root runs the stack, the server runs as another user, who may have no access
-    to the state directory. Its binaries and data are then in a separate directory under /var/tmp, the home, which only
-    root and that user's group can enter.
+    to the state directory. The home is then under /var/tmp, and also has a copy of the binaries. Only root and that
+    user's group can enter the home.
     """
 
     def __init__(self, state: State, credentials: Credentials) -> None:
@@ -53,7 +53,7 @@ class Postgres:
         self._home = state.directory / "postgres"
 
     def prepare(self) -> None:
-        """Create the home, the copy of the binaries and the database cluster, unless they exist."""
+        """Create the home, a copy of the binaries (for root) and the database cluster, unless they exist."""
         if self._user:
             self._home = _server_home(self._state.directory, group=self._user[1])
             _remove_replaced_homes()
@@ -198,7 +198,7 @@ def _server_home(state: Path, group: int) -> Path:
     if not home.exists():
         home.mkdir(mode=0o700)
     if home.is_symlink() or home.stat().st_uid != 0:
-        raise LocalError(f"{home} is not owned by root: remove {pointer} to create another home")
+        raise LocalError(f"{home} is not owned by root: remove {pointer} to create another directory")
     os.chown(home, 0, group)
     home.chmod(0o750)
     (home / "state").write_text(str(state), encoding="utf-8")

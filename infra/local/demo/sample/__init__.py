@@ -1,4 +1,4 @@
-"""Sample files: 100 people with names in many scripts, most with a photo, and a few files that are rejected or unused.
+"""Sample files: 100 people with names in many scripts, most of them with photos, and a few rejected or unused files.
 
 The files are the same every time. All people in people.csv are valid; the column `form` chooses one of _FORMS.
 """
