@@ -180,7 +180,7 @@ def test_root_can_run_a_project_in_a_private_directory(new_toy: ProjectStack, tm
 
 @root_only
 def test_a_database_is_kept_while_its_state_directory_is_absent(new_toy: ProjectStack, tmp_path: Path) -> None:
-    """The directory may be on a disk that is not mounted."""
+    """The directory may be on a disk that is not mounted when another stack starts."""
     new_toy.cli("up", "--detach", "--port", "0", "--no-sample")
     new_toy.sql_uncached("create table kept ()")
     new_toy.cli("down")
