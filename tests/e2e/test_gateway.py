@@ -133,7 +133,7 @@ def test_a_response_that_its_client_does_not_read_is_aborted(toy: ProjectStack) 
     response = urllib3.request(
         "GET", f"{toy.url}/function/echo?do=stream&n=100000", preload_content=False, retries=False
     )
-    toy.wait_until(lambda: toy.log().count("the client disconnected") > before)
+    toy.wait_until(lambda: toy.log().count("the client disconnected") > before)  # after the exec_timeout
     response.close()
 
 

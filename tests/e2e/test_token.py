@@ -33,7 +33,7 @@ def test_the_gateways_settings_and_logs_require_the_token_too(tmp_path: Path, mo
         basic = urllib3.make_headers(basic_auth=f"admin:{stack.settings['api_token']}")["authorization"]
         paths = ["/system/functions", "/system/function/process-data", "/system/info", "/system/logs?name=process-data"]
         for path in (*paths, "/%73ystem/functions", "/system/secrets", "/system/nothing"):
-            for wrong in ("", "Bearer", "Bearer wrong", "Basic Og==", "Basic"):
+            for wrong in ("", "Bearer", "Bearer wrong", "Basic Og==", "Basic"):  # Og==: no user and no password
                 response = stack.request("GET", path, Authorization=wrong)
                 assert (response.status, response.json()["error"]["code"]) == (401, "unauthorized"), (path, wrong)
         for path in paths:
@@ -45,7 +45,7 @@ def test_the_gateways_settings_and_logs_require_the_token_too(tmp_path: Path, mo
 def test_process_data_sends_the_token_to_the_queue_and_requires_it_except_for_an_empty_post(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "token").write_text("s3=cret\n", encoding="utf-8")
+    (tmp_path / "token").write_text("s3=cret\n", encoding="utf-8")  # werkzeug takes a token with = for parameters
     path = os.path.relpath(tmp_path / "token", ROOT)  # relative to the directory in which the command runs
     monkeypatch.setenv("API_TOKEN_FILE", path)
     with running(tmp_path / "state") as stack:
