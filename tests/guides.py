@@ -59,7 +59,7 @@ class Shell:
 
 
 def shell(directory: Path, platform: str, **environment: str) -> Shell:
-    """Create a shell in a tree with secrets and the deployment.env of a guide.
+    """Create a shell in a tree with secrets and the deployment.env of the platform's guide.
 
     SLEEP in `environment` is the script of the stub for `sleep`.
     """

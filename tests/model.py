@@ -91,6 +91,7 @@ class SourceBucket:
             self._put_person(user, self._persons[user][0])
 
     def put_bad(self, user: str, code: str) -> None:
+        """Upload an invalid CSV. The number of blank lines at its end gives each upload another ETag."""
         self._put(user, code, BAD[code] + b"\n" * next(self._numbers))
 
     def remove(self, user: str) -> None:
@@ -139,10 +140,10 @@ class SourceBucket:
                 self.possible[user] |= {self._after_erasure(user, state) for state in self.possible[user]}
 
     def record_scan(self, users: Collection[str]) -> None:
-        """Record that a run without overlap has read these users. It may have rejected a birth as in the future."""
+        """Record that a run without overlap has read these users. A birth may still have been in the future then."""
         for user in users:
             seen = {self._after_scan(user, state) for state in self.possible[user]}
-            is_born = self.birth(user) < time.time() - 5
+            is_born = self.birth(user) < time.time() - 5  # assumes that a run takes less than 5 seconds
             self.possible[user] = seen if is_born else self.possible[user] | seen
 
     def record_final_scan(self) -> None:
@@ -175,7 +176,7 @@ class SourceBucket:
         return invalid | {(name, "bad_name") for name in self.misnamed}
 
     def birth(self, user: str) -> float:
-        """Return the time of birth in seconds since 1970; 0 if the CSV contains no person."""
+        """Return the time of birth in seconds since 1970; 0 without a CSV that contains a person."""
         version = self.current(user)
         return version.content[2] / 1000 if version and isinstance(version.content, tuple) else 0
 

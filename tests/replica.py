@@ -21,9 +21,9 @@ from tests.stack import HANG_TIMEOUT, ROOT, Response, Stack
 
 @dataclass
 class Replica:
-    """A function's process. `log` is its standard error; `peak` is its peak memory in bytes, known once it has ended.
+    """A function's process. `log` is its standard error; `peak` is its peak memory in bytes, set by `stop` or `wait`.
 
-    Without /proc, `peak` may be too high: it may include the parent's memory at the start of the process.
+    Unless `stop` could read `peak` from /proc, it may include the parent's memory at the start of the process.
     """
 
     process: subprocess.Popen[bytes]

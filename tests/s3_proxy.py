@@ -13,7 +13,7 @@ from tests.loopback import Quiet, serving
 from tests.stack import HANG_TIMEOUT, Response
 
 Intercept = Callable[[str, str], Response | None]
-"""Called with the kind of a request (see `counting`) and its path; its result, if any, is sent instead."""
+"""Called with a request's kind (see `counting`) and path. The response that it returns, if any, replaces S3's."""
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def counting(
     """Yield an endpoint that forwards to `endpoint`, and the number of requests by kind.
 
     A kind is LIST for listings, UPLOADS for requests with `?uploads`, otherwise the method. `traffic` counts the bytes
-    of all bodies sent to S3 and received from it.
+    of all request and response bodies.
     """
     counts: Counter[str] = Counter()
     lock = Lock()

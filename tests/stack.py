@@ -121,9 +121,9 @@ def read_env(text: str) -> dict[str, str]:
 
 
 def remove_home(state: Path) -> None:
-    """Remove the home that PostgreSQL has outside the state directory if root runs the stack.
+    """Remove PostgreSQL's home directory, which is outside the state directory if root runs the stack.
 
-    Nothing else removes it once the state directory is gone.
+    Once the state directory is gone, nothing else removes it until a stack uses the same path again.
     """
     with suppress(OSError):
         shutil.rmtree((state / POINTER).read_text(encoding="utf-8"))
@@ -217,7 +217,7 @@ def running(state: Path) -> Iterator[Stack]:
 class Bucket:
     """The source and result buckets, accessed with the operator's key.
 
-    `put` and `remove` use the source bucket, `read` and `read_rows` the result bucket.
+    `put` and, by default, `remove` use the source bucket, `read` and `read_rows` the result bucket.
     """
 
     def __init__(self, settings: Mapping[str, str]) -> None:

@@ -27,7 +27,7 @@ Check = Callable[[TimedResponse], None]
 
 
 class Files:
-    """Files in the source bucket. The name and birth in a CSV depend on the user and the version."""
+    """Files in the source bucket. The name in a CSV depends on the user and the version, the birth on the version."""
 
     def __init__(self, stack: Stack) -> None:
         self._bucket, self._random = stack.bucket, random.Random(1)
@@ -83,7 +83,7 @@ class Workload:
         """Return the numbers and durations of responses by status, as text that continues a line."""
         lines = [f", {self.unsent} not sent"]
         for status, seconds in sorted(self.seconds.items()):
-            percentiles = quantiles(seconds * 2, n=100)
+            percentiles = quantiles(seconds * 2, n=100)  # twice, because it needs at least two values
             late = sum(value > 1 for value in seconds)
             lines.append(
                 f"  {status}: {len(seconds)}, median {percentiles[49]:.3f} s, 99 % {percentiles[98]:.3f} s, "

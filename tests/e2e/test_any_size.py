@@ -14,7 +14,7 @@ USERS = [f"{number:05}" for number in range(PEOPLE)]
 
 @contextmanager
 def started(stack: Stack, monkeypatch: pytest.MonkeyPatch, **variables: str) -> Iterator[Stack]:
-    """Run the stack with a run_deadline of one second and with these variables of stack.yml."""
+    """Run the stack with a run_deadline of one second and these variables of stack.yml."""
     with monkeypatch.context() as patch:
         for name, value in {"RUN_DEADLINE": "1", **variables}.items():
             patch.setenv(name, value)

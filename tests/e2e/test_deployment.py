@@ -60,7 +60,7 @@ class People:
         self.put(f"{self.id(number)}.csv", f"first_name,last_name,birthts\nAda,{last},{birthts}\n".encode())
 
     def run(self) -> dict[str, Any]:
-        """Run process-data for these users. The run waits for others that hold their segments."""
+        """Run process-data for these users. The run waits for other runs that hold segments of these users."""
         user_ids = sorted({key.partition(".")[0] for key in self._keys})
         summary = self.deployment.process("?" + "&".join(f"user_id={user_id}" for user_id in user_ids))
         assert summary["remaining"] == 0
@@ -83,7 +83,7 @@ class People:
         return [row for row in self._rows("rejected.csv") if row["object"].startswith(self.prefix)]
 
     def _rows(self, key: str) -> list[dict[str, str]]:
-        """Wait until no export is pending, and return the rows of a result object."""
+        """Repeat the run until no export is pending, and return the rows of a result object."""
         self.deployment.wait_until(lambda: not self.run()["output"]["pending"])
         return self.bucket.read_rows(key)
 

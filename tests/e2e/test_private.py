@@ -56,7 +56,10 @@ environments = [pid for pid in pids if works(lambda: open(f"/proc/{pid}/environ"
 commands = [open(f"/proc/{pid}/cmdline").read() for pid in pids]
 print(json.dumps([accessible, environments, commands]))
 """
-"""Run as root. The script changes its user after its imports, because that user may have no access to Python."""
+"""A script that root runs. It changes its user after its imports: the new user may have no access to Python.
+
+It prints the paths and environments that the new user can access, and the command lines of all the processes.
+"""
 
 linux = pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="the sockets of processes are read from /proc")
 
@@ -146,7 +149,7 @@ def test_only_the_owner_can_read_the_state_directory(exposed: Stack) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_other_users_cannot_access_files_sockets_secrets_or_environments(exposed: Stack) -> None:
     home = Path((exposed.state / "postgres-home").read_text())
-    server_uid = home.joinpath("data").stat().st_uid  # of postgres, or of nobody if that user does not exist
+    server_uid = home.joinpath("data").stat().st_uid  # of the user postgres, or of nobody if there is no postgres
     user = next(name for name in ("nobody", "daemon") if pwd.getpwnam(name).pw_uid != server_uid)
     paths = [exposed.state, *exposed.state.rglob("*"), home, *home.rglob("*")]
     for port in private_ports(exposed):

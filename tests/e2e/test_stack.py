@@ -39,7 +39,7 @@ def is_open(port: int) -> bool:
 
 @contextmanager
 def leaves_no_processes(toy: ProjectStack) -> Iterator[None]:
-    """Check that the supervisor's child processes end soon after the block, and that the ports are then closed."""
+    """Check that the supervisor's child processes end after the block, and that the ports are then closed."""
     supervisor = toy.state_file()["pid"]
     components = [toy.identity(component) for component in COMPONENTS]
     started = [Identity.of(pid) for pid in process_tree(supervisor)] if sys.platform == "linux" else []
@@ -66,7 +66,7 @@ def test_down_leaves_no_processes(new_toy: ProjectStack) -> None:
 
 def test_a_stack_stops_when_its_directory_is_removed(new_toy: ProjectStack) -> None:
     with new_toy.up() as up, leaves_no_processes(new_toy):
-        homes = [Path(pointer.read_text()) for pointer in new_toy.state.glob("postgres-home")]
+        homes = [Path(pointer.read_text()) for pointer in new_toy.state.glob("postgres-home")]  # only if root runs it
         shutil.rmtree(new_toy.state)
         assert up.wait(HANG_TIMEOUT) == 0
     for home in homes:
@@ -142,7 +142,7 @@ def test_two_stacks_are_separate_and_a_restart_keeps_the_data(new_toy: ProjectSt
 @linux
 def test_everything_listens_on_loopback_only(stack: Stack) -> None:
     running = ProjectStack(stack.state, stack.state).state_file()
-    assert {address for address, _ in listening_addresses(process_tree(running["pid"]))} == {"0100007F"}
+    assert {address for address, _ in listening_addresses(process_tree(running["pid"]))} == {"0100007F"}  # 127.0.0.1
 
 
 @linux
@@ -165,7 +165,7 @@ def test_logins_with_a_wrong_password_are_rejected(stack: Stack) -> None:
     for user in ("postgres", "rollcall_process", "rollcall_query", "rollcall_backup"):
         with pytest.raises(pg8000.exceptions.DatabaseError) as raised:
             connected(stack.query_settings, postgres_user=user, postgres_password="guess")
-        assert raised.value.args[0]["C"] == "28P01"
+        assert raised.value.args[0]["C"] == "28P01"  # invalid password
 
 
 @root_only
@@ -180,7 +180,7 @@ def test_root_can_run_a_project_in_a_private_directory(new_toy: ProjectStack, tm
 
 @root_only
 def test_a_database_is_kept_while_its_state_directory_is_absent(new_toy: ProjectStack, tmp_path: Path) -> None:
-    """The directory may be on a disk that is not mounted."""
+    """The directory may be on a disk that is not mounted when another stack starts."""
     new_toy.cli("up", "--detach", "--port", "0", "--no-sample")
     new_toy.sql_uncached("create table kept ()")
     new_toy.cli("down")

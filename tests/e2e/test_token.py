@@ -33,7 +33,7 @@ def test_the_gateways_settings_and_logs_require_the_token_too(tmp_path: Path, mo
         basic = urllib3.make_headers(basic_auth=f"admin:{stack.settings['api_token']}")["authorization"]
         paths = ["/system/functions", "/system/function/process-data", "/system/info", "/system/logs?name=process-data"]
         for path in (*paths, "/%73ystem/functions", "/system/secrets", "/system/nothing"):
-            for wrong in ("", "Bearer", "Bearer wrong", "Basic Og==", "Basic"):
+            for wrong in ("", "Bearer", "Bearer wrong", "Basic Og==", "Basic"):  # Og==: no user and no password
                 response = stack.request("GET", path, Authorization=wrong)
                 assert (response.status, response.json()["error"]["code"]) == (401, "unauthorized"), (path, wrong)
         for path in paths:
@@ -42,10 +42,10 @@ def test_the_gateways_settings_and_logs_require_the_token_too(tmp_path: Path, mo
         assert stack.request("GET", "/healthz", Authorization="").status == 200
 
 
-def test_process_data_requires_the_token_except_for_an_empty_post_and_sends_it_to_the_queue(
+def test_process_data_sends_the_token_to_the_queue_and_requires_it_except_for_an_empty_post(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "token").write_text("s3=cret\n", encoding="utf-8")
+    (tmp_path / "token").write_text("s3=cret\n", encoding="utf-8")  # werkzeug takes a token with = for parameters
     path = os.path.relpath(tmp_path / "token", ROOT)  # relative to the directory in which the command runs
     monkeypatch.setenv("API_TOKEN_FILE", path)
     with running(tmp_path / "state") as stack:
@@ -67,6 +67,7 @@ def test_process_data_requires_the_token_except_for_an_empty_post_and_sends_it_t
             assert "WWW-Authenticate" in response.headers
         assert stack.event("1.csv").status == 200
         assert stack.request("POST", "/function/process-data?fan_out=2").status == 202
+        # the empty POST, the event and the two runs of the fan-out
         stack.wait_until(lambda: stack.sql("select count(*) from runs where status = 'done'") == [[4]])
         logs = "".join(path.read_text(encoding="utf-8") for path in (stack.state / "logs").iterdir())
         assert "s3=cret" not in logs

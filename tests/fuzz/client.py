@@ -59,10 +59,10 @@ class Response:
 
 
 class Client:
-    """Sends requests to a function: `send` returns the response, `problems` what is wrong with it."""
+    """Sends requests to a function: `send` returns the response, `problems` returns what is wrong with the response."""
 
     def __init__(self, app: "WSGIApplication", secrets: Collection[str], unavailable: Collection[str] = ()) -> None:
-        """5xx errors are findings, except those with a code in `unavailable`: their services do not exist here."""
+        """5xx errors are findings, except those with a code in `unavailable`, for services that do not exist here."""
         self._app, self._secrets = app, [secret.encode() for secret in secrets]
         self._errors = {
             (int(status), code)

@@ -16,7 +16,7 @@ NOW = int(MODIFIED.timestamp() * 1000)
 
 _BATCH = 500  # files, as in process-data
 _MAX_QUOTED = 40  # characters of a file that a message may quote
-_MAX_MESSAGE = _MAX_QUOTED * len(r"\U0010ffff") + 160  # a quoted character may be escaped
+_MAX_MESSAGE = _MAX_QUOTED * len(r"\U0010ffff") + 160  # each quoted character may be escaped; 160 for the rest
 _LITERAL = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
 
 

@@ -21,7 +21,7 @@ def csv_body(user_id: int, version: int = 0) -> bytes:
 
 
 class _Template(NamedTuple):
-    """The text before and after the id in an ETag: in a listing, beginning after the id in the key, and in headers."""
+    """The text before and after the id in an ETag. In `listed`, the first text begins after the id in the key."""
 
     listed: tuple[str, str]
     headers: tuple[str, str]

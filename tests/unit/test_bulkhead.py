@@ -59,6 +59,6 @@ def test_a_request_waits_for_a_slot_for_a_limited_time(monkeypatch: pytest.Monke
         with slots.slot():
             assert not hold(slots, end)
             monkeypatch.setattr(bulkhead, "_MAX_WAIT", 60)
-            waiting = executor.submit(hold, slots, end)  # may wait, as the request before no longer does
+            waiting = executor.submit(hold, slots, end)  # may wait: the previous request has stopped waiting
             time.sleep(0.1)
         assert waiting.result()

@@ -49,7 +49,7 @@ def objects() -> Objects:
 
 @pytest.fixture
 def connection() -> Connection:
-    connection = Connection.__new__(Connection)  # only the mapping is tested, so no server is needed
+    connection = Connection.__new__(Connection)  # only `_translate_errors` is tested, so no server is needed
     connection._server, connection.broken = "PostgreSQL at nowhere", False
     return connection
 

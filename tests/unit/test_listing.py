@@ -258,8 +258,10 @@ def test_the_preferred_photo_is_png_then_jpg_then_jpeg() -> None:
 @pytest.mark.parametrize("key", ["\udcff.csv", "a\0.csv"])
 def test_a_segment_does_not_end_at_an_unrepresentable_key(key: str) -> None:
     listing = list_range(pages(["1.csv", key], "", [1]), "", LAST_KEY, lambda _: True)
+    # the page ends at 1.csv, but a boundary before the user's keys is preferred
     assert (listing.cut_at, listing.entries, listing.ignored, listing.rejections) == ("1", 0, 0, [])
     listing = list_range(pages(["1.csv", key], "1", [1]), "1", LAST_KEY, lambda _: True)
+    # that boundary is the start now, so this segment ends at 1.csv
     assert (listing.cut_at, listing.csvs) == ("1.csv", {"1": "etag of 1.csv"})
     listing = list_range(pages(["1.csv", key, "😀"], "1.csv", [1]), "1.csv", LAST_KEY, lambda _: True)
     assert (listing.cut_at, listing.entries, listing.ignored, listing.rejections) == (None, 2, 2, [])

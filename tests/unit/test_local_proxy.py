@@ -16,7 +16,7 @@ SILENCE = 60  # seconds
 
 
 def test_the_functions_limit_requests_before_the_gateway_does() -> None:
-    query_requests = THREADS - 4  # one thread for each request; the other 4 return errors
+    query_requests = THREADS - 4  # of the one replica; the other 4 threads return errors
     assert query_requests + MAX_REPLICAS * (MAX_REQUESTS + MAX_ANONYMOUS) < MAX_CALLS
 
 

@@ -1,4 +1,4 @@
-"""Parallel calls return their results in order, and none starts after the deadline."""
+"""Parallel calls return their results in order. By default, none starts after the deadline."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -96,7 +96,7 @@ def test_the_result_of_a_call_that_takes_too_long_is_none(
 def test_calls_that_start_late_also_end_within_the_grace_period(executor: ThreadPoolExecutor) -> None:
     """GRACE is not granted twice."""
     go = Event()
-    late = Deadline(-GRACE + 0.5, Event())
+    late = Deadline(-GRACE + 0.5, Event())  # half a second of GRACE is left
     assert 0 < late.grace <= 0.5
     calls = ParallelCalls(executor, 1, lambda _: go.wait(60), [0])
     started_at = monotonic()

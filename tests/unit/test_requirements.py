@@ -67,7 +67,7 @@ def test_every_locked_requirement_has_a_version_hashes_and_no_index(directory: s
     for line in lines(path):
         assert HASH.search(line), line
         version(Requirement(line.partition(" --hash")[0]))
-        assert "--" not in HASH.sub("", line).partition("==")[2], line  # no option but the hashes, such as --index-url
+        assert "--" not in HASH.sub("", line).partition("==")[2], line  # no other option, such as --index-url
     assert "://" not in path.read_text(encoding="utf-8")
 
 
