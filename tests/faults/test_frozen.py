@@ -59,7 +59,7 @@ def post(url: str, statuses: list[int]) -> None:
         statuses.append(0)
 
 
-def test_another_replica_takes_over_the_work_of_a_frozen_one_which_cannot_commit(rollcall: Stack) -> None:
+def test_a_frozen_replica_cannot_commit_after_another_took_over_its_work(rollcall: Stack) -> None:
     rollcall.bucket.put_person("1", last="Older")
     statuses: list[int] = []
     with pausing_s3(rollcall.process_settings["s3_endpoint"]) as (endpoint, reached, go):

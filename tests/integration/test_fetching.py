@@ -34,7 +34,7 @@ def test_a_process_is_busy_when_two_scans_have_enough_to_fetch(rollcall: Stack) 
 
 
 class Traced(Objects):
-    """S3 that records each page of a range and each fetched object."""
+    """An S3 client that records each page of a range and each fetched object."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

@@ -111,7 +111,7 @@ def test_an_error_of_a_helper_thread_fails_the_run(rollcall: Stack, monkeypatch:
 
 
 class Ending(Objects):
-    """S3 that ends the scanning session when 0020.csv is fetched for the first time."""
+    """An S3 client that ends the scanning session when 0020.csv is fetched for the first time."""
 
     end: Callable[[], None]
     has_ended = False
