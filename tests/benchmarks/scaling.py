@@ -41,7 +41,7 @@ def deadline(
         queued_replicas(stack, settings, 1, run_deadline=NO_DEADLINE) as long,
     ):
         own, baseline = alternate(rounds, lambda: load(short), lambda: load(long), "s")
-    work = f"first load of {people + photos:,} keys, run_deadline={run_deadline} / without"
+    work = f"first load of {people + photos:,} keys, run_deadline={run_deadline} / no deadline"
     details = {**latencies, "run_deadline": run_deadline, "continuations": continuations[::2]}  # of the short deadline
     return [Row("deadline", work, SIMULATOR, own, baseline, 1.3, details=details)]
 

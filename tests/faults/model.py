@@ -18,7 +18,7 @@ _PADDING = 180 * "x"  # in first names, so that a response with a few hundred pe
 Person = tuple[str, str, int]
 """First name, last name, birthts."""
 Content = Person | str
-"""The content of a CSV: a person, or its rejection code."""
+"""The person in a CSV, or the code with which the CSV is rejected."""
 
 
 @dataclass

@@ -30,7 +30,7 @@ def codes(responses: list[Response]) -> Counter[str]:
     ("path", "accepted"), [("/?limit=1", MAX_REQUESTS), ("/healthz", MAX_HEALTH)], ids=["pages", "health"]
 )
 def test_query_data_returns_busy_while_all_slots_are_taken(rollcall: Stack, path: str, accepted: int) -> None:
-    """The requests in the slots wait for a database lock."""
+    """The requests in the slots wait for a database lock. The others fail at once, or after waiting for a second."""
     number = MAX_REQUESTS + MAX_WAITING + 40
     with (
         query_replica(rollcall) as function,
