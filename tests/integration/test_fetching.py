@@ -1,4 +1,4 @@
-"""When a scan of a new segment starts to fetch, and when a process is too busy to start helpers."""
+"""When a scan of a new segment starts to fetch, and when a process is too busy to start helper threads."""
 
 from contextlib import ExitStack
 from typing import Any
