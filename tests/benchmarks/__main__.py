@@ -8,7 +8,7 @@ python3 tests/benchmarks peers [--people N] [--rounds N] [--json FILE]
 python3 tests/benchmarks charts FILE.json...
 """
 
-from __future__ import annotations  # so that older versions of Python get to the message that names theirs
+from __future__ import annotations  # older versions of Python must get as far as environment.py, which rejects them
 
 import os
 import sys
@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> None:
         from tests.packages import assemble_packages
 
         assemble_packages()
-        os.environ["SCHEDULE"] = "0 0 29 2 *"  # disable the schedule
+        os.environ["SCHEDULE"] = "0 0 29 2 *"  # 29 February: practically no scheduled runs
         sys.exit(import_module(f"tests.benchmarks.{COMMANDS[command]}").main(options))
     else:
         root = Path(__file__).resolve().parents[2]

@@ -36,7 +36,7 @@ THEMES = (
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar. `is_rollcall` marks those of Rollcall."""
+    """A bar. `is_rollcall` gives it Rollcall's color."""
 
     label: str
     value: float
@@ -46,7 +46,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Group:
-    """Bars that share a scale, in which a bar of the value `maximum` fits too."""
+    """Bars that share a scale, on which a bar of the value `maximum` fits too."""
 
     title: str
     bars: Sequence[Bar]

@@ -45,7 +45,10 @@ def fill_bucket(stack: Stack, people: int, photos: int) -> list[str]:
 
 
 def fill_users(stack: Stack, people: int, photos: int, *, gap: int = 0, stored: int | None = None) -> int:
-    """Insert the first `stored` users of a simulated bucket, except every `gap`th. Return the number of rows."""
+    """Reset the tables. Insert the first `stored` users of a simulated bucket (default: all), except every `gap`th.
+
+    Return their number.
+    """
     stack.reset_tables()
     stack.sql(_FILL, people=people, photos=photos, stored=stored or people, gap=gap, first_id=FIRST_ID)
     stack.sql("vacuum analyze users")

@@ -2,7 +2,7 @@
 
     python3 tests/benchmarks process [NAME...] [--rounds N] [--json FILE]
 
-Runs have no deadline, and otherwise the default settings, unless a row sets others.
+Unless a row sets others, runs have the default settings, but no deadline.
 """
 
 import tempfile
@@ -89,7 +89,7 @@ def unchanged_with_latency(
         run_whole(app)  # splits the segments
         simulator.set_latency(page_seconds, 0)
         own, baseline = alternate(rounds, lambda: rerun_time(app, people), lambda: listing_time(app), "s")
-    work = f"unchanged re-run of {people + photos:,} keys, {1000 * page_seconds:.0f} ms per page / listing them"
+    work = f"unchanged re-run of {people + photos:,} keys, {1000 * page_seconds:.0f} ms per page / sequential listing"
     return [Row("slow-listing", work, SIMULATOR, own, baseline, 0.3)]
 
 
@@ -135,7 +135,7 @@ def events(stack: Stack, rounds: int = 3, people: int = MILLION, few: int = 10_0
 
         def store_users(count: int) -> None:
             fill_users(stack, people, 0, stored=count)
-            if count == people:
+            if count == people:  # otherwise a run would add the others
                 for _ in range(2):  # the first run splits the segments
                     run_whole(app)
 

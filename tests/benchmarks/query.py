@@ -37,7 +37,7 @@ def handle(event, context):
 
 @dataclass(frozen=True)
 class Subject:
-    """query-data, and the template's server with a minimal handler."""
+    """query-data, and the server of OpenFaaS's template with a minimal handler."""
 
     stack: Stack
     people: int

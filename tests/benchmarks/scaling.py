@@ -41,8 +41,8 @@ def deadline(
         queued_replicas(stack, settings, 1, run_deadline=NO_DEADLINE) as long,
     ):
         own, baseline = alternate(rounds, lambda: load(short), lambda: load(long), "s")
-    work = f"first load of {people + photos:,} keys, run_deadline={run_deadline} / without"
-    details = {**latencies, "run_deadline": run_deadline, "continuations": continuations[::2]}
+    work = f"first load of {people + photos:,} keys, run_deadline={run_deadline} / no deadline"
+    details = {**latencies, "run_deadline": run_deadline, "continuations": continuations[::2]}  # of the short deadline
     return [Row("deadline", work, SIMULATOR, own, baseline, 1.3, details=details)]
 
 
@@ -55,7 +55,7 @@ def replicas(
     get_seconds: float = LATENCY,
     **others: str,
 ) -> list[Row]:
-    """Compare several replicas with one: with the default `fetch_threads`, where CPUs are the limit, and with fewer."""
+    """Compare several replicas with one, for each number of `fetch_threads`. With the default, CPUs are the limit."""
     rows = []
     with simulated(stack, people, people // 2, get_seconds=get_seconds) as (_, settings):
         for threads in fetch_threads:

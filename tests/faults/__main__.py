@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
         help="the library of the PyPI package libfaketime, which faults of the clock require",
     )
     options = parser.parse_args(arguments)
-    os.environ["SCHEDULE"] = "0 0 29 2 *"  # disable the schedule
+    os.environ["SCHEDULE"] = "0 0 29 2 *"  # 29 February: practically no scheduled runs
     print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="rollcall-faults-", ignore_cleanup_errors=True) as directory:
         trial = Trial(Path(directory) / "state", options.seed, LONG, options.libfaketime)

@@ -50,7 +50,7 @@ class Reply:
 
 
 class Lag:
-    """Measures how late threads wake up, because delays of a busy machine are no fault of the function."""
+    """Measures how late threads wake up, to allow for the delays of a busy machine."""
 
     _INTERVAL = 0.1  # seconds
 
@@ -153,7 +153,7 @@ class Calls:
                 summary = reply.json()
         self.report(slot, path, started_at, str(summary["status"]) if summary else self.error(slot, reply))
         if summary is None:
-            sleep(0.1)
+            sleep(0.1)  # callers repeat a failed run at once
         return summary
 
     def outcomes(self, function: str) -> Counter[str]:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _SIZE = "32g"  # SeaweedFS requires space for many volumes; memory is used only for stored data
-_HOME_PREFIX = "/var/tmp/rollcall-postgres-"  # infra/local's prefix for the home of a server started by root
+_HOME_PREFIX = "/var/tmp/rollcall-postgres-"
+"""infra/local's prefix for PostgreSQL's home, its directory if root runs the stack."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from tests.faults.subject import RECOVERY, Slot, Subject, stopped
 from tests.tcp_proxy import Fault
 
 Inject = Callable[[Subject, Random], AbstractContextManager[None]]
-"""Injects a fault that lasts until the end of the block."""
+"""Injects a fault. A lasting one ends with the block."""
 
 PROXIED = ("postgres", "s3")
 KEEPALIVE_SECONDS = 5.0  # after which a server detects a vanished client
@@ -82,7 +82,7 @@ def kinds(subject: Subject) -> list[Kind]:
 
 
 def vanished_clients() -> Kind:
-    """Return a fault in which PostgreSQL's clients vanish, and only its own timeouts end their sessions."""
+    """Return a fault in which clients vanish, so that only PostgreSQL's own timeouts end their sessions."""
     return Kind(
         "vanish, no keepalive",
         "postgres",
@@ -157,7 +157,7 @@ def _stop_session(subject: Subject, random: Random) -> AbstractContextManager[No
 
 @contextmanager
 def _fill_postgres(subject: Subject, random: Random) -> Iterator[None]:
-    """Fill the disk and use up the recycled WAL files, because only a new one needs free space."""
+    """Fill the disk and use up the recycled WAL files, because only new WAL files need free space."""
     with subject.disks["postgres"].full():
         with suppress(pg8000.exceptions.Error, OSError), subject.connect_as_superuser() as connection:
             for _ in range(_WAL_FILES):

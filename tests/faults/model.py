@@ -13,12 +13,12 @@ from time import monotonic, time
 
 PHOTOS = ("png", "jpg", "jpeg")  # in the order of preference
 HOUR = 3_600_000  # milliseconds
-_NAME_LENGTH = 180  # characters: long, so that a response with a few hundred people has several chunks
+_PADDING = 180 * "x"  # in first names, so that a response with a few hundred people has several chunks
 
 Person = tuple[str, str, int]
 """First name, last name, birthts."""
 Content = Person | str
-"""The content of a CSV: a person, or its rejection code."""
+"""The person in a CSV, or the code with which the CSV is rejected."""
 
 
 @dataclass
@@ -47,10 +47,10 @@ class Model:
         self.misnamed: set[str] = set()
 
     def new_person(self, user_id: str) -> Person:
-        """Return a new version of a person, born an hour ago: the future for a clock that jumped back further."""
+        """Return a new version of a person, born an hour before the trial: the future for a clock set back further."""
         with self._lock:
             self._versions += 1
-            return f"First{user_id}{_NAME_LENGTH * 'x'}", f"Last{self._versions}", self._first_birth + self._versions
+            return f"First{user_id}{_PADDING}", f"Last{self._versions}", self._first_birth + self._versions
 
     def will_put(self, user_id: str, content: Content, body: bytes) -> None:
         user = self.users[user_id]

@@ -135,9 +135,9 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 
 class Subject:
-    """The system under test, and what injects faults into it.
+    """The system under test, with the proxies, disks and clocks that its faults use.
 
-    Each function has two replicas. With `library` (libfaketime), the first one has a clock of its own, which jumps.
+    Each function has two replicas. With `library` (libfaketime), the first of them has a clock of its own, which jumps.
     `queue` has the queued continuations. `restarts` counts the restarts after a full disk, by server.
     """
 
@@ -216,7 +216,7 @@ class Subject:
         return True
 
     def diagnosis(self) -> str:
-        """Return what may explain a problem: whether the servers accept writes, sessions and locks, and logs."""
+        """Return what may explain a problem: sessions, errors, logs, and whether the servers accept writes."""
         try:
             with closing(self.connect_as_superuser()) as connection:
                 sessions: object = connection.run(_SESSIONS)

@@ -1,4 +1,4 @@
-"""After a kill at a random moment no user and no file is partly written, and the next runs converge."""
+"""After a kill, SIGTERM or a freeze no user and no file is partly written, and the next runs converge."""
 
 import os
 import random
@@ -110,7 +110,7 @@ def test_on_sigterm_the_run_in_progress_returns_its_summary(loaded: Stack) -> No
     summary = response.json()
     assert summary["status"] == ("partial" if summary["segments"]["remaining"] else "done")
     [[ingested]] = loaded.sql("select count(*) from users where first_name = 'New'")
-    assert ingested >= summary["updated"]  # its continuation may have started
+    assert ingested >= summary["updated"]  # the run's continuation may have updated more
     check_complete(loaded)
     wait_for_restart(loaded, "process-data", pid)
     check_converges(loaded)

@@ -23,7 +23,7 @@ from tests.replica import query_replica
 from tests.stack import ROOT, Stack, connected
 from tests.workload import TIMEOUT, Files, Workload
 
-CLIENTS = MAX_REQUESTS + MAX_WAITING  # as many as query-data accepts, to find its maximum rate
+CLIENTS = MAX_REQUESTS + MAX_WAITING  # enough to reach query-data's maximum rate
 MAX_SESSIONS = MAX_REQUESTS + MAX_PHOTOS + MAX_STREAMS + MAX_HEALTH
 
 INSERT_USERS = """
@@ -89,7 +89,7 @@ def test_under_overload_responses_are_correct_or_documented_errors_and_resources
     assert not workload.errors, "".join(workload.errors[:5])
     assert runs[200]
     first_half, last_half = peaks
-    assert last_half < first_half + 16
+    assert last_half < first_half + 16  # MiB: peak memory does not grow with the number of requests
     assert last_half < int(query_data.limits["memory"].removesuffix("Mi"))
     # sessions, connections to S3 (at most one per thread), and connections from the gateway
     assert descriptors(pid) <= before + MAX_SESSIONS + THREADS + MAX_CALLS
@@ -98,7 +98,9 @@ def test_under_overload_responses_are_correct_or_documented_errors_and_resources
 
 
 @pytest.mark.parametrize("target", ["gateway", "replica"])
-def test_stalled_slow_and_silent_clients_do_not_block_others(rollcall: Stack, target: str) -> None:
+def test_stalled_slow_and_silent_clients_do_not_block_health_checks_pages_and_statistics(
+    rollcall: Stack, target: str
+) -> None:
     rollcall.sql(INSERT_USERS)
     with ExitStack() as stack:
         url = f"{rollcall.url}/function/query-data"
@@ -114,7 +116,7 @@ def test_stalled_slow_and_silent_clients_do_not_block_others(rollcall: Stack, ta
         assert Counter(response.status for response in stalled) == {200: MAX_STREAMS, 503: 64 - MAX_STREAMS}
         slow = [stack.enter_context(socket.create_connection(address)) for _ in range(64)]
         silent = [stack.enter_context(socket.create_connection(address)) for _ in range(200)]
-        for connection in slow[:32]:
+        for connection in slow[:32]:  # these send a body slowly, the others a request line
             connection.send(b"POST / HTTP/1.1\r\nHost: rollcall\r\nContent-Length: 1000\r\n\r\n")
         longest = 0.0
         for number in range(6):

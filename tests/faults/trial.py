@@ -24,12 +24,12 @@ STATIC, CHANGING = 300, 60  # users
 
 @dataclass(frozen=True)
 class Pace:
-    """The pace of faults: at most `burst` at the same time, each for at most `longest` seconds."""
+    """The pace of faults: at most `burst` at the same time, each for at most `longest` seconds without restarts."""
 
     burst: int
     longest: float
     round: int  # injections in each round
-    lasting: bool  # whether each round ends with vanished clients, whose detection takes a minute
+    lasting: bool  # whether each round includes vanished clients, whose detection takes a minute
 
 
 LONG = Pace(burst=7, longest=4.0, round=100, lasting=True)
@@ -67,7 +67,7 @@ class Rounds:
         self._subject, self._trial = subject, trial
         self._random, self._pace, self._calls, self._figures = trial.random, trial.pace, trial.calls, trial.figures
         static = [f"{number}" for number in range(10_000, 10_000 + STATIC)]
-        # each is a static user_id with one more digit: it sorts right after that one, so all segments have some
+        # each is a static user_id with a digit added, so it sorts right after that one, and every segment has some
         changing = [f"{10_000 + number * STATIC // CHANGING}0" for number in range(CHANGING)]
         self._model = Model(static + changing, subject.stack.settings["source_bucket"])
         self._traffic = Traffic(subject, self._model, self._calls, changing, self._random)

@@ -24,6 +24,7 @@ BAD = [
     for sample in samples("bad")
     if sample.key is None and len(sample.body) <= 65536 and sample.expected["code"] != "in_the_future"
 ]
+"""Small samples that are rejected for any user, whatever the clock says."""
 
 
 class Uploader:

@@ -106,7 +106,7 @@ def test_a_session_that_the_server_ended_is_not_reused(stack: Stack, pool: Pool)
 
 
 def test_a_session_that_ended_just_after_its_last_response_is_not_reused(stack: Stack, pool: Pool) -> None:
-    """The last ping was less than a second ago, but the server has since sent a message that ends the session."""
+    """The last ping was less than a second ago, so the session is pinged only because there is something to read."""
     for _ in range(2):
         with pool.connection() as connection:  # pings the session the second time
             [[pid]] = connection.run("select pg_backend_pid()")
@@ -157,7 +157,7 @@ def test_a_session_keeps_the_most_recently_used_prepared_statements(connection: 
     for number in range(100):
         assert connection.run_prepared(f"select {number} + :number::int", number=1) == [[number + 1]]
         assert connection.run_prepared("select :number::int", number=number) == [[number]]
-    statements = [sql for (sql,) in connection.run("select statement from pg_prepared_statements")]
+    statements = [sql for (sql,) in connection.run("select statement from pg_prepared_statements")]  # at most 32
     assert sorted(statements) == sorted(
         ["select $1::int", *(f"select {number} + $1::int" for number in range(69, 100))]
     )

@@ -23,7 +23,7 @@ TOKEN = {"auth": "token", "api_token": "s3cret"}
 
 
 class SlowGets(Slow):
-    """S3 from which a run with the SMALL settings fetches at most about forty objects."""
+    """An S3 client so slow that a run with the SMALL settings fetches at most about forty objects."""
 
     get_seconds = 0.05
 
@@ -52,7 +52,7 @@ def filled(rollcall: Stack) -> Stack:
 
 
 def since(path: str) -> int:
-    """Return the tick in the path of a continuation."""
+    """Return the tick, the logical time of the first run, in the path of a continuation."""
     assert path.startswith("/async-function/process-data?since=")
     return int(path.partition("=")[2])
 

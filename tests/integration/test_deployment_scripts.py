@@ -202,5 +202,5 @@ def test_seaweedfs_accepts_no_grpc_connection(
     with weed(tmp_path, write_identities(credentials), deployment()) as (endpoint, grpc_port):
         retries = urllib3.Retry(total=60, backoff_factor=0.1, backoff_max=1, status_forcelist=[503])
         assert urllib3.request("GET", f"http://{endpoint}/healthz", retries=retries).status == 200
-        with connection(grpc_port, None):  # the port is open
+        with connection(grpc_port, None):  # it accepts TCP connections
             assert not speaks_grpc(grpc_port)

@@ -31,7 +31,7 @@ def test_an_emptied_bucket_changes_nothing_until_confirmed(rollcall: Stack) -> N
     assert (summary["status"], counts(summary)) == ("done", {"images_changed": 1})
     assert [(row["user_id"], row["img_path"]) for row in output(rollcall)] == [("1", "")]
     assert rollcall.sql("select count(*) from rejected") == [[0]]
-    assert rollcall.process()["status"] == "done"  # the bucket was already empty
+    assert rollcall.process()["status"] == "done"  # no confirmation is needed: the bucket was already empty
 
 
 def test_one_top_level_object_makes_a_bucket_non_empty(rollcall: Stack) -> None:

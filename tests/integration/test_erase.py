@@ -194,7 +194,7 @@ def test_a_user_whose_csv_cannot_be_read_can_be_erased(rollcall: Stack) -> None:
 
 
 class Uploading(Objects):
-    """S3 that calls `upload` when an erasure looks up the CSV of user 1."""
+    """An S3 client that calls `upload` when an erasure looks up the CSV of user 1."""
 
     upload: Callable[[], None]
 

@@ -1,4 +1,4 @@
-"""Bucket events may arrive in any order, and each processes only the objects that it names. Also a fan-out."""
+"""Bucket events may arrive in any order, and each processes only the users whose objects it names. Also a fan-out."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor

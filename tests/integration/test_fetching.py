@@ -1,4 +1,4 @@
-"""When a scan of a new segment starts to fetch, and when a process is too busy to start helpers."""
+"""When a scan of a new segment starts to fetch, and when a process is too busy to start helper threads."""
 
 from contextlib import ExitStack
 from typing import Any
@@ -34,7 +34,7 @@ def test_a_process_is_busy_when_two_scans_have_enough_to_fetch(rollcall: Stack) 
 
 
 class Traced(Objects):
-    """S3 that records each page of a range and each fetched object."""
+    """An S3 client that records each page of a range and each fetched object."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

@@ -1,4 +1,4 @@
-"""Hints: if a segment is locked, its holder or the next run processes the objects of an event."""
+"""Hints: if an event finds its segment locked, the holder of the lock or the next run processes the objects."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -117,7 +117,7 @@ def erase_users(session: Connection) -> None:
 def test_hints_are_deleted_in_the_order_in_which_others_add_them(
     rollcall: Stack, delete: Callable[[Connection], None]
 ) -> None:
-    """Otherwise the two could wait for each other."""
+    """Otherwise two sessions could wait for each other."""
     rollcall.sql("insert into hints (object, tick) values ('2.csv', 1), ('1.csv', 1)")
     waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
     with connected(rollcall.settings) as other, application(rollcall) as app, ThreadPoolExecutor(1) as executor:
@@ -134,7 +134,7 @@ def test_hints_are_deleted_in_the_order_in_which_others_add_them(
 
 
 class Unlisted(Objects):
-    """S3 that cannot list the keys of user 1."""
+    """An S3 client that cannot list the keys of user 1."""
 
     def list_page(self, bucket: str, *, prefix: str = "", **options: Any) -> ListingPage:
         if prefix.startswith("1."):

@@ -52,7 +52,7 @@ def test_a_run_that_can_read_nothing_fails_with_the_reason(rollcall: Stack) -> N
 
 
 def test_a_run_that_finds_only_unreadable_objects_in_its_segments_is_partial(rollcall: Stack) -> None:
-    """The other segment was scanned after the tick of the run, so the run skips it."""
+    """The other segment was scanned later than the run's `since`, a logical time, so the run skips it."""
     put_people(rollcall, range(3))
     [bad] = put_people(rollcall, range(9000, 9001))
     failing = type("Failing", (Failing,), {"keys": frozenset([f"{bad}.csv"])})
@@ -111,7 +111,7 @@ def test_an_error_of_a_helper_thread_fails_the_run(rollcall: Stack, monkeypatch:
 
 
 class Ending(Objects):
-    """S3 that ends the scanning session when 0020.csv is fetched for the first time."""
+    """An S3 client that ends the scanning session when 0020.csv is fetched for the first time."""
 
     end: Callable[[], None]
     has_ended = False

@@ -112,7 +112,7 @@ def test_a_run_that_changes_the_rejections_also_exports_them(rollcall: Stack) ->
 
     rollcall.bucket.put_person("1")
     assert run_and_read() == []
-    rollcall.bucket.put("1.csv", b"")  # its row stays, so output.csv does not change
+    rollcall.bucket.put("1.csv", b"")  # the user's row stays, so output.csv does not change
     assert run_and_read() == [("1.csv", "empty")]
     rollcall.bucket.put("1.csv", b"first_name,last_name,birthts\n")
     assert run_and_read() == [("1.csv", "no_row")]

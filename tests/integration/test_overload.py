@@ -30,7 +30,7 @@ def codes(responses: list[Response]) -> Counter[str]:
     ("path", "accepted"), [("/?limit=1", MAX_REQUESTS), ("/healthz", MAX_HEALTH)], ids=["pages", "health"]
 )
 def test_query_data_returns_busy_while_all_slots_are_taken(rollcall: Stack, path: str, accepted: int) -> None:
-    """The requests in the slots wait for a database lock."""
+    """The requests in the slots wait for a database lock. The others fail at once, or after waiting for a second."""
     number = MAX_REQUESTS + MAX_WAITING + 40
     with (
         query_replica(rollcall) as function,
@@ -41,6 +41,7 @@ def test_query_data_returns_busy_while_all_slots_are_taken(rollcall: Stack, path
         locking.run("lock table users in access exclusive mode")
         requests = [executor.submit(function.request, "GET", path) for _ in range(number)]
         rollcall.wait_until(lambda: sum(request.done() for request in requests) == number - accepted)
+        # health checks take none of the other requests' slots
         assert function.request("GET", "/openapi.json").status == (503 if accepted == MAX_REQUESTS else 200)
         locking.run("rollback")
         assert codes([request.result() for request in requests]) == {"ok": accepted, "busy": number - accepted}
@@ -88,7 +89,7 @@ def test_requests_without_the_token_leave_slots_for_others(rollcall: Stack) -> N
             erasure = executor.submit(post, function, "/erase?user_id=1", Authorization="Bearer s3cret")
             rollcall.wait_until(lambda: rollcall.sql(WAITING) == [[MAX_ANONYMOUS + 1]])  # the erasure has a slot
             others = [executor.submit(post, function, Authorization="Bearer s3cret") for _ in range(MAX_RUNS)]
-            rollcall.wait_until(lambda: sum(request.done() for request in others) == 1)  # the erasure has one slot
+            rollcall.wait_until(lambda: sum(request.done() for request in others) == 1)  # the erasure has its slot
             assert not erasure.done()
             locking.run("rollback")
             assert codes([request.result() for request in anonymous]) == {"ok": MAX_ANONYMOUS, "busy": 8}
@@ -100,7 +101,7 @@ def test_requests_without_the_token_leave_slots_for_others(rollcall: Stack) -> N
 def test_slow_clients_use_little_memory(rollcall: Stack, function: str) -> None:
     """The clients of query-data do not read a photo, and those of process-data do not complete a body."""
     rollcall.bucket.put_person("1")
-    rollcall.bucket.put("1.png", bytes(MEBIBYTE - 1))
+    rollcall.bucket.put("1.png", bytes(MEBIBYTE - 1))  # buffered by the server, unlike photos over 1 MiB
     rollcall.run_until_done()
     requests = {
         "query-data": b"GET /photo/1 HTTP/1.1\r\nHost: rollcall\r\n\r\n",

@@ -29,7 +29,7 @@ WRITES: Mapping[str, Mapping[str, set[str]]] = {
     "rollcall_query": {},
     "rollcall_backup": {},
 }  # fmt: skip
-"""Allowed changes by role and table. All roles can read everything."""
+"""Allowed changes by role and table. Every role can read every table."""
 
 FORBIDDEN = [
     # the schema

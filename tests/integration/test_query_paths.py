@@ -1,4 +1,4 @@
-"""/stats, /rejected and /runs, and when their ETags, and that of /, change."""
+"""/stats, /rejected and /runs, and when the ETags of these and of / change."""
 
 import time
 from typing import Any

@@ -102,6 +102,6 @@ def test_a_silent_s3_affects_only_photos(rollcall: Stack) -> None:
         rollcall.wait_until(lambda: sum(request.done() for request in waiting) == 40 - MAX_PHOTOS)
         for path in ("/?limit=1", "/stats", "/metrics", "/openapi.json"):
             assert function.request("GET", path).status == 200
-        function.process.kill()
+        function.process.kill()  # ends the requests that wait for S3
         codes = [request.result().json()["error"]["code"] for request in waiting if not request.exception()]
     assert codes == ["busy"] * (40 - MAX_PHOTOS)

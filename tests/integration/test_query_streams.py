@@ -1,4 +1,4 @@
-"""Streams: truncation can be detected, and no stream delays other requests."""
+"""Streams: truncation can be detected, and stalled streams delay no other kind of request."""
 
 import csv
 import json
@@ -102,7 +102,7 @@ def function_log(stack: Stack) -> str:
 
 
 @pytest.mark.parametrize("path", ["/", "/photo/1"])
-def test_stalled_streams_do_not_delay_other_requests(filled: Stack, path: str) -> None:
+def test_stalled_streams_do_not_delay_other_kinds_of_requests(filled: Stack, path: str) -> None:
     with query_replica(filled) as replica, ExitStack() as stack:
         stalled = []
         for _ in range(64):

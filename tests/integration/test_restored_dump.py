@@ -143,7 +143,7 @@ def test_an_overlong_line_is_truncated() -> None:
 
 
 def test_a_segment_that_was_scanned_across_a_restore_is_scanned_again(rollcall: Stack) -> None:
-    """The scan began before the restore, so it has a tick of the replaced database."""
+    """The scan began before the restore, so its tick, a logical time, is one of the replaced database."""
     rollcall.process()
     rollcall.sql("update segments set scanned = (select last_value from ticks) + 1000")
     rollcall.bucket.put_person("1")

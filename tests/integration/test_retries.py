@@ -38,7 +38,7 @@ def test_a_retried_run_forgets_what_failed_in_its_first_attempt(
 
 
 def test_a_repeated_attempt_counts_each_csv_once(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first attempt stores all of them, and then fails."""
+    """The first attempt stores all CSVs, and then fails."""
     attempts: list[str] = []
     export = outputs.export
 

@@ -97,7 +97,7 @@ ALLOWED = {
 
 @pytest.fixture
 def filled(rollcall: Stack) -> Iterator[Stack]:
-    """Return a stack that has each of `OBJECTS` in both buckets."""
+    """Yield a stack that has each of `OBJECTS` in both buckets."""
     for bucket in (SOURCE, RESULT):
         for key in OBJECTS:
             put(rollcall.bucket.client, bucket, key)

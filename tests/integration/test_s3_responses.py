@@ -100,7 +100,7 @@ def test_an_invalid_listing_changes_nothing(rollcall: Stack, body: bytes) -> Non
 
 
 def test_a_listing_that_repeats_its_token_is_an_error(rollcall: Stack) -> None:
-    """Otherwise it would never end."""
+    """Otherwise the listing would never end."""
     page = (
         b"<ListBucketResult><IsTruncated>true</IsTruncated>"
         b"<NextContinuationToken>same</NextContinuationToken></ListBucketResult>"

@@ -70,7 +70,7 @@ def test_segments_are_merged_only_if_unlocked_scanned_small_and_adjacent(rollcal
         [[upper]] = rollcall.sql("select id from segments where start = '7'")
         own.run(segments._MERGE, lower=segment.id, upper=upper)
         assert starts(rollcall) == ["", "5", "7"]  # another segment is in between
-        segments.merge(own, segment, since=5, max_keys=1)  # exactly its size
+        segments.merge(own, segment, since=5, max_keys=1)  # exactly the size of the merged segment
         assert starts(rollcall) == ["", "7"]
         assert rollcall.sql("select scanned from segments where start = ''") == [[7]]
         locks.unlock(own, locks.SEGMENT, segment.id)
@@ -103,7 +103,7 @@ def test_the_segment_waiting_longest_is_claimed_first_and_locked_ones_are_skippe
 def test_a_segment_that_was_scanned_just_before_it_was_locked_is_released(
     rollcall: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The query that finds and locks it does not see what other sessions commit meanwhile."""
+    """The query that finds and locks a segment does not see what other sessions commit meanwhile."""
     with application(rollcall) as app, app.pool.connection() as connection:
         original = connection.run
 

@@ -237,7 +237,7 @@ def test_an_error_about_an_invalid_password_does_not_contain_it(server: Postgres
     assert result.returncode
     assert "cannot set the password of rollcall_backup: encrypted password is too long" in result.stderr
     assert "hidden" not in result.stdout + result.stderr + server.log.read_text(errors="replace")
-    assert not can_log_in(server, "rollcall_process", "hidden-password"), "either all passwords are set or none"
+    assert not can_log_in(server, "rollcall_process", "hidden-password"), "all passwords must be set, or none"
 
 
 @pytest.mark.parametrize("role", LOGINS)

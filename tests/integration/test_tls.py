@@ -32,7 +32,7 @@ def another(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @contextmanager
 def postgres(stack: Stack, context: ssl.SSLContext | None) -> Iterator[tuple[Proxy, dict[str, str]]]:
-    """Yield a proxy for PostgreSQL, and process-data's settings with it as the server and default TLS settings."""
+    """Yield a proxy for PostgreSQL, and process-data's settings for it, with the defaults for TLS."""
     settings = dict(stack.process_settings)
     upstream = settings["postgres_host"], int(settings["postgres_port"])
     with terminating(upstream, context, is_postgres=True) as proxy:
@@ -42,7 +42,7 @@ def postgres(stack: Stack, context: ssl.SSLContext | None) -> Iterator[tuple[Pro
 
 @contextmanager
 def s3(stack: Stack, context: ssl.SSLContext | None) -> Iterator[tuple[Proxy, dict[str, str]]]:
-    """Yield a proxy for S3, and process-data's settings with it as the server and default TLS settings."""
+    """Yield a proxy for S3, and process-data's settings for it, with the defaults for TLS."""
     settings = dict(stack.process_settings)
     host, _, port = settings["s3_endpoint"].rpartition(":")
     with terminating((host, int(port)), context) as proxy:

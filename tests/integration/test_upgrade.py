@@ -111,7 +111,7 @@ def test_an_upgrade_keeps_people_and_rejections_and_fetches_only_a_file_rejected
 
 
 def test_version_1_can_use_the_upgraded_tables(rollcall: Stack) -> None:
-    """After a rollback, version 1 writes rows without the new columns; version 2 then checks its rejections again."""
+    """After a rollback, version 1 writes rows without the new columns; version 2 then checks those rejections again."""
     rollcall.bucket.put("1.csv", b"")
     rollcall.process()
     for key in ("1.csv", "2.csv"):

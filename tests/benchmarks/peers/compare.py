@@ -100,7 +100,7 @@ def compare(
     comparisons += reads(stack, python, people, rounds, requests)
     print(f"{'work':<40} {'system':<14} {'time':>34} {'ratio':>8}", *comparisons, sep="\n")
     print(f"\nFiles of tests/data:\n{table(outcomes)}")
-    print(f"\nPer million objects, from {all_costs[0].objects:,} of them:", *all_costs, sep="\n")
+    print(f"\nPer million objects, scaled up from {all_costs[0].objects:,}:", *all_costs, sep="\n")
     return {
         "people": people,
         "comparisons": [asdict(comparison) for comparison in comparisons],
@@ -118,7 +118,7 @@ def compare(
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="tests/benchmarks peers")
     parser.add_argument("--people", type=int, default=1000, help="files to load and rows to query (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="measurements of each (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each kind of work (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything to a file")
     options = parser.parse_args(arguments)
     python = prepare([REQUIREMENTS])

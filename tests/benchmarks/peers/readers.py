@@ -60,7 +60,10 @@ class Http:
 
 @dataclass(frozen=True)
 class PlainPsql:
-    """psql without HTTP: its own timing of the same queries in one session. The export includes starting psql."""
+    """psql without HTTP. It times pages and lookups itself, in one session.
+
+    An export includes starting psql, and is not sorted.
+    """
 
     psql: Psql
     requests: int
