@@ -186,8 +186,8 @@ def test_an_asynchronous_call_sends_its_response_to_the_callback(toy: ProjectSta
 
 
 def test_the_queue_rejects_large_bodies_invalid_callbacks_and_requests_beyond_its_capacity(toy: ProjectStack) -> None:
-    assert toy.request("POST", "/async-function/echo", bytes(256 * 1024)).status == 202
-    assert toy.request("POST", "/async-function/echo", bytes(256 * 1024 + 1)).status == 413
+    assert toy.request("POST", "/async-function/echo", bytes(256_000)).status == 202
+    assert toy.request("POST", "/async-function/echo", bytes(256_001)).status == 413
     for url in ("ftp://host/", "http://["):
         assert toy.request("POST", "/async-function/echo", X_Callback_Url=url).status == 400
     statuses = [toy.request("POST", "/async-function/echo?do=sleep&n=0.2").status for _ in range(14)]

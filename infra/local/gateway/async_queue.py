@@ -17,7 +17,7 @@ from .proxy import GatewayError, Headers, Proxy, WatchdogError
 
 CAPACITY = 10
 """Requests that may wait, as in OpenFaaS CE."""
-MAX_BODY = 256 * 1024
+MAX_BODY = 256_000
 """Bytes of a request's body."""
 
 _MAX_IN_MEMORY = 1024 * 1024

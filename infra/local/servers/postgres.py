@@ -69,7 +69,6 @@ class Postgres:
             "listen_addresses": LOOPBACK,
             "port": self.port,
             "unix_socket_directories": "",
-            "max_connections": 50,
             "timezone": "UTC",
             "log_timezone": "UTC",
             "log_line_prefix": "",
