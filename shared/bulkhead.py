@@ -15,14 +15,14 @@ _RETRY_AFTER = "1"  # seconds
 
 
 class Bulkhead:
-    """Allows `slots` concurrent requests; `waiting` more wait for a slot, for up to a second. All others fail at once.
+    """Allows `slots` concurrent requests. Up to `max_waiting` more wait for a slot, at most a second. All others fail.
 
     `name` is a plural noun for the requests in the error message.
     """
 
-    def __init__(self, name: str, slots: int, *, waiting: int = 0) -> None:
+    def __init__(self, name: str, slots: int, *, max_waiting: int = 0) -> None:
         self._name, self._slots = name, slots
-        self._free, self._waiting = BoundedSemaphore(slots), BoundedSemaphore(waiting) if waiting else None
+        self._free, self._waiting = BoundedSemaphore(slots), BoundedSemaphore(max_waiting) if max_waiting else None
 
     @contextmanager
     def slot(self) -> Iterator[None]:

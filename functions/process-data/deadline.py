@@ -30,8 +30,11 @@ class Deadline:
         return max(0.0, self._seconds + grace - self.elapsed)
 
     @property
-    def grace(self) -> float:
-        """Seconds left for work in progress: at most GRACE, and at most until GRACE seconds after the deadline."""
+    def remaining_grace(self) -> float:
+        """Seconds left for work in progress: at most GRACE, and at most until GRACE seconds after the deadline.
+
+        Unlike `remaining_with(GRACE)`, it is not 0 if stopping or cancelled.
+        """
         return min(GRACE, max(0.0, self._seconds + GRACE - self.elapsed))
 
     @property

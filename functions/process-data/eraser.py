@@ -1,4 +1,4 @@
-"""Erase users segment by segment, each while its segment is held, as a scan holds it."""
+"""Erase users segment by segment. A segment is held while its users are erased, as during a scan."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field

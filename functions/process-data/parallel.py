@@ -49,7 +49,7 @@ class ParallelCalls(Generic[T, R]):
                 keep_alive()
         finally:
             self.cancel()
-        grace_ends_at = monotonic() + deadline.grace
+        grace_ends_at = monotonic() + deadline.remaining_grace
         while (running := {loop for loop in running if not loop.done()}) and monotonic() < grace_ends_at:
             wait(running, timeout=_POLL_INTERVAL)
             keep_alive()

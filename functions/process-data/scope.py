@@ -8,9 +8,9 @@ from typing import Protocol
 from .keys import user_of
 
 _LEAST_USER = re.compile("[^\0-.]*")
-"""Matches the part of a key before its first character that is "." or sorts before ".".
+"""Matches the longest prefix of a key whose characters all sort after ".".
 
-If a user's CSV sorts after the key, the user_id is not less than this part.
+If a user's CSV sorts after the key, the user_id is not less than this prefix.
 """
 
 

@@ -154,7 +154,7 @@ class Workers:
     def _catching(self, scanner: Scanner) -> Iterator[list[OutOfTime | Unavailable | AccessDenied]]:
         """Catch the failure of a scan if time ran out, or if S3 fails for its objects only: see `Scanner.check_s3`.
 
-        Yields a list that has the failure after the body, or is empty if there was none.
+        Yields an empty list, to which the failure is added when the body has failed.
         """
         failures: list[OutOfTime | Unavailable | AccessDenied] = []
         try:
@@ -172,7 +172,8 @@ class Workers:
     def _must_wait(self, connection: Connection) -> bool:
         """Whether to wait for segments that other sessions hold.
 
-        Runs for events do not wait. Runs for users do not wait after a hint has failed, as it stays.
+        Runs for events do not wait. Runs for users do not wait once a hint has failed: it remains, so they would never
+        end.
         """
         if self._keys is None:
             return segments.remaining(connection, self.tick, self.failed_segments) > 0

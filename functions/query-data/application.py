@@ -45,10 +45,10 @@ class Application:
         self.settings, self.pool = settings, Pool(settings)
         self.cache: Cache[Any] = Cache(_MAX_RESULTS)
         self.pages: Cache[bytes] = Cache(_MAX_PAGES)
-        self.requests = Bulkhead("requests", MAX_REQUESTS, waiting=MAX_WAITING)
-        self.health = Bulkhead("health checks", MAX_HEALTH, waiting=MAX_HEALTH)
+        self.requests = Bulkhead("requests", MAX_REQUESTS, max_waiting=MAX_WAITING)
+        self.health = Bulkhead("health checks", MAX_HEALTH, max_waiting=MAX_HEALTH)
         self.streams = Bulkhead("streams of users", MAX_STREAMS)
-        self.photos = Bulkhead("photos", MAX_PHOTOS, waiting=MAX_WAITING)
+        self.photos = Bulkhead("photos", MAX_PHOTOS, max_waiting=MAX_WAITING)
         self.large_photos = Bulkhead("large photos", MAX_STREAMS)
         self.objects = Lazy(self._connect)
 

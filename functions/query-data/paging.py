@@ -99,7 +99,7 @@ def decode_cursor(cursor: str, length: int) -> list[Any]:
 
 
 def invalid_cursor() -> ApiError:
-    return invalid_parameter("after", "invalid after: expected the value of `after` in the `next` of a response")
+    return invalid_parameter("after", f"invalid after: expected {AFTER.expected}")
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def limit_parameter(default: int | None, default_description: str = "") -> Param
 
 
 AFTER = Parameter(
-    "the value of `after` in the `next` of a response",
+    "the value of the parameter `after` in a response's `next` URL",
     "continue after that response's last result",
     str,
     {"type": "string"},

@@ -71,7 +71,7 @@ def find(requirements: list[Path]) -> Path | None:
 
 
 def _key(requirements: Iterable[Path]) -> str:
-    # not the kernel's release: wheels depend on the architecture and the C library only
+    # platform.platform() would add the kernel's release, on which wheels do not depend
     target = f"{sysconfig.get_platform()} {platform.libc_ver()}"
     digest = hashlib.sha256(f"{sys.executable} {sys.version} {target}".encode())
     for path in requirements:

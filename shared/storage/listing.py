@@ -45,7 +45,10 @@ _FOLDER = re.compile(rb"<CommonPrefixes>\s*<Prefix>([^<]*)</Prefix>")
 
 
 def parse_listing(xml: bytes) -> ListingPage:
-    """Parse the response to ListObjectsV2. Raises Unavailable if it is incomplete or malformed."""
+    """Parse the response to ListObjectsV2.
+
+    Raises Unavailable if it is incomplete or malformed, ValueError if it is not UTF-8.
+    """
     if b"<ListBucketResult" not in xml or not xml.rstrip().endswith(b"</ListBucketResult>"):
         raise Unavailable("s3", "invalid bucket listing: expected a complete ListBucketResult")
 

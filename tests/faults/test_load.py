@@ -30,7 +30,7 @@ INSERT_USERS = """
 insert into users (user_id, first_name, last_name, birthts, csv_etag, csv_modified)
 select n::text, repeat('F', 200), repeat('L', 200), n, 'etag', now() from generate_series(1, 200000) n
 """
-"""About 90 MB: more than the socket buffers between query-data and a stalled client can hold."""
+"""About 110 MB: more than the socket buffers between query-data and a stalled client can hold."""
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from tests.replica import query_replica
 from tests.stack import Stack
 
 
-def test_databases_with_the_same_change_count_have_different_etags(rollcall: Stack) -> None:
+def test_a_database_with_another_export_has_other_etags(rollcall: Stack) -> None:
+    """A restored database may have the same number of changes."""
     add(rollcall, "1")
     rollcall.process()
     before = get(rollcall).headers["ETag"]
@@ -41,7 +42,7 @@ def test_a_stream_must_not_be_cached(rollcall: Stack, method: str) -> None:
     response = rollcall.request(method, "/function/query-data?format=csv")
     assert (response.status, response.headers["Cache-Control"]) == (200, "no-store")
     again = rollcall.request(method, "/function/query-data?format=csv", If_None_Match=response.headers["ETag"])
-    assert again.status == 304  # for a client that has checked the end
+    assert again.status == 304  # a client that has checked that its copy is complete may revalidate it
 
 
 @pytest.mark.parametrize("query", ["?limit=1", "?limit=1&format=csv", "", "?format=csv", "?format=ndjson", "?count=1"])

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 
+import pandas as pd
 import pytest
 
 from tests.queries import add, get
@@ -103,3 +104,12 @@ def test_an_empty_result_is_complete_in_json_csv_and_ndjson(
     rollcall: Stack, format_name: str, expected: bytes, limit: str
 ) -> None:
     assert get(rollcall, f"?format={format_name}{limit}").body == expected
+
+
+def test_pandas_reads_the_csv_as_the_readme_says(rollcall: Stack) -> None:
+    add(rollcall, "0001", first="NaN", last="Null")
+    text = get(rollcall, "?format=csv").body.decode("utf-8-sig")
+    [row] = pd.read_csv(io.StringIO(text), comment="#", dtype={"user_id": str}, keep_default_na=False).to_dict(
+        "records"
+    )
+    assert (row["user_id"], row["first_name"], row["last_name"]) == ("0001", "NaN", "Null")

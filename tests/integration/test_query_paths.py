@@ -1,4 +1,4 @@
-"""/stats, /rejected and /runs, and when the ETags of these and of / change."""
+"""The paths /stats, /rejected and /runs; and what changes their ETags, and that of the path /."""
 
 import time
 from typing import Any

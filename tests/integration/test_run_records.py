@@ -5,7 +5,7 @@ import json
 from process_data.rejections import MAX_REPORTED
 
 from tests.replica import replica, wait_until_ready
-from tests.runs import paused_run
+from tests.runs import application, paused_run, run
 from tests.stack import Stack
 
 
@@ -28,6 +28,15 @@ def test_only_a_run_whose_session_ended_is_marked_as_failed(rollcall: Stack) -> 
         assert rollcall.sql("select status from runs order by id") == [["running"], ["failed"], ["partial"]]
         go.set()
         assert paused.result()["status"] == "done"
+
+
+def test_a_finished_run_does_not_look_like_one_in_progress(rollcall: Stack) -> None:
+    """Its session is pooled, and so may outlive it."""
+    with application(rollcall) as app:
+        run(app)
+        rollcall.sql("update runs set finished_at = null, status = 'running'")
+        run(app)
+    assert rollcall.sql("select status from runs order by id") == [["failed"], ["done"]]
 
 
 def test_logs_and_stored_summaries_contain_no_values_from_files(rollcall: Stack) -> None:

@@ -34,7 +34,7 @@ def hold(slots: Bulkhead, until: Event) -> bool:
 
 
 def test_only_a_limited_number_of_requests_wait_for_a_slot() -> None:
-    slots, end_first, end_others = Bulkhead("requests", 1, waiting=2), Event(), Event()
+    slots, end_first, end_others = Bulkhead("requests", 1, max_waiting=2), Event(), Event()
     end_others.set()
     with ThreadPoolExecutor(8) as executor, ExitStack() as stack:
         stack.callback(end_first.set)
@@ -53,7 +53,7 @@ def test_only_a_limited_number_of_requests_wait_for_a_slot() -> None:
 
 def test_a_request_waits_for_a_slot_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulkhead, "_MAX_WAIT", 0.05)
-    slots, end = Bulkhead("requests", 1, waiting=1), Event()
+    slots, end = Bulkhead("requests", 1, max_waiting=1), Event()
     end.set()
     with ThreadPoolExecutor(1) as executor:
         with slots.slot():

@@ -97,7 +97,7 @@ def test_calls_that_start_late_also_end_within_the_grace_period(executor: Thread
     """GRACE is not granted twice."""
     go = Event()
     late = Deadline(-GRACE + 0.5, Event())  # half a second of GRACE is left
-    assert 0 < late.grace <= 0.5
+    assert 0 < late.remaining_grace <= 0.5
     calls = ParallelCalls(executor, 1, lambda _: go.wait(60), [0])
     started_at = monotonic()
     assert calls.collect(late, nothing, may_start_late=True) == [None]

@@ -75,7 +75,7 @@ def read_stack(root: Path, variables: Mapping[str, str]) -> Stack:
 
 
 def seconds(text: str, where: str) -> float:
-    """Return the seconds of a Go duration such as 50s or 1m30s, or of a number without a unit."""
+    """Return the seconds of a duration in hours, minutes and seconds, such as 50s or 1m30s, or of a bare number."""
     if re.fullmatch(r"\d+", text):
         return float(text)
     if not text or not (parts := _DURATION.fullmatch(text)):
@@ -102,17 +102,17 @@ def _function(root: Path, name: object, entry: object, variables: Mapping[str, s
     if not isinstance(values.get("image"), str):
         raise LocalError(f"{name}: image is required")
     keys = ("environment", "annotations", "labels", "requests", "limits")
-    tables = {key: _strings(values.get(key) or {}, f"{name}: {key}") for key in keys}
-    exec_timeout = tables["environment"].get("exec_timeout", _EXEC_TIMEOUT)
+    mappings = {key: _strings(values.get(key) or {}, f"{name}: {key}") for key in keys}
+    exec_timeout = mappings["environment"].get("exec_timeout", _EXEC_TIMEOUT)
     return FunctionSpec(
         name=name,
         handler=handler,
         image=values["image"],
         exec_timeout=seconds(exec_timeout, f"{name}: environment.exec_timeout"),
-        replicas=_replicas(tables["labels"].get(_SCALE, "1"), name),
+        replicas=_replicas(mappings["labels"].get(_SCALE, "1"), name),
         secrets=_secrets(values.get("secrets") or [], name),
         readonly_root_filesystem=values.get("readonly_root_filesystem") is True,
-        **tables,
+        **mappings,
     )
 
 
@@ -152,13 +152,13 @@ def _relative_path(root: Path, text: object, where: str) -> Path:
     return path.relative_to(root.resolve())
 
 
-def _strings(table: object, where: str) -> dict[str, str]:
-    if not isinstance(table, dict):
-        raise LocalError(f"{where}: invalid value {table!r}: expected a mapping")
-    for key, value in table.items():
+def _strings(mapping: object, where: str) -> dict[str, str]:
+    if not isinstance(mapping, dict):
+        raise LocalError(f"{where}: invalid value {mapping!r}: expected a mapping")
+    for key, value in mapping.items():
         if not isinstance(value, str):
             raise LocalError(f"{where}.{key}: invalid value {value!r}: expected a string (put it in quotes)")
-    return {str(key): value for key, value in table.items()}
+    return {str(key): value for key, value in mapping.items()}
 
 
 def _replicas(text: str, function: str) -> int:

@@ -19,7 +19,7 @@ from .state import State
 
 NAMESPACE = "openfaas-fn"
 
-_HOST = Path(__file__).with_name("host.py")
+_HOST_SCRIPT = Path(__file__).with_name("host.py")
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL")
 """The only variables that a function inherits from this process."""
 
@@ -42,7 +42,7 @@ class Replica:
         inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         local = {"PYTHONPATH": str(self._directory), "PYTHONUNBUFFERED": "1", "TMPDIR": tempfile.gettempdir()}
         return Command(
-            [sys.executable, "-P", str(_HOST), "--port", str(self.port)],
+            [sys.executable, "-P", str(_HOST_SCRIPT), "--port", str(self.port)],
             environment=inherited | local | self._environment,
             directory=self._directory,
         )
