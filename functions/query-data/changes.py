@@ -7,9 +7,11 @@ lower one. A user who changes again moves to the end. A client that follows the 
 Another database has another order, and so has one that was restored. A cursor therefore also identifies its database,
 by values that differ
 - in another cluster (`system_identifier`),
-- after a failover or the restore of a base backup (`timeline_id`),
+- after a failover or a point-in-time recovery (`timeline_id`),
 - in a copy of the database (its OID),
 - after the restore of a dump, and also after `vacuum full` (the filenodes of two tables).
+
+None differs after the restore of a disk snapshot, so `vacuum full` has to be run then (see infra/README.md).
 """
 
 from dataclasses import dataclass

@@ -17,7 +17,7 @@ States = dict[TableName, str]
 """The same values by table."""
 
 # process-data increments `changed` in every transaction that changes the table. Another or a restored database may have
-# the same `changed`; `etag`, the ETag of the last export, tells them apart.
+# the same `changed`; `etag`, the ETag of the last export, tells them apart once one of them has exported other data.
 _STATES: dict[TableName, str] = {
     "users": "(select concat(changed, ' ', etag) from outputs where object = 'output.csv')",
     "rejected": "(select concat(changed, ' ', etag) from outputs where object = 'rejected.csv')",
