@@ -1,4 +1,4 @@
-"""The format of a user_id. The tables have the same pattern in their constraints."""
+"""The format of a user_id. The tables `users` and `erased` have the same pattern in their constraints."""
 
 import re
 
