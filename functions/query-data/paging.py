@@ -33,7 +33,8 @@ class Position(NamedTuple):
 class Order:
     """A total order by `key`, an SQL expression, then by `tiebreaker`, a unique column, in the same direction.
 
-    `key_type` and `tiebreaker_type` are their SQL types.
+    `key_type` and `tiebreaker_type` are their SQL types. `name` is the column that `key` is computed from, with a `-`
+    before it if the order is descending.
     """
 
     name: str
