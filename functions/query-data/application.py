@@ -21,8 +21,8 @@ MAX_WAITING = 48
 """Requests that may wait to be processed. As many requests for photos may wait too."""
 
 MAX_STREAMS = 4
-"""Streams of users sent at the same time, and as many large photos. A client that stops reading keeps its slot until
-`write_timeout`."""
+"""Streams of users sent at the same time, and as many large photos (over 1 MiB). A client that stops reading keeps its
+slot until the watchdog's `write_timeout`."""
 
 MAX_PHOTOS = 6
 """Requests for photos processed at the same time, not counting large photos once they have started. If S3 does not
