@@ -11,7 +11,7 @@ from .storage.settings import Secret, SettingsGroup, setting
 
 _PUBLIC_CODES = ("bad_setting", "busy", "internal_error", "schema_missing")
 """Codes of 5xx errors that are sent in full even without access. Their messages reveal nothing about the deployment,
-except that `bad_setting` quotes a setting: while the settings cannot be loaded, nobody can authenticate."""
+except that `bad_setting` quotes a setting. It is sent because nobody can authenticate until the settings are valid."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,10 @@ def require_access(event: Event, settings: AccessSettings) -> None:
 
 
 def conceal(event: Event, error: ApiError, settings: Callable[[], AccessSettings]) -> ApiError:
-    """The error to send: to a client without access, a 5xx error must not reveal hosts, buckets or objects."""
+    """The error to send: to a client without access, a 5xx error must not reveal hosts, buckets or objects.
+
+    `settings` may raise SettingError, so it is not called for `bad_setting`.
+    """
     if error.status < 500 or error.code in _PUBLIC_CODES or has_access(event, settings()):
         return error
     message = "the details are in the function's log; with the API token, they are in the response, too"
