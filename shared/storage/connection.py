@@ -93,8 +93,8 @@ class Connection:
     def run_prepared(self, sql: str, **parameters: object) -> list[list[Any]]:
         """Run a statement that the session keeps prepared: one round trip instead of three, parsed and planned once.
 
-        The plan is generic: the best plan must not depend on the values. From the first call on, that also applies to
-        statements with parameters that `run` runs in the same session.
+        The plan is generic: the best plan must not depend on the values. From the first call on, statements with
+        parameters that `run` runs in the same session have generic plans too.
         """
         with self._statement():
             return self._prepare(sql).run(**parameters) or []

@@ -130,8 +130,8 @@ class SettingsGroup:
 
 
 _MAX_S3_TIMEOUT = 25
-"""Seconds. A request that times out is sent once more. The session of an export is idle during each request to
-S3, and PostgreSQL ends sessions that are idle for 60 seconds."""
+"""Seconds. A request that times out is sent once more. The database session of an export is idle during each
+request to S3, and PostgreSQL ends sessions that are idle for 60 seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
