@@ -49,7 +49,7 @@ class Supervisor:
     """Runs one stack until a signal arrives or its directory is removed. Reports its progress through `say`."""
 
     def __init__(self, root: Path, state: State, port: int, say: Say) -> None:
-        self._root, self._state, self._port, self._say = root, state, port, quietly(say)
+        self._root, self._state, self._port, self._say = root, state, port, ignoring_os_errors(say)
         self._credentials = Credentials(state.secrets)
         self._leftovers: dict[str, dict[str, Any]] = {}
         self._processes: dict[str, Process] = {}
@@ -84,7 +84,7 @@ class Supervisor:
                 stopping.set()  # a signal must not interrupt the clean-up
                 was_ready, self._ready = self._ready, False
                 if was_ready:  # otherwise the state file may be that of another supervisor
-                    quietly(self._write_state_file)()
+                    ignoring_os_errors(self._write_state_file)()
         return was_ready
 
     def _validate(self) -> None:
@@ -135,7 +135,7 @@ class Supervisor:
     def _start(self, cleanup: ExitStack, name: str, component: Component, *, log: str | None = None) -> Process:
         component.prepare()
         path = self._state.logs / f"{log or name}.log"
-        process = Process(name, component, path, self._say, quietly(self._write_state_file))
+        process = Process(name, component, path, self._say, ignoring_os_errors(self._write_state_file))
         self._processes[name] = process
         cleanup.callback(process.stop)
         process.start()
@@ -199,7 +199,7 @@ class Supervisor:
         return self._settings | {"postgres_user": SUPERUSER} | paths
 
 
-def quietly(call: Callable[..., None]) -> Callable[..., None]:
+def ignoring_os_errors(call: Callable[..., None]) -> Callable[..., None]:
     """Wrap `call` to ignore OSError: a full disk or a closed terminal must not stop the stack."""
 
     def wrapper(*arguments: str) -> None:

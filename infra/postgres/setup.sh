@@ -96,7 +96,7 @@ create table if not exists migrations (name text primary key, applied_at timesta
 SQL
     apply_migrations
     cat <<'SQL'
-reset role; -- to the administrator, who may also own tables in the schema
+reset role; -- rollcall_owner cannot grant privileges on tables that the administrator owns
 begin;
 \i :here/grants.sql
 commit;

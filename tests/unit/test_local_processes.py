@@ -24,7 +24,7 @@ from infra.local.runtime.ports import free_ports, reserve
 from infra.local.runtime.processes import Command, Identity, Process, stop_all
 from infra.local.runtime.state import State
 from infra.local.servers import seaweedfs
-from infra.local.supervisor import Supervisor, _raise_on_signals, quietly
+from infra.local.supervisor import Supervisor, _raise_on_signals, ignoring_os_errors
 from tests.stack import ROOT, read_env
 
 
@@ -116,7 +116,7 @@ def test_a_killed_process_is_restarted_even_if_the_disk_is_full(tmp_path: Path) 
         raise OSError(errno.ENOSPC, "No space left on device")
 
     script = Script("print('ready', flush=True); import time; time.sleep(600)", tmp_path)
-    supervised = Process("script", script, tmp_path / "log", quietly(fail), quietly(fail))
+    supervised = Process("script", script, tmp_path / "log", ignoring_os_errors(fail), ignoring_os_errors(fail))
     supervised.start()
     supervised.wait_ready()
     first = supervised.identity

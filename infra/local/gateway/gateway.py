@@ -128,7 +128,7 @@ def _upstream_path() -> str:
 
 
 def _sent_token() -> bytes:
-    """Return the Bearer token or the Basic password. werkzeug would take a Bearer token with "=" for parameters."""
+    """Return the Bearer token or the Basic password. werkzeug would parse a Bearer token with "=" as parameters."""
     scheme, _, value = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return value.strip().encode("latin-1", "replace")  # WSGI decodes headers as latin-1

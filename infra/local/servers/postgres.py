@@ -53,7 +53,7 @@ class Postgres:
         self._home = state.directory / "postgres"
 
     def prepare(self) -> None:
-        """Create the home, a copy of the binaries (for root) and the database cluster, unless they exist."""
+        """Create the home, a copy of the binaries (if root runs the stack) and the cluster, unless they exist."""
         if self._user:
             self._home = _server_home(self._state.directory, group=self._user[1])
             _remove_replaced_homes()

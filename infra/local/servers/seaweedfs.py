@@ -114,7 +114,7 @@ class SeaweedFS:
 
 
 def _security() -> str:
-    """Return a security.toml that requires the certificate on every port except S3's; its paths are relative."""
+    """Return a security.toml that requires the certificate on every port except s3.port; its paths are relative."""
     pair = f'cert = "{_CERTIFICATE}"\nkey = "{_KEY}"\n'
     grpc = f'[grpc]\nca = "{_CERTIFICATE}"\n' + "".join(f"[grpc.{name}]\n{pair}" for name in _GRPC)
     https = "".join(f'[https.{name}]\n{pair}ca = "{_CERTIFICATE}"\n' for name in _HTTPS)

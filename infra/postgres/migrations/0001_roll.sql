@@ -23,7 +23,7 @@ create table rejected (
     code text not null,
     message text not null,
     first_seen timestamptz not null default now(),
-    last_seen timestamptz not null default now()
+    last_seen timestamptz not null default now() -- when the content, the reason or the rules last changed
 );
 
 create table runs (

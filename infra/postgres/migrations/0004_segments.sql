@@ -41,7 +41,7 @@ set rules = 2,
 
 update outputs set changed = changed + 1 where object = 'rejected.csv';
 
--- A slow export is not repeated immediately.
+-- A slow export is not repeated immediately. `seconds`: duration of the last export.
 alter table outputs add column written_at timestamptz, add column seconds real not null default 0;
 
 -- A run scans the whole bucket or only the users in the request. Version 1 of process-data writes `prefix` instead.
