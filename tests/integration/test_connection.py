@@ -52,7 +52,7 @@ def test_copy_out_yields_everything_in_large_chunks(stack: Stack) -> None:
         assert connection.run("select 1") == [[1]]
 
 
-def test_a_copy_that_times_out_first_yields_the_rows_of_an_unfinished_chunk(connection: Connection) -> None:
+def test_a_copy_yields_the_rows_of_an_unfinished_chunk_before_it_times_out(connection: Connection) -> None:
     slow = "copy (select repeat('x', 9000) from generate_series(1, 2) n where n = 1 or pg_sleep(600) is null) to stdout"
     with pytest.raises(Unavailable), connection.copy_out(slow, seconds=1) as chunks:
         assert len(next(chunks)) == 9001
@@ -115,7 +115,7 @@ def test_a_session_that_ended_just_after_its_last_response_is_not_reused(stack: 
         assert connection.run("select pg_backend_pid()") != [[pid]]
 
 
-def test_a_dead_session_closes_the_other_idle_ones(stack: Stack, pool: Pool) -> None:
+def test_finding_a_dead_session_closes_the_other_idle_ones(stack: Stack, pool: Pool) -> None:
     """Otherwise each of the next requests would wait for the ping of a session that is probably dead, too."""
     with pool.connection() as first, pool.connection() as second:
         pids = [connection.run("select pg_backend_pid()")[0][0] for connection in (first, second)]

@@ -52,7 +52,7 @@ def filled(rollcall: Stack) -> Stack:
 
 
 def since(path: str) -> int:
-    """Return the tick, the logical time of the first run, in the path of a continuation."""
+    """Return the tick in the path of a continuation: the logical time of the first run."""
     assert path.startswith("/async-function/process-data?since=")
     return int(path.partition("=")[2])
 
@@ -81,7 +81,7 @@ def test_another_run_does_not_queue_a_second_continuation(filled: Stack) -> None
         assert run(app)["continued"]
         assert not run(app)["continued"]
         assert len(requests) == 1
-        filled.sql("update runs set continued_at = now() - interval '2 minutes'")  # as if the continuation was lost
+        filled.sql("update runs set continued_at = now() - interval '2 minutes'")  # as if the continuation were lost
         assert run(app)["continued"]
         assert len(requests) == 2
 

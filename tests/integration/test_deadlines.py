@@ -238,7 +238,7 @@ def test_a_deadline_expires_with_time_or_when_stopped_or_cancelled() -> None:
 
 
 def test_a_run_that_is_stopped_leaves_new_hints_to_the_next_run(rollcall: Stack) -> None:
-    """Otherwise the run could exceed its deadline by the grace period a second time."""
+    """Otherwise the scan of the hints could take a second grace period."""
 
     class Stopping(Objects):
         def list_page(self, *arguments: Any, **options: Any) -> ListingPage:

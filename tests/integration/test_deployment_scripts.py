@@ -197,7 +197,7 @@ def test_the_buckets_job_creates_the_buckets_and_seaweedfs_enforces_the_policies
 def test_seaweedfs_accepts_no_grpc_connection(
     tmp_path: Path, deployment: Callable[[], tuple[list[str], dict[str, str]]]
 ) -> None:
-    """By default anyone can add identities through the gRPC port of S3, so the deployments block its connections."""
+    """By default anyone can add identities through the gRPC port of S3. In the deployments its TLS handshakes fail."""
     credentials = Credentials(tmp_path)
     with weed(tmp_path, write_identities(credentials), deployment()) as (endpoint, grpc_port):
         retries = urllib3.Retry(total=60, backoff_factor=0.1, backoff_max=1, status_forcelist=[503])

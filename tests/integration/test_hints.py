@@ -117,7 +117,7 @@ def erase_users(session: Connection) -> None:
 def test_hints_are_deleted_in_the_order_in_which_others_add_them(
     rollcall: Stack, delete: Callable[[Connection], None]
 ) -> None:
-    """Otherwise two sessions could wait for each other."""
+    """Otherwise two sessions could deadlock."""
     rollcall.sql("insert into hints (object, tick) values ('2.csv', 1), ('1.csv', 1)")
     waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
     with connected(rollcall.settings) as other, application(rollcall) as app, ThreadPoolExecutor(1) as executor:
@@ -133,7 +133,7 @@ def test_hints_are_deleted_in_the_order_in_which_others_add_them(
     assert rollcall.sql("select count(*) from hints") == [[0]]
 
 
-class Unlisted(Objects):
+class Unlistable(Objects):
     """An S3 client that cannot list the keys of user 1."""
 
     def list_page(self, bucket: str, *, prefix: str = "", **options: Any) -> ListingPage:
@@ -145,7 +145,7 @@ class Unlisted(Objects):
 def test_a_full_run_covers_a_hint_that_could_not_be_processed(rollcall: Stack) -> None:
     rollcall.bucket.put_person("1")
     rollcall.bucket.put_person("2")
-    with application(rollcall, Unlisted) as app:
+    with application(rollcall, Unlistable) as app:
         assert run(app, Trigger.EVENT, keys=("1.csv",))["remaining"] == 1
         assert rollcall.sql("select object from hints") == [["1.csv"]]
         summary = run(app)
@@ -155,7 +155,7 @@ def test_a_full_run_covers_a_hint_that_could_not_be_processed(rollcall: Stack) -
 
 def test_a_request_does_not_wait_for_a_user_that_s3_cannot_list(rollcall: Stack) -> None:
     rollcall.bucket.put_person("1")
-    with application(rollcall, Unlisted, run_deadline="3600") as app, ThreadPoolExecutor(1) as executor:
+    with application(rollcall, Unlistable, run_deadline="3600") as app, ThreadPoolExecutor(1) as executor:
         try:
             summary = executor.submit(run, app, keys=("1.csv",)).result(timeout=60)
         finally:

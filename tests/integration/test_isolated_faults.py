@@ -43,7 +43,7 @@ def test_a_few_unreadable_objects_do_not_fail_a_run_without_other_work(rollcall:
             assert (summary["status"], summary["unreadable"], summary["unchanged"]) == ("partial", 3, unchanged)
 
 
-def test_a_run_that_can_read_nothing_fails_with_the_reason(rollcall: Stack) -> None:
+def test_a_first_load_that_can_read_nothing_fails_with_the_reason(rollcall: Stack) -> None:
     people = put_people(rollcall, range(3))
     failing = type("Failing", (Failing,), {"keys": frozenset(f"{user}.csv" for user in people)})
     with application(rollcall, failing) as app, pytest.raises(Unavailable, match="an error for 0002"):
@@ -52,7 +52,7 @@ def test_a_run_that_can_read_nothing_fails_with_the_reason(rollcall: Stack) -> N
 
 
 def test_a_run_that_finds_only_unreadable_objects_in_its_segments_is_partial(rollcall: Stack) -> None:
-    """The other segment was scanned later than the run's `since`, a logical time, so the run skips it."""
+    """The run skips the other segment, scanned after `since`, a logical time. Its users are in the table."""
     put_people(rollcall, range(3))
     [bad] = put_people(rollcall, range(9000, 9001))
     failing = type("Failing", (Failing,), {"keys": frozenset([f"{bad}.csv"])})
@@ -111,7 +111,7 @@ def test_an_error_of_a_helper_thread_fails_the_run(rollcall: Stack, monkeypatch:
 
 
 class Ending(Objects):
-    """An S3 client that ends the scanning session when 0020.csv is fetched for the first time."""
+    """An S3 client that ends the scan's PostgreSQL session when 0020.csv is fetched for the first time."""
 
     end: Callable[[], None]
     has_ended = False

@@ -17,8 +17,8 @@ from tests.stack import Stack
 
 EXAMPLES = 40
 TOO_STRICT = [positive_data_acceptance, negative_data_rejection]
-"""Excluded checks: they require that the schema describes exactly the valid requests, but it allows any text as a
-cursor. Also, an empty list as an invalid value is sent as a request without the parameter, which is valid."""
+"""Excluded checks. They require that the schema describes exactly the valid requests, but it allows any text as a
+cursor. Also, Schemathesis sends an empty list, an invalid value, as a valid request without the parameter."""
 
 
 @pytest.fixture(scope="module")

@@ -116,7 +116,7 @@ def test_an_older_version_can_be_uploaded_again(rollcall: Stack) -> None:
 
 
 def test_content_encoding_is_ignored(rollcall: Stack) -> None:
-    """Decoding could expand a small body to gigabytes, and an invalid one would fail every run."""
+    """Decoding could expand a small body to gigabytes, and a body that cannot be decoded would fail every run."""
     person = b"first_name,last_name,birthts\nAda,Lovelace,0\n"
     for key, body in (("1.csv", person), ("2.csv", gzip.compress(person)), ("3.csv", person)):
         encoding: dict[str, str | list[str] | tuple[str]] = {} if key == "3.csv" else {"Content-Encoding": "gzip"}

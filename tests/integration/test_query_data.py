@@ -13,7 +13,7 @@ from query_data.shared.version import VERSION
 from tests.queries import add, add_many, get
 from tests.stack import Stack
 
-TODAY = (datetime.now(UTC).date() - date(1970, 1, 1)).days  # since 1970
+TODAY = (datetime.now(UTC).date() - date(1970, 1, 1)).days  # days since 1970
 
 # `today` and `ages` are in days
 INSERT_BORN = """

@@ -8,7 +8,7 @@ from tests.replica import query_replica
 from tests.stack import Stack
 
 
-def test_a_database_with_another_export_has_other_etags(rollcall: Stack) -> None:
+def test_a_database_with_a_different_export_has_different_etags(rollcall: Stack) -> None:
     """A restored database may have the same number of changes."""
     add(rollcall, "1")
     rollcall.process()
@@ -57,7 +57,7 @@ def test_head_has_the_headers_of_get(rollcall: Stack, query: str) -> None:
     }
 
 
-def test_the_etag_changes_only_with_a_run_that_changes_data(rollcall: Stack) -> None:
+def test_a_run_changes_the_etag_of_json_only_if_it_changes_data(rollcall: Stack) -> None:
     rollcall.bucket.put_person("1")
     rollcall.process()
     etag = get(rollcall).headers["ETag"]

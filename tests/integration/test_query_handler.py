@@ -63,7 +63,7 @@ def test_an_unavailable_database_is_a_503(call: Call, path: str, method: str) ->
 
 
 def test_a_session_that_ended_after_a_request_is_replaced(rollcall: Stack, call: Call) -> None:
-    # the second request pings the session, so the third does not ping it again
+    # the second request pings the session, so the third pings it only because there is something to read
     statuses = [call("/?limit=1").status_code for _ in range(2)]
     with Connection(load(PostgresSettings, rollcall.query_settings)) as connection:
         others = "from pg_stat_activity where usename = current_user and pid <> pg_backend_pid()"

@@ -134,7 +134,7 @@ def people(stack: Stack, fresh: object) -> Iterator[pd.DataFrame]:
 
 @pytest.fixture
 def arrivals(stack: Stack, people: pd.DataFrame) -> Iterator[None]:
-    """Continuously add people, whose user_ids of 12 digits begin with 9999. The tests ignore them."""
+    """Continuously add people, whom the tests ignore. Their user_ids have 12 digits and begin with 9999."""
     stopped = Event()
 
     def arrive() -> None:
@@ -171,9 +171,9 @@ def test_combinations_of_filters_and_sort_match_pandas(stack: Stack, people: pd.
     client = Client(stack)
     ordered = {sort: order(people, sort) for sort in SORTS}
     comparisons = 0
-    sorts = Random(4)
+    rng = Random(4)
     for query in combinations(some_user_ids(people)):
-        paged_sort = sorts.choice(SORTS)
+        paged_sort = rng.choice(SORTS)
         for sort in SORTS:
             expected = choose(ordered[sort], query)["user_id"].tolist()
             limits = [1000] if len(expected) > 60 else [1000, 7, 1]

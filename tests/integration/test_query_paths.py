@@ -1,4 +1,4 @@
-"""The paths /stats, /rejected and /runs; and what changes their ETags, and that of the path /."""
+"""The paths /stats, /rejected and /runs, and what changes the ETags of these and of the path /."""
 
 import time
 from typing import Any

@@ -82,7 +82,8 @@ def test_deleting_old_runs_changes_the_etag(rollcall: Stack) -> None:
     assert get(rollcall, "/runs", If_None_Match=before).status == 200
 
 
-def test_a_run_that_is_committed_after_one_that_finished_later_changes_the_etag(rollcall: Stack) -> None:
+def test_a_run_whose_end_is_committed_late_changes_the_etag(rollcall: Stack) -> None:
+    """Its `finished_at` is earlier than that of a run committed before it, so the last finish stays the same."""
     rollcall.sql("insert into runs (trigger, scope, status) values ('http', 'bucket', 'running')")
     rollcall.sql("insert into runs (trigger, scope, status, finished_at) values ('http', 'bucket', 'done', now())")
     before = get(rollcall, "/runs").headers["ETag"]

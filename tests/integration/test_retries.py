@@ -82,9 +82,8 @@ def test_an_attempt_starts_without_the_failures_of_the_previous_one(rollcall: St
             assert (workers.ran_out_of_time, workers.failed_segments, workers._hint_failures) == (False, {}, set())
 
 
-def test_a_helper_started_by_a_helper_that_then_ends_is_joined_too(
-    rollcall: Stack, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_helper_that_another_helper_started_is_joined_too(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first helper starts the second one just before it ends."""
     joined: list[str] = []
 
     class Helper:

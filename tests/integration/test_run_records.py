@@ -31,10 +31,10 @@ def test_only_a_run_whose_session_ended_is_marked_as_failed(rollcall: Stack) -> 
 
 
 def test_a_finished_run_does_not_look_like_one_in_progress(rollcall: Stack) -> None:
-    """Its session is pooled, and so may outlive it."""
+    """Its session stays open in the pool, but without the run's lock."""
     with application(rollcall) as app:
         run(app)
-        rollcall.sql("update runs set finished_at = null, status = 'running'")
+        rollcall.sql("update runs set finished_at = null, status = 'running'")  # as if it had not recorded its end
         run(app)
     assert rollcall.sql("select status from runs order by id") == [["failed"], ["done"]]
 
