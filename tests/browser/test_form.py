@@ -17,7 +17,7 @@ def test_the_choices_match_the_allowed_values() -> None:
     assert values == [True, False]
 
 
-def test_any_valid_spelling_of_a_choice_selects_it() -> None:
+def test_only_valid_spellings_of_a_choice_select_it() -> None:
     for text, choice in (("1", "true"), ("TRUE", "true"), ("0", "false"), ("maybe", "")):
         all_controls = controls(MultiDict([("is_image_exists", text)]))
         [control] = [control for control in all_controls if control.name == "is_image_exists"]

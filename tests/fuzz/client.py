@@ -62,7 +62,7 @@ class Client:
     """Sends requests to a function: `send` returns the response, `problems` returns what is wrong with the response."""
 
     def __init__(self, app: "WSGIApplication", secrets: Collection[str], unavailable: Collection[str] = ()) -> None:
-        """5xx errors are findings, except those with a code in `unavailable`, for services that do not exist here."""
+        """`unavailable` has the error codes of services that are missing here. Any other 5xx error is a finding."""
         self._app, self._secrets = app, [secret.encode() for secret in secrets]
         self._errors = {
             (int(status), code)

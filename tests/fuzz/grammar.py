@@ -39,7 +39,7 @@ _PIECES = (
 
 
 def files(seed: int, now: int) -> Iterator[bytes]:
-    """Yield files without end. Some births are close to `now`, in milliseconds UTC."""
+    """Yield an endless sequence of files. Some births are close to `now`, in milliseconds UTC."""
     random = Random(seed)
     while True:
         body = _file(random, now).encode()

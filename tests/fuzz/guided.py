@@ -1,4 +1,6 @@
-"""Mutates files with Atheris (libFuzzer), guided by the coverage of both parsers. Atheris has wheels only for Linux.
+"""Mutates files with Atheris (libFuzzer), guided by the coverage of both parsers.
+
+Atheris has wheels only for the platforms that requirements.in names.
 
 The naive parser's coverage counts too: it has Python branches for what process-data's parser leaves to the csv module.
 

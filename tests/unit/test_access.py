@@ -57,7 +57,7 @@ def test_with_auth_none_everyone_is_authorized(token: str) -> None:
     require_access(request_with(None), AccessSettings(auth="none", api_token=Secret(token)))
 
 
-def test_errors_hide_details_from_clients_without_the_token() -> None:
+def test_server_errors_hide_details_from_clients_without_the_token() -> None:
     error = ApiError(503, "s3_unavailable", "S3 at s3.example", headers={"Retry-After": "5"}, bucket="src")
     concealed = conceal(request_with(None), error, lambda: CLOSED)
     assert (concealed.status, concealed.code, concealed.headers) == (503, "s3_unavailable", error.headers)

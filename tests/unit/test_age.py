@@ -1,4 +1,4 @@
-"""Ages are exact, and the latest birthdates, which the filters use, match them to the day."""
+"""Ages are exact. `latest_birthdate`, on which the age filters are based, agrees with them to the day."""
 
 from bisect import bisect_left
 from calendar import isleap

@@ -14,7 +14,7 @@ from tests.stack import ROOT
 DIRECTORIES = ("functions", "shared", "infra/local")
 
 BASE = [ROOT / f"infra/local/{name}.py" for name in ("environment", "errors", "output")]
-"""Modules without imports of the project. The diagram omits imports of them."""
+"""Modules that import nothing from the project. The diagram omits imports of them."""
 
 
 def modules(directory: str) -> list[Path]:

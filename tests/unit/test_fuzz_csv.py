@@ -55,6 +55,7 @@ def test_the_generated_files_include_valid_ones_and_every_rejection_code() -> No
 def test_a_difference_between_the_parsers_is_reported(
     monkeypatch: pytest.MonkeyPatch, body: bytes, expected: Person | set[Violation]
 ) -> None:
+    """The naive parser's result is replaced by `expected`, so process-data's parser seems to have made a mistake."""
     assert csvs.problems([body]) == []
     monkeypatch.setattr(csvs, "read", lambda _body, _now: expected)
     [problem] = csvs.problems([body])

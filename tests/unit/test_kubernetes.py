@@ -234,8 +234,8 @@ def test_no_secret_is_in_infra() -> None:
                 assert not isinstance(item, dict) or item.get("kind") != "Secret", path
 
 
-def test_every_secret_of_the_functions_except_the_token_is_a_file_of_the_backends() -> None:
-    """Both get their secrets from the same files."""
+def test_the_backends_get_every_secret_of_the_functions_except_the_token() -> None:
+    """Functions and backends get their secrets from the same files."""
     names = {name for function in STACK["functions"].values() for name in function["secrets"]} - {"rollcall-api-token"}
     assert names <= set(secret_files())
 

@@ -111,7 +111,7 @@ def test_user_around_returns_the_user_whose_keys_a_boundary_would_split(key: str
 
 
 @pytest.mark.parametrize("key", ["\udcff.csv", "12.csv\0", LAST_KEY, f"{LAST_KEY}.csv"])
-def test_an_unrepresentable_key_is_ignored_and_no_boundary(key: str) -> None:
+def test_an_unrepresentable_key_is_ignored_and_cannot_be_a_boundary(key: str) -> None:
     assert not is_representable(key)
     assert parse_key(key).kind == "ignored"
 

@@ -43,7 +43,7 @@ def run(root: Path, *arguments: str) -> tuple[int, str, str]:
     return process.returncode, output, errors
 
 
-def test_an_environment_is_created_once_for_the_content_of_the_requirements(root: Path) -> None:
+def test_an_environment_is_created_once_for_each_content_of_the_requirements(root: Path) -> None:
     requirements = str(root / "requirements.txt")
     with start(root, requirements, "--", *SHOW) as first, start(root, requirements, "--", *SHOW) as second:
         results = [process.communicate() for process in (first, second)]

@@ -270,7 +270,7 @@ def test_a_command_that_needs_the_stack_says_what_to_do(tmp_path: Path, *, is_st
 def test_down_succeeds_if_the_stack_ends_by_itself_at_the_same_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def has_ended(*_: int) -> None:
+    def kill(*_: int) -> None:
         raise ProcessLookupError
 
     state, supervisor = State(tmp_path), Identity.of(os.getpid())
@@ -278,7 +278,7 @@ def test_down_succeeds_if_the_stack_ends_by_itself_at_the_same_time(
     state.write_state_file({"pid": supervisor.pid, "started": supervisor.started})
     alive = iter([True, True, False])
     monkeypatch.setattr(Identity, "alive", lambda _: next(alive, False))
-    monkeypatch.setattr(os, "kill", has_ended)
+    monkeypatch.setattr(os, "kill", kill)
     with state.locked():
         assert main(["down", "--state", str(tmp_path)]) == 0
     assert capsys.readouterr().out == "Stopped.\n"

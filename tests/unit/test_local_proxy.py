@@ -20,7 +20,7 @@ def test_the_functions_limit_requests_before_the_gateway_does() -> None:
     assert query_requests + MAX_REPLICAS * (MAX_REQUESTS + MAX_ANONYMOUS) < MAX_CALLS
 
 
-def test_exec_timeout_also_ends_a_response_whose_function_is_silent() -> None:
+def test_exec_timeout_ends_a_response_that_stalls() -> None:
     finished, errors = Event(), list[Exception]()
 
     class Silent(Quiet, BaseHTTPRequestHandler):

@@ -85,7 +85,7 @@ def test_the_commands_of_each_task_run_and_refer_to_existing_objects(
             assert following[0] == "curl", "systemctl does not wait until the services respond"
 
 
-def test_a_move_to_own_servers_deploys_none_of_the_old_settings(shells: dict[str, Shell]) -> None:
+def test_moving_to_your_own_servers_deploys_only_the_new_settings(shells: dict[str, Shell]) -> None:
     """The shell has exported the old deployment.env, so the commands have to unset its settings."""
     shell = shells["kubernetes"]
     guide = (ROOT / "infra/kubernetes/README.md").read_text(encoding="utf-8")

@@ -67,7 +67,7 @@ def test_no_call_is_started_after_the_deadline(executor: ThreadPoolExecutor) -> 
     def keep_alive() -> None:
         expired.set()  # `collect` calls this after the deadline
 
-    assert calls.collect(EXPIRED, keep_alive) == [0, 1, 2, 3]  # of all calls that were started
+    assert calls.collect(EXPIRED, keep_alive) == [0, 1, 2, 3]  # the results of all calls that started
     executor.shutdown()
     assert sorted(started) == [0, 1, 2, 3]
 

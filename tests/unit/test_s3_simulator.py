@@ -41,7 +41,7 @@ def shared() -> Iterator[Simulator]:
 
 @pytest.fixture
 def simulator(shared: Simulator) -> Simulator:
-    """The simulator without failures, delays and counts. Changes and uploads of earlier tests remain."""
+    """The simulator, with failures, delays and counts reset. Changes and uploads of earlier tests remain."""
     shared.recover()
     shared.set_latency(0, 0)
     shared.reset()
