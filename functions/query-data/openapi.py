@@ -146,6 +146,7 @@ def openapi(*, requires_token: bool) -> Schema:
         "/healthz": _json("health", "Whether the database responds", {}, _HEALTH, conditional=False),
     }
     paths["/healthz"]["get"]["security"] = [{}]
+    del paths["/healthz"]["get"]["responses"]["401"]
     schemes = {"bearer": {"type": "http", "scheme": "bearer"}, "basic": {"type": "http", "scheme": "basic"}}
     return {
         "openapi": "3.1.0",

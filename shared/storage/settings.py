@@ -129,9 +129,9 @@ class SettingsGroup:
         """Check what `setting` cannot. An override must call the next group's through `super()`."""
 
 
-_MAX_S3_TIMEOUT = 25
-"""Seconds. A request that times out is sent once more. The database session of an export is idle during each
-request to S3, and PostgreSQL ends sessions that are idle for 60 seconds."""
+_MAX_S3_TIMEOUT = 19
+"""Seconds. A request is sent up to three times. The database session of an export is idle meanwhile, and PostgreSQL ends
+sessions that are idle for 60 seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,7 +63,7 @@ def test_a_frozen_replica_cannot_commit_after_another_took_over_its_work(rollcal
     rollcall.bucket.put_person("1", last="Older")
     statuses: list[int] = []
     with pausing_s3(rollcall.process_settings["s3_endpoint"]) as (endpoint, reached, go):
-        settings = rollcall.process_settings | {"s3_endpoint": endpoint, "run_deadline": "20", "s3_timeout": "25"}
+        settings = rollcall.process_settings | {"s3_endpoint": endpoint, "run_deadline": "20", "s3_timeout": "19"}
         with replica(rollcall.state / "build/process-data", settings) as frozen:
             wait_until_ready(frozen, "/")
             caller = Thread(target=post, args=(frozen.url, statuses))

@@ -68,6 +68,11 @@ def test_a_404_matches_the_description_as_json_and_as_a_page(api: Any, accept: s
     case.validate_response(response)
 
 
+def test_every_operation_except_the_health_check_may_return_401(filled: Stack) -> None:
+    paths = filled.request("GET", "/function/query-data/openapi.json").json()["paths"]
+    assert {path for path, methods in paths.items() if "401" not in methods["get"]["responses"]} == {"/healthz"}
+
+
 def test_the_described_parameters_match_the_code(filled: Stack) -> None:
     paths = filled.request("GET", "/function/query-data/openapi.json").json()["paths"]
     tables = {"/": PARAMETERS, "/stats": FILTERS, "/changes": CHANGES, "/rejected": TABLE, "/runs": TABLE}

@@ -95,7 +95,7 @@ def test_a_silent_s3_affects_only_photos(rollcall: Stack) -> None:
     add(rollcall, "1", photo=True)
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
-        query_replica(rollcall, s3_endpoint=f"127.0.0.1:{silent.getsockname()[1]}", s3_timeout="25") as function,
+        query_replica(rollcall, s3_endpoint=f"127.0.0.1:{silent.getsockname()[1]}", s3_timeout="19") as function,
         ThreadPoolExecutor(40) as executor,
     ):
         waiting = [executor.submit(function.request, "GET", "/photo/1") for _ in range(40)]
