@@ -57,7 +57,7 @@ class Application:
     def is_busy(self) -> bool:
         """Whether several scanners together have enough to fetch for all fetch threads.
 
-        A single one does not count: the threads are idle while it lists.
+        A single scanner does not keep them busy: they are idle while it lists.
         """
         with self._lock:
             return len(self._pending) > 1 and sum(self._pending.values()) >= self.settings.fetch_threads

@@ -20,7 +20,7 @@ STAGES = ("list", "reconcile", "fetch", "parse", "store", "export", "total")
 class ScanCounters:
     """Counters of one scan.
 
-    `stored` maps user_ids to the ETags of CSVs stored by this scan, or by an interrupted one that it repeats.
+    `stored` maps user_ids to the ETags of CSVs stored by this scan, or by an earlier one that it repeats.
     """
 
     listed: int = 0
@@ -46,7 +46,7 @@ class RunCounters:
     ignored: int = 0  # folders and unrelated objects
     added: int = 0
     updated: int = 0
-    same_etag: int = 0  # CSVs that were not fetched
+    same_etag: int = 0  # CSVs with the ETag of their row in `users`
     same_content: int = 0  # CSVs with a new ETag, but the same row
     images_changed: int = 0
     remaining: int = 0  # changed CSVs that were not stored
@@ -114,7 +114,7 @@ class RunCounters:
             self.images_changed += reconciled.images_changed
             self._record_rejections(reconciled.rejections)
         scan.listed, scan.ignored = listing.entries, listing.ignored
-        scan.same_etag = reconciled.unchanged - len(scan.stored)  # those were counted when they were stored
+        scan.same_etag = reconciled.unchanged - len(scan.stored)  # an earlier scan counted those
 
     def record_batch(
         self, scan: ScanCounters, results: Sequence[FetchResult], valid: Sequence[Row], stored: StoreResult

@@ -2,7 +2,7 @@
 
 So hints may be reordered, duplicated or lost; a scan of the whole bucket covers them all. A hint is committed before
 its segment's lock is tried. If the lock is held, its holder checks for hints after it has released the lock, and finds
-this one. If the holder's time is over, or its session is lost, a later run scans the object.
+this one. If the holder's time is over, its session is lost, or S3 has failed, a later run scans the object.
 """
 
 import json

@@ -21,7 +21,8 @@ _MAX_KEY = 1024  # bytes, S3's limit; a longer key comes from a forged event
 _USER_KEY = re.compile(rf"({USER_ID_PATTERN})\.(csv|png|jpg|jpeg)")
 _USER_PREFIX = re.compile(rf"({USER_ID_PATTERN})\.")
 _UNREPRESENTABLE = re.compile("[\0\ud800-\udfff\U0010ffff]")
-"""NUL, which PostgreSQL cannot store; surrogates, which stand for bytes that are not UTF-8; and `LAST_KEY`."""
+"""NUL, which PostgreSQL cannot store; surrogates, which stand for bytes that are not UTF-8; and `LAST_KEY`, the
+end of the last segment."""
 
 
 class ParsedKey(NamedTuple):
@@ -55,7 +56,7 @@ def user_of(key: str) -> str | None:
 
 
 def is_representable(key: str) -> bool:
-    """Whether the key can be a segment boundary: PostgreSQL can store it, and `start-after` can contain it."""
+    """Whether the key can be a segment boundary, which PostgreSQL stores and `start-after` contains."""
     return not _UNREPRESENTABLE.search(key)
 
 

@@ -73,7 +73,7 @@ def list_range(
         is_last = token is None or last >= end
         can_end = not is_last and last > previous and is_representable(last)
         if can_end and is_full(listing.entries + len(page.objects)):
-            before = user_around(last)  # prefer a boundary between the keys of two users
+            before = user_around(last)  # prefer the user_id as the boundary: it sorts before all of the user's keys
             listing.cut_at = end = before if before is not None and before > previous else last
         for info in page.objects:
             if start < info.key <= end and info.key not in excluded:
@@ -88,7 +88,10 @@ def list_range(
 
 
 def _last_key(page: ListingPage, default: str) -> str:
-    """The key up to which a page is complete. S3 sorts a folder as `a/`, SeaweedFS as `a`, so the lower one is used."""
+    """The key up to which a page is complete.
+
+    S3 sorts a folder as `a/`, SeaweedFS as `a`. It counts as `a` here, which is right for both.
+    """
     keys = [info.key for info in page.objects[-1:]] + [folder[:-1] for folder in page.folders[-1:]]
     return max(keys, default=default)
 
@@ -101,8 +104,11 @@ def list_photos_after(objects: Objects, bucket: str, start: str, end: str) -> li
     return [info for key in keys_of(user_id) if key > end for info in list_object(objects, bucket, key)]
 
 
-def list_named(objects: Objects, bucket: str, key: str) -> list[ObjectInfo]:
-    """The object with this key, if it exists. For a user's CSV: all objects of the user, in the order of their keys."""
+def list_hinted(objects: Objects, bucket: str, key: str) -> list[ObjectInfo]:
+    """The objects that a hint covers: for a user's CSV, all objects of the user, in the order of their keys.
+
+    For any other key: the object with this key, if it exists.
+    """
     user_id = user_of(key)
     if user_id is None:
         return list_object(objects, bucket, key)

@@ -228,7 +228,7 @@ def _export(
 
 
 def _abort_uploads(objects: Objects, bucket: str, output: str) -> None:
-    """Abort the uploads of exports that were killed, as they contain data.
+    """Abort the uploads of exports that were killed: S3 would keep the data that they sent.
 
     No other export is uploading: this session holds the export lock.
     """

@@ -60,7 +60,8 @@ where finished_at is null and not exists (
 )
 """
 
-# Continuations in progress, and those queued but not started. One that has not started after a minute counts as lost.
+# An estimate: continuations in progress, and those queued but not started. One that has not started after a minute
+# counts as lost. Runs that fan_out queued count only once they have started.
 _COUNT_CONTINUATIONS = """
 select (select count(*) from runs where finished_at is null and trigger = 'continuation' and id <> :id) + greatest(0,
     (select count(*) from runs where continued_at > clock_timestamp() - interval '1 minute')
@@ -113,7 +114,7 @@ def record_failure(connection: Connection, record: RunRecord, error: Exception) 
 
 
 def count_continuations(connection: Connection, record: RunRecord) -> int:
-    """The number of other continuations that are queued or in progress."""
+    """Estimate the number of other continuations that are queued or in progress."""
     return int(connection.run(_COUNT_CONTINUATIONS, id=record.id)[0][0])
 
 

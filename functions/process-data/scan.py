@@ -24,7 +24,7 @@ from .counters import RunCounters, ScanCounters
 from .deadline import Deadline
 from .fetch import FetchResult, Unreadable, fetch
 from .keys import MAX_REQUESTED_KEYS, csv_key, user_of
-from .listing import Listing, list_named, list_photos_after, list_range
+from .listing import Listing, list_hinted, list_photos_after, list_range
 from .parallel import ParallelCalls
 from .parse import Row, check_rows
 from .reconcile import reconcile
@@ -81,7 +81,7 @@ class Scanner:
             left_out = self._ingest(scan, segment.range, listing)
             if left_out:
                 end = left_out[0]
-                if end <= segment.start:
+                if end <= segment.start:  # no boundary precedes this user: the whole segment stays due
                     return
                 segments.split(self._connection, segment, end)
                 keys = sum(user_id < end for user_id in listing.csvs)  # an estimate: only CSVs are counted
@@ -97,7 +97,7 @@ class Scanner:
             return
         with self._counters.scan() as scan:
             with self._counters.stage("list"):
-                listing, listed = self._list_named(list(hinted))
+                listing, listed = self._list_hinted(list(hinted))
             left_out = set(self._ingest(scan, KeySet(listed), listing))
             done = {key: hinted[key] for key in listed if user_of(key) not in left_out}
             hints.delete(self._connection, done)
@@ -120,10 +120,10 @@ class Scanner:
             listing.add(info)
         return listing
 
-    def _list_named(self, keys: list[str]) -> tuple[Listing, list[str]]:
-        """List single objects; returns the listing, and the keys that were listed before the deadline."""
-        get_named = partial(list_named, self._objects, self._settings.source_bucket)
-        calls = ParallelCalls(self._fetches, self._settings.fetch_threads, get_named, keys)
+    def _list_hinted(self, keys: list[str]) -> tuple[Listing, list[str]]:
+        """List the objects of hints; returns the listing, and the keys that were listed before the deadline."""
+        list_one = partial(list_hinted, self._objects, self._settings.source_bucket)
+        calls = ParallelCalls(self._fetches, self._settings.fetch_threads, list_one, keys)
         listings = self._collect_calls(calls)
         listing, listed = Listing(), []
         for key, infos in zip(keys, listings, strict=False):
@@ -210,7 +210,10 @@ class Scanner:
         raise OutOfTime
 
     def _collect_calls(self, calls: ParallelCalls[str, R]) -> list[R | None]:
-        """Collect the results. If the run has made no progress yet, calls may start after its deadline."""
+        """Collect the results.
+
+        If the run has made no progress yet, calls may start after its deadline: without progress it is not continued.
+        """
         return calls.collect(self._deadline, self._connection.keep_alive, may_start_late=not self._counters.progressed)
 
     def check_s3(self) -> None:

@@ -8,9 +8,9 @@ from typing import Protocol
 from .keys import user_of
 
 _LEAST_USER = re.compile("[^\0-.]*")
-"""Matches the longest prefix of a key whose characters all sort after ".".
+"""Matches the start of a key, up to the first character that is "." or sorts before it.
 
-If a user's CSV sorts after the key, the user_id is not less than this prefix.
+If a user's CSV sorts after the key, the user_id is not less than this match.
 """
 
 

@@ -155,7 +155,10 @@ def claim(connection: Connection, since: int, skip: Collection[int]) -> Segment 
 
 
 def claim_hinted(connection: Connection, skip: Collection[int], keys: Sequence[str] | None = None) -> Segment | None:
-    """Claim a segment that has hints, or hints for these keys; None if none is free."""
+    """Claim a segment that has hints, or hints for these keys; None if none is free.
+
+    Considers only the first 1,000 of these hints.
+    """
     if keys is None:
         return _claim(connection, _CLAIM_ANY_HINTED, {"skip": list(skip)})
     return _claim(connection, _CLAIM_HINTED, {"skip": list(skip), "keys": json.dumps(keys)})
@@ -167,7 +170,7 @@ def claim_containing(connection: Connection, keys: Sequence[str]) -> Segment | N
 
 
 def _claim(connection: Connection, sql: str, parameters: dict[str, object], since: int | None = None) -> Segment | None:
-    """Claim a segment that the query locks. Repeat the query if the segment was merged or scanned before that."""
+    """Claim a segment that the query locks. Repeat the query if another session merged or scanned the segment first."""
     while rows := connection.run(sql, space=locks.SEGMENT, **parameters):
         if segment := _read(connection, rows[0][0], since):
             return segment

@@ -76,7 +76,7 @@ DELETE_RETURNED = """
     where erased.user_id = stored.user_id and (select count(*) from rejected_number) >= 0
     returning erased.user_id
 """
-"""SQL that deletes the tombstones of the users in a CTE `stored`, after the CTE `rejected_number`."""
+"""SQL that deletes the tombstones of users who have returned (the CTE `stored`), once `rejected_number` has run."""
 
 _MISSING = """
 select user_id
@@ -137,9 +137,9 @@ def _is_newer(modified: datetime, csv_modified: datetime | None) -> bool:
 
 
 def modified_of(csvs: Sequence[ObjectInfo]) -> datetime | None:
-    """The Last-Modified for a tombstone, in whole seconds. `csvs` is the listing of the CSV's key.
+    """The Last-Modified for a tombstone, in whole seconds. None if there is no CSV.
 
-    None if there is no CSV.
+    `csvs` is the result of `list_object` for the CSV's key.
     """
     return _parse(csvs[0].modified).replace(microsecond=0) if csvs else None
 

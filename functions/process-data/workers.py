@@ -172,8 +172,8 @@ class Workers:
     def _must_wait(self, connection: Connection) -> bool:
         """Whether to wait for segments that other sessions hold.
 
-        Runs for events do not wait. Runs for users do not wait once a hint has failed: it remains, so they would never
-        end.
+        Runs for events do not wait. Runs for users do not wait once a hint has failed: it remains, so they would wait
+        until the deadline.
         """
         if self._keys is None:
             return segments.remaining(connection, self.tick, self.failed_segments) > 0
