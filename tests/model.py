@@ -50,7 +50,7 @@ class Version(NamedTuple):
 
 
 def is_newer_than_tombstone(version: Version, state: State) -> bool:
-    """Whether a scan processes a CSV: if its user was erased, it must be newer than the CSV at that time."""
+    """Whether a scan processes a CSV. That of an erased user must be newer than the CSV at the time of the erasure."""
     return not isinstance(state, Tombstone) or state.modified is None or version.modified > state.modified
 
 

@@ -1,7 +1,8 @@
 """A second, naive parser of a user's CSV, written from the README alone. It reads one character after another.
 
 It shares no code with process-data's parser, and the tests compare the two. process-data's parser reports one violation
-per file. This one reports all of the first stage that has any: bytes, quoting, structure or values.
+per file. This one checks in stages: bytes, quoting, structure, values. It reports every rule that is violated in the
+first stage with a violation.
 """
 
 import re

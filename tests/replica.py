@@ -23,7 +23,8 @@ from tests.stack import HANG_TIMEOUT, ROOT, Response, Stack
 class Replica:
     """A function's process. `log` is its standard error; `peak` is its peak memory in bytes, set by `stop` or `wait`.
 
-    Unless `stop` could read `peak` from /proc, it may include the parent's memory at the start of the process.
+    Unless it was read from /proc, which only `stop` does, `peak` may include the parent's memory at the start of the
+    process.
     """
 
     process: subprocess.Popen[bytes]

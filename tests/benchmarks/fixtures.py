@@ -20,7 +20,7 @@ FIRST_ID = 1_000_000_000
 LATENCY = 0.04  # seconds for a GET from a distant S3
 NO_DEADLINE = "86400"  # seconds: no run takes that long
 
-# Users as a run would store them, with the simulator's ETags and photos. Every `gap`th user is left out.
+# Users with the simulator's ETags and photos, which a run finds unchanged. Every `gap`th user is left out.
 _FILL = """
 insert into users (user_id, first_name, last_name, birthts, img_path, csv_etag, csv_modified)
 select user_id, 'First ' || n % 5000, 'Łast ' || n % 20000, n,

@@ -118,7 +118,7 @@ def test_a_killed_function_is_a_500_without_a_body_until_it_restarts(toy: Projec
     assert "echo exited without a response" in gateway_log(toy)
 
 
-def test_a_disconnected_client_stops_the_function(toy: ProjectStack) -> None:
+def test_a_disconnected_client_ends_the_functions_stream(toy: ProjectStack) -> None:
     before = toy.log().count("the client disconnected")
     response = urllib3.request(
         "GET", f"{toy.url}/function/echo?do=stream&n=100000", preload_content=False, retries=False

@@ -156,8 +156,8 @@ def test_other_users_cannot_access_files_sockets_secrets_or_environments(exposed
         paths += Path("/tmp").glob(f"seaweedfs-*-{port}.sock")
     assert len([path for path in paths if path.is_socket()]) > 5
     assert {exposed.state / "secrets/operator-s3-secret-key", home / "data/PG_VERSION"} < set(paths)
-    paths_json = json.dumps([user, [str(path) for path in paths], pids(exposed)])
-    result = subprocess.run([sys.executable, "-c", PROBE], input=paths_json, capture_output=True, text=True, cwd="/")
+    probe_input = json.dumps([user, [str(path) for path in paths], pids(exposed)])
+    result = subprocess.run([sys.executable, "-c", PROBE], input=probe_input, capture_output=True, text=True, cwd="/")
     assert result.returncode == 0, result.stderr
     accessible, environments, commands = json.loads(result.stdout)
     assert accessible == []

@@ -11,7 +11,7 @@ from pathlib import Path
 
 _SIZE = "32g"  # SeaweedFS requires space for many volumes; memory is used only for stored data
 _HOME_PREFIX = "/var/tmp/rollcall-postgres-"
-"""infra/local's prefix for PostgreSQL's home, its directory if root runs the stack."""
+"""The prefix that infra/local gives to PostgreSQL's home directory if root runs the stack."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from tests.tcp_proxy import Fault
 Inject = Callable[[Subject, Random], AbstractContextManager[None]]
 """Injects a fault. A lasting one ends with the block."""
 
-PROXIED = ("postgres", "s3")
+STORES = ("postgres", "s3")
 KEEPALIVE_SECONDS = 5.0  # after which a server detects a vanished client
 JUMPS = (-315_360_000, -86_400, -3_600, -600, -60, 60, 600, 3_600, 86_400, 315_360_000)  # seconds
 
@@ -63,7 +63,7 @@ class Kind:
 def kinds(subject: Subject) -> list[Kind]:
     """Return all kinds that are possible here."""
     return [
-        *(_network(name, target) for target in PROXIED for name in _NETWORK_FAULTS),
+        *(_network(name, target) for target in STORES for name in _NETWORK_FAULTS),
         *(_network(name, "gateway") for name in (tcp_proxy.REFUSE, tcp_proxy.HANG)),
         *(
             Kind(name, function, partial(inject, function))

@@ -1,8 +1,8 @@
 """A model of all uploads and erasures, and of the rows and photos that may, must or must not be served.
 
-Each user is changed by one uploader, which calls a `will_…` method before a change, and `record_erasure` after an
-erasure. A user may have several possible rows: an erasure removes them, and `set_baseline`, which is called while
-nothing changes, keeps the one in the table.
+Each user is changed by one uploader, which calls a `will_…` method before an upload or an erasure, and
+`record_erasure` after an erasure. A user may have several possible rows: an erasure removes them, and `set_baseline`,
+which is called while nothing changes, keeps the one in the table.
 """
 
 import hashlib
@@ -47,7 +47,10 @@ class Model:
         self.misnamed: set[str] = set()
 
     def new_person(self, user_id: str) -> Person:
-        """Return a new version of a person, born an hour before the trial: the future for a clock set back further."""
+        """Return a new version of a person, born an hour before the trial.
+
+        For a clock that is set back by more than an hour, the birth is in the future.
+        """
         with self._lock:
             self._versions += 1
             return f"First{user_id}{_PADDING}", f"Last{self._versions}", self._first_birth + self._versions

@@ -1,4 +1,4 @@
-"""After a kill, SIGTERM or a freeze no user and no file is partly written, and the next runs converge."""
+"""After a kill, SIGTERM or a freeze, no user and no file is partly written, and the next runs converge."""
 
 import os
 import random

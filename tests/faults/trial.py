@@ -24,7 +24,7 @@ STATIC, CHANGING = 300, 60  # users
 
 @dataclass(frozen=True)
 class Pace:
-    """The pace of faults: at most `burst` at the same time, each for at most `longest` seconds without restarts."""
+    """The pace of faults: at most `burst` at the same time, each for at most `longest` seconds plus restarts."""
 
     burst: int
     longest: float

@@ -1,4 +1,4 @@
-"""Uploaders: each uploads, removes and erases its own users, and retries until it succeeds."""
+"""Uploaders: each uploads, removes and erases its own users, and retries what fails."""
 
 import time
 from collections.abc import Callable
@@ -97,7 +97,7 @@ class Uploader:
         self._retry(user_id, name, operation)
 
     def _retry(self, user_id: str, key: str, operation: Callable[[], None]) -> None:
-        """Repeat the operation until S3 confirms it."""
+        """Repeat the operation until S3 confirms it. After RETRY_SECONDS, add a problem instead."""
         deadline = time.monotonic() + RETRY_SECONDS
         attempts = 0
         while True:
@@ -116,7 +116,7 @@ class Uploader:
             self._not_before[user_id] = time.monotonic() + LATE_EFFECT_SECONDS
 
     def _erase(self, user_id: str) -> None:
-        """Repeat the erasure until process-data confirms it."""
+        """Repeat the erasure until process-data confirms it. After RETRY_SECONDS, add a problem instead."""
         self._model.will_erase(user_id)
         deadline = time.monotonic() + RETRY_SECONDS
         while True:
