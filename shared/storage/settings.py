@@ -130,8 +130,8 @@ class SettingsGroup:
 
 
 _MAX_S3_TIMEOUT = 19
-"""Seconds. A request is sent up to three times. The database session of an export is idle meanwhile, and PostgreSQL ends
-sessions that are idle for 60 seconds."""
+"""Seconds. A request is sent up to three times. Meanwhile the database session of an export is idle, and PostgreSQL
+ends sessions that are idle for 60 seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
