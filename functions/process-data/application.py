@@ -11,7 +11,7 @@ from .shared.storage.objects import Objects
 from .shared.storage.pool import Pool
 
 MAX_REQUESTS = 8
-"""The most requests with access that are processed at the same time."""
+"""The most requests with access (see `has_access`) that are processed at the same time."""
 
 MAX_ANONYMOUS = 2
 """The most requests without access that are processed at the same time. They are full runs, so more of them would
@@ -63,7 +63,7 @@ class Application:
             return len(self._pending) > 1 and sum(self._pending.values()) >= self.settings.fetch_threads
 
     def is_idle_except(self, scanner: object) -> bool:
-        """Whether no other scanner is fetching."""
+        """Whether no other scanner is fetching, or expected to fetch."""
         with self._lock:
             return not self._pending.keys() - {scanner}
 

@@ -1,7 +1,7 @@
 """Number changes in commit order, by the column `changed` of the table `outputs`: one counter per output.
 
-A statement that changes a table increments the counter of its output, and so holds the counter's row lock until it has
-committed. The statement is a transaction of its own, so a frozen client cannot prolong it. Changes are therefore
+A statement that changes what an output contains increments the counter, and so holds the counter's row lock until it
+has committed. The statement is a transaction of its own, so a frozen client cannot prolong it. Changes are therefore
 committed in the order of their numbers, and a reader of the counter sees every change up to that number. An output is
 out of date if its counter is greater than the number that was exported.
 

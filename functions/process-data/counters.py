@@ -50,12 +50,12 @@ class RunCounters:
     same_content: int = 0  # CSVs with a new ETag, but the same row
     images_changed: int = 0
     remaining: int = 0  # changed CSVs that were not stored
-    fetched: int = 0  # CSVs that S3 returned
+    fetched: int = 0  # CSVs that S3 returned, except those of erased users
     unreadable: int = 0
     rejections: list[Rejection] = field(default_factory=list)  # new or changed ones, at most MAX_REPORTED
     failures: list[Unreadable] = field(default_factory=list)  # at most MAX_REPORTED
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
-    _stored: dict[str, str] = field(default_factory=dict)  # as in ScanCounters, of scans that may be repeated
+    _stored: dict[str, str] = field(default_factory=dict)  # ETags by user_id, from scans that may be repeated
     _lock: Lock = field(default_factory=Lock)
 
     @property
@@ -84,7 +84,10 @@ class RunCounters:
 
     @contextmanager
     def scan(self) -> Iterator[ScanCounters]:
-        """Count a scan when it ends. An interrupted scan is repeated, so only what it has stored counts."""
+        """Add a scan's counters when it ends. If it is interrupted, only `stored` is kept, because it is repeated.
+
+        What the scan has fetched and stored is already counted, by `record_listing` and `record_batch`.
+        """
         scan = ScanCounters()
         try:
             yield scan

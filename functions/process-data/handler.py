@@ -61,7 +61,7 @@ def _run(application: Application, request: Request) -> dict[str, Any]:
 
 
 def _fan_out(application: Application, request: Request) -> Response:
-    """Queue `fan_out` runs, which share the work across the replicas."""
+    """Queue `request.fan_out` runs, which share the work across the replicas."""
     with application.pool.connection() as connection:
         since = next_tick(connection)
     calls: list[str] = []

@@ -56,7 +56,7 @@ def user_of(key: str) -> str | None:
 
 
 def is_representable(key: str) -> bool:
-    """Whether the key can be a segment boundary, which PostgreSQL stores and `start-after` contains."""
+    """Whether the key can be a segment boundary, which is stored in PostgreSQL and sent to S3 as `start-after`."""
     return not _UNREPRESENTABLE.search(key)
 
 

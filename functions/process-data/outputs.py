@@ -133,7 +133,8 @@ def export(application: Application, connection: Connection, deadline: Deadline,
 
     The export is left to a later run if, judging by the last one, it would end more than GRACE seconds after the
     deadline. This does not apply to a run that has just started. An export that is neither `urgent` nor cheap is also
-    left to a later run while another session exports, and during the pause after the last export.
+    left to a later run while another session exports, and during the pause after the last export. All others wait for
+    the other session, at most until the deadline.
 
     If an urgent export is left to a later run, output.csv counts as pending, even if the table has not changed: nobody
     has checked whether the object was removed or overwritten. It also counts as pending while erased.csv has tombstones
@@ -153,7 +154,7 @@ def export(application: Application, connection: Connection, deadline: Deadline,
         )
         results = calls.collect(deadline, connection.keep_alive, may_start_late=True)
         etags = dict(zip(_HEADERS, results, strict=False))
-        if len(etags) < len(_HEADERS) or None in results:
+        if len(etags) < len(_HEADERS) or None in results:  # S3 did not respond in time
             return describe(connection, bucket, is_pending=urgent)
         if etags[ERASED] not in ("", known_etag(connection, ERASED)):
             return describe(connection, bucket, is_pending=True)  # a later run applies its tombstones first
@@ -190,9 +191,9 @@ def known_etag(connection: Connection, output: str) -> str | None:
 
 
 def adopt(connection: Connection, output: str, known: str | None, etag: str) -> None:
-    """Record that exports may replace an object with an unknown ETag, as the table contains all of its rows.
+    """Record that exports may replace an object with an unknown ETag, as all of its rows have been applied.
 
-    Does nothing if the recorded ETag is no longer `known`.
+    Does nothing if the recorded ETag differs from `known`.
     """
     connection.run(_ADOPT, object=output, known=known, etag=etag)
 
@@ -230,7 +231,7 @@ def _export(
 def _abort_uploads(objects: Objects, bucket: str, output: str) -> None:
     """Abort the uploads of exports that were killed: S3 would keep the data that they sent.
 
-    No other export is uploading: this session holds the export lock.
+    Only an export that has lost its session can still be uploading: this session holds the export lock.
     """
     try:
         number = objects.abort_uploads(bucket, output)
