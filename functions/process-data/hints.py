@@ -1,9 +1,9 @@
 """Hints: objects that may have changed. Events and requests name them; `restore` adds those of users it erases again.
 
 The state of an object is always read from the bucket. So hints may be reordered, duplicated or lost; a scan of the
-whole bucket covers them all. A hint is committed before its segment's lock is tried. If the lock is held, its holder
-checks for hints after it has released the lock, and finds this one. If the holder's time is over, its session is lost,
-or S3 has failed, a later run scans the object.
+whole bucket covers them all. A hint of an event or a request is committed before its segment's lock is tried. If the
+lock is held, its holder checks for hints after it has released the lock, and finds this one. If the holder's time is
+over, its session is lost, or S3 has failed, a later run scans the object.
 """
 
 import json
