@@ -1,4 +1,7 @@
-"""Make the tables match a listing, as far as that is possible without fetching objects."""
+"""Make the tables match a listing, as far as that is possible without fetching objects.
+
+Users whose CSV is not listed keep their rows.
+"""
 
 import json
 from dataclasses import dataclass

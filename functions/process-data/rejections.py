@@ -46,7 +46,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A rejected object. `line` counts from 1; None if the reason concerns the whole object.
+    """A rejected object. `line` counts from 1; None if the reason is the name or the size.
 
     `retry_after` is the time from which the same content may be accepted, in milliseconds since 1970-01-01 UTC.
     """

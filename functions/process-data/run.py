@@ -119,8 +119,8 @@ class Run:
                 output = self._export(connection, urgent=self._is_full and remaining == 0)
                 output["written"] |= written
         self._raise_if_s3_failed(connection)
-        # hints count only after the deadline: before it, those that remain are new, have failed, or are in segments
-        # that other sessions hold
+        # remaining hints matter only after the deadline: before it, they are new, have failed, or are in segments that
+        # other sessions hold
         is_behind = self._is_full and (output["pending"] or (self._deadline.expired and hints.exist(connection)))
         is_partial = remaining or is_behind or self.counters.unreadable
         self._record.status = Status.PARTIAL if is_partial else Status.DONE

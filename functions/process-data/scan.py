@@ -1,5 +1,7 @@
 """A scan makes `users` and `rejected` match the bucket: list → reconcile → fetch → parse → store.
 
+Users whose CSV was deleted or became invalid keep their last row.
+
 Why concurrent and interrupted runs converge: a scan holds its segment's lock from before it lists until after it has
 stored, and it writes only in the session that holds the lock. So each user has one writer at a time, and a writer
 reads the bucket after the previous writer has stored. A session that is lost loses its lock and cannot commit. Hence
@@ -81,7 +83,7 @@ class Scanner:
             left_out = self._ingest(scan, segment.range, listing)
             if left_out:
                 end = left_out[0]
-                if end <= segment.start:  # no boundary precedes this user: the whole segment stays due
+                if end <= segment.start:  # `end` is not inside the segment: all of it stays due
                     return
                 segments.split(self._connection, segment, end)
                 keys = sum(user_id < end for user_id in listing.csvs)  # an estimate: only CSVs are counted

@@ -10,7 +10,7 @@ from .keys import user_of
 _LEAST_USER = re.compile("[^\0-.]*")
 """Matches the start of a key, up to the first character that is "." or sorts before it.
 
-If a user's CSV sorts after the key, the user_id is not less than this match.
+All characters of the match sort after ".", so the CSV of a user_id that is less than the match sorts before the key.
 """
 
 

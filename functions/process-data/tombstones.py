@@ -63,10 +63,10 @@ with batch as materialized (
     returning object
 ), rejected_number as (
     {take_number("rejected.csv", "resolved")}
-), mirrored as (
+), written_tombstones as (
     select from tombstones where (select count(*) from rejected_number) >= 0
 ), erased_number as (
-    {take_number("erased.csv", "mirrored")}
+    {take_number("erased.csv", "written_tombstones")}
 ), {delete_where("object in (select user_id || '.csv' from batch) and tick < :tick")}
 select user_id, is_known or csv_modified is not null from known
 """  # noqa: S608 - interpolates constants
