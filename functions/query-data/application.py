@@ -50,7 +50,7 @@ class Application:
         self.streams = Bulkhead("streams of users", MAX_STREAMS)
         self.photos = Bulkhead("photos", MAX_PHOTOS, max_waiting=MAX_WAITING)
         self.large_photos = Bulkhead("large photos", MAX_STREAMS)
-        self.objects = Lazy(self._connect)
+        self.objects = Lazy(self._create_s3_client)
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -63,7 +63,7 @@ class Application:
         """Close the idle connections."""
         self.pool.close()
 
-    def _connect(self) -> "Objects":
+    def _create_s3_client(self) -> "Objects":
         from .shared.storage.objects import Objects  # imports minio, which would slow down the start
 
         return Objects(self.settings, connections=MAX_PHOTOS + MAX_STREAMS)

@@ -9,9 +9,10 @@ by values that differ
 - in another cluster (`system_identifier`),
 - after a failover or a point-in-time recovery (`timeline_id`),
 - in a copy of the database (its OID),
-- after the restore of a dump, and also after `vacuum full` (the filenodes of two tables).
+- after the restore of a dump, and also after `vacuum full` (the filenodes of `users` and `outputs`).
 
-None differs after the restore of a disk snapshot, so `vacuum full` has to be run then (see infra/README.md).
+After the restore of a disk snapshot all of them may be the same, so `vacuum full outputs` has to be run then (see
+infra/README.md).
 """
 
 from dataclasses import dataclass

@@ -11,10 +11,10 @@ from .shared.version import VERSION
 
 TableName = Literal["users", "rejected", "runs"]
 State = list[str]
-"""The values of the columns that `state_sql` selects, one for each table."""
+"""The state of one or more tables: for each, the value of the column that `state_sql` selects."""
 
 States = dict[TableName, str]
-"""The same values by table."""
+"""The states of all tables, by table."""
 
 # process-data increments `changed` in every transaction that changes the table. Another or a restored database may have
 # the same `changed`; `etag`, the ETag of the last export, tells them apart once one of them has exported other data.

@@ -15,13 +15,13 @@ _JSON_LINE = "row_to_json(result)::text"
 
 @dataclass(frozen=True)
 class Format:
-    """`line` is SQL that formats a row of `result` as a line, without its line break; `parse_line` parses a line."""
+    """`line` is SQL that formats a row of the subquery `result`, without a line break; `parse_line` parses a line."""
 
     name: str
     media_type: str
     content_type: str
     line: str
-    # ETags contain the repr of a format. A function's repr would differ between processes.
+    # ETags are computed from the repr of a format. A function's repr would differ between processes.
     parse_line: Callable[[str], dict[str, Any]] = field(repr=False)
     disposition: str | None = None
 

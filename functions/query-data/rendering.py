@@ -20,7 +20,7 @@ MAX_LINK_LENGTH = 2000
 _NO_CACHE = {"Cache-Control": "private, no-cache"}  # caches have to revalidate
 
 NO_STORE = {"Cache-Control": "no-store"}
-"""For streams: a cache could store an interrupted one with its ETag, and a 304 would later confirm it."""
+"""For streams of users: a cache could store an interrupted one with its ETag, and a 304 would later confirm it."""
 
 
 @dataclass(frozen=True)

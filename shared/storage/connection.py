@@ -93,8 +93,8 @@ class Connection:
     def run_prepared(self, sql: str, **parameters: object) -> list[list[Any]]:
         """Run a statement that the session keeps prepared: one round trip instead of three, parsed and planned once.
 
-        The plan is generic: the best plan must not depend on the values. From the first call on, statements with
-        parameters that `run` runs in the same session have generic plans too.
+        The plan is generic, so the best plan must not depend on the values. After the first call, `run` uses generic
+        plans too, for statements with parameters.
         """
         with self._statement():
             return self._prepare(sql).run(**parameters) or []
@@ -274,11 +274,11 @@ def _connect(settings: PostgresSettings) -> socket.socket:
     return connected
 
 
-@lru_cache(maxsize=1)  # reading the system's authorities takes 30 ms
+@lru_cache(maxsize=1)  # loading the system's CA certificates takes 30 ms
 def _tls(settings: PostgresSettings) -> ssl.SSLContext | Literal[False]:
     """The TLS context for pg8000; False for no TLS.
 
-    As in libpq, `require` verifies the certificate only if an authority is given, and never the host name.
+    As in libpq, `require` verifies the certificate only if a CA file is given, and never the host name.
     """
     if settings.postgres_sslmode == "disable":
         return False

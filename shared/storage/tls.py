@@ -9,7 +9,7 @@ from .errors import SettingError
 def make_context(setting: str, ca_file: str, default: str | None = None) -> ssl.SSLContext:
     """A context that verifies the certificate's chain and host name.
 
-    It trusts the authorities in the PEM file `ca_file`, the value of the setting named `setting`. If that is empty, it
+    It trusts the CAs in the PEM file `ca_file`, the value of the setting named `setting`. If that is empty, it
     trusts those in the file `default`; without that, the system's. Raises SettingError if the file cannot be used.
     """
     try:
