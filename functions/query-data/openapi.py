@@ -82,7 +82,7 @@ _SCHEMAS = {
             "code": _TEXT,
             "message": _TEXT,
             "first_seen": _TIME,
-            "last_seen": _TIME | {"description": "when the reason or the content last changed"},
+            "last_seen": _TIME | {"description": "when the content, the reason or the rules last changed"},
         }
     ),
     "Run": _object(
@@ -145,8 +145,9 @@ def openapi(*, requires_token: bool) -> Schema:
         "/openapi.json": _json("openapi", "This description", {}, {"type": "object"}, conditional=False),
         "/healthz": _json("health", "Whether the database responds", {}, _HEALTH, conditional=False),
     }
-    paths["/healthz"]["get"]["security"] = [{}]
-    del paths["/healthz"]["get"]["responses"]["401"]
+    for operation in paths["/healthz"].values():
+        operation["security"] = [{}]
+        del operation["responses"]["401"]
     schemes = {"bearer": {"type": "http", "scheme": "bearer"}, "basic": {"type": "http", "scheme": "basic"}}
     return {
         "openapi": "3.1.0",
