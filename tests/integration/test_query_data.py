@@ -15,11 +15,10 @@ from tests.stack import Stack
 
 TODAY = (datetime.now(UTC).date() - date(1970, 1, 1)).days  # days since 1970
 
-# `today` and `ages` are in days
 INSERT_BORN = """
 insert into users (user_id, first_name, last_name, birthts, csv_etag, csv_modified)
 select days::text, 'First', 'Last', (:today - days) * 86400000::bigint, 'etag', now()
-from unnest(cast(:ages as int[])) days
+from unnest(cast(:ages_in_days as int[])) days
 """
 
 
@@ -124,7 +123,7 @@ def test_filters_are_combined_with_and(rollcall: Stack) -> None:
 
 
 def test_age_filters_are_inclusive(rollcall: Stack) -> None:
-    rollcall.sql(INSERT_BORN, today=TODAY, ages=[*range(800), *range(9000, 9400, 7)])
+    rollcall.sql(INSERT_BORN, today=TODAY, ages_in_days=[*range(800), *range(9000, 9400, 7)])
     everyone = query(rollcall)
     ages = sorted({person["age"] for person in everyone})
     for years in (*ages[:3], *ages[360:370], *ages[-2:]):
@@ -176,7 +175,7 @@ def test_sql_injection_is_a_400(rollcall: Stack, name: str, value: str) -> None:
 
 @pytest.mark.parametrize("name", ["is_image_exists", "min_age", "max_age", "user_id"])
 @pytest.mark.parametrize("value", ["١", "٣٠", "9" * 5000], ids=["arabic digit", "arabic digits", "long"])
-def test_an_invalid_number_is_a_400(rollcall: Stack, name: str, value: str) -> None:
+def test_a_non_ascii_digit_or_an_overlong_value_is_a_400(rollcall: Stack, name: str, value: str) -> None:
     check_invalid(rollcall, name, value)
 
 

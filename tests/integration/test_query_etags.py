@@ -9,7 +9,7 @@ from tests.stack import Stack
 
 
 def test_a_database_with_a_different_export_has_different_etags(rollcall: Stack) -> None:
-    """A restored database may have the same number of changes."""
+    """Its counter `changed` may be the same: for example, after a restore."""
     add(rollcall, "1")
     rollcall.process()
     before = get(rollcall).headers["ETag"]

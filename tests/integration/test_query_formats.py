@@ -63,7 +63,7 @@ AWKWARD_NAMES = [
 
 
 @pytest.mark.parametrize("limit", ["", "&limit=1000"])
-def test_csv_has_a_byte_order_mark_neutralised_formulas_and_an_end(rollcall: Stack, limit: str) -> None:
+def test_csv_has_a_byte_order_mark_neutralised_formulas_and_an_end_marker(rollcall: Stack, limit: str) -> None:
     for number, name in enumerate(AWKWARD_NAMES):
         add(rollcall, str(10 + number), first=name, last=name[::-1], photo=number % 2 == 0, born=-1)
     response = get(rollcall, f"?format=csv{limit}")

@@ -47,7 +47,7 @@ def error_of(response: Response) -> tuple[int, str, str]:
     return response.status_code, error["code"], error["message"]
 
 
-def copies(rollcall: Stack) -> int:
+def copy_sessions(rollcall: Stack) -> int:
     """Return how many sessions of query-data's role run a COPY."""
     with Connection(load(PostgresSettings, rollcall.query_settings)) as connection:
         activity = "from pg_stat_activity where usename = current_user and state = 'active' and query like 'copy%'"
@@ -63,7 +63,7 @@ def test_an_unavailable_database_is_a_503(call: Call, path: str, method: str) ->
 
 
 def test_a_session_that_ended_after_a_request_is_replaced(rollcall: Stack, call: Call) -> None:
-    # the second request pings the session, so the third pings it only because there is something to read
+    # the second request pings the session; the third, within a second, pings it only if there is something to read
     statuses = [call("/?limit=1").status_code for _ in range(2)]
     with Connection(load(PostgresSettings, rollcall.query_settings)) as connection:
         others = "from pg_stat_activity where usename = current_user and pid <> pg_backend_pid()"
@@ -113,12 +113,12 @@ def test_closing_a_response_stops_its_query(rollcall: Stack, call: Call) -> None
     add_many(rollcall, MANY)
     response = call()
     assert next(iter(response.response)) == b'{"result": ['
-    assert copies(rollcall) == 1
+    assert copy_sessions(rollcall) == 1
     response.close()
     deadline = time.monotonic() + 10
-    while copies(rollcall) and time.monotonic() < deadline:
+    while copy_sessions(rollcall) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert copies(rollcall) == 0
+    assert copy_sessions(rollcall) == 0
 
 
 def test_a_failure_during_a_stream_ends_it_with_an_exception(rollcall: Stack, call: Call) -> None:
@@ -128,7 +128,7 @@ def test_a_failure_during_a_stream_ends_it_with_an_exception(rollcall: Stack, ca
     rollcall.sql("select pg_cancel_backend(pid) from pg_stat_activity where query like 'copy%'")
     with pytest.raises(Unavailable, match="canceling statement"):
         list(chunks)
-    assert copies(rollcall) == 0
+    assert copy_sessions(rollcall) == 0
 
 
 def test_a_stream_without_a_row_before_its_deadline_is_an_error(rollcall: Stack, call: Call) -> None:
@@ -141,7 +141,8 @@ def test_a_stream_without_a_row_before_its_deadline_is_an_error(rollcall: Stack,
     assert "did not respond within 1 s" in message
 
 
-def test_the_error_page_at_the_path_query_data_has_the_filter_form(call: Call) -> None:
+def test_the_error_page_at_a_path_that_repeats_the_function_name_has_the_filter_form(call: Call) -> None:
+    """Links on the page /function/query-data/ lead to such paths: see `query_data.paths`."""
     page = call("/query-data/?min_age=x&format=html")
     assert (page.status_code, b'name="min_age"' in page.get_data()) == (400, True)
 

@@ -38,7 +38,7 @@ class ExplainingConnection(Connection):
 
     def run(self, sql: str, **parameters: object) -> list[list[Any]]:
         self.plan = "\n".join(row[0] for row in super().run(f"explain {sql}", **parameters))
-        return [["", 0, "", ""]]
+        return [["", 0, "", ""]]  # as for a page without rows
 
     def run_prepared(self, sql: str, **parameters: object) -> list[list[Any]]:
         return self.run(f"(generic_plan) {to_statement(sql)[0]}")
@@ -68,10 +68,9 @@ def test_every_filter_and_sort_uses_an_index(filled: Stack, query: str, index: s
     parsed = parse_query(Event(f"/?{query}"))
     today = datetime.now(UTC).date()
     with closing(ExplainingConnection(load(PostgresSettings, filled.query_settings))) as connection:
-        page = users.read_users(connection, parsed, parsed.limit or 1000, today)
+        users.read_users(connection, parsed, parsed.limit or 1000, today)
         assert index in connection.plan, connection.plan
         assert "Seq Scan on users" not in connection.plan
-        assert page.cursor is None
         if "sort" in query:  # the next page starts at the cursor
             last = {"user_id": "000500000", "birthdate": "2000-01-01", "last_name": "łast 5"}[
                 parsed.order.name.strip("-")

@@ -69,8 +69,8 @@ def ages(birthdates: "pd.Series[pd.Timestamp]", today: date) -> "pd.Series[float
     now = pd.Timestamp(today)
     last = pd.Series(today.year, index=birthdates.index)
     last -= (birthday(last) > now).astype(int)
-    since, until = now - birthday(last), birthday(last + 1) - birthday(last)
-    result: pd.Series[float] = (last - year) + since.dt.days / until.dt.days
+    elapsed, year_length = now - birthday(last), birthday(last + 1) - birthday(last)
+    result: pd.Series[float] = (last - year) + elapsed.dt.days / year_length.dt.days
     return result
 
 

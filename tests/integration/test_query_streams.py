@@ -49,7 +49,7 @@ def test_on_sigterm_streams_complete_and_new_requests_are_served(filled: Stack) 
         assert replica.wait() == 0
 
 
-def copies(stack: Stack, expression: str = "count(*)") -> Any:
+def copy_sessions(stack: Stack, expression: str = "count(*)") -> Any:
     """Evaluate an expression over the sessions of query-data's role that run a COPY."""
     activity = "pg_stat_activity where usename = current_user and state = 'active' and query like 'copy%'"
     with Connection(load(PostgresSettings, stack.query_settings)) as connection:
@@ -61,9 +61,9 @@ def test_a_disconnected_client_frees_the_database_connection(filled: Stack) -> N
         for _ in range(10):  # each time the server is at another point of the stream
             stream = urllib3.request("GET", replica.url, preload_content=False)
             stream.read(1000)
-            assert copies(filled) == 1
+            assert copy_sessions(filled) == 1
             stream.close()
-            filled.wait_until(lambda: copies(filled) == 0, seconds=20)
+            filled.wait_until(lambda: copy_sessions(filled) == 0, seconds=20)
         assert replica.request("GET", "/?limit=1").status == 200
 
 
@@ -88,7 +88,7 @@ def test_a_truncated_stream_can_be_detected_behind_the_gateway(filled: Stack, fo
     with subprocess.Popen(["curl", "--silent", "--output", "-", filled.url + path], stdout=subprocess.PIPE) as curl:
         assert curl.stdout
         body = curl.stdout.read(1000)
-        assert copies(filled, "pg_terminate_backend(pid)")
+        assert copy_sessions(filled, "pg_terminate_backend(pid)")
         body += curl.stdout.read()
     assert curl.returncode == 0  # curl sees no error
     assert not is_complete(format_name, body)

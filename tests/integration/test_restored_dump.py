@@ -98,7 +98,7 @@ def test_nothing_is_exported_before_lost_tombstones_are_applied(rollcall: Stack,
     assert exported(rollcall) == ["2"]
 
 
-def test_lost_tombstones_that_the_deadline_left_out_are_applied_by_the_next_run(rollcall: Stack) -> None:
+def test_lost_tombstones_not_applied_before_the_deadline_are_applied_by_the_next_run(rollcall: Stack) -> None:
     """Here another session holds the user's segment."""
     rollcall.bucket.put_people(["1", "2"])
     rollcall.process()

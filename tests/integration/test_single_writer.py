@@ -48,7 +48,7 @@ def test_one_more_scan_serves_all_concurrent_runs(rollcall: Stack) -> None:
         summaries = [call.result() for call in (first, *others)]
     assert {summary["status"] for summary in summaries} == {"done"}
     assert sum(summary["added"] for summary in summaries) == 1
-    assert requests["LIST"] <= 3  # a third only if a run gets its tick, a logical time, after the second began
+    assert requests["LIST"] <= 3  # a third only if a run gets its tick (a logical time) after the second scan began
     assert requests["GET"] == 1
 
 

@@ -79,7 +79,7 @@ PROBLEMS = pytest.mark.parametrize(
         ("localhost", 2, "another", "unable to get local issuer certificate"),
         ("localhost", 2, "", "unable to get local issuer certificate"),
     ],
-    ids=["wrong name", "expired", "unknown authority", "no public authority"],
+    ids=["wrong name", "expired", "unknown authority", "no CA file"],
 )
 
 
@@ -116,7 +116,7 @@ def test_an_s3_server_without_tls_receives_no_request(stack: Stack) -> None:
         assert settings["s3_access_key"].encode() not in proxy.received
 
 
-def test_require_checks_the_chain_only_with_a_ca_file_and_never_the_name(
+def test_sslmode_require_checks_the_chain_only_with_a_ca_file_and_never_the_name(
     stack: Stack, trusted: Authority, another: Authority
 ) -> None:
     with postgres(stack, trusted.certify("elsewhere.example")) as (_, settings):

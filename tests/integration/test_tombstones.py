@@ -55,7 +55,7 @@ def test_erasing_again_once_the_file_is_removed_does_not_weaken_the_tombstone(ro
 
 
 def test_an_older_file_does_not_restore_an_erased_person(rollcall: Stack) -> None:
-    """For example, one restored from a version of the object: its content differs, but it is not newer."""
+    """For example, an older version of the object that is current again: its content differs, but it is not newer."""
     rollcall.bucket.put_person("1")
     rollcall.process()
     rollcall.erase("1")

@@ -64,7 +64,7 @@ class UpstreamResponse:
         self.status = response.status
         self.headers = end_to_end(response.headers.items()) + headers
         self._chunks = response.stream(CHUNK, decode_content=False)
-        # No deadline for the first chunk: sending a large request may have used up the time.
+        # The deadline, which a large request may have used up while it was sent, does not apply to the first chunk.
         self._first = next(self._chunks, b"")
 
     def __iter__(self) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""Scheduled invocations by the annotations `topic: cron-function` and `schedule`, as cron-connector does them."""
+"""Scheduled invocations, configured by the annotations `topic: cron-function` and `schedule` as for cron-connector."""
 
 import re
 import time
