@@ -17,7 +17,7 @@ _RETRY_AFTER = "1"  # seconds
 class Bulkhead:
     """Allows `slots` concurrent requests. Up to `max_waiting` more wait for a slot, at most a second. All others fail.
 
-    `name` is a plural noun for the requests in the error message.
+    The error message uses `name` for the requests, a plural such as `large photos`.
     """
 
     def __init__(self, name: str, slots: int, *, max_waiting: int = 0) -> None:

@@ -50,7 +50,7 @@ class RunCounters:
     same_content: int = 0  # CSVs with a new ETag, but the same row
     images_changed: int = 0
     remaining: int = 0  # changed CSVs that were not stored
-    fetched: int = 0  # CSVs that S3 returned, except those of erased users
+    fetched: int = 0  # CSVs that S3 returned, except those that a tombstone excludes
     unreadable: int = 0
     rejections: list[Rejection] = field(default_factory=list)  # new or changed ones, at most MAX_REPORTED
     failures: list[Unreadable] = field(default_factory=list)  # at most MAX_REPORTED
@@ -84,7 +84,7 @@ class RunCounters:
 
     @contextmanager
     def scan(self) -> Iterator[ScanCounters]:
-        """Add a scan's counters when it ends. If it is interrupted, only `stored` is kept, because it is repeated.
+        """Add a scan's counters when it ends. An interrupted scan is repeated, so only its `stored` is kept.
 
         What the scan has fetched and stored is already counted, by `record_listing` and `record_batch`.
         """

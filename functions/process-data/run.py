@@ -114,18 +114,18 @@ class Run:
             with self.counters.stage("export"):
                 written = self._is_full and outputs.export_overdue(self._application, connection, self._deadline)
             self.workers.work(connection)
-            remaining = self.workers.count_remaining(connection)
+            unscanned = self.workers.count_remaining(connection)  # segments, or requested keys
             with self.counters.stage("export"):
-                output = self._export(connection, urgent=self._is_full and remaining == 0)
+                output = self._export(connection, urgent=self._is_full and unscanned == 0)
                 output["written"] |= written
         self._raise_if_s3_failed(connection)
         # remaining hints matter only after the deadline: before it, they are new, have failed, or are in segments that
         # other sessions hold
         is_behind = self._is_full and (output["pending"] or (self._deadline.expired and hints.exist(connection)))
-        is_partial = remaining or is_behind or self.counters.unreadable
+        is_partial = unscanned or is_behind or self.counters.unreadable
         self._record.status = Status.PARTIAL if is_partial else Status.DONE
-        continued = self._is_full and bool(remaining or is_behind) and self._queue_continuation(connection)
-        summary = self._summary(connection, remaining, output, continued=continued)
+        continued = self._is_full and bool(unscanned or is_behind) and self._queue_continuation(connection)
+        summary = self._summary(connection, unscanned, output, continued=continued)
         # the record omits rejections: they quote files, and an erasure clears the table `rejected` but not `runs`
         self._record.summary = {name: value for name, value in summary.items() if name != "rejections"}
         return self._response(summary)
@@ -180,12 +180,12 @@ class Run:
         record_continuation(connection, self._record)
         return True
 
-    def _summary(self, connection: Connection, remaining: int, output: Output, *, continued: bool) -> RunSummary:
+    def _summary(self, connection: Connection, unscanned: int, output: Output, *, continued: bool) -> RunSummary:
         counters = self.counters
         scope = Range("", LAST_KEY) if self._keys is None else KeySet(self._keys)
         rejected, reported = rejections.count_and_read(connection, scope)
         return {
-            "segments": {"scanned": counters.scanned, "remaining": remaining if self._is_full else 0},
+            "segments": {"scanned": counters.scanned, "remaining": unscanned if self._is_full else 0},
             "listed": counters.listed,
             "added": counters.added,
             "updated": counters.updated,
@@ -195,7 +195,7 @@ class Run:
             "rejected": rejected,
             "rejections": reported,
             "unreadable": counters.unreadable,
-            "remaining": counters.remaining if self._is_full else remaining + counters.unreadable,
+            "remaining": counters.remaining if self._is_full else unscanned + counters.unreadable,
             "continued": continued,
             "output": output,
             "seconds": counters.seconds,

@@ -26,6 +26,7 @@ class Table:
 
 REJECTED = Table(
     "rejected",
+    # last_seen: when the content, the reason or the rules last changed
     ("object", "line", "code", "message", "first_seen", "last_seen"),
     Order("object", "object", "text", "object"),
 )

@@ -101,7 +101,7 @@ def _locked() -> Iterator[None]:
 
 
 def _create(directory: Path, requirements: list[Path]) -> None:
-    _say("Installing Rollcall's packages, once (100 MB; the tests' environment is another 100 MB) …")
+    _say("Installing packages, once (100 MB for the local stack, another 100 MB for the tests) …")
     shutil.rmtree(directory, ignore_errors=True)
     result = subprocess.run(
         [sys.executable, "-m", "venv", directory], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

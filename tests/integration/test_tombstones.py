@@ -74,8 +74,8 @@ def test_an_older_file_does_not_restore_an_erased_person(rollcall: Stack) -> Non
     assert rows(rollcall, "rejected", "object") == []
 
 
-class Replaced(Objects):
-    """An S3 client whose GETs return an older Last-Modified, as if the object had been replaced after the listing."""
+class Reverted(Objects):
+    """An S3 client whose GETs return an older Last-Modified, as if an older version had become current after the listing."""
 
     def get(self, bucket: str, key: str, *, limit: int) -> Object:
         fetched = super().get(bucket, key, limit=limit)
@@ -89,7 +89,7 @@ def test_the_last_modified_of_the_fetched_object_decides(rollcall: Stack, conten
     rollcall.erase("1")
     time.sleep(NEW_SECOND)
     rollcall.bucket.put("1.csv", content)
-    with application(rollcall, Replaced) as app:
+    with application(rollcall, Reverted) as app:
         summary = run(app)
     assert (summary["added"], summary["rejected"]) == (0, 0)
     assert rows(rollcall) == []

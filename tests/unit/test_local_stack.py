@@ -34,7 +34,7 @@ def test_variables_are_substituted(root: Path) -> None:
     (function,) = read_stack(root, {"FILLED": "a: #b", "TAG": "2", "REGISTRY": ""}).functions
     assert function.image == "here/one:2"
     assert function.environment == {"plain": "text", "filled": "a: #b", "empty": ""}
-    assert function.exec_timeout == 30
+    assert function.exec_timeout == 30  # of-watchdog's default
 
 
 def test_the_error_for_an_unset_variable_names_the_function_and_the_key(root: Path) -> None:
@@ -90,9 +90,9 @@ def test_the_assembled_tree_has_the_handlers_files_and_shared(name: str, tmp_pat
     assert {"handler.py", "requirements.txt", "shared/storage/connection.py"} <= files(tmp_path / "function")
 
 
-def test_an_assembled_tree_replaces_the_old_one_and_omits_what_faas_cli_omits(tmp_path: Path) -> None:
+def test_an_assembled_tree_replaces_the_old_one_and_omits_caches_and_what_faas_cli_omits(tmp_path: Path) -> None:
     handler, into = tmp_path / "handler", tmp_path / "built"
-    for directory in ("handler/build", "handler/template", "handler/kept/__pycache__", "built/old"):
+    for directory in ("handler/build", "handler/template", "handler/package/__pycache__", "built/old"):
         (tmp_path / directory).mkdir(parents=True)
         (tmp_path / directory / "file").touch()
     (handler / "handler.py").touch()

@@ -21,7 +21,7 @@ MILLION = 1_000_000
 class Cost:
     """The cost of a run over `objects` objects. Bytes are those of bodies; CPU is None if unavailable.
 
-    The text scales everything up to a million objects, including the fixed cost of a run, such as a few HEADs.
+    `str()` extrapolates everything to a million objects, even the fixed cost of a run, such as a few HEADs.
     Therefore measure with thousands of objects.
     """
 
