@@ -82,7 +82,7 @@ def kinds(subject: Subject) -> list[Kind]:
 
 
 def vanished_clients() -> Kind:
-    """Return a fault in which clients vanish but their connections stay open, so that only timeouts end their sessions."""
+    """Return a fault in which clients vanish but their connections stay open: only timeouts end their sessions."""
     return Kind(
         "vanish, no keepalive",
         "postgres",

@@ -75,7 +75,7 @@ def test_an_older_file_does_not_restore_an_erased_person(rollcall: Stack) -> Non
 
 
 class Reverted(Objects):
-    """An S3 client whose GETs return an older Last-Modified, as if an older version had become current after the listing."""
+    """An S3 client whose GETs return an older version than was listed."""
 
     def get(self, bucket: str, key: str, *, limit: int) -> Object:
         fetched = super().get(bucket, key, limit=limit)
