@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -80,6 +81,20 @@ def test_a_segment_that_cannot_be_listed_is_scanned_last_and_blocks_no_other(
         assert objects.failed_listings == [bad]  # tried once per run
         assert run(app)["segments"]["remaining"] == 1
     assert rollcall.process()["status"] == "done"
+
+
+def test_a_run_does_not_wait_for_a_segment_that_s3_cannot_list(rollcall: Stack) -> None:
+    put_people(rollcall, range(60))
+    with application(rollcall, segment_keys="20", workers="1") as app:
+        run(app)
+    [_, bad, *_] = starts(rollcall)
+    failing = type("Failing", (Failing,), {"starts": frozenset([bad])})
+    with application(rollcall, failing, run_deadline="3600") as app, ThreadPoolExecutor(1) as executor:
+        try:
+            summary = executor.submit(run, app).result(timeout=60)
+        finally:
+            app.stopping.set()
+    assert (summary["status"], summary["segments"]["remaining"]) == ("partial", 1)
 
 
 def test_an_error_of_a_helper_fails_the_run(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
