@@ -6,7 +6,8 @@ from process_data.rejections import MAX_REPORTED
 
 from tests.replica import replica, wait_until_ready
 from tests.runs import paused_run
-from tests.stack import Stack
+from tests.s3_proxy import counting
+from tests.stack import Response, Stack
 
 
 def test_a_run_is_recorded_with_its_trigger_and_counts(rollcall: Stack) -> None:
@@ -59,3 +60,24 @@ def test_a_run_and_its_new_rejections_are_logged_with_the_call_id(rollcall: Stac
     assert logged == [*[("rejection", "first")] * MAX_REPORTED, ("run", "first"), ("run", "second")]
     assert (lines[0]["object"], lines[0]["code"], lines[-1]["rejected"]) == ("bad 0.csv", "bad_name", MAX_REPORTED + 5)
     assert "rejections" not in lines[-1]
+
+
+def test_what_a_failed_run_could_not_read_is_logged_with_the_call_id(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("1")
+    rollcall.bucket.put("bad.csv", b"")
+
+    def deny_get(kind: str, _path: str) -> Response | None:
+        return Response(403, {}, b"") if kind == "GET" else None
+
+    with counting(rollcall.process_settings["s3_endpoint"], deny_get) as (endpoint, _):
+        settings = {**rollcall.process_settings, "s3_endpoint": endpoint}
+        with replica(rollcall.state / "build/process-data", settings) as running:
+            wait_until_ready(running, "/")
+            assert running.request("POST", "/", X_Call_Id="failing").status == 503
+            lines = [json.loads(line) for line in running.lines()]
+    logged = [(line["event"], line["call_id"], line.get("object")) for line in lines]
+    assert logged == [
+        ("rejection", "failing", "bad.csv"),
+        ("unreadable", "failing", "1.csv"),
+        ("failure", "failing", None),
+    ]
