@@ -105,6 +105,14 @@ def test_a_user_whose_file_was_not_yet_scanned_is_erased_too(rollcall: Stack) ->
     assert rollcall.process()["added"] == 0
 
 
+def test_the_last_user_of_a_segment_and_the_first_of_the_next_one_are_erased(rollcall: Stack) -> None:
+    rollcall.bucket.put_people(["1", "2", "3"])
+    rollcall.process()
+    rollcall.sql("insert into segments (start) values ('1.csv')")
+    assert rollcall.erase("1", "2")["erased"] == ["1", "2"]
+    assert rows(rollcall) == exported(rollcall) == ["3"]
+
+
 def test_people_can_be_erased_after_the_bucket_was_emptied(rollcall: Stack) -> None:
     """Hints of other users are left to a run that checks for an empty bucket."""
     for user_id in ("1", "2"):
