@@ -121,6 +121,32 @@ def test_an_error_of_a_helper_fails_the_run(rollcall: Stack, monkeypatch: pytest
     assert rollcall.sql("select status, error from runs where id > 1") == [["failed", "RuntimeError: a bug"]]
 
 
+def test_a_scan_that_fails_starts_no_more_requests(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next batch was started meanwhile."""
+    people = put_people(rollcall, range(20))
+    fetched: list[str] = []
+    next_batch, released = threading.Event(), threading.Event()
+
+    class Traced(Objects):
+        def get(self, bucket: str, key: str, *, limit: int) -> Object:
+            fetched.append(key)
+            if key == "0010.csv":
+                next_batch.set()
+                assert released.wait(60)
+            return super().get(bucket, key, limit=limit)
+
+    def fail(*_arguments: Any) -> Any:
+        assert next_batch.wait(60)
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(scan, "store", fail)
+    with application(rollcall, Traced, batch_size="10", fetch_threads="1", workers="1") as app:
+        with pytest.raises(RuntimeError, match="bug"):
+            run(app)
+        released.set()
+    assert fetched == [f"{user}.csv" for user in people[:11]]
+
+
 class Ending(Objects):
     """S3 that ends the scanning session when a certain CSV is read for the first time."""
 
