@@ -122,6 +122,14 @@ def test_a_statement_that_takes_too_long_is_unavailable(connection: Connection) 
         connection.run("select pg_sleep(10)")
 
 
+def test_a_time_limit_ends_with_its_body_even_after_an_error(stack: Stack) -> None:
+    settings = load(PostgresSettings, {**stack.process_settings, "postgres_timeout": "300"})
+    with Connection(settings) as connection:
+        with pytest.raises(ValueError), connection.time_limit(0):
+            raise ValueError
+        assert connection.run("select pg_sleep(3), 1")[0][1] == 1  # longer than a statement may always take
+
+
 def test_a_transaction_is_atomic(connection: Connection) -> None:
     connection.run("create temp table t (n int)")
     with pytest.raises(StorageError), connection.transaction():
