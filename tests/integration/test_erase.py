@@ -12,7 +12,7 @@ from process_data.shared.storage.errors import AccessDenied, Unavailable
 from process_data.shared.storage.listing import ListingPage
 from process_data.shared.storage.objects import Objects
 
-from tests.rows import exported, rows
+from tests.rows import NEW_SECOND, exported, rows
 from tests.runs import application, erase, paused_run, proxied, run
 from tests.stack import Response, Stack
 
@@ -223,6 +223,27 @@ def test_an_event_during_an_erasure_is_not_lost(rollcall: Stack) -> None:
         erase(app, "1")
     assert rows(rollcall) == ["2"]
     assert exported(rollcall) == ["2"]
+
+
+def test_an_event_for_a_newer_file_during_its_users_erasure_is_not_lost(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("1")
+    rollcall.process()
+
+    class Replaced(Objects):
+        """S3 where the file is replaced, with an event, after the erasure has read its Last-Modified."""
+
+        def list_page(self, bucket: str, *, prefix: str = "", **options: Any) -> ListingPage:
+            page = super().list_page(bucket, prefix=prefix, **options)
+            if prefix == "1.csv":
+                time.sleep(NEW_SECOND)
+                rollcall.bucket.put_person("1", first="New")
+                assert rollcall.event("1.csv").json()["status"] == "partial"
+            return page
+
+    with application(rollcall, Replaced) as app:
+        assert erase(app, "1")["erased"] == ["1"]
+    assert rows(rollcall, "users", "first_name") == ["New"]
+    assert exported(rollcall) == ["1"]
 
 
 def test_a_retried_erasure_is_done_although_its_first_attempt_was_partial(
