@@ -84,6 +84,16 @@ def test_a_database_without_tables_is_a_503_that_names_the_setup_script(call: Ca
     assert "infra/postgres/setup.sh" in message
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_missing_table_is_a_503_for_every_method(rollcall: Stack, call: Call, method: str) -> None:
+    rollcall.sql("alter table users rename to users_moved")
+    try:
+        response = call("/", method)
+    finally:
+        rollcall.sql("alter table users_moved rename to users")
+    assert error_of(response)[:2] == (503, "schema_missing")
+
+
 @pytest.mark.parametrize(
     "path", ["/?", "/?format=csv&", "/?limit=5&", "/?limit=5&count=1&sort=birthdate&", "/?format=html&", "/stats?"]
 )
