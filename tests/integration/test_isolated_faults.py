@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from queue import Queue
 from typing import Any
 
 import pytest
@@ -119,6 +120,34 @@ def test_an_error_of_a_helper_fails_the_run(rollcall: Stack, monkeypatch: pytest
     ):
         run(app)
     assert rollcall.sql("select status, error from runs where id > 1") == [["failed", "RuntimeError: a bug"]]
+
+
+def test_an_error_of_a_helper_ends_the_other_workers(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run's own thread stores its first batch after the helper has ended."""
+    put_people(rollcall, range(40))
+    with application(rollcall, segment_keys="20", workers="1") as app:
+        run(app)
+    helpers: Queue[threading.Thread] = Queue()
+
+    def fail_in_helper(*arguments: Any) -> Any:
+        thread = threading.current_thread()
+        if thread.name == "worker":
+            helpers.put(thread)
+            raise RuntimeError("a bug")
+        if not stored:
+            helpers.get(timeout=60).join(60)
+        stored.append(thread)
+        return store(*arguments)
+
+    stored: list[threading.Thread] = []
+    monkeypatch.setattr(scan, "store", fail_in_helper)
+    rollcall.sql("update users set csv_etag = ''")
+    with (
+        application(rollcall, segment_keys="20", batch_size="5", fetch_threads="200") as app,
+        pytest.raises(RuntimeError, match="bug"),
+    ):
+        run(app)
+    assert len(stored) == 1
 
 
 def test_a_scan_that_fails_starts_no_more_requests(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
