@@ -2,12 +2,13 @@
 
 import json
 
+from process_data import locks
 from process_data.rejections import MAX_REPORTED
 
 from tests.replica import replica, wait_until_ready
 from tests.runs import paused_run
 from tests.s3_proxy import counting
-from tests.stack import Response, Stack
+from tests.stack import Response, Stack, connected
 
 
 def test_a_run_is_recorded_with_its_trigger_and_counts(rollcall: Stack) -> None:
@@ -29,6 +30,17 @@ def test_only_a_run_whose_session_ended_is_marked_as_failed(rollcall: Stack) -> 
         assert rollcall.sql("select status from runs order by id") == [["running"], ["failed"], ["partial"]]
         go.set()
         assert paused.result()["status"] == "done"
+
+
+def test_a_run_of_the_same_number_in_another_database_keeps_none_in_progress(rollcall: Stack) -> None:
+    """Advisory locks of all databases are in pg_locks."""
+    [[number]] = rollcall.sql(
+        "insert into runs (trigger, scope, status) values ('cron', 'bucket', 'running') returning id"
+    )
+    with connected(rollcall.settings, postgres_database="postgres") as other:
+        other.run("select pg_advisory_lock_shared(:space::int, :number::int)", space=locks.RUN, number=number)
+        rollcall.process()
+    assert rollcall.sql("select status from runs where id = :number", number=number) == [["failed"]]
 
 
 def test_logs_and_stored_summaries_contain_no_values_from_files(rollcall: Stack) -> None:
