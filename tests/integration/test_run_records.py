@@ -4,9 +4,10 @@ import json
 
 from process_data import locks
 from process_data.rejections import MAX_REPORTED
+from process_data.runs import Trigger
 
 from tests.replica import replica, wait_until_ready
-from tests.runs import paused_run
+from tests.runs import application, erase, paused_run, run
 from tests.s3_proxy import counting
 from tests.stack import Response, Stack, connected
 
@@ -30,6 +31,15 @@ def test_only_a_run_whose_session_ended_is_marked_as_failed(rollcall: Stack) -> 
         assert rollcall.sql("select status from runs order by id") == [["running"], ["failed"], ["partial"]]
         go.set()
         assert paused.result()["status"] == "done"
+
+
+def test_a_session_in_the_pool_holds_no_lock_of_an_earlier_run(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("1")
+    with application(rollcall) as app:
+        run(app)
+        run(app, Trigger.EVENT, keys=("1.csv",))
+        erase(app, "1")
+        assert rollcall.sql("select count(*) from pg_locks where locktype = 'advisory'") == [[0]]
 
 
 def test_a_run_of_the_same_number_in_another_database_keeps_none_in_progress(rollcall: Stack) -> None:
