@@ -151,6 +151,20 @@ def test_a_stream_without_a_row_before_its_deadline_is_an_error(rollcall: Stack,
     assert "did not respond within 1 s" in message
 
 
+def test_a_stream_ends_at_its_deadline_although_more_could_be_read(rollcall: Stack, call: Call) -> None:
+    """The client is slower than the database, so the next chunk is always ready."""
+    add_many(rollcall, 30_000)
+    chunks = call("/?format=ndjson", stream_deadline="1").iter_encoded()
+    read = [next(chunks)]
+    time.sleep(1.1)
+    for chunk in chunks:
+        read.append(chunk)
+        time.sleep(0.05)
+    *people, last = b"".join(read).splitlines()
+    assert 0 < len(people) < 30_000
+    assert json.loads(last)["next"]
+
+
 def test_the_error_page_at_the_path_query_data_has_the_filter_form(call: Call) -> None:
     page = call("/query-data/?min_age=x&format=html")
     assert (page.status_code, b'name="min_age"' in page.get_data()) == (400, True)
