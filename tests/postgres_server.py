@@ -1,6 +1,8 @@
-"""A separate PostgreSQL server, which has only what initdb created."""
+"""Separate PostgreSQL servers: one with only what initdb creates, and a promoted copy of a stack's server."""
 
-from collections.abc import Iterator
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from infra.local.runtime.processes import Process
 from infra.local.runtime.state import State
 from infra.local.servers.postgres import Postgres
 from tests.postgres import client_environment, run
-from tests.stack import remove_home
+from tests.stack import Stack, remove_home
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,57 @@ def running_server(directory: Path) -> Iterator[PostgresServer]:
     credentials = Credentials(state.secrets)
     for secret in PASSWORD_SECRETS.values():
         credentials.get(secret)
-    postgres = Postgres(state, credentials)
+    with _running(Postgres(state, credentials), state, credentials, directory) as server:
+        yield server
+
+
+@contextmanager
+def promoted_copy(stack: Stack, directory: Path) -> Iterator[PostgresServer]:
+    """Run a copy of the stack's server with all of its data, promoted as a standby is after a failover."""
+    state = State(directory / "state")
+    state.create()
+    credentials = Credentials(State(stack.state).secrets)
+    with _running(_PromotedCopy(state, credentials, stack.settings), state, credentials, directory) as server:
+        yield server
+
+
+class _PromotedCopy(Postgres):
+    def __init__(self, state: State, credentials: Credentials, settings: Mapping[str, str]) -> None:
+        super().__init__(state, credentials)
+        self._settings = settings
+
+    def _create_cluster(self) -> None:
+        uid, gid = self._user or (None, None)
+        self._data.mkdir(mode=0o700)
+        if self._user:
+            os.chown(self._data, *self._user)
+        subprocess.run(
+            [self._binary("pg_basebackup"), "--pgdata", self._data, "--checkpoint", "fast"],
+            cwd=self._home,
+            env=client_environment(self._settings),
+            user=uid,
+            group=gid,
+            extra_groups=[] if self._user else None,
+            check=True,
+        )
+        with (self._data / "postgresql.conf").open("a", encoding="utf-8") as file:
+            # there is no archive, so recovery ends with the copy; before that, nobody can connect
+            file.write("restore_command = 'false'\nhot_standby = off\n")
+        signal = self._data / "recovery.signal"
+        signal.touch()
+        if self._user:
+            os.chown(signal, *self._user)
+
+
+@contextmanager
+def _running(postgres: Postgres, state: State, credentials: Credentials, directory: Path) -> Iterator[PostgresServer]:
     postgres.prepare()
     log = directory / "postgres.log"
     process = Process("postgres", postgres, log, print, lambda: None)
     try:
         process.start()
         process.wait_ready()
-        yield PostgresServer(postgres.port, state.secrets, log)
+        yield PostgresServer(postgres.port, credentials.directory, log)
     finally:
         process.stop()
         remove_home(state.directory)

@@ -1,5 +1,6 @@
 """Errors of /changes: invalid parameters, and invalid or expired cursors."""
 
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -9,7 +10,8 @@ from query_data.openapi import openapi
 from query_data.paging import decode_cursor, encode_cursor
 
 from tests.changes import changes, put
-from tests.replica import Replica
+from tests.postgres_server import promoted_copy
+from tests.replica import Replica, query_replica
 from tests.stack import Response, Stack
 
 
@@ -70,3 +72,14 @@ def test_a_cursor_expires_when_the_files_of_users_or_outputs_are_replaced(
     page = changes(query_function)
     rollcall.sql(statement)
     assert error(query_function.request("GET", f"/changes{page['next']}")) == (410, "cursor_expired")
+
+
+def test_all_cursors_expire_with_a_failover(
+    query_function: Replica, rollcall: Stack, connection: Connection, tmp_path: Path
+) -> None:
+    """The promoted standby may lack the last commits."""
+    put(connection, "1")
+    page = changes(query_function)
+    with promoted_copy(rollcall, tmp_path) as server, query_replica(rollcall, postgres_port=str(server.port)) as copy:
+        assert changes(copy)["result"] == page["result"]
+        assert error(copy.request("GET", f"/changes{page['next']}")) == (410, "cursor_expired")

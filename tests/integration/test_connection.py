@@ -1,8 +1,11 @@
 """Sessions of PostgreSQL: COPY, timeouts, errors, reuse by the pool, and prepared statements."""
 
+import socket
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from select import select
 
 import pytest
 from process_data.shared.storage.connection import Connection
@@ -76,6 +79,35 @@ def test_leaving_a_copy_early_breaks_its_connection_and_the_pool_opens_another(p
         assert other.run("select 1") == [[1]]
 
 
+def forward(listening: socket.socket, port: int) -> bool:
+    """Forward one connection to PostgreSQL until it ends. Return whether the client reset it."""
+    client, _ = listening.accept()
+    with client, socket.create_connection(("127.0.0.1", port)) as server:
+        while True:
+            for source in select([client, server], [], [])[0]:
+                try:
+                    data = source.recv(64 * 1024)
+                except ConnectionResetError:
+                    return source is client
+                if not data:
+                    return False
+                (server if source is client else client).sendall(data)
+
+
+def test_leaving_a_copy_early_resets_the_connection(stack: Stack) -> None:
+    """After an ordinary close, a server that waits for room to send could stay in its COPY for a minute."""
+    slow = "copy (select repeat('x', 70000) from generate_series(1, 2) n where n = 1 or pg_sleep(9) is null) to stdout"
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as executor:
+        is_reset = executor.submit(forward, listening, int(stack.process_settings["postgres_port"]))
+        port = str(listening.getsockname()[1])
+        with (
+            Connection(load(PostgresSettings, {**stack.process_settings, "postgres_port": port})) as connection,
+            connection.copy_out(slow) as chunks,
+        ):
+            assert len(next(chunks)) == 70001
+        assert is_reset.result()
+
+
 def test_a_failed_copy_raises_a_storage_error_and_keeps_the_session(connection: Connection) -> None:
     failing = connection.copy_out("copy (select 1/0) to stdout")
     with pytest.raises(StorageError, match="division by zero"), failing as chunks:
@@ -87,6 +119,14 @@ def test_a_failed_copy_raises_a_storage_error_and_keeps_the_session(connection: 
 def test_a_statement_timeout_raises_unavailable(connection: Connection) -> None:
     with pytest.raises(Unavailable, match="statement timeout"):
         connection.run("select pg_sleep(10)")
+
+
+def test_a_time_limit_ends_with_its_body_even_after_an_error(stack: Stack) -> None:
+    settings = load(PostgresSettings, {**stack.process_settings, "postgres_timeout": "300"})
+    with Connection(settings) as connection:
+        with pytest.raises(ValueError), connection.time_limit(0):
+            raise ValueError
+        assert connection.run("select pg_sleep(3), 1")[0][1] == 1  # longer than a statement may always take
 
 
 def test_a_transaction_is_atomic(connection: Connection) -> None:

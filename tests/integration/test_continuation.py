@@ -214,6 +214,14 @@ def test_a_full_run_that_scanned_everything_exports_at_once(rollcall: Stack) -> 
     assert b"Changed" in rollcall.bucket.read("output.csv")
 
 
+def test_an_erasure_always_exports(rollcall: Stack) -> None:
+    """Otherwise output.csv would still contain the person."""
+    change_after_slow_export(rollcall, "clock_timestamp()")
+    summary = rollcall.erase("1")
+    assert (summary["status"], summary["output"]["written"], summary["output"]["rows"]) == ("done", True, 0)
+    assert rollcall.bucket.read_rows("output.csv") == []
+
+
 def test_a_partial_run_does_not_repeat_a_slow_export(filled: Stack) -> None:
     filled.process()
     filled.sql("update users set csv_etag = ''")

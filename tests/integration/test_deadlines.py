@@ -5,11 +5,15 @@ import time
 from typing import Any
 
 import pytest
+from process_data import scan
 from process_data.deadline import Deadline
+from process_data.parallel import ParallelCalls
 from process_data.runs import Trigger
-from process_data.shared.storage.errors import Unavailable
+from process_data.scan import Scanner
+from process_data.shared.storage.errors import ObjectMissing, Unavailable
 from process_data.shared.storage.listing import MAX_KEYS, ListingPage
 from process_data.shared.storage.objects import Object, Objects
+from process_data.store import store
 
 from tests.rows import rows
 from tests.runs import Failing, Slow, application, put_people, run
@@ -200,6 +204,51 @@ def test_a_run_stops_fetching_at_its_deadline(rollcall: Stack) -> None:
         summary = run(app)
     assert summary["status"] == "partial"
     assert 0 < summary["added"] < len(people)
+
+
+def test_the_users_whom_a_stopped_batch_leaves_out_are_left_to_the_next_run(
+    rollcall: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next batch was started meanwhile. The users before it whose CSVs are gone are no progress."""
+    people = put_people(rollcall, range(20))
+    [[since]] = rollcall.sql("select nextval('ticks')")
+    collecting, cancelled, next_batch = threading.Event(), threading.Event(), threading.Event()
+    collect, cancel = Scanner._collect, ParallelCalls.cancel
+
+    class Stopping(Objects):
+        def get(self, bucket: str, key: str, *, limit: int) -> Object:
+            if key in ("0000.csv", "0001.csv") and not next_batch.is_set():
+                if key == "0001.csv":
+                    assert collecting.wait(60)
+                    app.stopping.set()
+                    assert cancelled.wait(60)
+                raise ObjectMissing(key)
+            if key == "0011.csv":  # 0010.csv has been fetched
+                next_batch.set()
+            return super().get(bucket, key, limit=limit)
+
+    def notice_collect(*arguments: Any) -> Any:
+        cancelled.clear()  # the listing's calls set it
+        collecting.set()
+        return collect(*arguments)
+
+    def notice_cancel(calls: ParallelCalls[Any, Any]) -> None:
+        cancel(calls)
+        cancelled.set()
+
+    def wait_for_next_batch(*arguments: Any) -> Any:
+        assert next_batch.wait(60)
+        return store(*arguments)
+
+    monkeypatch.setattr(Scanner, "_collect", notice_collect)
+    monkeypatch.setattr(ParallelCalls, "cancel", notice_cancel)
+    monkeypatch.setattr(scan, "store", wait_for_next_batch)
+    with application(rollcall, Stopping, batch_size="10", fetch_threads="1", workers="1") as app:
+        summary = run(app, Trigger.CONTINUATION, since=since)
+        assert (summary["status"], summary["remaining"]) == ("partial", 18)
+        app.stopping.clear()
+        assert run(app, Trigger.CONTINUATION, since=since)["status"] == "done"
+    assert rows(rollcall) == people[2:]
 
 
 @pytest.mark.parametrize(("seconds", "run_deadline", "attempts"), [(0.0, "60", 3), (1.1, "2", 1)])

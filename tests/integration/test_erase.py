@@ -12,7 +12,7 @@ from process_data.shared.storage.errors import AccessDenied, Unavailable
 from process_data.shared.storage.listing import ListingPage
 from process_data.shared.storage.objects import Objects
 
-from tests.rows import exported, rows
+from tests.rows import NEW_SECOND, exported, rows
 from tests.runs import application, erase, paused_run, proxied, run
 from tests.stack import Response, Stack
 
@@ -105,6 +105,14 @@ def test_a_user_whose_file_was_not_yet_scanned_is_erased_too(rollcall: Stack) ->
     rollcall.bucket.put_person("1")
     assert rollcall.erase("1")["erased"] == ["1"]
     assert rollcall.process()["added"] == 0
+
+
+def test_the_last_user_of_a_segment_and_the_first_of_the_next_one_are_erased(rollcall: Stack) -> None:
+    rollcall.bucket.put_people(["1", "2", "3"])
+    rollcall.process()
+    rollcall.sql("insert into segments (start) values ('1.csv')")
+    assert rollcall.erase("1", "2")["erased"] == ["1", "2"]
+    assert rows(rollcall) == exported(rollcall) == ["3"]
 
 
 def test_people_can_be_erased_after_the_bucket_was_emptied(rollcall: Stack) -> None:
@@ -217,6 +225,27 @@ def test_an_event_during_an_erasure_is_not_lost(rollcall: Stack) -> None:
         erase(app, "1")
     assert rows(rollcall) == ["2"]
     assert exported(rollcall) == ["2"]
+
+
+def test_an_event_for_a_newer_file_during_its_users_erasure_is_not_lost(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("1")
+    rollcall.process()
+
+    class Replaced(Objects):
+        """S3 where the file is replaced, with an event, after the erasure has read its Last-Modified."""
+
+        def list_page(self, bucket: str, *, prefix: str = "", **options: Any) -> ListingPage:
+            page = super().list_page(bucket, prefix=prefix, **options)
+            if prefix == "1.csv":
+                time.sleep(NEW_SECOND)
+                rollcall.bucket.put_person("1", first="New")
+                assert rollcall.event("1.csv").json()["status"] == "partial"
+            return page
+
+    with application(rollcall, Replaced) as app:
+        assert erase(app, "1")["erased"] == ["1"]
+    assert rows(rollcall, "users", "first_name") == ["New"]
+    assert exported(rollcall) == ["1"]
 
 
 def test_a_retried_erasure_is_done_although_its_first_attempt_was_partial(

@@ -33,6 +33,15 @@ def test_a_process_is_busy_when_two_scans_have_enough_to_fetch(rollcall: Stack) 
         assert not busy(second=1)
 
 
+def test_a_scan_that_failed_does_not_keep_its_process_busy(rollcall: Stack) -> None:
+    with application(rollcall, fetch_threads="4") as app:
+        with pytest.raises(RuntimeError), app.fetching("failed", 50):
+            raise RuntimeError
+        with app.fetching("other", 50):
+            assert not app.is_busy
+            assert app.is_idle_except("other")
+
+
 class Traced(Objects):
     """An S3 client that records each page of a range and each fetched object."""
 

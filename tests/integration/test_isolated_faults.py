@@ -2,6 +2,8 @@
 
 import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from queue import Queue
 from typing import Any
 
 import pytest
@@ -86,6 +88,20 @@ def test_a_segment_that_cannot_be_listed_is_postponed_and_blocks_no_other(
     assert rollcall.process()["status"] == "done"
 
 
+def test_a_run_does_not_wait_for_a_segment_that_s3_cannot_list(rollcall: Stack) -> None:
+    put_people(rollcall, range(60))
+    with application(rollcall, segment_keys="20", workers="1") as app:
+        run(app)
+    [_, bad, *_] = starts(rollcall)
+    failing = type("Failing", (Failing,), {"starts": frozenset([bad])})
+    with application(rollcall, failing, run_deadline="3600") as app, ThreadPoolExecutor(1) as executor:
+        try:
+            summary = executor.submit(run, app).result(timeout=60)
+        finally:
+            app.stopping.set()
+    assert (summary["status"], summary["segments"]["remaining"]) == ("partial", 1)
+
+
 def test_an_error_of_a_helper_thread_fails_the_run(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run's own thread waits until a helper thread has failed."""
     put_people(rollcall, range(40))
@@ -108,6 +124,60 @@ def test_an_error_of_a_helper_thread_fails_the_run(rollcall: Stack, monkeypatch:
     ):
         run(app)
     assert rollcall.sql("select status, error from runs where id > 1") == [["failed", "RuntimeError: a bug"]]
+
+
+def test_an_error_of_a_helper_ends_the_other_workers(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run's own thread stores its first batch after the helper has ended."""
+    put_people(rollcall, range(40))
+    with application(rollcall, segment_keys="20", workers="1") as app:
+        run(app)
+    helpers: Queue[threading.Thread] = Queue()
+
+    def fail_in_helper(*arguments: Any) -> Any:
+        thread = threading.current_thread()
+        if thread.name == "worker":
+            helpers.put(thread)
+            raise RuntimeError("a bug")
+        if not stored:
+            helpers.get(timeout=60).join(60)
+        stored.append(thread)
+        return store(*arguments)
+
+    stored: list[threading.Thread] = []
+    monkeypatch.setattr(scan, "store", fail_in_helper)
+    rollcall.sql("update users set csv_etag = ''")
+    with (
+        application(rollcall, segment_keys="20", batch_size="5", fetch_threads="200") as app,
+        pytest.raises(RuntimeError, match="bug"),
+    ):
+        run(app)
+    assert len(stored) == 1
+
+
+def test_a_scan_that_fails_starts_no_more_requests(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next batch was started meanwhile."""
+    people = put_people(rollcall, range(20))
+    fetched: list[str] = []
+    next_batch, released = threading.Event(), threading.Event()
+
+    class Traced(Objects):
+        def get(self, bucket: str, key: str, *, limit: int) -> Object:
+            fetched.append(key)
+            if key == "0010.csv":
+                next_batch.set()
+                assert released.wait(60)
+            return super().get(bucket, key, limit=limit)
+
+    def fail(*_arguments: Any) -> Any:
+        assert next_batch.wait(60)
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(scan, "store", fail)
+    with application(rollcall, Traced, batch_size="10", fetch_threads="1", workers="1") as app:
+        with pytest.raises(RuntimeError, match="bug"):
+            run(app)
+        released.set()
+    assert fetched == [f"{user}.csv" for user in people[:11]]
 
 
 class Ending(Objects):

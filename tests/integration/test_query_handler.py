@@ -84,6 +84,16 @@ def test_a_database_without_tables_is_a_503_that_names_the_setup_script(call: Ca
     assert "infra/postgres/setup.sh" in message
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_missing_table_is_a_503_for_every_method(rollcall: Stack, call: Call, method: str) -> None:
+    rollcall.sql("alter table users rename to users_moved")
+    try:
+        response = call("/", method)
+    finally:
+        rollcall.sql("alter table users_moved rename to users")
+    assert error_of(response)[:2] == (503, "schema_missing")
+
+
 @pytest.mark.parametrize(
     "path", ["/?", "/?format=csv&", "/?limit=5&", "/?limit=5&count=1&sort=birthdate&", "/?format=html&", "/stats?"]
 )
@@ -139,6 +149,20 @@ def test_a_stream_without_a_row_before_its_deadline_is_an_error(rollcall: Stack,
         status, code, message = error_of(call(stream_deadline="1"))
     assert (status, code) == (503, "postgresql_unavailable")
     assert "did not respond within 1 s" in message
+
+
+def test_a_stream_ends_at_its_deadline_although_more_could_be_read(rollcall: Stack, call: Call) -> None:
+    """The client is slower than the database, so the next chunk is always ready."""
+    add_many(rollcall, 30_000)
+    chunks = call("/?format=ndjson", stream_deadline="1").iter_encoded()
+    read = [next(chunks)]
+    time.sleep(1.1)
+    for chunk in chunks:
+        read.append(chunk)
+        time.sleep(0.05)
+    *people, last = b"".join(read).splitlines()
+    assert 0 < len(people) < 30_000
+    assert json.loads(last)["next"]
 
 
 def test_the_error_page_at_a_path_that_repeats_the_function_name_has_the_filter_form(call: Call) -> None:

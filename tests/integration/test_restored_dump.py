@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from process_data import locks
+from process_data import locks, tombstones
 from process_data.restore import _lines
+from process_data.shared.storage.errors import Unavailable
 from process_data.shared.storage.objects import Objects
 
 from tests.documents import INFRA
@@ -98,10 +99,8 @@ def test_nothing_is_exported_before_lost_tombstones_are_applied(rollcall: Stack,
     assert exported(rollcall) == ["2"]
 
 
-def test_lost_tombstones_not_applied_before_the_deadline_are_applied_by_the_next_run(rollcall: Stack) -> None:
-    """Here another session holds the user's segment."""
-    rollcall.bucket.put_people(["1", "2"])
-    rollcall.process()
+def lose_erasure(rollcall: Stack) -> None:
+    """Erase user 1 and bring the tables into the state after the restore of an older dump."""
     rollcall.erase("1")
     rollcall.sql("delete from erased")
     rollcall.sql(
@@ -109,6 +108,13 @@ def test_lost_tombstones_not_applied_before_the_deadline_are_applied_by_the_next
         "values ('1', 'A', 'B', 0, '', now())"
     )
     rollcall.sql("update outputs set etag = '' where object = 'erased.csv'")
+
+
+def test_lost_tombstones_not_applied_before_the_deadline_are_applied_by_the_next_run(rollcall: Stack) -> None:
+    """Here another session holds the user's segment."""
+    rollcall.bucket.put_people(["1", "2"])
+    rollcall.process()
+    lose_erasure(rollcall)
     with connected(rollcall.settings) as session:
         session.run("select pg_advisory_lock(:space, id::int) from segments", space=locks.SEGMENT)
         with application(rollcall, run_deadline="1") as app:
@@ -117,6 +123,28 @@ def test_lost_tombstones_not_applied_before_the_deadline_are_applied_by_the_next
     rollcall.process()
     assert rows(rollcall) == exported(rollcall) == ["2"]
     assert rows(rollcall, "erased") == ["1"]
+
+
+def test_lost_tombstones_that_a_failure_of_the_database_left_out_are_applied_by_the_next_attempt(
+    rollcall: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rollcall.bucket.put_people(["1", "2"])
+    rollcall.process()
+    lose_erasure(rollcall)
+    failed: list[str] = []
+    missing = tombstones.missing
+
+    def fail_once(*arguments: Any) -> list[str]:
+        if not failed:
+            failed.append("missing")
+            raise Unavailable("postgresql", "the session ended")
+        return missing(*arguments)
+
+    monkeypatch.setattr(tombstones, "missing", fail_once)
+    with application(rollcall) as app:
+        summary = run(app)
+    assert (summary["status"], summary["output"]["rows"]) == ("done", 1)
+    assert rows(rollcall) == exported(rollcall) == ["2"]
 
 
 def test_thousands_of_lost_tombstones_are_applied_and_invalid_lines_are_skipped(rollcall: Stack) -> None:

@@ -10,7 +10,7 @@ from process_data.run import Run
 from process_data.runs import Trigger
 from process_data.shared.storage.errors import Unavailable
 
-from tests.runs import application, counts, proxied, run
+from tests.runs import application, counts, proxied, put_people, run
 from tests.stack import Response, Stack
 
 
@@ -105,6 +105,17 @@ def test_a_helper_that_another_helper_started_is_joined_too(rollcall: Stack, mon
         workers._helpers.append(cast("Thread", Helper("first", Helper("second"))))
         workers.work(connection)
     assert joined == ["first", "second"]
+
+
+def test_after_a_run_all_slots_for_helpers_are_free(rollcall: Stack) -> None:
+    """The first run finds a single segment, the second one several."""
+    put_people(rollcall, range(60))
+    with application(rollcall, segment_keys="20", workers="3") as app:
+        for _ in range(2):
+            run(app)
+            slots = [app.helpers.acquire(blocking=False) for _ in range(3)]
+            assert slots == [True, True, False]
+            app.helpers.release(2)
 
 
 def test_a_session_that_waits_for_its_helpers_is_kept_alive(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:

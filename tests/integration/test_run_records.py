@@ -2,11 +2,13 @@
 
 import json
 
+from process_data import locks
 from process_data.rejections import MAX_REPORTED
 
 from tests.replica import replica, wait_until_ready
 from tests.runs import application, paused_run, run
-from tests.stack import Stack
+from tests.s3_proxy import counting
+from tests.stack import Response, Stack, connected
 
 
 def test_a_run_is_recorded_with_its_trigger_and_counts(rollcall: Stack) -> None:
@@ -39,6 +41,17 @@ def test_a_finished_run_does_not_look_like_one_in_progress(rollcall: Stack) -> N
     assert rollcall.sql("select status from runs order by id") == [["failed"], ["done"]]
 
 
+def test_a_run_of_the_same_number_in_another_database_keeps_none_in_progress(rollcall: Stack) -> None:
+    """Advisory locks of all databases are in pg_locks."""
+    [[number]] = rollcall.sql(
+        "insert into runs (trigger, scope, status) values ('cron', 'bucket', 'running') returning id"
+    )
+    with connected(rollcall.settings, postgres_database="postgres") as other:
+        other.run("select pg_advisory_lock_shared(:space::int, :number::int)", space=locks.RUN, number=number)
+        rollcall.process()
+    assert rollcall.sql("select status from runs where id = :number", number=number) == [["failed"]]
+
+
 def test_logs_and_stored_summaries_contain_no_values_from_files(rollcall: Stack) -> None:
     rollcall.bucket.put("1.csv", b"first_name,last_name,birthts\nAda,Secretary,Secretly\n")
     with replica(rollcall.state / "build/process-data", rollcall.process_settings) as running:
@@ -68,3 +81,24 @@ def test_a_run_and_its_new_rejections_are_logged_with_the_call_id(rollcall: Stac
     assert logged == [*[("rejection", "first")] * MAX_REPORTED, ("run", "first"), ("run", "second")]
     assert (lines[0]["object"], lines[0]["code"], lines[-1]["rejected"]) == ("bad 0.csv", "bad_name", MAX_REPORTED + 5)
     assert "rejections" not in lines[-1]
+
+
+def test_what_a_failed_run_could_not_read_is_logged_with_the_call_id(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("1")
+    rollcall.bucket.put("bad.csv", b"")
+
+    def deny_get(kind: str, _path: str) -> Response | None:
+        return Response(403, {}, b"") if kind == "GET" else None
+
+    with counting(rollcall.process_settings["s3_endpoint"], deny_get) as (endpoint, _):
+        settings = {**rollcall.process_settings, "s3_endpoint": endpoint}
+        with replica(rollcall.state / "build/process-data", settings) as running:
+            wait_until_ready(running, "/")
+            assert running.request("POST", "/", X_Call_Id="failing").status == 503
+            lines = [json.loads(line) for line in running.lines()]
+    logged = [(line["event"], line["call_id"], line.get("object")) for line in lines]
+    assert logged == [
+        ("rejection", "failing", "bad.csv"),
+        ("unreadable", "failing", "1.csv"),
+        ("failure", "failing", None),
+    ]

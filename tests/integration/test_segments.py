@@ -227,3 +227,13 @@ def test_any_number_of_keys_may_lie_between_those_of_a_user(rollcall: Stack) -> 
         assert len(starts(rollcall)) >= 6
         rollcall.bucket.remove("12.png")
         assert run(app)["images_changed"] == 1
+
+
+def test_an_unrelated_key_before_those_of_a_user_may_be_a_boundary(rollcall: Stack) -> None:
+    rollcall.bucket.put_person("1")
+    rollcall.process()
+    rollcall.bucket.put("1.png", b"photo")
+    rollcall.sql("insert into segments (start) values ('1.a')")
+    summary = rollcall.process()
+    assert (summary["unchanged"], summary["images_changed"]) == (1, 1)
+    assert rows(rollcall, "users", "img_path") == ["src/1.png"]

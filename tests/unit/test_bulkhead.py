@@ -6,9 +6,12 @@ from contextlib import ExitStack
 from threading import Event
 
 import pytest
+from query_data.application import THREADS, Application
+from query_data.settings import Settings
 from query_data.shared import bulkhead
 from query_data.shared.api import ApiError
 from query_data.shared.bulkhead import Bulkhead
+from query_data.shared.storage.settings import load
 
 
 def test_a_full_bulkhead_raises_busy_until_a_slot_is_released() -> None:
@@ -62,3 +65,13 @@ def test_a_request_waits_for_a_slot_for_a_limited_time(monkeypatch: pytest.Monke
             waiting = executor.submit(hold, slots, end)  # may wait: the previous request has stopped waiting
             time.sleep(0.1)
         assert waiting.result()
+
+
+def test_query_data_has_a_thread_for_each_request_with_a_slot_or_waiting_for_one() -> None:
+    """Otherwise requests of one kind could leave none for the others."""
+    settings = ("s3_endpoint", "s3_access_key", "s3_secret_key", "postgres_host", "postgres_user", "postgres_password")
+    app = Application(load(Settings, dict.fromkeys(settings, "x") | {"auth": "none"}))
+    bulkheads = [value for value in vars(app).values() if isinstance(value, Bulkhead)]
+    assert len(bulkheads) == 5
+    requests = sum(slots._free._value + (slots._waiting._value if slots._waiting else 0) for slots in bulkheads)
+    assert requests < THREADS  # the rest reject further requests

@@ -50,6 +50,14 @@ def test_bad_files_are_rejected_with_line_and_reason(sample: Sample) -> None:
     assert len(rejection.message) < 300
 
 
+def test_a_birthts_of_19_digits_is_not_an_integer() -> None:
+    """The largest of them exceed 64 bits."""
+    [rejection] = parse(
+        [("7.csv", b"first_name,last_name,birthts\nAda,Lovelace,9999999999999999999\n")], NOW
+    ).rejections
+    assert rejection.code == "not_an_integer"
+
+
 def test_a_batch_gives_the_same_results_as_its_files_one_by_one() -> None:
     items = [(f"{number}.csv", sample.body) for number, sample in enumerate([*GOOD, *BAD, *GOOD])]
     together = parse(items, NOW)

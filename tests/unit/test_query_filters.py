@@ -7,8 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from query_data.filters import FILTERS, Filters, make_filters
 from query_data.parameters import parse_parameters
+from query_data.query import parse_query
 from query_data.shared.api import ApiError
 from werkzeug.datastructures import MultiDict
+
+from tests.event import Event
 
 
 def read(*pairs: tuple[str, str]) -> Filters:
@@ -45,6 +48,12 @@ def test_user_id_is_text_and_may_be_repeated() -> None:
 
 def test_a_thousand_user_ids_are_accepted() -> None:
     assert len(read(*(("user_id", str(n)) for n in range(1000))).user_id) == 1000
+
+
+@pytest.mark.parametrize(("number", "limit"), [(0, None), (1, 1), (1000, 1000), (1001, None)])
+def test_up_to_a_thousand_requested_users_are_one_page(number: int, limit: int | None) -> None:
+    query = "&".join(f"user_id={user_id}" for user_id in range(number))
+    assert parse_query(Event(f"/?{query}", "GET")).limit == limit
 
 
 BAD_BOOLEANS = ["", "yes", "2", "tru", "true ", "true\n", "null", "١"]

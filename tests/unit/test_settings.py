@@ -108,6 +108,9 @@ def test_an_invalid_secret_file_is_an_error_without_the_secret(tmp_path: Path) -
     missing = {**REQUIRED, "s3_secret_key": "", "s3_secret_key_file": str(tmp_path / "none")}
     with pytest.raises(SettingError, match=r"s3_secret_key_file='.*none' cannot be read"):
         load(Settings, missing)
+    (tmp_path / "binary").write_bytes(b"\xff")
+    with pytest.raises(SettingError, match=r"s3_secret_key_file='.*binary' cannot be read"):
+        load(Settings, {**missing, "s3_secret_key_file": str(tmp_path / "binary")})
     (tmp_path / "empty").write_text("\n", encoding="utf-8")
     with pytest.raises(SettingError, match="is empty"):
         load(Settings, {**missing, "s3_secret_key_file": str(tmp_path / "empty")})
