@@ -67,7 +67,7 @@ def test_each_partial_run_queues_the_next_continuation(filled: Stack) -> None:
         continuations = 0
         while summary["continued"]:
             continuations += 1
-            assert continuations < 20
+            assert continuations <= PEOPLE  # each run makes progress
             summary = run(app, Trigger.CONTINUATION, since=since(path))
             assert len(requests) == continuations + summary["continued"]
             assert {queued for queued, _ in requests} == {path}  # all with the tick of the first run

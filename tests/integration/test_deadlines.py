@@ -18,7 +18,7 @@ from process_data.store import store
 from tests.rows import rows
 from tests.runs import Failing, Slow, application, put_people, run
 from tests.s3_proxy import counting
-from tests.stack import Stack
+from tests.stack import HANG_TIMEOUT, Stack
 
 
 @pytest.mark.parametrize(("page_seconds", "get_seconds"), [(0.0, 0.2), (1.2, 0.0)], ids=["objects", "pages"])
@@ -111,7 +111,7 @@ def test_an_export_does_not_wait_for_an_unresponsive_s3(rollcall: Stack) -> None
 
     class Silent(Objects):
         def etag(self, bucket: str, key: str) -> str:
-            released.wait(60)
+            released.wait(HANG_TIMEOUT)
             responded.set()
             return super().etag(bucket, key)
 
@@ -135,7 +135,7 @@ def test_a_run_without_time_for_a_hint_is_partial(rollcall: Stack) -> None:
 
         def list_page(self, bucket: str, **options: Any) -> ListingPage:
             if options.get("prefix") == "1.":
-                released.wait(60)
+                released.wait(HANG_TIMEOUT)
             return super().list_page(bucket, **options)
 
     with application(rollcall, Hanging, run_deadline="1") as app:
@@ -185,7 +185,7 @@ def test_the_rest_of_a_batch_is_stored_although_one_object_hangs(rollcall: Stack
     class Hanging(Objects):
         def get(self, bucket: str, key: str, *, limit: int) -> Object:
             if key == "0003.csv":
-                released.wait(60)
+                released.wait(HANG_TIMEOUT)
             return super().get(bucket, key, limit=limit)
 
     with application(rollcall, Hanging, batch_size="10", fetch_threads="8", run_deadline="1") as app:
@@ -219,9 +219,9 @@ def test_the_users_whom_a_stopped_batch_leaves_out_are_left_to_the_next_run(
         def get(self, bucket: str, key: str, *, limit: int) -> Object:
             if key in ("0000.csv", "0001.csv") and not next_batch.is_set():
                 if key == "0001.csv":
-                    assert collecting.wait(60)
+                    assert collecting.wait(HANG_TIMEOUT)
                     app.stopping.set()
-                    assert cancelled.wait(60)
+                    assert cancelled.wait(HANG_TIMEOUT)
                 raise ObjectMissing(key)
             if key == "0011.csv":  # 0010.csv has been fetched
                 next_batch.set()
@@ -237,7 +237,7 @@ def test_the_users_whom_a_stopped_batch_leaves_out_are_left_to_the_next_run(
         cancelled.set()
 
     def wait_for_next_batch(*arguments: Any) -> Any:
-        assert next_batch.wait(60)
+        assert next_batch.wait(HANG_TIMEOUT)
         return store(*arguments)
 
     monkeypatch.setattr(Scanner, "_collect", notice_collect)

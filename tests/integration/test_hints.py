@@ -15,7 +15,7 @@ from process_data.tombstones import Tombstone
 
 from tests.rows import rows
 from tests.runs import application, paused_run, put_people, run
-from tests.stack import Stack, connected
+from tests.stack import HANG_TIMEOUT, Stack, connected
 
 
 def test_a_hint_for_a_locked_segment_is_processed_by_its_holder(rollcall: Stack) -> None:
@@ -157,7 +157,7 @@ def test_a_request_does_not_wait_for_a_user_that_s3_cannot_list(rollcall: Stack)
     rollcall.bucket.put_person("1")
     with application(rollcall, Unlistable, run_deadline="3600") as app, ThreadPoolExecutor(1) as executor:
         try:
-            summary = executor.submit(run, app, keys=("1.csv",)).result(timeout=60)
+            summary = executor.submit(run, app, keys=("1.csv",)).result(timeout=HANG_TIMEOUT)
         finally:
             app.stopping.set()
     assert (summary["status"], summary["remaining"]) == ("partial", 1)

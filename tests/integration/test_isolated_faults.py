@@ -15,7 +15,7 @@ from process_data.store import store
 from tests.gateway import serving_gateway
 from tests.rows import rows, starts
 from tests.runs import Failing, application, counts, end_scans, put_people, run
-from tests.stack import Stack
+from tests.stack import HANG_TIMEOUT, Stack
 
 
 @pytest.mark.parametrize("error", [Unavailable, AccessDenied])
@@ -96,7 +96,7 @@ def test_a_run_does_not_wait_for_a_segment_that_s3_cannot_list(rollcall: Stack) 
     failing = type("Failing", (Failing,), {"starts": frozenset([bad])})
     with application(rollcall, failing, run_deadline="3600") as app, ThreadPoolExecutor(1) as executor:
         try:
-            summary = executor.submit(run, app).result(timeout=60)
+            summary = executor.submit(run, app).result(timeout=HANG_TIMEOUT)
         finally:
             app.stopping.set()
     assert (summary["status"], summary["segments"]["remaining"]) == ("partial", 1)
@@ -113,7 +113,7 @@ def test_an_error_of_a_helper_thread_fails_the_run(rollcall: Stack, monkeypatch:
         if threading.current_thread().name == "worker":
             failed.set()
             raise RuntimeError("a bug")
-        assert failed.wait(60)
+        assert failed.wait(HANG_TIMEOUT)
         return store(*arguments)
 
     monkeypatch.setattr(scan, "store", fail_in_helper)
@@ -139,7 +139,7 @@ def test_an_error_of_a_helper_ends_the_other_workers(rollcall: Stack, monkeypatc
             helpers.put(thread)
             raise RuntimeError("a bug")
         if not stored:
-            helpers.get(timeout=60).join(60)
+            helpers.get(timeout=HANG_TIMEOUT).join(HANG_TIMEOUT)
         stored.append(thread)
         return store(*arguments)
 
@@ -165,11 +165,11 @@ def test_a_scan_that_fails_starts_no_more_requests(rollcall: Stack, monkeypatch:
             fetched.append(key)
             if key == "0010.csv":
                 next_batch.set()
-                assert released.wait(60)
+                assert released.wait(HANG_TIMEOUT)
             return super().get(bucket, key, limit=limit)
 
     def fail(*_arguments: Any) -> Any:
-        assert next_batch.wait(60)
+        assert next_batch.wait(HANG_TIMEOUT)
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(scan, "store", fail)

@@ -12,7 +12,7 @@ from process_data.shared.storage.settings import PostgresSettings, load
 from tests.queries import add, mark_changed
 from tests.rows import exported
 from tests.runs import Slow, application, run
-from tests.stack import Stack
+from tests.stack import HANG_TIMEOUT, Stack
 
 VALUES = ("Ada", "O'Hara", "a,b", 'says ""', '"', "\\.", "\\N", " Łoś ", "line\r\nend", "tab\there")
 """Names, including some that no valid file can contain."""
@@ -182,7 +182,7 @@ def test_a_full_run_that_could_not_check_the_output_is_partial(rollcall: Stack) 
     class Silent(Objects):
         def etag(self, bucket: str, key: str) -> str:
             if key == "output.csv":
-                released.wait(60)
+                released.wait(HANG_TIMEOUT)
             return super().etag(bucket, key)
 
     with application(rollcall, Silent, run_deadline="1") as app:

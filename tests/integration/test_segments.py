@@ -15,7 +15,7 @@ from process_data.store import store
 
 from tests.rows import rows, starts
 from tests.runs import application, put_people, run
-from tests.stack import Stack
+from tests.stack import HANG_TIMEOUT, Stack
 
 
 def test_a_bucket_is_split_into_segments_between_users(rollcall: Stack) -> None:
@@ -164,7 +164,7 @@ def test_a_run_uses_the_configured_number_of_workers(
         scanning.add(threading.get_ident())
         if len(scanning) == workers:
             all_scan.set()
-        assert all_scan.wait(60)
+        assert all_scan.wait(HANG_TIMEOUT)
         return store(*arguments)
 
     monkeypatch.setattr(scan, "store", store_when_all_scan)
