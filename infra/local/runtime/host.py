@@ -80,7 +80,7 @@ def _body(result: dict[str, Any]) -> Any:
 
 
 class Shutdown:
-    """Middleware that exits the process after SIGTERM, once `app` has no request in flight.
+    """Middleware that exits the process after SIGTERM, once `app` has no request in progress.
 
     The function's signal handler is called first. Further signals are ignored.
     """
