@@ -11,21 +11,22 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from io import TextIOWrapper
 from pathlib import Path
-
-import minio
+from typing import TYPE_CHECKING
 
 from .config.credentials import resolve_files
 from .config.deployment import make_secrets
 from .config.stack import read_stack
-from .demo.tour import call_functions, load_sample
-from .demo.upload import THREADS, upload
 from .environment import ROOT
 from .errors import LocalError
 from .runtime.logs import read_lines
 from .runtime.processes import Identity
 from .runtime.state import DEFAULT, State
-from .servers.seaweedfs import SOURCE_BUCKET, s3_client
-from .supervisor import Supervisor
+
+if TYPE_CHECKING:
+    import minio
+
+# `_up`, `_upload` and `_operator_client` import what only they need. It takes half a second to load, and the other
+# commands start without it.
 
 STOP_TIMEOUT = 60
 """Seconds that `down` waits."""
@@ -91,6 +92,10 @@ def _up(options: argparse.Namespace, state: State, root: Path) -> int:
     os.umask(0o077)  # inherited by the servers: their files and sockets are private too
     if options.detach:
         return _detach(options, state, root)
+
+    from .demo.tour import call_functions, load_sample
+    from .servers.seaweedfs import SOURCE_BUCKET
+    from .supervisor import Supervisor
 
     def welcome(url: str, settings: Mapping[str, str]) -> None:
         if not options.no_sample:
@@ -182,6 +187,9 @@ def _lines_with_name(name: str, path: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _upload(options: argparse.Namespace, state: State, __: Path) -> int:
+    from .demo.upload import upload
+    from .servers.seaweedfs import SOURCE_BUCKET
+
     upload(_operator_client(state.require_running()["settings"]), SOURCE_BUCKET, options.directory, _say)
     return 0
 
@@ -204,7 +212,10 @@ def _secrets(options: argparse.Namespace, _: State, root: Path) -> int:
     return 0
 
 
-def _operator_client(settings: Mapping[str, str]) -> minio.Minio:
+def _operator_client(settings: Mapping[str, str]) -> "minio.Minio":
+    from .demo.upload import THREADS
+    from .servers.seaweedfs import s3_client
+
     values = resolve_files(settings)
     keys = {"accessKey": values["s3_access_key"], "secretKey": values["s3_secret_key"]}
     return s3_client(values["s3_endpoint"], keys, connections=THREADS)

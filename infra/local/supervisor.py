@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Event, Lock, Thread
@@ -115,8 +115,7 @@ class Supervisor:
         seaweedfs = SeaweedFS(self._state, self._credentials)
         cleanup.callback(seaweedfs.remove_sockets)
         servers = [self._start(cleanup, "seaweedfs", seaweedfs), self._start(cleanup, "postgres", postgres)]
-        for server in servers:
-            server.wait_ready()
+        self._wait_ready(cleanup, servers)
         postgres.set_up()
         self._settings |= {"s3_endpoint": seaweedfs.endpoint, "postgres_port": str(postgres.port)}
 
@@ -128,9 +127,8 @@ class Supervisor:
             for number, replica in enumerate(function.replicas, start=1):
                 name = spec.name if number == 1 else f"{spec.name} {number}"
                 replica.process = self._start(cleanup, name, replica, log=spec.name)
-        for function in self._functions.values():
-            for replica in function.replicas:
-                replica.process.wait_ready()
+        replicas = [replica.process for function in self._functions.values() for replica in function.replicas]
+        self._wait_ready(cleanup, replicas)
 
     def _start(self, cleanup: ExitStack, name: str, component: Component, *, log: str | None = None) -> Process:
         component.prepare()
@@ -140,6 +138,14 @@ class Supervisor:
         cleanup.callback(process.stop)
         process.start()
         return process
+
+    @staticmethod
+    def _wait_ready(cleanup: ExitStack, processes: Sequence[Process]) -> None:
+        """Wait until these processes are ready. The clean-up stops them at the same time."""
+        for process in processes:
+            cleanup.callback(process.request_stop)  # before the first `stop`, which waits
+        for process in processes:
+            process.wait_ready()
 
     def _serve(self, cleanup: ExitStack, reserved: socket.socket) -> None:
         logging.getLogger("waitress").setLevel(logging.CRITICAL)  # the proxy reports interrupted responses itself

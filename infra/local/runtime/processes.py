@@ -133,12 +133,16 @@ class Process:
         identity = self.identity or Identity(0, "")
         return vars(identity) | {"ready": self.ready.is_set(), "restarts": self.restarts}
 
-    def stop(self) -> None:
-        """Stop it and wait until it has exited."""
+    def request_stop(self) -> None:
+        """Begin to stop it."""
         self._stopping.set()
         with self._lock:
             if self._guard and self._guard.stdin:
                 self._guard.stdin.close()
+
+    def stop(self) -> None:
+        """Stop it and wait until it has exited."""
+        self.request_stop()
         if self._thread.ident:
             self._thread.join()
 
