@@ -21,7 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--load-seconds",
         type=float,
-        default=20,
+        default=12,
         metavar="N",
         help="how long tests/faults/test_load.py runs, in seconds (default: %(default)s; long run: 120)",
     )
@@ -35,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--kills",
         type=int,
-        default=8,
+        default=4,
         metavar="N",
         help="how often tests/faults/test_kills.py kills process-data; it kills each server a quarter as often "
         "(default: %(default)s; long run: 50)",
