@@ -17,10 +17,11 @@ States = dict[TableName, str]
 """The states of all tables, by table."""
 
 # process-data increments `changed` in every transaction that changes the table. Another or a restored database may have
-# the same `changed`; `etag`, the ETag of the last export, tells them apart once one of them has exported other data.
+# the same `changed`: `xmin`, the id of the row's last transaction, and `etag`, the ETag of the last export, tell them
+# apart.
 _STATES: dict[TableName, str] = {
-    "users": "(select concat(changed, ' ', etag) from outputs where object = 'output.csv')",
-    "rejected": "(select concat(changed, ' ', etag) from outputs where object = 'rejected.csv')",
+    "users": "(select concat(changed, ' ', xmin, ' ', etag) from outputs where object = 'output.csv')",
+    "rejected": "(select concat(changed, ' ', xmin, ' ', etag) from outputs where object = 'rejected.csv')",
     # max(finished_at) alone would miss a run that finished earlier than another but was committed later; the list of
     # unfinished runs changes whenever one starts or finishes; min(id) changes when the oldest runs are deleted
     "runs": """(

@@ -1,8 +1,11 @@
 """ETags of query-data, and the headers of HEAD."""
 
+from pathlib import Path
+
 import pytest
 from query_data.formats import FORMATS, TABLE_FORMATS
 
+from tests.postgres import dump, restore
 from tests.queries import add, get, mark_changed
 from tests.replica import query_replica
 from tests.stack import Stack
@@ -15,6 +18,18 @@ def test_a_database_with_a_different_export_has_different_etags(rollcall: Stack)
     before = get(rollcall).headers["ETag"]
     rollcall.sql("update outputs set etag = 'of another export'")
     assert get(rollcall, "", If_None_Match=before).status == 200
+
+
+def test_a_restored_database_has_different_etags_even_before_its_next_export(rollcall: Stack, tmp_path: Path) -> None:
+    dump(rollcall.settings, tmp_path / "dump")
+    add(rollcall, "1", "Ada")
+    mark_changed(rollcall)
+    before = get(rollcall).headers["ETag"]
+    restore(rollcall.settings, tmp_path / "dump")
+    add(rollcall, "1", "Grace")
+    mark_changed(rollcall)
+    response = get(rollcall, If_None_Match=before)
+    assert (response.status, response.json()["result"][0]["first_name"]) == (200, "Grace")
 
 
 def test_the_etag_depends_on_the_data_the_query_and_the_format(rollcall: Stack) -> None:
