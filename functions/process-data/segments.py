@@ -34,6 +34,17 @@ where pg_try_advisory_lock(:space, id)
 limit 1
 """
 
+_CLAIM_ANY_HINTED = """
+select id from (
+    select id from (select id, start, lead(start, 1, :last) over (order by start) as next_start from segments) as ranges
+    where id <> all(cast(:skip as int[]))
+        and (select object from hints where object > start order by object limit 1) <= next_start
+    order by start limit 500
+) as hinted
+where pg_try_advisory_lock(:space, id)
+limit 1
+"""
+
 _CLAIM_CONTAINING = """
 select id from (
     select distinct id
@@ -44,12 +55,11 @@ select id from (
 where pg_try_advisory_lock(:space, id)
 limit 1
 """
-_HINTED = "select object from hints where {} order by object limit 1000"
-_CLAIM_ANY_HINTED = _CLAIM_CONTAINING.format(keys=_HINTED.format("true"))
+_KEYS = 'select value collate "C" as object from json_array_elements_text(:keys)'
+_CLAIM_KEYS = _CLAIM_CONTAINING.format(keys=_KEYS)
 _CLAIM_HINTED = _CLAIM_CONTAINING.format(
-    keys=_HINTED.format("object in (select value from json_array_elements_text(:keys))")
+    keys=f"select object from hints where object in ({_KEYS})"  # noqa: S608 - interpolates a constant
 )
-_CLAIM_KEYS = _CLAIM_CONTAINING.format(keys='select value collate "C" as object from json_array_elements_text(:keys)')
 
 # The lock is tried only if there are hints. The query has no `from segments where id = :id`: PostgreSQL may evaluate
 # conditions in any order, and so could lock other segments too.
@@ -155,12 +165,9 @@ def claim(connection: Connection, since: int, skip: Collection[int]) -> Segment 
 
 
 def claim_hinted(connection: Connection, skip: Collection[int], keys: Sequence[str] | None = None) -> Segment | None:
-    """Claim a segment that has hints, or hints for these keys; None if none is free.
-
-    Considers only the first 1,000 of these hints.
-    """
+    """Claim a segment that has hints, or hints for these keys; None if none is free."""
     if keys is None:
-        return _claim(connection, _CLAIM_ANY_HINTED, {"skip": list(skip)})
+        return _claim(connection, _CLAIM_ANY_HINTED, {"skip": list(skip), "last": LAST_KEY})
     return _claim(connection, _CLAIM_HINTED, {"skip": list(skip), "keys": json.dumps(keys)})
 
 

@@ -148,6 +148,21 @@ def test_a_claim_locks_one_segment_with_and_without_table_statistics(rollcall: S
                 locks.unlock(connection, locks.SEGMENT, segment.id)
 
 
+def test_hints_in_segments_that_are_locked_or_failed_delay_no_others(rollcall: Stack) -> None:
+    rollcall.sql("insert into segments (start) values ('5'), ('7')")
+    rollcall.sql("insert into hints select 10000 + number || '.csv', 0 from generate_series(1, 2000) as number")
+    rollcall.sql("insert into hints values ('6.csv', 0)")
+    with application(rollcall) as app, app.pool.connection() as holder, app.pool.connection() as session:
+        first = segments.claim_hinted(holder, ())
+        assert first is not None
+        for is_locked in (True, False):
+            segment = segments.claim_hinted(session, () if is_locked else [first.id])
+            assert segment is not None
+            assert (segment.start, segment.end) == ("5", "7")
+            session.run("select pg_advisory_unlock_all()")
+            holder.run("select pg_advisory_unlock_all()")
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_run_uses_the_configured_number_of_workers(
     rollcall: Stack, monkeypatch: pytest.MonkeyPatch, workers: int
