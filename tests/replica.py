@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
+from threading import Timer
 from typing import IO
 
 import urllib3
@@ -55,7 +56,10 @@ class Replica:
 
     def wait(self) -> int:
         if self.process.returncode is None:
+            killer = Timer(HANG_TIMEOUT, self.process.kill)
+            killer.start()
             _, status, usage = os.wait4(self.process.pid, 0)
+            killer.cancel()
             self.process.returncode = os.waitstatus_to_exitcode(status)
             self.peak = self.peak or usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         return self.process.returncode

@@ -16,7 +16,7 @@ import urllib3
 from tests.e2e.conftest import ProjectStack
 from tests.loopback import Quiet, serving
 from tests.memory import MEBIBYTE, peak_memory
-from tests.stack import Response
+from tests.stack import HANG_TIMEOUT, Response
 
 
 def gateway_log(toy: ProjectStack) -> str:
@@ -118,11 +118,14 @@ def test_a_killed_function_is_a_500_without_a_body_until_it_restarts(toy: Projec
     assert "echo exited without a response" in gateway_log(toy)
 
 
+def start_stream(toy: ProjectStack) -> urllib3.BaseHTTPResponse:
+    url = f"{toy.url}/function/echo?do=stream&n=100000"
+    return urllib3.request("GET", url, preload_content=False, retries=False, timeout=HANG_TIMEOUT)
+
+
 def test_a_disconnected_client_ends_the_functions_stream(toy: ProjectStack) -> None:
     before = toy.log().count("the client disconnected")
-    response = urllib3.request(
-        "GET", f"{toy.url}/function/echo?do=stream&n=100000", preload_content=False, retries=False
-    )
+    response = start_stream(toy)
     response.read(1000)
     response.close()
     toy.wait_until(lambda: toy.log().count("the client disconnected") > before)
@@ -130,9 +133,7 @@ def test_a_disconnected_client_ends_the_functions_stream(toy: ProjectStack) -> N
 
 def test_a_response_that_its_client_does_not_read_is_aborted(toy: ProjectStack) -> None:
     before = toy.log().count("the client disconnected")
-    response = urllib3.request(
-        "GET", f"{toy.url}/function/echo?do=stream&n=100000", preload_content=False, retries=False
-    )
+    response = start_stream(toy)
     toy.wait_until(lambda: toy.log().count("the client disconnected") > before)  # after the exec_timeout
     response.close()
 

@@ -79,7 +79,7 @@ def test_a_killed_up_leaves_no_processes_and_the_next_one_starts(new_toy: Projec
         up.kill()
     with new_toy.up() as up:
         up.kill()
-        up.wait()
+        up.wait(HANG_TIMEOUT)
     with new_toy.up():  # processes of the previous stack may still be ending
         assert new_toy.request("GET", "/function/echo").status == 200
 

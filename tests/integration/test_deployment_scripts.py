@@ -23,7 +23,7 @@ from infra.local.runtime.ports import LOOPBACK, free_ports
 from infra.local.servers.seaweedfs import s3_client
 from tests.port_probe import connection, speaks_grpc
 from tests.postgres import MIGRATION_NAMES, MIGRATIONS, SETUP, client_environment, run
-from tests.stack import ROOT, Stack
+from tests.stack import HANG_TIMEOUT, ROOT, Stack
 
 KUBERNETES = ROOT / "infra/kubernetes"
 
@@ -147,7 +147,7 @@ def weed(directory: Path, identities: Path, deployment: tuple[list[str], dict[st
             yield f"{LOOPBACK}:{s3}", int(grpc)
         finally:
             process.send_signal(signal.SIGKILL)  # stopping by SIGTERM takes 20 seconds
-            process.wait()
+            process.wait(HANG_TIMEOUT)
             for option in port_options:
                 for path in Path("/tmp").glob(f"seaweedfs-*-{option.rpartition('=')[2]}.sock"):
                     path.unlink()
@@ -201,6 +201,7 @@ def test_seaweedfs_accepts_no_grpc_connection(
     credentials = Credentials(tmp_path)
     with weed(tmp_path, write_identities(credentials), deployment()) as (endpoint, grpc_port):
         retries = urllib3.Retry(total=60, backoff_factor=0.1, backoff_max=1, status_forcelist=[503])
-        assert urllib3.request("GET", f"http://{endpoint}/healthz", retries=retries).status == 200
+        url = f"http://{endpoint}/healthz"
+        assert urllib3.request("GET", url, retries=retries, timeout=HANG_TIMEOUT).status == 200
         with connection(grpc_port, None):  # it accepts TCP connections
             assert not speaks_grpc(grpc_port)

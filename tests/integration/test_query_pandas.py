@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import urllib3
 
-from tests.stack import Stack
+from tests.stack import HANG_TIMEOUT, Stack
 
 Query = dict[str, str | list[str]]
 
@@ -103,7 +103,7 @@ def combinations(ids: list[str]) -> Iterator[Query]:
 
 class Client:
     def __init__(self, stack: Stack) -> None:
-        self._url, self._pool = f"{stack.url}/function/query-data", urllib3.PoolManager()
+        self._url, self._pool = f"{stack.url}/function/query-data", urllib3.PoolManager(timeout=HANG_TIMEOUT)
 
     def ids(self, query: Query, sort: str, limit: int | None) -> list[str]:
         """Return the user_ids of all pages, in order."""

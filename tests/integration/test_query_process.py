@@ -11,7 +11,7 @@ import urllib3
 from tests.memory import MEBIBYTE, peak_memory
 from tests.packages import PACKAGES
 from tests.replica import query_replica, replica, wait_until_ready
-from tests.stack import Stack
+from tests.stack import HANG_TIMEOUT, Stack
 
 
 def test_the_log_has_call_ids_but_no_names_and_no_health_checks(rollcall: Stack) -> None:
@@ -44,7 +44,8 @@ def test_a_huge_body_uses_little_extra_memory(rollcall: Stack, function: str, ch
         headers = {"Authorization": "Bearer secret"} if target == "replica with token" else {}
         assert post(url, bytes(1024 * 1024), 500, chunked, headers) in (413, 500, None)
         assert peak_memory(pid) < before + 16 * MEBIBYTE
-        assert urllib3.request("GET", url + "/healthz", retries=False).status in (200, 401, 404, 405)
+        response = urllib3.request("GET", url + "/healthz", retries=False, timeout=HANG_TIMEOUT)
+        assert response.status in (200, 401, 404, 405)
 
 
 def post(url: str, chunk: bytes, number: int, chunked: bool, headers: dict[str, str]) -> int | None:

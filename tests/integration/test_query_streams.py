@@ -17,7 +17,7 @@ from query_data.shared.storage.connection import Connection
 from query_data.shared.storage.settings import PostgresSettings, load
 
 from tests.replica import Replica, query_replica
-from tests.stack import Stack
+from tests.stack import HANG_TIMEOUT, Stack
 
 MANY = """
 insert into users (user_id, first_name, last_name, birthts, csv_etag, csv_modified)
@@ -37,7 +37,7 @@ def filled(stack: Stack, fresh: Any) -> Stack:
 
 def test_on_sigterm_streams_complete_and_new_requests_are_served(filled: Stack) -> None:
     with query_replica(filled) as replica:
-        pool = urllib3.HTTPConnectionPool("127.0.0.1", int(replica.url.rpartition(":")[2]))
+        pool = urllib3.HTTPConnectionPool("127.0.0.1", int(replica.url.rpartition(":")[2]), timeout=HANG_TIMEOUT)
         stream = pool.request("GET", "/", preload_content=False, retries=False)
         body = stream.read(1000)
         for _ in range(3):  # faasd signals all processes, and the watchdog forwards its signal
@@ -47,6 +47,11 @@ def test_on_sigterm_streams_complete_and_new_requests_are_served(filled: Stack) 
         body += stream.read()
         assert len(json.loads(body)["result"]) == 200_000
         assert replica.wait() == 0
+
+
+def start(url: str) -> urllib3.BaseHTTPResponse:
+    """Send a GET request, and return the response once it has begun."""
+    return urllib3.request("GET", url, preload_content=False, retries=False, timeout=HANG_TIMEOUT)
 
 
 def copy_sessions(stack: Stack, expression: str = "count(*)") -> Any:
@@ -59,7 +64,7 @@ def copy_sessions(stack: Stack, expression: str = "count(*)") -> Any:
 def test_a_disconnected_client_frees_the_database_connection(filled: Stack) -> None:
     with query_replica(filled) as replica:
         for _ in range(10):  # each time the server is at another point of the stream
-            stream = urllib3.request("GET", replica.url, preload_content=False)
+            stream = start(replica.url)
             stream.read(1000)
             assert copy_sessions(filled) == 1
             stream.close()
@@ -106,7 +111,7 @@ def test_stalled_streams_do_not_delay_other_kinds_of_requests(filled: Stack, pat
     with query_replica(filled) as replica, ExitStack() as stack:
         stalled = []
         for _ in range(64):
-            response = urllib3.request("GET", replica.url + path, preload_content=False, retries=False)
+            response = start(replica.url + path)
             stack.callback(response.close)
             stalled.append(response)
         statuses = Counter(response.status for response in stalled)
@@ -163,7 +168,7 @@ def replica_with_short_streams(fresh: Any, stack: Stack) -> Any:
 
 def read_slowly(url: str) -> bytes:
     """Read a response, with a pause longer than the stream's deadline."""
-    response = urllib3.request("GET", url, preload_content=False, retries=False)
+    response = start(url)
     body = response.read(1000)
     time.sleep(1.2)
     return body + response.read()

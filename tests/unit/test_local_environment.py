@@ -17,7 +17,7 @@ from zipfile import ZipFile
 import pytest
 
 from infra.local import environment
-from tests.stack import ROOT
+from tests.stack import HANG_TIMEOUT, ROOT
 
 SHOW = ["-c", "import sys, os; print(sys.prefix, os.environ['PYTHONPATH'])"]
 
@@ -39,14 +39,14 @@ def start(root: Path, *arguments: str) -> "subprocess.Popen[str]":
 
 def run(root: Path, *arguments: str) -> tuple[int, str, str]:
     with start(root, *arguments) as process:
-        output, errors = process.communicate()
+        output, errors = process.communicate(timeout=HANG_TIMEOUT)
     return process.returncode, output, errors
 
 
 def test_an_environment_is_created_once_for_each_content_of_the_requirements(root: Path) -> None:
     requirements = str(root / "requirements.txt")
     with start(root, requirements, "--", *SHOW) as first, start(root, requirements, "--", *SHOW) as second:
-        results = [process.communicate() for process in (first, second)]
+        results = [process.communicate(timeout=HANG_TIMEOUT) for process in (first, second)]
     (prefix, path), (other, _) = (output.split() for output, _ in results)
     assert prefix == other
     assert Path(prefix).parent == root / ".local/environments"

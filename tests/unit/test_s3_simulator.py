@@ -15,6 +15,7 @@ from minio.error import S3Error
 
 from tests.s3_simulator.client import Simulator, simulated_s3
 from tests.s3_simulator.source import SourceBucket, csv_body
+from tests.stack import HANG_TIMEOUT
 
 PEOPLE, PHOTOS, FIRST = 1_100, 440, 1_000_000_000
 PART = 8 * 1024 * 1024
@@ -68,7 +69,8 @@ def read(client: Minio, object_name: str, bucket: str = "src") -> urllib3.BaseHT
 
 
 def page(simulator: Simulator, query: str) -> str:
-    return urllib3.request("GET", f"http://{simulator.endpoint}/src?list-type=2&{query}", retries=False).data.decode()
+    url = f"http://{simulator.endpoint}/src?list-type=2&{query}"
+    return urllib3.request("GET", url, retries=False, timeout=HANG_TIMEOUT).data.decode()
 
 
 def test_all_pages_together_list_every_key_once_in_byte_order(simulator: Simulator, client: Minio) -> None:
