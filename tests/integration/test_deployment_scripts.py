@@ -47,12 +47,15 @@ def script(container: dict[str, Any], **directories: Path) -> list[str]:
 
 
 def environment_of(container: dict[str, Any], stack: Stack) -> dict[str, str]:
-    """Return the environment that the manifest gives a container, with this stack's server and secrets."""
+    """Return the environment that the manifest gives a container, with this stack's server and secrets.
+
+    The secret ends with a newline, like a file that an editor wrote.
+    """
     variables = {variable["name"]: variable.get("value") for variable in container["env"]}
     (secret,) = (
         variable["valueFrom"]["secretKeyRef"]["key"] for variable in container["env"] if "valueFrom" in variable
     )
-    password = (stack.state / "secrets" / secret).read_text(encoding="utf-8")
+    password = (stack.state / "secrets" / secret).read_text(encoding="utf-8").strip() + "\n"
     directories = {"MIGRATIONS": str(MIGRATIONS), "SECRETS": str(stack.state / "secrets")}
     paths = {name: value for name, value in directories.items() if name in variables}
     settings = dict(stack.settings) | {"postgres_user": str(variables["PGUSER"]), "postgres_password": password}
