@@ -92,7 +92,11 @@ def test_logs_are_json_messages_one_per_line(toy: ProjectStack) -> None:
     assert len(last) == 2
     assert last[0].keys() == {"name", "namespace", "instance", "timestamp", "text"}
     assert messages(f"&since={last[1]['timestamp'].replace('Z', '%2B00:00')}")[0] == last[1]
-    assert messages("&instance=1") == []
+    with (toy.state / "logs/echo.log").open("a") as log:
+        log.write(f"{last[1]['timestamp']} 1 the last line of another instance\n")
+    instance = last[1]["instance"]
+    assert [message["instance"] for message in messages(f"&instance={instance}&tail=2")] == [instance, instance]
+    assert messages("&instance=2") == []
     assert messages("&since=2100-01-01T00:00:00Z") == []
 
 

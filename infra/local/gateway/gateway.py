@@ -151,15 +151,10 @@ def _messages(name: str, path: Path) -> Iterator[str]:
         message = f"invalid tail or since: expected a number and an RFC 3339 time: {error}"
         raise GatewayError(400, "bad_parameter", message) from error
     follow = FOLLOW_SECONDS if request.args.get("follow", "").lower() in ("1", "t", "true") else 0
-    instance = request.args.get("instance")
-    lines = read_lines(path, since=start, last=last, follow=follow)
+    lines = read_lines(path, since=start, pid=request.args.get("instance", ""), last=last, follow=follow)
     common = {"name": name, "namespace": NAMESPACE}
     messages = (common | {"instance": line.pid, "timestamp": line.logged_at, "text": line.text} for line in lines)
-    return (
-        json.dumps(message, ensure_ascii=False) + "\n"
-        for message in messages
-        if instance in (None, "", message["instance"])
-    )
+    return (json.dumps(message, ensure_ascii=False) + "\n" for message in messages)
 
 
 def _json(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

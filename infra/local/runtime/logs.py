@@ -20,14 +20,17 @@ class Line:
     text: str
 
 
-def read_lines(path: Path, *, since: str = "", last: int = 0, follow: float = 0) -> Iterator[Line]:
-    """Yield the lines since `since` (the last `last` of them, if not 0), then new lines for `follow` seconds."""
+def read_lines(path: Path, *, since: str = "", pid: str = "", last: int = 0, follow: float = 0) -> Iterator[Line]:
+    """Yield the lines since `since` (the last `last` of them, if not 0), then new lines for `follow` seconds.
+
+    With `pid`, yield only those of this process.
+    """
     deadline = time.monotonic() + follow
     with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
-        existing = (line for line in _complete_lines(file) if line.logged_at >= since)
+        existing = (line for line in _complete_lines(file, pid) if line.logged_at >= since)
         yield from deque(existing, last) if last > 0 else existing
         while time.monotonic() < deadline:
-            yield from _complete_lines(file)
+            yield from _complete_lines(file, pid)
             time.sleep(_POLL_INTERVAL)
 
 
@@ -35,8 +38,11 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _complete_lines(file: IO[str]) -> Iterator[Line]:
-    """Yield the lines from the current position. An incomplete last line is left for the next call."""
+def _complete_lines(file: IO[str], pid: str) -> Iterator[Line]:
+    """Yield the lines from the current position, those of `pid` if it is not empty.
+
+    An incomplete last line is left for the next call.
+    """
     while True:
         position = file.tell()
         text = file.readline()
@@ -44,5 +50,6 @@ def _complete_lines(file: IO[str]) -> Iterator[Line]:
             file.seek(position)
             return
         logged_at, _, rest = text.rstrip("\n").partition(" ")
-        pid, _, message = rest.partition(" ")
-        yield Line(logged_at, pid, message)
+        writer, _, message = rest.partition(" ")
+        if pid in ("", writer):
+            yield Line(logged_at, writer, message)
