@@ -4,6 +4,7 @@ import time
 from http.server import BaseHTTPRequestHandler
 from threading import Event
 
+import pytest
 import urllib3
 from process_data.application import MAX_ANONYMOUS, MAX_REQUESTS
 from query_data.application import THREADS
@@ -20,7 +21,8 @@ def test_the_functions_limit_requests_before_the_gateway_does() -> None:
     assert query_requests + MAX_REPLICAS * (MAX_REQUESTS + MAX_ANONYMOUS) < MAX_CALLS
 
 
-def test_exec_timeout_ends_a_response_that_stalls() -> None:
+@pytest.mark.parametrize("sent", [b"first", b""])
+def test_exec_timeout_ends_a_response_that_stalls(sent: bytes) -> None:
     finished, errors = Event(), list[Exception]()
 
     class Silent(Quiet, BaseHTTPRequestHandler):
@@ -30,14 +32,15 @@ def test_exec_timeout_ends_a_response_that_stalls() -> None:
             self.send_response(200)
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
-            self.wfile.write(b"5\r\nfirst\r\n")
+            if sent:
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(sent), sent))
             finished.wait(SILENCE)
 
     with serving(Silent) as url:
         started_at = time.monotonic()
         response = urllib3.request("GET", url, preload_content=False, retries=False, timeout=SILENCE)
         upstream = UpstreamResponse(response, [], started_at + 0.5, errors.append)
-        assert b"".join(upstream) == b"first"
+        assert b"".join(upstream) == sent
         assert time.monotonic() - started_at < SILENCE / 2
         finished.set()
     assert [type(error) for error in errors] == [TimeoutError]

@@ -64,8 +64,6 @@ class UpstreamResponse:
         self.status = response.status
         self.headers = end_to_end(response.headers.items()) + headers
         self._chunks = response.stream(CHUNK, decode_content=False)
-        # The deadline, which a large request may have used up while it was sent, does not apply to the first chunk.
-        self._first = next(self._chunks, b"")
 
     def __iter__(self) -> Iterator[bytes]:
         # The timer is needed for a client that does not read, which blocks the generator at a yield, and for a silent
@@ -74,7 +72,6 @@ class UpstreamResponse:
         timer.daemon = True
         timer.start()
         try:
-            yield self._first
             for chunk in self._chunks:
                 _check_deadline(self._deadline)
                 yield chunk
