@@ -12,13 +12,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
 from infra.local.cli import main
 from infra.local.config.credentials import Credentials, resolve_files
 from infra.local.errors import LocalError
-from infra.local.runtime import processes
+from infra.local.runtime import host, processes
 from infra.local.runtime.logs import read_lines
 from infra.local.runtime.ports import free_ports, reserve
 from infra.local.runtime.processes import Command, Identity, Process, stop_all
@@ -222,6 +223,20 @@ def test_a_token_file_below_the_mount_has_to_be_a_secret_of_stack_yml(
     monkeypatch.setenv("API_TOKEN_FILE", "/var/openfaas/secrets/my-token")
     with pytest.raises(LocalError, match=r"unknown secret 'my-token'; expected one of .*rollcall-api-token"):
         Supervisor(ROOT, State(tmp_path), 0, print)._validate()
+
+
+def test_a_function_completes_a_request_that_arrives_shortly_before_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    shutdown, arriving, requests_at_exit = host.Shutdown(host.application(lambda *_: None)), iter([1]), list[int]()
+
+    def sleep(_: float) -> None:
+        for change in arriving:
+            shutdown._count(change)
+            Timer(0.1, shutdown._count, [-change]).start()
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(signal, "pthread_kill", lambda *_: requests_at_exit.append(shutdown._requests))
+    shutdown._exit_when_idle()
+    assert requests_at_exit == [0]
 
 
 def test_a_process_with_a_reused_pid_is_not_stopped() -> None:

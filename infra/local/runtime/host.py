@@ -116,9 +116,11 @@ class Shutdown:
             threading.Thread(target=self._exit_when_idle, daemon=True).start()
 
     def _exit_when_idle(self) -> None:
-        with self._idle:
-            self._idle.wait_for(lambda: self._requests == 0)
         time.sleep(self._FLUSH_SECONDS)
+        while self._requests:
+            with self._idle:
+                self._idle.wait_for(lambda: self._requests == 0)
+            time.sleep(self._FLUSH_SECONDS)
         self._finished = True
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
