@@ -144,17 +144,24 @@ def get_photo(user_id: str, application: Application, event: api.Event) -> Respo
     bucket = application.settings.source_bucket
     with application.connection() as connection:
         key = photos.find_photo(connection, user_id, bucket)
-    with ExitStack() as resources:
-        photo = resources.enter_context(photos.open_photo(application.objects.get(), bucket, key))
-        headers = rendering.make_headers(photo.etag, Content_Length=str(photo.size))
-        if matches(event, photo.etag):
-            return rendering.not_modified(rendering.make_headers(photo.etag))
-        if event.method == "HEAD":
-            return Response(headers=headers, content_type=photos.media_type(key))
+    objects, content_type = application.objects.get(), photos.media_type(key)
+    with photos.reading(key), ExitStack() as resources:
+        if event.method == "HEAD" or "If-None-Match" in event.headers:
+            etag, size = objects.stat(bucket, key)
+            if matches(event, etag):
+                return rendering.not_modified(rendering.make_headers(etag))
+            if event.method == "HEAD":
+                return Response(headers=_photo_headers(etag, size), content_type=content_type)
+        photo = resources.enter_context(objects.stream(bucket, key))
+        headers = _photo_headers(photo.etag, photo.size)
         if photo.size <= MEBIBYTE:  # fits the server's output buffer, so a slow client blocks no thread
-            return Response(b"".join(photo.chunks), headers=headers, content_type=photos.media_type(key))
+            return Response(b"".join(photo.chunks), headers=headers, content_type=content_type)
         resources.enter_context(application.large_photos.slot())
-        return rendering.render_binary(event, photo.chunks, photos.media_type(key), headers, resources)
+        return rendering.render_binary(event, photo.chunks, content_type, headers, resources)
+
+
+def _photo_headers(etag: str, size: int) -> dict[str, str]:
+    return rendering.make_headers(etag, Content_Length=str(size))
 
 
 def get_metrics(application: Application, event: api.Event) -> Response:

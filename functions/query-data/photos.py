@@ -3,14 +3,10 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from .shared.api import ApiError
 from .shared.storage.connection import Connection
 from .shared.storage.errors import ObjectMissing
-
-if TYPE_CHECKING:
-    from .shared.storage.objects import Objects, Stream
 
 TYPES = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg"}
 
@@ -25,11 +21,10 @@ def find_photo(connection: Connection, user_id: str, bucket: str) -> str:
 
 
 @contextmanager
-def open_photo(objects: "Objects", bucket: str, key: str) -> Iterator["Stream"]:
-    """Open a photo for reading. Raises ApiError 404 if the object does not exist."""
+def reading(key: str) -> Iterator[None]:
+    """Raise ApiError 404 if the body reads a photo whose object does not exist."""
     try:
-        with objects.stream(bucket, key) as stream:
-            yield stream
+        yield
     except ObjectMissing:
         raise _no_photo(key.partition(".")[0]) from None
 

@@ -1,6 +1,6 @@
 """A client for S3 and compatible services: list, get and put objects."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,7 +13,6 @@ import certifi
 import urllib3
 from minio import Minio
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
-from urllib3 import BaseHTTPResponse
 
 from .errors import AccessDenied, ObjectMissing, ObjectTooLarge, SettingError, StorageError, Unavailable
 from .listing import MAX_KEYS, ListingPage, parse_listing
@@ -99,7 +98,7 @@ class Objects:
         with self._translate_errors(bucket, key):
             response = self._client.get_object(bucket_name=bucket, object_name=key)
             try:
-                etag, size, modified = _metadata(response)
+                etag, size, modified = _metadata(response.headers)
                 if size > limit:
                     raise ObjectTooLarge(key, size, etag)
                 # not decoded: a Content-Encoding could make it larger than the limit
@@ -114,7 +113,7 @@ class Objects:
         with self._translate_errors(bucket, key):
             response = self._client.get_object(bucket_name=bucket, object_name=key)
         try:
-            etag, size, _ = _metadata(response)
+            etag, size, _ = _metadata(response.headers)
             yield Stream(etag, size, self._chunks(response, bucket, key))
         finally:
             response.close()
@@ -141,17 +140,19 @@ class Objects:
             raise Unavailable("s3", f"S3 at {self._endpoint} did not complete the upload of {bucket}/{key}")
         return written.etag.strip('"')
 
+    def stat(self, bucket: str, key: str) -> tuple[str, int]:
+        """The object's ETag and size in bytes. Raises ObjectMissing."""
+        with self._translate_errors(bucket, key):
+            stat = self._client.stat_object(bucket_name=bucket, object_name=key)
+        etag, size, _ = _metadata(stat.metadata or {})
+        return etag, size
+
     def etag(self, bucket: str, key: str) -> str:
         """The object's ETag; empty if the object does not exist."""
         try:
-            with self._translate_errors(bucket, key):
-                stat = self._client.stat_object(bucket_name=bucket, object_name=key)
+            return self.stat(bucket, key)[0]
         except ObjectMissing:
             return ""
-        # http.client accepts a response that ends within its headers, so any header may be missing
-        if not stat.etag or stat.last_modified is None:
-            raise Unavailable("s3", f"S3 at {self._endpoint} sent a response without ETag or Last-Modified")
-        return stat.etag.strip('"')
 
     def abort_uploads(self, bucket: str, key: str) -> int:
         """Abort up to 1,000 incomplete multipart uploads of the object; returns their number."""
@@ -208,10 +209,12 @@ class _Client(Minio):
         return len(uploads)
 
 
-def _metadata(response: BaseHTTPResponse) -> tuple[str, int, datetime]:
-    """An object's ETag, size in bytes and Last-Modified."""
+def _metadata(headers: Mapping[str, str]) -> tuple[str, int, datetime]:
+    """An object's ETag, size in bytes and Last-Modified.
+
+    http.client accepts a response that ends within its headers, so any header may be missing.
+    """
     try:
-        headers = response.headers
         modified = parsedate_to_datetime(headers["Last-Modified"])
         modified = modified.replace(tzinfo=modified.tzinfo or UTC)  # HTTP's dates are always UTC
         return headers["ETag"].strip('"'), int(headers["Content-Length"]), modified

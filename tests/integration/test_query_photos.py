@@ -8,6 +8,7 @@ from query_data.application import MAX_PHOTOS
 
 from tests.queries import add
 from tests.replica import query_replica
+from tests.s3_proxy import counting
 from tests.stack import Response, Stack
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 2000, b"\xff\xd8\xff" + b"jpeg" * 100_000
@@ -36,6 +37,22 @@ def test_a_photo_has_its_content_type_and_etag(rollcall: Stack) -> None:
     etag = photo(rollcall, "1").headers["ETag"]
     rollcall.bucket.put("1.png", b"another")
     assert photo(rollcall, "1", If_None_Match=etag).body == b"another"
+
+
+def test_only_a_response_with_a_body_reads_the_object(rollcall: Stack) -> None:
+    add(rollcall, "1", photo=True)
+    rollcall.bucket.put("1.png", PNG)
+    with (
+        counting(rollcall.query_settings["s3_endpoint"]) as (endpoint, requests),
+        query_replica(rollcall, s3_endpoint=endpoint) as replica,
+    ):
+        whole, head = (replica.request(method, "/photo/1") for method in ("GET", "HEAD"))
+        unchanged = replica.request("GET", "/photo/1", If_None_Match=whole.headers["ETag"])
+        changed = replica.request("GET", "/photo/1", If_None_Match='"another"')
+    assert dict(head.headers) | {"Date": ""} == dict(whole.headers) | {"Date": ""}
+    assert (unchanged.status, unchanged.headers["ETag"]) == (304, whole.headers["ETag"])
+    assert whole.body == changed.body == PNG
+    assert requests == {"GET": 2, "HEAD": 3}
 
 
 @pytest.mark.parametrize(
