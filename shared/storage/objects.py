@@ -19,10 +19,9 @@ from .listing import MAX_KEYS, ListingPage, parse_listing
 from .settings import S3Settings
 from .tls import describe, make_context
 
-MEBIBYTE = 1024 * 1024
 CHUNK = 64 * 1024
 """Bytes of an object that are read at a time."""
-PART_SIZE = 5 * MEBIBYTE  # S3's minimum; at most 10,000 parts make an object of up to 48 GiB
+PART_SIZE = 5 * 1024 * 1024  # S3's minimum; at most 10,000 parts make an object of up to 48 GiB
 
 # Two retries, or one if a request was sent and got no response. A request that was sent is repeated only if its method
 # is idempotent.

@@ -33,9 +33,8 @@ _CSP = {
 SECURITY_HEADERS = {
     "Content-Security-Policy": "; ".join(f"{directive} {value}" for directive, value in _CSP.items()),
     "Referrer-Policy": "no-referrer",  # queries may contain names
-    "X-Content-Type-Options": "nosniff",
 }
-"""Headers of every web page."""
+"""Headers of every web page, besides those of all responses."""
 
 _SECTIONS = {"/": "People", "/rejected": "Rejected files", "/runs": "Runs"}
 
@@ -108,7 +107,10 @@ _environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_environment.globals["style"] = _STYLE
+_environment.globals |= {
+    "style": _STYLE,
+    "statuses": {"running": "In progress", "done": "Complete", "partial": "Incomplete", "failed": "Failed"},  # of runs
+}
 _environment.filters |= {
     "words": _words,
     "tenths": _tenths,
