@@ -45,10 +45,14 @@ def test_the_top_level_has_only_six_entries_that_are_not_hidden() -> None:
     assert {name for name in top if not name.startswith(".")} == ALLOWED_AT_THE_TOP
 
 
-@pytest.mark.parametrize("path", files(ROOT / "shared/storage"), ids=lambda path: path.stem)
-def test_storage_imports_neither_http_nor_functions(path: Path) -> None:
-    assert external_packages(path) <= {"minio", "urllib3", "certifi", "pg8000"}
+@pytest.mark.parametrize("path", files(ROOT / "shared"), ids=lambda path: path.stem)
+def test_shared_imports_no_function_and_storage_nothing_else_of_shared(path: Path) -> None:
     assert not [name for name in imports(path) if name.startswith("..")]
+
+
+@pytest.mark.parametrize("path", files(ROOT / "shared/storage"), ids=lambda path: path.stem)
+def test_storage_imports_no_web_framework(path: Path) -> None:
+    assert external_packages(path) <= {"minio", "urllib3", "certifi", "pg8000"}
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda path: path.name)
