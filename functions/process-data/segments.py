@@ -37,7 +37,7 @@ limit 1
 _CLAIM_ANY_HINTED = """
 select id from (
     select id from (select id, start, lead(start, 1, :last) over (order by start) as next_start from segments) as ranges
-    where id <> all(cast(:skip as int[]))
+    where exists (select from hints) and id <> all(cast(:skip as int[]))
         and (select object from hints where object > start order by object limit 1) <= next_start
     order by start limit 500
 ) as hinted
