@@ -66,7 +66,7 @@ def shell(directory: Path, platform: str, **environment: str) -> Shell:
     tree, tools, applied = directory / "tree", directory / "tools", directory / "applied"
     shutil.copytree(ROOT / "infra", tree / "infra", ignore=shutil.ignore_patterns("secrets", "local"))
     (tree / "rollcall.dump").touch()
-    (tree / "rejected.csv").write_text("object,line,code\n1.csv,,empty\n", encoding="utf-8")
+    (tree / "rejected.csv").write_text("object,line,code\n1.csv,1,empty\n", encoding="utf-8")
     secrets = tree / "infra/kubernetes/secrets"
     make_secrets(secrets, read_stack(ROOT, {}).functions)
     shutil.copy(ROOT / "infra/kubernetes/secrets/kustomization.yaml", secrets)
@@ -79,9 +79,9 @@ def shell(directory: Path, platform: str, **environment: str) -> Shell:
     tools.mkdir()
     python = sys.executable
     scripts = {name: f'exec {python} -I -S {ROOT}/tests/recorder.py {name} "$@"' for name in RECORDED}
+    # `python3 infra/local` in this virtual environment, not in the one that it would create
     scripts["python3"] = (
-        f'[ "$1" = -c ] && exec {python} "$@"\n'
-        f'shift; PYTHONPATH={ROOT} exec {python} -m infra.local "$@"'  # in this environment instead of its own
+        f'[ "$1" = -c ] && exec {python} "$@"\nshift; PYTHONPATH={ROOT} exec {python} -m infra.local "$@"'
     )
     scripts["sleep"] = environment.pop("SLEEP", "exit 0")
     for name, script in scripts.items():

@@ -40,19 +40,20 @@ def apply_lost_tombstones(
     If the deadline expires or S3 fails, the next run continues.
     """
     bucket, known = application.settings.result_bucket, outputs.known_etag(connection, ERASED)
+    number = 0
     try:
         etag = application.listings.submit(application.objects.etag, bucket, ERASED)
         if etag.result(deadline.remaining * _ETAG_FRACTION) in ("", known):
             return
-        number = 0
         with application.objects.stream(bucket, ERASED) as stream:
             lines = _tombstones(stream.chunks)
             while batch := {tombstone.user_id: tombstone for tombstone in islice(lines, _BATCH)}:
                 eraser = Eraser(connection, deadline, rescan, hint=True)
                 missing = tombstones.missing(connection, list(batch.values()))
-                if not eraser.erase(missing, partial(_look_up, batch)):
+                is_complete = eraser.erase(missing, partial(_look_up, batch))
+                number += len(eraser.erased)
+                if not is_complete:
                     return
-                number += len(missing)
             outputs.adopt(connection, ERASED, known, stream.etag)
     except (ObjectMissing, TimeoutError):
         return
@@ -60,8 +61,9 @@ def apply_lost_tombstones(
         if error.service != "s3":
             raise
         return  # exports stay pending until a run has applied the file
-    if number:
-        log("warning", "erased_again", number=number)
+    finally:
+        if number:
+            log("warning", "erased_again", number=number)
 
 
 def _look_up(batch: Mapping[str, Tombstone], user_ids: Iterable[str]) -> list[Tombstone]:

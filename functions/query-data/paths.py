@@ -17,5 +17,5 @@ def normalize(path: str) -> str:
 
 
 def relative_root(path: str) -> str:
-    """Return the prefix of links to other paths of the function from the page at `path`, which is not normalized."""
+    """Return the prefix of links to other paths of the function from the page at `path`, as it was requested."""
     return f"{_NAME}/" if path == "/" else "../" * (path.count("/") - 1) or "./"

@@ -141,7 +141,7 @@ class Supervisor:
 
     @staticmethod
     def _wait_ready(cleanup: ExitStack, processes: Sequence[Process]) -> None:
-        """Wait until these processes are ready. The clean-up stops them at the same time."""
+        """Wait until these processes are ready, and let the clean-up stop them in parallel."""
         for process in processes:
             cleanup.callback(process.request_stop)  # before the first `stop`, which waits
         for process in processes:

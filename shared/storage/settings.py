@@ -126,7 +126,7 @@ class SettingsGroup:
     """The base of groups of settings; a function's settings class inherits from several groups."""
 
     def __post_init__(self) -> None:
-        """Check what `setting` cannot. An override must call the next group's through `super()`."""
+        """Check what `setting` cannot. An override must call `super().__post_init__()`, for the other groups."""
 
 
 _MAX_S3_TIMEOUT = 19

@@ -78,10 +78,10 @@ def _replicas(
             shares.append(_shares(completed, people))
         return people / (max(request.at for request in completed) - start)
 
-    deadlines = {"run_deadline": NO_DEADLINE, **values}
+    overrides = {"run_deadline": NO_DEADLINE, **values}
     with (
-        queued_replicas(stack, settings, number, **deadlines) as many,
-        queued_replicas(stack, settings, 1, **deadlines) as single,
+        queued_replicas(stack, settings, number, **overrides) as many,
+        queued_replicas(stack, settings, 1, **overrides) as single,
     ):
         own, baseline = alternate(rounds, lambda: load(many), lambda: load(single), "/s")
     label = label or ", ".join(f"{name}={value}" for name, value in values.items())

@@ -61,7 +61,7 @@ class Kind:
 
 
 def kinds(subject: Subject) -> list[Kind]:
-    """Return all kinds that are possible here."""
+    """Return all kinds that are possible here, except `vanished_clients`."""
     return [
         *(_network(name, target) for target in STORES for name in _NETWORK_FAULTS),
         *(_network(name, "gateway") for name in (tcp_proxy.REFUSE, tcp_proxy.HANG)),

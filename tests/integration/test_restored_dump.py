@@ -1,9 +1,11 @@
 """A restored database gets its lost tombstones back before anything is exported."""
 
 import io
+import json
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 from process_data import locks, tombstones
 from process_data.restore import _lines
 from process_data.shared.storage.errors import Unavailable
-from process_data.shared.storage.objects import Objects
+from process_data.shared.storage.objects import Objects, Stream
 
 from tests.documents import INFRA
 from tests.guides import OPERATIONS, commands
@@ -147,20 +149,47 @@ def test_lost_tombstones_that_a_failure_of_the_database_left_out_are_applied_by_
     assert rows(rollcall) == exported(rollcall) == ["2"]
 
 
+def put_erased_csv(stack: Stack, body: bytes) -> None:
+    stack.bucket.client.put_object(bucket_name="res", object_name="erased.csv", data=io.BytesIO(body), length=len(body))
+
+
 def test_thousands_of_lost_tombstones_are_applied_and_invalid_lines_are_skipped(rollcall: Stack) -> None:
     rollcall.bucket.put_person("0")
     rollcall.process()
     lines = [f"{number},2026-01-01 00:00:00+00,{'2126-01-01 00:00:00+00' if number else ''}" for number in range(2500)]
     invalid = ["", "x", "1,2", "99999,2026-99-99 00:00:00+00,", "é,2026-01-01 00:00:00+00,", "y" * 300_000, "7,now,"]
     body = "\n".join(["user_id,erased_at,csv_modified", *invalid, *lines]).encode() + b"\n"
-    client = rollcall.bucket.client
-    client.put_object(bucket_name="res", object_name="erased.csv", data=io.BytesIO(body), length=len(body))
+    put_erased_csv(rollcall, body)
     # user 0 is imported again, because their tombstone has no csv_modified
     assert rollcall.process()["output"]["rows"] == 1
     assert len(rows(rollcall, "erased")) == 2499
     assert [row["user_id"] for row in rollcall.bucket.read_rows("erased.csv")] == rows(rollcall, "erased")
     with application(rollcall) as app:
         assert not run(app)["output"]["written"]
+
+
+class Interrupted(Objects):
+    """An S3 client whose streams fail after the first chunk."""
+
+    @contextmanager
+    def stream(self, bucket: str, key: str) -> Iterator[Stream]:
+        with super().stream(bucket, key) as stream:
+            yield Stream(stream.etag, stream.size, self._first(stream.chunks))
+
+    def _first(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        yield next(chunks)
+        raise Unavailable("s3", "interrupted")
+
+
+def test_each_run_logs_how_many_people_it_erased_again(rollcall: Stack, capsys: pytest.CaptureFixture[str]) -> None:
+    rollcall.process()
+    lines = [f"{number},2026-01-01 00:00:00+00,2126-01-01 00:00:00+00\n" for number in range(1500)]
+    put_erased_csv(rollcall, "".join(lines).encode())
+    for objects, number in ((Interrupted, 1000), (Objects, 500)):
+        with application(rollcall, objects) as app:
+            run(app)
+        logged = [json.loads(line) for line in capsys.readouterr().err.splitlines() if "erased_again" in line]
+        assert [line["number"] for line in logged] == [number]
 
 
 def test_an_overlong_line_is_truncated() -> None:

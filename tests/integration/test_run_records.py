@@ -41,7 +41,7 @@ def test_a_finished_run_does_not_look_like_one_in_progress(rollcall: Stack) -> N
     assert rollcall.sql("select status from runs order by id") == [["failed"], ["done"]]
 
 
-def test_a_run_of_the_same_number_in_another_database_keeps_none_in_progress(rollcall: Stack) -> None:
+def test_a_lock_on_the_same_run_id_in_another_database_does_not_keep_a_run_in_progress(rollcall: Stack) -> None:
     """Advisory locks of all databases are in pg_locks."""
     [[number]] = rollcall.sql(
         "insert into runs (trigger, scope, status) values ('cron', 'bucket', 'running') returning id"

@@ -1,6 +1,6 @@
 """The filter form: controls for parameters, generated from the definitions that the request parser uses.
 
-`after`, `count` and `format` have none: the page always shows the count, and links to other pages and formats.
+`after`, `count` and `format` have no control: the page always shows the count, and links to other pages and formats.
 """
 
 from dataclasses import dataclass

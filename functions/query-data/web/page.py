@@ -48,7 +48,7 @@ def html_response(body: bytes, etag: str) -> Response:
 
 
 def render(template: str, path: str, **content: Any) -> bytes:
-    """Render a template as the page at `path`, which is not normalized."""
+    """Render a template as the page at `path`, the path of the request as it was sent."""
     root, current = relative_root(path), normalize(path)
     sections = [
         {"href": _section_link(root, section, current), "title": title, "current": section == current}

@@ -19,7 +19,7 @@ create index users_birthdate on users (birthdate, user_id);
 create table rejected (
     object text collate "C" primary key,
     etag text not null,
-    line int, -- of the CSV; null if the reason concerns the whole object
+    line int, -- of the CSV; null if the reason is the name or the size of the object
     code text not null,
     message text not null,
     first_seen timestamptz not null default now(),
