@@ -1,8 +1,10 @@
 """The cache of query-data."""
 
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event
+from contextlib import suppress
+from threading import Barrier, BrokenBarrierError, Event, Semaphore, Thread
 from time import sleep
 
 import pytest
@@ -47,6 +49,32 @@ def test_concurrent_callers_share_one_computation_and_other_keys_do_not_wait() -
     assert computed == ["slow"]
 
 
+class MeetingKey:
+    """A key whose lookups by two threads take place in pairs, until one has waited in vain."""
+
+    def __init__(self) -> None:
+        self._barrier = Barrier(2)
+
+    def __hash__(self) -> int:
+        with suppress(BrokenBarrierError):
+            self._barrier.wait(0.1)
+        return 1
+
+
+def test_of_two_callers_that_look_up_a_missing_value_at_the_same_time_one_computes_it() -> None:
+    cache: Cache[int] = Cache(2)
+    key, computed = MeetingKey(), Counter[str]()
+
+    def compute() -> int:
+        computed["times"] += 1
+        return 1
+
+    with ThreadPoolExecutor(2) as executor:
+        calls = [executor.submit(cache.get, key, compute) for _ in range(2)]
+        assert [call.result(60) for call in calls] == [1, 1]
+    assert computed["times"] == 1
+
+
 def test_errors_are_not_cached() -> None:
     cache: Cache[int] = Cache(2)
 
@@ -70,22 +98,63 @@ class Key:
 
 def test_an_error_is_raised_in_all_waiting_callers() -> None:
     cache: Cache[int] = Cache(2)
-    started, go, key = Event(), Event(), Key()
+    started, go, raised, key = Event(), Event(), Semaphore(0), Key()
 
     def fail() -> int:
         started.set()
         assert go.wait(60)
         raise ValueError
 
-    with ThreadPoolExecutor(2) as executor:
-        first = executor.submit(cache.get, key, fail)
-        assert started.wait(60)
-        before = key.lookups
-        second = executor.submit(cache.get, key, lambda: 1)
-        while key.lookups == before:
-            sleep(0.001)
-        go.set()
-        for call in (first, second):
-            with pytest.raises(ValueError):
-                call.result(60)
+    def call(compute: Callable[[], int]) -> None:
+        with pytest.raises(ValueError):
+            cache.get(key, compute)
+        raised.release()
+
+    Thread(target=call, args=(fail,), daemon=True).start()
+    assert started.wait(60)
+    before = key.lookups
+    Thread(target=call, args=(lambda: 1,), daemon=True).start()
+    while key.lookups == before:
+        sleep(0.001)
+    go.set()
+    for _ in range(2):
+        assert raised.acquire(timeout=60)
     assert cache.get(key, lambda: 2) == 2
+
+
+def test_the_error_of_an_evicted_computation_is_raised() -> None:
+    cache: Cache[int] = Cache(1)
+
+    def fail() -> int:
+        cache.get("another", lambda: 1)
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        cache.get("key", fail)
+
+
+class InterruptedKey:
+    """A key that lets another thread run before its second lookup."""
+
+    def __init__(self, other: Thread) -> None:
+        self._other, self.lookups = other, 0
+
+    def __hash__(self) -> int:
+        self.lookups += 1
+        if self.lookups == 2:
+            self._other.start()
+            self._other.join(0.1)
+        return 1
+
+
+def test_an_eviction_while_an_error_is_handled_does_not_replace_the_error() -> None:
+    cache: Cache[int] = Cache(1)
+    key = InterruptedKey(Thread(target=cache.get, args=("another", lambda: 1)))
+    key.lookups = 2
+
+    def fail() -> int:
+        key.lookups = 0
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        cache.get(key, fail)
