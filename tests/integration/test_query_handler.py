@@ -1,6 +1,8 @@
 """query-data's handler, called directly: with other settings, on other dates, and during failures."""
 
 import json
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -163,6 +165,24 @@ def test_a_stream_ends_at_its_deadline_although_more_could_be_read(rollcall: Sta
     *people, last = b"".join(read).splitlines()
     assert 0 < len(people) < 30_000
     assert json.loads(last)["next"]
+
+
+def test_a_stream_ends_at_its_deadline_if_the_database_session_is_frozen(rollcall: Stack, call: Call) -> None:
+    user_ids = add_many(rollcall, 300)
+    rollcall.sql("update users set img_path = repeat('x', 100000)")  # each row is a chunk, so none is partly received
+    chunks = call("/?format=ndjson", stream_deadline="2").iter_encoded()
+    read = [next(chunks)]
+    [[pid]] = rollcall.sql("select pid from pg_stat_activity where state = 'active' and query like 'copy%'")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        read += chunks
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    *people, last = map(json.loads, b"".join(read).splitlines())
+    assert 0 < len(people) < len(user_ids)
+    assert [person["user_id"] for person in people] == user_ids[: len(people)]
+    rest = get(rollcall, f"{last['next']}&limit=1".replace("ndjson", "json"))
+    assert ids(rest) == [user_ids[len(people)]]
 
 
 def test_the_error_page_at_a_path_that_repeats_the_function_name_has_the_filter_form(call: Call) -> None:
