@@ -52,6 +52,10 @@ def test_the_gauges_match_the_tables(rollcall: Stack) -> None:
 def test_a_failed_run_is_not_the_last_full_run(rollcall: Stack) -> None:
     rollcall.process()
     [[finished_at]] = rollcall.sql("update runs set summary = '{\"unreadable\": 2}' returning finished_at")
+    rollcall.sql(
+        "insert into runs (id, trigger, status, summary, finished_at) overriding system value"
+        " values (0, 'cron', 'done', '{\"unreadable\": 1}', '2026-01-01')"
+    )
     rollcall.sql("insert into runs (trigger, status, finished_at) values ('cron', 'failed', now())")
     samples = scrape(rollcall)
     assert isinstance(finished_at, datetime)
