@@ -95,8 +95,11 @@ def test_the_etag_depends_on_which_runs_are_unfinished(rollcall: Stack) -> None:
     """Here the lowest and the highest id, the last finish and the number of unfinished runs stay the same."""
     run = "insert into runs (id, trigger, scope, status, finished_at) overriding system value values "
     rollcall.sql(f"{run} (5, 'http', 'bucket', 'done', '2026-01-02'), (6, 'http', 'bucket', 'running', null)")
-    rollcall.sql(f"{run} (8, 'http', 'bucket', 'running', null)")
+    rollcall.sql(f"{run} (9, 'http', 'bucket', 'running', null)")
     before = get(rollcall, "/runs").headers["ETag"]
     rollcall.sql("update runs set finished_at = '2026-01-01' where id = 6")
     rollcall.sql(f"{run} (7, 'http', 'bucket', 'running', null)")
-    assert get(rollcall, "/runs", If_None_Match=before).status == 200
+    after = get(rollcall, "/runs", If_None_Match=before)
+    assert after.status == 200
+    rollcall.sql(f"{run} (8, 'http', 'bucket', 'running', null)")  # was committed later than 9
+    assert get(rollcall, "/runs", If_None_Match=after.headers["ETag"]).status == 200
