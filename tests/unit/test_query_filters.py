@@ -46,6 +46,10 @@ def test_user_id_is_text_and_may_be_repeated() -> None:
     assert read(("user_id", "0001"), ("user_id", "1"), ("user_id", "9" * 18)).user_id == ("0001", "1", "9" * 18)
 
 
+def test_a_name_has_up_to_200_characters_without_surrounding_spaces() -> None:
+    assert read(("name", f" {'é' * 200} ")).name == "é" * 200
+
+
 def test_a_thousand_user_ids_are_accepted() -> None:
     assert len(read(*(("user_id", str(n)) for n in range(1000))).user_id) == 1000
 
@@ -94,6 +98,7 @@ BAD_IDS = [
     "1\0",
     "1,2",
 ]
+BAD_NAMES = ["", " ", "é" * 201, "a\0b", "a\nb", "\x7f", "\ud800"]
 
 
 @pytest.mark.parametrize(
@@ -103,6 +108,7 @@ BAD_IDS = [
         *(("min_age", text) for text in BAD_YEARS),
         *(("max_age", text) for text in BAD_YEARS),
         *(("user_id", text) for text in BAD_IDS),
+        *(("name", text) for text in BAD_NAMES),
     ],
     ids=lambda text: repr(text)[:30],
 )
