@@ -17,6 +17,12 @@ def test_the_choices_match_the_allowed_values() -> None:
     assert values == [True, False]
 
 
+def test_blank_values_have_no_field_except_one_to_add_a_value() -> None:
+    parameters = MultiDict([("user_id", ""), ("user_id", "5"), ("user_id", ""), ("name", ""), ("name", "Ann")])
+    values = {control.name: control.values for control in controls(parameters)}
+    assert (values["user_id"], values["name"], values["min_age"]) == (("5", ""), ("Ann",), ("",))
+
+
 def test_only_valid_spellings_of_a_choice_select_it() -> None:
     for text, choice in (("1", "true"), ("TRUE", "true"), ("0", "false"), ("maybe", "")):
         all_controls = controls(MultiDict([("is_image_exists", text)]))
