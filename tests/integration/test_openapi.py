@@ -27,7 +27,8 @@ def filled(stack: Stack, fresh: Any) -> Stack:
     for number in range(30):
         stack.bucket.put_person(str(number), birthts=number * 10**10)
     stack.bucket.put("1.png", b"png")
-    stack.bucket.put("bad.csv", b"")
+    for name in ("bad", "worse"):
+        stack.bucket.put(f"{name}.csv", b"")
     stack.process()
     stack.process("/erase?user_id=2&user_id=31")
     return stack
@@ -84,3 +85,14 @@ def test_the_described_parameters_match_the_code(filled: Stack) -> None:
         assert described.keys() == table.keys()
         for name, parameter in table.items():
             assert described[name]["description"] == f"{parameter.description}; expected {parameter.expected}"
+
+
+def test_the_described_headers_are_those_of_the_responses(filled: Stack) -> None:
+    paths = filled.request("GET", "/function/query-data/openapi.json").json()["paths"]
+    for path, query in (("/", "?limit=1&count=1"), ("/stats", ""), ("/changes", ""), ("/rejected", "?limit=1"),
+                        ("/runs", "?limit=1"), ("/photo/1", ""), ("/metrics", ""), ("/healthz", "")):  # fmt: skip
+        for method, operation in paths[path.replace("/1", "/{user_id}")].items():
+            headers = filled.request(method.upper(), f"/function/query-data{path}{query}").headers
+            described = operation["responses"]["200"]["headers"].keys()
+            assert described == {"ETag", "Link", "X-Total-Count"} & headers.keys(), (method, path)
+            assert list(operation["responses"]) == sorted(operation["responses"])
