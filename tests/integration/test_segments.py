@@ -53,13 +53,15 @@ def test_small_neighbours_are_merged(rollcall: Stack) -> None:
 
 
 def test_segments_are_merged_only_if_unlocked_scanned_small_and_adjacent(rollcall: Stack) -> None:
-    rollcall.sql("insert into segments (start, scanned) values ('5', 7), ('7', 9)")
+    rollcall.sql(
+        "insert into segments (start, scanned, turn, scanned_at) values ('5', 7, 3, '2026-01-01'), ('7', 9, 9, now())"
+    )
     with application(rollcall) as app, app.pool.connection() as own, app.pool.connection() as other:
         segment = segments.claim(own, since=8, skip=())
         assert segment is not None
         [[middle]] = rollcall.sql("select id from segments where start = '5'")
         segments.complete(own, segment, keys=1)
-        segments.merge(own, segment, since=8, max_keys=100)
+        segments.merge(own, segment, since=7, max_keys=100)
         assert starts(rollcall) == ["", "5", "7"]  # the middle one was scanned too early
         assert locks.try_lock(other, locks.SEGMENT, middle)
         segments.merge(own, segment, since=5, max_keys=100)
@@ -72,7 +74,9 @@ def test_segments_are_merged_only_if_unlocked_scanned_small_and_adjacent(rollcal
         assert starts(rollcall) == ["", "5", "7"]  # another segment is in between
         segments.merge(own, segment, since=5, max_keys=1)  # exactly the size of the merged segment
         assert starts(rollcall) == ["", "7"]
-        assert rollcall.sql("select scanned from segments where start = ''") == [[7]]
+        # as due as the one that has waited longer
+        merged = "select keys, scanned, turn, scanned_at::date::text from segments where start = ''"
+        assert rollcall.sql(merged) == [[1, 7, 3, "2026-01-01"]]
         locks.unlock(own, locks.SEGMENT, segment.id)
 
 
@@ -132,10 +136,14 @@ def test_a_claim_locks_one_segment_with_and_without_table_statistics(rollcall: S
             sql = "select objid::int from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()"
             return [number for (number,) in connection.run(sql)]
 
+        skip = [number for (number,) in connection.run("select id from segments order by start limit 2")]
+        skip += range(1000, 1020)  # a long list, because PostgreSQL evaluates cheap conditions first
         claims: dict[str, Callable[[], segments.Segment | None]] = {
             "due": lambda: segments.claim(connection, 1, ()),
             "hinted": lambda: segments.claim_hinted(connection, ()),
             "hinted keys": lambda: segments.claim_hinted(connection, (), ["12.csv", "3.csv"]),
+            "due, not skipped": lambda: segments.claim(connection, 1, skip),
+            "hinted, not skipped": lambda: segments.claim_hinted(connection, skip),
         }
         for name, claim in claims.items():
             segment = claim()
