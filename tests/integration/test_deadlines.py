@@ -2,14 +2,16 @@
 
 import threading
 import time
+from math import inf
 from typing import Any
 
 import pytest
-from process_data import scan
-from process_data.deadline import Deadline
+from process_data import outputs, runs, scan
+from process_data.deadline import GRACE, Deadline
 from process_data.parallel import ParallelCalls
 from process_data.runs import Trigger
 from process_data.scan import Scanner
+from process_data.shared.storage.connection import Connection
 from process_data.shared.storage.errors import ObjectMissing, Unavailable
 from process_data.shared.storage.listing import MAX_KEYS, ListingPage
 from process_data.shared.storage.objects import Object, Objects
@@ -268,6 +270,33 @@ def test_a_failing_run_is_retried_only_in_the_first_half_of_its_time(
         run(app)
     assert len(listed) == attempts
     assert rollcall.sql("select status from runs") == [["failed"]]
+
+
+def test_no_statement_of_a_run_may_exceed_its_time(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not those of a helper thread, nor those that record the failure of the run."""
+    rollcall.sql("insert into segments (start) values ('1'), ('2')")
+    limits: dict[str, list[float]] = {"run": [], "helper": [], "failure": []}
+    statement, finish = Connection.run, runs._finish
+
+    def note_limit(connection: Connection, *arguments: Any, **parameters: Any) -> Any:
+        name = "helper" if threading.current_thread().name == "worker" else "run"
+        limits[name].append(connection._expires_at - time.monotonic())
+        return statement(connection, *arguments, **parameters)
+
+    def note_failure(connection: Connection, *arguments: Any) -> None:
+        limits["failure"].append(connection._expires_at - time.monotonic())
+        finish(connection, *arguments)
+
+    def fail(*_arguments: Any, **_options: Any) -> Any:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Connection, "run", note_limit)
+    monkeypatch.setattr(runs, "_finish", note_failure)
+    monkeypatch.setattr(outputs, "export", fail)
+    with application(rollcall, workers="2", run_deadline="60") as app, pytest.raises(RuntimeError):
+        run(app)
+    for name, seconds in limits.items():
+        assert max(seconds, default=inf) <= 60 + GRACE, name
 
 
 def test_a_deadline_expires_with_time_or_when_stopped_or_cancelled() -> None:
