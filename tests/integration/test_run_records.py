@@ -1,8 +1,10 @@
 """Runs are recorded and logged without values from files."""
 
 import json
+from itertools import count
 
-from process_data import locks
+import pytest
+from process_data import counters, locks
 from process_data.rejections import MAX_REPORTED
 
 from tests.replica import replica, wait_until_ready
@@ -22,12 +24,27 @@ def test_a_run_is_recorded_with_its_trigger_and_counts(rollcall: Stack) -> None:
     assert row == [summary["run_id"], "cron", response.headers["X-Call-Id"], "done", recorded, None, True]
 
 
-def test_only_a_run_whose_session_ended_is_marked_as_failed(rollcall: Stack) -> None:
+def test_the_duration_of_each_stage_is_recorded(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock advances by a second whenever it is read. A full run has two exports: an overdue one, and its own."""
+    monkeypatch.setattr(counters, "perf_counter", count().__next__)
     rollcall.bucket.put_person("1")
+    with application(rollcall, workers="1") as app:
+        seconds = run(app)["seconds"]
+    assert seconds == {"list": 1, "reconcile": 1, "fetch": 1, "parse": 1, "store": 1, "export": 2, "total": 15}
+    assert rollcall.sql("select summary -> 'seconds' from runs") == [[seconds]]
+
+
+def test_only_a_run_whose_session_ended_is_marked_as_failed(rollcall: Stack) -> None:
+    """Even if its id is that of a segment, which another run has locked."""
+    rollcall.bucket.put_person("1")
+    rollcall.sql("select setval(pg_get_serial_sequence('runs', 'id'), 1000)")
     with paused_run(rollcall) as (go, paused):
-        rollcall.sql("insert into runs (trigger, scope, status) values ('cron', 'bucket', 'running')")
+        rollcall.sql(
+            "insert into runs (id, trigger, scope, status) overriding system value "
+            "select id, 'cron', 'bucket', 'running' from segments"
+        )
         rollcall.event("2.csv")  # each run marks such runs when it starts
-        assert rollcall.sql("select status from runs order by id") == [["running"], ["failed"], ["partial"]]
+        assert rollcall.sql("select status from runs order by id") == [["failed"], ["running"], ["partial"]]
         go.set()
         assert paused.result()["status"] == "done"
 
