@@ -112,7 +112,7 @@ def test_any_file_restores_a_person_erased_without_a_file(rollcall: Stack) -> No
     rollcall.bucket.put_person("1")
     rollcall.process()
     rollcall.bucket.remove("1.csv")
-    rollcall.bucket.put("unrelated", b"")  # the bucket is not empty
+    rollcall.bucket.put("1.csv.bak", b"")  # unrelated, but the bucket is not empty
     rollcall.process()
     summary = rollcall.erase("1")
     assert (summary["erased"], summary["not_found"]) == (["1"], [])
