@@ -1,11 +1,15 @@
-"""The counters of a run that repeats its scans."""
+"""The counters of a run that repeats its scans, and of several workers."""
 
 from datetime import UTC, datetime
+from typing import Any
 
+import pytest
 from process_data.counters import RunCounters
+from process_data.fetch import Unreadable
 from process_data.listing import Listing
 from process_data.parse import Row
 from process_data.reconcile import ReconcileResult
+from process_data.shared.storage.errors import Unavailable
 from process_data.store import StoreResult
 
 
@@ -45,3 +49,35 @@ def test_a_csv_that_is_stored_again_is_counted_as_added_again() -> None:
     scan(counters, "a", pending=True, unchanged=0)
     scan(counters, "a", pending=True, unchanged=0)  # an erasure removed the row meanwhile
     assert counts(counters) == (2, 0)
+
+
+class Guarded(RunCounters):
+    """Counters that may only be changed while they are locked."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        assert name not in self.__dict__ or self._lock.locked(), name
+        super().__setattr__(name, value)
+
+
+class GuardedSeconds(dict[str, float]):
+    def __init__(self, counters: RunCounters) -> None:
+        super().__init__(counters.seconds)
+        self._lock = counters._lock
+
+    def __setitem__(self, name: str, value: float) -> None:
+        assert self._lock.locked(), name
+        super().__setitem__(name, value)
+
+
+def test_workers_change_the_counters_one_at_a_time() -> None:
+    counters = Guarded(repeats=True)
+    with counters._lock:
+        counters.seconds = GuardedSeconds(counters)
+    with counters.stage("store"):
+        scan(counters, "a", pending=True, unchanged=0)
+    counters.record_segment()
+    with pytest.raises(Unavailable), counters.scan():
+        raise Unavailable("s3", "silent")
+    with counters.scan() as counted:
+        counted.failures.append(Unreadable("2.csv", Unavailable("s3", "silent")))
+    assert (counters.added, counters.scanned, counters.unreadable) == (1, 1, 1)
