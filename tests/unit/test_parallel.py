@@ -64,7 +64,12 @@ def test_no_call_is_started_after_the_deadline(executor: ThreadPoolExecutor) -> 
     calls = ParallelCalls(executor, 4, call, range(1000))
     all_wait.wait(60)
 
+    ended = Event()
+
     def keep_alive() -> None:
+        assert not ended.is_set()  # nothing is left to wait for
+        if all(loop.done() for loop in calls._loops):
+            ended.set()
         expired.set()  # `collect` calls this after the deadline
 
     assert calls.collect(EXPIRED, keep_alive) == [0, 1, 2, 3]  # the results of all calls that started
@@ -93,8 +98,11 @@ def test_the_result_of_a_call_that_takes_too_long_is_none(
     go.set()
 
 
-def test_calls_that_start_late_also_end_within_the_grace_period(executor: ThreadPoolExecutor) -> None:
-    """GRACE is not granted twice."""
+def test_calls_that_start_late_also_end_within_the_grace_period(
+    executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GRACE is not granted twice, and the last wait ends with it."""
+    monkeypatch.setattr(parallel, "_POLL_INTERVAL", 60)
     go = Event()
     late = Deadline(-GRACE + 0.5, Event())  # half a second of GRACE is left
     assert 0 < late.remaining_grace <= 0.5
