@@ -8,7 +8,7 @@ from itertools import cycle
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from process_data.keys import LAST_KEY, is_representable, keys_of, parse_key, user_around
 from process_data.listing import Listing, list_photos_after, list_range
@@ -220,6 +220,7 @@ def test_the_segments_together_cover_the_bucket(keys: list[str], sizes: list[int
 
 
 @given(KEY_SETS, PAGE_SIZES, SERVERS)
+@example(["1.csv", "1.d", "1.e", "1.png"], [1], "S3")  # the second segment ends at the CSV, and the third before 1.png
 def test_all_keys_of_a_user_are_in_one_segment(keys: list[str], sizes: list[int], server: str) -> None:
     parts = list(segments(keys, sizes, server))
     assert [end for _, end, _ in parts[:-1]] == [start for start, *_ in parts[1:]]
