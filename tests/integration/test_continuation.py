@@ -128,8 +128,9 @@ def test_a_fan_out_fails_only_if_no_run_is_queued(filled: Stack) -> None:
     with gateway(202, accepted=2) as (url, requests), application(filled, gateway_url=url) as app:
         response = _fan_out(app, Request(Trigger.HTTP, fan_out=5))
         assert (response.status_code, len(response.get_json()["runs"]), len(requests)) == (202, 2, 3)
-        with pytest.raises(NotQueued):
+        with pytest.raises(NotQueued) as raised:
             _fan_out(app, Request(Trigger.HTTP, fan_out=5))
+        assert (raised.value.status, raised.value.headers) == (503, {"Retry-After": "30"})
 
 
 @pytest.mark.parametrize("status", [200, 429, 500])

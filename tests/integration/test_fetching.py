@@ -4,6 +4,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from process_data.application import Application
 from process_data.shared.storage.listing import ListingPage
 from process_data.shared.storage.objects import Object, Objects
 
@@ -23,7 +24,7 @@ def test_a_process_is_busy_when_two_scans_have_enough_to_fetch(rollcall: Stack) 
     with application(rollcall, fetch_threads="4") as app:
         assert not busy(first=50)  # a single scan leaves the fetch threads idle while it lists or stores
         assert not busy(first=50, second=0)
-        assert busy(first=50, second=1)
+        assert busy(first=3, second=1)
         assert not busy(first=2, second=1)
         with app.fetching("first", 50):  # an estimate before the listing
             assert busy(second=1)
@@ -40,6 +41,38 @@ def test_a_scan_that_failed_does_not_keep_its_process_busy(rollcall: Stack) -> N
         with app.fetching("other", 50):
             assert not app.is_busy
             assert app.is_idle_except("other")
+
+
+class Observed(Objects):
+    """An S3 client that records whether the process is busy at each page of a range and at each fetched object."""
+
+    app: Application
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.calls: list[tuple[str, bool]] = []
+
+    def list_page(self, bucket: str, **options: Any) -> ListingPage:
+        if "prefix" not in options:
+            self.calls.append(("page", self.app.is_busy))
+        return super().list_page(bucket, **options)
+
+    def get(self, bucket: str, key: str, *, limit: int) -> Object:
+        self.calls.append(("get", self.app.is_busy))
+        return super().get(bucket, key, limit=limit)
+
+
+def test_a_scan_keeps_its_process_as_busy_as_it_has_objects_to_fetch(rollcall: Stack) -> None:
+    """Before the listing of a new segment, the estimate is a full segment. Another scan fetches one object."""
+    with application(rollcall, Observed, fetch_threads="4") as app, app.fetching("other", 1):
+        assert isinstance(app.objects, Observed)
+        app.objects.app = app
+        for number, is_busy in ((2, False), (3, True)):
+            rollcall.bucket.put_people([str(user) for user in range(number)], first=f"Name {number}")
+            run(app)
+            assert app.objects.calls == [("page", number == 2), *[("get", is_busy)] * number]
+            app.objects.calls.clear()
+        assert not app.is_busy
 
 
 class Traced(Objects):

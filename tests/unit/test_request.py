@@ -119,6 +119,11 @@ def test_an_event_is_limited_to_a_thousand_users() -> None:
     assert event_keys(*keys[:-1], *photos) == tuple(sorted(keys[:-1]))
 
 
+def test_a_body_may_have_one_mebibyte() -> None:
+    assert parse_request(Event(body=b" " * 1024 * 1024), "src") == Request(Trigger.HTTP)
+    assert error_of(Event(body=b" " * (1024 * 1024 + 1)))[:2] == (413, "too_large")
+
+
 def test_an_event_selects_users_and_misnamed_csvs() -> None:
     assert event_keys("1.png", "1.csv", "a b+ü.csv", "1.x.csv", "2.CSV") == ("1.csv", "1.x.csv", "2.CSV", "a b+ü.csv")
 
