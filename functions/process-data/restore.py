@@ -29,7 +29,7 @@ from .tombstones import Tombstone
 _BATCH = 1000  # tombstones
 _ETAG_FRACTION = 0.1  # of the remaining time: the longest wait for the ETag of erased.csv
 _LINE = re.compile(rf"({USER_ID_PATTERN}),([^,]+),([^,]*)")
-_MAX_LINE = 200  # bytes; a longer line is invalid, and is truncated to save memory
+_MAX_LINE = 200  # bytes; a longer line is truncated to save memory
 
 
 def apply_lost_tombstones(
@@ -88,5 +88,5 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             yield line.decode("ascii", "replace").rstrip("\r")
-        rest = rest[: _MAX_LINE + 1]
+        rest = rest[:_MAX_LINE]
     yield rest.decode("ascii", "replace")
