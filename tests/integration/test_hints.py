@@ -78,12 +78,13 @@ def test_a_hint_that_arrives_during_a_scan_is_kept(rollcall: Stack) -> None:
 
 
 def test_a_segment_has_only_the_hints_of_its_range(rollcall: Stack) -> None:
-    rollcall.sql("insert into hints (object, tick) select user_id || '.csv', 0 from generate_series(1, 4) as user_id")
+    rollcall.sql("insert into hints (object, tick) select id || '.csv', 0 from generate_series(4, 1, -1) as id")
     rollcall.sql("insert into segments (start) values ('1.csv'), ('3.csv')")
     with application(rollcall) as app, app.pool.connection() as session:
         segment = segments.claim_containing(session, ["3.csv"])
         assert segment is not None
         assert list(hints.read(session, segment.range, limit=10)) == ["2.csv", "3.csv"]
+        assert list(hints.read(session, segment.range, limit=1)) == ["2.csv"]
         segments.complete(session, segment, keys=0)
         assert segments.reclaim(session, segment) is None  # otherwise its holder would look for hints for ever
         session.run("select pg_advisory_unlock_all()")
