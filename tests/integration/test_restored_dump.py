@@ -128,7 +128,7 @@ def test_lost_tombstones_not_applied_before_the_deadline_are_applied_by_the_next
 
 
 def test_lost_tombstones_that_a_failure_of_the_database_left_out_are_applied_by_the_next_attempt(
-    rollcall: Stack, monkeypatch: pytest.MonkeyPatch
+    rollcall: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rollcall.bucket.put_people(["1", "2"])
     rollcall.process()
@@ -146,6 +146,7 @@ def test_lost_tombstones_that_a_failure_of_the_database_left_out_are_applied_by_
     with application(rollcall) as app:
         summary = run(app)
     assert (summary["status"], summary["output"]["rows"]) == ("done", 1)
+    assert '"event": "erased_again", "number": 1,' in capsys.readouterr().err
     assert rows(rollcall) == exported(rollcall) == ["2"]
 
 
@@ -220,13 +221,23 @@ def test_an_old_erased_csv_does_not_remove_people_who_have_returned(rollcall: St
     rollcall.bucket.put_person("1")
     rollcall.process()
     assert rows(rollcall) == ["1", "2"]
-    rollcall.bucket.client.put_object(
-        bucket_name="res", object_name="erased.csv", data=io.BytesIO(body), length=len(body)
-    )
+    put_erased_csv(rollcall, body)
     rollcall.process("?user_id=2")
     assert (rows(rollcall), rows(rollcall, "erased")) == (["1", "2"], [])
     rollcall.process()
     assert exported(rollcall) == ["1", "2"]
+
+
+def test_an_old_erased_csv_gets_the_later_tombstones_back(rollcall: Stack, capsys: pytest.CaptureFixture[str]) -> None:
+    """Otherwise a restore would lose them. Nobody is erased again, as the database has all tombstones of the file."""
+    rollcall.erase("1")
+    body = rollcall.bucket.read("erased.csv")
+    rollcall.erase("2")
+    put_erased_csv(rollcall, body)
+    with application(rollcall) as app:
+        run(app, keys=("3.csv",))
+    assert [row["user_id"] for row in rollcall.bucket.read_rows("erased.csv")] == ["1", "2"]
+    assert "erased_again" not in capsys.readouterr().err
 
 
 def test_an_export_across_a_restore_does_not_count_as_written(rollcall: Stack) -> None:
