@@ -1,20 +1,22 @@
 """Erasing people removes their data from the tables and the outputs, despite concurrent runs."""
 
 import json
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from process_data import outputs, runs
+from process_data import deadline, locks, outputs, parallel, runs
+from process_data.deadline import Deadline
 from process_data.shared.storage.errors import AccessDenied, Unavailable
 from process_data.shared.storage.listing import ListingPage
 from process_data.shared.storage.objects import Objects
 
 from tests.rows import NEW_SECOND, exported, rows
 from tests.runs import application, erase, paused_run, proxied, run
-from tests.stack import Response, Stack
+from tests.stack import HANG_TIMEOUT, Response, Stack, connected
 
 
 def test_only_the_tombstone_of_an_erased_person_remains(rollcall: Stack) -> None:
@@ -31,6 +33,7 @@ def test_only_the_tombstone_of_an_erased_person_remains(rollcall: Stack) -> None
     assert (summary["erased"], summary["not_found"], summary["remaining"]) == (["2"], [], [])
     assert summary["output"] == {"object": "res/output.csv", "rows": 2, "written": True, "pending": False}
     assert set(summary["seconds"]) == {"erase", "export", "total"}
+    assert all(summary["seconds"].values())
     assert rows(rollcall) == ["1", "3"]
     assert rows(rollcall, "rejected", "object") == ["3.csv"]
     assert rows(rollcall, "hints", "object") == []
@@ -82,6 +85,20 @@ def test_an_unknown_user_gets_a_tombstone_too(rollcall: Stack) -> None:
     assert (summary["status"], summary["erased"], summary["not_found"]) == ("done", [], ["1"])
     assert rows(rollcall, "erased") == ["1"]
     assert [row["user_id"] for row in rollcall.bucket.read_rows("erased.csv")] == ["1"]
+    assert rollcall.erase("1")["erased"] == ["1"]  # now there is a tombstone
+
+
+def test_a_rejection_without_a_file_is_erased_too(rollcall: Stack) -> None:
+    """Also that of a user who has a tombstone."""
+    rollcall.bucket.put_person("2")
+    for has_tombstone in (False, True):
+        rollcall.bucket.put("1.csv", b"first_name,last_name,birthts\nSecret,Hopper,Secret\n")
+        assert rollcall.process()["rejected"] == 1
+        rollcall.bucket.remove("1.csv")
+        assert rows(rollcall, "erased") == ["1"] * has_tombstone
+        assert rollcall.erase("1")["erased"] == ["1"]
+        assert rows(rollcall, "rejected", "object") == []
+        assert rollcall.bucket.read_rows("rejected.csv") == []
 
 
 def test_erasing_again_changes_nothing_and_gives_the_same_result(rollcall: Stack) -> None:
@@ -175,14 +192,71 @@ def test_a_concurrent_scan_does_not_restore_an_erased_person(rollcall: Stack) ->
     assert exported(rollcall) == []
 
 
-def test_an_erasure_that_cannot_claim_a_segment_lists_the_remaining_users(rollcall: Stack) -> None:
-    for user_id in ("1", "2"):
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Make a deadline expire when its run first waits for another session. Return the lengths of the waits."""
+    waits: list[float] = []
+
+    def expire(deadline: Deadline, seconds: float) -> None:
+        assert not deadline.expired
+        waits.append(seconds)
+        deadline._seconds = deadline.elapsed
+
+    monkeypatch.setattr(Deadline, "sleep", expire)
+    return waits
+
+
+def test_an_erasure_that_cannot_claim_a_segment_lists_the_remaining_users(rollcall: Stack, waits: list[float]) -> None:
+    """The users of other segments are erased."""
+    for user_id in ("1", "2", "3"):
         rollcall.bucket.put_person(user_id)
-    with paused_run(rollcall), application(rollcall, run_deadline="2") as app:
+    rollcall.sql("insert into segments (start) values ('2'), ('2.csv')")
+    with paused_run(rollcall, keys=("2.csv",)), application(rollcall) as app:
+        summary = erase(app, "1", "2", "3")
+    assert (summary["status"], summary["output"]["pending"]) == ("partial", False)
+    assert (summary["erased"], summary["not_found"], summary["remaining"]) == (["1", "3"], [], ["2"])
+    assert (rows(rollcall), rows(rollcall, "erased")) == (["2"], ["1", "3"])
+    assert len(waits) == 1
+
+
+def test_an_erasure_that_cannot_export_is_partial(rollcall: Stack, waits: list[float]) -> None:
+    """Another session exports, and output.csv still has the user."""
+    rollcall.bucket.put_person("1")
+    rollcall.process()
+    with connected(rollcall.settings) as session, application(rollcall) as app:
+        session.run("select pg_advisory_lock(:space, 0)", space=locks.EXPORT)
         summary = erase(app, "1")
-    assert (summary["status"], summary["erased"], summary["remaining"]) == ("partial", [], ["1"])
-    assert summary["not_found"] == []
-    assert rows(rollcall) == ["1", "2"]
+    assert (summary["status"], summary["erased"], summary["remaining"]) == ("partial", ["1"], [])
+    assert (summary["output"]["pending"], exported(rollcall)) == (True, ["1"])
+    assert len(waits) == 1
+    assert rollcall.erase("1")["status"] == "done"
+    assert exported(rollcall) == []
+
+
+def test_a_user_whose_csv_s3_has_not_looked_up_in_time_remains(
+    rollcall: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The users looked up before are erased."""
+    rollcall.bucket.put_people(["1", "2"])
+    rollcall.process()
+    released = threading.Event()
+
+    class Hanging(Objects):
+        def list_page(self, bucket: str, *, prefix: str = "", **options: Any) -> ListingPage:
+            if prefix == "2.csv":
+                app.stopping.set()
+                assert released.wait(HANG_TIMEOUT)
+            return super().list_page(bucket, prefix=prefix, **options)
+
+    monkeypatch.setattr(deadline, "GRACE", 0)
+    monkeypatch.setattr(parallel, "_POLL_INTERVAL", 0.05)
+    with application(rollcall, Hanging, fetch_threads="1") as app:
+        try:
+            summary = erase(app, "1", "2")
+        finally:
+            released.set()
+    assert (summary["status"], summary["erased"], summary["remaining"]) == ("partial", ["1"], ["2"])
+    assert (rows(rollcall), rows(rollcall, "erased")) == (["2"], ["1"])
 
 
 def test_a_user_whose_csv_cannot_be_read_can_be_erased(rollcall: Stack) -> None:
@@ -269,6 +343,7 @@ def test_a_retried_erasure_is_done_although_its_first_attempt_was_partial(
     rollcall.bucket.put_person("1")
     rollcall.process()
     with application(rollcall) as app:
-        assert erase(app, "1")["status"] == "done"
+        summary = erase(app, "1", "2")
+    assert (summary["status"], summary["erased"], summary["not_found"]) == ("done", ["1"], ["2"])
     assert attempts == ["pending", "exported"]
     assert rollcall.sql("select status from runs order by id") == [["done"], ["done"]]
