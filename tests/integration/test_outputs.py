@@ -24,6 +24,8 @@ def test_the_output_of_an_empty_bucket_has_only_a_header(rollcall: Stack) -> Non
     assert summary["segments"] == {"scanned": 1, "remaining": 0}
     assert summary["output"] == {"object": "res/output.csv", "rows": 0, "written": True, "pending": False}
     assert rollcall.bucket.read("output.csv") == b"user_id,first_name,last_name,birthts,img_path\n"
+    written = "select seconds > 0, written_at > (select started_at from runs) from outputs where object = 'output.csv'"
+    assert rollcall.sql(written) == [[True, True]]
 
 
 def test_rejected_csv_is_sorted_by_object(rollcall: Stack) -> None:

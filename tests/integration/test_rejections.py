@@ -91,6 +91,8 @@ def test_an_unchanged_rejected_file_is_not_fetched_again(rollcall: Stack) -> Non
         for _ in range(2):  # the second run does not fetch it again
             assert run(app)["rejected"] == 2
             assert requests["GET"] == 2
+        etag = etag_of(rollcall, "1.csv")
+        assert rollcall.sql("select etag, checked_etag from rejected where object = '1.csv'") == [[etag, etag]]
 
 
 def test_a_file_with_a_birth_in_the_future_is_fetched_again_only_after_the_birth(rollcall: Stack) -> None:
@@ -120,10 +122,13 @@ def test_a_rejection_by_older_rules_is_checked_again_once(rollcall: Stack) -> No
     rollcall.bucket.put("1.csv", b"")
     rollcall.bucket.put_person("2")
     for key in ("1.csv", "2.csv"):
-        rollcall.sql(REJECT, object=key, etag=etag_of(rollcall, key), code="no_row", rules=RULES - 1, retry_after=None)
+        rollcall.sql(REJECT, object=key, etag=etag_of(rollcall, key), code="no_row", rules=RULES - 1, retry_after=1)
     with proxied(rollcall) as (app, requests):
         assert counts(run(app)) == {"listed": 2, "added": 1, "rejected": 1}
-        assert rollcall.sql("select object, code, rules from rejected") == [["1.csv", "empty", RULES]]
+        assert rollcall.sql(
+            "select object, line, code, message like 'the file is empty%', retry_after, rules, last_seen > first_seen "
+            "from rejected"
+        ) == [["1.csv", 1, "empty", True, None, RULES, True]]
         assert requests["GET"] == 2
         assert counts(run(app)) == {"listed": 2, "unchanged": 1, "rejected": 1}
         assert requests["GET"] == 2

@@ -54,6 +54,20 @@ def test_erasing_again_once_the_file_is_removed_does_not_weaken_the_tombstone(ro
     assert rollcall.sql("select csv_modified, changed from erased") == before
 
 
+def test_erasing_again_with_a_newer_file_renews_the_tombstone(rollcall: Stack) -> None:
+    """Otherwise that file would restore the person."""
+    rollcall.bucket.put_person("1")
+    rollcall.erase("1")
+    hour = "interval '1 hour'"
+    rollcall.sql(f"update erased set erased_at = erased_at - {hour}, csv_modified = csv_modified - {hour}")
+    tombstone = "select erased_at, csv_modified, changed from erased"
+    [before] = rollcall.sql(tombstone)
+    assert rollcall.erase("1")["erased"] == ["1"]
+    [after] = rollcall.sql(tombstone)
+    assert all(new > old for new, old in zip(after, before, strict=True))
+    assert rollcall.process()["added"] == 0
+
+
 def test_an_older_file_does_not_restore_an_erased_person(rollcall: Stack) -> None:
     """For example, an older version of the object that is current again: its content differs, but it is not newer."""
     rollcall.bucket.put_person("1")
