@@ -52,12 +52,13 @@ def test_a_changed_csv_updates_its_user(rollcall: Stack) -> None:
     rollcall.bucket.put_person("1", last="Byron")
     rollcall.bucket.put_person("2")
     rollcall.process()
-    [[row_id]] = rollcall.sql("select id from users where user_id = '1'")
+    [[row_id, updated_at]] = rollcall.sql("select id, updated_at from users where user_id = '1'")
     rollcall.bucket.put_person("1", last="Lovelace")
     summary = rollcall.process()
     assert counts(summary) == {"listed": 2, "updated": 1, "unchanged": 1}
     assert output(rollcall) == people(rollcall)
-    assert rollcall.sql("select id, last_name from users where user_id = '1'") == [[row_id, "Lovelace"]]
+    row = "select id, last_name, updated_at > :before from users where user_id = '1'"
+    assert rollcall.sql(row, before=updated_at) == [[row_id, "Lovelace", True]]
 
 
 def test_a_new_file_with_the_same_values_counts_as_unchanged(rollcall: Stack) -> None:
@@ -78,10 +79,12 @@ def test_photos_are_added_replaced_and_removed(rollcall: Stack) -> None:
     rollcall.bucket.put_person("1")
     rollcall.process()
     assert image() is None
+    updated_at = rollcall.sql("select updated_at from users")
     for key, expected in (("1.jpeg", "src/1.jpeg"), ("1.jpg", "src/1.jpg"), ("1.png", "src/1.png")):
         rollcall.bucket.put(key, b"photo")
         assert counts(rollcall.process())["images_changed"] == 1
         assert image() == expected
+    assert rollcall.sql("select updated_at from users") > updated_at
     rollcall.bucket.remove("1.jpeg")
     assert "images_changed" not in counts(rollcall.process())
     rollcall.bucket.remove("1.png")
