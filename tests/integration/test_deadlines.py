@@ -5,6 +5,7 @@ import time
 from math import inf
 from typing import Any
 
+import process_data.run
 import pytest
 from process_data import outputs, runs, scan
 from process_data.deadline import GRACE, Deadline
@@ -257,9 +258,12 @@ def test_the_users_whom_a_stopped_batch_leaves_out_are_left_to_the_next_run(
 
 @pytest.mark.parametrize(("seconds", "run_deadline", "attempts"), [(0.0, "60", 3), (1.1, "2", 1)])
 def test_a_failing_run_is_retried_only_in_the_first_half_of_its_time(
-    rollcall: Stack, seconds: float, run_deadline: str, attempts: int
+    rollcall: Stack, monkeypatch: pytest.MonkeyPatch, seconds: float, run_deadline: str, attempts: int
 ) -> None:
     listed: list[str] = []
+    pauses: list[float] = []
+    monkeypatch.setattr(process_data.run, "uniform", lambda _low, high: high)
+    monkeypatch.setattr(Deadline, "sleep", lambda _deadline, pause: pauses.append(pause))
 
     class Unlistable(Objects):
         def list_page(self, bucket: str, *, limit: int = MAX_KEYS, **_options: Any) -> ListingPage:
@@ -271,6 +275,7 @@ def test_a_failing_run_is_retried_only_in_the_first_half_of_its_time(
     with application(rollcall, Unlistable, run_deadline=run_deadline) as app, pytest.raises(Unavailable, match="500"):
         run(app)
     assert len(listed) == attempts
+    assert pauses == pytest.approx([0.3, 0.6][: attempts - 1])
     assert rollcall.sql("select status from runs") == [["failed"]]
 
 
@@ -278,16 +283,16 @@ def test_no_statement_of_a_run_may_exceed_its_time(rollcall: Stack, monkeypatch:
     """Not those of a helper thread, nor those that record the failure of the run. Here half a minute has passed."""
     rollcall.sql("insert into segments (start) values ('1'), ('2')")
     limits: dict[str, list[float]] = {"run": [], "helper": [], "failure": []}
-    statement, finish = Connection.run, runs._finish
+    statement = Connection.run
 
     def note_limit(connection: Connection, *arguments: Any, **parameters: Any) -> Any:
         name = "helper" if threading.current_thread().name == "worker" else "run"
         limits[name].append(connection._expires_at - time.monotonic())
         return statement(connection, *arguments, **parameters)
 
-    def note_failure(connection: Connection, *arguments: Any) -> None:
+    def note_failure(connection: Connection, *_arguments: Any) -> None:
         limits["failure"].append(connection._expires_at - time.monotonic())
-        finish(connection, *arguments)
+        raise Unavailable("postgresql", "the session ended")  # does not hide the run's own error
 
     def fail(*_arguments: Any, **_options: Any) -> Any:
         raise RuntimeError("a bug")
@@ -298,7 +303,7 @@ def test_no_statement_of_a_run_may_exceed_its_time(rollcall: Stack, monkeypatch:
     with application(rollcall, workers="2", run_deadline="60") as app:
         late = Run(app, Request(Trigger.HTTP))
         late._deadline._started_at -= 30
-        with pytest.raises(RuntimeError):
+        with pytest.raises(RuntimeError, match="bug"):
             late.execute()
     for name, seconds in limits.items():
         assert max(seconds, default=inf) <= 30 + GRACE, name
