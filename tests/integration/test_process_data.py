@@ -53,12 +53,12 @@ def test_a_changed_csv_updates_its_user(rollcall: Stack) -> None:
     rollcall.bucket.put_person("2")
     rollcall.process()
     [[row_id, updated_at]] = rollcall.sql("select id, updated_at from users where user_id = '1'")
-    rollcall.bucket.put_person("1", last="Lovelace")
-    summary = rollcall.process()
-    assert counts(summary) == {"listed": 2, "updated": 1, "unchanged": 1}
-    assert output(rollcall) == people(rollcall)
-    row = "select id, last_name, updated_at > :before from users where user_id = '1'"
-    assert rollcall.sql(row, before=updated_at) == [[row_id, "Lovelace", True]]
+    for first, last, birthts in (("Ada", "Lovelace", 0), ("Augusta", "Lovelace", 0), ("Augusta", "Lovelace", 5)):
+        rollcall.bucket.put_person("1", first, last, birthts)
+        assert counts(rollcall.process()) == {"listed": 2, "updated": 1, "unchanged": 1}
+        assert output(rollcall) == people(rollcall)
+    row = "select id, first_name, last_name, birthts, updated_at > :before from users where user_id = '1'"
+    assert rollcall.sql(row, before=updated_at) == [[row_id, "Augusta", "Lovelace", 5, True]]
 
 
 def test_a_new_file_with_the_same_values_counts_as_unchanged(rollcall: Stack) -> None:
