@@ -5,8 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
-from process_data import outputs
+from process_data import locks, outputs
 from process_data.continuation import NotQueued
+from process_data.deadline import Deadline
 from process_data.handler import _fan_out
 from process_data.request import Request
 from process_data.runs import Trigger
@@ -15,7 +16,7 @@ from process_data.shared.access import has_access
 from tests.event import Event
 from tests.gateway import serving_gateway
 from tests.runs import Failing, Slow, application, run
-from tests.stack import HANG_TIMEOUT, Stack
+from tests.stack import HANG_TIMEOUT, Stack, connected
 
 PEOPLE = 160
 SMALL = {"segment_keys": "10", "batch_size": "5", "fetch_threads": "2", "workers": "1", "run_deadline": "1"}
@@ -201,6 +202,17 @@ def test_an_event_exports_only_after_ten_times_the_last_duration(rollcall: Stack
     output = rollcall.event("1.csv").json()["output"]
     assert (output["written"], output["pending"]) == (True, False)
     assert b"Changed" in rollcall.bucket.read("output.csv")
+
+
+def test_an_event_does_not_wait_while_another_session_exports_slowly(
+    rollcall: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_after_slow_export(rollcall, "clock_timestamp() - interval '1 hour'")
+    monkeypatch.setattr(Deadline, "sleep", lambda *_: pytest.fail("the run waits"))
+    with connected(rollcall.settings) as session, application(rollcall) as app:
+        session.run("select pg_advisory_lock(:space, 0)", space=locks.EXPORT)
+        output = run(app, Trigger.EVENT, keys=("1.csv",))["output"]
+    assert (output["written"], output["pending"]) == (False, True)
 
 
 def test_a_clock_set_back_does_not_delay_the_export(rollcall: Stack) -> None:
