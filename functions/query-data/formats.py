@@ -48,7 +48,7 @@ concat_ws(
 def _parse_csv(line: str) -> dict[str, str]:
     row = dict(zip(COLUMNS, next(csv.reader([line])), strict=True))
     for name in ("first_name", "last_name"):
-        if row[name].startswith("'") and row[name].lstrip("'").startswith(FORMULA_PREFIXES):
+        if row[name].lstrip("'").startswith(FORMULA_PREFIXES):  # then the first character is an added apostrophe
             row[name] = row[name][1:]
     return row
 
