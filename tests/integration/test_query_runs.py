@@ -103,3 +103,14 @@ def test_the_etag_depends_on_which_runs_are_unfinished(rollcall: Stack) -> None:
     assert after.status == 200
     rollcall.sql(f"{run} (8, 'http', 'bucket', 'running', null)")  # was committed later than 9
     assert get(rollcall, "/runs", If_None_Match=after.headers["ETag"]).status == 200
+
+
+def test_a_run_that_starts_and_ends_between_two_requests_changes_the_etag(rollcall: Stack) -> None:
+    run = "insert into runs (id, trigger, scope, status, finished_at) overriding system value values "
+    rollcall.sql(f"{run} (5, 'http', 'bucket', 'done', '2026-01-02'), (9, 'http', 'bucket', 'done', '2026-01-01')")
+    before = get(rollcall, "/runs").headers["ETag"]
+    rollcall.sql(f"{run} (7, 'http', 'bucket', 'done', '2026-01-03')")  # was committed later than 9
+    after = get(rollcall, "/runs", If_None_Match=before)
+    assert after.status == 200
+    rollcall.sql(f"{run} (10, 'http', 'bucket', 'done', '2026-01-02')")  # the clock was set back
+    assert get(rollcall, "/runs", If_None_Match=after.headers["ETag"]).status == 200
