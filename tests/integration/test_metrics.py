@@ -15,6 +15,7 @@ def scrape(stack: Stack) -> dict[str, float]:
     """Return the value of every sample by name and labels."""
     response = stack.request("GET", "/function/query-data/metrics")
     assert (response.status, response.headers["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    assert response.headers["Cache-Control"] == "private, no-cache"
     lines = response.body.decode().splitlines()
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[0] != "#")}
 

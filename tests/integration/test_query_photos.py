@@ -86,6 +86,11 @@ def test_a_missing_photo_is_a_404_in_json(rollcall: Stack) -> None:
         assert photo(rollcall, user_id).json()["error"]["message"] == f"user {user_id} has no photo"
 
 
+def test_a_parameter_of_a_photo_is_a_400(rollcall: Stack) -> None:
+    response = photo(rollcall, "1?size=small")
+    assert (response.status, response.json()["error"]["code"]) == (400, "bad_parameter")
+
+
 @pytest.mark.parametrize("path", ["x", "1/2", "1.png", "", "..%2f..%2fsrc", "1" * 19, "١"])
 def test_a_photo_path_must_be_a_user_id(rollcall: Stack, path: str) -> None:
     assert (photo(rollcall, path).status, photo(rollcall, path).json()["error"]["code"]) == (404, "not_found")
