@@ -54,7 +54,7 @@ def test_erasures_are_listed_in_commit_order(query_function: Replica, rollcall: 
     assert following[0] == {"user_id": "2", "deleted": True}
     rollcall.sql("update erased set erased_at = now() where user_id = '2'")  # moves the row to the table's end
     page, by_page = changes(query_function, f"{page['next']}&limit=1"), []
-    while page["result"]:
+    while page["result"] and len(by_page) < 10:
         by_page += page["result"]
         page = changes(query_function, page["next"])
     assert by_page == following
@@ -102,7 +102,7 @@ def test_one_commit_can_span_several_pages(query_function: Replica, rollcall: St
     rollcall.sql("update users set csv_modified = now() where user_id = '0'")  # moves the row to the table's end
     page: dict[str, Any] = {"next": "?limit=3"}
     listed: list[str] = []
-    while not listed or page["result"]:
+    while (not listed or page["result"]) and len(listed) < 10:
         page = changes(query_function, page["next"])
         assert len(page["result"]) <= 3
         assert "limit=3" in page["next"]
