@@ -182,3 +182,14 @@ def test_cached_pages_are_distinguished_by_path_and_query(rollcall: Stack) -> No
     add(rollcall, "2")
     mark_changed(rollcall)
     assert b">2</" in rollcall.request("GET", "/function/query-data?format=html").body
+
+
+def test_the_page_of_several_users_shows_them_and_keeps_them_in_its_links_and_its_form(rollcall: Stack) -> None:
+    for user_id, name in (("1", "Ada"), ("2", "Grace"), ("3", "Mary")):
+        add(rollcall, user_id, name)
+    for other, name in (("2", "Grace"), ("3", "Mary")):  # the second page must not be the first one from the cache
+        body = get(rollcall, f"?format=html&user_id=1&user_id={other}").body.decode()
+        assert name in body
+        assert f'href="?user_id=1&amp;user_id={other}&amp;format=csv"' in body
+    error = get(rollcall, "?format=html&user_id=1&user_id=2&min_age=x").body
+    assert re.findall(rb'name="user_id" value="(\w*)"', error) == [b"1", b"2", b""]
