@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Any, Literal
 
 import pg8000.native
-from pg8000.exceptions import DatabaseError, Error, InterfaceError
+from pg8000.exceptions import DatabaseError, Error
 
 from .errors import AccessDenied, SchemaMissing, StorageError, Unavailable
 from .pipe import Pipe
@@ -141,7 +141,7 @@ class Connection:
             self.run("")
 
     def is_alive(self) -> bool:
-        """Whether the server responds to a ping within 2 seconds; if not, sets `broken`.
+        """Whether the server responds to a ping within 2 seconds.
 
         A session that responded to a ping within the last second is not pinged again, unless there is something to
         read: an error, or the end of the connection.
@@ -152,7 +152,6 @@ class Connection:
             with self._statement(_PING_TIMEOUT):
                 self._session.run("")
         except StorageError:
-            self.broken = True
             return False
         self._alive_at = monotonic()
         return True
@@ -221,7 +220,6 @@ class Connection:
 
     def close(self) -> None:
         """End the session; does nothing if it has ended already."""
-        self.broken = True
         self._session.end()
 
     @contextmanager
@@ -231,17 +229,15 @@ class Connection:
             yield
         except DatabaseError as error:
             translated = _to_storage_error(error)
-            self.broken = self.broken or isinstance(translated, Unavailable)
+            if isinstance(translated, Unavailable):
+                self.broken = True
             raise translated from error
-        except (InterfaceError, OSError, UnicodeError) as error:
+        except (Error, OSError, UnicodeError) as error:
             self.broken = True
             cause = error.__cause__ or error
             is_timeout = isinstance(cause, TimeoutError)
             problem = "did not respond in time" if is_timeout else f"cannot be reached: {describe(cause)}"
             raise Unavailable("postgresql", f"{self._server} {problem}") from error
-        except Error as error:
-            self.broken = True
-            raise StorageError(f"{self._server}: {error}") from error
 
 
 class _Session(pg8000.native.Connection):  # type: ignore[misc]

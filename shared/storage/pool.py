@@ -1,8 +1,8 @@
 """Connections to PostgreSQL that requests borrow and return."""
 
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import Lock
+from contextlib import contextmanager, suppress
 
 from .connection import Connection
 from .errors import StorageError
@@ -17,8 +17,7 @@ class Pool:
 
     def __init__(self, settings: PostgresSettings) -> None:
         self._settings = settings
-        self._idle: list[Connection] = []
-        self._lock = Lock()
+        self._idle: deque[Connection] = deque()  # threads may append and pop without a lock
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -33,22 +32,22 @@ class Pool:
             if connection.broken:
                 connection.close()
             else:
-                with self._lock:
-                    self._idle.append(connection)
+                self._idle.append(connection)
 
     def _acquire(self) -> Connection:
         """An idle connection that is still alive, else a new one."""
-        with self._lock:
-            connection = self._idle.pop() if self._idle else None
-        if connection is not None:
-            if connection.is_alive():
-                return connection
-            connection.close()
-            self.close()  # the others are probably broken too
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            return Connection(self._settings)
+        if connection.is_alive():
+            return connection
+        connection.close()
+        self.close()  # the others are probably broken too
         return Connection(self._settings)
 
     def close(self) -> None:
         """Close the idle connections."""
-        with self._lock:
-            while self._idle:
+        with suppress(IndexError):
+            while True:
                 self._idle.pop().close()
