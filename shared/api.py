@@ -101,13 +101,13 @@ def _to_api_error(error: Exception) -> ApiError:
 
 
 def _log_failure(event: Event, error: Exception, api_error: ApiError) -> None:
-    frames = extract_tb(error.__traceback__)
+    origin = extract_tb(error.__traceback__)[-1]
     expected = isinstance(error, StorageError | ApiError)
     log(
         "error",
         "failure",
         code=api_error.code,
         message=str(error) if expected else f"{type(error).__name__}: {error}",
-        at=f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else None,
+        at=f"{origin.filename.rpartition('/')[2]}:{origin.lineno}",
         call_id=event.headers.get("X-Call-Id"),
     )

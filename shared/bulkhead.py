@@ -22,7 +22,7 @@ class Bulkhead:
 
     def __init__(self, name: str, slots: int, *, max_waiting: int = 0) -> None:
         self._name, self._slots = name, slots
-        self._free, self._waiting = BoundedSemaphore(slots), BoundedSemaphore(max_waiting) if max_waiting else None
+        self._free, self._waiting = BoundedSemaphore(slots), BoundedSemaphore(max_waiting)
 
     @contextmanager
     def slot(self) -> Iterator[None]:
@@ -38,7 +38,7 @@ class Bulkhead:
     def _acquire(self) -> bool:
         if self._free.acquire(blocking=False):
             return True
-        if self._waiting is None or not self._waiting.acquire(blocking=False):
+        if not self._waiting.acquire(blocking=False):
             return False
         try:
             return self._free.acquire(timeout=_MAX_WAIT)

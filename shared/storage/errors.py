@@ -39,13 +39,12 @@ class AccessDenied(StorageError):
 class ObjectMissing(StorageError):
     def __init__(self, key: str) -> None:
         super().__init__(f"object {key} does not exist")
-        self.key = key
 
 
 class ObjectTooLarge(StorageError):
     def __init__(self, key: str, size: int, etag: str) -> None:
         super().__init__(f"{key} has {size:,} bytes")
-        self.key, self.size, self.etag = key, size, etag
+        self.size, self.etag = size, etag
 
 
 class SchemaMissing(StorageError):

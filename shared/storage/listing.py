@@ -47,9 +47,9 @@ _FOLDER = re.compile(rb"<CommonPrefixes>\s*<Prefix>([^<]*)</Prefix>")
 def parse_listing(xml: bytes) -> ListingPage:
     """Parse the response to ListObjectsV2.
 
-    Raises Unavailable if it is incomplete or malformed, ValueError if it is not UTF-8.
+    Raises Unavailable if it is incomplete, ValueError if it is not UTF-8 or a size is not a number.
     """
-    if b"<ListBucketResult" not in xml or not xml.rstrip().endswith(b"</ListBucketResult>"):
+    if not xml.rstrip().endswith(b"</ListBucketResult>"):
         raise Unavailable("s3", "invalid bucket listing: expected a complete ListBucketResult")
 
     def texts(pattern: re.Pattern[bytes]) -> list[str]:
@@ -67,10 +67,7 @@ def parse_listing(xml: bytes) -> ListingPage:
         folders = [_unquote(folder) for folder in folders]
     if not len(keys) == len(etags) == len(sizes) == len(times) == xml.count(b"<Contents>"):
         raise Unavailable("s3", "invalid bucket listing: an object lacks its key, ETag, size or LastModified")
-    try:
-        objects = [ObjectInfo(*item) for item in zip(keys, etags, map(int, sizes), times, strict=True)]
-    except ValueError as error:
-        raise Unavailable("s3", f"invalid bucket listing: a size is not a number: {error}") from error
+    objects = [ObjectInfo(*item) for item in zip(keys, etags, map(int, sizes), times, strict=True)]
     token = text("NextContinuationToken") if text("IsTruncated") == "true" else None
     if token == "":
         raise Unavailable("s3", "invalid bucket listing: a truncated page has no continuation token")

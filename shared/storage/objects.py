@@ -23,6 +23,8 @@ CHUNK = 64 * 1024
 """Bytes of an object that are read at a time."""
 PART_SIZE = 5 * 1024 * 1024  # S3's minimum; at most 10,000 parts make an object of up to 48 GiB
 
+_CONNECT_TIMEOUT = 3  # seconds
+
 # Two retries, or one if a request was sent and got no response. A request that was sent is repeated only if its method
 # is idempotent.
 _RETRIES = urllib3.Retry(
@@ -60,7 +62,7 @@ class Objects:
         tls = make_context("s3_ca_file", settings.s3_ca_file, certifi.where()) if settings.s3_secure else None
         pool = urllib3.PoolManager(
             maxsize=connections,
-            timeout=urllib3.Timeout(connect=min(3, settings.s3_timeout), read=settings.s3_timeout),
+            timeout=urllib3.Timeout(connect=_CONNECT_TIMEOUT, read=settings.s3_timeout),
             retries=_RETRIES,
             ssl_context=tls,
         )
@@ -74,7 +76,9 @@ class Objects:
                 http_client=pool,
             )
         except ValueError as error:
-            raise SettingError(f"invalid s3_endpoint={settings.s3_endpoint!r}: {error}") from error
+            raise SettingError(
+                f"invalid s3_endpoint={settings.s3_endpoint!r} or s3_region={settings.s3_region!r}: {error}"
+            ) from error
         self._endpoint = settings.s3_endpoint
 
     def list_page(

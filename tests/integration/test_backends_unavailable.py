@@ -111,6 +111,15 @@ def test_a_missing_setting_is_named(process: Callable[..., Response], name: str)
     assert message.startswith(f"{name} is required")
 
 
+@pytest.mark.parametrize(("name", "value"), [("s3_endpoint", "127.0.0.1:99999"), ("s3_region", "no region")])
+def test_an_endpoint_or_region_that_the_s3_client_rejects_is_named(
+    process: Callable[..., Response], name: str, value: str
+) -> None:
+    status, code, message = error(process(**{name: value}))
+    assert (status, code) == (500, "bad_setting")
+    assert f"{name}='{value}'" in message
+
+
 def test_a_failed_run_is_recorded_and_the_next_one_succeeds(rollcall: Stack, process: Callable[..., Response]) -> None:
     rollcall.bucket.put_person("1")
     assert process(s3_endpoint="127.0.0.1:1").status_code == 503

@@ -45,7 +45,7 @@ def test_only_a_limited_number_of_requests_wait_for_a_slot() -> None:
         while slots._free._value:
             pass
         waiting = [executor.submit(hold, slots, end_others) for _ in range(2)]
-        while slots._waiting is None or slots._waiting._value:
+        while slots._waiting._value:
             pass
         assert not hold(slots, end_others)  # the queue is full
         end_first.set()
@@ -73,5 +73,5 @@ def test_query_data_has_a_thread_for_each_request_with_a_slot_or_waiting_for_one
     app = Application(load(Settings, dict.fromkeys(settings, "x") | {"auth": "none"}))
     bulkheads = [value for value in vars(app).values() if isinstance(value, Bulkhead)]
     assert len(bulkheads) == 5
-    requests = sum(slots._free._value + (slots._waiting._value if slots._waiting else 0) for slots in bulkheads)
+    requests = sum(slots._free._value + slots._waiting._value for slots in bulkheads)
     assert requests < THREADS  # the rest reject further requests
