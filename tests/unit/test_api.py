@@ -35,10 +35,20 @@ def test_an_invalid_request_is_not_logged(capfd: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize("error", [Unavailable("s3", "x"), AccessDenied("postgresql", "x"), SchemaMissing("x")])
-def test_an_error_of_a_backend_is_a_503_with_retry_after(error: Exception) -> None:
+def test_an_error_of_a_backend_is_a_503_with_retry_after_and_logged(
+    error: Exception, capfd: pytest.CaptureFixture[str]
+) -> None:
     response = render(error)
     assert response.status_code == 503
     assert int(response.headers["Retry-After"]) > 0
+    assert json.loads(capfd.readouterr().err)["message"] == "x"
+
+
+def test_an_error_has_its_code_message_and_detail(capfd: pytest.CaptureFixture[str]) -> None:
+    response = render(ApiError(503, "busy", "try again", headers={"Retry-After": "1"}, slots=2))
+    assert response.get_json() == {"error": {"code": "busy", "message": "try again", "detail": {"slots": 2}}}
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+    assert json.loads(capfd.readouterr().err)["message"] == "try again"
 
 
 def test_a_quoted_value_is_truncated_before_it_is_escaped() -> None:

@@ -36,6 +36,11 @@ def test_values_are_stripped_and_cast() -> None:
     assert (settings.s3_secure, settings.postgres_port) == (False, 6000)
 
 
+@pytest.mark.parametrize("port", [1, 65535])
+def test_the_bounds_of_a_number_are_valid(port: int) -> None:
+    assert load(Settings, {**REQUIRED, "postgres_port": str(port)}).postgres_port == port
+
+
 def test_settings_cannot_be_changed() -> None:
     settings = load(PostgresSettings, REQUIRED)
     with pytest.raises(dataclasses.FrozenInstanceError):
