@@ -1,16 +1,35 @@
 """Responses of S3: removed objects, temporary errors and invalid listings."""
 
+import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from threading import Barrier
+from typing import Any
 
 import pytest
+import urllib3
 from process_data.shared.storage.errors import Unavailable
+from process_data.shared.storage.objects import Object, Objects
 
 from tests.rows import output, snapshot
 from tests.runs import counts, proxied, run
-from tests.stack import Response, Stack
+from tests.stack import HANG_TIMEOUT, Response, Stack
 
 MODIFIED = "Fri, 27 Nov 2026 22:46:53 GMT"
+
+
+def get(objects: Objects) -> Object:
+    return objects.get("src", "1.csv", limit=10)
+
+
+def stream(objects: Objects) -> list[bytes]:
+    with objects.stream("src", "1.png") as opened:
+        return list(opened.chunks)
+
+
+def etag(objects: Objects) -> str:
+    return objects.etag("res", "output.csv")
 
 
 def test_an_object_removed_after_the_listing_is_skipped(rollcall: Stack) -> None:
@@ -60,28 +79,53 @@ def test_a_single_request_without_a_response_is_repeated(rollcall: Stack) -> Non
     assert requests["GET"] == 2
 
 
+def test_connections_have_a_time_limit_and_are_reused(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit does not depend on `s3_timeout`: a host that does not respond at all is tried three times."""
+    opened, together = [], Barrier(4)
+    connect = urllib3.util.connection.create_connection
+
+    def notice(address: tuple[str, int], timeout: float, *arguments: Any, **options: Any) -> socket.socket:
+        opened.append((f"{address[0]}:{address[1]}", timeout))
+        return connect(address, timeout, *arguments, **options)
+
+    def respond(_kind: str, _path: str) -> Response:
+        together.wait(HANG_TIMEOUT)  # so each request has a connection of its own
+        return Response(200, {"ETag": '"e"', "Last-Modified": MODIFIED}, b"")
+
+    monkeypatch.setattr(urllib3.util.connection, "create_connection", notice)
+    with proxied(rollcall, respond, fetch_threads="4", s3_timeout="19") as (app, _), ThreadPoolExecutor(4) as executor:
+        for _ in range(2):
+            assert list(executor.map(etag, [app.objects] * 4)) == ["e"] * 4
+    assert [limit for endpoint, limit in opened if endpoint == app.settings.s3_endpoint] == [3] * 4
+
+
 @pytest.mark.parametrize(
     "headers", [{"ETag": '"e"', "Last-Modified": "Fri, 27 "}, {"ETag": '"e"'}, {"Last-Modified": MODIFIED}]
 )
 def test_a_response_that_was_cut_within_its_headers_is_an_error(rollcall: Stack, headers: dict[str, str]) -> None:
     """http.client accepts it, and a response to HEAD has no body that could be incomplete."""
+    with proxied(rollcall, lambda _kind, _path: Response(200, headers, b"")) as (app, _):
+        for read in (get, stream, etag):
+            with pytest.raises(Unavailable) as raised:
+                read(app.objects)
+            assert raised.value.service == "s3"
 
-    def cut(kind: str, _path: str) -> Response | None:
-        return Response(200, headers, b"") if kind == "HEAD" else None
 
-    with proxied(rollcall, cut) as (app, _):
-        with pytest.raises(Unavailable) as raised:
-            app.objects.etag("res", "output.csv")
-        assert raised.value.service == "s3"
+def test_a_response_that_was_cut_within_its_body_is_an_error(rollcall: Stack) -> None:
+    headers = {"ETag": '"e"', "Last-Modified": MODIFIED, "Content-Length": "10", "Connection": "close"}
+    with proxied(rollcall, lambda _kind, _path: Response(200, headers, b"body")) as (app, _):
+        for read in (get, stream):
+            with pytest.raises(Unavailable) as raised:
+                read(app.objects)
+            assert raised.value.service == "s3"
 
 
 @pytest.mark.parametrize(
     "body",
     [
         b"<html>welcome to this network</html>",
-        b"",
-        b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>",
-        b"<ListBucketResult><IsTruncated>false</IsTruncated>",
+        b"<ListBucketResult><Contents><Key>1.csv</Key><ETag>e</ETag><Size>x</Size><LastModified>"
+        b"2026-01-01T00:00:00Z</LastModified></Contents></ListBucketResult>",
     ],
 )
 def test_an_invalid_listing_changes_nothing(rollcall: Stack, body: bytes) -> None:
