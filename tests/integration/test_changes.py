@@ -53,7 +53,8 @@ def test_erasures_are_listed_in_commit_order(query_function: Replica, rollcall: 
     assert [(change["user_id"], change.get("deleted")) for change in following] == expected
     assert following[0] == {"user_id": "2", "deleted": True}
     rollcall.sql("update erased set erased_at = now() where user_id = '2'")  # moves the row to the table's end
-    page, by_page = changes(query_function, f"{page['next']}&limit=1"), []
+    by_page: list[Any] = []
+    page = changes(query_function, f"{page['next']}&limit=1")
     while page["result"] and len(by_page) < 10:
         by_page += page["result"]
         page = changes(query_function, page["next"])

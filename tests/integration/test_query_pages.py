@@ -44,7 +44,7 @@ def test_csv_pages_continue_after_names_that_look_like_formulas(rollcall: Stack)
     names = ["''=1", "'=1", "'x", "(x", "+1", ",", "=1", "=2", "a=b", "x"]
     for number, name in enumerate(names):
         add(rollcall, str(number), last=name)
-    url, user_ids = "?format=csv&sort=last_name&limit=1", []
+    url, user_ids = "?format=csv&sort=last_name&limit=1", list[str]()
     while url and len(user_ids) < len(names) + 1:
         response = get(rollcall, url)
         user_ids.append(response.body.decode().splitlines()[1].split(",")[1])
