@@ -176,7 +176,7 @@ def test_tables_fit_screens_of_several_widths(page: Page, many: Stack, view: str
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
-@pytest.mark.parametrize("view", ["runs", "rejected", "runs?limit=0", "rejected?nonsense=1"])
+@pytest.mark.parametrize("view", ["runs?limit=25", "rejected?limit=10", "runs?limit=0", "rejected?nonsense=1"])
 def test_tables_have_no_accessibility_violations(
     page: Page, problems: Problems, many: Stack, view: str, width: int, scheme: Literal["light", "dark"]
 ) -> None:
