@@ -171,6 +171,19 @@ def test_leaving_a_copy_early_resets_the_connection_at_once(stack: Stack) -> Non
     assert received < 2 * 70000, "the second row was awaited"
 
 
+def test_times_are_in_utc_whatever_the_server_or_the_role_is_set_to(stack: Stack, settings: PostgresSettings) -> None:
+    """query-data casts times to text, and so do the exports."""
+    others = {"timezone": "Asia/Tokyo", "datestyle": "SQL, DMY"}
+    for name, value in others.items():
+        stack.sql(f"alter role {settings.postgres_user} set {name} = '{value}'")
+    try:
+        with Connection(settings) as connection:
+            assert connection.run("select '2026-11-28 12:00+00'::timestamptz::text") == [["2026-11-28 12:00:00+00"]]
+    finally:
+        for name in others:
+            stack.sql(f"alter role {settings.postgres_user} reset {name}")
+
+
 def test_a_failed_copy_raises_a_storage_error_and_keeps_the_session(connection: Connection) -> None:
     failing = connection.copy_out("copy (select 1/0) to stdout")
     with pytest.raises(StorageError, match="division by zero"), failing as chunks:

@@ -31,9 +31,10 @@ def test_unset_settings_have_defaults() -> None:
     assert (settings.postgres_sslmode, settings.source_bucket, settings.fetch_threads) == ("verify-full", "src", 64)
 
 
-def test_values_are_stripped_and_cast() -> None:
-    settings = load(Settings, {**REQUIRED, "s3_secure": " False ", "postgres_port": "6000"})
-    assert (settings.s3_secure, settings.postgres_port) == (False, 6000)
+@pytest.mark.parametrize(("text", "value"), [(" False ", False), ("TRUE", True)])
+def test_values_are_stripped_and_cast(text: str, value: bool) -> None:
+    settings = load(Settings, {**REQUIRED, "s3_secure": text, "postgres_port": "6000"})
+    assert (settings.s3_secure, settings.postgres_port) == (value, 6000)
 
 
 @pytest.mark.parametrize("port", [1, 65535])
