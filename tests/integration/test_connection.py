@@ -88,6 +88,23 @@ def test_a_copy_that_times_out_skips_no_chunk() -> None:
         next(Late().chunks(1))
 
 
+def test_the_writer_of_a_pipe_waits_for_a_slow_reader() -> None:
+    pipe, written = Pipe(), []
+
+    def write() -> None:
+        for number in range(100):
+            pipe.write(bytes(CHUNK))
+            written.append(number)
+        pipe.end(None)
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    writer.join(0.5)  # without a limit it would have written everything
+    for read, _ in enumerate(pipe.chunks(), start=1):
+        assert len(written) <= read + 5
+    assert len(written) == 100
+
+
 def test_a_copy_whose_time_is_over_does_not_wait(connection: Connection) -> None:
     silent = connection.copy_out("copy (select pg_sleep(600)) to stdout", seconds=0)
     with pytest.raises(Unavailable, match="within 0 s"), silent as chunks:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 from process_data import locks, outputs
@@ -145,8 +145,15 @@ def test_if_the_gateway_queues_nothing_the_next_run_does_the_rest(filled: Stack,
     assert filled.process()["status"] == "done"
 
 
-def test_without_a_gateway_the_next_run_does_the_rest(filled: Stack) -> None:
-    with application(filled, SlowGets, **SMALL) as app:
+@pytest.mark.parametrize("closes", [False, True], ids=["refuses connections", "closes them without a response"])
+def test_without_a_gateway_the_next_run_does_the_rest(filled: Stack, closes: bool) -> None:
+    def fail(*_: object) -> int:
+        raise ConnectionAbortedError
+
+    with (
+        serving_gateway(fail) if closes else nullcontext("http://127.0.0.1:1") as url,
+        application(filled, SlowGets, gateway_url=url, **SMALL) as app,
+    ):
         assert run(app)["continued"] is False
     assert filled.process()["status"] == "done"
 

@@ -146,11 +146,10 @@ def test_an_error_of_a_helper_ends_the_other_workers(rollcall: Stack, monkeypatc
     stored: list[threading.Thread] = []
     monkeypatch.setattr(scan, "store", fail_in_helper)
     rollcall.sql("update users set csv_etag = ''")
-    with (
-        application(rollcall, segment_keys="20", batch_size="5", fetch_threads="200") as app,
-        pytest.raises(RuntimeError, match="bug"),
-    ):
-        run(app)
+    with application(rollcall, segment_keys="20", batch_size="5", fetch_threads="200", workers="2") as app:
+        with pytest.raises(RuntimeError, match="bug"):
+            run(app)
+        assert app.helpers.acquire(blocking=False)  # the failed helper has released its slot
     assert len(stored) == 1
 
 
