@@ -31,6 +31,7 @@ def filled(stack: Stack, fresh: Any) -> Stack:
         stack.bucket.put(f"{name}.csv", b"")
     stack.process()
     stack.process("/erase?user_id=2&user_id=31")
+    stack.sql("insert into runs (trigger, scope, status) values ('cron', 'bucket', 'running')")
     return stack
 
 

@@ -78,6 +78,7 @@ def test_segments_are_merged_only_if_unlocked_scanned_small_and_adjacent(rollcal
         merged = "select keys, scanned, turn, scanned_at::date::text from segments where start = ''"
         assert rollcall.sql(merged) == [[1, 7, 3, "2026-01-01"]]
         locks.unlock(own, locks.SEGMENT, segment.id)
+        assert rollcall.sql("select objid from pg_locks where locktype = 'advisory'") == []
 
 
 def test_the_segment_waiting_longest_is_claimed_first_and_locked_ones_are_skipped(rollcall: Stack) -> None:
