@@ -126,6 +126,7 @@ def test_count_is_independent_of_the_page(rollcall: Stack) -> None:
     second = get(rollcall, response.json()["next"])
     assert second.json()["count"] == 7
     assert get(rollcall, "?count=1").json()["count"] == 10
+    assert get(rollcall, "?count=1&user_id=99").json() == {"result": [], "count": 0, "next": None}
     assert get(rollcall, "?count=1&format=csv").headers["X-Total-Count"] == "10"
     assert rollcall.request("HEAD", "/function/query-data?count=1&min_age=0").headers["X-Total-Count"] == "10"
     assert "count" not in get(rollcall, "?count=0&limit=1").json()
