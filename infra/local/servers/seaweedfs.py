@@ -84,7 +84,7 @@ class SeaweedFS:
             [str(weed), "-logtostderr=true", "mini", *(f"-{name}={value}" for name, value in options.items())],
             environment={"PATH": os.defpath, "HOME": str(self._directory)},
             directory=self._directory,
-            stop_timeout=10,
+            stop_timeout=3,  # sometimes it waits for its own connections; it has written all data by then
         )
 
     def is_ready(self) -> bool:
