@@ -50,7 +50,7 @@ def test_on_sigterm_streams_complete_and_new_requests_are_served(filled: Stack) 
 
 
 def start(url: str) -> urllib3.BaseHTTPResponse:
-    """Send a GET request, and return the response once it has begun."""
+    """Send a GET request, and return the response once its headers have arrived."""
     return urllib3.request("GET", url, preload_content=False, retries=False, timeout=HANG_TIMEOUT)
 
 
