@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from time import perf_counter
 
-from .fetch import FetchResult, Gone, Unreadable
+from .fetch import FetchResult, Skipped, Unreadable
 from .listing import Listing
 from .parse import Row
 from .reconcile import ReconcileResult
@@ -36,7 +36,7 @@ class RunCounters:
     """Counters of one run, shared by its workers.
 
     `repeats` says that each attempt scans everything again, as in runs that name users. `seconds` sums each stage over
-    the workers, except `total`, which is the run's own duration.
+    the workers and attempts; `total` is the duration of the attempts.
     """
 
     repeats: bool = False
@@ -49,7 +49,7 @@ class RunCounters:
     same_etag: int = 0  # CSVs with the ETag of their row in `users`
     same_content: int = 0  # CSVs with a new ETag, but the same row
     images_changed: int = 0
-    remaining: int = 0  # changed CSVs that were not stored
+    remaining: int = 0  # changed CSVs that were not processed
     fetched: int = 0  # CSVs that S3 returned, except those that a tombstone excludes
     unreadable: int = 0
     rejections: list[Rejection] = field(default_factory=list)  # new or changed ones, at most MAX_REPORTED
@@ -123,11 +123,11 @@ class RunCounters:
         self, scan: ScanCounters, results: Sequence[FetchResult], valid: Sequence[Row], stored: StoreResult
     ) -> None:
         failures = [result for result in results if isinstance(result, Unreadable)]
-        gone = sum(isinstance(result, Gone) for result in results)
+        skipped = sum(isinstance(result, Skipped) for result in results)
         scan.failures += failures
         scan.stored.update((row.user_id, row.etag) for row in valid)
         with self._lock:
-            self.fetched += len(results) - len(failures) - gone
+            self.fetched += len(results) - len(failures) - skipped
             self.added += stored.added
             self.updated += stored.updated
             self.same_content += stored.unchanged

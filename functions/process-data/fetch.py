@@ -12,7 +12,7 @@ from .tombstones import Tombstones, allows
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
+class Skipped:
     """The CSV was removed after it was listed, or it already existed when its user was erased."""
 
 
@@ -24,7 +24,7 @@ class Unreadable:
     error: Unavailable | AccessDenied
 
 
-FetchResult = Row | Rejection | Gone | Unreadable
+FetchResult = Row | Rejection | Skipped | Unreadable
 
 
 def fetch(objects: Objects, bucket: str, tombstones: Tombstones, user_id: str) -> FetchResult:
@@ -33,9 +33,9 @@ def fetch(objects: Objects, bucket: str, tombstones: Tombstones, user_id: str) -
     try:
         fetched = objects.get(bucket, key, limit=CONTENT_LIMIT)
     except ObjectMissing:
-        return Gone()
+        return Skipped()
     except (Unavailable, AccessDenied) as error:
         return Unreadable(key, error)
     except ObjectTooLarge as error:  # it was smaller when it was listed
         return too_large(key, error.etag, error.size)
-    return read_row(key, fetched) if allows(tombstones, user_id, fetched.modified) else Gone()
+    return read_row(key, fetched) if allows(tombstones, user_id, fetched.modified) else Skipped()
