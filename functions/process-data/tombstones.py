@@ -1,7 +1,8 @@
-"""Tombstones of erased users: neither a CSV that existed at the erasure nor a restored database brings them back.
+"""Tombstones: neither a CSV that existed at the erasure nor a restored database brings an erased user back.
 
-A newer CSV does: its Last-Modified is compared with that of the CSV at the erasure, so only S3's clock matters. No user
-has both a row in `users` and a tombstone. Only the session that holds the user's segment writes them.
+A CSV with a later Last-Modified than the one at the erasure does, or any CSV if there was none. So only S3's clock
+matters. No user has both a row in `users` and a tombstone. Only the session that holds the user's segment writes
+tombstones.
 """
 
 import json
@@ -34,7 +35,7 @@ _ERASE = f"""
 with batch as materialized (
     select user_id collate "C" as user_id, erased_at, csv_modified
     from json_to_recordset(:tombstones) as r (user_id text, erased_at timestamptz, csv_modified timestamptz)
-), known as materialized (
+), compared as materialized (
     select batch.user_id, batch.erased_at, latest.csv_modified, users.user_id is not null as has_row,
         users.user_id is not null or rejected.object is not null or erased.user_id is not null as is_known,
         erased.user_id is not null and erased.csv_modified is not distinct from latest.csv_modified as is_erased
@@ -44,7 +45,7 @@ with batch as materialized (
     left join rejected on rejected.object = batch.user_id || '.csv'
     cross join lateral (select greatest(batch.csv_modified, erased.csv_modified)) as latest (csv_modified)
 ), changes as materialized (
-    select * from known where has_row or not is_erased
+    select * from compared where has_row or not is_erased
 ), number as (
     {take_number("output.csv", "changes")}
 ), tombstones as (
@@ -58,8 +59,8 @@ with batch as materialized (
 ), deleted as (
     delete from users using tombstones where users.user_id = tombstones.user_id
 ), resolved as (
-    delete from rejected using known
-    where object = known.user_id || '.csv' and (select count(*) from tombstones) >= 0
+    delete from rejected using compared
+    where object = compared.user_id || '.csv' and (select count(*) from tombstones) >= 0
     returning object
 ), rejected_number as (
     {take_number("rejected.csv", "resolved")}
@@ -68,7 +69,7 @@ with batch as materialized (
 ), erased_number as (
     {take_number("erased.csv", "written_tombstones")}
 ), {delete_where("object in (select user_id || '.csv' from batch) and tick < :tick")}
-select user_id, is_known or csv_modified is not null from known
+select user_id, is_known or csv_modified is not null from compared
 """  # noqa: S608 - interpolates constants
 
 DELETE_RETURNED = """
