@@ -46,7 +46,7 @@ def add(connection: Connection, keys: Iterable[str]) -> None:
 
 
 def read(connection: Connection, scope: Range, limit: int) -> dict[str, int]:
-    """The first hinted keys of a range, with their ticks."""
+    """The first `limit` hinted keys of a range, with their ticks."""
     rows = connection.run(_READ, limit=limit, start=scope.start, end=scope.end)
     return {str(key): int(tick) for key, tick in rows}
 

@@ -11,7 +11,7 @@ CONTENT_LIMIT = 64 * 1024
 """The most bytes that a CSV may have. A larger one is rejected without being fetched."""
 
 MAX_REQUESTED_KEYS = 1000
-"""The most keys that a request may name: CSVs of users, and CSVs with bad names."""
+"""The most keys that a request may name (CSVs of users, and CSVs with bad names), or that a scan of hints covers."""
 
 LAST_KEY = "\U0010ffff"
 """Sorts after every key that is not ignored."""

@@ -90,7 +90,7 @@ def list_range(
 def _last_key(page: ListingPage, default: str) -> str:
     """The key up to which a page is complete.
 
-    S3 sorts a folder as `a/`, SeaweedFS as `a`. It counts as `a` here, which is right for both.
+    S3 sorts a folder as `a/`, SeaweedFS as `a`. Here a folder counts as `a`: with the lesser key nothing is skipped.
     """
     keys = [info.key for info in page.objects[-1:]] + [folder[:-1] for folder in page.folders[-1:]]
     return max(keys, default=default)

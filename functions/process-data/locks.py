@@ -20,7 +20,7 @@ EXPORT = 0x65787074  # "expt" in ASCII; the second half is 0
 
 
 def share(connection: Connection, space: int, number: int) -> None:
-    """Acquire the lock in shared mode: other sessions may hold it too, such as a lost one that has not ended yet."""
+    """Acquire the lock in shared mode."""
     connection.run("select pg_advisory_lock_shared(:space, :number)", space=space, number=number)
 
 

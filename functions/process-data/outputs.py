@@ -40,7 +40,7 @@ def _neutralise(column: str) -> str:
     then '''' || {column} else {column} end)"""
 
 
-# PostgreSQL joins the lines, because fetching single rows would take longer than the rest of an export.
+# PostgreSQL joins the lines of a chunk: fetching single rows would take longer than the rest of an export.
 _CHUNK_ROWS = 5000
 _READ_CHUNK = {
     REJECTED: f"""
@@ -82,13 +82,13 @@ _EARLY_FRACTION = 0.1
 
 _POLL_INTERVAL = 0.05  # seconds between attempts to acquire the lock
 
-# An export is due, too, if the server's clock has been set back since the last one.
+# An export is also due if the server's clock has been set back since the last one.
 _READ_STATE = f"""
 select changed, written, rows, etag, seconds,
     coalesce(
         clock_timestamp() - written_at not between interval '0' and seconds * interval '{_PAUSE_FACTOR} seconds',
         true
-    )
+    ) as is_due
 from outputs
 where object = :object
 """  # noqa: S608 - interpolates a module constant
@@ -131,10 +131,10 @@ class _State:
 def export(application: Application, connection: Connection, deadline: Deadline, *, urgent: bool) -> Output:
     """Write the outputs where needed; returns the outcome for output.csv.
 
-    The export is left to a later run if, judging by the last one, it would end more than GRACE seconds after the
-    deadline. This does not apply to a run that has just started. An export that is neither `urgent` nor cheap is also
-    left to a later run while another session exports, and during the pause after the last export. All others wait for
-    the other session, at most until the deadline.
+    If the export would end more than GRACE seconds after the deadline, judging by the duration of the last export, it
+    is left to a later run, unless this run has just started. An export that is neither `urgent` nor cheap is also left
+    to a later run while another session exports, and during the pause after the last export. An urgent or cheap one
+    waits for the other session, at most until the deadline.
 
     If an urgent export is left to a later run, output.csv counts as pending, even if the table has not changed: nobody
     has checked whether the object was removed or overwritten. It also counts as pending while erased.csv has tombstones
@@ -191,7 +191,7 @@ def known_etag(connection: Connection, output: str) -> str | None:
 
 
 def adopt(connection: Connection, output: str, known: str | None, etag: str) -> None:
-    """Record that exports may replace an object with an unknown ETag, as all of its rows have been applied.
+    """Let the next export replace an object that this database did not write, as all of its rows have been applied.
 
     Does nothing if the recorded ETag differs from `known`.
     """

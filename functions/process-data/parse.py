@@ -88,7 +88,7 @@ class _InvalidCsv(Exception):
 def _read_row(body: bytes) -> tuple[int, tuple[str, ...]]:
     """The row's line and its values in the order of COLUMNS. Raises _InvalidCsv."""
     text = _decode(body)
-    # Spaces and tabs around a quoted value are valid here, but not in RFC 4180 and the csv module: remove them. Remove
+    # Spaces and tabs around a quoted value are valid here, but not in RFC 4180 or the csv module: remove them. Remove
     # those before an opening quote even if the quoting is malformed: otherwise the module takes the quote as text.
     if '"' in text:
         text = _QUOTED.sub(r"\1", text)

@@ -119,8 +119,8 @@ class Run:
                 output = self._export(connection, urgent=self._is_full and unscanned == 0)
                 output["written"] |= written
         self._raise_if_s3_failed(connection)
-        # remaining hints matter only after the deadline: before it, they are new, have failed, or are in segments that
-        # other sessions hold
+        # if the deadline has not passed, remaining hints do not make the run partial: they are new, have failed, or are
+        # in segments that other sessions hold
         is_behind = self._is_full and (output["pending"] or (self._deadline.expired and hints.exist(connection)))
         is_partial = unscanned or is_behind or self.counters.unreadable
         self._record.status = Status.PARTIAL if is_partial else Status.DONE
@@ -150,9 +150,9 @@ class Run:
         return self._keys is None
 
     def _raise_if_s3_failed(self, connection: Connection) -> None:
-        """Raise Unavailable if the run made no progress because S3 did not respond.
+        """Raise S3's error if every fetch of a full run failed while the table `users` is empty.
 
-        Raise S3's error if every fetch of a full run failed while the table `users` is empty.
+        Otherwise raise Unavailable if S3 did not respond before the deadline and the run made no progress.
         """
         counters = self.counters
         if self._is_full and counters.unreadable and not counters.fetched and not _has_users(connection):
@@ -162,7 +162,7 @@ class Run:
             raise Unavailable("s3", f"S3 at {self._settings.s3_endpoint} did not respond within {seconds} s")
 
     def _queue_continuation(self, connection: Connection) -> bool:
-        """Queue a continuation, unless this run made no progress or there are enough continuations.
+        """Queue a continuation unless this run made no progress or there are enough; returns whether it was queued.
 
         Without a limit, a queue that delivers requests more than once would multiply continuations.
         """

@@ -49,7 +49,7 @@ where id = :id
 
 _RECORD_CONTINUATION = "update runs set continued_at = clock_timestamp() where id = :id"
 
-# A run is stale if nobody holds its lock.
+# An unfinished run is stale if nobody holds its lock.
 _FAIL_STALE_RUNS = """
 update runs
 set finished_at = clock_timestamp(), status = 'failed', error = 'the process or its session ended'
@@ -61,7 +61,7 @@ where finished_at is null and not exists (
 """
 
 # An estimate: continuations in progress, and those queued but not started. One that has not started after a minute
-# counts as lost. Runs that fan_out queued count only once they have started.
+# counts as lost. Runs that fan_out queued count once they have started, and each then hides a queued one for a minute.
 _COUNT_CONTINUATIONS = """
 select (select count(*) from runs where finished_at is null and trigger = 'continuation' and id <> :id) + greatest(0,
     (select count(*) from runs where continued_at > clock_timestamp() - interval '1 minute')

@@ -4,10 +4,10 @@ Users whose CSV was deleted or became invalid keep their last row.
 
 Why concurrent and interrupted runs converge: a scan holds its segment's lock from before it lists until after it has
 stored, and it writes only in the session that holds the lock. So each user has one writer at a time, and a writer
-reads the bucket after the previous writer has stored. A session that is lost loses its lock and cannot commit. Hence
-data that was read earlier never replaces data that was read later. Once the bucket has stopped changing, the next
-complete scan of a segment stores what the bucket contains, whatever happened before. A scan that ends early leaves its
-segment, or the rest of it, queued.
+reads the bucket after the previous writer has stored. A session that is lost loses its lock and cannot commit. S3's
+lists and reads are assumed to be strongly consistent. Hence data that was read earlier never replaces data that was
+read later. Once the bucket has stopped changing, the next complete scan of a segment stores what the bucket contains,
+whatever happened before. A scan that ends early leaves its segment, or the rest of it, queued.
 
 An erasure holds the same lock from before it reads the CSV's Last-Modified until after it has stored the tombstone. So
 the tombstones that a scan reads stay valid until the scan has stored, and later scans ignore a CSV that existed when
@@ -48,7 +48,7 @@ class OutOfTime(Exception):
 
 
 class SourceEmpty(Exception):
-    """The source bucket is empty and was not before: it may be the wrong one, or emptied by mistake."""
+    """The source bucket is empty and was not before: it may be the wrong one, or have been emptied by mistake."""
 
     def __init__(self, bucket: str) -> None:
         super().__init__(f"bucket {bucket} is empty, and it was not at the last scan")
@@ -68,10 +68,11 @@ class Scanner:
         self._accept_empty = accept_empty
 
     def scan_segment(self, segment: Segment, since: int, on_split: Callable[[], None]) -> None:
-        """Scan a segment, then merge it with a neighbour that was scanned since the tick `since`, if both are small.
+        """Scan a segment, then merge it with a neighbour scanned since the tick `since`, if the two are small together.
 
         Keys that the listing or the deadline leaves out are split off into a new segment with the same place in the
-        queue. If this raises OutOfTime or an error of S3, the segment is still due.
+        queue. `on_split` is called when the listing has split the segment, so that a helper can scan the rest. If this
+        raises OutOfTime or an error of S3, the segment is still due.
         """
         with self._counters.scan() as scan:
             with self._counters.stage("list"):
@@ -93,7 +94,7 @@ class Scanner:
         segments.merge(self._connection, segment, since, max_keys)
 
     def scan_hinted(self, segment: Segment) -> None:
-        """Scan hinted objects of a segment, and delete their hints, except those that the deadline leaves out."""
+        """Scan up to MAX_REQUESTED_KEYS hinted objects; delete their hints, except those left out by the deadline."""
         hinted = hints.read(self._connection, segment.range, MAX_REQUESTED_KEYS)
         if not hinted:
             return

@@ -10,7 +10,8 @@ from .keys import user_of
 _LEAST_USER = re.compile("[^\0-.]*")
 """Matches the start of a key, up to the first character that is "." or sorts before it.
 
-All characters of the match sort after ".", so the CSV of a user_id that is less than the match sorts before the key.
+If a user_id is less than the match, its CSV sorts before the key. This is also true if the user_id is a prefix of the
+match: the "." of the CSV sorts before the next character of the match.
 """
 
 

@@ -146,7 +146,7 @@ class Segment:
 
 
 def next_tick(connection: Connection) -> int:
-    """Advance the logical clock and return its new tick. A scan with a later tick reads the bucket later.
+    """Advance the logical clock and return its new tick. A scan with a greater tick lists the bucket after this call.
 
     A restore sets the clock back. A scan that began before the restore may record a tick in the future: this function
     makes its segment due again. The latest scan is read before the clock is advanced, so without a restore its tick is

@@ -136,7 +136,7 @@ class Workers:
             self._scan_hinted(connection, scanner, segments.reclaim(connection, segment))
 
     def _scan_hinted(self, connection: Connection, scanner: Scanner, segment: Segment | None) -> None:
-        """Scan the hinted objects of a claimed segment, and repeat for hints that were added during the scan.
+        """Scan hinted objects of a claimed segment, and repeat while the segment has hints and can be reclaimed.
 
         If S3 fails for these objects only, this run does not claim the segment's hints again.
         """
@@ -154,7 +154,7 @@ class Workers:
     def _catching(self, scanner: Scanner) -> Iterator[list[OutOfTime | Unavailable | AccessDenied]]:
         """Catch the failure of a scan if time ran out, or if S3 fails for its objects only: see `Scanner.check_s3`.
 
-        Yields an empty list, to which the failure is added when the body has failed.
+        Yields a list that gets the failure, if there is one.
         """
         failures: list[OutOfTime | Unavailable | AccessDenied] = []
         try:
@@ -172,8 +172,8 @@ class Workers:
     def _must_wait(self, connection: Connection) -> bool:
         """Whether to wait for segments that other sessions hold.
 
-        Runs for events do not wait. Runs for users do not wait once a hint has failed: it remains, so they would wait
-        until the deadline.
+        Runs for events do not wait. Runs for `?user_id=` do not wait once a hint has failed: it remains, so they would
+        wait until the deadline.
         """
         if self._keys is None:
             return segments.remaining(connection, self.tick, self.failed_segments) > 0
