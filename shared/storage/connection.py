@@ -125,7 +125,7 @@ class Connection:
 
     @contextmanager
     def time_limit(self, seconds: float) -> Iterator[None]:
-        """Let the statements of the body wait for a silent server until about `seconds` from now.
+        """In the body, stop waiting for a silent server about `seconds` from now.
 
         Each statement's own timeout still applies.
         """
@@ -210,8 +210,7 @@ class Connection:
     def _abort(self) -> None:
         """Wake the thread that waits for the server, and make closing the socket reset the connection.
 
-        The server would notice an ordinary close only after a minute (Linux's tcp_fin_timeout), because the client's
-        receive buffer is full. Until then the server would be stuck in its COPY and hold the table's lock.
+        So the server stops its COPY at once, and releases its lock on the table.
         """
         with suppress(OSError):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)

@@ -104,7 +104,7 @@ class Objects:
                 etag, size, modified = _metadata(response.headers)
                 if size > limit:
                     raise ObjectTooLarge(key, size, etag)
-                # not decoded: a Content-Encoding could make it larger than the limit
+                # not decoded: the decoded body could exceed the limit
                 return Object(response.read(decode_content=False), etag, modified)
             finally:
                 response.close()

@@ -130,8 +130,8 @@ class SettingsGroup:
 
 
 _MAX_S3_TIMEOUT = 19
-"""Seconds. A request is sent up to three times. Meanwhile the database session of an export is idle, and PostgreSQL
-ends sessions that are idle for 60 seconds."""
+"""Seconds. Three attempts wait up to 57 for their responses. Meanwhile the database session of an export is idle, and
+PostgreSQL ends it after 60."""
 
 
 @dataclass(frozen=True, kw_only=True)
