@@ -1,8 +1,9 @@
 """The changes of users since a cursor, erasures included, in commit order.
 
 A position in this order is the pair (changed, user_id) of a row of `users` or `erased`. process-data takes `changed`
-from a counter that it keeps locked until it commits. So once a position has been returned, no change is committed at a
-lower one. A user who changes again moves to the end. A client that follows the cursors therefore misses nothing.
+from a counter that it keeps locked until it commits, and commits all changes with the same number together. So once a
+position has been returned, no change is committed at a lower one. A user who changes again moves to the end. A client
+that follows the cursors therefore misses nothing.
 
 Another database has another order, and so has one that was restored. A cursor therefore also identifies its database,
 by values that differ

@@ -16,9 +16,9 @@ State = list[str]
 States = dict[TableName, str]
 """The states of all tables, by table."""
 
-# process-data increments `changed` in every transaction that changes the table. Another or a restored database may have
-# the same `changed`: `xmin`, the id of the row's last transaction, and `etag`, the ETag of the last export, tell them
-# apart.
+# process-data increments `changed` in every transaction that changes the table. Another database, or a restored one,
+# may have the same `changed`: `xmin`, the id of the row's last transaction, and `etag`, the ETag of the last export,
+# tell them apart.
 _STATES: dict[TableName, str] = {
     "users": "(select concat(changed, ' ', xmin, ' ', etag) from outputs where object = 'output.csv')",
     "rejected": "(select concat(changed, ' ', xmin, ' ', etag) from outputs where object = 'rejected.csv')",

@@ -9,7 +9,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 @dataclass(frozen=True)
 class Gauge:
-    """A gauge. `value` is SQL for one number, evaluated once, or for each row of `outputs` if `per_output`."""
+    """`value` is SQL for one number, evaluated once, or for each row of `outputs` if `per_output`."""
 
     name: str
     description: str

@@ -117,7 +117,7 @@ _ERRORS = {
     "404": "the user has no photo",
     "405": "expected GET or HEAD",
     "406": "Accept allows none of the formats",
-    "410": "the cursor belongs to another or a restored database: start again without it",
+    "410": "the cursor belongs to another database, or to this one before a restore: start again without it",
     "500": "a setting is invalid, or an unexpected error occurred",
     "503": "a backend is unavailable or denies access, tables are missing, or the replica is busy: see Retry-After",
 }
