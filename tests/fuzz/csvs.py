@@ -33,11 +33,10 @@ def problems(bodies: Sequence[bytes]) -> list[str]:
     try:
         parsed = parse(files.items(), NOW)
     except Exception as error:  # noqa: BLE001 - any is a finding
-        return (
-            [f"{error!r}: {bodies[0]!r}"]
-            if len(bodies) == 1
-            else [problem for body in bodies for problem in problems([body])]
-        )
+        if len(bodies) == 1:
+            return [f"{error!r}: {bodies[0]!r}"]
+        alone = [problem for body in bodies for problem in problems([body])]
+        return alone or [f"{error!r}, but only for these files together: {list(bodies)!r}"]
     outcomes: dict[str, Row | Rejection] = {row.key: row for row in parsed.valid}
     outcomes |= {rejection.object: rejection for rejection in parsed.rejections}
     if len(parsed.valid) + len(parsed.rejections) != len(files) or outcomes.keys() != files.keys():

@@ -4,15 +4,18 @@ This is a short `python3 tests/fuzz csv` that generates the same files in each r
 """
 
 import json
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
 import pytest
+from process_data.parse import Checked
 
 from tests import naive_csv
 from tests.fuzz import command, csvs
 from tests.fuzz.grammar import files
 from tests.naive_csv import Person, Violation
+from tests.parsing import parse
 from tests.samples import Sample, samples
 
 FILES = 10_000
@@ -60,6 +63,20 @@ def test_a_difference_between_the_parsers_is_reported(
     monkeypatch.setattr(csvs, "read", lambda _body, _now: expected)
     [problem] = csvs.problems([body])
     assert repr(body) in problem
+
+
+def test_an_exception_that_occurs_only_for_several_files_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    bodies = [b"first_name,last_name,birthts\nAda,Byron,0", b"first_name,last_name,birthts\nAda,Byron,1"]
+
+    def parse_one(files: Iterable[tuple[str, bytes]], now: int) -> Checked:
+        [file] = files
+        return parse([file], now)
+
+    monkeypatch.setattr(csvs, "parse", parse_one)
+    assert csvs.problems(bodies[:1]) == csvs.problems(bodies[1:]) == []
+    [problem] = csvs.problems(bodies)
+    assert "ValueError" in problem
+    assert repr(bodies) in problem
 
 
 def test_the_command_writes_the_numbers_of_inputs_and_findings_as_json(
