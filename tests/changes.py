@@ -32,7 +32,7 @@ def put(connection: Connection, *user_ids: str, prefix: str = "") -> None:
 
 
 def set_photo(connection: Connection, user_id: str, photo: str | None) -> None:
-    """Reconcile the user with a bucket that has the stored CSV, and the photo with this key unless it is None."""
+    """Reconcile the user with a bucket that has the stored CSV and a photo with the key `photo`; None: no photo."""
     [[etag]] = connection.run("select csv_etag from users where user_id = :user_id", user_id=user_id)
     listing = Listing(csvs={user_id: etag}, photos={user_id: photo} if photo else {}, entries=1)
     reconcile(connection, KeySet([f"{user_id}.csv"]), listing, "src", 0)

@@ -39,9 +39,9 @@ def list_objects(*kinds: str, selector: str = "") -> list[dict[str, Any]]:
 
 
 class Nodes(Thread):
-    """Simulates nodes: marks pods as running, and those of jobs as succeeded, or as failed if `failing` has their name.
+    """Simulates nodes: marks pods as running, and those of jobs as succeeded.
 
-    The name is the label `app.kubernetes.io/name`.
+    Pods of jobs whose label `app.kubernetes.io/name` is in `failing` fail instead.
     """
 
     def __init__(self) -> None:

@@ -50,7 +50,7 @@ class Version(NamedTuple):
 
 
 def is_newer_than_tombstone(version: Version, state: State) -> bool:
-    """Whether a scan processes a CSV. That of an erased user must be newer than the CSV at the time of the erasure."""
+    """Whether a scan processes a CSV: an erased user's must be newer than the one at the erasure."""
     return not isinstance(state, Tombstone) or state.modified is None or version.modified > state.modified
 
 
@@ -140,7 +140,7 @@ class SourceBucket:
                 self.possible[user] |= {self._after_erasure(user, state) for state in self.possible[user]}
 
     def record_scan(self, users: Collection[str]) -> None:
-        """Record that a run without overlap has read these users. A birth may still have been in the future then."""
+        """Record that a run without overlap has read these users. A birth may have been in the future at that time."""
         for user in users:
             seen = {self._after_scan(user, state) for state in self.possible[user]}
             is_born = self.birth(user) < time.time() - 5  # assumes that a run takes less than 5 seconds

@@ -1,8 +1,8 @@
 """A second, naive parser of a user's CSV, written from the README alone. It reads one character after another.
 
 It shares no code with process-data's parser, and the tests compare the two. process-data's parser reports one violation
-per file. This one checks in stages: bytes, quoting, structure, values. It reports every rule that is violated in the
-first stage with a violation.
+per file. This one checks in stages: bytes, quoting, structure, values. It stops after the first stage with a violation,
+and reports every rule that is violated in that stage.
 """
 
 import re

@@ -89,7 +89,7 @@ class _PromotedCopy(Postgres):
             check=True,
         )
         with (self._data / "postgresql.conf").open("a", encoding="utf-8") as file:
-            # there is no archive, so recovery ends with the copy; before that, nobody can connect
+            # without an archive, recovery stops after the copied WAL; until then nobody can connect
             file.write("restore_command = 'false'\nhot_standby = off\n")
         signal = self._data / "recovery.signal"
         signal.touch()

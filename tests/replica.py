@@ -22,10 +22,9 @@ from tests.stack import HANG_TIMEOUT, ROOT, Response, Stack
 
 @dataclass
 class Replica:
-    """A function's process. `log` is its standard error; `peak` is its peak memory in bytes, set by `stop` or `wait`.
+    """A function's process. `log` is its standard error; `peak` is its peak memory in bytes.
 
-    Unless it was read from /proc, which only `stop` does, `peak` may include the parent's memory at the start of the
-    process.
+    `stop` reads the peak from /proc if possible. Otherwise `wait` sets it, perhaps to the parent's memory at the start.
     """
 
     process: subprocess.Popen[bytes]

@@ -59,7 +59,6 @@ class Replicas:
         return summary
 
     def run_and_check_done(self, number: int) -> dict[str, object]:
-        """Run once and assert that the run is done."""
         summary = self.run(number)
         assert summary["status"] == "done", (summary, [replica.lines()[-20:] for replica in self._replicas])
         return summary

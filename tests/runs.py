@@ -71,9 +71,8 @@ def end_scans(stack: Stack) -> None:
 def counts(summary: dict[str, Any]) -> dict[str, int]:
     """Return the counts in a summary that are not 0."""
     names = (
-        *("listed", "added", "updated", "unchanged", "images_changed", "ignored", "rejected", "unreadable"),
-        "remaining",
-    )
+        "listed", "added", "updated", "unchanged", "images_changed", "ignored", "rejected", "unreadable", "remaining",
+    )  # fmt: skip
     return {name: summary[name] for name in names if summary[name]}
 
 

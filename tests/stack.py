@@ -164,7 +164,7 @@ class Stack(Deployment):
     def run_until_done(self, seconds: float = 120) -> dict[str, Any]:
         """Run process-data until a run is done, and return its summary. Retry while a backend is unavailable.
 
-        Fail after a few partial runs, because each run has to do as much as it can.
+        Fail after a few partial runs: they suffice if each run does as much as it can.
         """
         deadline, partial = time.monotonic() + seconds, 0
         while True:

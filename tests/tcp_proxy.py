@@ -154,7 +154,7 @@ class Proxy:
 
 
 class _Link:
-    """A client's connection and the one to the server. `allowance` is how many more bytes the client may get."""
+    """A client's connection and the one to the server. The client may get `allowance` more bytes; None: any number."""
 
     def __init__(
         self,
@@ -180,7 +180,7 @@ class _Link:
         _close(self._server[1], reset=reset)
 
     def abandon(self, kept: float) -> None:
-        """Stop forwarding. Close both sides after `kept` seconds, unless the server ends its side before."""
+        """Stop forwarding. Close both sides after `kept` seconds, unless the server ends its side first."""
         self._abandoned = True
         asyncio.get_running_loop().call_later(kept, self.end)
 

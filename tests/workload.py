@@ -161,7 +161,7 @@ class Workload:
         assert content["next"] is None
 
     def _check_people(self, people: list[dict[str, Any]]) -> None:
-        """Check that each person is a version that was in the bucket."""
+        """Check that each person's values fit the user and an existing version number."""
         for person in people:
             version, user_id = person["birthts"] // DAY, person["user_id"]
             assert 0 <= version <= self._files.latest

@@ -46,7 +46,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Group:
-    """Bars that share a scale, on which a bar of the value `maximum` fits too."""
+    """Bars on one scale, which reaches at least to `maximum`."""
 
     title: str
     bars: Sequence[Bar]

@@ -37,7 +37,7 @@ def handle(event, context):
 
 @dataclass(frozen=True)
 class Subject:
-    """query-data, and the server of OpenFaaS's template with a minimal handler."""
+    """query-data, and a minimal handler on the same server."""
 
     stack: Stack
     people: int
@@ -111,7 +111,7 @@ def start(subject: Subject, rounds: int = 5) -> list[Row]:
         lambda: time_to_first_response(subject.bare_package, {}, "/"),
         "s",
     )
-    return [Row("start", "start to first response / the bare template", NO_S3, own, baseline, 1.5)]
+    return [Row("start", "start to first response / with a minimal handler", NO_S3, own, baseline, 1.5)]
 
 
 def memory(subject: Subject, rounds: int = 1) -> list[Row]:

@@ -40,7 +40,7 @@ class ReplicaQueue:
         self._waiting.put(query)
 
     def enqueue(self, path: str, _authorization: str | None) -> int:
-        """Queue a request of process-data, as the gateway does. Return the status."""
+        """Queue a request that process-data sends, as the gateway does. Return the status."""
         name, separator, query = path.partition("?")
         if name != _PATH:
             return 404

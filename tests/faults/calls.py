@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 
 from tests.faults.subject import MAX_CALL_SECONDS, Slot
 
-_TIMEOUT = 90  # seconds: longer than any call may take, so that the duration of a call that is too slow is measured
+_TIMEOUT = 90  # seconds, well above MAX_CALL_SECONDS, so that the duration of slower calls is measured
 EXPECTED = {"s3_unavailable", "s3_access_denied", "postgresql_unavailable", "gateway_unavailable", "busy", "no_photo"}
 """Error codes that a call may get during faults. `no_photo` is normal: not every user has a photo."""
 NO_RESPONSE = "no response"
-_SCHEDULING_STEPS = 4  # how often a call waits for a CPU: twice in this process, once in the function, once in a server
+_SCHEDULING_STEPS = 4  # stages of a call, each delayed by the lag: 2 in this process, 1 in the function, 1 in a server
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Reply:
-    """A received response. Its body may be truncated: readers must detect that, because OpenFaaS does not report it."""
+    """A received response. `send` hides whether the body is truncated, as OpenFaaS does: readers must detect it."""
 
     status: int
     body: bytes
@@ -153,7 +153,7 @@ class Calls:
                 summary = reply.json()
         self.report(slot, path, started_at, str(summary["status"]) if summary else self.error(slot, reply))
         if summary is None:
-            sleep(0.1)  # callers repeat a failed run at once
+            sleep(0.1)  # callers repeat failed runs without a pause
         return summary
 
     def outcomes(self, function: str) -> Counter[str]:

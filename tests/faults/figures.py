@@ -24,7 +24,7 @@ _COLUMNS = ("succeeded", CUT, FAILED_SAFELY, NO_RESPONSE, OTHER)
 
 @dataclass(frozen=True)
 class Injection:
-    """An injected fault: its start and end on the monotonic clock, and the recovery time in seconds.
+    """An injected fault: its start and end on the monotonic clock, and its burst's recovery time in seconds.
 
     `group` is the row of the table that counts it.
     """

@@ -22,7 +22,7 @@ Inject = Callable[[Subject, Random], AbstractContextManager[None]]
 """Injects a fault. A lasting one ends with the block."""
 
 STORES = ("postgres", "s3")
-KEEPALIVE_SECONDS = 5.0  # after which a server detects a vanished client
+KEEPALIVE_SECONDS = 5.0  # after which the proxy ends vanished clients' connections; real keepalives take 50 s
 JUMPS = (-315_360_000, -86_400, -3_600, -600, -60, 60, 600, 3_600, 86_400, 315_360_000)  # seconds
 
 _WAL_FILES = 100  # more than PostgreSQL recycles
@@ -127,14 +127,14 @@ _FUNCTION_FAULTS: dict[str, Callable[[str, Subject, Random], AbstractContextMana
 
 @contextmanager
 def _kill_server(server: str, subject: Subject, _: Random) -> Iterator[None]:
-    """Send SIGKILL. At the end of the block, wait until the stack has restarted the server."""
+    """Send SIGKILL. At the end of the block, wait until the server has a new pid and both servers accept writes."""
     pid = subject.stack.pid(server)
     os.kill(pid, signal.SIGKILL)
     yield
     deadline = time.monotonic() + RECOVERY
     while subject.stack.pid(server) == pid or not subject.both_accept_writes():
         if time.monotonic() > deadline:
-            return  # the trial reports what does not work
+            return  # the trial then reports that the replicas do not recover
         time.sleep(0.1)
 
 

@@ -55,9 +55,8 @@ class Reader:
         def check(reply: Reply) -> str:
             rows, next_url = json_rows(reply.body)
             assert next_url is None
-            assert [row[0] for row in rows] == (
-                [user_id] if rows or user_id in self._model.required_at(reply.started_at) else []
-            )
+            found = [row[0] for row in rows]
+            assert found == [user_id] or (not found and user_id not in self._model.required_at(reply.started_at))
             self._check_rows(rows, reply.started_at)
             return COMPLETE
 

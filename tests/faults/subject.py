@@ -137,7 +137,7 @@ def _signal(pid: int, number: signal.Signals) -> None:
 class Subject:
     """The system under test, with the proxies, disks and clocks that its faults use.
 
-    Each function has two replicas. With `library` (libfaketime), the first of them has a clock of its own, which jumps.
+    Each function has two replicas. With `library` (libfaketime), the first one of each has its own clock, which jumps.
     `queue` has the queued continuations. `restarts` counts the restarts after a full disk, by server.
     """
 

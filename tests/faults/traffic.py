@@ -86,14 +86,11 @@ class Traffic:
             self._repeat(self.copy.follow, self._calling, 0.2),
         ]
 
-    def stop_uploading(self) -> None:
-        """Stop uploads and wait for those in progress."""
+    def stop(self) -> None:
+        """Stop the uploaders and then the others, so that runs overlap with every upload."""
         self._uploading.clear()
         for thread in self._threads[:_UPLOADERS]:
             thread.join()
-
-    def stop(self) -> None:
-        self._uploading.clear()
         self._calling.clear()
         for thread in self._threads:
             thread.join()

@@ -67,7 +67,7 @@ class Rounds:
         self._subject, self._trial = subject, trial
         self._random, self._pace, self._calls, self._figures = trial.random, trial.pace, trial.calls, trial.figures
         static = [f"{number}" for number in range(10_000, 10_000 + STATIC)]
-        # each is a static user_id with a digit added, so it sorts right after that one, and every segment has some
+        # static user_ids with a 0 appended: they sort right after those, so that every segment has some
         changing = [f"{10_000 + number * STATIC // CHANGING}0" for number in range(CHANGING)]
         self._model = Model(static + changing, subject.stack.settings["source_bucket"])
         self._traffic = Traffic(subject, self._model, self._calls, changing, self._random)
@@ -113,7 +113,6 @@ class Rounds:
             self._inject(burst)
         if self._calls.outcomes("process-data")["done"] == done_before:
             self._calls.add_problem("no run completed during the faults")
-        self._traffic.stop_uploading()
         self._traffic.stop()
         settle_time = self._settle_and_check()
         if settle_time is not None:

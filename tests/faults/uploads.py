@@ -16,7 +16,7 @@ from tests.samples import samples
 from tests.stack import Bucket
 
 LATE_EFFECT_SECONDS = 3.0  # how long an abandoned request may still take effect
-RETRY_SECONDS = 4 * RECOVERY  # until a change that still fails is a problem: several faults may follow one another
+RETRY_SECONDS = 4 * RECOVERY  # after which a failing change is a problem: one fault may follow another
 _MISNAMED = ("x.csv", "a b+c%2F.csv", "1.x.csv", "0x.csv")
 
 BAD = [

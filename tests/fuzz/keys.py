@@ -76,7 +76,7 @@ def _is_storable(key: str) -> bool:
 
 
 def _problems_of_boundary(boundary: str, user_ids: list[str]) -> Iterator[str]:
-    """A boundary must split only the keys of the user returned by user_around."""
+    """A boundary must split only the keys of user_around's user; csv_key must return the first key of each user."""
     around = user_around(boundary)
     for user_id in user_ids:
         before = sum(key <= boundary for key in keys_of(user_id))
