@@ -3,13 +3,14 @@
 #
 #     OVERLAY=infra/kubernetes/overlays/seaweedfs infra/kubernetes/apply.sh
 #
-# It is safe to run at any time. Resources of another overlay in the same namespaces are removed, except those with
-# data: namespaces, claims and secrets.
+# It is safe to run at any time. In the overlay's namespaces, the resources of other overlays are removed, except those
+# with data: namespaces, claims and secrets.
 set -euo pipefail
 : "${OVERLAY:?is required: the directory of the kustomization to apply}"
 
 applied="$(kubectl apply --kustomize "$OVERLAY" --output=name)"
 printf '%s\n' "$applied"
+# Apply again to prune: --output=name would not tell pruned names from applied ones.
 kubectl apply --kustomize "$OVERLAY" --selector=app.kubernetes.io/part-of=rollcall --prune \
     --prune-allowlist=core/v1/Service \
     --prune-allowlist=core/v1/ConfigMap \

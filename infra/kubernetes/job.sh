@@ -22,7 +22,7 @@ until [[ "${ended:-}" =~ Complete|Failed ]]; do
     sleep 2
     if ended="$(kubectl --namespace=rollcall get "$job" --output=jsonpath="$conditions")"; then
         failures=0
-    elif [ "$((failures += 1))" -ge 30 ]; then # the job may still be running
+    elif [ "$((failures += 1))" -ge 30 ]; then # the cluster does not respond; the job may still be running
         exit 1
     fi
 done

@@ -25,8 +25,7 @@ from .runtime.state import DEFAULT, State
 if TYPE_CHECKING:
     import minio
 
-# `_up`, `_upload` and `_operator_client` import what only they need. It takes half a second to load, and the other
-# commands start without it.
+# `_up`, `_upload` and `_operator_client` have their own imports: the other commands start half a second sooner.
 
 STOP_TIMEOUT = 60
 """Seconds that `down` waits."""
@@ -145,8 +144,8 @@ def _down(_: argparse.Namespace, state: State, __: Path) -> int:
         _say(f"No stack is running in {state.directory}.")
         return 0
     supervisor = Identity(running.get("pid", 0), running.get("started", ""))
-    if not supervisor.alive():  # the process that holds the lock has not written the state file yet
-        raise LocalError(f"the stack in {state.directory} is still starting; try again")
+    if not supervisor.alive():  # the state file is not written yet, or already removed
+        raise LocalError(f"the stack in {state.directory} is starting or stopping; try again")
     supervisor.send(signal.SIGTERM)
     deadline = time.monotonic() + STOP_TIMEOUT
     while supervisor.alive():

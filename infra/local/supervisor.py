@@ -143,7 +143,7 @@ class Supervisor:
     def _wait_ready(cleanup: ExitStack, processes: Sequence[Process]) -> None:
         """Wait until these processes are ready, and let the clean-up stop them in parallel."""
         for process in processes:
-            cleanup.callback(process.request_stop)  # before the first `stop`, which waits
+            cleanup.callback(process.request_stop)  # runs before the first `stop`, which waits: last in, first out
         for process in processes:
             process.wait_ready()
 

@@ -96,7 +96,7 @@ create table if not exists migrations (name text primary key, applied_at timesta
 SQL
     apply_migrations
     cat <<'SQL'
-reset role; -- rollcall_owner cannot grant privileges on tables that the administrator owns
+reset role; -- grants.sql covers all tables in the schema, and rollcall_owner can grant access only to its own
 begin;
 \i :here/grants.sql
 commit;

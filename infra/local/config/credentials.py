@@ -1,4 +1,4 @@
-"""Secrets: random values in files of mode 0600, one secret per file, as OpenFaaS mounts them."""
+"""Secrets: random values, one per file as OpenFaaS mounts them. Only the owner can read the files."""
 
 import os
 import secrets

@@ -52,12 +52,12 @@ class State:
     def locked(self) -> Iterator[None]:
         """Hold the lock. Raise LocalError if another process holds it."""
         with self._lock.open("a") as file:
-            deadline = time.monotonic() + 1  # `running` holds the lock briefly
+            deadline = time.monotonic() + 1  # `running()` takes the lock, too, but briefly
             while not _acquire(file.fileno(), fcntl.LOCK_EX):
                 if time.monotonic() > deadline:
                     running = self.read_state_file()
                     raise LocalError(
-                        f"a stack is already running in {self.directory}: {running.get('url', 'still starting')} "
+                        f"a stack is already running in {self.directory}: {running.get('url', 'starting or stopping')} "
                         f"(pid {running.get('pid', 'not known yet')}); `{self.command('down')}` stops it, "
                         "--state DIR starts another one"
                     )
@@ -70,7 +70,7 @@ class State:
             time.sleep(1)
 
     def running(self) -> dict[str, Any] | None:
-        """Return the state file of the running stack; None if no stack is running."""
+        """Return the content of the running stack's state file; None if no stack is running."""
         if not self._lock.exists():
             return None
         with self._lock.open() as file:
