@@ -21,8 +21,8 @@ def set_up(*, threads: int, max_body: int) -> Event:
 
     waitress rejects a body of `max_body` bytes or more with 413.
 
-    Returns an event that SIGTERM sets. The process does not end then: of-watchdog sends it requests for another
-    `healthcheck_interval`, waits for their responses, and ends it.
+    Returns an event that SIGTERM sets. SIGTERM does not end the process: of-watchdog still sends it requests for
+    `healthcheck_interval`, waits for their responses, and then ends it.
     """
     # waitress logs every request that waits, and a stack trace of every interrupted response. urllib3 logs every retry.
     logging.getLogger("waitress").setLevel(logging.CRITICAL)

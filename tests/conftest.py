@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--histories",
         type=int,
-        default=15,
+        default=10,
         metavar="N",
         help="how many random histories tests/integration/test_changes.py tries (default: %(default)s; long run: 100)",
     )

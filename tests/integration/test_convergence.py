@@ -30,7 +30,7 @@ from tests.stack import Stack
 MISNAMED = ("x.csv", "a b+c%2F.csv", "1.x.csv", "12.CSV", "12.old.csv", "0x.csv")
 UNRELATED = ("12-x", "12.d", "12.zz", "12", "12/in a folder.csv", "2/1.csv", "0", "~", "129.bak", "é", "3.csv.bak")
 
-EXAMPLES, STEPS = 6, 30
+EXAMPLES, STEPS = 4, 30
 
 user_ids = st.sampled_from(USERS)
 some_users = st.lists(user_ids, min_size=1, max_size=3, unique=True)

@@ -173,14 +173,14 @@ def test_combinations_of_filters_and_sort_match_pandas(stack: Stack, people: pd.
     comparisons = 0
     rng = Random(4)
     for query in combinations(some_user_ids(people)):
-        paged_sort = rng.choice(SORTS)
-        for sort in SORTS:
+        paged_sort, *others = rng.sample(SORTS, 3)
+        for sort in (paged_sort, *others):
             expected = choose(ordered[sort], query)["user_id"].tolist()
             limits = [1000] if len(expected) > 60 else [1000, 7, 1]
             for limit in (None, *(limits if sort == paged_sort else ())):
                 assert without_arrivals(client.ids(query, sort, limit)) == expected, (query, sort, limit)
                 comparisons += 1
-    assert comparisons > 500
+    assert comparisons > 300
 
 
 @pytest.mark.parametrize("sort", SORTS)
