@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from query_data import etags
 from query_data.formats import FORMATS, TABLE_FORMATS
 
 from tests.postgres import dump, restore
@@ -18,6 +19,13 @@ def test_a_database_with_a_different_export_has_different_etags(rollcall: Stack)
     before = get(rollcall).headers["ETag"]
     rollcall.sql("update outputs set etag = 'of another export'")
     assert get(rollcall, "", If_None_Match=before).status == 200
+
+
+def test_a_new_version_has_different_etags(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may render the same data differently."""
+    before = etags.make_etag(["state"], "query")
+    monkeypatch.setattr(etags, "VERSION", "next")
+    assert etags.make_etag(["state"], "query") != before
 
 
 def test_a_restored_database_has_different_etags_even_before_its_next_export(rollcall: Stack, tmp_path: Path) -> None:

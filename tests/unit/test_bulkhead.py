@@ -67,10 +67,28 @@ def test_a_request_waits_for_a_slot_for_a_limited_time(monkeypatch: pytest.Monke
         assert waiting.result()
 
 
+def application() -> Application:
+    settings = ("s3_endpoint", "s3_access_key", "s3_secret_key", "postgres_host", "postgres_user", "postgres_password")
+    return Application(load(Settings, dict.fromkeys(settings, "x") | {"auth": "none"}))
+
+
+@pytest.mark.parametrize("kind", ["requests", "health", "photos"])
+def test_a_short_request_of_any_kind_waits_for_a_slot(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(bulkhead, "_MAX_WAIT", 60)
+    slots, end = getattr(application(), kind), Event()
+    end.set()
+    with ThreadPoolExecutor(1) as executor:
+        with ExitStack() as held:
+            while slots._free._value:
+                held.enter_context(slots.slot())
+            waiting = executor.submit(hold, slots, end)
+            time.sleep(0.1)
+        assert waiting.result()
+
+
 def test_query_data_has_a_thread_for_each_request_with_a_slot_or_waiting_for_one() -> None:
     """Otherwise requests of one kind could leave none for the others."""
-    settings = ("s3_endpoint", "s3_access_key", "s3_secret_key", "postgres_host", "postgres_user", "postgres_password")
-    app = Application(load(Settings, dict.fromkeys(settings, "x") | {"auth": "none"}))
+    app = application()
     bulkheads = [value for value in vars(app).values() if isinstance(value, Bulkhead)]
     assert len(bulkheads) == 5
     requests = sum(slots._free._value + slots._waiting._value for slots in bulkheads)
