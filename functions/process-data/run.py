@@ -119,8 +119,8 @@ class Run:
                 output = self._export(connection, urgent=self._is_full and unscanned == 0)
                 output["written"] |= written
         self._raise_if_s3_failed(connection)
-        # if the deadline has not passed, remaining hints do not make the run partial: they are new, have failed, or are
-        # in segments that other sessions hold
+        # hints make the run partial only if its time ran out: otherwise those that remain are new, or could not be
+        # scanned, or are in segments that other sessions hold
         is_behind = self._is_full and (output["pending"] or (self._deadline.expired and hints.exist(connection)))
         is_partial = unscanned or is_behind or self.counters.unreadable
         self._record.status = Status.PARTIAL if is_partial else Status.DONE

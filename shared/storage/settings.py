@@ -2,7 +2,7 @@
 
 A settings class is a frozen dataclass whose fields are defined by `setting`; a field's name is the variable's name.
 Every setting `x` can be set by `x_file` instead, the path of a file whose stripped content is the value: that is how
-OpenFaaS provides secrets.
+OpenFaaS provides secrets. (`s3_ca_file` and `postgres_ca_file` are settings themselves; their values are paths.)
 """
 
 import re
@@ -130,15 +130,15 @@ class SettingsGroup:
 
 
 _MAX_S3_TIMEOUT = 19
-"""Seconds. Three attempts wait up to 57 for their responses. Meanwhile the database session of an export is idle, and
-PostgreSQL ends it after 60."""
+"""In seconds. Three attempts wait up to 3 × 19 = 57 s for their responses. Meanwhile the database session of an export
+is idle, and PostgreSQL ends it after 60 s."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class S3Settings(SettingsGroup):
     """The S3 service and the source bucket."""
 
-    s3_endpoint: str = setting("host:port of any S3 service, without a scheme")
+    s3_endpoint: str = setting("host or host:port of any S3 service, without a scheme")
     s3_region: str = setting("region of the buckets", default="us-east-1")
     s3_secure: bool = setting("true for HTTPS, false for HTTP", default=True)
     s3_ca_file: str = setting("PEM file of certificate authorities to trust instead of the public ones", default="")
@@ -151,7 +151,7 @@ class S3Settings(SettingsGroup):
         super().__post_init__()
         if not _ENDPOINT.fullmatch(self.s3_endpoint):
             endpoint = "***" if "@" in self.s3_endpoint else self.s3_endpoint  # it may contain a password
-            raise invalid_setting("s3_endpoint", endpoint, "host:port alone; s3_secure chooses HTTPS or HTTP")
+            raise invalid_setting("s3_endpoint", endpoint, "host or host:port alone; s3_secure chooses HTTPS or HTTP")
         if self.s3_ca_file and not self.s3_secure:
             raise SettingError("s3_ca_file is set, but s3_secure=false disables TLS: expected only one of them")
         check_bucket("source_bucket", self.source_bucket)

@@ -94,7 +94,7 @@ def test_the_repr_shows_no_secret() -> None:
         ("fetch_threads", "9" * 5000, "a whole number from 1 to 256"),
         ("s3_secure", "yes", "true or false"),
         ("postgres_sslmode", "prefer", "one of disable, require, verify-full"),
-        ("s3_endpoint", "https://s3.example", "host:port alone"),
+        ("s3_endpoint", "https://s3.example", "host or host:port alone"),
         ("source_bucket", "Src", "3 to 63 lower-case letters"),
         ("result_bucket", "Res", "3 to 63 lower-case letters"),
     ],
@@ -107,7 +107,7 @@ def test_an_invalid_setting_is_an_error_with_the_expected_value(name: str, value
 
 
 def test_an_error_does_not_show_a_password_in_the_endpoint() -> None:
-    with pytest.raises(SettingError, match=r"invalid s3_endpoint='\*\*\*': expected host:port alone"):
+    with pytest.raises(SettingError, match=r"invalid s3_endpoint='\*\*\*': expected host or host:port alone"):
         load(Settings, {**REQUIRED, "s3_endpoint": "https://user:secret@s3.example"})
 
 

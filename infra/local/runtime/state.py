@@ -65,7 +65,7 @@ class State:
             yield
 
     def wait_until_removed(self) -> None:
-        """Wait until the lock file is removed. Without it, no command could stop this stack."""
+        """Wait until the lock file is removed, probably with the whole directory: then no command finds this stack."""
         while self._lock.exists():
             time.sleep(1)
 
