@@ -66,10 +66,24 @@ def test_server_errors_hide_details_from_clients_without_the_token() -> None:
     assert conceal(request_with("Bearer s3cret"), error, lambda: CLOSED) is error
 
 
+def test_a_token_may_have_characters_outside_ascii() -> None:
+    settings = AccessSettings(api_token=Secret("pässwört"))
+    in_latin_1 = "pässwört".encode().decode("latin-1")  # as WSGI passes the header
+    for authorization in (f"Bearer {in_latin_1}", basic("", "pässwört")):
+        require_access(request_with(authorization), settings)
+
+
 @pytest.mark.parametrize(
-    "error", [ApiError(404, "not_found", "no such path"), ApiError(500, "bad_setting", "x is required")]
+    "error",
+    [
+        ApiError(404, "not_found", "no such path"),
+        ApiError(500, "bad_setting", "x is required"),
+        ApiError(500, "internal_error", "unexpected error"),
+        ApiError(503, "busy", "try again"),
+        ApiError(503, "schema_missing", "apply the migrations"),
+    ],
 )
-def test_client_errors_and_bad_settings_are_shown_even_if_the_settings_are_invalid(error: ApiError) -> None:
+def test_errors_that_reveal_nothing_are_shown_even_if_the_settings_are_invalid(error: ApiError) -> None:
     def load_settings() -> AccessSettings:
         raise SettingError("the settings are invalid")
 

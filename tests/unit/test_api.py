@@ -24,7 +24,8 @@ def test_the_details_of_an_unexpected_exception_are_only_in_the_log(capfd: pytes
     assert response.get_json()["error"]["code"] == "internal_error"
     assert "Secretly" not in response.get_data(as_text=True)
     logged = json.loads(capfd.readouterr().err)
-    assert (logged["event"], logged["code"], logged["call_id"]) == ("failure", "internal_error", "7")
+    assert (logged["level"], logged["event"]) == ("error", "failure")
+    assert (logged["code"], logged["call_id"]) == ("internal_error", "7")
     assert logged["message"] == "ValueError: Secretly"
     assert logged["at"].startswith("test_api.py:")
 

@@ -69,7 +69,9 @@ def minio_errors() -> Iterator[Any]:
                 (403, "AccessDenied", AccessDenied),
                 (503, "SlowDown", Unavailable),
                 (500, "InternalError", Unavailable),
+                (408, "RequestTimeout", Unavailable),
                 (429, "TooManyRequests", Unavailable),
+                (499, "ClientClosedRequest", AccessDenied),
                 (404, "NoSuchUpload", Unavailable),  # if minio aborts an upload that was completed
             ):
                 response = urllib3.HTTPResponse(status=status)
@@ -92,12 +94,28 @@ def test_every_minio_error_becomes_a_storage_error(
     with pytest.raises(StorageError) as raised, objects._translate_errors("src", "1.csv"):
         raise error
     assert type(raised.value) is expected
+    assert getattr(raised.value, "service", "s3") == "s3"
 
 
-@pytest.mark.parametrize("kind", [*exceptions(pg8000.exceptions), TimeoutError, OSError])
+@pytest.mark.parametrize(("key", "place"), [("1.csv", "src/1.csv"), ("", "bucket src")])
+def test_an_error_of_s3_names_the_status_the_code_and_the_place(objects: Objects, key: str, place: str) -> None:
+    for error, name in (
+        (minio.error.S3Error(urllib3.HTTPResponse(status=403), "AccessDenied", "boom", None, None, None),
+         "403 AccessDenied"),
+        (minio.error.InvalidResponseError(502, "text/html", "<html>"), "502"),
+    ):  # fmt: skip
+        with pytest.raises(StorageError) as raised, objects._translate_errors("src", key):
+            raise error
+        assert str(raised.value) == f"S3 at 127.0.0.1:1 returned {name} for {place}"
+
+
+@pytest.mark.parametrize("kind", [*exceptions(pg8000.exceptions), TimeoutError, OSError, UnicodeError])
 def test_every_pg8000_error_becomes_a_storage_error(connection: Connection, kind: type[Exception]) -> None:
-    with pytest.raises(StorageError), connection._translate_errors():
+    """The server may have sent an error, after which the session is usable; after all others it is not."""
+    with pytest.raises(StorageError) as raised, connection._translate_errors():
         raise make(kind)
+    assert connection.broken is not issubclass(kind, pg8000.exceptions.DatabaseError)
+    assert getattr(raised.value, "service", "postgresql") == "postgresql"
 
 
 @pytest.mark.parametrize(
@@ -109,11 +127,20 @@ def test_every_pg8000_error_becomes_a_storage_error(connection: Connection, kind
         ("25P03", Unavailable, True),  # a transaction was idle for too long, as in a frozen process
         ("57P01", Unavailable, True),
         ("57P03", Unavailable, True),
+        ("58030", Unavailable, True),  # a disk is full or broken
+        ("40001", Unavailable, True),
         ("40P01", Unavailable, True),
+        ("55P03", Unavailable, True),
         ("28P01", AccessDenied, False),
         ("3D000", AccessDenied, False),
         ("42501", AccessDenied, False),
+        ("25006", AccessDenied, False),  # the server has become a standby
         ("42P01", SchemaMissing, False),
+        ("3F000", SchemaMissing, False),
+        ("42703", SchemaMissing, False),
+        ("42883", SchemaMissing, False),
+        ("42601", StorageError, False),
+        ("25P02", StorageError, False),
         ("23505", StorageError, False),
         ("22021", StorageError, False),
     ],
@@ -127,6 +154,12 @@ def test_sqlstates_become_errors_without_values_of_rows(
     assert "what it says" in str(raised.value)
     assert "a row's values" not in str(raised.value)
     assert connection.broken is broken
+
+
+def test_a_host_name_that_cannot_be_encoded_is_unavailable() -> None:
+    settings = PostgresSettings(postgres_host="db..example", postgres_user="u", postgres_password=Secret("hidden"))
+    with pytest.raises(Unavailable, match=r"PostgreSQL at db\.\.example:5432 cannot be reached"):
+        Connection(settings)
 
 
 def test_an_unreachable_server_is_unavailable(objects: Objects) -> None:

@@ -3,6 +3,7 @@
 An incomplete listing must not look as if files had been removed. All keys of a user must be in one segment.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle
 from typing import Any
@@ -49,6 +50,18 @@ def test_unencoded_keys_are_read_unchanged() -> None:
     plain = (PAGE % (b"false", b"")).replace(b"<EncodingType>url</EncodingType>", b"")
     page = parse_listing(plain.replace(b"a%2Bb%FF.csv", b"a+b%41&amp;&lt;.csv"))
     assert page.objects == [ObjectInfo("a+b%41&<.csv", "e", 5, "2026-01-01T00:00:00Z")]
+
+
+@pytest.mark.parametrize("quote", [b"", b'"', b"&#34;", b"&quot;"])
+def test_an_etag_is_read_without_its_quotes(quote: bytes) -> None:
+    """A GET returns it with quotes, which are removed there too."""
+    xml = (PAGE % (b"false", b"")).replace(b"&#34;", quote)
+    assert [info.etag for info in parse_listing(xml).objects] == ["e"]
+
+
+def test_a_listing_may_be_indented() -> None:
+    xml = PAGE % (b"true", TOKEN)
+    assert parse_listing(re.sub(rb">(?=<[^/]|</(Contents|CommonPrefixes|List))", b">\n  ", xml)) == parse_listing(xml)
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,36 @@
 """A log entry is one line of JSON that fits the watchdog's buffer."""
 
 import json
+from pathlib import Path
 
 import pytest
 from process_data.shared.log import log
+from process_data.shared.version import VERSION
 
 
 def test_a_log_line_is_bounded_and_in_ascii(capfd: pytest.CaptureFixture[str]) -> None:
-    log("info", "request", path="x" * 100_000, key="a\x9b31mż\n", call_id=None)
+    log(
+        "info",
+        "request",
+        path="x" * 100_000,
+        key="a\x9b31mż\n",
+        call_id=None,
+        added=0,
+        output={"rows": 1},
+        at=Path("x"),
+    )
     line = capfd.readouterr().err
     assert line.isascii()
     assert line.count("\n") == 1
     assert len(line) < 64 * 1024 / 4  # the buffer has 64 KiB, and an entry may have several long strings
     fields = json.loads(line)
-    assert fields.keys() == {"level", "event", "path", "key", "version"}
-    assert fields["key"] == "a\x9b31mż\n"
+    assert fields == {
+        "level": "info",
+        "event": "request",
+        "path": "x" * 2000,
+        "key": "a\x9b31mż\n",
+        "added": 0,
+        "output": {"rows": 1},
+        "at": "x",
+        "version": VERSION,
+    }

@@ -23,6 +23,16 @@ def test_the_label_of_a_bar_is_rounded_to_the_unit_that_fits(people: int, label:
     assert bar.label == label
 
 
+def test_bars_share_the_width_evenly_with_their_labels_in_the_middle() -> None:
+    groups = bars([{"from": decade, "people": 1} for decade in (0, 10, 20, 30)])
+    assert [(bar.x, bar.width, bar.middle, bar.ages) for bar in groups] == [
+        (2, 21, 12.5, "0 to 9"),
+        (27, 21, 37.5, "10 to 19"),
+        (52, 21, 62.5, "20 to 29"),
+        (77, 21, 87.5, "30 to 39"),
+    ]
+
+
 def test_a_single_user_among_a_million_has_a_visible_bar() -> None:
     few, none, many = bars([{"from": 10 * n, "people": people} for n, people in enumerate((1, 0, 1_000_000))])
     assert (few.height, none.height, many.height) == (2, 0, HEIGHT)
