@@ -29,39 +29,76 @@ def test_before_the_first_run_the_timestamps_are_zero(rollcall: Stack) -> None:
     assert samples['rollcall_output_pending{object="output.csv"}'] == 1
 
 
+def seconds(day: str) -> float:
+    """Return the Unix time at the start of a day in UTC."""
+    return datetime.fromisoformat(f"{day}T00:00Z").timestamp()
+
+
 def test_the_gauges_match_the_tables(rollcall: Stack) -> None:
+    for sql in (
+        "update segments set scanned_at = '2026-02-02'",
+        "insert into segments (start, scanned_at) values ('5', '2026-02-01'), ('6', null)",
+        "insert into rejected (object, etag, code, message) values ('1.csv', '', 'empty', '')",
+        "insert into hints (object, tick) values ('3.csv', 1), ('4.csv', 1)",
+        "update outputs set changed = 7, written = 7, rows = 11, seconds = 1.5, written_at = '2026-03-01'",
+        "update outputs set changed = 8, rows = 12, seconds = 2.5, written_at = null where object = 'erased.csv'",
+    ):
+        rollcall.sql(sql)
+    assert scrape(rollcall) == {
+        "rollcall_last_full_run_timestamp_seconds": 0,
+        "rollcall_last_scan_timestamp_seconds": seconds("2026-02-02"),
+        "rollcall_unreadable_objects": 0,
+        "rollcall_rejected_files": 1,
+        "rollcall_hints": 2,
+        **{f'rollcall_output_rows{{object="{output}"}}': 11 for output in ("output.csv", "rejected.csv")},
+        **{f'rollcall_output_pending{{object="{output}"}}': 0 for output in ("output.csv", "rejected.csv")},
+        **{
+            f'rollcall_output_written_timestamp_seconds{{object="{output}"}}': seconds("2026-03-01")
+            for output in ("output.csv", "rejected.csv")
+        },
+        **{f'rollcall_output_export_seconds{{object="{output}"}}': 1.5 for output in ("output.csv", "rejected.csv")},
+        'rollcall_output_rows{object="erased.csv"}': 12,
+        'rollcall_output_pending{object="erased.csv"}': 1,
+        'rollcall_output_written_timestamp_seconds{object="erased.csv"}': 0,
+        'rollcall_output_export_seconds{object="erased.csv"}': 2.5,
+    }
+
+
+def test_a_run_leaves_nothing_pending(rollcall: Stack) -> None:
     rollcall.bucket.put_person("1")
     rollcall.bucket.put("2.csv", b"nonsense")
     started_at = time.time()
     rollcall.process()
-    rollcall.sql("insert into hints (object, tick) values ('3.csv', 1)")
-    rollcall.sql("update runs set summary = summary || '{\"unreadable\": 4}'")
-    rollcall.sql(
-        "insert into runs (trigger, scope, status, finished_at) values ('http', 'users', 'done', '2999-01-01')"
-    )
     samples = scrape(rollcall)
     for name, label in (("last_full_run", ""), ("last_scan", ""), ("output_written", '{object="output.csv"}')):
         assert started_at - 1 < samples[f"rollcall_{name}_timestamp_seconds{label}"] < time.time() + 1, name
-    assert samples["rollcall_unreadable_objects"] == 4
-    assert samples["rollcall_rejected_files"] == samples["rollcall_hints"] == 1
+    assert samples["rollcall_rejected_files"] == 1
     for output in ("output.csv", "rejected.csv"):
         assert samples[f'rollcall_output_rows{{object="{output}"}}'] == 1
         assert samples[f'rollcall_output_pending{{object="{output}"}}'] == 0
         assert 0 < samples[f'rollcall_output_export_seconds{{object="{output}"}}'] < 60
 
 
-def test_a_failed_run_is_not_the_last_full_run(rollcall: Stack) -> None:
-    rollcall.process()
-    [[finished_at]] = rollcall.sql("update runs set summary = '{\"unreadable\": 2}' returning finished_at")
-    rollcall.sql(
-        "insert into runs (id, trigger, status, summary, finished_at) overriding system value"
-        " values (0, 'cron', 'done', '{\"unreadable\": 1}', '2026-01-01')"
+@pytest.mark.parametrize("later", ["", "failed", "partial", "users", "running"])
+def test_gauges_of_runs_are_about_the_last_full_run(rollcall: Stack, later: str) -> None:
+    """Only a run that was done counts as the last full run, but a partial one knows what is unreadable, too."""
+    insert = (
+        "insert into runs (trigger, scope, status, summary, started_at, finished_at)"
+        " values ('cron', :scope, :status, :summary, :started_at, :finished_at)"
     )
-    rollcall.sql("insert into runs (trigger, status, finished_at) values ('cron', 'failed', now())")
+    for unreadable, day in ((1, "2026-01-01"), (2, "2026-01-03")):
+        summary = json.dumps({"unreadable": unreadable})
+        values = {"summary": summary, "started_at": "2025-12-31", "finished_at": f"{day} 00:00+00"}
+        rollcall.sql(insert, scope="bucket", status="done", **values)
+    if later:
+        scope, status = ("users", "done") if later == "users" else ("bucket", later)
+        summary = json.dumps({"unreadable": 3}) if later in ("partial", "users") else None
+        finished_at = None if later == "running" else "2026-01-05"
+        values = {"summary": summary, "started_at": "2026-01-04", "finished_at": finished_at}
+        rollcall.sql(insert, scope=scope, status=status, **values)
     samples = scrape(rollcall)
-    assert isinstance(finished_at, datetime)
-    assert samples["rollcall_last_full_run_timestamp_seconds"] == pytest.approx(finished_at.timestamp())
-    assert samples["rollcall_unreadable_objects"] == 2
+    assert samples["rollcall_last_full_run_timestamp_seconds"] == seconds("2026-01-03")
+    assert samples["rollcall_unreadable_objects"] == (3 if later == "partial" else 2)
 
 
 def test_a_parameter_of_the_metrics_endpoint_is_a_400(rollcall: Stack) -> None:

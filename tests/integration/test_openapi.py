@@ -1,6 +1,7 @@
 """The API description, /openapi.json, matches the responses and the parameters."""
 
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 import schemathesis
@@ -27,11 +28,13 @@ def filled(stack: Stack, fresh: Any) -> Stack:
     for number in range(30):
         stack.bucket.put_person(str(number), birthts=number * 10**10)
     stack.bucket.put("1.png", b"png")
+    stack.bucket.put("40.csv", b"first_name,last_name,birthts\nAda,Byron,soon\n")
     for name in ("bad", "worse"):
         stack.bucket.put(f"{name}.csv", b"")
     stack.process()
     stack.process("/erase?user_id=2&user_id=31")
     stack.sql("insert into runs (trigger, scope, status) values ('cron', 'bucket', 'running')")
+    stack.sql("insert into runs (trigger, status, finished_at, error) values ('cron', 'failed', now(), 'no S3')")
     return stack
 
 
@@ -70,6 +73,75 @@ def test_a_404_matches_the_description_as_json_and_as_a_page(api: Any, accept: s
     case.validate_response(response)
 
 
+TYPES = {"integer": int, "boolean": bool, "string": str, "object": dict}
+
+
+def check(schema: dict[str, Any], value: Any) -> None:
+    """Check that a value has the type and exactly the members of a schema, and so have its members."""
+    assert type(value) is TYPES[schema["type"]], schema
+    if "properties" in schema:
+        assert value.keys() == schema["properties"].keys() == set(schema["required"])
+        for name, member in schema["properties"].items():
+            check(member, value[name])
+
+
+def test_a_summary_has_all_described_members(filled: Stack) -> None:
+    document = filled.request("GET", "/function/query-data/openapi.json").json()
+    run, erasure, _ = document["components"]["schemas"]["Run"]["properties"]["summary"]["anyOf"][0]["anyOf"]
+    runs = filled.request("GET", "/function/query-data/runs").json()["result"]
+    summaries = [run["summary"] for run in reversed(runs) if run["summary"]]
+    for schema, summary in zip((run, erasure), summaries, strict=True):
+        check(schema, summary)
+
+
+def test_values_that_may_be_null_are_described_so() -> None:
+    schemas = openapi(requires_token=True)["components"]["schemas"]
+    null = {"type": "null"}
+    nullable = {
+        f"{name}.{property_name}"
+        for name, schema in schemas.items()
+        for property_name, value in schema.get("properties", {}).items()
+        if null in value.get("anyOf", [])
+    }
+    assert nullable == {
+        *("Person.img_path", "Rejected.line", "Stats.last_run"),
+        *("Run.call_id", "Run.finished_at", "Run.summary", "Run.error"),
+    }
+
+
+def test_each_path_describes_its_own_errors_and_those_that_browsers_get_as_a_page() -> None:
+    expected = {
+        "/": ({"304", "406"}, True),
+        "/stats": ({"304"}, False),
+        "/changes": ({"406", "410"}, False),
+        "/rejected": ({"304", "406"}, True),
+        "/runs": ({"304", "406"}, True),
+        "/photo/{user_id}": ({"304", "404"}, False),
+        "/metrics": (set(), False),
+        "/openapi.json": (set(), False),
+        "/healthz": (set(), False),
+    }
+    paths = openapi(requires_token=True)["paths"]
+    assert paths.keys() == expected.keys()
+    for path, (own, has_page) in expected.items():
+        common = {"200", "400", "405", "500", "503"} | ({"401"} if path != "/healthz" else set())
+        for method in ("get", "head"):
+            responses = paths[path][method]["responses"]
+            assert responses.keys() == common | own, (method, path)
+        for status, response in paths[path]["get"]["responses"].items():
+            if status >= "400":
+                types = {"application/json"} | ({"text/html"} if has_page or status == "404" else set())
+                assert response["content"].keys() == types, (path, status)
+
+
+def test_the_described_server_and_security_schemes_are_those_of_the_function() -> None:
+    document = openapi(requires_token=True)
+    url = urljoin("http://gateway/function/query-data/openapi.json", document["servers"][0]["url"])
+    assert url == "http://gateway/function/query-data/"
+    schemes = document["components"]["securitySchemes"]
+    assert schemes == {name: {"type": "http", "scheme": name} for name in ("bearer", "basic")}
+
+
 def test_every_operation_except_the_health_check_may_return_401(filled: Stack) -> None:
     paths = filled.request("GET", "/function/query-data/openapi.json").json()["paths"]
     operations = [(path, operation) for path, methods in paths.items() for operation in methods.values()]
@@ -86,6 +158,8 @@ def test_the_described_parameters_match_the_code(filled: Stack) -> None:
         assert described.keys() == table.keys()
         for name, parameter in table.items():
             assert described[name]["description"] == f"{parameter.description}; expected {parameter.expected}"
+            schema = {"type": "array", "items": parameter.schema} if parameter.repeatable else parameter.schema
+            assert described[name]["schema"] == schema
 
 
 def test_the_described_headers_are_those_of_the_responses(filled: Stack) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import urllib3
-from process_data.shared.storage.errors import Unavailable
-from process_data.shared.storage.objects import Object, Objects
+from process_data.shared.storage.errors import ObjectTooLarge, Unavailable
+from process_data.shared.storage.objects import PART_SIZE, Object, Objects
 
 from tests.rows import output, snapshot
 from tests.runs import counts, proxied, run
@@ -63,6 +63,44 @@ def test_a_single_503_from_s3_is_retried_without_waiting_for_retry_after(rollcal
     assert (summary["status"], counts(summary)) == ("done", {"listed": 1, "added": 1})
     assert [row["user_id"] for row in output(rollcall)] == ["1"]
     assert rollcall.sql("select count(*) from runs") == [[1]]
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_a_request_that_s3_fails_to_serve_is_tried_three_times(rollcall: Stack, status: int) -> None:
+    with proxied(rollcall, lambda _kind, _path: Response(status, {}, b"")) as (app, requests):
+        for read in (get, stream, etag):
+            with pytest.raises(Unavailable, match=f"returned {status} .*for (src/1|res/output)"):
+                read(app.objects)
+        with pytest.raises(Unavailable, match=f"returned {status} for bucket src"):
+            app.objects.list_page("src")
+    assert requests == {"GET": 6, "HEAD": 3, "LIST": 3}
+
+
+def test_a_request_that_gets_no_response_is_tried_twice_but_an_upload_is_started_once(rollcall: Stack) -> None:
+    """Starting an upload is not idempotent."""
+
+    def close(_kind: str, _path: str) -> Response | None:
+        raise TimeoutError  # the proxy closes the connection
+
+    with proxied(rollcall, close) as (app, requests):
+        for read in (get, stream, etag):
+            with pytest.raises(Unavailable, match="cannot be reached"):
+                read(app.objects)
+        for chunks in ([b"x"], [bytes(PART_SIZE), b"x"]):
+            with pytest.raises(Unavailable, match="cannot be reached"):
+                app.objects.put("res", "output.csv", chunks, content_type="text/csv")
+    assert requests == {"GET": 4, "HEAD": 2, "PUT": 2, "UPLOADS": 1}
+
+
+def test_an_object_over_the_limit_is_not_read_and_its_connection_not_reused(rollcall: Stack) -> None:
+    headers = {"ETag": '"e"', "Last-Modified": MODIFIED}
+    with proxied(rollcall, lambda _kind, _path: Response(200, headers, b"x" * 10)) as (app, requests):
+        for _ in range(2):
+            with pytest.raises(ObjectTooLarge) as raised:
+                app.objects.get("src", "1.csv", limit=9)
+            assert (raised.value.size, raised.value.etag) == (10, "e")
+            assert get(app.objects).body == b"x" * 10
+    assert requests == {"GET": 4}
 
 
 def test_a_single_request_without_a_response_is_repeated(rollcall: Stack) -> None:

@@ -37,6 +37,16 @@ def test_uploads_left_by_killed_exports_are_aborted_by_the_next_export(rollcall:
         )
 
 
+def test_all_chunks_are_stored_with_the_content_type(rollcall: Stack) -> None:
+    chunks = [b"", b"a" * (PART_SIZE - 1), b"", b"bc", b"d" * 100_000]
+    with application(rollcall) as app:
+        etag = app.objects.put("res", "output.csv", iter(chunks), content_type="text/csv; charset=utf-8")
+        assert app.objects.stat("res", "output.csv") == (etag, PART_SIZE + 100_001)
+    assert rollcall.bucket.read("output.csv") == b"".join(chunks)
+    stat = rollcall.bucket.client.stat_object(bucket_name="res", object_name="output.csv")
+    assert stat.content_type == "text/csv; charset=utf-8"
+
+
 @pytest.mark.parametrize(("status", "code"), [(403, "AccessDenied"), (501, "NotImplemented")])
 def test_an_export_does_not_require_listing_uploads(rollcall: Stack, status: int, code: str) -> None:
     """The access key may lack the permission, or the S3 service may lack the operation."""
