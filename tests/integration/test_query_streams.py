@@ -100,6 +100,7 @@ def test_a_truncated_stream_can_be_detected_behind_the_gateway(filled: Stack, fo
     for cut in (len(complete) - 40, len(complete) - 20, len(complete) - 2):
         assert not is_complete(format_name, complete[:cut])
     filled.wait_until(lambda: function_log(filled).count('"interrupted"') == interrupted + 1)
+    assert "Traceback" not in function_log(filled)  # of waitress
 
 
 def function_log(stack: Stack) -> str:

@@ -64,6 +64,16 @@ def test_the_people_page_lists_the_most_frequent_reasons_first(rollcall: Stack) 
     assert re.findall(r"<li><b>(\d)</b> (\w)</li>", body) == [("1", "e")]
 
 
+def test_the_people_page_lists_the_first_twenty_rejected_files(rollcall: Stack) -> None:
+    rollcall.sql(
+        "insert into rejected (object, etag, code, message) select lpad(n::text, 2, '0'), 'etag', 'empty', 'message'"
+        " from generate_series(1, 21) n"
+    )
+    body = get(rollcall, "/", Accept=BROWSER).body.decode()
+    assert re.findall(r'<th scope="row"><bdi>(\d+)</bdi>', body) == [f"{n:02}" for n in range(1, 21)]
+    assert "The first 20 of 21." in body
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_a_page_has_its_own_etag_that_changes_with_the_data(rollcall: Stack, path: str) -> None:
     rollcall.bucket.put("bad.csv", b"")
@@ -164,6 +174,7 @@ def test_every_page_has_the_security_headers(rollcall: Stack, path: str, query: 
     assert response.headers["Referrer-Policy"] == "no-referrer"
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     if not query:
+        assert (response.headers["Cache-Control"], response.headers["Vary"]) == ("private, no-cache", "Accept")
         etag = response.headers["ETag"]
         assert get(rollcall, path, Accept=BROWSER, If_None_Match=etag).headers["Content-Security-Policy"] == policy
 

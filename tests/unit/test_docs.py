@@ -17,6 +17,7 @@ from query_data.handler import _ENDPOINTS
 from query_data.openapi import openapi
 from query_data.query import PARAMETERS
 from query_data.settings import Settings as QuerySettings
+from query_data.shared.bulkhead import _MAX_WAIT
 
 from infra.local.cli import _parser
 from infra.local.config.stack import read_stack, seconds
@@ -72,6 +73,7 @@ def test_documented_request_limits_match_the_functions() -> None:
     limits = {row[0]: row[1:3] for row in table(INFRA, "Limits")}
     assert limits["requests in progress"] == [str(MAX_RUNS), str(MAX_REQUESTS)]
     assert limits["requests waiting, at most a second"] == ["", str(MAX_WAITING)]
+    assert _MAX_WAIT == 1
     assert limits["streams of users"] == limits["photos over 1 MiB"] == ["", str(MAX_STREAMS)]
     assert limits["requests for photos in progress"] == ["", str(MAX_PHOTOS)]
     assert limits["requests to `/healthz` in progress"] == ["", str(MAX_HEALTH)]
