@@ -250,7 +250,7 @@ def test_the_page_of_runs_names_triggers_scopes_and_statuses() -> None:
         "runs",
         RUN | {"trigger": "http", "status": "running", "finished_at": None, "summary": None},
         RUN | {"trigger": "event", "scope": "users", "status": "partial"},
-        RUN | {"trigger": "continuation", "status": "failed", "error": "no S3"},
+        RUN | {"trigger": "continuation", "status": "failed", "summary": None, "error": "no S3"},
         RUN,
     )
     counts = [f"{name} {count}" for name, count in (("Added", "1,000"), ("Updated", "2"), ("Rejected", "4"),
@@ -258,7 +258,7 @@ def test_the_page_of_runs_names_triggers_scopes_and_statuses() -> None:
     assert cells(html) == [
         *("2 Jan 2026, 03:04", "In progress", "Request", "Bucket", "", *[""] * 5),
         *("2 Jan 2026, 03:04", "Incomplete", "Bucket event", "Users", "2 min 2 s", *counts),
-        *("2 Jan 2026, 03:04", "Failed", "Continuation", "Bucket", "2 min 2 s", *counts, "no S3"),
+        *("2 Jan 2026, 03:04", "Failed", "Continuation", "Bucket", "2 min 2 s", *[""] * 5, "no S3"),
         *("2 Jan 2026, 03:04", "Complete", "Schedule", "Bucket", "2 min 2 s", *counts),
     ]
     headers = html.partition("<thead>")[2].partition("</thead>")[0]
@@ -287,11 +287,14 @@ def test_the_page_of_rejected_files_distinguishes_when_a_file_was_first_rejected
 def test_links_of_a_table_keep_the_parameters_and_end_at_the_last_page() -> None:
     query = [("limit", "1"), ("format", "html"), ("after", "here")]
     page = rows("runs", RUN, query=query, cursor="there")
-    assert {label: links(page)[label] for label in ("← First page", "Next page →", "JSON", "Rejected files")} == {
+    assert {
+        label: links(page)[label] for label in ("← First page", "Next page →", "JSON", "Rejected files", "Runs")
+    } == {
         "← First page": "?limit=1&format=html",
         "Next page →": "?limit=1&format=html&after=there",
         "JSON": "?format=json&limit=1000",
         "Rejected files": "./rejected",
+        "Runs": "?",
     }
     assert not {"← First page", "Next page →"} & links(rows("runs", RUN)).keys()
     assert links(rows("runs", query=query))["Back to the first page"] == "?limit=1&format=html"
