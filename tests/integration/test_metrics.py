@@ -79,23 +79,29 @@ def test_a_run_leaves_nothing_pending(rollcall: Stack) -> None:
         assert 0 < samples[f'rollcall_output_export_seconds{{object="{output}"}}'] < 60
 
 
-@pytest.mark.parametrize("later", ["", "failed", "partial", "users", "running"])
-def test_gauges_of_runs_are_about_the_last_full_run(rollcall: Stack, later: str) -> None:
+INSERT_RUN = """
+insert into runs (trigger, scope, status, summary, started_at, finished_at)
+values ('cron', :scope, :status, cast(:summary as jsonb), :started_at, :finished_at)
+"""
+
+
+@pytest.mark.parametrize(
+    ("later", "scope", "unreadable"),
+    [("running", "bucket", None), ("failed", "bucket", None), ("partial", "bucket", 3), ("done", "users", 3)],
+)
+def test_gauges_of_runs_are_about_the_last_full_run(
+    rollcall: Stack, later: str, scope: str, unreadable: int | None
+) -> None:
     """Only a run that was done counts as the last full run, but a partial one knows what is unreadable, too."""
-    insert = (
-        "insert into runs (trigger, scope, status, summary, started_at, finished_at)"
-        " values ('cron', :scope, :status, :summary, :started_at, :finished_at)"
-    )
-    for unreadable, day in ((1, "2026-01-01"), (2, "2026-01-03")):
-        summary = json.dumps({"unreadable": unreadable})
-        values = {"summary": summary, "started_at": "2025-12-31", "finished_at": f"{day} 00:00+00"}
-        rollcall.sql(insert, scope="bucket", status="done", **values)
-    if later:
-        scope, status = ("users", "done") if later == "users" else ("bucket", later)
-        summary = json.dumps({"unreadable": 3}) if later in ("partial", "users") else None
-        finished_at = None if later == "running" else "2026-01-05"
-        values = {"summary": summary, "started_at": "2026-01-04", "finished_at": finished_at}
-        rollcall.sql(insert, scope=scope, status=status, **values)
+
+    def insert(scope: str, status: str, unreadable: int | None, started_at: str, finished_at: str | None) -> None:
+        summary = None if unreadable is None else json.dumps({"unreadable": unreadable})
+        times = {"started_at": started_at, "finished_at": finished_at}
+        rollcall.sql(INSERT_RUN, scope=scope, status=status, summary=summary, **times)
+
+    insert("bucket", "done", 1, "2025-12-31", "2026-01-01 00:00+00")
+    insert("bucket", "done", 2, "2026-01-02", "2026-01-03 00:00+00")
+    insert(scope, later, unreadable, "2026-01-04", None if later == "running" else "2026-01-05")
     samples = scrape(rollcall)
     assert samples["rollcall_last_full_run_timestamp_seconds"] == seconds("2026-01-03")
     assert samples["rollcall_unreadable_objects"] == (3 if later == "partial" else 2)

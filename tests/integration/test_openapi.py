@@ -79,7 +79,7 @@ TYPES = {"integer": int, "boolean": bool, "string": str, "object": dict}
 def check(schema: dict[str, Any], value: Any) -> None:
     """Check that a value has the type and exactly the members of a schema, and so have its members."""
     assert type(value) is TYPES[schema["type"]], schema
-    if "properties" in schema:
+    if isinstance(value, dict) and "properties" in schema:
         assert value.keys() == schema["properties"].keys() == set(schema["required"])
         for name, member in schema["properties"].items():
             check(member, value[name])
@@ -110,7 +110,7 @@ def test_values_that_may_be_null_are_described_so() -> None:
 
 
 def test_each_path_describes_its_own_errors_and_those_that_browsers_get_as_a_page() -> None:
-    expected = {
+    expected: dict[str, tuple[set[str], bool]] = {
         "/": ({"304", "406"}, True),
         "/stats": ({"304"}, False),
         "/changes": ({"406", "410"}, False),

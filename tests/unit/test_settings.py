@@ -112,7 +112,7 @@ def test_an_invalid_setting_is_an_error_with_the_expected_value(name: str, value
         (
             "s3_endpoint",
             ("s3", "S3.example:9000", "s3_store-1:1", "127.0.0.1:65535", "[::1]:9000", "[2001:DB8::1]"),
-            ("http://s3", "s3/", "s3:9000/path", "s3:", "s3:x", "s3:123456", ":9000", "::1", "[::1", "s3 ", "ü"),
+            ("http://s3", "s3/", "s3:9000/path", "s3:", "s3:x", "s3:123456", ":9000", "::1", "[::1", "s 3", "ü"),
         ),
         (
             "source_bucket",
@@ -122,12 +122,11 @@ def test_an_invalid_setting_is_an_error_with_the_expected_value(name: str, value
     ],
 )
 def test_endpoints_and_buckets_have_a_fixed_format(name: str, valid: tuple[str, ...], invalid: tuple[str, ...]) -> None:
-    settings = load(Settings, REQUIRED)
     for text in valid:
-        assert getattr(dataclasses.replace(settings, **{name: text}), name) == text
+        assert getattr(load(Settings, {**REQUIRED, name: text}), name) == text
     for text in invalid:
         with pytest.raises(SettingError, match=f"invalid {name}="):
-            dataclasses.replace(settings, **{name: text})
+            load(Settings, {**REQUIRED, name: text})
 
 
 def test_an_error_does_not_show_a_password_in_the_endpoint() -> None:
