@@ -62,7 +62,7 @@ class Workers:
             helper.join(_JOIN_INTERVAL)
             if not helper.is_alive():
                 self._helpers.remove(helper)  # before it ended, it may have started another
-            elif not connection.broken:
+            else:
                 connection.keep_alive()
         if self._error is not None:
             raise self._error
