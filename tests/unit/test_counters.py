@@ -9,6 +9,7 @@ from process_data.fetch import Unreadable
 from process_data.listing import Listing
 from process_data.parse import Row
 from process_data.reconcile import ReconcileResult
+from process_data.rejections import MAX_REPORTED, Reason, Rejection
 from process_data.shared.storage.errors import Unavailable
 from process_data.store import StoreResult
 
@@ -49,6 +50,18 @@ def test_a_csv_that_is_stored_again_is_counted_as_added_again() -> None:
     scan(counters, "a", pending=True, unchanged=0)
     scan(counters, "a", pending=True, unchanged=0)  # an erasure removed the row meanwhile
     assert counts(counters) == (2, 0)
+
+
+def test_a_run_keeps_only_as_many_failures_and_rejections_as_it_reports() -> None:
+    counters = RunCounters()
+    failure = Unreadable("1.csv", Unavailable("s3", "silent"))
+    rejections = [Rejection("2.csv", "etag", 1, Reason.EMPTY, "empty")] * (MAX_REPORTED - 1)
+    for _ in range(3):
+        with counters.scan() as counted:
+            counters.record_listing(counted, Listing(), ReconcileResult(0, 0, rejections, []))
+            counted.failures += [failure] * (MAX_REPORTED - 1)
+    assert len(counters.rejections) == len(counters.failures) == MAX_REPORTED
+    assert counters.unreadable == 3 * (MAX_REPORTED - 1)
 
 
 class Guarded(RunCounters):

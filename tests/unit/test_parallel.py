@@ -123,6 +123,28 @@ def test_an_exception_in_a_call_is_raised(executor: ThreadPoolExecutor) -> None:
         ParallelCalls(executor, 4, call, range(10)).collect(FOREVER, nothing)
 
 
+def test_no_call_is_started_after_an_error_of_keep_alive(
+    executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "_POLL_INTERVAL", 0.01)
+    started: list[int] = []
+    go = Event()
+
+    def call(number: int) -> None:
+        started.append(number)
+        go.wait(60)
+
+    def fail() -> None:
+        raise RuntimeError("the session ended")
+
+    calls = ParallelCalls(executor, 1, call, range(10))
+    with pytest.raises(RuntimeError, match="session"):
+        calls.collect(FOREVER, fail)
+    go.set()
+    executor.shutdown()
+    assert len(started) <= 1
+
+
 def test_keep_alive_is_called_while_waiting(executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "_POLL_INTERVAL", 0.01)
     go = Event()
