@@ -33,12 +33,14 @@ def test_a_retried_run_forgets_what_failed_in_its_first_attempt(
     monkeypatch.setattr(runs, "_finish", fail_once)
     rollcall.bucket.put_person("1")
     with proxied(rollcall, fail_get) as (app, _):
-        summary = run(app, keys=("1.csv",))
+        retried = Run(app, Request(Trigger.HTTP, keys=("1.csv",)))
+        summary = retried.execute()
     assert (summary["status"], counts(summary)) == ("done", {"listed": 1, "added": 1})
+    assert retried.counters.failures == []  # they are logged
 
 
 def test_a_repeated_attempt_counts_each_csv_once(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first attempt stores all CSVs, and then fails."""
+    """The first attempt stores all CSVs, and then fails. If the run is full, the second one scans no segment again."""
     attempts: list[str] = []
     export = outputs.export
 
@@ -49,37 +51,42 @@ def test_a_repeated_attempt_counts_each_csv_once(rollcall: Stack, monkeypatch: p
         return export(*arguments, **options)
 
     monkeypatch.setattr(outputs, "export", fail_once)
-    rollcall.bucket.put_person("1")
-    rollcall.bucket.put_person("2")
+    rollcall.bucket.put_people(["0", "1", "2"])
     with application(rollcall) as app:
-        run(app)
+        summary = run(app)
+        assert (summary["segments"]["scanned"], counts(summary)) == (1, {"listed": 3, "added": 3})
         attempts.clear()
         rollcall.bucket.put_person("1", last="Changed")
         rollcall.bucket.put("2.csv", b"birthts,last_name,first_name\n0,Lovelace,Ada\n")  # another ETag, the same row
         rollcall.bucket.put_person("3")
-        summary = run(app, keys=("1.csv", "2.csv", "3.csv"))
+        summary = run(app, keys=("0.csv", "1.csv", "2.csv", "3.csv"))
     assert len(attempts) == 2
-    assert counts(summary) == {"listed": 3, "added": 1, "updated": 1, "unchanged": 1}
+    assert counts(summary) == {"listed": 4, "added": 1, "updated": 1, "unchanged": 2}
 
 
 def test_an_attempt_does_not_wait_for_the_lost_session_of_the_previous_one(rollcall: Stack) -> None:
-    """PostgreSQL may notice only after some time that the client of a session is gone."""
+    """PostgreSQL may notice only after some time that the client of a session is gone.
+
+    If it notices at once, another run may mark this one as failed before the next attempt.
+    """
     record = runs.RunRecord(Trigger.HTTP, None, runs.RunScope.BUCKET)
-    in_progress = "select count(*) from runs where finished_at is null"
+    state = "select status, finished_at is null, error from runs"
     with application(rollcall) as app, app.pool.connection() as lost, runs.record_run(lost, record):
+        rollcall.sql("update runs set status = 'failed', finished_at = now(), error = 'its session ended'")
         with app.pool.connection() as session, session.time_limit(10), runs.record_run(session, record):
-            assert rollcall.sql(in_progress) == [[1]]
-        assert rollcall.sql(in_progress) == [[0]]
+            assert rollcall.sql(state) == [["running", True, None]]
+        assert rollcall.sql(state) == [["done", False, None]]
 
 
 def test_an_attempt_starts_without_the_failures_of_the_previous_one(rollcall: Stack) -> None:
     with application(rollcall) as app:
         workers = Run(app, Request(Trigger.HTTP)).workers
-        workers.ran_out_of_time = True
+        vars(workers).update(ran_out_of_time=True, _error=RuntimeError("a bug"))
         workers.failed_segments[1] = Unavailable("s3", "silent")
         workers._hint_failures.add(1)
         with workers.joining():
-            assert (workers.ran_out_of_time, workers.failed_segments, workers._hint_failures) == (False, {}, set())
+            assert (workers.ran_out_of_time, workers._error) == (False, None)
+            assert (workers.failed_segments, workers._hint_failures) == ({}, set())
 
 
 def test_a_helper_that_another_helper_started_is_joined_too(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
