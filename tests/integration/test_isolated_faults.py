@@ -3,11 +3,12 @@
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from queue import Queue
 from typing import Any
 
 import pytest
 from process_data import scan
+from process_data.deadline import Deadline
+from process_data.runs import Trigger
 from process_data.shared.storage.errors import AccessDenied, Unavailable
 from process_data.shared.storage.objects import Object, Objects
 from process_data.store import store
@@ -48,9 +49,14 @@ def test_a_few_unreadable_objects_do_not_fail_a_run_without_other_work(rollcall:
 def test_a_first_load_that_can_read_nothing_fails_with_the_reason(rollcall: Stack) -> None:
     people = put_people(rollcall, range(3))
     failing = type("Failing", (Failing,), {"keys": frozenset(f"{user}.csv" for user in people)})
-    with application(rollcall, failing) as app, pytest.raises(Unavailable, match="an error for 0002"):
-        run(app)
-    assert rollcall.sql("select status from runs") == [["failed"]]
+    with application(rollcall, failing) as app:
+        with pytest.raises(Unavailable, match="an error for 0002"):
+            run(app)
+        # S3 would repeat an event that fails, and send no other one meanwhile
+        assert run(app, Trigger.EVENT, keys=("0002.csv",))["status"] == "partial"
+        rollcall.bucket.put("9.csv", b"no header")
+        assert run(app)["status"] == "partial"  # an object was read, though rejected
+    assert rollcall.sql("select status from runs order by id") == [["failed"], ["partial"], ["partial"]]
 
 
 def test_a_run_that_finds_only_unreadable_objects_in_its_segments_is_partial(rollcall: Stack) -> None:
@@ -126,30 +132,39 @@ def test_an_error_of_a_helper_thread_fails_the_run(rollcall: Stack, monkeypatch:
     assert rollcall.sql("select status, error from runs where id > 1") == [["failed", "RuntimeError: a bug"]]
 
 
-def test_an_error_of_a_helper_ends_the_other_workers(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run's own thread stores its first batch after the helper has ended."""
+@pytest.mark.parametrize("fails_in_helper", [True, False])
+def test_an_error_of_one_worker_ends_the_others(
+    rollcall: Stack, monkeypatch: pytest.MonkeyPatch, *, fails_in_helper: bool
+) -> None:
+    """The other worker stores its first batch after that."""
     put_people(rollcall, range(40))
     with application(rollcall, segment_keys="20", workers="1") as app:
         run(app)
-    helpers: Queue[threading.Thread] = Queue()
+    stored: list[str] = []
+    both_store, ended = threading.Event(), threading.Event()
+    cancel = Deadline.cancel
 
-    def fail_in_helper(*arguments: Any) -> Any:
-        thread = threading.current_thread()
-        if thread.name == "worker":
-            helpers.put(thread)
+    def notice_cancel(deadline: Deadline) -> None:
+        cancel(deadline)
+        ended.set()
+
+    def fail_in_one(*arguments: Any) -> Any:
+        name = threading.current_thread().name
+        if (name == "worker") == fails_in_helper:
+            assert both_store.wait(HANG_TIMEOUT)
             raise RuntimeError("a bug")
-        if not stored:
-            helpers.get(timeout=HANG_TIMEOUT).join(HANG_TIMEOUT)
-        stored.append(thread)
+        both_store.set()
+        assert ended.wait(HANG_TIMEOUT)
+        stored.append(name)
         return store(*arguments)
 
-    stored: list[threading.Thread] = []
-    monkeypatch.setattr(scan, "store", fail_in_helper)
+    monkeypatch.setattr(Deadline, "cancel", notice_cancel)
+    monkeypatch.setattr(scan, "store", fail_in_one)
     rollcall.sql("update users set csv_etag = ''")
     with application(rollcall, segment_keys="20", batch_size="5", fetch_threads="200", workers="2") as app:
         with pytest.raises(RuntimeError, match="bug"):
             run(app)
-        assert app.helpers.acquire(blocking=False)  # the failed helper has released its slot
+        assert app.helpers.acquire(blocking=False)  # the helper has released its slot
     assert len(stored) == 1
 
 
@@ -211,11 +226,15 @@ def test_a_scan_repeated_after_a_lost_session_is_counted_once(rollcall: Stack) -
 def test_a_denied_export_fails_the_run_and_is_recorded(rollcall: Stack) -> None:
     rollcall.bucket.put_person("1")
 
+    attempts: list[str] = []
+
     class Unwritable(Objects):
         def put(self, bucket: str, key: str, chunks: Iterable[bytes], *, content_type: str) -> str:
+            attempts.append(key)
             raise AccessDenied("s3", f"S3 returned 403 for {bucket}/{key}")
 
     with application(rollcall, Unwritable) as app, pytest.raises(AccessDenied):
         run(app)
     [[status, error]] = rollcall.sql("select status, error from runs")
     assert (status, "403 for res/" in error) == ("failed", True)
+    assert len(attempts) == 1  # a retry would not help
