@@ -7,7 +7,7 @@ from typing import Any
 
 import process_data.run
 import pytest
-from process_data import outputs, runs, scan
+from process_data import outputs, parallel, runs, scan
 from process_data.deadline import GRACE, Deadline
 from process_data.parallel import ParallelCalls
 from process_data.request import Request
@@ -20,7 +20,8 @@ from process_data.shared.storage.listing import MAX_KEYS, ListingPage
 from process_data.shared.storage.objects import Object, Objects
 from process_data.store import store
 
-from tests.rows import rows
+from tests.gateway import serving_gateway
+from tests.rows import rows, starts
 from tests.runs import Failing, Slow, application, put_people, run
 from tests.s3_proxy import counting
 from tests.stack import HANG_TIMEOUT, Stack
@@ -62,6 +63,7 @@ def test_a_stopped_run_is_partial_and_keeps_its_progress(rollcall: Stack) -> Non
         assert summary["added"] + summary["remaining"] == 100
         assert len(rows(rollcall)) == summary["added"]
         assert rollcall.sql("select status from runs") == [["partial"]]
+        assert rollcall.sql("select keys from segments where start = ''") == [[summary["added"]]]
     assert rollcall.process()["added"] == 100 - summary["added"]
 
 
@@ -153,8 +155,9 @@ def test_a_run_without_time_for_a_hint_is_partial(rollcall: Stack) -> None:
 
 
 def test_hints_that_the_deadline_leaves_unlisted_are_kept(rollcall: Stack) -> None:
-    """The users listed before the deadline are unchanged, so the run has nothing to fetch."""
+    """The users listed before the deadline are unchanged, so the run has nothing to fetch. The others keep photos."""
     people = put_people(rollcall, range(40))
+    rollcall.bucket.put(f"{people[-1]}.png", b"photo")
     rollcall.process()
     for user_id in people[20:]:
         rollcall.bucket.put_person(user_id, last="Changed")
@@ -165,6 +168,7 @@ def test_hints_that_the_deadline_leaves_unlisted_are_kept(rollcall: Stack) -> No
     assert (summary["status"], summary["remaining"]) == ("partial", len(hinted))
     assert [f"{user_id}.csv" for user_id in people][-len(hinted) :] == hinted
     assert 20 <= len(hinted) < 40
+    assert rollcall.sql("select user_id from users where img_path is not null") == [[people[-1]]]
     assert rollcall.process()["updated"] == 20
 
 
@@ -173,8 +177,12 @@ def test_only_the_users_whom_the_deadline_leaves_out_stay_hinted(rollcall: Stack
     rollcall.process()
     people = put_people(rollcall, range(40))
     failing = type("SlowFailing", (Slow, Failing), {"get_seconds": 0.1, "keys": frozenset([f"{people[3]}.csv"])})
-    with application(rollcall, failing, batch_size="10", fetch_threads="1", run_deadline="1") as app:
+    with (
+        serving_gateway(lambda *_: 202) as url,
+        application(rollcall, failing, batch_size="10", fetch_threads="1", run_deadline="1", gateway_url=url) as app,
+    ):
         summary = run(app, Trigger.EVENT, keys=tuple(f"{user_id}.csv" for user_id in [*people, unchanged]))
+    assert not summary["continued"]  # a continuation would scan the whole bucket
     hinted = rows(rollcall, "hints", "object")
     assert [f"{user_id}.csv" for user_id in people][-len(hinted) :] == hinted
     assert (summary["status"], summary["unreadable"]) == ("partial", 1)
@@ -194,9 +202,12 @@ def test_the_rest_of_a_batch_is_stored_although_one_object_hangs(rollcall: Stack
             return super().get(bucket, key, limit=limit)
 
     with application(rollcall, Hanging, batch_size="10", fetch_threads="8", run_deadline="1") as app:
-        summary = run(app)
+        hanging = Run(app, Request(Trigger.HTTP))
+        summary = hanging.execute()
         released.set()
     assert (summary["status"], summary["unreadable"]) == ("partial", 1)
+    [failure] = hanging.counters.failures
+    assert (failure.key, "did not respond before the run's deadline" in str(failure.error)) == ("0003.csv", True)
     assert set(rows(rollcall)) >= set(people[:10]) - {"0003"}
     assert rollcall.process()["status"] == "done"
     assert rows(rollcall) == people
@@ -256,9 +267,18 @@ def test_the_users_whom_a_stopped_batch_leaves_out_are_left_to_the_next_run(
     assert rows(rollcall) == people[2:]
 
 
-@pytest.mark.parametrize(("seconds", "run_deadline", "attempts"), [(0.0, "60", 3), (1.1, "2", 1)])
-def test_a_failing_run_is_retried_only_in_the_first_half_of_its_time(
-    rollcall: Stack, monkeypatch: pytest.MonkeyPatch, seconds: float, run_deadline: str, attempts: int
+@pytest.mark.parametrize(
+    ("seconds", "stops", "run_deadline", "attempts"),
+    [(0.0, False, "60", 3), (1.1, False, "2", 1), (0.0, True, "60", 1)],
+)
+def test_a_failing_run_is_retried_only_in_the_first_half_of_its_time_and_unless_stopped(
+    rollcall: Stack,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    seconds: float,
+    stops: bool,
+    run_deadline: str,
+    attempts: int,
 ) -> None:
     listed: list[str] = []
     pauses: list[float] = []
@@ -270,6 +290,8 @@ def test_a_failing_run_is_retried_only_in_the_first_half_of_its_time(
             if limit > 1:  # not the check of whether S3 itself fails
                 listed.append(bucket)
                 time.sleep(seconds)
+            elif stops:
+                app.stopping.set()
             raise Unavailable("s3", "S3 returned 500 for the listing")
 
     with application(rollcall, Unlistable, run_deadline=run_deadline) as app, pytest.raises(Unavailable, match="500"):
@@ -323,6 +345,31 @@ def test_a_deadline_expires_with_time_or_when_stopped_or_cancelled() -> None:
     short = Deadline(0.01, threading.Event())
     short.sleep(60)
     assert (short.expired, short.elapsed_fraction >= 1, short.elapsed < 30) == (True, True, True)
+
+
+@pytest.mark.parametrize("boundary", ["0005", "0005-"])
+def test_a_segment_whose_users_are_all_left_out_by_the_deadline_stays_due(
+    rollcall: Stack, monkeypatch: pytest.MonkeyPatch, boundary: str
+) -> None:
+    """The first of them is the start of the segment, or sorts before it. The listing ends just after the deadline."""
+    people = put_people(rollcall, range(10))
+    rollcall.sql("insert into segments (start) values (:boundary)", boundary=boundary)
+
+    class Late(Objects):
+        def list_page(self, bucket: str, **options: Any) -> ListingPage:
+            if options.get("start_after") == boundary:
+                late._deadline._seconds = late._deadline.elapsed
+            return super().list_page(bucket, **options)
+
+    monkeypatch.setattr(parallel, "GRACE", HANG_TIMEOUT)
+    with application(rollcall, Late, workers="1") as app:
+        late = Run(app, Request(Trigger.HTTP))
+        summary = late.execute()
+        assert (summary["status"], summary["added"], summary["remaining"]) == ("partial", 5, 5)
+        assert summary["segments"] == {"scanned": 1, "remaining": 1}
+        assert starts(rollcall) == ["", boundary]
+        assert run(app)["added"] == 5
+    assert rows(rollcall) == people
 
 
 def test_a_run_that_is_stopped_leaves_new_hints_to_the_next_run(rollcall: Stack) -> None:
