@@ -4,14 +4,19 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from process_data import parallel
 from process_data.application import Application
+from process_data.request import Request
+from process_data.run import Run
+from process_data.runs import Trigger
 from process_data.shared.storage.listing import ListingPage
 from process_data.shared.storage.objects import Object, Objects
+from process_data.workers import Workers
 
 from tests.rows import starts
 from tests.runs import application, run
 from tests.s3_simulator.client import simulated_s3
-from tests.stack import Stack
+from tests.stack import HANG_TIMEOUT, Stack
 
 
 def test_a_process_is_busy_when_two_scans_have_enough_to_fetch(rollcall: Stack) -> None:
@@ -75,6 +80,24 @@ def test_a_scan_keeps_its_process_as_busy_as_it_has_objects_to_fetch(rollcall: S
         assert not app.is_busy
 
 
+def test_a_busy_process_starts_no_helper_threads(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So other replicas can scan the rest."""
+    helpers: list[Workers] = []
+
+    def count_helper(workers: Workers) -> None:
+        helpers.append(workers)
+        workers._application.helpers.release()
+
+    monkeypatch.setattr(Workers, "_run_helper", count_helper)
+    with application(rollcall, workers="2", fetch_threads="4") as app:
+        for number, is_busy in ((3, True), (0, False)):
+            rollcall.sql("delete from segments")
+            rollcall.sql("insert into segments (start) values (''), ('1'), ('2')")
+            with app.fetching("other", number):
+                run(app)
+            assert (helpers == []) == is_busy
+
+
 class Traced(Objects):
     """An S3 client that records each page of a range and each fetched object."""
 
@@ -105,3 +128,23 @@ def test_a_scan_starts_fetching_after_one_page_unless_another_scan_fetches(
         assert isinstance(app.objects, Traced)
         assert app.objects.calls.index("get") == pages
         assert len(starts(rollcall)) == 1  # split segments are merged
+
+
+def test_a_scan_lists_no_more_pages_after_the_deadline(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest becomes another segment. Here the deadline expires during the first of three pages."""
+
+    class Late(Traced):
+        def list_page(self, bucket: str, **options: Any) -> ListingPage:
+            late._deadline._seconds = late._deadline.elapsed
+            return super().list_page(bucket, **options)
+
+    monkeypatch.setattr(parallel, "GRACE", HANG_TIMEOUT)
+    with simulated_s3(people=2500, photos=0) as simulator, ExitStack() as stack:
+        endpoint = {"s3_endpoint": simulator.endpoint, "s3_secure": "false"}
+        app = stack.enter_context(application(rollcall, Late, workers="1", **endpoint))
+        stack.enter_context(app.fetching(object(), 1))
+        late = Run(app, Request(Trigger.HTTP))
+        summary = late.execute()
+        assert isinstance(app.objects, Late)
+        assert app.objects.calls.count("page") == 1
+    assert summary["status"] == "partial"
