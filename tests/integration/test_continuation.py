@@ -1,12 +1,14 @@
 """A partial run queues its continuation, and events do not repeat a slow export at once."""
 
+import json
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 
 import pytest
-from process_data import locks, outputs
-from process_data.continuation import NotQueued
+from process_data import continuation, locks, outputs, runs
+from process_data.continuation import NotQueued, queue_run
 from process_data.deadline import Deadline
 from process_data.handler import _fan_out
 from process_data.request import Request
@@ -123,7 +125,9 @@ def test_finished_continuations_do_not_prevent_new_ones(filled: Stack) -> None:
             summary = run(app, Trigger.CONTINUATION, since=since(requests[0][0]))
         assert summary["status"] == "done"
         filled.sql("update users set csv_etag = ''")
-        assert run(app)["continued"]
+        record = runs.RunRecord(Trigger.EVENT, None, runs.RunScope.USERS)
+        with app.pool.connection() as session, runs.record_run(session, record):  # nor does a run for an event
+            assert run(app)["continued"]
 
 
 def test_a_fan_out_fails_only_if_no_run_is_queued(filled: Stack) -> None:
@@ -132,16 +136,38 @@ def test_a_fan_out_fails_only_if_no_run_is_queued(filled: Stack) -> None:
         assert (response.status_code, len(response.get_json()["runs"]), len(requests)) == (202, 2, 3)
         with pytest.raises(NotQueued) as raised:
             _fan_out(app, Request(Trigger.HTTP, fan_out=5))
-        assert (raised.value.status, raised.value.headers) == (503, {"Retry-After": "30"})
+        error = raised.value
+        assert (error.status, error.code, error.headers) == (503, "gateway_unavailable", {"Retry-After": "30"})
+
+
+def test_a_gateway_that_does_not_respond_in_time_queues_nothing(
+    rollcall: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+
+    def hang(*_: object) -> int:
+        released.wait(HANG_TIMEOUT)
+        return 202
+
+    monkeypatch.setattr(continuation, "_TIMEOUT", 0.1)
+    with serving_gateway(hang) as url, application(rollcall, gateway_url=url) as app:
+        with pytest.raises(NotQueued, match=f"{url} cannot be reached"):
+            queue_run(app.settings, 1, accept_empty=False)
+        released.set()
 
 
 @pytest.mark.parametrize("status", [200, 429, 500])
-def test_if_the_gateway_queues_nothing_the_next_run_does_the_rest(filled: Stack, status: int) -> None:
+def test_if_the_gateway_queues_nothing_the_next_run_does_the_rest(
+    filled: Stack, capsys: pytest.CaptureFixture[str], status: int
+) -> None:
     """429 means that the queue is full; 200 comes from a server that is no gateway."""
     with gateway(status) as (url, requests), application(filled, SlowGets, gateway_url=url, **SMALL) as app:
-        summary = run(app)
+        summary = run(app, call_id="call 7")
         assert (summary["status"], summary["continued"], len(requests)) == ("partial", False, 1)
         assert filled.sql("select continued_at from runs") == [[None]]
+    [logged] = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (logged["event"], logged["call_id"]) == ("not_continued", "call 7")
+    assert logged["message"].endswith(f"returned {status}")
     assert filled.process()["status"] == "done"
 
 
@@ -187,9 +213,12 @@ def test_a_run_without_progress_is_not_continued(filled: Stack) -> None:
 
 
 def test_a_continuation_keeps_accept_empty(filled: Stack) -> None:
-    with gateway(202) as (url, requests), application(filled, SlowGets, gateway_url=url, **SMALL) as app:
+    with gateway(202) as (url, requests), application(filled, SlowGets, gateway_url=f"{url}/gateway/", **SMALL) as app:
         assert run(app, accept_empty=True)["continued"]
-        assert requests[0][0].endswith("&accept_empty=1")
+        [(path, authorization)] = requests
+        path, _, value = path.removeprefix("/gateway").partition("&accept_empty=")
+        assert (since(path) > 0, value) == (True, "1")
+        assert authorization is None
 
 
 def change_after_slow_export(rollcall: Stack, written_at: str) -> None:
@@ -202,8 +231,9 @@ def change_after_slow_export(rollcall: Stack, written_at: str) -> None:
 
 def test_an_event_exports_only_after_ten_times_the_last_duration(rollcall: Stack) -> None:
     change_after_slow_export(rollcall, "clock_timestamp() - interval '15 seconds'")
-    output = rollcall.event("1.csv").json()["output"]
-    assert (output["written"], output["pending"], output["rows"]) == (False, True, 1)
+    summary = rollcall.event("1.csv").json()
+    output = summary["output"]
+    assert (summary["status"], output["written"], output["pending"], output["rows"]) == ("done", False, True, 1)
     assert b"Changed" not in rollcall.bucket.read("output.csv")
     rollcall.sql("update outputs set written_at = clock_timestamp() - interval '21 seconds'")
     output = rollcall.event("1.csv").json()["output"]
