@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -52,6 +53,18 @@ def test_small_neighbours_are_merged(rollcall: Stack) -> None:
         assert run(app)["updated"] == 1
 
 
+def test_merged_segments_have_room_for_new_keys(rollcall: Stack) -> None:
+    """Otherwise a few new keys would split them again."""
+    people = put_people(rollcall, range(7))
+    rollcall.sql("insert into segments (start) values ('0003')")
+    with application(rollcall, segment_keys="8", workers="1") as app:
+        run(app)
+        assert starts(rollcall) == ["", "0003"]
+        rollcall.bucket.remove(f"{people[-1]}.csv")
+        run(app)
+        assert starts(rollcall) == [""]  # with three quarters of a segment's keys
+
+
 def test_segments_are_merged_only_if_unlocked_scanned_small_and_adjacent(rollcall: Stack) -> None:
     rollcall.sql(
         "insert into segments (start, scanned, turn, scanned_at) values ('5', 7, 3, '2026-01-01'), ('7', 9, 9, now())"
@@ -79,6 +92,39 @@ def test_segments_are_merged_only_if_unlocked_scanned_small_and_adjacent(rollcal
         assert rollcall.sql(merged) == [[1, 7, 3, "2026-01-01"]]
         locks.unlock(own, locks.SEGMENT, segment.id)
         assert rollcall.sql("select objid from pg_locks where locktype = 'advisory'") == []
+
+
+def test_a_split_keeps_the_place_in_the_queue_and_a_complete_scan_ends_it(rollcall: Stack) -> None:
+    """The scan counts from the time before its listing."""
+    rollcall.sql("update segments set keys = 9, scanned = 3, turn = 2, scanned_at = '2026-01-01 00:00:00+00'")
+    with application(rollcall) as app, app.pool.connection() as session:
+        segment = segments.claim(session, since=3, skip=())
+        assert segment is not None
+        segments.split(session, segment, "5")
+        segments.complete(session, segment, keys=7)
+        session.run("select pg_advisory_unlock_all()")
+    assert rollcall.sql("select start, keys, scanned, turn, scanned_at from segments order by start") == [
+        ["", 7, segment.tick, segment.tick, segment.claimed_at],
+        ["5", 0, 3, 2, datetime(2026, 1, 1, tzinfo=UTC)],
+    ]
+
+
+def test_a_scan_during_the_start_of_a_run_is_not_repeated(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a scan from before a restore has a tick, a logical time, that is in the future."""
+    with application(rollcall) as app, app.pool.connection() as connection:
+        original = connection.run
+        scanned: list[str] = []
+
+        def run(sql: str, **parameters: object) -> list[list[object]]:
+            result = original(sql, **parameters)
+            if not scanned:
+                scanned.append(sql)
+                rollcall.sql("update segments set scanned = nextval('ticks')")
+            return result
+
+        monkeypatch.setattr(connection, "run", run)
+        segments.next_tick(connection)
+    assert rollcall.sql("select from segments where scanned = 0") == []
 
 
 def test_the_segment_waiting_longest_is_claimed_first_and_locked_ones_are_skipped(rollcall: Stack) -> None:
