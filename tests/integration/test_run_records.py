@@ -35,16 +35,20 @@ def test_the_duration_of_each_stage_is_recorded(rollcall: Stack, monkeypatch: py
 
 
 def test_only_a_run_whose_session_ended_is_marked_as_failed(rollcall: Stack) -> None:
-    """Even if its id is that of a segment, which another run has locked."""
+    """Even if its id is that of a segment, which another run has locked. Ids may exceed 32 bits."""
     rollcall.bucket.put_person("1")
-    rollcall.sql("select setval(pg_get_serial_sequence('runs', 'id'), 1000)")
+    rollcall.sql("select setval(pg_get_serial_sequence('runs', 'id'), 3000000000)")
     with paused_run(rollcall) as (go, paused):
         rollcall.sql(
             "insert into runs (id, trigger, scope, status) overriding system value "
             "select id, 'cron', 'bucket', 'running' from segments"
         )
         rollcall.event("2.csv")  # each run marks such runs when it starts
-        assert rollcall.sql("select status from runs order by id") == [["failed"], ["running"], ["partial"]]
+        assert rollcall.sql("select status, error, finished_at is not null from runs order by id") == [
+            ["failed", "the process or its session ended", True],
+            ["running", None, False],
+            ["partial", None, True],
+        ]
         go.set()
         assert paused.result()["status"] == "done"
 
