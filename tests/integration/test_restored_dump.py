@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from process_data import locks, tombstones
 from process_data.restore import _lines
-from process_data.shared.storage.errors import Unavailable
+from process_data.shared.storage.errors import AccessDenied, Unavailable
+from process_data.shared.storage.listing import ListingPage
 from process_data.shared.storage.objects import Objects, Stream
 
 from tests.documents import INFRA
@@ -90,6 +91,8 @@ def test_nothing_is_exported_before_lost_tombstones_are_applied(rollcall: Stack,
         """An S3 client that cannot read erased.csv."""
 
         def stream(self, bucket: str, key: str) -> Any:
+            if first == "Changed":
+                raise AccessDenied("s3", f"S3 returned 403 for {bucket}/{key}")
             return super().stream(bucket, f"no-{key}")
 
     with application(rollcall, Broken) as app:
@@ -160,6 +163,7 @@ def test_thousands_of_lost_tombstones_are_applied_and_invalid_lines_are_skipped(
     rollcall.process()
     lines = [f"{number},2026-01-01 00:00:00+00,{'2126-01-01 00:00:00+00' if number else ''}" for number in range(2500)]
     invalid = ["", "x", "1,2", "99999,2026-99-99 00:00:00+00,", "é,2026-01-01 00:00:00+00,", "y" * 300_000, "7,now,"]
+    lines[1] += "\r"  # as in a file that an editor has saved
     body = "\n".join(["user_id,erased_at,csv_modified", *invalid, *lines]).encode() + b"\n"
     put_erased_csv(rollcall, body)
     # user 0 is imported again, because their tombstone has no csv_modified
@@ -204,10 +208,19 @@ def test_an_overlong_line_is_truncated() -> None:
 def test_a_segment_that_was_scanned_across_a_restore_is_scanned_again(rollcall: Stack) -> None:
     """The scan began before the restore, so its tick, a logical time, is one of the replaced database."""
     rollcall.process()
-    rollcall.sql("update segments set scanned = (select last_value from ticks) + 1000")
-    rollcall.sql("insert into segments (start) values ('2')")  # never scanned
+    rollcall.sql("update segments set scanned = (select last_value from ticks) + 1000, turn = 1000")
+    rollcall.sql("insert into segments (start, turn) values ('2', 1)")  # never scanned
     rollcall.bucket.put_person("1")
-    assert rollcall.process()["added"] == 1
+    scanned: list[str] = []
+
+    class Traced(Objects):
+        def list_page(self, bucket: str, *, start_after: str = "", **options: Any) -> ListingPage:
+            scanned.append(start_after)
+            return super().list_page(bucket, start_after=start_after, **options)
+
+    with application(rollcall, Traced, workers="1") as app:
+        assert run(app)["added"] == 1
+    assert scanned[0] == ""  # it is the first in the queue
     assert rollcall.sql("select from segments where scanned > (select last_value from ticks)") == []
 
 
