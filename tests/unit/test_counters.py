@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from process_data.counters import RunCounters
-from process_data.fetch import Unreadable
+from process_data.fetch import FetchResult, Skipped, Unreadable
 from process_data.listing import Listing
 from process_data.parse import Row
 from process_data.reconcile import ReconcileResult
@@ -50,6 +50,25 @@ def test_a_csv_that_is_stored_again_is_counted_as_added_again() -> None:
     scan(counters, "a", pending=True, unchanged=0)
     scan(counters, "a", pending=True, unchanged=0)  # an erasure removed the row meanwhile
     assert counts(counters) == (2, 0)
+
+
+def test_only_a_csv_that_s3_returned_or_a_scanned_segment_is_progress() -> None:
+    """Otherwise runs would be continued for ever by CSVs that are skipped or unreadable each time."""
+    counters = RunCounters()
+    results: list[FetchResult] = [
+        Skipped(),
+        Unreadable("2.csv", Unavailable("s3", "silent")),
+        Rejection("3.csv", "etag", 1, Reason.EMPTY, "empty"),
+    ]
+    progressed = []
+    for result in results:
+        with counters.scan() as counted:
+            counters.record_batch(counted, [result], [], StoreResult(0, 0, 0, []))
+        progressed.append(counters.progressed)
+    assert progressed == [False, False, True]
+    counters = RunCounters()
+    counters.record_segment()
+    assert counters.progressed
 
 
 def test_a_run_keeps_only_as_many_failures_and_rejections_as_it_reports() -> None:
