@@ -66,6 +66,7 @@ def test_merged_segments_have_room_for_new_keys(rollcall: Stack) -> None:
 
 
 def test_segments_are_merged_only_if_unlocked_scanned_small_and_adjacent(rollcall: Stack) -> None:
+    rollcall.sql("select setval('ticks', nextval('ticks') + 10)")  # so that the scan of the first is the latest
     rollcall.sql(
         "insert into segments (start, scanned, turn, scanned_at) values ('5', 7, 3, '2026-01-01'), ('7', 9, 9, now())"
     )
@@ -89,6 +90,9 @@ def test_segments_are_merged_only_if_unlocked_scanned_small_and_adjacent(rollcal
         assert starts(rollcall) == ["", "7"]
         # as due as the one that has waited longer
         merged = "select keys, scanned, turn, scanned_at::date::text from segments where start = ''"
+        assert rollcall.sql(merged) == [[1, 7, 3, "2026-01-01"]]
+        segments.merge(own, segment, since=5, max_keys=100)
+        assert starts(rollcall) == [""]
         assert rollcall.sql(merged) == [[1, 7, 3, "2026-01-01"]]
         locks.unlock(own, locks.SEGMENT, segment.id)
         assert rollcall.sql("select objid from pg_locks where locktype = 'advisory'") == []
