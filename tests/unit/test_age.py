@@ -1,14 +1,16 @@
 """Ages are exact. `latest_birthdate`, on which the age filters are based, agrees with them to the day."""
 
+import time
 from bisect import bisect_left
 from calendar import isleap
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from math import inf, nextafter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from query_data import endpoints
 from query_data.age import MAX_AGE, age, latest_birthdate
 
 DAY = timedelta(days=1)
@@ -76,6 +78,19 @@ def test_age_around_the_leap_day_matches_counting_days(year: int, today: date) -
 )
 def test_age_matches_known_examples(birthdate: date, today: date, expected: float) -> None:
     assert age(birthdate, today) == expected
+
+
+@pytest.mark.parametrize("zone", ["ahead-14", "behind+12"])
+def test_ages_are_those_on_the_current_date_in_utc(monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
+    """At any moment, the date in at least one of these time zones is another one."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        before, today, after = datetime.now(UTC).date(), endpoints._today(), datetime.now(UTC).date()
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert before <= today <= after
 
 
 @pytest.mark.parametrize("today", TODAYS, ids=str)

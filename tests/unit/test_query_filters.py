@@ -1,17 +1,25 @@
 """Filters are parsed; the error for an invalid one names the parameter, the value and the rule."""
 
 import re
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema_rs import is_valid
+from query_data.changes import PARAMETERS as CHANGES
+from query_data.changes import parse_changes_request
 from query_data.filters import FILTERS, Filters, make_filters
 from query_data.parameters import parse_parameters
-from query_data.query import parse_query
+from query_data.query import PARAMETERS, PEOPLE_PER_PAGE, parse_query
 from query_data.shared.api import ApiError
+from query_data.tables import PARAMETERS as TABLE
+from query_data.tables import REJECTED, parse_page_request
 from werkzeug.datastructures import MultiDict
 
 from tests.event import Event
+
+DEFINITIONS = {"/": PARAMETERS, "/changes": CHANGES, "/rejected": TABLE}
 
 
 def read(*pairs: tuple[str, str]) -> Filters:
@@ -144,6 +152,39 @@ def test_min_age_must_not_exceed_max_age() -> None:
     assert read(("min_age", "30"), ("max_age", "30.0")) == Filters(min_age=30, max_age=30)
     error = error_of(("min_age", "30.1"), ("max_age", "30"))
     assert error.message == "invalid min_age=30.1: expected at most max_age=30"
+    assert error.detail == {"parameter": "min_age"}
+
+
+def test_the_default_limit_depends_on_the_path() -> None:
+    rejected, html = Event("/rejected", "GET"), Event("/?format=html", "GET")
+    assert (parse_query(html).limit, PEOPLE_PER_PAGE) == (None, 50)
+    assert parse_page_request(REJECTED, rejected).limit == 100
+    assert parse_changes_request(Event("/changes", "GET")).limit == 1000
+
+
+VALUES: list[int | float | str] = [
+    *(-1, -0.5, 0, 0.5, 1, 2, 199.5, 200, 200.5, 201, 999, 1000, 1001),
+    *("", "x", "0", "1", "2", "10", "1" * 18, "1" * 19, "é" * 200, "é" * 201),
+    *("true", "TRUE", "false", "fAlse", "yes", "xtrue", "1true", "user_id", "-user_id", "last_name", "-last_name"),
+    *("birthdate", "-birthdate", "first_name", "json", "JSON", "csv", "ndjson", "html", "xml"),
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [(path, name) for path, parameters in DEFINITIONS.items() for name in parameters]
+)
+def test_the_schema_of_a_parameter_allows_what_the_parser_accepts(path: str, name: str) -> None:
+    parameter = DEFINITIONS[path][name]
+    is_number = parameter.schema["type"] in ("number", "integer")
+    values = [value for value in VALUES if isinstance(value, str) != is_number]
+    accepted = []
+    for value in values:
+        with suppress(ValueError):
+            parameter.parse(str(value))
+            accepted.append(value)
+    assert accepted == [value for value in values if is_valid(dict(parameter.schema), value)]
+    if "default" in parameter.schema:
+        assert parameter.parse(parameter.schema["default"]) == parameter.default
 
 
 @given(st.sampled_from(sorted(FILTERS.keys() - {"name"})), st.text())
