@@ -53,6 +53,20 @@ def test_a_cursor_of_another_database_is_expired(query_function: Replica, connec
         assert error(query_function.request("GET", f"/changes?after={cursor}")) == (410, "cursor_expired")
 
 
+def test_a_cursor_identifies_the_cluster_and_the_database(
+    query_function: Replica, rollcall: Stack, connection: Connection
+) -> None:
+    """Another cluster may have the same numbers in all other parts, and a copy of the database has."""
+    put(connection, "1")
+    _, database, _, _ = decode_cursor(changes(query_function)["next"].partition("after=")[2], length=4)
+    for identifier in (
+        "system_identifier from pg_control_system()",
+        "oid from pg_database where datname = current_database()",
+    ):
+        [[value]] = rollcall.sql(f"select {identifier}")
+        assert str(value) in database.split("-")
+
+
 def test_a_cursor_ahead_of_the_database_is_expired(query_function: Replica, connection: Connection) -> None:
     put(connection, "1")
     kind, database, number, user_id = decode_cursor(changes(query_function)["next"].partition("after=")[2], length=4)

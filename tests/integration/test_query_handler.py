@@ -86,14 +86,20 @@ def test_a_database_without_tables_is_a_503_that_names_the_setup_script(call: Ca
     assert "infra/postgres/setup.sh" in message
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_a_missing_table_is_a_503_for_every_method(rollcall: Stack, call: Call, method: str) -> None:
-    rollcall.sql("alter table users rename to users_moved")
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("users rename to moved", "moved rename to users"), ("users rename img_path to a", "users rename a to img_path")],
+    ids=["table", "column"],
+)
+def test_a_missing_table_or_column_is_a_503_for_every_method_and_the_health_check(
+    rollcall: Stack, call: Call, before: str, after: str
+) -> None:
+    rollcall.sql(f"alter table {before}")
     try:
-        response = call("/", method)
+        responses = [call("/", "GET"), call("/", "HEAD"), call("/healthz", "GET")]
     finally:
-        rollcall.sql("alter table users_moved rename to users")
-    assert error_of(response)[:2] == (503, "schema_missing")
+        rollcall.sql(f"alter table {after}")
+    assert [error_of(response)[:2] for response in responses] == [(503, "schema_missing")] * 3
 
 
 @pytest.mark.parametrize(

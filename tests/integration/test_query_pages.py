@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.queries import add, get, ids
+from tests.queries import add, get, ids, mark_changed
 from tests.stack import Stack
 
 
@@ -77,9 +77,10 @@ def test_a_cursor_is_valid_for_its_sort_only(rollcall: Stack) -> None:
     assert error["detail"] == {"parameter": "after"}
 
 
-def test_an_empty_cursor_is_an_error(rollcall: Stack) -> None:
+@pytest.mark.parametrize("path", ["/", "/rejected", "/runs"])
+def test_an_empty_cursor_is_an_error(rollcall: Stack, path: str) -> None:
     """A script whose variable is not set must not get the first page again."""
-    response = get(rollcall, "?limit=1&after=")
+    response = get(rollcall, f"{path}?limit=1&after=")
     assert (response.status, response.json()["error"]["detail"]) == (400, {"parameter": "after"})
 
 
@@ -130,6 +131,9 @@ def test_count_is_independent_of_the_page(rollcall: Stack) -> None:
     assert get(rollcall, "?count=1&format=csv").headers["X-Total-Count"] == "10"
     assert rollcall.request("HEAD", "/function/query-data?count=1&min_age=0").headers["X-Total-Count"] == "10"
     assert "count" not in get(rollcall, "?count=0&limit=1").json()
+    add(rollcall, "10")
+    mark_changed(rollcall)
+    assert get(rollcall, "?count=1").json()["count"] == 11
 
 
 @pytest.mark.parametrize(

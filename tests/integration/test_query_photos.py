@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from query_data.application import MAX_PHOTOS
+from query_data.shared.process import MEBIBYTE
 
 from tests.queries import add
 from tests.replica import query_replica
@@ -12,6 +13,7 @@ from tests.s3_proxy import counting
 from tests.stack import Response, Stack
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 2000, b"\xff\xd8\xff" + b"jpeg" * 100_000
+LARGE = b"\x89PNG\r\n\x1a\n" + b"".join(n.to_bytes(4) for n in range(2 * MEBIBYTE // 4))  # not buffered
 
 
 def photo(rollcall: Stack, user_id: str, method: str = "GET", **headers: str) -> Response:
@@ -19,12 +21,13 @@ def photo(rollcall: Stack, user_id: str, method: str = "GET", **headers: str) ->
 
 
 def test_a_photo_has_its_content_type_and_etag(rollcall: Stack) -> None:
-    for user_id, extension, body in (("1", "png", PNG), ("2", "jpg", JPEG), ("3", "jpeg", JPEG), ("4", "png", b"")):
+    for user_id, extension, body in (("1", "png", PNG), ("2", "jpg", JPEG), ("3", "jpeg", JPEG), ("4", "png", b""),
+                                     ("5", "png", LARGE)):  # fmt: skip
         rollcall.bucket.put_person(user_id)
         rollcall.bucket.put(f"{user_id}.{extension}", body)
     rollcall.process()
-    types = ("image/png", "image/jpeg", "image/jpeg", "image/png")
-    for user_id, body, kind in zip("1234", (PNG, JPEG, JPEG, b""), types, strict=True):
+    types = ("image/png", "image/jpeg", "image/jpeg", "image/png", "image/png")
+    for user_id, body, kind in zip("12345", (PNG, JPEG, JPEG, b"", LARGE), types, strict=True):
         response = photo(rollcall, user_id)
         assert (response.status, response.headers["Content-Type"], response.body) == (200, kind, body)
         assert response.headers["Content-Length"] == str(len(body))
@@ -89,6 +92,7 @@ def test_a_missing_photo_is_a_404_in_json(rollcall: Stack) -> None:
 def test_a_parameter_of_a_photo_is_a_400(rollcall: Stack) -> None:
     response = photo(rollcall, "1?size=small")
     assert (response.status, response.json()["error"]["code"]) == (400, "bad_parameter")
+    assert response.json()["error"]["message"] == "unknown parameter 'size'; this path has no parameters"
 
 
 @pytest.mark.parametrize("path", ["x", "1/2", "1.png", "", "..%2f..%2fsrc", "1" * 19, "١"])

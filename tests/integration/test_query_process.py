@@ -10,20 +10,21 @@ import urllib3
 
 from tests.memory import MEBIBYTE, peak_memory
 from tests.packages import PACKAGES
-from tests.replica import query_replica, replica, wait_until_ready
+from tests.replica import Replica, query_replica, replica, wait_until_ready
 from tests.stack import HANG_TIMEOUT, Stack
 
 
 def test_the_log_has_call_ids_but_no_names_and_no_health_checks(rollcall: Stack) -> None:
     with query_replica(rollcall) as replica:
         replica.request("GET", "/?name=secret", X_Call_Id="call-1")
-        replica.request("GET", "/?limit=0", X_Call_Id="call-2")
+        replica.request("HEAD", "/?limit=0", X_Call_Id="call-2")
         replica.request("GET", "/healthz", X_Call_Id="call-3")
         lines = [json.loads(line) for line in replica.lines()]
-    assert [(line["call_id"], line["path"], line["status"]) for line in lines] == [
-        ("call-1", "/", 200),
-        ("call-2", "/", 400),
+    assert [(line["call_id"], line["method"], line["path"], line["status"]) for line in lines] == [
+        ("call-1", "GET", "/", 200),
+        ("call-2", "HEAD", "/", 400),
     ]
+    assert all(line["seconds"] > 0 for line in lines)
     assert "secret" not in json.dumps(lines)
 
 
@@ -46,6 +47,11 @@ def test_a_huge_body_uses_little_extra_memory(rollcall: Stack, function: str, ch
         assert peak_memory(pid) < before + 16 * MEBIBYTE
         response = urllib3.request("GET", url + "/healthz", retries=False, timeout=HANG_TIMEOUT)
         assert response.status in (200, 401, 404, 405)
+
+
+def test_query_data_rejects_a_body_of_64_kib_and_ignores_a_shorter_one(query_function: Replica) -> None:
+    assert post(query_function.url, bytes(64 * 1024 - 1), 1, chunked=False, headers={}) == 405
+    assert post(query_function.url, bytes(64 * 1024), 1, chunked=False, headers={}) in (413, None)
 
 
 def post(url: str, chunk: bytes, number: int, chunked: bool, headers: dict[str, str]) -> int | None:

@@ -70,6 +70,7 @@ def test_a_disconnected_client_frees_the_database_connection(filled: Stack) -> N
             stream.close()
             filled.wait_until(lambda: copy_sessions(filled) == 0, seconds=20)
         assert replica.request("GET", "/?limit=1").status == 200
+        assert replica.errors() == []
 
 
 def is_complete(format_name: str, body: bytes) -> bool:
@@ -89,7 +90,7 @@ def test_a_truncated_stream_can_be_detected_behind_the_gateway(filled: Stack, fo
     path = f"/function/query-data?format={format_name}"
     complete = filled.request("GET", path).body
     assert is_complete(format_name, complete)
-    interrupted = function_log(filled).count('"interrupted"')
+    interrupted = len(interruptions(filled))
     with subprocess.Popen(["curl", "--silent", "--output", "-", filled.url + path], stdout=subprocess.PIPE) as curl:
         assert curl.stdout
         body = curl.stdout.read(1000)
@@ -99,12 +100,21 @@ def test_a_truncated_stream_can_be_detected_behind_the_gateway(filled: Stack, fo
     assert not is_complete(format_name, body)
     for cut in (len(complete) - 40, len(complete) - 20, len(complete) - 2):
         assert not is_complete(format_name, complete[:cut])
-    filled.wait_until(lambda: function_log(filled).count('"interrupted"') == interrupted + 1)
+    filled.wait_until(lambda: len(interruptions(filled)) == interrupted + 1)
+    last = interruptions(filled)[-1]
+    assert last["call_id"]
+    assert "the response was interrupted: " in last["message"]
     assert "Traceback" not in function_log(filled)  # of waitress
 
 
 def function_log(stack: Stack) -> str:
     return (stack.state / "logs/query-data.log").read_text()
+
+
+def interruptions(stack: Stack) -> list[dict[str, Any]]:
+    """Return the lines of query-data's log about interrupted responses."""
+    lines = function_log(stack).splitlines()
+    return [json.loads(line[line.index("{") :]) for line in lines if '"interrupted"' in line]
 
 
 @pytest.mark.parametrize("path", ["/", "/photo/1"])
@@ -151,6 +161,8 @@ def test_a_stream_at_its_deadline_ends_with_a_link_to_the_rest(
         streamed += user_ids
         parts += 1
     assert parts > 1
+    log = replica_with_short_streams.lines  # has the duration of whole responses
+    stack.wait_until(lambda: any(json.loads(line)["seconds"] >= 1 for line in log()), seconds=20)
     direction = "desc" if sort.startswith("-") else "asc"
     key = {"last_name": 'lower(last_name) collate "C"'}.get(sort.removeprefix("-"), sort.removeprefix("-"))
     expected = stack.sql(f"select user_id from users order by {key} {direction}, user_id {direction}")

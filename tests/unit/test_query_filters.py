@@ -38,6 +38,14 @@ def test_without_parameters_no_filter_is_set() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [("is_image_exists", "0"), ("min_age", "0"), ("max_age", "0"), ("user_id", "0"), ("name", "0")],
+)
+def test_a_filter_with_any_value_is_active(name: str, text: str) -> None:
+    assert (read().active, read((name, text)).active) == (set(), {name})
+
+
+@pytest.mark.parametrize(
     ("text", "value"), [("true", True), ("FALSE", False), ("True", True), ("1", True), ("0", False)]
 )
 def test_is_image_exists_is_case_insensitive(text: str, value: bool) -> None:
@@ -150,6 +158,7 @@ def test_one_invalid_user_id_among_valid_ones_is_an_error() -> None:
 
 def test_min_age_must_not_exceed_max_age() -> None:
     assert read(("min_age", "30"), ("max_age", "30.0")) == Filters(min_age=30, max_age=30)
+    assert "expected at most max_age=0" in error_of(("min_age", "1"), ("max_age", "0")).message
     error = error_of(("min_age", "30.1"), ("max_age", "30"))
     assert error.message == "invalid min_age=30.1: expected at most max_age=30"
     assert error.detail == {"parameter": "min_age"}
