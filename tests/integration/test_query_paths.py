@@ -63,6 +63,24 @@ def test_the_start_and_the_end_of_a_run_change_the_etag(rollcall: Stack, path: s
         etags.append(response.headers["ETag"])
 
 
+@pytest.mark.parametrize(
+    ("path", "accept", "user", "rejected"),
+    [("/stats", "*/*", b'"people": 1,', b'"rejected": 1,'), ("/", "text/html", b"Grace", b"bad.csv")],
+)
+def test_statistics_and_the_page_show_each_change_during_a_run(
+    rollcall: Stack, path: str, accept: str, user: bytes, rejected: bytes
+) -> None:
+    first = get(rollcall, path, Accept=accept)
+    add(rollcall, "1", "Grace")
+    mark_changed(rollcall)
+    second = get(rollcall, path, Accept=accept, If_None_Match=first.headers["ETag"])
+    rollcall.sql("insert into rejected (object, etag, code, message) values ('bad.csv', 'x', 'bad_name', 'message')")
+    rollcall.sql("update outputs set changed = changed + 1 where object = 'rejected.csv'")
+    third = get(rollcall, path, Accept=accept, If_None_Match=second.headers["ETag"])
+    contents = [(user in response.body, rejected in response.body) for response in (first, second, third)]
+    assert contents == [(False, False), (True, False), (True, True)]
+
+
 def all_items(rollcall: Stack, path: str, limit: int) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = []
     url: str | None = f"?limit={limit}"
