@@ -170,4 +170,6 @@ def test_the_described_headers_are_those_of_the_responses(filled: Stack) -> None
             headers = filled.request(method.upper(), f"/function/query-data{path}{query}").headers
             described = operation["responses"]["200"]["headers"].keys()
             assert described == {"ETag", "Link", "X-Total-Count"} & headers.keys(), (method, path)
+            assert headers.get("Vary") == ("Accept" if "406" in operation["responses"] else None), (method, path)
+            assert path == "/healthz" or headers["Cache-Control"] == "private, no-cache", (method, path)
             assert list(operation["responses"]) == sorted(operation["responses"])

@@ -15,6 +15,7 @@ from query_data import application, endpoints, handler
 from query_data.shared.storage.connection import Connection
 from query_data.shared.storage.errors import SettingError, Unavailable
 from query_data.shared.storage.settings import PostgresSettings, load
+from query_data.web import page as web_page
 
 from tests.event import Event
 from tests.queries import add, add_many, get, ids
@@ -200,6 +201,13 @@ def test_the_error_page_at_a_path_that_repeats_the_function_name_has_the_filter_
 def test_pages_at_different_paths_have_their_own_links(call: Call) -> None:
     for path, link in (("/", "query-data/runs"), ("/query-data/", "../runs"), ("/", "query-data/runs")):
         assert f'href="{link}"' in call(f"{path}?format=html").get_data(as_text=True)
+
+
+@pytest.mark.parametrize("path", ["/", "/rejected", "/runs"])
+def test_a_change_of_the_templates_changes_the_etag(call: Call, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    before = call(f"{path}?format=html").headers["ETag"]
+    monkeypatch.setattr(web_page, "TEMPLATES_VERSION", "next")
+    assert call(f"{path}?format=html").headers["ETag"] != before
 
 
 def test_the_statements_of_a_request_share_one_time_limit(

@@ -143,8 +143,9 @@ def test_browsers_get_a_404_as_a_page_and_other_clients_as_json(rollcall: Stack,
         assert get(rollcall, path, Accept=accept).headers["Content-Type"] == JSON
 
 
-def test_browsers_get_errors_of_stats_as_json(rollcall: Stack) -> None:
-    assert get(rollcall, "/stats?x=1", Accept=BROWSER).headers["Content-Type"] == JSON
+@pytest.mark.parametrize("url", ["/stats?x=1", "/?format=csv&x=1", "/?format=ndjson&x=1"])
+def test_browsers_get_errors_of_stats_and_downloads_as_json(rollcall: Stack, url: str) -> None:
+    assert get(rollcall, url, Accept=BROWSER).headers["Content-Type"] == JSON
 
 
 @pytest.mark.parametrize("path", ["/", *PATHS])
