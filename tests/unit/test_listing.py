@@ -286,6 +286,13 @@ def test_a_csv_larger_than_64_kib_is_rejected_by_its_listed_size(size: int, is_a
     listing = Listing()
     listing.add(ObjectInfo("1.csv", "e", size, ""))
     assert listing.csvs == ({"1": "e"} if is_accepted else {})
-    assert [(rejection.object, rejection.code) for rejection in listing.rejections] == (
-        [] if is_accepted else [("1.csv", "too_large")]
+    assert [(rejection.object, rejection.etag, rejection.code) for rejection in listing.rejections] == (
+        [] if is_accepted else [("1.csv", "e", "too_large")]
     )
+
+
+def test_a_csv_with_a_bad_name_is_rejected_with_its_etag() -> None:
+    listing = Listing()
+    listing.add(ObjectInfo("x.csv", "e", 1, ""))
+    [rejection] = listing.rejections
+    assert (rejection.object, rejection.etag, rejection.line, rejection.code) == ("x.csv", "e", None, "bad_name")

@@ -41,8 +41,9 @@ def test_bad_files_are_rejected_with_line_and_reason(sample: Sample) -> None:
     parsed = parse([("7.csv", sample.body)], NOW)
     assert parsed.valid == []
     [rejection] = parsed.rejections
-    assert (rejection.object, rejection.line, rejection.code) == (
+    assert (rejection.object, rejection.etag, rejection.line, rejection.code) == (
         "7.csv",
+        "etag",
         sample.expected["line"],
         sample.expected["code"],
     )

@@ -51,6 +51,8 @@ def test_a_request_without_parameters_processes_the_whole_bucket() -> None:
         ("fan_out=1", Request(Trigger.HTTP, fan_out=1)),
         ("fan_out=10&accept_empty=true", Request(Trigger.HTTP, fan_out=10, accept_empty=True)),
         ("since=7&accept_empty=1", Request(Trigger.CONTINUATION, since=7, accept_empty=True)),
+        ("since=0", Request(Trigger.CONTINUATION, since=0)),
+        ("user_id=1&accept_empty=1", Request(Trigger.HTTP, keys=("1.csv",), accept_empty=True)),
         ("accept_empty=True", Request(Trigger.HTTP, accept_empty=True)),
         ("accept_empty=0", Request(Trigger.HTTP)),
         ("accept_empty=false", Request(Trigger.HTTP)),
@@ -87,10 +89,12 @@ def test_parameters_are_parsed(query: str, expected: Request) -> None:
     ],
 )
 def test_an_invalid_parameter_is_an_error_that_names_it(query: str, parameter: str) -> None:
-    status, code, message = error_of(Event(f"/?{query}"))
-    assert (status, code) == (400, "bad_parameter")
-    assert parameter in message
-    assert "expected" in message
+    with pytest.raises(ApiError) as raised:
+        parse(query)
+    error = raised.value
+    assert (error.status, error.code, error.detail) == (400, "bad_parameter", {"parameter": parameter})
+    assert parameter in error.message
+    assert "expected" in error.message
 
 
 @pytest.mark.parametrize(
@@ -103,6 +107,40 @@ def test_user_id_since_and_fan_out_are_mutually_exclusive(query: str, parameter:
     error = raised.value
     assert (error.status, error.code, error.detail) == (400, "bad_parameter", {"parameter": parameter})
     assert error.message == "user_id, since and fan_out are mutually exclusive: expected at most one"
+
+
+@pytest.mark.parametrize("path", ["/erase", "/erase/"])
+def test_an_erasure_names_users(path: str) -> None:
+    request = parse_request(Event(f"{path}?user_id=2&user_id=0042&user_id=2"), "src")
+    assert request == Request(Trigger.HTTP, keys=("0042.csv", "2.csv"), erase=True)
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [("", "user_id"), ("user_id=1&user_id=x", "user_id"), ("user_id=1&since=1&accept_empty=1", "accept_empty")],
+)
+def test_an_invalid_parameter_of_an_erasure_is_an_error_that_names_it(query: str, parameter: str) -> None:
+    with pytest.raises(ApiError) as raised:
+        parse_request(Event(f"/erase?{query}"), "src")
+    assert (raised.value.status, raised.value.detail) == (400, {"parameter": parameter})
+
+
+@pytest.mark.parametrize("event", [Event(), Event("/?user_id=1"), Event("/erase?user_id=1"), notification("1.csv")])
+def test_every_request_keeps_its_call_id(event: Event) -> None:
+    event.headers["X-Call-Id"] = "some-call"
+    assert parse_request(event, "src").call_id == "some-call"
+
+
+@pytest.mark.parametrize("path", ["/erased", "/Erase", "/erase/1", "/healthz"])
+def test_an_unknown_path_is_a_404(path: str) -> None:
+    assert error_of(Event(f"{path}?user_id=1"))[:2] == (404, "not_found")
+
+
+@pytest.mark.parametrize("path", ["/", "/erase?user_id=1"])
+def test_other_methods_than_post_are_a_405(path: str) -> None:
+    with pytest.raises(ApiError) as raised:
+        parse_request(Event(path, method="GET"), "src")
+    assert (raised.value.status, raised.value.headers) == (405, {"Allow": "POST"})
 
 
 def test_a_request_is_limited_to_a_thousand_users() -> None:
@@ -129,15 +167,16 @@ def test_an_event_selects_users_and_misnamed_csvs() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["notes.txt", "folder/1.csv", "folder/", "1.gif", "x.png", "a\0.csv", "", "x" * 1021 + ".csv"]
+    "key",
+    ["notes.txt", "folder/1.csv", "folder/", "1.gif", "x.png", "a\0.csv", "", "x" * 1021 + ".csv", "ä" * 511 + ".csv"],
 )
 def test_an_event_for_an_unrelated_key_is_ignored(key: str) -> None:
     assert event_keys(key) == ()
 
 
 def test_an_event_may_name_the_longest_key() -> None:
-    longest = "x" * 1020 + ".csv"  # 1,024 bytes
-    assert event_keys(longest) == (longest,)
+    for longest in ("x" * 1020 + ".csv", "ä" * 510 + ".csv"):  # 1,024 bytes
+        assert event_keys(longest) == (longest,)
 
 
 def test_an_event_for_another_bucket_is_ignored() -> None:
