@@ -212,13 +212,14 @@ def test_a_run_without_progress_is_not_continued(filled: Stack) -> None:
         assert not requests
 
 
-def test_a_continuation_keeps_accept_empty(filled: Stack) -> None:
+def test_continuations_and_queued_runs_keep_accept_empty(filled: Stack) -> None:
     with gateway(202) as (url, requests), application(filled, SlowGets, gateway_url=f"{url}/gateway/", **SMALL) as app:
         assert run(app, accept_empty=True)["continued"]
-        [(path, authorization)] = requests
-        path, _, value = path.removeprefix("/gateway").partition("&accept_empty=")
-        assert (since(path) > 0, value) == (True, "1")
-        assert authorization is None
+        _fan_out(app, Request(Trigger.HTTP, fan_out=1, accept_empty=True))
+        for path, authorization in requests:
+            path, _, value = path.removeprefix("/gateway").partition("&accept_empty=")
+            assert (since(path) > 0, value, authorization) == (True, "1", None)
+        assert len(requests) == 2
 
 
 def change_after_slow_export(rollcall: Stack, written_at: str) -> None:
@@ -249,7 +250,10 @@ def test_an_event_does_not_wait_while_another_session_exports_slowly(
     with connected(rollcall.settings) as session, application(rollcall) as app:
         session.run("select pg_advisory_lock(:space, 0)", space=locks.EXPORT)
         output = run(app, Trigger.EVENT, keys=("1.csv",))["output"]
+        rollcall.sql("update outputs set written = changed")
+        unchanged = run(app, Trigger.EVENT, keys=("1.csv",))["output"]
     assert (output["written"], output["pending"]) == (False, True)
+    assert (unchanged["written"], unchanged["pending"]) == (False, False)
 
 
 def test_a_clock_set_back_does_not_delay_the_export(rollcall: Stack) -> None:
@@ -296,6 +300,20 @@ def test_an_export_that_exceeds_the_remaining_time_is_left_to_the_continuation(
         summary = run(app, Trigger.CONTINUATION, since=since(requests[0][0]))
         assert (summary["status"], summary["output"]["written"], summary["output"]["rows"]) == ("done", True, PEOPLE)
         assert len(requests) == 1
+
+
+def test_an_output_that_there_is_no_time_to_check_is_pending_unless_the_run_is_for_users(
+    rollcall: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full run guarantees the output; it may have been removed although nothing has changed since it was written."""
+    rollcall.process()
+    rollcall.sql("update outputs set seconds = 3000")
+    monkeypatch.setattr(outputs, "_EARLY_FRACTION", 0)  # the runs do not count as just started
+    with application(rollcall, run_deadline="60") as app:
+        assert run(app)["output"]["pending"]
+        assert not run(app, keys=("1.csv",))["output"]["pending"]
+        monkeypatch.setattr(outputs, "GRACE", 3000)  # now an export may end that much after the deadline
+        assert not run(app)["output"]["pending"]
 
 
 def test_the_output_includes_the_changes_of_all_concurrent_events(

@@ -118,6 +118,18 @@ def test_erasing_again_changes_nothing_and_gives_the_same_result(rollcall: Stack
     assert state() == before
 
 
+def test_a_row_beside_a_tombstone_is_erased_too(rollcall: Stack) -> None:
+    """For example if only the table `users` was restored."""
+    rollcall.erase("1")
+    rollcall.sql(
+        "insert into users (user_id, first_name, last_name, birthts, csv_etag, csv_modified) "
+        "values ('1', 'A', 'B', 0, '', now())"
+    )
+    assert rollcall.erase("1")["erased"] == ["1"]
+    assert rows(rollcall) == []
+    assert rows(rollcall, "erased") == ["1"]
+
+
 def test_a_user_whose_file_was_not_yet_scanned_is_erased_too(rollcall: Stack) -> None:
     rollcall.bucket.put_person("1")
     assert rollcall.erase("1")["erased"] == ["1"]
@@ -231,6 +243,16 @@ def test_an_erasure_that_cannot_export_is_partial(rollcall: Stack, waits: list[f
     assert len(waits) == 1
     assert rollcall.erase("1")["status"] == "done"
     assert exported(rollcall) == []
+
+
+def test_an_erasure_that_cannot_check_the_output_is_partial(rollcall: Stack, waits: list[float]) -> None:
+    """The output may have been removed or overwritten, although nothing has changed since it was written."""
+    rollcall.erase("1")
+    with connected(rollcall.settings) as session, application(rollcall) as app:
+        session.run("select pg_advisory_lock(:space, 0)", space=locks.EXPORT)
+        summary = erase(app, "1")
+    assert (summary["status"], summary["output"]["pending"]) == ("partial", True)
+    assert len(waits) == 1
 
 
 def test_a_user_whose_csv_s3_has_not_looked_up_in_time_remains(

@@ -137,6 +137,7 @@ def test_the_test_event_of_s3_is_accepted(rollcall: Stack) -> None:
         (b"[]", "no list of Records"),
         (b'{"Records": {}}', "no list of Records"),
         (b'{"Records": [1]}', "a record lacks"),
+        (b'{"Records": [{"s3": {"bucket": {"name": "src"}}}]}', "a record lacks"),
         (b'{"Records": [{"s3": {"bucket": {"name": "src"}, "object": {"key": 5}}}]}', "a record lacks"),
         (b"[" * 100_000, "not JSON"),
     ],

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 
 import pytest
+from process_data import outputs
 from process_data.shared.storage.connection import Connection
 from process_data.shared.storage.objects import Objects
 from process_data.shared.storage.settings import PostgresSettings, load
@@ -24,6 +25,8 @@ def test_the_output_of_an_empty_bucket_has_only_a_header(rollcall: Stack) -> Non
     assert summary["segments"] == {"scanned": 1, "remaining": 0}
     assert summary["output"] == {"object": "res/output.csv", "rows": 0, "written": True, "pending": False}
     assert rollcall.bucket.read("output.csv") == b"user_id,first_name,last_name,birthts,img_path\n"
+    stat = rollcall.bucket.client.stat_object(bucket_name="res", object_name="output.csv")
+    assert stat.content_type == "text/csv; charset=utf-8"
     written = "select seconds > 0, written_at > (select started_at from runs) from outputs where object = 'output.csv'"
     assert rollcall.sql(written) == [[True, True]]
 
@@ -146,17 +149,32 @@ def test_outputs_equal_the_result_of_a_copy_statement(rollcall: Stack) -> None:
         "insert into rejected (object, etag, line, code, message, rules, checked_etag) "
         "select last_name || user_id, '', nullif(birthts, 0), 'empty', first_name, 1, '' from users"
     )
+    rollcall.sql(
+        "insert into erased (user_id, erased_at, csv_modified, changed) "
+        "select user_id, now() - birthts * interval '1 second', case when birthts % 3 = 0 then now() end, 0 from users"
+    )
     rollcall.sql("update outputs set changed = changed + 1")
     with application(rollcall) as app:
         assert run(app, keys=["0.csv"])["output"]["rows"] == 10_010
     expected = {
         "output.csv": "select user_id, first_name, last_name, birthts, img_path from users order by user_id",
         "rejected.csv": "select object, line, code, message, first_seen, last_seen from rejected order by object",
+        "erased.csv": "select user_id, erased_at, csv_modified from erased order by user_id",
     }
     with Connection(load(PostgresSettings, rollcall.process_settings)) as connection:
         for name, query in expected.items():
             with connection.copy_out(f"copy ({query}) to stdout (format csv, header)") as chunks:
                 assert rollcall.bucket.read(name) == b"".join(chunks)
+
+
+def test_an_object_is_adopted_only_if_no_other_run_has_written_or_adopted_one_meanwhile(rollcall: Stack) -> None:
+    state = "select etag, changed from outputs where object = 'erased.csv'"
+    [[known, changed]] = rollcall.sql(state)
+    with application(rollcall) as app, app.pool.connection() as connection:
+        outputs.adopt(connection, "erased.csv", f"not {known}", "read")
+        assert rollcall.sql(state) == [[known, changed]]
+        outputs.adopt(connection, "erased.csv", known, "read")
+        assert rollcall.sql(state) == [["read", changed + 1]]
 
 
 def test_an_export_that_a_run_had_no_time_for_is_made_at_the_start_of_the_next(rollcall: Stack) -> None:

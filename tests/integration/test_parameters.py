@@ -21,7 +21,8 @@ def test_a_run_for_users_processes_only_them(rollcall: Stack) -> None:
     assert [rejection["object"] for rejection in several["rejections"]] == ["129.csv"]
     assert [row["user_id"] for row in people(rollcall)] == ["12", "13"]
     rollcall.sql("update users set img_path = 'src/gone.png'")
-    assert counts(rollcall.process("?user_id=13"))["images_changed"] == 1
+    other = rollcall.process("?user_id=13")
+    assert (counts(other), other["rejections"]) == ({"listed": 2, "unchanged": 1, "images_changed": 1}, [])
     assert [row["img_path"] for row in people(rollcall)] == ["src/gone.png", "src/13.png"]
     assert rollcall.sql("select distinct scope from runs") == [["users"]]
     assert rollcall.sql("select count(*) from hints") == [[0]]

@@ -100,6 +100,7 @@ def test_nothing_is_exported_before_lost_tombstones_are_applied(rollcall: Stack,
             rollcall.bucket.put_person("2", first)
             summary = run(app)
             assert (summary["status"], summary["output"]["pending"]) == ("partial", True)
+        assert rollcall.sql("select objid from pg_locks where locktype = 'advisory'") == []
     assert (rollcall.bucket.read("output.csv"), rollcall.bucket.read("erased.csv")) == before
     rollcall.process()
     assert exported(rollcall) == ["2"]

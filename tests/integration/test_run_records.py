@@ -4,11 +4,13 @@ import json
 from itertools import count
 
 import pytest
-from process_data import counters, locks
+from process_data import counters, handler, locks
 from process_data.rejections import MAX_REPORTED
+from process_data.request import Request
+from process_data.runs import Trigger
 
 from tests.replica import replica, wait_until_ready
-from tests.runs import application, paused_run, run
+from tests.runs import Failing, application, paused_run, run
 from tests.s3_proxy import counting
 from tests.stack import Response, Stack, connected
 
@@ -122,4 +124,18 @@ def test_what_a_failed_run_could_not_read_is_logged_with_the_call_id(rollcall: S
         ("rejection", "failing", "bad.csv"),
         ("unreadable", "failing", "1.csv"),
         ("failure", "failing", None),
+    ]
+    assert "returned 403 for src/1.csv" in lines[1]["message"]
+
+
+def test_a_segment_that_cannot_be_listed_is_logged_with_the_call_id(
+    rollcall: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing = type("Failing", (Failing,), {"starts": frozenset([""])})
+    with application(rollcall, failing) as app:
+        handler._run(app, Request(Trigger.HTTP, "some-call"))
+    logged = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["event"], line["call_id"], line.get("message")) for line in logged] == [
+        ("segment_failed", "some-call", "S3 returned an error for the listing after "),
+        ("run", "some-call", None),
     ]

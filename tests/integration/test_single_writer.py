@@ -2,17 +2,20 @@
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from process_data.shared.storage.connection import Connection
 from process_data.shared.storage.errors import Unavailable
 
+from tests.changes import erase, put
 from tests.rows import exported, rows
 from tests.runs import Paused, application, end_scans, paused_run, put_people, run
 from tests.s3_proxy import counting
-from tests.stack import HANG_TIMEOUT, Stack
+from tests.stack import HANG_TIMEOUT, Stack, connected
 
 
 def test_only_the_lock_holder_can_write_and_a_lost_lock_prevents_the_commit(rollcall: Stack) -> None:
@@ -92,6 +95,33 @@ def test_a_full_run_completes_during_a_steady_stream_of_events(rollcall: Stack) 
     assert [summary["status"] for summary in summaries] == ["done"] * 5
     assert rollcall.process()["added"] == 0
     assert rollcall.sql("select count(*) from hints") == [[0]]
+
+
+@pytest.mark.parametrize("held", [0, 1])
+@pytest.mark.parametrize("write", [lambda session: put(session, "1"), lambda session: erase(session, "2")])
+def test_writers_lock_the_outputs_in_a_fixed_order(
+    rollcall: Stack, connection: Connection, write: Callable[[Connection], None], held: int
+) -> None:
+    """Otherwise two of them could deadlock. The two here change what all three outputs contain."""
+    waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
+    lock = "select from outputs where object = :object for update nowait"
+    names = ("output.csv", "rejected.csv", "erased.csv")
+    erase(connection, "1")
+    rollcall.sql(
+        "insert into rejected (object, etag, code, message) "
+        "select user_id || '.csv', '', 'empty', '' from unnest(array['1', '2']) as user_id"
+    )
+    before = rollcall.sql("select object, changed from outputs")
+    with connected(rollcall.settings) as other, ThreadPoolExecutor(1) as executor:
+        other.run("begin")
+        other.run(lock, object=names[held])
+        writing = executor.submit(write, connection)
+        rollcall.wait_until(lambda: rollcall.sql(waiting) == [[1]])
+        for later in names[held + 1 :]:
+            other.run(lock, object=later)
+        other.run("rollback")
+        writing.result()
+    assert sorted(rollcall.sql("select object, changed - 1 from outputs")) == sorted(before)
 
 
 def test_sessions_have_timeouts_for_vanished_and_frozen_clients(rollcall: Stack) -> None:

@@ -1,12 +1,14 @@
 """Which files restore an erased person, and which do not."""
 
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from process_data.runs import Trigger
 from process_data.shared.storage.errors import Unavailable
+from process_data.shared.storage.listing import ObjectInfo
 from process_data.shared.storage.objects import Object, Objects
-from process_data.tombstones import _parse
+from process_data.tombstones import _parse, allows, modified_of
 
 from tests.rows import NEW_SECOND, exported, rows
 from tests.runs import application, run
@@ -133,6 +135,15 @@ def test_any_file_restores_a_person_erased_without_a_file(rollcall: Stack) -> No
     assert rollcall.sql("select csv_modified from erased") == [[None]]
     rollcall.bucket.put_person("1")
     assert rollcall.process()["added"] == 1
+
+
+def test_times_are_compared_in_whole_seconds() -> None:
+    """Listings may have fractions of a second. The Last-Modified of a GET has none."""
+    modified = datetime(2026, 1, 1, microsecond=900_000, tzinfo=UTC)
+    erased = modified_of([ObjectInfo("1.csv", "e", 1, modified.isoformat())])
+    assert erased == datetime(2026, 1, 1, tzinfo=UTC)
+    assert not allows({"1": erased}, "1", modified)
+    assert allows({"1": erased}, "1", modified + timedelta(seconds=1))
 
 
 @pytest.mark.parametrize("modified", ["yesterday", "2026-01-01T00:00:00"])

@@ -22,13 +22,17 @@ def uploads(rollcall: Stack) -> list[str]:
     return sorted(str(upload.object_name) for upload in rollcall.bucket.client._list_multipart_uploads("res").uploads)
 
 
-def test_uploads_left_by_killed_exports_are_aborted_by_the_next_export(rollcall: Stack) -> None:
+def test_uploads_left_by_killed_exports_are_aborted_by_the_next_export(
+    rollcall: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
     rollcall.bucket.put_person("1")
     for key in ("output.csv", "output.csv", "output.csv.bak"):
         leave_upload(rollcall, key)
     try:
         assert uploads(rollcall) == ["output.csv", "output.csv", "output.csv.bak"]
-        rollcall.process()
+        with application(rollcall) as app:
+            run(app)
+        assert '"event": "uploads_aborted", "object": "output.csv", "number": 2' in capsys.readouterr().err
         assert uploads(rollcall) == ["output.csv.bak"]
         assert exported(rollcall) == ["1"]
     finally:
@@ -48,7 +52,9 @@ def test_all_chunks_are_stored_with_the_content_type(rollcall: Stack) -> None:
 
 
 @pytest.mark.parametrize(("status", "code"), [(403, "AccessDenied"), (501, "NotImplemented")])
-def test_an_export_does_not_require_listing_uploads(rollcall: Stack, status: int, code: str) -> None:
+def test_an_export_does_not_require_listing_uploads(
+    rollcall: Stack, capsys: pytest.CaptureFixture[str], status: int, code: str
+) -> None:
     """The access key may lack the permission, or the S3 service may lack the operation."""
 
     def deny(kind: str, _path: str) -> Response | None:
@@ -60,6 +66,8 @@ def test_an_export_does_not_require_listing_uploads(rollcall: Stack, status: int
     with s3 as (endpoint, requests), application(rollcall, s3_endpoint=endpoint) as app:
         assert run(app)["output"]["written"]
         assert requests["UPLOADS"] > 0
+    [line, *_] = [text for text in capsys.readouterr().err.splitlines() if '"uploads_not_aborted"' in text]
+    assert f"{status} {code}" in line
     assert exported(rollcall) == ["1"]
 
 
