@@ -52,12 +52,13 @@ def test_only_the_tombstone_of_an_erased_person_remains(rollcall: Stack) -> None
 def test_only_the_counts_of_an_erasure_are_recorded_and_logged(rollcall: Stack) -> None:
     rollcall.bucket.put_person("4711")
     rollcall.process()
-    summary = rollcall.erase("4711", "4712")
+    summary = rollcall.erase("4711", "4712", "4713")
     [[trigger, scope, status, recorded]] = rollcall.sql(
         "select trigger, scope, status, summary from runs where id = :id", id=summary["run_id"]
     )
     assert (trigger, scope, status) == ("http", "users", "done")
-    assert (recorded["erased"], recorded["not_found"], recorded["remaining"]) == (1, 1, 0)
+    assert (recorded["erased"], recorded["not_found"], recorded["remaining"]) == (1, 2, 0)
+    assert (recorded["output"], recorded["seconds"]) == (summary["output"], summary["seconds"])
     assert "4711" not in json.dumps(recorded)
     logged = (rollcall.state / "logs/process-data.log").read_text(encoding="utf-8").splitlines()
     line = [text for text in logged if f'"run_id": {summary["run_id"]},' in text][-1]
@@ -227,6 +228,10 @@ def test_an_erasure_that_cannot_claim_a_segment_lists_the_remaining_users(rollca
         summary = erase(app, "1", "2", "3")
     assert (summary["status"], summary["output"]["pending"]) == ("partial", False)
     assert (summary["erased"], summary["not_found"], summary["remaining"]) == (["1", "3"], [], ["2"])
+    counts = "summary -> 'erased', summary -> 'not_found', summary -> 'remaining'"
+    assert rollcall.sql(f"select status, {counts} from runs where id = :id", id=summary["run_id"]) == [
+        ["partial", 2, 0, 1]
+    ]
     assert (rows(rollcall), rows(rollcall, "erased")) == (["2"], ["1", "3"])
     assert len(waits) == 1
 

@@ -116,7 +116,8 @@ def test_an_older_version_can_be_uploaded_again(rollcall: Stack) -> None:
     rollcall.sql("update users set last_name = 'Newer', csv_etag = 'newer', csv_modified = now() + interval '1 day'")
     assert counts(rollcall.process()) == {"listed": 1, "updated": 1}
     assert [row["last_name"] for row in output(rollcall)] == ["First"]
-    assert rollcall.sql("select csv_modified < now() + interval '1 hour' from users") == [[True]]
+    is_current = "select csv_modified = cast(:modified as timestamptz) from users"
+    assert rollcall.sql(is_current, modified=rollcall.bucket.modified("1.csv")) == [[True]]
 
 
 def test_content_encoding_is_ignored(rollcall: Stack) -> None:

@@ -96,6 +96,7 @@ def test_nothing_is_exported_before_lost_tombstones_are_applied(rollcall: Stack,
             return super().stream(bucket, f"no-{key}")
 
     with application(rollcall, Broken) as app:
+        assert run(app, keys=("2.csv",))["output"]["pending"]
         for first in ("Ada", "Changed"):
             rollcall.bucket.put_person("2", first)
             summary = run(app)
