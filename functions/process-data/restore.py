@@ -29,7 +29,7 @@ from .tombstones import Tombstone
 _BATCH = 1000  # tombstones
 _ETAG_FRACTION = 0.1  # of the remaining time: the longest wait for the ETag of erased.csv
 _LINE = re.compile(rf"({USER_ID_PATTERN}),([^,]+),([^,]*)")
-_MAX_LINE = 200  # bytes; a longer line is truncated to save memory
+_MAX_LINE = 200  # bytes kept of a line that continues in the next chunk; valid lines are shorter
 
 
 def apply_lost_tombstones(
@@ -50,8 +50,10 @@ def apply_lost_tombstones(
             while batch := {tombstone.user_id: tombstone for tombstone in islice(lines, _BATCH)}:
                 eraser = Eraser(connection, deadline, rescan, hint=True)
                 missing = tombstones.missing(connection, list(batch.values()))
-                is_complete = eraser.erase(missing, partial(_look_up, batch))
-                number += len(eraser.erased)
+                try:
+                    is_complete = eraser.erase(missing, partial(_look_up, batch))
+                finally:
+                    number += len(eraser.erased)
                 if not is_complete:
                     return
             outputs.adopt(connection, ERASED, known, stream.etag)

@@ -1,8 +1,8 @@
 """Tombstones: neither a CSV that existed at the erasure nor a restored database brings an erased user back.
 
-A CSV with a later Last-Modified than the one at the erasure does, or any CSV if there was none. So only S3's clock
-matters. No user has both a row in `users` and a tombstone. Only the session that holds the user's segment writes
-tombstones.
+A CSV whose Last-Modified is later than that of the CSV at the erasure brings the user back; if there was none, any CSV
+does. So only S3's clock matters. No user has both a row in `users` and a tombstone. Only the session that holds the
+user's segment writes tombstones.
 """
 
 import json

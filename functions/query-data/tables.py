@@ -28,7 +28,7 @@ REJECTED = Table(
     "rejected",
     # last_seen: when the content, the reason or the rules last changed
     ("object", "line", "code", "message", "first_seen", "last_seen"),
-    Order("object", "object", "text", "object"),
+    Order(name="object", key="object", key_type="text", tiebreaker="object"),
 )
 RUNS = Table(
     "runs",
@@ -43,7 +43,7 @@ RUNS = Table(
         "summary",
         "error",
     ),
-    Order("-id", "id", "bigint", "id", tiebreaker_type="bigint", descending=True),
+    Order(name="-id", key="id", key_type="bigint", tiebreaker="id", tiebreaker_type="bigint", descending=True),
 )
 
 

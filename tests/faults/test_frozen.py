@@ -19,7 +19,7 @@ TIMEOUT = 60  # seconds: process-data's idle_session_timeout
 
 @contextmanager
 def pausing_s3(endpoint: str) -> Iterator[tuple[str, Event, Event]]:
-    """Run an S3 proxy that delays all CSVs, and returns the first version of each even if it was replaced.
+    """Run a proxy for GETs from S3 (other methods get 501). It delays CSVs, and returns the first version of each.
 
     Yield its endpoint, an event that is set when a CSV is requested, and an event that releases the CSVs.
     """

@@ -15,6 +15,7 @@ from process_data.restore import _lines
 from process_data.shared.storage.errors import AccessDenied, Unavailable
 from process_data.shared.storage.listing import ListingPage
 from process_data.shared.storage.objects import Objects, Stream
+from process_data.workers import Workers
 
 from tests.documents import INFRA
 from tests.guides import OPERATIONS, commands
@@ -62,7 +63,7 @@ def test_a_restored_dump_does_not_restore_erased_people(rollcall: Stack, tmp_pat
 
 
 def test_a_second_erasure_after_the_dump_survives_a_restore(rollcall: Stack, tmp_path: Path) -> None:
-    """The dump has the first tombstone, and the remaining file is newer than it."""
+    """The dump has only the first tombstone; without the second one, the CSV would bring the user back."""
     rollcall.bucket.put_people(["1", "2"])
     rollcall.process()
     rollcall.erase("1")
@@ -95,6 +96,7 @@ def test_nothing_is_exported_before_lost_tombstones_are_applied(rollcall: Stack,
                 raise AccessDenied("s3", f"S3 returned 403 for {bucket}/{key}")
             return super().stream(bucket, f"no-{key}")
 
+    first = "Ada"
     with application(rollcall, Broken) as app:
         assert run(app, keys=("2.csv",))["output"]["pending"]
         for first in ("Ada", "Changed"):
@@ -133,26 +135,29 @@ def test_lost_tombstones_not_applied_before_the_deadline_are_applied_by_the_next
     assert rows(rollcall, "erased") == ["1"]
 
 
-def test_lost_tombstones_that_a_failure_of_the_database_left_out_are_applied_by_the_next_attempt(
-    rollcall: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("owner", "name"), [(tombstones, "missing"), (Workers, "rescan")])
+def test_a_failure_of_the_database_before_or_after_an_erasure_neither_leaves_it_out_nor_hides_it(
+    rollcall: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], owner: object, name: str
 ) -> None:
+    """The next attempt applies lost tombstones that this one did not, and both log what they have erased."""
     rollcall.bucket.put_people(["1", "2"])
     rollcall.process()
     lose_erasure(rollcall)
     failed: list[str] = []
-    missing = tombstones.missing
+    original = getattr(owner, name)
 
-    def fail_once(*arguments: Any) -> list[str]:
+    def fail_once(*arguments: Any) -> Any:
         if not failed:
-            failed.append("missing")
+            failed.append(name)
             raise Unavailable("postgresql", "the session ended")
-        return missing(*arguments)
+        return original(*arguments)
 
-    monkeypatch.setattr(tombstones, "missing", fail_once)
+    monkeypatch.setattr(owner, name, fail_once)
     with application(rollcall) as app:
         summary = run(app)
     assert (summary["status"], summary["output"]["rows"]) == ("done", 1)
-    assert '"event": "erased_again", "number": 1,' in capsys.readouterr().err
+    assert failed
+    assert capsys.readouterr().err.count('"event": "erased_again", "number": 1,') == 1
     assert rows(rollcall) == exported(rollcall) == ["2"]
 
 
@@ -275,7 +280,7 @@ def test_an_export_across_a_restore_does_not_count_as_written(rollcall: Stack) -
 
 @pytest.mark.parametrize("guide", ["own servers", "faasd"])
 def test_the_guides_restore_a_dump_of_an_older_version(rollcall: Stack, tmp_path: Path, guide: str) -> None:
-    """The tables of later migrations are dropped, too, and setup.sh creates them again."""
+    """The restore also drops the tables that later migrations created; setup.sh creates them again."""
     rollcall.bucket.put_people(["1", "2"])
     rollcall.process()
     before = rollcall.sql("select * from users order by id")

@@ -82,7 +82,7 @@ def test_age_matches_known_examples(birthdate: date, today: date, expected: floa
 
 @pytest.mark.parametrize("zone", ["ahead-14", "behind+12"])
 def test_ages_are_those_on_the_current_date_in_utc(monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
-    """At any moment, the date in at least one of these time zones is another one."""
+    """At any moment, the date in at least one of these time zones differs from the date in UTC."""
     monkeypatch.setenv("TZ", zone)
     time.tzset()
     try:
