@@ -149,7 +149,7 @@ def _check_header(line: int, header: list[str]) -> None:
 def _check_name(line: int, column: str, value: str) -> None:
     rule = f"expected 1 to {NAME_LIMIT} characters"
     if not value or value.isspace():
-        raise _invalid_value(line, column, value, Reason.EMPTY_VALUE, rule)
+        raise _invalid_value(line, column, value, Reason.EMPTY_VALUE, f"{rule}, not only spaces")
     if len(value) > NAME_LIMIT:
         raise _invalid_value(line, column, value, Reason.TOO_LONG, rule)
     if _CONTROL.search(value):

@@ -141,7 +141,7 @@ def _sort_and_check(keys: Iterable[str]) -> tuple[str, ...]:
     """The keys, sorted. Raises ApiError 413 if there are too many."""
     ordered = tuple(sorted(keys))
     if len(ordered) > MAX_REQUESTED_KEYS:
-        message = f"the request names {len(ordered)} users; expected at most {MAX_REQUESTED_KEYS}"
+        message = f"the request names {len(ordered)} users or CSVs; expected at most {MAX_REQUESTED_KEYS}"
         raise ApiError(413, "too_many_users", message)
     return ordered
 

@@ -12,7 +12,7 @@ from time import monotonic
 class Clock:
     """The clock of one replica. A process with `environment` adds the seconds in the file `offset` to the time.
 
-    `jumps` are the times of its jumps, on the monotonic clock.
+    `jumps` are the times at which it was set, on the monotonic clock; the first is its creation.
     """
 
     def __init__(self, library: Path, offset: Path) -> None:

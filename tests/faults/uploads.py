@@ -127,4 +127,5 @@ class Uploader:
                 self._calls.add_problem(f"{user_id} could not be erased within {RETRY_SECONDS} s: {summary}")
                 return
         self._model.record_erasure(user_id)
-        self._not_before[user_id] = time.monotonic() + LATE_EFFECT_SECONDS  # also long enough for a new Last-Modified
+        # also long enough for the next CSV to get a later Last-Modified, in whole seconds
+        self._not_before[user_id] = time.monotonic() + LATE_EFFECT_SECONDS

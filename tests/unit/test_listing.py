@@ -233,7 +233,8 @@ def test_the_segments_together_cover_the_bucket(keys: list[str], sizes: list[int
 
 
 @given(KEY_SETS, PAGE_SIZES, SERVERS)
-@example(["1.csv", "1.d", "1.e", "1.png"], [1], "S3")  # the second segment ends at the CSV, and the third before 1.png
+# The first segment ends at "1" and is empty, the second at 1.csv, the third at 1.d, before the photo.
+@example(["1.csv", "1.d", "1.e", "1.png"], [1], "S3")
 def test_all_keys_of_a_user_are_in_one_segment(keys: list[str], sizes: list[int], server: str) -> None:
     parts = list(segments(keys, sizes, server))
     assert [end for _, end, _ in parts[:-1]] == [start for start, *_ in parts[1:]]

@@ -2,7 +2,7 @@
 
     python host.py --port PORT
 
-Like the watchdog, it serves /_/health, and after SIGTERM exits once no request is in progress. It listens on loopback
+Like the watchdog, it serves /_/health, and exits after SIGTERM once no request is in progress. It listens on loopback
 only.
 """
 
