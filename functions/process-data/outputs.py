@@ -75,7 +75,7 @@ _PAUSE_FACTOR = 10
 """The pause after an export, as a multiple of its duration."""
 
 _CHEAP_SECONDS = 0.1
-"""There is no pause after an export that took less."""
+"""There is no pause while the last exports of all outputs together took less."""
 
 _EARLY_FRACTION = 0.1
 """During this first fraction of a run's time, an export starts however long it will probably take."""
@@ -84,7 +84,7 @@ _POLL_INTERVAL = 0.05  # seconds between attempts to acquire the lock
 
 # An export is also due if the server's clock has been set back since the last one.
 _READ_STATE = f"""
-select changed, written, rows, etag, seconds,
+select changed, written, rows, etag,
     coalesce(
         clock_timestamp() - written_at not between interval '0' and seconds * interval '{_PAUSE_FACTOR} seconds',
         true
@@ -92,6 +92,8 @@ select changed, written, rows, etag, seconds,
 from outputs
 where object = :object
 """  # noqa: S608 - interpolates a module constant
+
+_READ_DURATION = "select sum(seconds) from outputs"
 
 # Updates no row if a restore has set `changed` back since the snapshot.
 _MARK_WRITTEN = """
@@ -124,26 +126,25 @@ class _State:
     written: int  # number of the last change that the object contains
     rows: int
     etag: str | None
-    seconds: float  # duration of the last export
     is_due: bool  # whether the pause after the last export is over
 
 
 def export(application: Application, connection: Connection, deadline: Deadline, *, urgent: bool) -> Output:
     """Write the outputs where needed; returns the outcome for output.csv.
 
-    If the export would end more than GRACE seconds after the deadline, judging by the duration of the last export, it
+    If the export would end more than GRACE seconds after the deadline, judging by the last exports of all outputs, it
     is left to a later run, unless this run has just started. An export that is neither `urgent` nor cheap is also left
-    to a later run while another session exports, and during the pause after the last export. An urgent or cheap one
-    waits for the other session, at most until the deadline.
+    to a later run while another session exports, and for each output during the pause after its last export. An urgent
+    or cheap one waits for the other session, at most until the deadline.
 
     If an urgent export is left to a later run, output.csv counts as pending, even if the table has not changed: nobody
     has checked whether the object was removed or overwritten. It also counts as pending while erased.csv has tombstones
     that have yet to be applied.
     """
-    bucket, state = application.settings.result_bucket, _read_state(connection, OUTPUT)
-    if deadline.elapsed_fraction >= _EARLY_FRACTION and state.seconds > deadline.remaining + GRACE:
+    bucket, seconds = application.settings.result_bucket, _last_duration(connection)
+    if deadline.elapsed_fraction >= _EARLY_FRACTION and seconds > deadline.remaining + GRACE:
         return describe(connection, bucket, is_pending=urgent)
-    is_prompt = urgent or state.seconds < _CHEAP_SECONDS
+    is_prompt = urgent or seconds < _CHEAP_SECONDS
     while not locks.try_lock(connection, locks.EXPORT, 0):
         if not is_prompt or deadline.expired:
             return describe(connection, bucket, is_pending=urgent)
@@ -173,7 +174,7 @@ def export_overdue(application: Application, connection: Connection, deadline: D
     Returns whether output.csv was written.
     """
     state = _read_state(connection, OUTPUT)
-    is_overdue = state.seconds > GRACE and state.changed != state.written and state.is_due
+    is_overdue = _last_duration(connection) > GRACE and state.changed != state.written and state.is_due
     return is_overdue and export(application, connection, deadline, urgent=False)["written"]
 
 
@@ -196,6 +197,11 @@ def adopt(connection: Connection, output: str, known: str | None, etag: str) -> 
     Does nothing if the recorded ETag differs from `known`.
     """
     connection.run(_ADOPT, object=output, known=known, etag=etag)
+
+
+def _last_duration(connection: Connection) -> float:
+    """The seconds that the last exports of all outputs took together."""
+    return float(connection.run(_READ_DURATION)[0][0])
 
 
 def _read_state(connection: Connection, output: str) -> _State:

@@ -58,7 +58,7 @@ class Pipe:
                 yield item
         except Empty:
             collected = b"".join(tuple(self._rows))
-            if collected and self._queue.empty():  # else the writer has just queued them; they count as not read
+            if collected and self._queue.empty():  # if the writer has just queued them, a later read repeats them
                 yield collected
             raise TimeoutError from None
         self.drained = True

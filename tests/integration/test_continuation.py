@@ -222,11 +222,12 @@ def test_continuations_and_queued_runs_keep_accept_empty(filled: Stack) -> None:
         assert len(requests) == 2
 
 
-def change_after_slow_export(rollcall: Stack, written_at: str) -> None:
-    """Upload a changed person after an export that took two seconds and ended at `written_at`, an SQL expression."""
+def change_after_slow_export(rollcall: Stack, written_at: str, output: str = "output.csv") -> None:
+    """Upload a changed person after an export of an output took two seconds and ended at `written_at`, in SQL."""
     rollcall.bucket.put_person("1")
     rollcall.process()
-    rollcall.sql(f"update outputs set seconds = 2, written_at = {written_at}")
+    rollcall.sql("update outputs set seconds = 0")
+    rollcall.sql(f"update outputs set seconds = 2, written_at = {written_at} where object = :output", output=output)
     rollcall.bucket.put_person("1", last="Changed")
 
 
@@ -240,6 +241,16 @@ def test_an_event_exports_only_after_ten_times_the_last_duration(rollcall: Stack
     output = rollcall.event("1.csv").json()["output"]
     assert (output["written"], output["pending"]) == (True, False)
     assert b"Changed" in rollcall.bucket.read("output.csv")
+
+
+def test_a_slow_output_has_its_pause_even_if_the_others_are_cheap(rollcall: Stack) -> None:
+    rollcall.bucket.put("2.csv", b"no header")
+    change_after_slow_export(rollcall, "clock_timestamp()", "rejected.csv")
+    rollcall.bucket.put("3.csv", b"no header")
+    assert rollcall.event("1.csv", "3.csv").json()["output"]["written"]
+    assert b"3.csv" not in rollcall.bucket.read("rejected.csv")
+    rollcall.process()
+    assert b"3.csv" in rollcall.bucket.read("rejected.csv")
 
 
 def test_an_event_does_not_wait_while_another_session_exports_slowly(
@@ -316,7 +327,7 @@ def test_an_output_that_there_is_no_time_to_check_is_pending_unless_the_run_is_f
 ) -> None:
     """A full run guarantees the output; it may have been removed although nothing has changed since it was written."""
     rollcall.process()
-    rollcall.sql("update outputs set seconds = 3000")
+    rollcall.sql("update outputs set seconds = 1000")  # 3,000 for all three
     monkeypatch.setattr(outputs, "_EARLY_FRACTION", 0)  # the runs do not count as just started
     with application(rollcall, run_deadline="60") as app:
         assert run(app)["output"]["pending"]

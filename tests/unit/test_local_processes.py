@@ -225,7 +225,7 @@ def test_a_token_file_below_the_mount_has_to_be_a_secret_of_stack_yml(
         Supervisor(ROOT, State(tmp_path), 0, print)._validate()
 
 
-def test_a_function_completes_a_request_that_arrives_shortly_before_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_function_completes_a_request_that_arrives_shortly_before_it_exits(monkeypatch: pytest.MonkeyPatch) -> None:
     shutdown, arriving, requests_at_exit = host.Shutdown(host.application(lambda *_: None)), iter([1]), list[int]()
 
     def sleep(_: float) -> None:
