@@ -41,15 +41,16 @@ def test_a_single_user_among_a_million_has_a_visible_bar() -> None:
 @pytest.mark.parametrize(
     ("finished_at", "text"),
     [
-        ("00:00:00.04", "0.0 s"),
-        ("00:00:09.97", "9.9 s"),
-        ("00:00:10.00", "10 s"),
-        ("00:00:59.99", "59 s"),
-        ("00:01:00", "1 min 0 s"),
-        ("00:59:59.9", "59 min 59 s"),
-        ("01:00:00", "1 h 0 min"),
+        ("02T00:00:00.04", "0.0 s"),
+        ("02T00:00:09.97", "9.9 s"),
+        ("02T00:00:10.00", "10 s"),
+        ("02T00:00:59.99", "59 s"),
+        ("02T00:01:00", "1 min 0 s"),
+        ("02T00:59:59.9", "59 min 59 s"),
+        ("02T01:00:00", "1 h 0 min"),
+        ("03T01:02:03", "25 h 2 min"),
     ],
 )
 def test_a_duration_is_rounded_down(finished_at: str, text: str) -> None:
-    run = {"started_at": "2026-01-02T00:00:00+00:00", "finished_at": f"2026-01-02T{finished_at}+00:00"}
+    run = {"started_at": "2026-01-02T00:00:00+00:00", "finished_at": f"2026-01-{finished_at}+00:00"}
     assert _duration(run) == text
