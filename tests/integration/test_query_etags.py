@@ -1,5 +1,6 @@
 """ETags of query-data, and the headers of HEAD."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,7 @@ def test_the_etag_depends_on_the_data_the_query_and_the_format(rollcall: Stack) 
     add(rollcall, "1")
     first = get(rollcall, "?limit=5")
     etag = first.headers["ETag"]
+    assert re.fullmatch('"[0-9a-f]{32}"', etag)
     assert get(rollcall, "?limit=5").headers["ETag"] == etag
     others = [
         get(rollcall, query).headers["ETag"] for query in ("?limit=6", "?limit=5&min_age=1", "?limit=5&format=csv", "")
