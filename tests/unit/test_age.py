@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from query_data import endpoints
 from query_data.age import MAX_AGE, age, latest_birthdate
+from query_data.stats import _ages
 
 DAY = timedelta(days=1)
 TODAYS = [
@@ -103,3 +104,8 @@ def test_latest_birthdates_match_ages_to_the_day(today: date) -> None:
         if years <= MAX_AGE:
             assert latest_birthdate(today, at_least=years) == birthdates[bisect_left(ages, years)]
             assert latest_birthdate(today, over=years) == birthdates[bisect_left(ages, nextafter(years, inf))]
+
+
+def test_statistics_have_all_decades_of_age_up_to_the_oldest_users() -> None:
+    assert _ages({}) == []
+    assert [tuple(group.values()) for group in _ages({2: 5})] == [(0, 10, 0), (10, 20, 0), (20, 30, 5)]
