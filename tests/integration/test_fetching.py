@@ -1,6 +1,8 @@
 """When a scan of a new segment starts to fetch, and when a process is too busy to start helper threads."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from threading import Event
 from typing import Any
 
 import pytest
@@ -37,6 +39,29 @@ def test_a_process_is_busy_when_two_scans_have_enough_to_fetch(rollcall: Stack) 
                 assert not busy(second=1)
             assert busy(second=1)
         assert not busy(second=1)
+
+
+def test_a_listing_does_not_wait_for_fetches_that_hang(rollcall: Stack) -> None:
+    hangs, listed = Event(), Event()
+
+    class Hanging(Objects):
+        def get(self, bucket: str, key: str, **options: Any) -> Object:
+            if key == "1.csv":
+                hangs.set()
+                assert listed.wait(30)
+            return super().get(bucket, key, **options)
+
+        def list_page(self, bucket: str, **options: Any) -> ListingPage:
+            if options.get("start_after") == "5":
+                listed.set()
+            return super().list_page(bucket, **options)
+
+    rollcall.bucket.put_people(["1", "6"])
+    rollcall.sql("insert into segments (start) values ('5')")
+    with application(rollcall, Hanging, workers="1", fetch_threads="1") as app, ThreadPoolExecutor(1) as executor:
+        first = executor.submit(run, app)
+        assert hangs.wait(HANG_TIMEOUT)
+        assert [run(app)["status"], first.result()["status"]] == ["done", "done"]
 
 
 def test_a_scan_that_failed_does_not_keep_its_process_busy(rollcall: Stack) -> None:

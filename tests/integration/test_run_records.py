@@ -2,12 +2,14 @@
 
 import json
 from itertools import count
+from typing import Any
 
 import pytest
 from process_data import counters, handler, locks
 from process_data.rejections import MAX_REPORTED
 from process_data.request import Request
 from process_data.runs import Trigger
+from process_data.shared.storage.objects import Objects
 
 from tests.replica import replica, wait_until_ready
 from tests.runs import Failing, application, paused_run, run
@@ -53,6 +55,22 @@ def test_only_a_run_whose_session_ended_is_marked_as_failed(rollcall: Stack) -> 
         ]
         go.set()
         assert paused.result()["status"] == "done"
+
+
+def test_a_run_holds_its_lock_until_its_end(rollcall: Stack) -> None:
+    """Otherwise others would mark it as failed. It has released the locks of its segments when it exports."""
+    held: list[list[list[int]]] = []
+
+    class Watching(Objects):
+        def put(self, *arguments: Any, **options: Any) -> str:
+            held.append(rollcall.sql("select classid::bigint from pg_locks where locktype = 'advisory' order by 1"))
+            return super().put(*arguments, **options)
+
+    rollcall.bucket.put_person("1")
+    with application(rollcall, Watching) as app:
+        assert run(app)["status"] == "done"
+    assert held
+    assert all(now == [[locks.EXPORT], [locks.RUN]] for now in held)
 
 
 def test_a_finished_run_does_not_look_like_one_in_progress(rollcall: Stack) -> None:
