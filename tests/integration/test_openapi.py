@@ -123,6 +123,8 @@ def test_each_path_describes_its_own_errors_and_those_that_browsers_get_as_a_pag
     }
     paths = openapi(requires_token=True)["paths"]
     assert paths.keys() == expected.keys()
+    ids = [operation["operationId"] for operations in paths.values() for operation in operations.values()]
+    assert len(ids) == len(set(ids)) == 2 * len(paths)
     for path, (own, has_page) in expected.items():
         common = {"200", "400", "405", "500", "503"} | ({"401"} if path != "/healthz" else set())
         for method in ("get", "head"):

@@ -73,7 +73,8 @@ def test_only_a_response_with_a_body_reads_the_object(rollcall: Stack) -> None:
 )
 def test_img_path_cannot_expose_other_objects(rollcall: Stack, img_path: str) -> None:
     add(rollcall, "1")
-    rollcall.bucket.put("2.png", PNG)
+    for key in ("1.png", "2.png"):
+        rollcall.bucket.put(key, PNG)
     rollcall.sql("update users set img_path = :img_path", img_path=img_path)
     response = photo(rollcall, "1")
     assert (response.status, response.json()["error"]["code"]) == (404, "no_photo")

@@ -15,6 +15,7 @@ from process_data.shared.storage.errors import SettingError, StorageError, Unava
 from process_data.shared.storage.objects import Objects
 from process_data.shared.storage.pool import Pool
 from process_data.shared.storage.settings import PostgresSettings, S3Settings, load
+from process_data.shared.storage.tls import make_context
 
 from tests.stack import Stack
 from tests.tls import SSL_REQUEST, Authority, Proxy, terminating
@@ -127,6 +128,13 @@ def test_sslmode_require_checks_the_chain_only_with_a_ca_file_and_never_the_name
         with pytest.raises(Unavailable, match="unable to get local issuer certificate"):
             connect(settings, postgres_sslmode="require", postgres_ca_file=str(another.file))
         assert proxy.received == b""
+
+
+def test_a_ca_file_is_trusted_instead_of_the_default(trusted: Authority, another: Authority) -> None:
+    own = make_context("s3_ca_file", str(trusted.file), str(another.file))
+    default = make_context("s3_ca_file", "", str(another.file))
+    names = [[certificate["subject"] for certificate in context.get_ca_certs()] for context in (own, default)]
+    assert names == [[((("commonName", "trusted"),),)], [((("commonName", "another"),),)]]
 
 
 @pytest.mark.parametrize(
