@@ -1,6 +1,8 @@
 """A log entry is one line of JSON that fits the watchdog's buffer."""
 
+import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,3 +36,17 @@ def test_a_log_line_is_bounded_and_in_ascii(capfd: pytest.CaptureFixture[str]) -
         "at": "x",
         "version": VERSION,
     }
+
+
+def test_a_line_is_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the lines of two threads could mix."""
+    writes: list[str] = []
+
+    class Stream(io.StringIO):
+        def write(self, text: str) -> int:
+            writes.append(text)
+            return len(text)
+
+    monkeypatch.setattr(sys, "stderr", Stream())
+    log("info", "request")
+    assert [json.loads(line)["event"] for line in writes] == ["request"]

@@ -13,6 +13,7 @@ from query_data.filters import FILTERS, Filters, make_filters
 from query_data.parameters import parse_parameters
 from query_data.query import PARAMETERS, PEOPLE_PER_PAGE, parse_query
 from query_data.shared.api import ApiError
+from query_data.shared.storage.sql import BindValues
 from query_data.tables import PARAMETERS as TABLE
 from query_data.tables import REJECTED, parse_page_request
 from werkzeug.datastructures import MultiDict
@@ -206,3 +207,9 @@ def test_only_numbers_and_booleans_are_accepted(name: str, text: str) -> None:
         value = getattr(filters, name)
         assert value in (True, False) or re.fullmatch(r"[0-9.]+", text)
         assert not isinstance(value, str)
+
+
+def test_statements_do_not_share_their_values() -> None:
+    first, second = BindValues(), BindValues()
+    assert [first.bind("a"), first.bind("b"), second.bind("c")] == [":p0", ":p1", ":p0"]
+    assert (first.values, second.values) == ({"p0": "a", "p1": "b"}, {"p0": "c"})
