@@ -1,6 +1,6 @@
 -- Runs scan the bucket segment by segment. Events, and requests that name users, insert hints.
 
--- A logical clock for runs, scans and hints: a scan with a later tick reads the bucket later.
+-- A logical clock for runs, scans and hints: a scan lists the bucket after all lesser ticks were taken.
 create sequence ticks;
 
 -- Ranges of the bucket's keys: greater than `start`, up to and including the `start` of the next segment.
@@ -32,6 +32,7 @@ alter table rejected
 
 delete from rejected where code = 'older_version'; -- no longer a reason: the bucket is the source of truth
 
+-- All other rejections of version 1 are kept: version 2 rejects the same content for these reasons, too.
 update rejected
 set rules = 2,
     checked_etag = etag,
