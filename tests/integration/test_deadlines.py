@@ -154,6 +154,27 @@ def test_a_run_without_time_for_a_hint_is_partial(rollcall: Stack) -> None:
     assert rollcall.sql("select count(*) from hints") == [[0]]
 
 
+def test_a_run_that_leaves_only_hints_at_its_deadline_is_partial(
+    rollcall: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has scanned everything and written the outputs."""
+    rollcall.bucket.put_person("1")
+    rollcall.process()
+
+    class Late(Objects):
+        def list_page(self, bucket: str, **options: Any) -> ListingPage:
+            rollcall.sql("insert into hints (object, tick) values ('1.csv', nextval('ticks'))")
+            late._deadline._seconds = late._deadline.elapsed
+            return super().list_page(bucket, **options)
+
+    monkeypatch.setattr(parallel, "GRACE", HANG_TIMEOUT)
+    with application(rollcall, Late, workers="1") as app:
+        late = Run(app, Request(Trigger.HTTP))
+        summary = late.execute()
+    assert (summary["status"], summary["segments"]["remaining"]) == ("partial", 0)
+    assert not summary["output"]["pending"]
+
+
 def test_hints_that_the_deadline_leaves_unlisted_are_kept(rollcall: Stack) -> None:
     """The users listed before the deadline are unchanged, so the run has nothing to fetch. The others keep photos."""
     people = put_people(rollcall, range(40))
