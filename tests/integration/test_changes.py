@@ -111,6 +111,21 @@ def test_one_commit_can_span_several_pages(query_function: Replica, rollcall: St
     assert listed == [str(number) for number in range(7)]
 
 
+def test_pages_are_in_the_order_of_the_changes_not_of_the_users(
+    query_function: Replica, connection: Connection
+) -> None:
+    for user_id in ("2", "1", "4", "3"):
+        put(connection, user_id)
+    for user_id in ("4", "3"):
+        erase(connection, user_id)
+    listed: list[str] = []
+    page = changes(query_function, "?limit=1")
+    while page["result"]:
+        listed += user_ids(page)
+        page = changes(query_function, page["next"])
+    assert listed == ["2", "1", "4", "3"]
+
+
 def test_ndjson_ends_with_next(query_function: Replica, connection: Connection) -> None:
     put(connection, "1", "2")
     for response in (

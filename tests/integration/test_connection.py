@@ -243,7 +243,11 @@ def test_a_transaction_is_atomic(connection: Connection) -> None:
     with pytest.raises(StorageError), connection.transaction():
         connection.run("insert into t values (1)")
         connection.run("insert into t values (1 / 0)")
-    assert connection.run("select count(*) from t") == [[0]]
+    with pytest.raises(KeyError), connection.transaction():
+        connection.run("insert into t values (1)")
+        raise KeyError
+    [[transaction]] = connection.run("select pg_current_xact_id_if_assigned()::text")
+    assert (transaction, connection.run("select count(*) from t")) == (None, [[0]])
 
 
 def test_an_error_in_a_transaction_is_raised_even_if_its_session_has_ended(

@@ -6,16 +6,21 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import urllib3
-from query_data.application import MAX_STREAMS
+from query_data.application import MAX_STREAMS, Application
+from query_data.query import parse_query
+from query_data.settings import Settings
 from query_data.shared.process import MEBIBYTE
 from query_data.shared.storage.connection import Connection
 from query_data.shared.storage.settings import PostgresSettings, load
+from query_data.users import Stream
 
+from tests.event import Event
 from tests.replica import Replica, query_replica
 from tests.stack import HANG_TIMEOUT, Stack
 
@@ -167,6 +172,17 @@ def test_a_stream_at_its_deadline_ends_with_a_link_to_the_rest(
     key = {"last_name": 'lower(last_name) collate "C"'}.get(sort.removeprefix("-"), sort.removeprefix("-"))
     expected = stack.sql(f"select user_id from users order by {key} {direction}, user_id {direction}")
     assert streamed == [user_id for (user_id,) in expected]
+
+
+def test_a_stream_ends_at_its_deadline_even_if_the_next_rows_are_ready(filled: Stack) -> None:
+    application = Application(load(Settings, {**filled.query_settings, "stream_deadline": "1"}))
+    with closing(application):
+        stream = Stream(application, parse_query(Event("/")), datetime.now(UTC).date())
+        chunks = iter(stream)
+        assert next(chunks)
+        time.sleep(1.1)
+        assert next(chunks, None) is None
+    assert stream.cursor is not None
 
 
 @pytest.fixture(scope="module")

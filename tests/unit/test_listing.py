@@ -282,6 +282,11 @@ def test_a_segment_does_not_end_at_an_unrepresentable_key(key: str) -> None:
     assert (listing.cut_at, listing.entries, listing.ignored, listing.rejections) == (None, 2, 2, [])
 
 
+def test_folders_outside_the_range_do_not_count() -> None:
+    listing = list_range(pages(["1.csv", "2/a", "8/a"], "", [10]), "", "5", lambda _: False)
+    assert (listing.entries, listing.folders, listing.ignored) == (2, 1, 1)
+
+
 @pytest.mark.parametrize(("size", "is_accepted"), [(64 * 1024, True), (64 * 1024 + 1, False)])
 def test_a_csv_larger_than_64_kib_is_rejected_by_its_listed_size(size: int, is_accepted: bool) -> None:
     listing = Listing()
