@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from threading import Barrier, BrokenBarrierError, Event, Semaphore, Thread
 from time import sleep
@@ -29,6 +29,20 @@ def test_a_value_is_computed_once_until_it_is_evicted() -> None:
     assert computed == {1: 1, 2: 2, 3: 1}
 
 
+def in_thread(function: Callable[[], str]) -> "Future[str]":
+    """Call the function in a thread that does not keep the process from ending if it hangs."""
+    future: Future[str] = Future()
+
+    def call() -> None:
+        try:
+            future.set_result(function())
+        except Exception as error:  # noqa: BLE001 - raised by `result`
+            future.set_exception(error)
+
+    Thread(target=call, daemon=True).start()
+    return future
+
+
 def test_concurrent_callers_share_one_computation_and_other_keys_do_not_wait() -> None:
     cache: Cache[str] = Cache(4)
     started, go = Event(), Event()
@@ -40,12 +54,11 @@ def test_concurrent_callers_share_one_computation_and_other_keys_do_not_wait() -
         computed.append("slow")
         return "slow"
 
-    with ThreadPoolExecutor(4) as executor:
-        calls = [executor.submit(cache.get, "slow", slow) for _ in range(3)]
-        assert started.wait(60)
-        assert cache.get("fast", lambda: "fast") == "fast"
-        go.set()
-        assert [call.result() for call in calls] == ["slow"] * 3
+    calls = [in_thread(lambda: cache.get("slow", slow)) for _ in range(3)]
+    assert started.wait(60)
+    assert in_thread(lambda: cache.get("fast", lambda: "fast")).result(30) == "fast"
+    go.set()
+    assert [call.result(60) for call in calls] == ["slow"] * 3
     assert computed == ["slow"]
 
 
@@ -112,14 +125,14 @@ def test_an_error_is_raised_in_all_waiting_callers_and_not_cached() -> None:
 
 
 def test_the_error_of_an_evicted_computation_is_raised() -> None:
-    cache: Cache[int] = Cache(1)
+    cache: Cache[str] = Cache(1)
 
-    def fail() -> int:
-        cache.get("another", lambda: 1)
+    def fail() -> str:
+        cache.get("another", lambda: "")
         raise ValueError
 
     with pytest.raises(ValueError):
-        cache.get("key", fail)
+        in_thread(lambda: cache.get("key", fail)).result(60)
 
 
 class InterruptedKey:
