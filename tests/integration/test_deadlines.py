@@ -22,7 +22,7 @@ from process_data.store import store
 
 from tests.gateway import serving_gateway
 from tests.rows import rows, starts
-from tests.runs import Failing, Slow, application, put_people, run
+from tests.runs import Failing, Slow, application, expire, put_people, run
 from tests.s3_proxy import counting
 from tests.stack import HANG_TIMEOUT, Stack
 
@@ -164,7 +164,7 @@ def test_a_run_that_leaves_only_hints_at_its_deadline_is_partial(
     class Late(Objects):
         def list_page(self, bucket: str, **options: Any) -> ListingPage:
             rollcall.sql("insert into hints (object, tick) values ('1.csv', nextval('ticks'))")
-            late._deadline._seconds = late._deadline.elapsed
+            expire(late._deadline)
             return super().list_page(bucket, **options)
 
     monkeypatch.setattr(parallel, "GRACE", HANG_TIMEOUT)
@@ -352,22 +352,6 @@ def test_no_statement_of_a_run_may_exceed_its_time(rollcall: Stack, monkeypatch:
         assert max(seconds, default=inf) <= 30 + GRACE, name
 
 
-def test_a_deadline_expires_with_time_or_when_stopped_or_cancelled() -> None:
-    stopping = threading.Event()
-    deadline = Deadline(60, stopping)
-    assert not deadline.expired
-    assert 50 < deadline.remaining <= 60 < deadline.remaining_with(5) <= 65
-    deadline.cancel()
-    assert (deadline.expired, deadline.remaining_with(5)) == (True, 0)
-    deadline.resume()
-    assert not deadline.expired
-    stopping.set()
-    assert (deadline.expired, deadline.remaining_with(5)) == (True, 0)
-    short = Deadline(0.01, threading.Event())
-    short.sleep(60)
-    assert (short.expired, short.elapsed_fraction >= 1, short.elapsed < 30) == (True, True, True)
-
-
 @pytest.mark.parametrize("boundary", ["0005", "0005-"])
 def test_a_segment_whose_users_are_all_left_out_by_the_deadline_stays_due(
     rollcall: Stack, monkeypatch: pytest.MonkeyPatch, boundary: str
@@ -379,7 +363,7 @@ def test_a_segment_whose_users_are_all_left_out_by_the_deadline_stays_due(
     class Late(Objects):
         def list_page(self, bucket: str, **options: Any) -> ListingPage:
             if options.get("start_after") == boundary:
-                late._deadline._seconds = late._deadline.elapsed
+                expire(late._deadline)
             return super().list_page(bucket, **options)
 
     monkeypatch.setattr(parallel, "GRACE", HANG_TIMEOUT)

@@ -16,7 +16,7 @@ from process_data.shared.storage.objects import Object, Objects
 from process_data.workers import Workers
 
 from tests.rows import starts
-from tests.runs import application, run
+from tests.runs import application, expire, run
 from tests.s3_simulator.client import simulated_s3
 from tests.stack import HANG_TIMEOUT, Stack
 
@@ -160,7 +160,7 @@ def test_a_scan_lists_no_more_pages_after_the_deadline(rollcall: Stack, monkeypa
 
     class Late(Traced):
         def list_page(self, bucket: str, **options: Any) -> ListingPage:
-            late._deadline._seconds = late._deadline.elapsed
+            expire(late._deadline)
             return super().list_page(bucket, **options)
 
     monkeypatch.setattr(parallel, "GRACE", HANG_TIMEOUT)
