@@ -171,7 +171,7 @@ def test_if_the_gateway_queues_nothing_the_next_run_does_the_rest(
     assert filled.process()["status"] == "done"
 
 
-@pytest.mark.parametrize("closes", [False, True], ids=["refuses connections", "closes them without a response"])
+@pytest.mark.parametrize("closes", [False, True], ids=["does not listen", "closes connections without a response"])
 def test_without_a_gateway_the_next_run_does_the_rest(filled: Stack, closes: bool) -> None:
     def fail(*_: object) -> int:
         raise ConnectionAbortedError
