@@ -2,10 +2,13 @@
 
 import gzip
 import io
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from process_data.runs import Trigger
 
+from tests.benchmarks import scaling
 from tests.rows import output, people, snapshot
 from tests.runs import application, counts, proxied, run
 from tests.stack import Stack
@@ -156,3 +159,13 @@ def test_thousands_of_people_are_stored_and_not_fetched_again(rollcall: Stack) -
         assert counts(run(app, Trigger.EVENT, keys=("00001.csv",))) == {"listed": 2, "updated": 1}
         assert requests == {"LIST": 1, "GET": 1, "HEAD": 4, "UPLOADS": 1, "PUT": 1}
     assert output(rollcall) == people(rollcall)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+def test_memory_does_not_grow_with_the_bucket(rollcall: Stack) -> None:
+    """The buckets are simulated. In each, 1,000 users are new."""
+    peaks = []
+    for size in (20_000, 100_000):
+        [row] = scaling.memory(rollcall, people=size, photos=size // 2, gap=size // 1000)
+        peaks.append(row.own.median)
+    assert peaks[1] < peaks[0] + 16  # MiB

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from query_data.application import MAX_PHOTOS
 from query_data.shared.process import MEBIBYTE
+from urllib3 import HTTPHeaderDict
 
 from tests.queries import add
 from tests.replica import query_replica
@@ -117,6 +118,18 @@ def test_an_unavailable_s3_affects_only_photos(rollcall: Stack) -> None:
         assert (response.status, response.json()["error"]["code"]) == (503, "s3_unavailable")
         assert replica.request("GET", "/").status == 200
         assert all(line.startswith("{") for line in replica.lines())  # none of urllib3, about its retries
+
+
+def test_a_large_photo_that_breaks_off_before_its_first_byte_is_a_503(rollcall: Stack) -> None:
+    add(rollcall, "1", photo=True)
+    headers = {"Content-Length": str(len(LARGE)), "ETag": '"1"', "Last-Modified": "Sat, 28 Nov 2026 12:00:00 GMT"}
+    broken_off = Response(200, HTTPHeaderDict(headers | {"Connection": "close"}), b"")
+    with (
+        counting(rollcall.query_settings["s3_endpoint"], lambda *_: broken_off) as (endpoint, _),
+        query_replica(rollcall, s3_endpoint=endpoint) as replica,
+    ):
+        response = replica.request("GET", "/photo/1")
+    assert (response.status, response.json()["error"]["code"]) == (503, "s3_unavailable")
 
 
 def test_a_silent_s3_affects_only_photos(rollcall: Stack) -> None:

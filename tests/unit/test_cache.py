@@ -57,6 +57,7 @@ def test_concurrent_callers_share_one_computation_and_other_keys_do_not_wait() -
     calls = [in_thread(lambda: cache.get("slow", slow)) for _ in range(3)]
     assert started.wait(60)
     assert in_thread(lambda: cache.get("fast", lambda: "fast")).result(30) == "fast"
+    sleep(1.5)  # a computation may take long
     go.set()
     assert [call.result(60) for call in calls] == ["slow"] * 3
     assert computed == ["slow"]
