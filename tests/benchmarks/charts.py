@@ -138,7 +138,7 @@ def _bad_files(peers: dict[str, Any], source: str) -> Chart:
         bars = [Bar(outcome, count, str(count), is_rollcall=is_rollcall) for outcome, count in counts.most_common()]
         number = sum(bar.value for bar in bars)
         groups.append(Group(system, bars, number))
-    return Chart("bad-files", f"Results for {number:.0f} bad files", source, groups)
+    return Chart("bad-files", f"Results for {number:.0f} invalid files", source, groups)
 
 
 def _baselines(rows: list[dict[str, Any]], source: str) -> Chart:

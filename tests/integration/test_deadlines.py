@@ -79,29 +79,6 @@ def test_a_run_that_is_stopped_before_s3_responds_is_partial(rollcall: Stack) ->
     assert next_turn > turn  # so that a segment that cannot be listed does not block the others
 
 
-def test_a_run_that_is_stopped_while_it_waits_for_s3_exports_its_progress(
-    rollcall: Stack, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("process_data.deadline.GRACE", 0.5)
-    put_people(rollcall, range(20))
-    released = threading.Event()
-
-    class Hanging(Objects):
-        """Hangs at the second segment."""
-
-        def list_page(self, bucket: str, **options: Any) -> ListingPage:
-            if options.get("start_after") and not options.get("prefix"):
-                app.stopping.set()
-                released.wait(HANG_TIMEOUT)
-            return super().list_page(bucket, **options)
-
-    with application(rollcall, Hanging, segment_keys="10", workers="1") as app:
-        summary = run(app)
-        released.set()
-    assert 0 < summary["added"] < 20
-    assert (summary["status"], summary["output"]["written"]) == ("partial", True)
-
-
 @pytest.mark.parametrize(("page_seconds", "get_seconds"), [(60.0, 0.0), (0.0, 60.0)], ids=["pages", "objects"])
 def test_a_run_fails_instead_of_waiting_for_an_unresponsive_s3(
     rollcall: Stack, page_seconds: float, get_seconds: float

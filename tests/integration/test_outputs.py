@@ -3,16 +3,18 @@
 import io
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import pytest
 from process_data import outputs
 from process_data.shared.storage.connection import Connection
+from process_data.shared.storage.listing import ListingPage
 from process_data.shared.storage.objects import Objects
 from process_data.shared.storage.settings import PostgresSettings, load
 
 from tests.queries import add, mark_changed
 from tests.rows import exported
-from tests.runs import Slow, application, run
+from tests.runs import Slow, application, put_people, run
 from tests.stack import HANG_TIMEOUT, Stack
 
 VALUES = ("Ada", "O'Hara", "a,b", 'says ""', '"', "\\.", "\\N", " Łoś ", "line\r\nend", "tab\there")
@@ -190,6 +192,29 @@ def test_an_export_that_a_run_had_no_time_for_is_made_at_the_start_of_the_next(r
         assert exported(rollcall) == ["1"]
         assert run(app)["output"]["written"]
     assert exported(rollcall) == ["1", "2"]
+
+
+def test_a_run_that_is_stopped_while_it_waits_for_s3_exports_its_progress(
+    rollcall: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("process_data.deadline.GRACE", 0.5)
+    put_people(rollcall, range(20))
+    released = threading.Event()
+
+    class Hanging(Objects):
+        """Hangs at the second segment."""
+
+        def list_page(self, bucket: str, **options: Any) -> ListingPage:
+            if options.get("start_after") and not options.get("prefix"):
+                app.stopping.set()
+                released.wait(HANG_TIMEOUT)
+            return super().list_page(bucket, **options)
+
+    with application(rollcall, Hanging, segment_keys="10", workers="1") as app:
+        summary = run(app)
+        released.set()
+    assert 0 < summary["added"] < 20
+    assert (summary["status"], summary["output"]["written"]) == ("partial", True)
 
 
 def test_a_full_run_that_could_not_check_the_output_is_partial(rollcall: Stack) -> None:
