@@ -1,4 +1,4 @@
-"""Number changes in commit order, by the column `changed` of the table `outputs`: one counter per output.
+"""Changes are numbered in commit order, by the column `changed` of the table `outputs`: one counter per output.
 
 A statement that changes what an output contains increments the counter, and so holds the counter's row lock until it
 has committed. The statement is a transaction of its own, so a frozen client cannot prolong it. Changes are therefore

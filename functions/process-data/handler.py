@@ -52,7 +52,7 @@ def _run(application: Application, request: Request) -> dict[str, Any]:
     try:
         summary = run.execute()
     except SourceEmpty as error:
-        message = f"{error}; to confirm that it is empty on purpose, POST ?accept_empty=1"
+        message = f"{error}; if that is intended, confirm it with POST ?accept_empty=1"
         raise api.ApiError(503, "source_empty", message) from error
     finally:
         _log_problems(run, request)

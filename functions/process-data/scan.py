@@ -48,10 +48,10 @@ class OutOfTime(Exception):
 
 
 class SourceEmpty(Exception):
-    """The source bucket is empty and was not before: it may be the wrong one, or have been emptied by mistake."""
+    """The source bucket has no object at its top level, but had some: perhaps it is the wrong one, or was emptied."""
 
     def __init__(self, bucket: str) -> None:
-        super().__init__(f"bucket {bucket} is empty, and it was not at the last scan")
+        super().__init__(f"bucket {bucket} has no object at its top level, but had some at the last scans")
 
 
 class Scanner:
@@ -215,7 +215,7 @@ class Scanner:
     def _collect_calls(self, calls: ParallelCalls[str, R]) -> list[R | None]:
         """Collect the results.
 
-        If the run has made no progress yet, calls may start after its deadline: without progress it is not continued.
+        Calls may start after the deadline if the run has made no progress yet, as it would then queue no continuation.
         """
         return calls.collect(self._deadline, self._connection.keep_alive, may_start_late=not self._counters.progressed)
 

@@ -52,8 +52,8 @@ MARCH_DATE = f"""
 
 Days count from 0. 29 February is day 365, which in non-leap years is the next 1 March, so it needs no special case.
 
-The unit of the calculation is a quarter of a day: an average century has 146097 of them, an average year 1461. A date
-stands for the last quarter of its day, hence `+ 3` and `| 3`. PostgreSQL's date functions take twice as long.
+The unit of the calculation is a quarter of a day: a century has 146097 of them on average, a year within it 1461. A
+date stands for the last quarter of its day, hence `+ 3` and `| 3`. PostgreSQL's date functions take twice as long.
 """
 
 

@@ -57,7 +57,7 @@ $$;
 commit;
 SQL
     for role in $roles; do
-        printf '\\echo set the password of %s\n' "$role"
+        printf '\\echo password set: %s\n' "$role"
     done
 }
 
@@ -100,7 +100,7 @@ reset role; -- grants.sql covers all tables in the schema, and rollcall_owner ca
 begin;
 \i :here/grants.sql
 commit;
-\echo set the roles and their privileges
+\echo roles and privileges set
 SQL
     [ -z "${SECRETS:-}" ] || set_passwords
 }

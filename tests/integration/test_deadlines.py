@@ -176,7 +176,7 @@ def test_a_run_that_leaves_only_hints_at_its_deadline_is_partial(
 
 
 def test_hints_that_the_deadline_leaves_unlisted_are_kept(rollcall: Stack) -> None:
-    """The users listed before the deadline are unchanged, so the run has nothing to fetch. The others keep photos."""
+    """The users listed before the deadline are unchanged, so the run has nothing to fetch. The rest keep their photos."""
     people = put_people(rollcall, range(40))
     rollcall.bucket.put(f"{people[-1]}.png", b"photo")
     rollcall.process()
@@ -246,7 +246,7 @@ def test_a_run_stops_fetching_at_its_deadline(rollcall: Stack) -> None:
 def test_the_users_whom_a_stopped_batch_leaves_out_are_left_to_the_next_run(
     rollcall: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next batch was started meanwhile. The users before it whose CSVs are gone are no progress."""
+    """The run is stopped after the next batch was started. Users whose CSVs are gone do not count as progress."""
     people = put_people(rollcall, range(20))
     [[since]] = rollcall.sql("select nextval('ticks')")
     collecting, cancelled, next_batch = threading.Event(), threading.Event(), threading.Event()
@@ -292,7 +292,7 @@ def test_the_users_whom_a_stopped_batch_leaves_out_are_left_to_the_next_run(
     ("seconds", "stops", "run_deadline", "attempts"),
     [(0.0, False, "60", 3), (1.1, False, "2", 1), (0.0, True, "60", 1)],
 )
-def test_a_failing_run_is_retried_only_in_the_first_half_of_its_time_and_unless_stopped(
+def test_a_failing_run_is_retried_only_in_the_first_half_of_its_time_and_only_if_not_stopped(
     rollcall: Stack,
     monkeypatch: pytest.MonkeyPatch,
     *,
@@ -323,7 +323,7 @@ def test_a_failing_run_is_retried_only_in_the_first_half_of_its_time_and_unless_
 
 
 def test_no_statement_of_a_run_may_exceed_its_time(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not those of a helper thread, nor those that record the failure of the run. Here half a minute has passed."""
+    """Not even those of helpers, or those that record the run's failure. Half a minute has passed at the start."""
     rollcall.sql("insert into segments (start) values ('1'), ('2')")
     limits: dict[str, list[float]] = {"run": [], "helper": [], "failure": []}
     statement = Connection.run

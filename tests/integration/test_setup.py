@@ -15,7 +15,7 @@ from tests.postgres import MIGRATION_NAMES, MIGRATIONS, run, set_up
 from tests.postgres_server import PostgresServer, running_server
 
 LOGINS = ("rollcall_process", "rollcall_query", "rollcall_backup")
-DONE = "set the roles and their privileges"
+DONE = "roles and privileges set"
 ADMINISTRATOR = "administrator"
 
 OWNERS = """
@@ -81,7 +81,7 @@ def test_setup_creates_everything_once(server: PostgresServer, user: str) -> Non
     environment = server.environment(user) | {"SECRETS": str(server.secrets)}
     first, second = (set_up(environment).stdout for _ in range(2))
     assert applied(first) == MIGRATION_NAMES
-    passwords = [f"set the password of {role}" for role in LOGINS]
+    passwords = [f"password set: {role}" for role in LOGINS]
     assert first.splitlines()[len(MIGRATION_NAMES) :] == second.splitlines() == [DONE, *passwords]
     assert {owner for _, owner in server.sql(OWNERS)} == {"rollcall_owner"}
     assert server.sql("select name from migrations order by name") == [[name] for name in MIGRATION_NAMES]

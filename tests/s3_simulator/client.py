@@ -1,8 +1,8 @@
 """A simulated S3 service, for benchmarks and tests with more objects than can be uploaded in a reasonable time.
 
 The objects of the bucket `src` are generated from their keys. Requests are not authenticated. The simulator supports
-only the requests that Rollcall makes; others get 501 NotImplemented. It runs in a process of its own, and uses little
-CPU because it shares the cores with the code under measurement.
+only the requests that Rollcall makes; others get 501 NotImplemented. It runs in a process of its own, and is written to
+use little CPU, as it shares the cores with the code under measurement.
 
     with simulated_s3(people=200_000, photos=100_000, page_seconds=0.1, get_seconds=0.04) as simulator:
         simulator.endpoint  # "127.0.0.1:port", plain HTTP, any credentials
