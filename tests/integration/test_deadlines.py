@@ -176,7 +176,7 @@ def test_a_run_that_leaves_only_hints_at_its_deadline_is_partial(
 
 
 def test_hints_that_the_deadline_leaves_unlisted_are_kept(rollcall: Stack) -> None:
-    """The users listed before the deadline are unchanged, so the run has nothing to fetch. The rest keep their photos."""
+    """Those listed before the deadline are unchanged, so the run has nothing to fetch. The others keep their photos."""
     people = put_people(rollcall, range(40))
     rollcall.bucket.put(f"{people[-1]}.png", b"photo")
     rollcall.process()
