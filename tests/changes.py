@@ -1,4 +1,4 @@
-"""Writes to the tables, by the same code as in scans and erasures, and requests to /changes."""
+"""Functions that write to the tables, with the code that scans and erasures use, and that request /changes."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run one of Rollcall's jobs now, and wait until it ends: backup, restore, schema or buckets.
+# Run one of Rollcall's jobs (backup, restore, schema or buckets) now, and wait until it ends.
 #
 #     infra/kubernetes/job.sh restore DUMP=rollcall-20261124T023000Z.dump
 #

@@ -118,7 +118,8 @@ def listing_time(app: Application) -> float:
 def events(stack: Stack, rounds: int = 3, people: int = MILLION, few: int = 10_000, number: int = EVENTS) -> list[Row]:
     """Measure the same events, one at a time, among many users and among few.
 
-    In both cases the first event exports. An export of many users takes longer, so its time is added to the baseline.
+    In both cases only the first event exports. An export of many users takes longer, so its time is added to the
+    baseline.
     """
     users = range(0, few, few // number)
     with simulated(stack, people, 0) as (simulator, settings), application(settings) as app:
@@ -131,6 +132,11 @@ def events(stack: Stack, rounds: int = 3, people: int = MILLION, few: int = 10_0
             for user in users:
                 summary = run(app, keys=[f"{FIRST_ID + user}.csv"])
                 assert (summary["listed"], summary["updated"]) == (1, 1), summary
+                assert summary["output"]["written"] == (user == users[0]), summary
+                if user == users[0]:
+                    stack.sql(
+                        "update outputs set seconds = 3600"
+                    )  # even if the export took so little that it is repeated
             return time.perf_counter() - start
 
         def store_users(count: int) -> None:

@@ -37,7 +37,7 @@ def handle(event, context):
 
 @dataclass(frozen=True)
 class Subject:
-    """query-data, and a minimal handler on the same server."""
+    """query-data, and a minimal handler that the same server program runs in a process of its own."""
 
     stack: Stack
     people: int

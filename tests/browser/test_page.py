@@ -24,7 +24,7 @@ def at_home(page: Page, sample: Stack) -> None:
 
 
 def get_people(sample: Stack, query: str) -> list[dict[str, Any]]:
-    """Return the people as JSON clients get them."""
+    """Return the people in the JSON response to the same query."""
     people: list[dict[str, Any]] = sample.request("GET", f"/function/query-data{query}").json()["result"]
     return people
 

@@ -16,8 +16,8 @@ from ..runtime.functions import Function
 CHUNK = 64 * 1024
 
 MAX_CALLS = 192
-"""Concurrent calls. The limit exceeds what one replica of query-data and MAX_REPLICAS of process-data accept together,
-so the functions limit requests, not the gateway."""
+"""Concurrent calls: more than a replica of query-data and the most replicas of process-data (MAX_REPLICAS in
+config/stack.py) accept together, so the functions limit requests, not the gateway."""
 
 _EXPIRED = "its exec_timeout has expired"
 _NOT_RUNNING = "is not running; it is being started"

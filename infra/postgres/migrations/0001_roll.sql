@@ -1,4 +1,4 @@
--- One row per user. Since 0006, erasures delete rows.
+-- The initial schema. `users` has one row per user. Since 0006, erasures delete rows.
 create table users (
     id bigint generated always as identity primary key,
     user_id text collate "C" not null unique check (user_id ~ '^[0-9]{1,18}$'),
@@ -23,7 +23,7 @@ create table rejected (
     code text not null,
     message text not null,
     first_seen timestamptz not null default now(),
-    last_seen timestamptz not null default now() -- when the content, the reason or the rules last changed
+    last_seen timestamptz not null default now() -- despite its name: when the content, the reason or (since 0004) the rules last changed
 );
 
 create table runs (

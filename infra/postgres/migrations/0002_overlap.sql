@@ -1,5 +1,5 @@
--- Detect overlapping runs, and export `rejected` to the result bucket.
-alter table runs add column prefix text; -- of the keys in the run's scope; null: only users named by an event
+-- Version 1 detected overlapping runs by `prefix`. Export `rejected` to the result bucket.
+alter table runs add column prefix text; -- of the keys in the run's scope; since 0004 always null: see `scope`
 
 create index runs_finished_at on runs (finished_at);
 
