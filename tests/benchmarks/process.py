@@ -134,9 +134,7 @@ def events(stack: Stack, rounds: int = 3, people: int = MILLION, few: int = 10_0
                 assert (summary["listed"], summary["updated"]) == (1, 1), summary
                 assert summary["output"]["written"] == (user == users[0]), summary
                 if user == users[0]:
-                    stack.sql(
-                        "update outputs set seconds = 3600"
-                    )  # even if the export took so little that it is repeated
+                    stack.sql("update outputs set seconds = 3600")  # a cheap export would be repeated
             return time.perf_counter() - start
 
         def store_users(count: int) -> None:

@@ -23,7 +23,8 @@ create table rejected (
     code text not null,
     message text not null,
     first_seen timestamptz not null default now(),
-    last_seen timestamptz not null default now() -- despite its name: when the content, the reason or (since 0004) the rules last changed
+    -- despite its name: when the content, the reason or (since 0004) the rules last changed
+    last_seen timestamptz not null default now()
 );
 
 create table runs (
