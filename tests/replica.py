@@ -24,7 +24,8 @@ from tests.stack import HANG_TIMEOUT, ROOT, Response, Stack
 class Replica:
     """A function's process. `log` is its standard error; `peak` is its peak memory in bytes.
 
-    `stop` reads the peak from /proc if possible. Otherwise `wait` sets it, perhaps to the parent's memory at the start.
+    `stop` reads the peak from /proc if possible. Otherwise `wait` sets it to `ru_maxrss`, which starts at the parent's
+    memory and so may be too high.
     """
 
     process: subprocess.Popen[bytes]

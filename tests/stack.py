@@ -41,7 +41,7 @@ class Response:
 
     @property
     def is_transient(self) -> bool:
-        """Whether a retry may succeed. A function's own 500 has a body; the gateway's has none."""
+        """Whether a retry may succeed. A function's own 500 has a body; the watchdog's has none."""
         return self.status in (429, 502, 503, 504) or (self.status == 500 and not self.body)
 
 
@@ -164,7 +164,7 @@ class Stack(Deployment):
     def run_until_done(self, seconds: float = 120) -> dict[str, Any]:
         """Run process-data until a run is done, and return its summary. Retry while a backend is unavailable.
 
-        Fail after a few partial runs: they suffice if each run does as much as it can.
+        Fail if more than a few runs are partial: a few are enough to finish if each does as much as it can.
         """
         deadline, partial = time.monotonic() + seconds, 0
         while True:

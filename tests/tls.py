@@ -93,7 +93,7 @@ def _name(text: str) -> x509.Name:
 
 @dataclass
 class Proxy:
-    """A proxy's port, and the decrypted data that it `received` from clients."""
+    """A proxy's port, and the data that it `received` from clients, decrypted if it terminates TLS."""
 
     port: int
     received: bytearray = field(default_factory=bytearray)

@@ -1,4 +1,4 @@
-"""Changing files, and requests to query-data whose responses are checked."""
+"""Files that change, and requests to query-data whose responses are checked."""
 
 import random
 from collections import defaultdict
@@ -189,9 +189,9 @@ class Workload:
 
     def _check_rejected(self, response: TimedResponse) -> None:
         content = response.json()
-        assert {line["code"] for line in content["result"]} <= {"no_row"}
+        assert {rejection["code"] for rejection in content["result"]} <= {"no_row"}
         assert content["next"] is None
 
     def _check_runs(self, response: TimedResponse) -> None:
-        ids = [line["id"] for line in response.json()["result"]]
+        ids = [run["id"] for run in response.json()["result"]]
         assert ids == sorted(set(ids), reverse=True)

@@ -21,7 +21,10 @@ def csv_body(user_id: int, version: int = 0) -> bytes:
 
 
 class _Template(NamedTuple):
-    """The text before and after the id in an ETag. In `listed`, the first text begins after the id in the key."""
+    """The texts before and after the padding and id in an ETag.
+
+    `listed` is an entry of a listing, from the end of the id in its key. `headers` is the head of a response.
+    """
 
     listed: tuple[str, str]
     headers: tuple[str, str]
@@ -87,9 +90,9 @@ class SourceBucket:
         assert digits is not None
         prefix, suffix = digits[0], key[digits.end() :]
         if missing := self._width - len(prefix):
-            # no digit follows the prefix in `key`, so the ids that begin with it are all less than `key` or all greater
-            is_greater = suffix > b"9"
-            index = int(prefix + (b"9" if is_greater else b"0") * missing) + is_greater - self._first_id
+            # no digit follows the prefix in `key`, so `key` is after all ids that begin with it, or before all of them
+            is_after_ids = suffix > b"9"
+            index = int(prefix + (b"9" if is_after_ids else b"0") * missing) + is_after_ids - self._first_id
             suffix = b""
         else:
             index = int(prefix) - self._first_id
