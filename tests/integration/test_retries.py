@@ -36,7 +36,7 @@ def test_a_retried_run_forgets_what_failed_in_its_first_attempt(
         retried = Run(app, Request(Trigger.HTTP, keys=("1.csv",)))
         summary = retried.execute()
     assert (summary["status"], counts(summary)) == ("done", {"listed": 1, "added": 1})
-    assert retried.counters.failures == []  # they are logged
+    assert retried.counters.failures == []  # the handler logs whatever is in this list
 
 
 def test_a_repeated_attempt_counts_each_csv_once(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:

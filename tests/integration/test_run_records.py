@@ -39,7 +39,7 @@ def test_the_duration_of_each_stage_is_recorded(rollcall: Stack, monkeypatch: py
 
 
 def test_only_a_run_whose_session_ended_is_marked_as_failed(rollcall: Stack) -> None:
-    """Even if its id is that of a segment, which another run has locked. Ids may exceed 32 bits."""
+    """It is marked even if another run holds the lock of a segment with its id. Run ids may exceed an `int`."""
     rollcall.bucket.put_person("1")
     rollcall.sql("select setval(pg_get_serial_sequence('runs', 'id'), 3000000000)")
     with paused_run(rollcall) as (go, paused):

@@ -118,7 +118,7 @@ def test_a_single_request_without_a_response_is_repeated(rollcall: Stack) -> Non
 
 
 def test_connections_have_a_time_limit_and_are_reused(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The limit does not depend on `s3_timeout`: a host that does not respond at all is tried three times."""
+    """The limit is not `s3_timeout`, because connecting to a host that is down is tried three times."""
     opened, together = [], Barrier(4)
     connect = urllib3.util.connection.create_connection
 

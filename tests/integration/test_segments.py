@@ -88,7 +88,7 @@ def test_segments_are_merged_only_if_unlocked_scanned_small_and_adjacent(rollcal
         assert starts(rollcall) == ["", "5", "7"]  # another segment is in between
         segments.merge(own, segment, since=5, max_keys=1)  # exactly the size of the merged segment
         assert starts(rollcall) == ["", "7"]
-        # as due as the one that has waited longer
+        # the merged segment takes the place in the queue of the one that has waited longer
         merged = "select keys, scanned, turn, scanned_at::date::text from segments where start = ''"
         assert rollcall.sql(merged) == [[1, 7, 3, "2026-01-01"]]
         segments.merge(own, segment, since=5, max_keys=100)
@@ -98,8 +98,8 @@ def test_segments_are_merged_only_if_unlocked_scanned_small_and_adjacent(rollcal
         assert rollcall.sql("select objid from pg_locks where locktype = 'advisory'") == []
 
 
-def test_a_split_keeps_the_place_in_the_queue_and_a_complete_scan_ends_it(rollcall: Stack) -> None:
-    """The scan counts from the time before its listing."""
+def test_a_split_keeps_the_place_in_the_queue_and_a_scanned_segment_goes_to_its_end(rollcall: Stack) -> None:
+    """A scan is recorded with the tick and time of the claim, which precedes its listing."""
     rollcall.sql("update segments set keys = 9, scanned = 3, turn = 2, scanned_at = '2026-01-01 00:00:00+00'")
     with application(rollcall) as app, app.pool.connection() as session:
         segment = segments.claim(session, since=3, skip=())
