@@ -83,7 +83,7 @@ def test_a_token_may_have_characters_outside_ascii() -> None:
         ApiError(503, "schema_missing", "apply the migrations"),
     ],
 )
-def test_errors_that_reveal_nothing_are_shown_even_if_the_settings_are_invalid(error: ApiError) -> None:
+def test_client_errors_and_public_codes_are_sent_in_full_even_if_the_settings_are_invalid(error: ApiError) -> None:
     def load_settings() -> AccessSettings:
         raise SettingError("the settings are invalid")
 

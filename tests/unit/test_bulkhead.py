@@ -62,7 +62,7 @@ def test_a_request_waits_for_a_slot_for_a_limited_time(monkeypatch: pytest.Monke
         with slots.slot():
             assert not hold(slots, end)
             monkeypatch.setattr(bulkhead, "_MAX_WAIT", 60)
-            waiting = executor.submit(hold, slots, end)  # may wait: the previous request has stopped waiting
+            waiting = executor.submit(hold, slots, end)  # allowed to wait: the previous request no longer does
             time.sleep(0.1)
         assert waiting.result()
 
@@ -92,4 +92,4 @@ def test_query_data_has_a_thread_for_each_request_with_a_slot_or_waiting_for_one
     bulkheads = [value for value in vars(app).values() if isinstance(value, Bulkhead)]
     assert len(bulkheads) == 5
     requests = sum(slots._free._value + slots._waiting._value for slots in bulkheads)
-    assert requests == THREADS - 4  # these reject further requests
+    assert requests == THREADS - 4  # the other 4 threads reject further requests

@@ -57,14 +57,14 @@ def test_concurrent_callers_share_one_computation_and_other_keys_do_not_wait() -
     calls = [in_thread(lambda: cache.get("slow", slow)) for _ in range(3)]
     assert started.wait(60)
     assert in_thread(lambda: cache.get("fast", lambda: "fast")).result(30) == "fast"
-    sleep(1.5)  # a computation may take long
+    sleep(1.5)  # the callers wait even for a slow computation
     go.set()
     assert [call.result(60) for call in calls] == ["slow"] * 3
     assert computed == ["slow"]
 
 
 class MeetingKey:
-    """A key whose lookups by two threads take place in pairs, until one has waited in vain."""
+    """A key that two threads look up at the same time: each waits for the other, until one has waited in vain."""
 
     def __init__(self) -> None:
         self._barrier = Barrier(2)
@@ -75,7 +75,7 @@ class MeetingKey:
         return 1
 
 
-def test_of_two_callers_that_look_up_a_missing_value_at_the_same_time_one_computes_it() -> None:
+def test_only_one_of_two_callers_that_look_up_a_missing_value_at_the_same_time_computes_it() -> None:
     cache: Cache[int] = Cache(2)
     key, computed = MeetingKey(), Counter[str]()
 

@@ -16,7 +16,7 @@ from process_data.shared.storage.errors import AccessDenied, SchemaMissing, Stor
 from process_data.shared.storage.objects import Objects
 from process_data.shared.storage.settings import PostgresSettings, S3Settings, Secret
 
-UNREACHABLE = {
+NEVER_RAISED = {
     urllib3.exceptions.ProxySchemeUnsupported,  # no proxy is ever configured
     minio.error.MinioAdminException,  # the admin client is not used
 }
@@ -28,7 +28,7 @@ def exceptions(module: ModuleType) -> list[type[Exception]]:
         member
         for _, member in inspect.getmembers(module, inspect.isclass)
         if issubclass(member, Exception) and not issubclass(member, Warning) and member.__module__ == module.__name__
-        if member not in UNREACHABLE
+        if member not in NEVER_RAISED
     ]
 
 
@@ -111,7 +111,7 @@ def test_an_error_of_s3_names_the_status_the_code_and_the_place(objects: Objects
 
 @pytest.mark.parametrize("kind", [*exceptions(pg8000.exceptions), TimeoutError, OSError, UnicodeError])
 def test_every_pg8000_error_becomes_a_storage_error(connection: Connection, kind: type[Exception]) -> None:
-    """The server may have sent an error, after which the session is usable; after all others it is not."""
+    """Only a DatabaseError, which the server sent, leaves the session usable, unless its SQLSTATE says otherwise."""
     with pytest.raises(StorageError) as raised, connection._translate_errors():
         raise make(kind)
     assert connection.broken is not issubclass(kind, pg8000.exceptions.DatabaseError)

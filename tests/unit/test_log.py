@@ -38,7 +38,7 @@ def test_a_log_line_is_bounded_and_in_ascii(capfd: pytest.CaptureFixture[str]) -
     }
 
 
-def test_a_line_is_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_is_written_in_a_single_call(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise the lines of two threads could mix."""
     writes: list[str] = []
 

@@ -67,7 +67,7 @@ def test_no_call_is_started_after_the_deadline(executor: ThreadPoolExecutor) -> 
     ended = Event()
 
     def keep_alive() -> None:
-        assert not ended.is_set()  # nothing is left to wait for
+        assert not ended.is_set()  # not called again once there is nothing left to wait for
         if all(loop.done() for loop in calls._loops):
             ended.set()
         expired.set()  # `collect` calls this after the deadline
@@ -98,10 +98,10 @@ def test_the_result_of_a_call_that_takes_too_long_is_none(
     go.set()
 
 
-def test_calls_that_start_late_also_end_within_the_grace_period(
+def test_the_wait_for_calls_that_may_start_late_also_ends_with_the_grace_period(
     executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """GRACE is not granted twice, and the last wait ends with it."""
+    """GRACE is not granted twice, and a longer poll interval does not prolong it."""
     monkeypatch.setattr(parallel, "_POLL_INTERVAL", 60)
     go = Event()
     late = Deadline(-GRACE + 0.5, Event())  # half a second of GRACE is left

@@ -17,7 +17,7 @@ print(before, stopping.is_set())
 
 
 def test_sigterm_sets_the_event_and_does_not_end_the_process() -> None:
-    """The watchdog still sends requests to a function that it has sent SIGTERM."""
+    """After sending SIGTERM to a function, the watchdog still sends it requests."""
     packages = str(Path(next(iter(query_data.__path__))).parent)
     result = subprocess.run(
         [sys.executable, "-c", PROGRAM], env={"PYTHONPATH": packages}, capture_output=True, text=True

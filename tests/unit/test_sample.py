@@ -82,7 +82,7 @@ def test_the_names_come_from_many_scripts(parsed: Checked) -> None:
     }
 
 
-def test_the_files_vary_in_bom_line_ends_quotes_spaces_column_order_and_last_line_end(
+def test_the_files_vary_in_bom_line_endings_quotes_spaces_column_order_and_final_newline(
     directory: Path, parsed: Checked
 ) -> None:
     bodies = [(directory / row.key).read_bytes() for row in parsed.valid]

@@ -50,7 +50,7 @@ BOUNDS = {
 
 
 @pytest.mark.parametrize(("name", "minimum", "maximum"), [(name, *bounds) for name, bounds in BOUNDS.items()])
-def test_the_bounds_of_a_number_are_valid_and_its_neighbours_are_not(name: str, minimum: int, maximum: int) -> None:
+def test_the_bounds_of_a_number_are_valid_and_values_beyond_them_are_not(name: str, minimum: int, maximum: int) -> None:
     for valid in (minimum, maximum):
         assert getattr(load(Settings, {**REQUIRED, name: str(valid)}), name) == valid
     for invalid in (minimum - 1, maximum + 1):

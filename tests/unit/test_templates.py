@@ -64,7 +64,7 @@ def links(html: str) -> dict[str, str]:
 def people_page(*, shown: Any = (PERSON,), files: Any = (), **content: Any) -> str:
     """Render the page of the people `shown` and the rejected `files`.
 
-    `content` replaces statistics, such as `people`, and other variables of the template.
+    `content` replaces statistics (such as `people`, their number) and other variables of the template.
     """
     figures = {"people": 1, "with_photo": 0, "without_photo": 1, "rejected": 0, "last_run": None}
     figures |= {name: content.pop(name) for name in figures if name in content}
@@ -312,7 +312,7 @@ def test_links_of_a_table_keep_the_parameters_and_end_at_the_last_page() -> None
         (503, "/", "Temporarily unavailable", ("Try again", "")),
     ],
 )
-def test_an_error_page_has_a_heading_the_message_and_a_way_on(
+def test_an_error_page_has_a_heading_the_message_and_a_link_if_one_helps(
     status: int, path: str, heading: str, link: tuple[str, str] | None
 ) -> None:
     response = render_error(Event(path, "GET"), ApiError(status, "code", "message <b>", headers={"Allow": "GET"}))
