@@ -50,8 +50,8 @@ class ParallelCalls(Generic[T, R]):
         finally:
             self.cancel()
         grace_ends_at = monotonic() + deadline.remaining_grace
-        while (running := {loop for loop in running if not loop.done()}) and monotonic() < grace_ends_at:
-            wait(running, timeout=_POLL_INTERVAL)
+        while running and (seconds := grace_ends_at - monotonic()) > 0:
+            running = wait(running, timeout=min(_POLL_INTERVAL, seconds)).not_done
             keep_alive()
         for loop in self._loops:
             if loop.done() and not loop.cancelled():
