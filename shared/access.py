@@ -23,7 +23,9 @@ class AccessSettings(SettingsGroup):
         default="token",
         choices=("token", "none"),
     )
-    api_token: Secret = setting("API token required from clients; unused with auth=none", default=Secret())
+    api_token: Secret = setting(
+        "the API token that clients have to send; required with auth=token, unused with auth=none", default=Secret()
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
