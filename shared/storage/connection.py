@@ -55,7 +55,7 @@ class Connection:
     def __init__(self, settings: PostgresSettings) -> None:
         self._server = f"PostgreSQL at {settings.postgres_host}:{settings.postgres_port}"
         self.broken = False
-        self._alive_at = 0.0  # monotonic time of the last response to a ping
+        self._alive_at = -inf  # monotonic time of the last response to a ping
         self._used_at = monotonic()  # monotonic time at which the last statement ended
         self._prepared: dict[str, pg8000.native.PreparedStatement] = {}  # by SQL, least recently used first
         self._timeout, self._expires_at = settings.postgres_timeout + TIMEOUT_MARGIN, inf

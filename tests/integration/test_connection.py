@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from math import inf
 from queue import Empty
 from random import Random
 from select import select
@@ -65,7 +66,7 @@ def test_copy_out_yields_everything_in_large_chunks(stack: Stack) -> None:
 
 
 def test_a_copy_yields_the_rows_of_an_unfinished_chunk_before_it_times_out(connection: Connection) -> None:
-    # the server sends 8 KiB at a time, so some of the first 300 rows
+    # the server sends 8 KiB at a time, so only some of the first 300 rows arrive before the timeout
     slow = (
         "copy (select repeat('x', 99) from generate_series(1, 301) n where n < 301 or pg_sleep(600) is null) to stdout"
     )
@@ -153,7 +154,7 @@ def test_leaving_a_copy_whose_connection_was_reset_raises_no_error(stack: Stack,
 def forward(listening: socket.socket, port: int) -> tuple[bool, int]:
     """Forward one connection to PostgreSQL until it ends.
 
-    Return whether the client reset it, and how many bytes it was sent.
+    Return whether the client reset the connection, and how many bytes were sent to the client.
     """
     received = 0
     client, _ = listening.accept()
@@ -235,7 +236,7 @@ def test_a_time_limit_ends_with_its_body_even_after_an_error(stack: Stack) -> No
     with Connection(settings) as connection:
         with pytest.raises(ValueError), connection.time_limit(0):
             raise ValueError
-        assert connection.run("select pg_sleep(3), 1")[0][1] == 1  # longer than a statement may always take
+        assert connection.run("select pg_sleep(3), 1")[0][1] == 1  # longer than _MIN_TIMEOUT
 
 
 def test_a_transaction_is_atomic(connection: Connection) -> None:
@@ -270,14 +271,14 @@ def test_a_session_that_the_server_ended_is_not_reused(stack: Stack, pool: Pool)
 def test_a_session_that_ended_just_after_its_last_response_is_not_reused(
     stack: Stack, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last ping was less than a second ago, so the session is pinged only because there is something to read."""
-    monkeypatch.setattr(connection_module, "_PING_INTERVAL", HANG_TIMEOUT)
-    statements = set()
+    """The ping interval never ends, so the session is pinged only because there is something to read."""
+    monkeypatch.setattr(connection_module, "_PING_INTERVAL", inf)
+    pings = set()  # the pid of each borrowed session, and the time of its last ping
     for _ in range(3):
         with pool.connection() as connection:  # pings the session the second time, but not the third
-            statements.add((connection.run("select pg_backend_pid()")[0][0], connection._alive_at))
-    assert len(statements) == 2
-    [pid] = {pid for pid, _ in statements}
+            pings.add((connection.run("select pg_backend_pid()")[0][0], connection._alive_at))
+    assert len(pings) == 2
+    [pid] = {pid for pid, _ in pings}
     stack.sql("select pg_terminate_backend(:pid, 5000)", pid=pid)
     with pool.connection() as connection:
         assert connection.run("select pg_backend_pid()") != [[pid]]
