@@ -4,7 +4,7 @@ Atheris has wheels only for the platforms that requirements.in names.
 
 The naive parser's coverage counts too: it has Python branches for what process-data's parser leaves to the csv module.
 
-`fuzz` starts `python3 -m tests.fuzz.guided INPUTS SEED CORPUS`, because libFuzzer ends its process. Each finding is a
+`fuzz` starts `python3 -m tests.fuzz.guided RUNS SEED CORPUS`, because libFuzzer ends its process. Each finding is a
 line on that process's standard output.
 """
 
@@ -28,31 +28,33 @@ def is_available() -> bool:
 
 
 def fuzz(inputs: int, seed: int) -> Iterator[str]:
-    """Run libFuzzer. The corpus is the samples in tests/data and some generated files."""
+    """Run libFuzzer: first on the corpus, the samples in tests/data and some generated files, then on mutated files."""
     with tempfile.TemporaryDirectory() as directory:
         corpus = Path(directory) / "corpus"
         corpus.mkdir()
-        _write_corpus(corpus, seed)
-        command = [sys.executable, "-m", "tests.fuzz.guided", str(inputs), str(seed), str(corpus)]
+        runs = 1 + _write_corpus(corpus, seed) + inputs  # libFuzzer begins with an empty file
+        command = [sys.executable, "-m", "tests.fuzz.guided", str(runs), str(seed), str(corpus)]
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             output, log = process.communicate()
     yield from output.splitlines()
-    if process.returncode or f"Done {inputs} " not in log:
+    if process.returncode or f"Done {runs} " not in log:
         yield f"Atheris ended with {process.returncode}: {log[-2000:]}"
 
 
-def _write_corpus(corpus: Path, seed: int) -> None:
+def _write_corpus(corpus: Path, seed: int) -> int:
+    """Write the corpus, and return the number of its files."""
     from tests.fuzz.csvs import NOW
     from tests.fuzz.grammar import files
     from tests.samples import samples
 
     bodies = [sample.body for kind in ("good", "bad") for sample in samples(kind)]
-    for number, body in enumerate([*bodies, *islice(files(seed, NOW), _GENERATED)]):
-        if len(body) <= _MAX_BYTES:
-            (corpus / str(number)).write_bytes(body)
+    bodies = [body for body in [*bodies, *islice(files(seed, NOW), _GENERATED)] if len(body) <= _MAX_BYTES]
+    for number, body in enumerate(bodies):
+        (corpus / str(number)).write_bytes(body)
+    return len(bodies)
 
 
-def _main(inputs: str, seed: str, corpus: str) -> None:
+def _main(runs: str, seed: str, corpus: str) -> None:
     import atheris
 
     from tests.packages import assemble_packages
@@ -70,8 +72,8 @@ def _main(inputs: str, seed: str, corpus: str) -> None:
     words = Path(corpus).with_name("words")
     words.write_text("".join(f'"{word}"\n' for word in _WORDS), encoding="ascii")
     options = [
-        f"-runs={inputs}",
-        f"-seed={int(seed) % 2**32}",
+        f"-runs={runs}",
+        f"-seed={int(seed) % (2**32 - 1) + 1}",  # 0 would let libFuzzer choose a seed
         f"-max_len={_MAX_BYTES}",
         f"-dict={words}",
         "-timeout=10",

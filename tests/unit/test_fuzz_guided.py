@@ -1,0 +1,37 @@
+"""`python3 tests/fuzz guided`, with a substitute for Atheris, which is not installed for the tests."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz import guided
+
+SUBSTITUTE = """
+import contextlib, pathlib, sys
+
+enabled_hooks = set()
+
+def instrument_imports(include):
+    return contextlib.nullcontext()
+
+def Setup(arguments, parse):
+    options = dict(argument.split("=", 1) for argument in arguments[1:-1])
+    assert 0 < int(options["-seed"]) < 2**32, "libFuzzer would choose a seed"
+    bodies = [b"", *(path.read_bytes() for path in pathlib.Path(arguments[-1]).iterdir())]
+    for body in bodies:
+        parse(body)
+    print(f"Done {max(len(bodies), int(options['-runs']))} runs in 1 second(s)", file=sys.stderr)
+
+def Fuzz():
+    pass
+"""
+"""Like libFuzzer, this runs an empty file and the whole corpus even if `-runs` is less."""
+
+
+@pytest.mark.parametrize("seed", [0, 2**32 - 1])
+def test_any_number_of_inputs_and_any_seed_are_possible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    (tmp_path / "atheris.py").write_text(SUBSTITUTE, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert list(guided.fuzz(1, seed)) == []
