@@ -76,7 +76,7 @@ def test_switching_overlays_removes_the_objects_of_the_old_one_in_shared_namespa
     remaining = existing_objects() - rendered_objects(cluster, new)
     assert {item for item in remaining if item[0] != "rollcall" or new != "external"} == set()
     assert rendered_objects(cluster, new) <= existing_objects()
-    if new == "external":  # as the guide says, once the external servers work
+    if new == "external":  # as OPERATIONS.md says, once the external servers work
         kubectl("delete", "namespace", "rollcall")
         assert existing_objects() == rendered_objects(cluster, new)
 
@@ -94,7 +94,7 @@ def test_consecutive_restores_use_their_own_dumps(cluster: Shell) -> None:
     assert dumps == ["a.dump", "b.dump"]
     (cronjob,) = [item for item in list_objects("cronjobs") if item["metadata"]["name"] == "restore"]
     (container,) = cronjob["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
-    assert {"name": "DUMP"} in [{"name": item["name"]} for item in container["env"] if not item.get("value")]
+    assert "DUMP" in [item["name"] for item in container["env"] if not item.get("value")]
 
 
 def test_job_sh_fails_if_the_pod_of_its_job_fails(cluster: Shell, nodes: Nodes) -> None:

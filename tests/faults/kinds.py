@@ -19,7 +19,7 @@ from tests.faults.subject import RECOVERY, Slot, Subject, stopped
 from tests.tcp_proxy import Fault
 
 Inject = Callable[[Subject, Random], AbstractContextManager[None]]
-"""Injects a fault. A lasting one ends with the block."""
+"""Injects a fault. If it lasts, it ends with the block."""
 
 STORES = ("postgres", "s3")
 KEEPALIVE_SECONDS = 5.0  # after which the proxy ends vanished clients' connections; real keepalives take 50 s

@@ -29,11 +29,11 @@ class Pace:
     burst: int
     longest: float
     round: int  # injections in each round
-    lasting: bool  # whether each round includes vanished clients, whose detection takes a minute
+    without_keepalive: bool  # whether each round has vanished clients that only timeouts detect, after a minute
 
 
-LONG = Pace(burst=7, longest=4.0, round=100, lasting=True)
-SHORT = Pace(burst=6, longest=1.0, round=60, lasting=False)
+LONG = Pace(burst=7, longest=4.0, round=100, without_keepalive=True)
+SHORT = Pace(burst=6, longest=1.0, round=60, without_keepalive=False)
 
 
 class Trial:
@@ -107,7 +107,7 @@ class Rounds:
     def _round(self, plan: Sequence[Kind]) -> None:
         self._traffic.start()
         done_before = self._calls.outcomes("process-data")["done"]
-        remaining = [*plan[:-1], vanished_clients()] if self._pace.lasting else list(plan)
+        remaining = [*plan[:-1], vanished_clients()] if self._pace.without_keepalive else list(plan)
         while remaining and not self._calls.problems:
             burst = self._take_burst(remaining)
             self._inject(burst)

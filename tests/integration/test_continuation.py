@@ -223,7 +223,10 @@ def test_continuations_and_queued_runs_keep_accept_empty(filled: Stack) -> None:
 
 
 def change_after_slow_export(rollcall: Stack, written_at: str, output: str = "output.csv") -> None:
-    """Upload a changed person after an export of an output took two seconds and ended at `written_at`, in SQL."""
+    """Record that the output's last export took two seconds and ended at `written_at`, an SQL expression.
+
+    Then upload a changed person.
+    """
     rollcall.bucket.put_person("1")
     rollcall.process()
     rollcall.sql("update outputs set seconds = 0")
@@ -281,7 +284,10 @@ def test_a_full_run_that_scanned_everything_exports_at_once(rollcall: Stack) -> 
 
 
 def test_a_run_writes_an_output_that_takes_a_few_seconds_only_at_its_end(rollcall: Stack) -> None:
-    """Its deadline leaves enough time for it. The output is behind when the run starts, and the run changes it."""
+    """The output is behind when the run starts, and the run changes the table again.
+
+    The deadline leaves enough time to write the output at the end.
+    """
     change_after_slow_export(rollcall, "clock_timestamp() - interval '1 hour'")
     rollcall.sql("update outputs set changed = changed + 1 where object = 'output.csv'")
     with proxied(rollcall) as (app, requests):
@@ -325,7 +331,7 @@ def test_an_export_that_exceeds_the_remaining_time_is_left_to_the_continuation(
 def test_an_output_that_there_is_no_time_to_check_is_pending_unless_the_run_is_for_users(
     rollcall: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A full run guarantees the output; it may have been removed although nothing has changed since it was written."""
+    """A full run guarantees the output, which may have been removed even if no row has changed since it was written."""
     rollcall.process()
     rollcall.sql("update outputs set seconds = 1000")  # 3,000 for all three
     monkeypatch.setattr(outputs, "_EARLY_FRACTION", 0)  # the runs do not count as just started

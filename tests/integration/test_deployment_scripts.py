@@ -39,7 +39,7 @@ def container(file: str, kind: str, name: str) -> dict[str, Any]:
 
 
 def script(container: dict[str, Any], **directories: Path) -> list[str]:
-    """Return the container's command, in which `name=path` replaces the directory /name."""
+    """Return the container's command. Each argument `name=path` replaces the directory /name in it by `path`."""
     command = [*container["command"], *container["args"]]
     for name, path in directories.items():
         command[-1] = command[-1].replace(f"/{name}", str(path))

@@ -251,7 +251,7 @@ def test_an_erasure_that_cannot_export_is_partial(rollcall: Stack, waits: list[f
 
 
 def test_an_erasure_that_cannot_check_the_output_is_partial(rollcall: Stack, waits: list[float]) -> None:
-    """The output may have been removed or overwritten, although nothing has changed since it was written."""
+    """The object may have been removed or overwritten, even if no row has changed since it was written."""
     rollcall.erase("1")
     with connected(rollcall.settings) as session, application(rollcall) as app:
         session.run("select pg_advisory_lock(:space, 0)", space=locks.EXPORT)
@@ -260,9 +260,7 @@ def test_an_erasure_that_cannot_check_the_output_is_partial(rollcall: Stack, wai
     assert len(waits) == 1
 
 
-def test_a_user_whose_csv_s3_has_not_looked_up_in_time_remains(
-    rollcall: Stack, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_user_whose_csv_is_not_looked_up_in_time_remains(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     """The users looked up before are erased."""
     rollcall.bucket.put_people(["1", "2"])
     rollcall.process()

@@ -25,7 +25,7 @@ def test_a_hint_for_a_locked_segment_is_processed_by_its_holder(rollcall: Stack)
         rollcall.bucket.put("1.png", b"photo")
         event = rollcall.event("1.csv", "1.png").json()
         assert (event["status"], event["remaining"], event["listed"]) == ("partial", 1, 0)
-        assert event["segments"] == {"scanned": 0, "remaining": 0}  # of full runs
+        assert event["segments"] == {"scanned": 0, "remaining": 0}  # only full runs count segments
         assert rollcall.sql("select object from hints") == [["1.csv"]]
         go.set()
         assert holder.result()["status"] == "done"

@@ -52,7 +52,7 @@ def test_a_first_load_that_can_read_nothing_fails_with_the_reason(rollcall: Stac
     with application(rollcall, failing) as app:
         with pytest.raises(Unavailable, match="an error for 0002"):
             run(app)
-        # S3 would repeat an event that fails, and send no other one meanwhile
+        # MinIO repeats an event that fails, and holds back all others meanwhile: see infra/README.md
         assert run(app, Trigger.EVENT, keys=("0002.csv",))["status"] == "partial"
         rollcall.bucket.put("9.csv", b"no header")
         assert run(app)["status"] == "partial"  # an object was read, though rejected
@@ -60,7 +60,7 @@ def test_a_first_load_that_can_read_nothing_fails_with_the_reason(rollcall: Stac
 
 
 def test_a_run_that_finds_only_unreadable_objects_in_its_segments_is_partial(rollcall: Stack) -> None:
-    """The run skips the other segment, scanned after `since`, a logical time. Its users are in the table."""
+    """The table has the users of the other segment, which the run skips: it was scanned after the tick `since`."""
     put_people(rollcall, range(3))
     [bad] = put_people(rollcall, range(9000, 9001))
     failing = type("Failing", (Failing,), {"keys": frozenset([f"{bad}.csv"])})
@@ -136,7 +136,7 @@ def test_an_error_of_a_helper_thread_fails_the_run(rollcall: Stack, monkeypatch:
 def test_an_error_of_one_worker_ends_the_others(
     rollcall: Stack, monkeypatch: pytest.MonkeyPatch, *, fails_in_helper: bool
 ) -> None:
-    """The other worker stores its first batch after that."""
+    """The other worker still stores the batch that it is working on, but no more."""
     put_people(rollcall, range(40))
     with application(rollcall, segment_keys="20", workers="1") as app:
         run(app)
@@ -169,7 +169,7 @@ def test_an_error_of_one_worker_ends_the_others(
 
 
 def test_a_scan_that_fails_starts_no_more_requests(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next batch was started meanwhile."""
+    """When storing the first batch fails, the first object of the next one is being fetched."""
     people = put_people(rollcall, range(20))
     fetched: list[str] = []
     next_batch, released = threading.Event(), threading.Event()

@@ -19,7 +19,8 @@ from tests.stack import Stack
 EXAMPLES = 40
 TOO_STRICT = [positive_data_acceptance, negative_data_rejection]
 """Excluded checks. They require that the schema describes exactly the valid requests, but it allows any text as a
-cursor. Also, Schemathesis sends an empty list, an invalid value, as a valid request without the parameter."""
+cursor. Also, Schemathesis generates an empty list as an invalid value, but sends it as a request without the parameter,
+which is valid."""
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,7 @@ TYPES = {"integer": int, "boolean": bool, "string": str, "object": dict}
 
 
 def check(schema: dict[str, Any], value: Any) -> None:
-    """Check that a value has the type and exactly the members of a schema, and so have its members."""
+    """Check, recursively, that a value has the type of a schema and exactly its members."""
     assert type(value) is TYPES[schema["type"]], schema
     if isinstance(value, dict) and "properties" in schema:
         assert value.keys() == schema["properties"].keys() == set(schema["required"])

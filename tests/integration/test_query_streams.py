@@ -109,7 +109,7 @@ def test_a_truncated_stream_can_be_detected_behind_the_gateway(filled: Stack, fo
     last = interruptions(filled)[-1]
     assert last["call_id"]
     assert "the response was interrupted: " in last["message"]
-    assert "Traceback" not in function_log(filled)  # of waitress
+    assert "Traceback" not in function_log(filled)  # waitress would log one by default
 
 
 def function_log(stack: Stack) -> str:
@@ -166,8 +166,8 @@ def test_a_stream_at_its_deadline_ends_with_a_link_to_the_rest(
         streamed += user_ids
         parts += 1
     assert parts > 1
-    log = replica_with_short_streams.lines  # has the duration of whole responses
-    stack.wait_until(lambda: any(json.loads(line)["seconds"] >= 1 for line in log()), seconds=20)
+    read_log = replica_with_short_streams.lines  # each line has the seconds that a whole response took
+    stack.wait_until(lambda: any(json.loads(line)["seconds"] >= 1 for line in read_log()), seconds=20)
     direction = "desc" if sort.startswith("-") else "asc"
     key = {"last_name": 'lower(last_name) collate "C"'}.get(sort.removeprefix("-"), sort.removeprefix("-"))
     expected = stack.sql(f"select user_id from users order by {key} {direction}, user_id {direction}")
