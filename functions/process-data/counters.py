@@ -36,7 +36,7 @@ class RunCounters:
     """Counters of one run, shared by its workers.
 
     `repeats` says that each attempt scans everything again, as in runs that name users. `seconds` sums each stage over
-    the workers and attempts; `total` is the duration of the attempts.
+    the workers and attempts; `total` is the duration of the attempts, up to the end of the export.
     """
 
     repeats: bool = False

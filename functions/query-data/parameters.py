@@ -17,7 +17,7 @@ from .shared.quoting import quote
 from .shared.user_ids import is_user_id
 
 MAX_NAME_LENGTH = 200
-"""Characters of a name that process-data accepts."""
+"""Characters in the longest name that process-data accepts."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ def test_the_choices_match_the_allowed_values() -> None:
     assert values == [True, False]
 
 
-def test_blank_values_have_no_field_except_one_to_add_a_value() -> None:
+def test_blank_values_are_dropped_but_a_field_for_a_new_value_is_added() -> None:
     parameters = MultiDict([("user_id", ""), ("user_id", "5"), ("user_id", ""), ("name", ""), ("name", "Ann")])
     values = {control.name: control.values for control in controls(parameters)}
     assert (values["user_id"], values["name"], values["min_age"]) == (("5", ""), ("Ann",), ("",))

@@ -1,4 +1,4 @@
-"""The bucket `res`, which stores uploaded objects."""
+"""The bucket `res`, which stores uploaded objects; of large ones only the metadata."""
 
 import hashlib
 import os
@@ -11,7 +11,7 @@ class StoredObject:
     size: int
     etag: str
     modified: str
-    body: bytes | None
+    body: bytes | None  # None if only the metadata is stored
 
 
 @dataclass

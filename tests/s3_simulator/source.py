@@ -21,9 +21,9 @@ def csv_body(user_id: int, version: int = 0) -> bytes:
 
 
 class _Template(NamedTuple):
-    """The texts before and after the padding and id in an ETag.
+    """Two texts, each in two parts: before and after the padding and the id in its ETag.
 
-    `listed` is an entry of a listing, from the end of the id in its key. `headers` is the head of a response.
+    `listed` is the rest of a listing's entry, after the id in its key. `headers` is a response's status line and headers.
     """
 
     listed: tuple[str, str]
