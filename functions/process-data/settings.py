@@ -10,7 +10,7 @@ from .shared.storage.settings import PostgresSettings, S3Settings, check_bucket,
 class Settings(AccessSettings, S3Settings, PostgresSettings):
     result_bucket: str = setting("bucket of output.csv, rejected.csv and erased.csv", default="res")
     workers: int = setting(
-        "segments that a replica scans at the same time while it has one run; each further concurrent run adds one",
+        "segments that a replica scans at once when a single run is in progress; each further concurrent run adds one",
         default=6,
         minimum=1,
         maximum=32,

@@ -30,8 +30,8 @@ from erased
 where user_id in (select value collate "C" from json_array_elements_text(:user_ids))
 """
 
-# `number`, `rejected_number` and `erased_number` each increment a row of `outputs`. Each depends on the one before it, so
-# that the rows are locked in the order that locks.py requires.
+# `number`, `rejected_number` and `erased_number` each increment a row of `outputs`. Each depends on the one before it,
+# so that the rows are locked in the order that locks.py requires.
 _ERASE = f"""
 with batch as materialized (
     select user_id collate "C" as user_id, erased_at, csv_modified

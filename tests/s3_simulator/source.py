@@ -23,7 +23,7 @@ def csv_body(user_id: int, version: int = 0) -> bytes:
 class _Template(NamedTuple):
     """Two texts, each in two parts: before and after the padding and the id in its ETag.
 
-    `listed` is the rest of a listing's entry, after the id in its key. `headers` is a response's status line and headers.
+    `listed` is the rest of a listing's entry, after the id in its key. `headers` includes the status line.
     """
 
     listed: tuple[str, str]
