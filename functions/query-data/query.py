@@ -25,7 +25,8 @@ PARAMETERS = FILTERS | {
     "after": AFTER,
     "count": Parameter(
         BOOLEAN_FORMAT,
-        "include the total number: `count` in JSON and NDJSON, and the header `X-Total-Count` except in HTML",
+        "include the total number of matches: as `count` in JSON and NDJSON, and as the header `X-Total-Count` in all "
+        "formats but HTML",
         parse_boolean,
         BOOLEAN_SCHEMA,
         default=False,
