@@ -1,4 +1,6 @@
-"""The defaults are secure: a token and TLS are required unless configured otherwise."""
+"""The defaults of stack.yml are those of the code, and secure: a token and TLS are required."""
+
+from dataclasses import MISSING, fields
 
 import pytest
 from process_data.settings import Settings as ProcessSettings
@@ -34,10 +36,17 @@ def test_an_empty_variable_keeps_the_secure_default(function: FunctionSpec, name
     assert actual.environment == function.environment
 
 
-def test_the_code_has_the_same_secure_defaults() -> None:
-    for settings in (ProcessSettings, QuerySettings):
-        defaults = {name: field.default for name, field in settings.__dataclass_fields__.items()}
-        assert (defaults["auth"], defaults["s3_secure"], defaults["postgres_sslmode"]) == ("token", True, "verify-full")
+@each_function
+def test_the_code_has_the_same_defaults(function: FunctionSpec) -> None:
+    settings = ProcessSettings if function.name == "process-data" else QuerySettings
+    defaults = {field.name: field.default for field in fields(settings) if field.default is not MISSING}
+    values = {
+        name: str(default).lower() if isinstance(default, bool) else str(default) for name, default in defaults.items()
+    }
+    common = values.keys() & function.environment.keys()
+    assert {name: values[name] for name in common} == {name: function.environment[name] for name in common}
+    assert {"auth", "s3_secure", "postgres_sslmode", "postgres_timeout"} < common
+    assert {"run_deadline", "stream_deadline"} & common
 
 
 @pytest.mark.parametrize("document", ["faasd/README.md", "kubernetes/README.md"])
