@@ -1,4 +1,4 @@
-"""Functions that write to the tables, with the code that scans and erasures use, and that request /changes."""
+"""Writes to the tables by process-data's own code for scans and erasures, and reads of /changes."""
 
 from datetime import UTC, datetime
 from typing import Any

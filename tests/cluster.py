@@ -41,7 +41,7 @@ def list_objects(*kinds: str, selector: str = "") -> list[dict[str, Any]]:
 class Nodes(Thread):
     """Simulates nodes: marks pods as running, and those of jobs as succeeded.
 
-    Pods of jobs whose label `app.kubernetes.io/name` is in `failing` fail instead.
+    A job's pod fails instead if the pod's label `app.kubernetes.io/name` is in `failing`.
     """
 
     def __init__(self) -> None:

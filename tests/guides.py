@@ -71,7 +71,7 @@ def shell(directory: Path, platform: str, **environment: str) -> Shell:
     make_secrets(secrets, read_stack(ROOT, {}).functions)
     shutil.copy(ROOT / "infra/kubernetes/secrets/kustomization.yaml", secrets)
     (tree / "secrets").symlink_to(secrets)
-    applied.mkdir()
+    applied.mkdir()  # for each overlay, the names that `kubectl apply` prints
     for overlay in OVERLAYS.iterdir():
         objects = build(tree / "infra/kubernetes/overlays" / overlay.name)
         names = [f"{qualified_kind(item['apiVersion'], item['kind'])}/{item['metadata']['name']}" for item in objects]

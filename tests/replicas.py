@@ -71,7 +71,7 @@ class Replicas:
         self._replicas[number] = self._start()
 
     def freeze(self, number: int) -> None:
-        """Stop a replica with SIGSTOP and end the sessions of all functions, as PostgreSQL's timeouts would."""
+        """Stop a replica with SIGSTOP and end its sessions, as PostgreSQL's timeouts would, and those of all others."""
         os.kill(self._replicas[number].process.pid, signal.SIGSTOP)
         self._stack.sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'rollcall'")
 

@@ -1,6 +1,6 @@
-"""Query parameters: definitions and parsing.
+"""Query parameters: the type of their definitions, and parsing.
 
-/openapi.json and the form of the web page are generated from the definitions, and a test compares the README with them.
+/openapi.json is generated from all definitions, and the form of the web page from those of query.py.
 """
 
 import re

@@ -58,7 +58,7 @@ class Pipe:
                 yield item
         except Empty:
             collected = b"".join(tuple(self._rows))
-            if collected and self._queue.empty():  # if the writer has just queued them, a later read repeats them
+            if collected and self._queue.empty():  # otherwise they may come after a chunk that has just been queued
                 yield collected
             raise TimeoutError from None
         self.drained = True

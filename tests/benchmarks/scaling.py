@@ -55,7 +55,10 @@ def replicas(
     get_seconds: float = LATENCY,
     **others: str,
 ) -> list[Row]:
-    """Compare several replicas with one, for each `fetch_threads`. With None, the default, CPUs are the bottleneck."""
+    """Compare several replicas with one, for each `fetch_threads`.
+
+    None stands for the setting's default, with which CPUs are the bottleneck.
+    """
     rows = []
     with simulated(stack, people, people // 2, get_seconds=get_seconds) as (_, settings):
         for threads in fetch_threads:

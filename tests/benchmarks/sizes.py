@@ -26,7 +26,7 @@ class Cost:
 def cost_by_size(stack: Stack, rounds: int = 3, sizes: Sequence[int] = SIZES) -> list[Row]:
     """Measure a first load and unchanged re-runs of buckets with `sizes` keys, two thirds of them CSVs.
 
-    The largest bucket has half as many rounds as the others.
+    The largest bucket has half as many rounds as the others, rounded down, but at least one.
     """
     loads: dict[int, list[Cost]] = {size: [] for size in sizes}
     reruns: dict[int, list[Cost]] = {size: [] for size in sizes}

@@ -45,7 +45,7 @@ def test_the_gateways_settings_and_logs_require_the_token_too(tmp_path: Path, mo
 def test_process_data_sends_the_token_to_the_queue_and_requires_it_except_for_an_empty_post(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "token").write_text("s3=cret\n", encoding="utf-8")  # "=" separates auth-params in Authorization
+    (tmp_path / "token").write_text("s3=cret\n", encoding="utf-8")  # werkzeug parses a token with "=" as auth-params
     path = os.path.relpath(tmp_path / "token", ROOT)  # relative to the directory in which the command runs
     monkeypatch.setenv("API_TOKEN_FILE", path)
     with running(tmp_path / "state") as stack:

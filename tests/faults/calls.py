@@ -24,8 +24,8 @@ _SCHEDULING_STEPS = 4  # stages of a call, each delayed by the lag: 2 in this pr
 class Call:
     """A completed call.
 
-    `outcome` is `done`, `partial`, `complete`, `continued`, `cut`, `wrong`, `no response`, an error code, or the status
-    of an error without a code.
+    `outcome` is for a run its status, `done` or `partial`; for a read `complete`, `continued` (a page that is not the
+    last), `cut` or `wrong`; for both `no response`, an error code, or the status of an error without a code.
 
     Times are of the monotonic clock; `seconds` excludes the time for which SIGSTOP stopped the replica.
     """

@@ -12,7 +12,7 @@ Rows = dict[str, tuple[Person, str | None]]
 
 
 def find_problems(subject: Subject, model: Model, calls: Calls) -> list[str]:
-    """Return all problems after a run was done, and make the rows the model's new baseline."""
+    """Return all problems, and make the rows the model's new baseline. The last run has to have ended `done`."""
     stack = subject.stack
     table = stack.sql("select user_id, first_name, last_name, birthts, img_path from users order by user_id")
     rows: Rows = {user_id: ((first, last, birth), image) for user_id, first, last, birth, image in table}

@@ -13,7 +13,7 @@ from tests.faults.subject import Slot
 
 COMPLETE, CUT, CONTINUED = "complete", "cut", "continued"
 
-Row = tuple[str, str, str, str, str | None]
+Row = tuple[str, str, str, int, str | None]
 """user_id, first_name, last_name, birthts, img_path."""
 Parse = Callable[[bytes], tuple[list[Row], str | None]]
 """Parses a response into its people and its `next`. Raises ValueError if it is truncated."""
@@ -130,7 +130,7 @@ class Reader:
 
     def _check_rows(self, rows: list[Row], since: float) -> None:
         for user_id, first, last, birth, image in rows:
-            problem = self._model.row_error(user_id, (first, last, int(birth)), image, since)
+            problem = self._model.row_error(user_id, (first, last, birth), image, since)
             assert not problem, problem
 
 
@@ -155,4 +155,5 @@ def csv_rows(body: bytes) -> tuple[list[Row], str | None]:
 
 
 def _row(person: dict[str, Any]) -> Row:
-    return person["user_id"], person["first_name"], person["last_name"], person["birthts"], person["img_path"] or None
+    birthts = int(person["birthts"])  # a string in CSV
+    return person["user_id"], person["first_name"], person["last_name"], birthts, person["img_path"] or None

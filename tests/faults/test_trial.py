@@ -106,19 +106,19 @@ def test_the_table_counts_calls_during_a_fault_by_outcome(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("user_id", "person", "since", "problem"),
+    ("user_id", "person", "problem"),
     [
-        ("1", ("Ada", "New", 1), 0.0, ""),
-        ("1", ("Ada", "Never", 1), 0.0, "1 was never"),
-        ("2", ("Ada", "New", 1), 0.0, "2 was never uploaded"),
+        ("1", ("Ada", "New", 1), ""),
+        ("1", ("Ada", "Never", 1), "1 was never"),
+        ("2", ("Ada", "New", 1), "2 was never uploaded"),
     ],
 )
 def test_the_model_reports_rows_that_were_never_uploaded(
-    user_id: str, person: tuple[str, str, int], since: float, problem: str
+    user_id: str, person: tuple[str, str, int], problem: str
 ) -> None:
     model = Model(["1"], "src")
     model.will_put("1", ("Ada", "New", 1), b"x")
-    error = model.row_error(user_id, person, None, since)
+    error = model.row_error(user_id, person, None, since=0.0)
     assert error.startswith(problem) and bool(error) == bool(problem)
 
 

@@ -29,11 +29,11 @@ class Pace:
     burst: int
     longest: float
     round: int  # injections in each round
-    without_keepalive: bool  # whether each round has vanished clients that only timeouts detect, after a minute
+    vanished_clients: bool  # whether each round ends with clients that vanish and that only timeouts detect
 
 
-LONG = Pace(burst=7, longest=4.0, round=100, without_keepalive=True)
-SHORT = Pace(burst=6, longest=1.0, round=60, without_keepalive=False)
+LONG = Pace(burst=7, longest=4.0, round=100, vanished_clients=True)
+SHORT = Pace(burst=6, longest=1.0, round=60, vanished_clients=False)
 
 
 class Trial:
@@ -45,6 +45,10 @@ class Trial:
         settings = {"run_deadline": RUN_DEADLINE, "static_users": STATIC, "changing_users": CHANGING, **asdict(pace)}
         self.figures = Figures(seed, settings, {}, problems=self.calls.problems)
 
+    def fork_random(self) -> Random:
+        """Return a generator for other threads: if they used this one, the faults would depend on their timing."""
+        return Random(self.random.getrandbits(64))
+
     def run(self, injections: int) -> Figures:
         skipped = self.figures.skipped
         if reason := unavailable_reason():
@@ -54,7 +58,7 @@ class Trial:
         disks = "disk full" not in skipped
         with (
             closing(self.calls),
-            subject(self._state, self.random, with_disks=disks, library=self._library) as system,
+            subject(self._state, self.fork_random(), with_disks=disks, library=self._library) as system,
         ):
             Rounds(system, self).run(injections)
         return self.figures
@@ -70,7 +74,7 @@ class Rounds:
         # static user_ids with a 0 appended: they sort right after those, so that every segment has some
         changing = [f"{10_000 + number * STATIC // CHANGING}0" for number in range(CHANGING)]
         self._model = Model(static + changing, subject.stack.settings["source_bucket"])
-        self._traffic = Traffic(subject, self._model, self._calls, changing, self._random)
+        self._traffic = Traffic(subject, self._model, self._calls, changing, trial.fork_random())
         self._static = static
 
     def run(self, injections: int) -> None:
@@ -107,7 +111,7 @@ class Rounds:
     def _round(self, plan: Sequence[Kind]) -> None:
         self._traffic.start()
         done_before = self._calls.outcomes("process-data")["done"]
-        remaining = [*plan[:-1], vanished_clients()] if self._pace.without_keepalive else list(plan)
+        remaining = [*plan[:-1], vanished_clients()] if self._pace.vanished_clients else list(plan)
         while remaining and not self._calls.problems:
             burst = self._take_burst(remaining)
             self._inject(burst)

@@ -40,7 +40,8 @@ def problems(bodies: Sequence[bytes]) -> list[str]:
     outcomes: dict[str, Row | Rejection] = {row.key: row for row in parsed.valid}
     outcomes |= {rejection.object: rejection for rejection in parsed.rejections}
     if len(parsed.valid) + len(parsed.rejections) != len(files) or outcomes.keys() != files.keys():
-        return [f"{len(files)} files gave {len(parsed.valid)} rows and {len(parsed.rejections)} rejections"]
+        numbers = f"{len(files)} files gave {len(parsed.valid)} rows and {len(parsed.rejections)} rejections"
+        return [f"{numbers}: {list(bodies)!r}"]
     return [f"{problem}: {body!r}" for key, body in files.items() if (problem := _problem(body, outcomes[key]))]
 
 

@@ -58,7 +58,7 @@ def rewritten_cursor(random: Random, cursor: str) -> str:
 
 
 def random_cursor(random: Random, _cursor: str) -> str:
-    """Return a cursor that encodes a list of random values, or sometimes a single one."""
+    """Return a cursor that encodes a list of random values, or sometimes a value that is not in a list."""
     values = [_value(random) for _ in range(random.choice((0, 2, 3, 3, 4, 4, 5)))]
     return _encoded(values if random.random() < 0.9 else _value(random))
 

@@ -271,11 +271,11 @@ def test_a_session_that_the_server_ended_is_not_reused(stack: Stack, pool: Pool)
 def test_a_session_that_ended_just_after_its_last_response_is_not_reused(
     stack: Stack, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The ping interval never ends, so the session is pinged only because there is something to read."""
+    """With an infinite interval a session is pinged once. It is pinged again only as there is something to read."""
     monkeypatch.setattr(connection_module, "_PING_INTERVAL", inf)
     pings = set()  # the pid of each borrowed session, and the time of its last ping
     for _ in range(3):
-        with pool.connection() as connection:  # pings the session the second time, but not the third
+        with pool.connection() as connection:  # the second time pings the session, the third does not
             pings.add((connection.run("select pg_backend_pid()")[0][0], connection._alive_at))
     assert len(pings) == 2
     [pid] = {pid for pid, _ in pings}

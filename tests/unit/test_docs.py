@@ -29,11 +29,10 @@ TIMEOUTS = ("run_deadline", "postgres_timeout", "exec_timeout", "write_timeout",
 
 def used_by(name: str) -> str:
     """Return which functions have this setting, as in the table of settings."""
-    names = (
-        {field.name for field in dataclasses.fields(Settings)},
-        {field.name for field in dataclasses.fields(QuerySettings)},
+    in_process, in_query = (
+        name in {field.name for field in dataclasses.fields(settings)} for settings in (Settings, QuerySettings)
     )
-    return ("process-data", "both", "query-data")[(name in names[1]) + (name not in names[0])]
+    return "both" if in_process and in_query else "process-data" if in_process else "query-data"
 
 
 def format_default(default: object) -> str:

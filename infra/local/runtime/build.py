@@ -1,4 +1,4 @@
-"""The directory tree that `faas-cli build --shrinkwrap` creates for a function."""
+"""A function's directory tree, as in its image."""
 
 import shutil
 from collections.abc import Iterable
