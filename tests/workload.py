@@ -54,7 +54,7 @@ def photo(user_id: str) -> bytes:
 
 
 class Workload:
-    """Random requests of every kind, and the errors found in their responses."""
+    """Random requests of the kinds in `_kinds`, and the errors found in their responses."""
 
     def __init__(self, stack: Stack, files: Files) -> None:
         self._port, self._files = int(stack.url.rpartition(":")[2]), files

@@ -133,9 +133,9 @@ def export(application: Application, connection: Connection, deadline: Deadline,
     """Write the outputs where needed; returns the outcome for output.csv.
 
     If the export would end more than GRACE seconds after the deadline, judging by the last exports of all outputs, it
-    is left to a later run, unless this run has just started. An export that is neither `urgent` nor cheap is also left
-    to a later run while another session exports, and for each output during the pause after its last export. An urgent
-    or cheap one waits for the other session, at most until the deadline.
+    is left to a later run, unless this run has just started. If it is neither `urgent` nor cheap, it is also left to a
+    later run while another session exports, and each output is left out during the pause after its last export. An
+    urgent or cheap one waits for the other session, at most until the deadline.
 
     If an urgent export is left to a later run, output.csv counts as pending, even if the table has not changed: nobody
     has checked whether the object was removed or overwritten. It also counts as pending while erased.csv has tombstones
@@ -212,7 +212,7 @@ def _read_state(connection: Connection, output: str) -> _State:
 def _export(
     connection: Connection, objects: Objects, bucket: str, output: str, current_etag: str | None, *, is_prompt: bool
 ) -> Output:
-    """Write one output if needed. `current_etag` is the ETag that the object has now.
+    """Write one output if needed. `current_etag` is its object's ETag now. With `is_prompt`, no pause applies.
 
     The caller holds the export lock, so a later export has a later snapshot.
 

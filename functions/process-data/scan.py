@@ -84,7 +84,7 @@ class Scanner:
             left_out = self._ingest(scan, segment.range, listing)
             if left_out:
                 end = left_out[0]
-                if end <= segment.start:  # `end` is not inside the segment: all of it stays due
+                if end <= segment.start:  # the segment begins between this user_id and its CSV: all of it stays due
                     return
                 segments.split(self._connection, segment, end)
                 keys = sum(user_id < end for user_id in listing.csvs)  # an estimate: only CSVs are counted

@@ -10,7 +10,7 @@ from .keys import user_of
 _LEAST_USER = re.compile("[^\0-.]*")
 """Matches the start of a key, up to the first character that is "." or sorts before it.
 
-If a user_id is less than the match, its CSV sorts before the key. This is also true if the user_id is a prefix of the
+If a user_id is less than the match, its CSV sorts before the key. This holds even if the user_id is a prefix of the
 match: the "." of the CSV sorts before the next character of the match.
 """
 

@@ -11,7 +11,7 @@ from .parameters import Parameter, one_of, parse_boolean, parse_parameters
 from .shared.api import Event
 
 PEOPLE_PER_PAGE = 50
-"""The default of `limit` on the web page."""
+"""The default of `limit` on the web page, unless the request names users."""
 
 PARAMETERS = FILTERS | {
     "sort": Parameter(
@@ -39,7 +39,7 @@ PARAMETERS = FILTERS | {
 class Query:
     """A parsed query. `after` is the end of the previous page.
 
-    Without `limit` all results are streamed, except in HTML, where a page has PEOPLE_PER_PAGE.
+    Without `limit` all results are streamed; in HTML, a page then has PEOPLE_PER_PAGE.
     """
 
     filters: Filters

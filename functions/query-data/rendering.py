@@ -72,7 +72,7 @@ def render_stream(
 ) -> Response:  # fmt: skip
     """Stream chunks of whole lines. An error after the first chunk interrupts the response before its trailer.
 
-    The first chunk is fetched at once. The response then owns `resources`, and closes them at its end.
+    The first chunk is fetched before this returns. The response then owns `resources`, and closes them at its end.
     """
     return _stream(event, _document(fmt, _prefetch_first(chunks), trailer), fmt.content_type, headers, resources)
 

@@ -3,11 +3,12 @@
 # for a first deployment, for an upgrade, and to change passwords. It is safe to run at any time, even concurrently and
 # while the functions are running.
 #
-#     createdb rollcall                                                         # the first time
-#     PGHOST=db.example PGUSER=postgres PGDATABASE=rollcall SECRETS=secrets infra/postgres/setup.sh
+#     export PGHOST=db.example PGUSER=postgres
+#     createdb --encoding=UTF8 rollcall # the first time
+#     PGDATABASE=rollcall SECRETS=secrets infra/postgres/setup.sh
 #
-# Run it as a superuser, or as an administrator with CREATEROLE and CREATEDB who owns the database. psql's environment
-# variables select the database. $SECRETS is the directory of the files
+# Run it as a superuser, or always as the same administrator with CREATEROLE and CREATEDB, who owned the database at the
+# first time. psql's environment variables select the database. $SECRETS is the directory of the files
 # rollcall-{process,query,backup}-postgres-password; if it is unset, passwords do not change. $MIGRATIONS is the
 # directory of the migrations; the default is the one beside this file.
 set -eu

@@ -130,8 +130,8 @@ class SettingsGroup:
 
 
 _MAX_S3_TIMEOUT = 19
-"""In seconds. Three attempts wait up to 3 × 19 = 57 s for their responses. Meanwhile the database session of an export
-is idle, and PostgreSQL ends it after 60 s."""
+"""In seconds. A request waits up to 3 × 19 = 57 s if its three attempts end in slow errors and a timeout. Meanwhile the
+database session of an export is idle, and PostgreSQL ends it after 60 s."""
 
 
 @dataclass(frozen=True, kw_only=True)

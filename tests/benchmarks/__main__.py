@@ -1,11 +1,11 @@
 """Compare a function with a baseline or with other tools, or draw the results.
 
-A baseline is the least work that could do the same, the function itself in another case (such as fewer users or one
+A baseline is the unavoidable part of the work alone, the function itself in another case (such as fewer users or one
 replica), or a fixed value.
 
 python3 tests/benchmarks process|query [NAME...] [--rounds N] [--json FILE]
 python3 tests/benchmarks peers [--people N] [--rounds N] [--json FILE]
-python3 tests/benchmarks charts FILE.json...
+python3 tests/benchmarks charts FILE.json... [--directory DIR]
 """
 
 from __future__ import annotations  # older versions of Python must get as far as environment.py, which rejects them

@@ -62,11 +62,11 @@ def test_merged_segments_have_room_for_new_keys(rollcall: Stack) -> None:
         assert starts(rollcall) == ["", "0003"]
         rollcall.bucket.remove(f"{people[-1]}.csv")
         run(app)
-        assert starts(rollcall) == [""]  # with three quarters of a segment's keys
+        assert starts(rollcall) == [""]  # its keys are the limit for a merge: three quarters of segment_keys
 
 
 def test_segments_are_merged_only_if_unlocked_scanned_small_and_adjacent(rollcall: Stack) -> None:
-    rollcall.sql("select setval('ticks', nextval('ticks') + 10)")  # so that the scan of the first is the latest
+    rollcall.sql("select setval('ticks', nextval('ticks') + 10)")  # for the scan of the segment ''
     rollcall.sql(
         "insert into segments (start, scanned, turn, scanned_at) values ('5', 7, 3, '2026-01-01'), ('7', 9, 9, now())"
     )

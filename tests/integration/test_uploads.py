@@ -1,4 +1,4 @@
-"""Multipart uploads: an export aborts those that killed exports left, and errors of S3 are detected."""
+"""Multipart uploads: an export aborts those left behind by exports that were killed, and errors of S3 are detected."""
 
 import pytest
 from process_data.shared.storage.errors import Unavailable
@@ -48,7 +48,7 @@ def test_all_chunks_are_stored_with_the_content_type(rollcall: Stack) -> None:
         assert app.objects.stat("res", "output.csv") == (etag, PART_SIZE + 100_001)
     assert rollcall.bucket.read("output.csv") == b"".join(chunks)
     stat = rollcall.bucket.client.stat_object(bucket_name="res", object_name="output.csv")
-    assert stat.content_type == "text/x-rows; header=present"  # the server would guess that of a CSV
+    assert stat.content_type == "text/x-rows; header=present"  # not text/csv, which the server would guess from the key
 
 
 @pytest.mark.parametrize(("status", "code"), [(403, "AccessDenied"), (501, "NotImplemented")])

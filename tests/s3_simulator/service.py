@@ -124,7 +124,9 @@ class Service:
             return error_response(404, "NoSuchKey")
         if stored.body is None and method == "GET":
             return error_response(
-                501, "NotImplemented", message="the simulator does not keep the bodies of large objects"
+                501,
+                "NotImplemented",
+                message="no bodies of multipart uploads or objects over 8 MiB are kept",
             )
         head = (
             f"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: {stored.size}\r\n"

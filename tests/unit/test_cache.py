@@ -64,7 +64,7 @@ def test_concurrent_callers_share_one_computation_and_other_keys_do_not_wait() -
 
 
 class MeetingKey:
-    """A key that two threads look up at the same time: each waits for the other, until one has waited in vain."""
+    """A key that two threads look up at the same time: each lookup waits for the other, until a wait has timed out."""
 
     def __init__(self) -> None:
         self._barrier = Barrier(2)

@@ -229,7 +229,7 @@ def test_a_function_completes_a_request_that_arrives_shortly_before_it_exits(mon
     shutdown, arriving, requests_at_exit = host.Shutdown(host.application(lambda *_: None)), iter([1]), list[int]()
 
     def sleep(_: float) -> None:
-        for change in arriving:
+        for change in arriving:  # only during the first sleep: a request arrives, and ends 0.1 s later
             shutdown._count(change)
             Timer(0.1, shutdown._count, [-change]).start()
 

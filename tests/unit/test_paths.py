@@ -1,4 +1,4 @@
-"""Links between pages resolve to the same paths behind any prefix."""
+"""Links between pages resolve to the same paths, whatever precedes `query-data` or the final slash in their URLs."""
 
 from urllib.parse import urljoin
 

@@ -167,7 +167,7 @@ def test_min_age_must_not_exceed_max_age() -> None:
 
 def test_the_default_limit_depends_on_the_path() -> None:
     rejected, html = Event("/rejected", "GET"), Event("/?format=html", "GET")
-    assert (parse_query(html).limit, PEOPLE_PER_PAGE) == (None, 50)
+    assert (parse_query(html).limit, PEOPLE_PER_PAGE) == (None, 50)  # the page applies PEOPLE_PER_PAGE
     assert parse_page_request(REJECTED, rejected).limit == 100
     assert parse_changes_request(Event("/changes", "GET")).limit == 1000
 

@@ -64,7 +64,7 @@ def links(html: str) -> dict[str, str]:
 def people_page(*, shown: Any = (PERSON,), files: Any = (), **content: Any) -> str:
     """Render the page of the people `shown` and the rejected `files`.
 
-    `content` replaces statistics (such as `people`, their number) and other variables of the template.
+    `content` replaces statistics (`people` is the number of people) and other variables of the template.
     """
     figures = {"people": 1, "with_photo": 0, "without_photo": 1, "rejected": 0, "last_run": None}
     figures |= {name: content.pop(name) for name in figures if name in content}

@@ -17,6 +17,7 @@ MAX_REPLICAS = 5
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 _REFERENCE = re.compile(r"(\w+)(?::-(.*))?", re.DOTALL)
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_EXPECTED_NAME = "1 to 63 lower-case letters, digits and hyphens, with no hyphen at either end"
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 _KEYS = {
     "lang", "handler", "image", "build_args", "annotations", "labels", "environment", "secrets", "requests",
@@ -86,7 +87,7 @@ def seconds(text: str, where: str) -> float:
 
 def _function(root: Path, name: object, entry: object, variables: Mapping[str, str]) -> FunctionSpec:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise LocalError(f"invalid function name {name!r}: expected 1 to 63 lower-case letters, digits and hyphens")
+        raise LocalError(f"invalid function name {name!r}: expected {_EXPECTED_NAME}")
     if not isinstance(entry, dict):
         raise LocalError(f"{name}: invalid function: expected a mapping with lang, handler and image")
     if unknown := entry.keys() - _KEYS:
@@ -169,6 +170,5 @@ def _replicas(text: str, function: str) -> int:
 
 def _secrets(names: object, function: str) -> list[str]:
     if not isinstance(names, list) or not all(isinstance(name, str) and _NAME.fullmatch(name) for name in names):
-        expected = "a list of names of lower-case letters, digits and hyphens"
-        raise LocalError(f"{function}: secrets: invalid value {names!r}: expected {expected}")
+        raise LocalError(f"{function}: secrets: invalid value {names!r}: expected a list of names of {_EXPECTED_NAME}")
     return names

@@ -183,8 +183,8 @@ def _server_user() -> tuple[int, int]:
             entry = pwd.getpwnam(name)
             return entry.pw_uid, entry.pw_gid
     raise LocalError(
-        f"PostgreSQL does not run as root, and there is no user {' or '.join(_USERS)} to run it as: "
-        "run the stack as an ordinary user, or create one of them"
+        f"PostgreSQL refuses to run as root, and none of these users exists to run it: {', '.join(_USERS)}. "
+        "Run the stack as an ordinary user, or create one of them"
     )
 
 

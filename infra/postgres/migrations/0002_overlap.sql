@@ -1,5 +1,5 @@
--- Version 1 detected overlapping runs by `prefix`. Export `rejected` to the result bucket.
-alter table runs add column prefix text; -- of the keys in the run's scope; since 0004 always null: see `scope`
+-- Add the column by which version 1 detects overlapping runs, and the output rejected.csv.
+alter table runs add column prefix text; -- of the keys in the run's scope; null in version 2: see `scope` in 0004
 
 create index runs_finished_at on runs (finished_at);
 

@@ -1,6 +1,7 @@
 -- Runs scan the bucket segment by segment. Events, and requests that name users, insert hints.
 
--- A logical clock for runs, scans and hints: a scan lists the bucket after all lesser ticks were taken.
+-- A logical clock for runs, scans and hints. A scan takes its tick just before it lists the bucket, so the listing
+-- covers all hints with lesser ticks.
 create sequence ticks;
 
 -- Ranges of the bucket's keys: greater than `start`, up to and including the `start` of the next segment.
@@ -25,7 +26,8 @@ create table hints (
 );
 
 -- `rules`: version of the validation rules that rejected the content with the ETag `checked_etag`. Version 1 of
--- process-data writes neither column. A file without `checked_etag`, or listed with another ETag, is checked again.
+-- process-data writes none of these columns. A file without `checked_etag`, or listed with another ETag, is checked
+-- again.
 -- `retry_after`: when the same content may become valid, in milliseconds since 1970-01-01 UTC.
 alter table rejected
     add column rules int not null default 1, add column checked_etag text, add column retry_after bigint;
