@@ -11,7 +11,7 @@ from tests.stack import Stack
 
 @pytest.fixture
 def rollcall(rollcall: Stack) -> Stack:
-    """The stack with only an unrelated object, because runs on an empty bucket may fail."""
+    """The stack with an unrelated object, which events must neither list nor count."""
     rollcall.bucket.put("notes.txt", b"")
     return rollcall
 

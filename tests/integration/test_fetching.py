@@ -1,4 +1,4 @@
-"""When a scan of a new segment starts to fetch, and when a process is too busy to start helper threads."""
+"""A scan of a new segment starts to fetch early, and a busy process starts no helper threads."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -29,7 +29,7 @@ def test_a_process_is_busy_when_two_scans_have_enough_to_fetch(rollcall: Stack) 
             return app.is_busy
 
     with application(rollcall, fetch_threads="4") as app:
-        assert not busy(first=50)  # a single scan leaves the fetch threads idle while it lists or stores
+        assert not busy(first=50)  # a single scan leaves the fetch threads idle while it lists
         assert not busy(first=50, second=0)
         assert busy(first=3, second=1)
         assert not busy(first=2, second=1)
@@ -92,7 +92,7 @@ class Observed(Objects):
         return super().get(bucket, key, limit=limit)
 
 
-def test_a_scan_keeps_its_process_as_busy_as_it_has_objects_to_fetch(rollcall: Stack) -> None:
+def test_is_busy_depends_on_the_number_of_objects_that_a_scan_has_to_fetch(rollcall: Stack) -> None:
     """Before the listing of a new segment, the estimate is a full segment. Another scan fetches one object."""
     with application(rollcall, Observed, fetch_threads="4") as app, app.fetching("other", 1):
         assert isinstance(app.objects, Observed)

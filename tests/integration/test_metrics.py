@@ -89,10 +89,10 @@ values ('cron', :scope, :status, cast(:summary as jsonb), :started_at, :finished
     ("later", "scope", "unreadable"),
     [("running", "bucket", None), ("failed", "bucket", None), ("partial", "bucket", 3), ("done", "users", 3)],
 )
-def test_gauges_of_runs_are_about_the_last_full_run(
+def test_a_partial_run_updates_the_number_of_unreadable_objects_but_not_the_last_full_run(
     rollcall: Stack, later: str, scope: str, unreadable: int | None
 ) -> None:
-    """Only a run that was done counts as the last full run, but a partial one knows what is unreadable, too."""
+    """Unfinished runs, failed runs and runs for users update neither."""
 
     def insert(scope: str, status: str, unreadable: int | None, started_at: str, finished_at: str | None) -> None:
         summary = None if unreadable is None else json.dumps({"unreadable": unreadable})

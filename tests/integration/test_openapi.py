@@ -87,11 +87,11 @@ def check(schema: dict[str, Any], value: Any) -> None:
 
 
 def test_a_summary_has_all_described_members(filled: Stack) -> None:
-    document = filled.request("GET", "/function/query-data/openapi.json").json()
-    run, erasure, _ = document["components"]["schemas"]["Run"]["properties"]["summary"]["anyOf"][0]["anyOf"]
+    schemas = filled.request("GET", "/function/query-data/openapi.json").json()["components"]["schemas"]
+    run_schema, erasure_schema, _ = schemas["Run"]["properties"]["summary"]["anyOf"][0]["anyOf"]
     runs = filled.request("GET", "/function/query-data/runs").json()["result"]
     summaries = [run["summary"] for run in reversed(runs) if run["summary"]]
-    for schema, summary in zip((run, erasure), summaries, strict=True):
+    for schema, summary in zip((run_schema, erasure_schema), summaries, strict=True):
         check(schema, summary)
 
 

@@ -1,4 +1,7 @@
-"""A run makes `users` and output.csv match the bucket, and leaves unchanged what already matches."""
+"""A run makes `users` and output.csv match the bucket, and leaves unchanged what already matches.
+
+Users whose CSV was removed stay.
+"""
 
 import gzip
 import io

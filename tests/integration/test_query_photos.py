@@ -117,7 +117,7 @@ def test_an_unavailable_s3_affects_only_photos(rollcall: Stack) -> None:
         response = replica.request("GET", "/photo/1")
         assert (response.status, response.json()["error"]["code"]) == (503, "s3_unavailable")
         assert replica.request("GET", "/").status == 200
-        assert all(line.startswith("{") for line in replica.lines())  # none of urllib3, about its retries
+        assert all(line.startswith("{") for line in replica.lines())  # no lines from urllib3 about its retries
 
 
 def test_a_large_photo_that_breaks_off_before_its_first_byte_is_a_503(rollcall: Stack) -> None:

@@ -92,7 +92,10 @@ def test_a_run_whose_end_is_committed_late_changes_the_etag(rollcall: Stack) -> 
 
 
 def test_the_etag_depends_on_which_runs_are_unfinished(rollcall: Stack) -> None:
-    """Here the lowest and the highest id, the last finish and the number of unfinished runs stay the same."""
+    """Here the lowest id, the highest id and the last finish stay the same.
+
+    The first change also keeps the number of unfinished runs.
+    """
     run = "insert into runs (id, trigger, scope, status, finished_at) overriding system value values "
     rollcall.sql(f"{run} (5, 'http', 'bucket', 'done', '2026-01-02'), (6, 'http', 'bucket', 'running', null)")
     rollcall.sql(f"{run} (9, 'http', 'bucket', 'running', null)")

@@ -29,7 +29,10 @@ def test_a_run_is_recorded_with_its_trigger_and_counts(rollcall: Stack) -> None:
 
 
 def test_the_duration_of_each_stage_is_recorded(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock advances by a second whenever it is read. A full run has two exports: an overdue one, and its own."""
+    """The clock advances by a second whenever it is read.
+
+    A full run enters the stage "export" twice: at the start, to check for an overdue export, and at the end.
+    """
     monkeypatch.setattr(counters, "perf_counter", count().__next__)
     rollcall.bucket.put_person("1")
     with application(rollcall, workers="1") as app:

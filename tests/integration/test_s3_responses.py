@@ -76,8 +76,11 @@ def test_a_request_that_s3_fails_to_serve_is_tried_three_times(rollcall: Stack, 
     assert requests == {"GET": 6, "HEAD": 3, "LIST": 3}
 
 
-def test_a_request_that_gets_no_response_is_tried_twice_but_an_upload_is_started_once(rollcall: Stack) -> None:
-    """Starting an upload is not idempotent."""
+def test_a_request_that_gets_no_response_is_tried_twice_but_a_multipart_upload_is_started_once(rollcall: Stack) -> None:
+    """Starting a multipart upload is not idempotent.
+
+    The first object is sent in a single PUT. The second is larger than a part, so it would be a multipart upload.
+    """
 
     def close(_kind: str, _path: str) -> Response | None:
         raise TimeoutError  # the proxy closes the connection
@@ -117,8 +120,10 @@ def test_a_single_request_without_a_response_is_repeated(rollcall: Stack) -> Non
     assert requests["GET"] == 2
 
 
-def test_connections_have_a_time_limit_and_are_reused(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The limit is not `s3_timeout`, because connecting to a host that is down is tried three times."""
+def test_connecting_has_its_own_timeout_and_connections_are_reused(
+    rollcall: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connect timeout is not `s3_timeout`, because connecting to a host that is down is tried three times."""
     opened, together = [], Barrier(4)
     connect = urllib3.util.connection.create_connection
 
@@ -134,7 +139,7 @@ def test_connections_have_a_time_limit_and_are_reused(rollcall: Stack, monkeypat
     with proxied(rollcall, respond, fetch_threads="4", s3_timeout="19") as (app, _), ThreadPoolExecutor(4) as executor:
         for _ in range(2):
             assert list(executor.map(etag, [app.objects] * 4)) == ["e"] * 4
-    assert [limit for endpoint, limit in opened if endpoint == app.settings.s3_endpoint] == [3] * 4
+    assert [timeout for endpoint, timeout in opened if endpoint == app.settings.s3_endpoint] == [3] * 4
 
 
 @pytest.mark.parametrize(
