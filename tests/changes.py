@@ -1,4 +1,4 @@
-"""Writes to the tables by process-data's own code for scans and erasures, and reads of /changes."""
+"""Functions that change the tables by process-data's own code for scans and erasures, and that read /changes."""
 
 from datetime import UTC, datetime
 from typing import Any

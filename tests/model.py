@@ -29,7 +29,7 @@ SOON = 0.7  # seconds from now until the birth that `put_future` uploads
 
 Person = tuple[str, str, int]
 Content = Person | str | None
-"""What a CSV contains: a person, or an error with this rejection code. None if there is no CSV."""
+"""The person in a CSV, or the code with which the CSV is rejected. None if there is no CSV."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Version(NamedTuple):
     modified: int  # Last-Modified in seconds since 1970
 
 
-def is_newer_than_tombstone(version: Version, state: State) -> bool:
-    """Whether a scan processes a CSV: an erased user's must be newer than the one at the erasure."""
+def is_processed(version: Version, state: State) -> bool:
+    """Whether a scan processes a CSV. If its user was erased, it must be newer than the CSV at the erasure, if any."""
     return not isinstance(state, Tombstone) or state.modified is None or version.modified > state.modified
 
 
@@ -171,7 +171,7 @@ class SourceBucket:
             for user in USERS
             if (version := self.current(user))
             and isinstance(version.content, str)
-            and is_newer_than_tombstone(version, states[user])
+            and is_processed(version, states[user])
         }
         return invalid | {(name, "bad_name") for name in self.misnamed}
 
@@ -189,7 +189,7 @@ class SourceBucket:
     def _after_scan(self, user: str, state: State) -> State:
         """Return the state after the user is scanned."""
         version = self.current(user)
-        is_ingested = version and isinstance(version.content, tuple) and is_newer_than_tombstone(version, state)
+        is_ingested = version and isinstance(version.content, tuple) and is_processed(version, state)
         return version.content if version and is_ingested else state  # type: ignore[return-value]
 
     def _after_erasure(self, user: str, state: State) -> Tombstone:

@@ -40,7 +40,7 @@ def apply_lost_tombstones(
     If the deadline expires or S3 fails, the next run continues.
     """
     bucket, known = application.settings.result_bucket, outputs.known_etag(connection, ERASED)
-    number = 0
+    count = 0
     try:
         etag = application.listings.submit(application.objects.etag, bucket, ERASED)
         if etag.result(deadline.remaining * _ETAG_FRACTION) in ("", known):
@@ -53,7 +53,7 @@ def apply_lost_tombstones(
                 try:
                     is_complete = eraser.erase(missing, partial(_look_up, batch))
                 finally:
-                    number += len(eraser.erased)
+                    count += len(eraser.erased)
                 if not is_complete:
                     return
             outputs.adopt(connection, ERASED, known, stream.etag)
@@ -64,8 +64,8 @@ def apply_lost_tombstones(
             raise
         return  # exports stay pending until a run has applied the file
     finally:
-        if number:
-            log("warning", "erased_again", number=number)
+        if count:
+            log("warning", "erased_again", number=count)
 
 
 def _look_up(batch: Mapping[str, Tombstone], user_ids: Iterable[str]) -> list[Tombstone]:

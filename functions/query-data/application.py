@@ -18,7 +18,7 @@ MAX_REQUESTS = 16
 """Requests processed at the same time, not counting photos, /healthz, and streams once they have started."""
 
 MAX_WAITING = 48
-"""Requests that may wait to be processed. As many requests for photos may wait too."""
+"""Requests that may wait to be processed. The same number of requests for photos may wait as well."""
 
 MAX_STREAMS = 4
 """Streams of users sent at the same time, and as many large photos (over 1 MiB). A client that stops reading keeps its

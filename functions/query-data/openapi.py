@@ -82,7 +82,7 @@ _SCHEMAS = {
             "code": _TEXT,
             "message": _TEXT,
             "first_seen": _TIME,
-            "last_seen": _TIME | {"description": "when the content, the reason or the rules last changed"},
+            "last_seen": _TIME | {"description": "despite its name, when the content, reason or rules last changed"},
         }
     ),
     "Run": _object(

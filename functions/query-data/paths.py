@@ -17,5 +17,5 @@ def normalize(path: str) -> str:
 
 
 def relative_root(path: str) -> str:
-    """Return the prefix of links to other paths of the function from the page at `path`, as it was requested."""
+    """Return the prefix of links from a page to other paths of the function. `path` is as requested, not normalized."""
     return f"{_NAME}/" if path == "/" else "../" * (path.count("/") - 1) or "./"

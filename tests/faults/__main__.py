@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
         "--libfaketime",
         type=Path,
         metavar="FILE",
-        help="the library of the PyPI package libfaketime, which faults of the clock require",
+        help="path of the shared library in the PyPI package libfaketime; faults of the clock require it",
     )
     options = parser.parse_args(arguments)
     os.environ["SCHEDULE"] = "0 0 29 2 *"  # 29 February: practically no scheduled runs
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
         figures = trial.run(options.injections)
     print(f"\n{figures.table(trial.calls.ended)}\n\n{figures.totals}")
     if figures.settle_times:
-        print(f"after each round a run was done within {max(figures.settle_times):.1f} s")
+        print(f"after each round a run ended done within {max(figures.settle_times):.1f} s")
     for kind, reason in figures.skipped.items():
         print(f"skipped: {kind}: {reason}")
     for problem in figures.problems:

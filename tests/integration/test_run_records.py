@@ -42,7 +42,7 @@ def test_the_duration_of_each_stage_is_recorded(rollcall: Stack, monkeypatch: py
 
 
 def test_only_a_run_whose_session_ended_is_marked_as_failed(rollcall: Stack) -> None:
-    """It is marked even if another run holds the lock of a segment with its id. Run ids may exceed an `int`."""
+    """It is marked even if another run holds the lock of a segment with the same id. A run id may exceed an `int`."""
     rollcall.bucket.put_person("1")
     rollcall.sql("select setval(pg_get_serial_sequence('runs', 'id'), 3000000000)")
     with paused_run(rollcall) as (go, paused):
@@ -61,7 +61,7 @@ def test_only_a_run_whose_session_ended_is_marked_as_failed(rollcall: Stack) -> 
 
 
 def test_a_run_holds_its_lock_until_its_end(rollcall: Stack) -> None:
-    """Otherwise others would mark it as failed. It has released the locks of its segments when it exports."""
+    """Otherwise other runs would mark it as failed. Before it exports, it has released the locks of its segments."""
     held: list[list[list[int]]] = []
 
     class Watching(Objects):

@@ -215,7 +215,7 @@ def test_a_stack_is_not_ready_while_it_stops_the_processes_of_a_killed_one(
         assert state.read_state_file()["components"] == {}
 
 
-def test_a_token_file_below_the_mount_has_to_be_a_secret_of_stack_yml(
+def test_a_token_file_in_the_directory_of_secrets_has_to_be_a_secret_of_stack_yml(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("API_TOKEN_FILE", "/var/openfaas/secrets/rollcall-api-token")

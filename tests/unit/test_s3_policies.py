@@ -1,4 +1,4 @@
-"""The policies of the functions' keys use only what AWS, MinIO and SeaweedFS all support."""
+"""The S3 policies of the functions use only what AWS, MinIO and SeaweedFS all support."""
 
 import json
 

@@ -16,8 +16,8 @@ from ..runtime.functions import Function
 CHUNK = 64 * 1024
 
 MAX_CALLS = 192
-"""Concurrent calls. This exceeds the limits of a replica of query-data and of MAX_REPLICAS (in config/stack.py) of
-process-data together, so it is the functions that limit requests, not the gateway."""
+"""Concurrent calls. All replicas together accept fewer (one of query-data, and up to MAX_REPLICAS of process-data, see
+config/stack.py), so the functions limit requests, not the gateway."""
 
 _EXPIRED = "its exec_timeout has expired"
 _NOT_RUNNING = "is not running; it is being started"

@@ -117,9 +117,7 @@ def compare(
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="tests/benchmarks peers")
-    parser.add_argument(
-        "--people", type=int, default=1000, help="users to load and to query, half of them with a photo (%(default)s)"
-    )
+    parser.add_argument("--people", type=int, default=1000, help="users to load, and users to query (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each kind of work (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything to a file")
     options = parser.parse_args(arguments)
