@@ -169,7 +169,7 @@ def export(application: Application, connection: Connection, deadline: Deadline,
 
 
 def export_overdue(application: Application, connection: Connection, deadline: Deadline) -> bool:
-    """At the start of a run, write outputs that are behind if there may not be enough time for them at its end.
+    """At the start of a run, export if output.csv is behind and there may not be enough time for it at the end.
 
     Returns whether output.csv was written.
     """

@@ -68,7 +68,7 @@ class RejectionSummary(TypedDict):
     message: str
 
 
-# `etag` and `checked_etag` differ only in rows of version 1, which writes no `checked_etag`.
+# `etag` and `checked_etag` differ only in rows that version 1 of process-data wrote, without `checked_etag`.
 _UPSERT = f"""
 with upserted as (
     insert into rejected (object, etag, line, code, message, retry_after, rules, checked_etag)

@@ -205,7 +205,7 @@ class Scanner:
         return results
 
     def _call(self, call: Callable[[], T]) -> T:
-        """Call S3 in another thread. Raises OutOfTime if the call has not returned GRACE seconds after the deadline."""
+        """Call S3 in another thread. Raises OutOfTime if the call is still running GRACE seconds after the deadline."""
         calls = ParallelCalls(self._listings, 1, lambda _: call(), [None])
         for result in calls.collect(self._deadline, self._connection.keep_alive, may_start_late=True):
             if result is not None:

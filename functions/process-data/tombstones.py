@@ -1,4 +1,4 @@
-"""Tombstones: neither a CSV that existed at the erasure nor a restored database brings an erased user back.
+"""Tombstones keep users erased: neither a CSV from before the erasure nor a restored database brings them back.
 
 A CSV whose Last-Modified is later than that of the CSV at the erasure brings the user back; if there was none, any CSV
 does. So only S3's clock matters. No user has both a row in `users` and a tombstone. Only the session that holds the

@@ -101,7 +101,7 @@ def _locked() -> Iterator[None]:
 
 
 def _create(directory: Path, requirements: list[Path]) -> None:
-    _say("Installing packages, once (100 MB for the local stack, another 100 MB for the tests) …")
+    _say("Installing packages, once (100 MB; for the tests, 200 MB) …")
     shutil.rmtree(directory, ignore_errors=True)
     result = subprocess.run(
         [sys.executable, "-m", "venv", directory], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

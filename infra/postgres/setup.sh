@@ -7,8 +7,8 @@
 #     createdb --encoding=UTF8 rollcall # the first time
 #     PGDATABASE=rollcall SECRETS=secrets infra/postgres/setup.sh
 #
-# Run it as a superuser, or always as the same administrator with CREATEROLE and CREATEDB, who owned the database at the
-# first time. psql's environment variables select the database. $SECRETS is the directory of the files
+# Run it as a superuser, or always as the same administrator, who has CREATEROLE and CREATEDB and created the database.
+# psql's environment variables select the database. $SECRETS is the directory of the files
 # rollcall-{process,query,backup}-postgres-password; if it is unset, passwords do not change. $MIGRATIONS is the
 # directory of the migrations; the default is the one beside this file.
 set -eu

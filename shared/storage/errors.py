@@ -1,6 +1,6 @@
 """Errors of the backends.
 
-    StorageError         the base class; raised itself for any other failure, which is probably a bug
+    StorageError         the base class; raised directly for any other failure, which is probably a bug
     ├── SettingError     a setting is missing or invalid
     ├── Unavailable      the service cannot be reached, did not respond in time or failed; a retry may help
     ├── AccessDenied     wrong credentials, a missing permission, no such bucket or database, most other 4xx responses

@@ -58,7 +58,7 @@ class Pipe:
                 yield item
         except Empty:
             collected = b"".join(tuple(self._rows))
-            if collected and self._queue.empty():  # otherwise they may come after a chunk that has just been queued
+            if collected and self._queue.empty():  # otherwise a chunk was just queued, which may come before
                 yield collected
             raise TimeoutError from None
         self.drained = True

@@ -37,6 +37,14 @@ def test_variables_are_substituted(root: Path) -> None:
     assert function.exec_timeout == 30  # of-watchdog's default
 
 
+def test_a_function_without_a_time_limit_is_an_error(root: Path) -> None:
+    with_limit = STACK_YML.replace("      plain: text", "      plain: text\n      exec_timeout: 0s")
+    assert "exec_timeout" in with_limit
+    (root / "stack.yml").write_text(with_limit)
+    with pytest.raises(LocalError, match=r"one: environment\.exec_timeout: .* expected more than 0"):
+        read_stack(root, {"FILLED": "x"})
+
+
 def test_the_error_for_an_unset_variable_names_the_function_and_the_key(root: Path) -> None:
     with pytest.raises(LocalError, match=r"one: environment\.filled: .*FILLED is required"):
         read_stack(root, {})

@@ -105,6 +105,8 @@ def _function(root: Path, name: object, entry: object, variables: Mapping[str, s
     keys = ("environment", "annotations", "labels", "requests", "limits")
     mappings = {key: _strings(values.get(key) or {}, f"{name}: {key}") for key in keys}
     exec_timeout = mappings["environment"].get("exec_timeout", _EXEC_TIMEOUT)
+    if not seconds(exec_timeout, f"{name}: environment.exec_timeout"):
+        raise LocalError(f"{name}: environment.exec_timeout: the local stack requires a limit: expected more than 0")
     return FunctionSpec(
         name=name,
         handler=handler,

@@ -25,12 +25,16 @@ def upload(client: minio.Minio, bucket: str, directory: Path, say: Say) -> int:
     progress = _Progress(len(files))
     with ThreadPoolExecutor(THREADS) as pool:
         uploads = {pool.submit(_put, client, bucket, path): path for path in files}
-        for done, future in enumerate(as_completed(uploads), 1):
-            try:
-                sent += future.result()
-            except (minio.error.MinioException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-                failures.append(f"  {uploads[future].name}: {error}")
-            progress.show(done)
+        try:
+            for done, future in enumerate(as_completed(uploads), 1):
+                try:
+                    sent += future.result()
+                except (minio.error.MinioException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+                    failures.append(f"  {uploads[future].name}: {error}")
+                progress.show(done)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     progress.end()
     if failures:
         raise LocalError("\n".join([f"{len(failures)} of {len(files)} files could not be uploaded:", *failures[:10]]))

@@ -16,8 +16,8 @@ from ..runtime.functions import Function
 CHUNK = 64 * 1024
 
 MAX_CALLS = 192
-"""Concurrent calls. All replicas together accept fewer (one of query-data, and up to MAX_REPLICAS of process-data, see
-config/stack.py), so the functions limit requests, not the gateway."""
+"""Concurrent calls. The replicas in stack.yml (one of query-data, up to MAX_REPLICAS of process-data) accept fewer in
+total, so the functions limit requests, not the gateway."""
 
 _EXPIRED = "its exec_timeout has expired"
 _NOT_RUNNING = "is not running; it is being started"

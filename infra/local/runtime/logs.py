@@ -39,7 +39,7 @@ def timestamp(moment: datetime) -> str:
 
 
 def _complete_lines(file: IO[str], pid: str) -> Iterator[Line]:
-    """Yield the lines from the current position, those of `pid` if it is not empty.
+    """Yield the lines from the current position; with `pid`, only those of this process.
 
     An incomplete last line is left for the next call.
     """

@@ -65,7 +65,7 @@ class State:
             yield
 
     def wait_until_removed(self) -> None:
-        """Wait until the lock file is removed, probably with its directory. No command can find this stack any more."""
+        """Wait until the lock file is removed, probably with its directory: then no command can find this stack."""
         while self._lock.exists():
             time.sleep(1)
 

@@ -98,6 +98,7 @@ class Postgres:
         if not connection.run("select from pg_database where datname = :name", name=DATABASE):
             connection.run(f"create database {DATABASE}")
         connection.close()
+        # also creates the files that setup.sh reads
         passwords = {role: self._credentials.get(secret) for role, secret in PASSWORD_SECRETS.items()}
         environment = {
             "PATH": f"{Path(self._binary('psql')).parent}:{os.defpath}",
