@@ -6,7 +6,7 @@ from functools import partial
 from random import uniform
 from typing import Any, NotRequired, TypedDict
 
-from . import hints, outputs, rejections, restore
+from . import hints, outputs, rejections, restore, segments
 from .application import Application
 from .continuation import NotQueued, queue_run
 from .counters import RunCounters
@@ -122,7 +122,9 @@ class Run:
         # hints make the run partial only if its time ran out: otherwise those that remain are new, or could not be
         # scanned, or are in segments that other sessions hold
         is_behind = self._is_full and (output["pending"] or (self._deadline.expired and hints.exist(connection)))
-        is_partial = unscanned or is_behind or self.counters.unreadable
+        # a continuation does not scan again the segments that earlier runs completed without their unreadable CSVs
+        has_unreadable = self.counters.unreadable or (self._is_full and segments.have_unreadable(connection))
+        is_partial = unscanned or is_behind or has_unreadable
         self._record.status = Status.PARTIAL if is_partial else Status.DONE
         continued = self._is_full and bool(unscanned or is_behind) and self._queue_continuation(connection)
         summary = self._summary(connection, unscanned, output, continued=continued)

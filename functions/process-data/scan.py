@@ -88,7 +88,7 @@ class Scanner:
                     return
                 segments.split(self._connection, segment, end)
                 keys = sum(user_id < end for user_id in listing.csvs)  # an estimate: only CSVs are counted
-            segments.complete(self._connection, segment, keys)
+            segments.complete(self._connection, segment, keys, len(scan.failures))
         self._counters.record_segment()
         max_keys = self._settings.segment_keys * 3 // 4  # leaves room for new keys before the next split
         segments.merge(self._connection, segment, since, max_keys)

@@ -86,7 +86,9 @@ select :at, scanned, scanned_at, turn from segments where id = :id
 # The scan covers hints that were added before its listing.
 _COMPLETE = f"""
 with {hints.delete_where("object > :start and object <= :end and tick < :tick")}
-update segments set keys = :keys, scanned = :tick, turn = :tick, scanned_at = :at where id = :id
+update segments
+set keys = :keys, unreadable = :unreadable, scanned = :tick, turn = :tick, scanned_at = :at
+where id = :id
 """  # noqa: S608 - interpolates a constant
 
 _POSTPONE = "update segments set turn = nextval('ticks') where id = :id"
@@ -115,11 +117,12 @@ with upper as (
     where id = :upper and start = (
         select min(start) from segments where start > (select start from segments where id = :lower)
     )
-    returning keys, scanned, turn, scanned_at
+    returning keys, unreadable, scanned, turn, scanned_at
 )
 update segments as lower
-set keys = lower.keys + upper.keys, scanned = least(lower.scanned, upper.scanned),
-    turn = least(lower.turn, upper.turn), scanned_at = least(lower.scanned_at, upper.scanned_at)
+set keys = lower.keys + upper.keys, unreadable = lower.unreadable + upper.unreadable,
+    scanned = least(lower.scanned, upper.scanned), turn = least(lower.turn, upper.turn),
+    scanned_at = least(lower.scanned_at, upper.scanned_at)
 from upper
 where lower.id = :lower
 """
@@ -127,6 +130,8 @@ where lower.id = :lower
 _REMAINING = "select count(*) from segments where scanned <= :since and id <> all(cast(:skip as int[]))"
 
 _TOTAL_KEYS = "select coalesce(sum(keys), 0) from segments"
+
+_HAVE_UNREADABLE = "select exists (select from segments where unreadable > 0)"
 
 
 @dataclass
@@ -215,12 +220,16 @@ def split(connection: Connection, segment: Segment, at: str) -> None:
     segment.end = at
 
 
-def complete(connection: Connection, segment: Segment, keys: int) -> None:
-    """Record a complete scan of the segment, and delete the hints that it covers."""
+def complete(connection: Connection, segment: Segment, keys: int, unreadable: int) -> None:
+    """Record a complete scan of the segment, and delete the hints that it covers.
+
+    `unreadable` is the number of CSVs that S3 failed to return to the scan.
+    """
     connection.run(
         _COMPLETE,
         id=segment.id,
         keys=keys,
+        unreadable=unreadable,
         tick=segment.tick,
         at=segment.claimed_at,
         start=segment.start,
@@ -248,6 +257,11 @@ def merge(connection: Connection, segment: Segment, since: int, max_keys: int) -
 def remaining(connection: Connection, since: int, skip: Collection[int] = ()) -> int:
     """The number of segments that have not been scanned since the tick, except those in `skip`."""
     return int(connection.run(_REMAINING, since=since, skip=list(skip))[0][0])
+
+
+def have_unreadable(connection: Connection) -> bool:
+    """Whether S3 failed to return a CSV to the last complete scan of a segment."""
+    return bool(connection.run(_HAVE_UNREADABLE)[0][0])
 
 
 def total_keys(connection: Connection) -> int:

@@ -37,9 +37,8 @@ GAUGES = (
     ),
     Gauge(
         "rollcall_unreadable_objects",
-        "Objects that S3 failed to return to the latest full run with status done or partial",
-        "select coalesce((select (summary ->> 'unreadable')::bigint from runs "
-        "where scope = 'bucket' and status in ('done', 'partial') order by id desc limit 1), 0)",
+        "CSVs that S3 failed to return to the last complete scans of the segments",
+        "select coalesce(sum(unreadable), 0) from segments",
     ),
     Gauge("rollcall_rejected_files", "Files that are rejected", "select count(*) from rejected"),
     Gauge("rollcall_hints", "Objects waiting to be scanned after an event or a request", "select count(*) from hints"),

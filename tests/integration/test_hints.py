@@ -73,7 +73,7 @@ def test_a_hint_that_arrives_during_a_scan_is_kept(rollcall: Stack) -> None:
         segment = segments.claim(session, since=0, skip=())
         assert segment is not None
         rollcall.sql("update hints set tick = nextval('ticks') where object = '2.csv'")
-        segments.complete(session, segment, keys=0)
+        segments.complete(session, segment, keys=0, unreadable=0)
         session.run("select pg_advisory_unlock_all()")
     assert rollcall.sql("select object from hints") == [["2.csv"]]
 
@@ -88,7 +88,7 @@ def test_a_segment_has_only_the_hints_of_its_range(rollcall: Stack) -> None:
         assert list(hints.read(session, segment.range, limit=1)) == ["2.csv"]
         hints.delete(session, {"2.csv": 0})
         assert segments.reclaim(session, segment) is not None  # for 3.csv
-        segments.complete(session, segment, keys=0)
+        segments.complete(session, segment, keys=0, unreadable=0)
         assert segments.reclaim(session, segment) is None  # otherwise its holder would look for hints for ever
         session.run("select pg_advisory_unlock_all()")
         assert rows(rollcall, "hints", "object") == ["1.csv", "4.csv"]
@@ -112,7 +112,7 @@ def test_an_event_is_processed_in_all_its_segments(rollcall: Stack) -> None:
 def complete_scan(session: Connection) -> None:
     segment = segments.claim(session, since=0, skip=())
     assert segment is not None
-    segments.complete(session, segment, keys=0)
+    segments.complete(session, segment, keys=0, unreadable=0)
 
 
 def erase_users(session: Connection) -> None:

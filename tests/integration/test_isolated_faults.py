@@ -71,6 +71,22 @@ def test_a_run_that_finds_only_unreadable_objects_in_its_segments_is_partial(rol
     assert (summary["status"], summary["listed"], summary["unreadable"]) == ("partial", 1, 1)
 
 
+def test_no_full_run_is_done_before_an_unreadable_object_was_read(rollcall: Stack) -> None:
+    """A continuation does not scan again the segment of the object."""
+    [[since]] = rollcall.sql("select nextval('ticks')")
+    bad, _ = put_people(rollcall, range(2))
+    failing = type("Failing", (Failing,), {"keys": frozenset([f"{bad}.csv"])})
+    with application(rollcall, failing) as app:
+        first = run(app, since=since)
+    with application(rollcall) as app:
+        continuation = run(app, Trigger.CONTINUATION, since=since)
+        assert run(app, keys=("5.csv",))["status"] == "done"  # has nothing to do with it
+        later = run(app)
+    assert [summary["status"] for summary in (first, continuation, later)] == ["partial", "partial", "done"]
+    assert [summary["unreadable"] for summary in (first, continuation, later)] == [1, 0, 0]
+    assert later["added"] == 1
+
+
 @pytest.mark.parametrize("error", [Unavailable, AccessDenied])
 def test_a_segment_that_cannot_be_listed_is_postponed_and_blocks_no_other(
     rollcall: Stack, error: type[Unavailable | AccessDenied]

@@ -80,31 +80,28 @@ def test_a_run_leaves_nothing_pending(rollcall: Stack) -> None:
 
 
 INSERT_RUN = """
-insert into runs (trigger, scope, status, summary, started_at, finished_at)
-values ('cron', :scope, :status, cast(:summary as jsonb), :started_at, :finished_at)
+insert into runs (trigger, scope, status, started_at, finished_at)
+values ('cron', :scope, :status, :started_at, :finished_at)
 """
 
 
 @pytest.mark.parametrize(
-    ("later", "scope", "unreadable"),
-    [("running", "bucket", None), ("failed", "bucket", None), ("partial", "bucket", 3), ("done", "users", 3)],
+    ("status", "scope"), [("running", "bucket"), ("failed", "bucket"), ("partial", "bucket"), ("done", "users")]
 )
-def test_a_partial_run_updates_the_number_of_unreadable_objects_but_not_the_last_full_run(
-    rollcall: Stack, later: str, scope: str, unreadable: int | None
-) -> None:
-    """Unfinished runs, failed runs and runs for users update neither."""
+def test_only_a_done_run_over_the_bucket_is_a_full_run(rollcall: Stack, status: str, scope: str) -> None:
+    def insert(scope: str, status: str, started_at: str, finished_at: str | None) -> None:
+        rollcall.sql(INSERT_RUN, scope=scope, status=status, started_at=started_at, finished_at=finished_at)
 
-    def insert(scope: str, status: str, unreadable: int | None, started_at: str, finished_at: str | None) -> None:
-        summary = None if unreadable is None else json.dumps({"unreadable": unreadable})
-        times = {"started_at": started_at, "finished_at": finished_at}
-        rollcall.sql(INSERT_RUN, scope=scope, status=status, summary=summary, **times)
+    insert("bucket", "done", "2025-12-31", "2026-01-01 00:00+00")
+    insert("bucket", "done", "2026-01-02", "2026-01-03 00:00+00")
+    insert(scope, status, "2026-01-04", None if status == "running" else "2026-01-05")
+    assert scrape(rollcall)["rollcall_last_full_run_timestamp_seconds"] == seconds("2026-01-03")
 
-    insert("bucket", "done", 1, "2025-12-31", "2026-01-01 00:00+00")
-    insert("bucket", "done", 2, "2026-01-02", "2026-01-03 00:00+00")
-    insert(scope, later, unreadable, "2026-01-04", None if later == "running" else "2026-01-05")
-    samples = scrape(rollcall)
-    assert samples["rollcall_last_full_run_timestamp_seconds"] == seconds("2026-01-03")
-    assert samples["rollcall_unreadable_objects"] == (3 if later == "partial" else 2)
+
+def test_the_unreadable_objects_of_all_segments_are_counted(rollcall: Stack) -> None:
+    rollcall.sql("update segments set unreadable = 2")
+    rollcall.sql("insert into segments (start, unreadable) values ('5', 3)")
+    assert scrape(rollcall)["rollcall_unreadable_objects"] == 5
 
 
 def test_a_parameter_of_the_metrics_endpoint_is_a_400(rollcall: Stack) -> None:

@@ -68,13 +68,14 @@ def test_merged_segments_have_room_for_new_keys(rollcall: Stack) -> None:
 def test_segments_are_merged_only_if_unlocked_scanned_small_and_adjacent(rollcall: Stack) -> None:
     rollcall.sql("select setval('ticks', nextval('ticks') + 10)")  # for the scan of the segment ''
     rollcall.sql(
-        "insert into segments (start, scanned, turn, scanned_at) values ('5', 7, 3, '2026-01-01'), ('7', 9, 9, now())"
+        "insert into segments (start, unreadable, scanned, turn, scanned_at) "
+        "values ('5', 3, 7, 3, '2026-01-01'), ('7', 0, 9, 9, now())"
     )
     with application(rollcall) as app, app.pool.connection() as own, app.pool.connection() as other:
         segment = segments.claim(own, since=8, skip=())
         assert segment is not None
         [[middle]] = rollcall.sql("select id from segments where start = '5'")
-        segments.complete(own, segment, keys=1)
+        segments.complete(own, segment, keys=1, unreadable=2)
         segments.merge(own, segment, since=7, max_keys=100)
         assert starts(rollcall) == ["", "5", "7"]  # the middle one was scanned too early
         assert locks.try_lock(other, locks.SEGMENT, middle)
@@ -89,11 +90,11 @@ def test_segments_are_merged_only_if_unlocked_scanned_small_and_adjacent(rollcal
         segments.merge(own, segment, since=5, max_keys=1)  # exactly the size of the merged segment
         assert starts(rollcall) == ["", "7"]
         # the merged segment takes the place in the queue of the one that has waited longer
-        merged = "select keys, scanned, turn, scanned_at::date::text from segments where start = ''"
-        assert rollcall.sql(merged) == [[1, 7, 3, "2026-01-01"]]
+        merged = "select keys, unreadable, scanned, turn, scanned_at::date::text from segments where start = ''"
+        assert rollcall.sql(merged) == [[1, 5, 7, 3, "2026-01-01"]]
         segments.merge(own, segment, since=5, max_keys=100)
         assert starts(rollcall) == [""]
-        assert rollcall.sql(merged) == [[1, 7, 3, "2026-01-01"]]
+        assert rollcall.sql(merged) == [[1, 5, 7, 3, "2026-01-01"]]
         locks.unlock(own, locks.SEGMENT, segment.id)
         assert rollcall.sql("select objid from pg_locks where locktype = 'advisory'") == []
 
@@ -105,7 +106,7 @@ def test_a_split_keeps_the_place_in_the_queue_and_a_scanned_segment_goes_to_its_
         segment = segments.claim(session, since=3, skip=())
         assert segment is not None
         segments.split(session, segment, "5")
-        segments.complete(session, segment, keys=7)
+        segments.complete(session, segment, keys=7, unreadable=0)
         session.run("select pg_advisory_unlock_all()")
     assert rollcall.sql("select start, keys, scanned, turn, scanned_at from segments order by start") == [
         ["", 7, segment.tick, segment.tick, segment.claimed_at],
