@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.local.demo.upload import upload
 from tests.e2e.conftest import ProjectStack
 
 
@@ -132,6 +133,20 @@ def test_upload_ignores_hidden_files_and_subdirectories(toy: ProjectStack, tmp_p
         (tmp_path / name).write_bytes(name.encode())
     assert "Uploaded 2 files" in toy.cli("upload", str(tmp_path)).stdout
     assert toy.keys() == ["1.csv", "1.png"]
+    toy.bucket.clear()
+
+
+def test_an_interrupt_ends_an_upload(toy: ProjectStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("infra.local.demo.upload.as_completed", interrupt)
+    for number in range(2000):
+        (tmp_path / f"interrupted-{number}").touch()
+    with pytest.raises(KeyboardInterrupt):
+        upload(toy.bucket.client, toy.bucket.source, tmp_path, print)
+    uploaded = toy.bucket.client.list_objects(bucket_name=toy.bucket.source, prefix="interrupted-")
+    assert len(list(uploaded)) < 2000
     toy.bucket.clear()
 
 
