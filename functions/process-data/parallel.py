@@ -50,8 +50,9 @@ class ParallelCalls(Generic[T, R]):
         finally:
             self.cancel()
         grace_ends_at = monotonic() + deadline.remaining_grace
-        while running and (seconds := grace_ends_at - monotonic()) > 0:
-            running = wait(running, timeout=min(_POLL_INTERVAL, seconds)).not_done
+        # not `wait(…).not_done`: it has the loops that were cancelled before a thread was free for them
+        while (running := {loop for loop in running if not loop.done()}) and (left := grace_ends_at - monotonic()) > 0:
+            wait(running, timeout=min(_POLL_INTERVAL, left))
             keep_alive()
         for loop in self._loops:
             if loop.done() and not loop.cancelled():

@@ -113,6 +113,19 @@ def test_the_wait_for_calls_that_may_start_late_also_ends_with_the_grace_period(
     go.set()
 
 
+def test_calls_that_no_thread_was_free_for_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "_POLL_INTERVAL", 0.01)
+    monkeypatch.setattr(deadline, "GRACE", 0.1)
+    go = Event()
+    waits: list[None] = []
+    with ThreadPoolExecutor(1) as busy:
+        busy.submit(go.wait, 60)
+        calls = ParallelCalls(busy, 1, str, [1])
+        assert calls.collect(EXPIRED, lambda: waits.append(None)) == []
+        go.set()
+    assert not waits
+
+
 def test_an_exception_in_a_call_is_raised(executor: ThreadPoolExecutor) -> None:
     def call(number: int) -> int:
         if number == 5:
