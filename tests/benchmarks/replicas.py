@@ -98,6 +98,7 @@ def queued_replicas(stack: Stack, settings: Mapping[str, str], number: int, **ot
             replicas.append(exits.enter_context(replica(stack.state / "build/process-data", values)))
         for index, running in enumerate(replicas):
             wait_until_ready(running, "/_/health")
-            assert _post(running, "?user_id=0")[0] == 200  # connects to both backends
+            status, summary = _post(running, "?user_id=0")  # connects to both backends
+            assert status == 200, summary
             Thread(target=queued.work, args=(index,), daemon=True).start()
         yield queued
