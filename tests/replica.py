@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import IO
 
 import urllib3
 
+from infra.local.runtime.ports import bound_socket
 from tests.memory import peak_memory
 from tests.stack import HANG_TIMEOUT, ROOT, Response, Stack
 
@@ -68,12 +68,13 @@ class Replica:
 @contextmanager
 def replica(package: Path, settings: Mapping[str, str]) -> Iterator[Replica]:
     """Run the handler in `package`/function until the end of the block. It may not be listening yet."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-P", str(ROOT / "infra/local/runtime/host.py"), "--port", str(port)]
+    host = ROOT / "infra/local/runtime/host.py"
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(package), **settings}
     with TemporaryFile() as log:
-        process = subprocess.Popen(command, env=environment, stderr=log)
+        with bound_socket() as bound:
+            port, descriptor = bound.getsockname()[1], bound.fileno()
+            command = [sys.executable, "-P", str(host), "--socket", str(descriptor)]
+            process = subprocess.Popen(command, env=environment, stderr=log, pass_fds=[descriptor])
         running = Replica(process, f"http://127.0.0.1:{port}", log)
         try:
             yield running

@@ -90,12 +90,8 @@ def pids(stack: Stack) -> list[int]:
 
 def private_ports(stack: Stack) -> set[int]:
     """Return the stack's ports, except those of the gateway and the functions: with auth=none, anyone may call them."""
-    commands = [Path(f"/proc/{pid}/cmdline").read_text().split("\0") for pid in pids(stack)]
-    functions = {
-        int(command[command.index("--port") + 1])
-        for command in commands
-        if any(argument.endswith("host.py") for argument in command)
-    }
+    hosts = [pid for pid in pids(stack) if "host.py" in Path(f"/proc/{pid}/cmdline").read_text()]
+    functions = {port for _, port in listening_addresses(hosts)}
     all_ports = {port for _, port in listening_addresses(pids(stack))}
     accessible = functions | {urlsplit(stack.url).port}
     assert accessible < all_ports

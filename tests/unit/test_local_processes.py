@@ -20,6 +20,7 @@ from infra.local.cli import main
 from infra.local.config.credentials import Credentials, resolve_files
 from infra.local.errors import LocalError
 from infra.local.runtime import host, processes
+from infra.local.runtime.functions import Replica
 from infra.local.runtime.logs import read_lines
 from infra.local.runtime.ports import free_ports, reserve
 from infra.local.runtime.processes import Command, Identity, Process, stop_all
@@ -343,6 +344,13 @@ def test_secrets_are_created_once_and_their_paths_become_local(tmp_path: Path) -
     local = credentials.with_local_paths({"x_file": "/var/openfaas/secrets/name", "y": "/var/other"})
     assert local == {"x_file": f"{tmp_path}/name", "y": "/var/other"}
     assert resolve_files(local) == {"x": value, "y": "/var/other"}
+
+
+def test_no_other_program_can_take_a_functions_port_before_it_starts(tmp_path: Path) -> None:
+    function = Replica({}, tmp_path)
+    [bound] = function.command().sockets
+    with bound, pytest.raises(LocalError, match=f"port {function.port} is in use"):
+        reserve(function.port)
 
 
 def test_free_ports_are_free_and_distinct() -> None:

@@ -13,7 +13,7 @@ import urllib3
 from ..config.credentials import Credentials
 from ..config.stack import FunctionSpec, Stack
 from .build import assemble
-from .ports import LOOPBACK, free_ports
+from .ports import LOOPBACK, bound_socket
 from .processes import Command, Process
 from .state import State
 
@@ -38,13 +38,15 @@ class Replica:
         """Do nothing: `Function` has already assembled the files."""
 
     def command(self) -> Command:
-        (self.port,) = free_ports(1)
+        bound = bound_socket()
+        self.port = bound.getsockname()[1]
         inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         local = {"PYTHONPATH": str(self._directory), "PYTHONUNBUFFERED": "1", "TMPDIR": tempfile.gettempdir()}
         return Command(
-            [sys.executable, "-P", str(_HOST_SCRIPT), "--port", str(self.port)],
+            [sys.executable, "-P", str(_HOST_SCRIPT), "--socket", str(bound.fileno())],
             environment=inherited | local | self._environment,
             directory=self._directory,
+            sockets=(bound,),
         )
 
     def is_ready(self) -> bool:

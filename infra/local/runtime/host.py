@@ -1,15 +1,16 @@
 """A function's process: serves the package `function` as OpenFaaS's template python3-http-debian does.
 
-    python host.py --port PORT
+    python host.py --socket DESCRIPTOR
 
-Like the watchdog, it serves /_/health, and exits after SIGTERM once no request is in progress. It listens on loopback
-only.
+Like the watchdog, it serves /_/health, and exits after SIGTERM once no request is in progress. It listens on the
+inherited socket, which is bound to a port of the loopback interface.
 """
 
 import argparse
 import importlib
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -127,12 +128,12 @@ class Shutdown:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int, required=True)
-    port = parser.parse_args().port
+    parser.add_argument("--socket", type=int, required=True)
+    bound = socket.socket(fileno=parser.parse_args().socket)
     handle: Handler = importlib.import_module("function.handler").handle
     shutdown = Shutdown(application(handle))
     signal.signal(signal.SIGTERM, shutdown.on_signal)
-    waitress.serve(shutdown, host="127.0.0.1", port=port)
+    waitress.serve(shutdown, sockets=[bound])
 
 
 if __name__ == "__main__":

@@ -18,6 +18,16 @@ def free_ports(count: int) -> list[int]:
         return [candidate.getsockname()[1] for candidate in sockets]
 
 
+def bound_socket() -> socket.socket:
+    """Return a socket that is bound to a free port, for a process that inherits it and listens on it.
+
+    So no other process can bind the port before that process does, as it could with `free_ports`.
+    """
+    bound = socket.socket()
+    bound.bind((LOOPBACK, 0))
+    return bound
+
+
 def is_free(port: int) -> bool:
     with socket.socket() as candidate:
         try:

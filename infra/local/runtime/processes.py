@@ -6,9 +6,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from socket import socket
 from threading import Event, Lock, Thread
 from typing import Any, Protocol
 
@@ -73,7 +74,10 @@ def _start_time(pid: int) -> str:
 
 @dataclass(frozen=True)
 class Command:
-    """A command line, and how to stop it: with `stop_signal`, then with SIGKILL after `stop_timeout` seconds."""
+    """A command line, and how to stop it: with `stop_signal`, then with SIGKILL after `stop_timeout` seconds.
+
+    The process inherits `sockets`; they are closed here once it has started.
+    """
 
     argv: list[str]
     environment: dict[str, str]
@@ -81,6 +85,7 @@ class Command:
     user: tuple[int, int] | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     stop_timeout: float = 5
+    sockets: tuple[socket, ...] = ()
 
 
 class Component(Protocol):
@@ -198,16 +203,20 @@ class Process:
         options += ["--log", str(self.log)]
         if command.user:
             options += ["--user", "{}:{}".format(*command.user)]
-        return subprocess.Popen(
-            [sys.executable, "-I", "-S", str(GUARD), *options, "--", *command.argv],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=command.environment,
-            cwd=command.directory,
-            start_new_session=True,  # Ctrl-C must only reach the supervisor
-        )
+        with ExitStack() as exits:
+            for inherited in command.sockets:
+                exits.enter_context(inherited)
+            return subprocess.Popen(
+                [sys.executable, "-I", "-S", str(GUARD), *options, "--", *command.argv],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                env=command.environment,
+                cwd=command.directory,
+                start_new_session=True,  # Ctrl-C must only reach the supervisor
+                pass_fds=[inherited.fileno() for inherited in command.sockets],
+            )
 
     def _await_ready(self, guard: "subprocess.Popen[str]") -> bool:
         deadline = time.monotonic() + START_TIMEOUT
