@@ -34,7 +34,7 @@ Content = Person | str | None
 
 @dataclass(frozen=True)
 class Tombstone:
-    """`modified` is the Last-Modified of the user's CSV at the erasure, in seconds since 1970; None without a CSV."""
+    """`modified` is the latest Last-Modified of the CSVs known at the erasure, in seconds since 1970, or None."""
 
     modified: int | None
 
@@ -50,7 +50,7 @@ class Version(NamedTuple):
 
 
 def is_processed(version: Version, state: State) -> bool:
-    """Whether a scan processes a CSV. If its user was erased, it must be newer than the CSV at the erasure, if any."""
+    """Whether a scan processes a CSV. If its user was erased, it must be newer than the CSVs known at the erasure."""
     return not isinstance(state, Tombstone) or state.modified is None or version.modified > state.modified
 
 
@@ -63,7 +63,7 @@ class SourceBucket:
         self.photos: set[tuple[str, str]] = set()
         self.misnamed: set[str] = set()
         self.possible: dict[str, set[State]] = {user: {None} for user in USERS}
-        self._persons: dict[str, list[Person]] = defaultdict(list)
+        self._uploads: dict[str, list[tuple[Person, int]]] = defaultdict(list)  # with Last-Modified
         self._numbers = count()
 
     def current(self, user: str) -> Version | None:
@@ -87,8 +87,8 @@ class SourceBucket:
 
     def put_again(self, user: str) -> None:
         """Upload the user's first valid content, if any, again. Its ETag is the same as then."""
-        if self._persons[user]:
-            self._put_person(user, self._persons[user][0])
+        if self._uploads[user]:
+            self._put_person(user, self._uploads[user][0][0])
 
     def put_bad(self, user: str, code: str) -> None:
         """Upload an invalid CSV. The number of blank lines at its end gives each upload another ETag."""
@@ -137,7 +137,7 @@ class SourceBucket:
         for user in USERS:
             self.possible[user] |= {self._after_scan(user, state) for state in self.possible[user]}
             if user in erased:
-                self.possible[user] |= {self._after_erasure(user, state) for state in self.possible[user]}
+                self.possible[user] |= self._after_erasure(user)
 
     def record_scan(self, users: Collection[str]) -> None:
         """Record that a run without overlap has read these users. A birth may have been in the future at that time."""
@@ -154,7 +154,7 @@ class SourceBucket:
     def record_erasure(self, users: Collection[str]) -> None:
         """Record that these users were erased without overlap."""
         for user in users:
-            self.possible[user] = {self._after_erasure(user, state) for state in self.possible[user]}
+            self.possible[user] = self._after_erasure(user)
 
     def record_restore(self, possible: Mapping[str, set[State]], tombstones: Mapping[str, Tombstone]) -> None:
         """Record that the tables were restored to these states, except for the tombstones in erased.csv."""
@@ -192,15 +192,22 @@ class SourceBucket:
         is_ingested = version and isinstance(version.content, tuple) and is_processed(version, state)
         return version.content if version and is_ingested else state  # type: ignore[return-value]
 
-    def _after_erasure(self, user: str, state: State) -> Tombstone:
-        """Return the state after an erasure, which never lowers the Last-Modified of an earlier tombstone."""
-        version, previous = self.current(user), state.modified if isinstance(state, Tombstone) else None
-        times = [time for time in (version and version.modified, previous) if time is not None]
-        return Tombstone(max(times, default=None))
+    def _after_erasure(self, user: str) -> set[State]:
+        """Return the possible states after an erasure: tombstones that are not older than the current CSV."""
+        version, known = self.current(user), set[int | None]()
+        for state in self.possible[user]:
+            if isinstance(state, Tombstone):
+                known.add(state.modified)
+            elif state is None:
+                known.add(None)
+            else:  # the row may come from any upload of this person
+                known |= {modified for person, modified in self._uploads[user] if person == state}
+        times = [[time for time in (version and version.modified, other) if time is not None] for other in known]
+        return {Tombstone(max(pair, default=None)) for pair in times}
 
     def _put_person(self, user: str, person: Person) -> None:
-        self._persons[user].append(person)
         self._put(user, person, "first_name,last_name,birthts\n{},{},{}\n".format(*person).encode())
+        self._uploads[user].append((person, self.versions[user][-1].modified))
 
     def _put(self, user: str, content: Content, body: bytes) -> None:
         key = f"{user}.csv"

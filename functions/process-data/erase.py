@@ -56,7 +56,7 @@ class EraseRun(Run):
         return self._response(summary | users)
 
     def _create_tombstones(self, connection: Connection, user_ids: list[str]) -> list[Tombstone]:
-        """New tombstones, with the Last-Modified of the CSVs that exist now."""
+        """New tombstones, with the Last-Modified of the CSVs that are in the bucket now."""
         objects, bucket = self._application.objects, self._settings.source_bucket
 
         def create(user_id: str) -> Tombstone:

@@ -1,8 +1,8 @@
 """Tombstones keep users erased: neither a CSV from before the erasure nor a restored database brings them back.
 
-A CSV whose Last-Modified is later than that of the CSV at the erasure brings the user back; if there was none, any CSV
-does. So only S3's clock matters. No user has both a row in `users` and a tombstone. Only the session that holds the
-user's segment writes tombstones.
+A CSV brings the user back if its Last-Modified is later than that of every CSV that is known at the erasure: the one in
+the bucket, and the one that was imported last. If none is known, any CSV does. So only S3's clock matters. No user has
+both a row in `users` and a tombstone. Only the session that holds the user's segment writes tombstones.
 """
 
 import json
@@ -20,7 +20,7 @@ from .shared.storage.errors import Unavailable
 from .shared.storage.listing import ObjectInfo
 
 Tombstones = dict[str, datetime | None]
-"""By user_id: the Last-Modified of the CSV at the erasure, or None if there was no CSV."""
+"""By user_id: the latest Last-Modified of the CSVs known at the erasure, or None if none was known."""
 
 _EXIST = "select exists (select from erased where {user_condition})"
 
@@ -44,7 +44,13 @@ with batch as materialized (
     left join users using (user_id)
     left join erased using (user_id)
     left join rejected on rejected.object = batch.user_id || '.csv'
-    cross join lateral (select greatest(batch.csv_modified, erased.csv_modified)) as latest (csv_modified)
+    -- An erasure that is repeated after a restore has an erased_at. Its user may have returned since then: then the CSV
+    -- that was imported last has to bring the user back again.
+    cross join lateral (
+        select greatest(
+            batch.csv_modified, erased.csv_modified, case when batch.erased_at is null then users.csv_modified end
+        )
+    ) as latest (csv_modified)
 ), changes as materialized (
     select * from compared where has_row or not is_erased
 ), number as (

@@ -89,6 +89,16 @@ set statement_timeout = 0;
 set idle_in_transaction_session_timeout = 0;
 -- "rollcall" in ASCII. The lock is held until the session ends.
 select pg_advisory_lock(x'726f6c6c63616c6c'::bigint) as locked \gset
+do $$
+begin
+    if getdatabaseencoding() <> 'UTF8' then
+        raise exception 'the encoding of the database is %; expected UTF8', getdatabaseencoding();
+    elsif lower(chr(321)) <> chr(322) then -- L with stroke
+        raise exception 'in the locale of the database, lower() changes only ASCII letters'
+            using hint = 'Create it with another locale: createdb --template=template0 --encoding=UTF8 --locale=C.UTF-8';
+    end if;
+end
+$$;
 begin;
 \i :here/roles.sql
 commit;

@@ -94,6 +94,24 @@ def test_setup_creates_everything_once(server: PostgresServer, user: str) -> Non
     ) == []  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("encoding 'SQL_ASCII' locale_provider libc locale 'C'", "the encoding of the database is SQL_ASCII"),
+        ("locale_provider libc locale 'C'", "lower() changes only ASCII letters"),
+    ],
+)
+def test_a_database_without_unicode_or_lower_case_is_an_error(
+    server: PostgresServer, options: str, message: str
+) -> None:
+    """In the locale C, filters by name would not ignore the case of letters such as Ł."""
+    server.sql("drop database rollcall", f"create database rollcall template template0 {options}", database="postgres")
+    result = set_up(server.environment(), check=False)
+    assert result.returncode
+    assert message in result.stderr
+    assert server.sql("select count(*) from pg_roles where rolname ~ '^rollcall'") == [["0"]]
+
+
 def test_concurrent_setups_apply_each_migration_once(server: PostgresServer) -> None:
     environment = server.environment() | {"SECRETS": str(server.secrets)}
     with ThreadPoolExecutor(6) as executor:
