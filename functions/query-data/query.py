@@ -16,7 +16,7 @@ PEOPLE_PER_PAGE = 50
 PARAMETERS = FILTERS | {
     "sort": Parameter(
         ", ".join(ORDERS),
-        "order, `-` for descending; ties broken by user_id; names case-insensitive, by code point",
+        "order, `-` for descending; default: user_id; ties broken by user_id; names case-insensitive, by code point",
         one_of(ORDERS),
         {"type": "string", "enum": list(ORDERS), "default": "user_id"},
         default=ORDERS["user_id"],

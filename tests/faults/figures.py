@@ -77,7 +77,7 @@ class Figures:
     def table(self, calls: Sequence[Call]) -> str:
         """Return a Markdown table with a row for each group of faults."""
         lines = [
-            "| fault | injected | calls during it | succeeded | truncated and detected | 503 | no response | other "
+            "| fault | injected | calls during it | succeeded | interrupted and detected | 503 | no response | other "
             "| longest response | recovery: median, longest |",
             "|---|---|---|---|---|---|---|---|---|---|",
         ]

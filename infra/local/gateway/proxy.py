@@ -39,7 +39,7 @@ class GatewayError(Exception):
 
 
 class WatchdogError(Exception):
-    """The response that of-watchdog sends when the function sends none."""
+    """The response of of-watchdog, or of the gateway behind it, when the function sends none."""
 
     def __init__(self, status: int, headers: dict[str, str], body: str = "") -> None:
         super().__init__(f"the watchdog responds {status}")
@@ -141,13 +141,17 @@ class Proxy:
     def _no_response(self, function: Function, headers: Headers, status: int, reason: str) -> WatchdogError:
         """Return the error that the client receives. It does not contain the reason, which is printed."""
         self._say(f"{function.spec.name} {reason}")
-        if _is_streamed(headers):
-            return WatchdogError(200, {})
+        if _is_streamed(headers):  # the gateway returns 502 if the watchdog has closed the connection
+            return WatchdogError(502 if status == 504 else 200, {})
         return WatchdogError(status, {"X-OpenFaaS-Internal": "of-watchdog"})
 
 
 def _is_streamed(headers: Headers) -> bool:
-    """Return whether the watchdog uses its streaming proxy, which turns errors into an empty 200."""
+    """Return whether the watchdog uses its streaming proxy.
+
+    That proxy turns errors into an empty 200. It ignores `exec_timeout`, but the watchdog closes the connection after
+    `write_timeout`; here that happens at `exec_timeout`.
+    """
     accept = ",".join(value.lower() for name, value in headers if name.lower() == "accept")
     return "text/event-stream" in accept or "application/x-ndjson" in accept
 
