@@ -27,6 +27,7 @@ functions:
     image: docker.io/rollcall/echo:1
     environment:
       exec_timeout: 2s
+      write_timeout: 4s
       greeting: "${GREETING:-hello}"
       token_file: /var/openfaas/secrets/echo-token
     secrets: [echo-token]
@@ -39,7 +40,7 @@ functions:
     lang: python3-http-debian
     handler: ./echo
     image: docker.io/rollcall/echo:1
-    environment: {exec_timeout: 120s}
+    environment: {exec_timeout: 120s, write_timeout: 120s}
 """
 
 

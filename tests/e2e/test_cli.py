@@ -164,4 +164,4 @@ def test_env_prints_the_settings_of_the_operator_or_a_function(toy: ProjectStack
         "s3_endpoint", "s3_access_key", "s3_secret_key", "source_bucket", "result_bucket", "postgres_host",
         "postgres_port", "postgres_database", "postgres_user", "postgres_password", "gateway_url",
     }  # fmt: skip
-    assert toy.env("echo").keys() == {"exec_timeout", "greeting", "token"}
+    assert toy.env("echo").keys() == {"exec_timeout", "write_timeout", "greeting", "token"}

@@ -10,7 +10,7 @@ from process_data.application import MAX_ANONYMOUS, MAX_REQUESTS
 from query_data.application import THREADS
 
 from infra.local.config.stack import MAX_REPLICAS
-from infra.local.gateway.proxy import MAX_CALLS, UpstreamResponse
+from infra.local.gateway.proxy import MAX_CALLS, TimeLimit, UpstreamResponse
 from tests.loopback import Quiet, serving
 
 SILENCE = 60  # seconds
@@ -22,7 +22,7 @@ def test_the_functions_limit_requests_before_the_gateway_does() -> None:
 
 
 @pytest.mark.parametrize("sent", [b"first", b""])
-def test_exec_timeout_ends_a_response_that_stalls(sent: bytes) -> None:
+def test_the_time_limit_ends_a_response_that_stalls(sent: bytes) -> None:
     finished, errors = Event(), list[Exception]()
 
     class Silent(Quiet, BaseHTTPRequestHandler):
@@ -39,7 +39,8 @@ def test_exec_timeout_ends_a_response_that_stalls(sent: bytes) -> None:
     with serving(Silent) as url:
         started_at = time.monotonic()
         response = urllib3.request("GET", url, preload_content=False, retries=False, timeout=SILENCE)
-        upstream = UpstreamResponse(response, [], started_at + 0.5, errors.append)
+        limit = TimeLimit("exec_timeout", 0.5, started_at + 0.5)
+        upstream = UpstreamResponse(response, [], limit, errors.append)
         assert b"".join(upstream) == sent
         assert time.monotonic() - started_at < SILENCE / 2
         finished.set()

@@ -34,14 +34,15 @@ def test_variables_are_substituted(root: Path) -> None:
     (function,) = read_stack(root, {"FILLED": "a: #b", "TAG": "2", "REGISTRY": ""}).functions
     assert function.image == "here/one:2"
     assert function.environment == {"plain": "text", "filled": "a: #b", "empty": ""}
-    assert function.exec_timeout == 30  # of-watchdog's default
+    assert function.exec_timeout == function.write_timeout == 30  # of-watchdog's defaults
 
 
-def test_a_function_without_a_time_limit_is_an_error(root: Path) -> None:
-    with_limit = STACK_YML.replace("      plain: text", "      plain: text\n      exec_timeout: 0s")
-    assert "exec_timeout" in with_limit
+@pytest.mark.parametrize("timeout", ["exec_timeout", "write_timeout"])
+def test_a_function_without_a_time_limit_is_an_error(root: Path, timeout: str) -> None:
+    with_limit = STACK_YML.replace("      plain: text", f"      plain: text\n      {timeout}: 0s")
+    assert timeout in with_limit
     (root / "stack.yml").write_text(with_limit)
-    with pytest.raises(LocalError, match=r"one: environment\.exec_timeout: .* expected more than 0"):
+    with pytest.raises(LocalError, match=rf"one: environment\.{timeout}: .* expected more than 0"):
         read_stack(root, {"FILLED": "x"})
 
 

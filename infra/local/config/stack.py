@@ -24,19 +24,20 @@ _KEYS = {
     "limits", "readonly_root_filesystem",
 }  # fmt: skip
 
-_EXEC_TIMEOUT = "30s"
-"""of-watchdog's default for `exec_timeout`."""
+_TIMEOUT = "30s"
+"""of-watchdog's default for `exec_timeout` and `write_timeout`."""
 _SCALE = "com.openfaas.scale.min"
 
 
 @dataclass(frozen=True)
 class FunctionSpec:
-    """One function of stack.yml, with its variables substituted. `exec_timeout` is in seconds."""
+    """One function of stack.yml, with its variables substituted. The timeouts are in seconds."""
 
     name: str
     handler: Path
     image: str
     exec_timeout: float
+    write_timeout: float
     replicas: int
     environment: dict[str, str] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
@@ -104,19 +105,24 @@ def _function(root: Path, name: object, entry: object, variables: Mapping[str, s
         raise LocalError(f"{name}: image is required")
     keys = ("environment", "annotations", "labels", "requests", "limits")
     mappings = {key: _strings(values.get(key) or {}, f"{name}: {key}") for key in keys}
-    exec_timeout = mappings["environment"].get("exec_timeout", _EXEC_TIMEOUT)
-    if not seconds(exec_timeout, f"{name}: environment.exec_timeout"):
-        raise LocalError(f"{name}: environment.exec_timeout: the local stack requires a limit: expected more than 0")
     return FunctionSpec(
         name=name,
         handler=handler,
         image=values["image"],
-        exec_timeout=seconds(exec_timeout, f"{name}: environment.exec_timeout"),
+        exec_timeout=_timeout(mappings["environment"], "exec_timeout", name),
+        write_timeout=_timeout(mappings["environment"], "write_timeout", name),
         replicas=_replicas(mappings["labels"].get(_SCALE, "1"), name),
         secrets=_secrets(values.get("secrets") or [], name),
         readonly_root_filesystem=values.get("readonly_root_filesystem") is True,
         **mappings,
     )
+
+
+def _timeout(environment: Mapping[str, str], key: str, name: str) -> float:
+    where = f"{name}: environment.{key}"
+    if not (timeout := seconds(environment.get(key, _TIMEOUT), where)):
+        raise LocalError(f"{where}: the local stack requires a limit: expected more than 0")
+    return timeout
 
 
 def _substitute(value: Any, where: str, variables: Mapping[str, str]) -> Any:

@@ -4,12 +4,14 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from threading import Timer
 from typing import IO
 
 import urllib3
 from urllib3.exceptions import HTTPError, NewConnectionError, ReadTimeoutError
 
+from ..config.stack import FunctionSpec
 from ..output import Say
 from ..runtime.functions import Function
 
@@ -19,7 +21,6 @@ MAX_CALLS = 192
 """Concurrent calls. The replicas in stack.yml (one of query-data, up to MAX_REPLICAS of process-data) accept fewer in
 total, so the functions limit requests, not the gateway."""
 
-_EXPIRED = "its exec_timeout has expired"
 _NOT_RUNNING = "is not running; it is being started"
 
 _HOP_BY_HOP = {
@@ -46,21 +47,38 @@ class WatchdogError(Exception):
         self.status, self.headers, self.body = status, headers, body
 
 
+@dataclass(frozen=True)
+class TimeLimit:
+    """The time limit of a call. `deadline` is on the monotonic clock."""
+
+    name: str
+    seconds: float
+    deadline: float
+
+    def error(self) -> TimeoutError | None:
+        """Return the error if the limit has been reached."""
+        return TimeoutError(f"its {self.name} has expired") if time.monotonic() > self.deadline else None
+
+    def check(self) -> None:
+        if error := self.error():
+            raise error
+
+
 class UpstreamResponse:
     """A function's response: its status and headers, and its body to iterate over once.
 
-    The iteration ends normally even if the function fails midway or its exec_timeout expires. of-watchdog and
-    OpenFaaS's gateway also end such a response as if it were complete, and only log the error. `close` aborts the call.
+    The iteration ends normally even if the function fails midway or reaches its time limit: OpenFaaS, too, ends such a
+    response as if it were complete. `close` aborts the call.
     """
 
     def __init__(
         self,
         response: urllib3.BaseHTTPResponse,
         headers: Headers,
-        deadline: float,
+        limit: TimeLimit,
         on_interruption: Callable[[Exception], None],
     ) -> None:
-        self._response, self._deadline, self._on_interruption = response, deadline, on_interruption
+        self._response, self._limit, self._on_interruption = response, limit, on_interruption
         self.status = response.status
         self.headers = end_to_end(response.headers.items()) + headers
         self._chunks = response.stream(CHUNK, decode_content=False)
@@ -68,16 +86,16 @@ class UpstreamResponse:
     def __iter__(self) -> Iterator[bytes]:
         # The timer is needed for a client that does not read, which blocks the generator at a yield, and for a silent
         # function, which blocks the read.
-        timer = Timer(self._deadline - time.monotonic(), self._abort)
+        timer = Timer(self._limit.deadline - time.monotonic(), self._abort)
         timer.daemon = True
         timer.start()
         try:
             for chunk in self._chunks:
-                _check_deadline(self._deadline)
+                self._limit.check()
                 yield chunk
-            _check_deadline(self._deadline)  # the end of a response that _abort closed looks like a normal end
+            self._limit.check()  # the end of a response that _abort closed looks like a normal end
         except Exception as error:  # noqa: BLE001 - a read may fail in any way if _abort closes the response
-            self._on_interruption(TimeoutError(_EXPIRED) if time.monotonic() > self._deadline else error)
+            self._on_interruption(self._limit.error() or error)
             self._response.close()
             return
         finally:
@@ -86,7 +104,7 @@ class UpstreamResponse:
 
     def _abort(self) -> None:
         """Abort the call and wake the thread that reads: `close` alone would wait for its read."""
-        with suppress(OSError, ValueError):  # it has just been closed
+        with suppress(OSError, ValueError, RuntimeError):  # it has just been closed or released
             self._response.shutdown()
         self._response.close()
 
@@ -112,25 +130,25 @@ class Proxy:
         if (replica := function.choose()) is None:
             raise self._no_response(function, headers, 500, _NOT_RUNNING)
         trace_headers = [("X-Call-Id", call_id or new_call_id()), ("X-Start-Time", str(time.time_ns()))]
-        deadline = time.monotonic() + function.timeout
+        limit = _time_limit(function.spec, headers)
         try:
             response = self._pool.urlopen(
                 method,
                 replica.url + path,
                 headers=_request_headers(headers, trace_headers),
                 body=body,
-                timeout=urllib3.Timeout(connect=5, read=function.timeout),
+                timeout=urllib3.Timeout(connect=5, read=limit.seconds),
                 preload_content=False,
                 redirect=False,
             )
             return UpstreamResponse(
                 response,
                 trace_headers,
-                deadline,
+                limit,
                 lambda error: self._say(f"{function.spec.name}: response interrupted: {error}"),
             )
         except ReadTimeoutError as error:
-            reason = f"did not respond within its exec_timeout of {function.timeout:g} s"
+            reason = f"did not respond within its {limit.name} of {limit.seconds:g} s"
             raise self._no_response(function, headers, 504, reason) from error
         except NewConnectionError as error:
             raise self._no_response(function, headers, 500, _NOT_RUNNING) from error
@@ -141,24 +159,24 @@ class Proxy:
     def _no_response(self, function: Function, headers: Headers, status: int, reason: str) -> WatchdogError:
         """Return the error that the client receives. It does not contain the reason, which is printed."""
         self._say(f"{function.spec.name} {reason}")
-        if _is_streamed(headers):  # the gateway returns 502 if the watchdog has closed the connection
+        if _is_streamed(
+            headers
+        ):  # the watchdog closes the connection at its write_timeout, and the gateway returns 502
             return WatchdogError(502 if status == 504 else 200, {})
         return WatchdogError(status, {"X-OpenFaaS-Internal": "of-watchdog"})
 
 
 def _is_streamed(headers: Headers) -> bool:
-    """Return whether the watchdog uses its streaming proxy.
-
-    That proxy turns errors into an empty 200. It ignores `exec_timeout`, but the watchdog closes the connection after
-    `write_timeout`; here that happens at `exec_timeout`.
-    """
+    """Return whether the watchdog uses its streaming proxy, which ignores exec_timeout and turns errors into 200."""
     accept = ",".join(value.lower() for name, value in headers if name.lower() == "accept")
     return "text/event-stream" in accept or "application/x-ndjson" in accept
 
 
-def _check_deadline(deadline: float) -> None:
-    if time.monotonic() > deadline:
-        raise TimeoutError(_EXPIRED)
+def _time_limit(spec: FunctionSpec, headers: Headers) -> TimeLimit:
+    name, seconds = (
+        ("write_timeout", spec.write_timeout) if _is_streamed(headers) else ("exec_timeout", spec.exec_timeout)
+    )
+    return TimeLimit(name, seconds, time.monotonic() + seconds)
 
 
 def new_call_id() -> str:

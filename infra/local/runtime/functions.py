@@ -66,7 +66,6 @@ class Function:
     def __init__(self, spec: FunctionSpec, stack: Stack, state: State, credentials: Credentials) -> None:
         self.spec = spec
         self.environment = credentials.with_local_paths(spec.environment)
-        self.timeout = spec.exec_timeout
         self.created_at = datetime.now(UTC)
         self._invocations, self._lock = 0, Lock()
         for secret in spec.secrets:
