@@ -31,7 +31,7 @@ class Deadline:
 
     @property
     def remaining_grace(self) -> float:
-        """Seconds left for work in progress: at most GRACE, and at most until GRACE seconds after the deadline.
+        """Seconds that work in progress may still take: GRACE, or less if that would end over GRACE after the deadline.
 
         Unlike `remaining_with(GRACE)`, it is not 0 if stopping or cancelled.
         """

@@ -153,7 +153,7 @@ def export(application: Application, connection: Connection, deadline: Deadline,
         calls = ParallelCalls(
             application.listings, len(_HEADERS), partial(application.objects.etag, bucket), list(_HEADERS)
         )
-        results = calls.collect(deadline, connection.keep_alive, may_start_late=True)
+        results = calls.collect(deadline, connection.keep_alive, may_start_late=True, may_start_when_stopping=True)
         etags = dict(zip(_HEADERS, results, strict=False))
         if len(etags) < len(_HEADERS) or None in results:  # S3 did not respond in time
             return describe(connection, bucket, is_pending=urgent)

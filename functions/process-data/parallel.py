@@ -33,27 +33,37 @@ class ParallelCalls(Generic[T, R]):
             self._results[index] = self._function(self._items[index])
 
     def collect(
-        self, deadline: Deadline, keep_alive: Callable[[], None], *, may_start_late: bool = False
+        self,
+        deadline: Deadline,
+        keep_alive: Callable[[], None],
+        *,
+        may_start_late: bool = False,
+        may_start_when_stopping: bool = False,
     ) -> list[R | None]:
         """Wait for the calls; return the results of those that started, in the order of the items.
 
-        No call starts after the deadline; with `may_start_late`, none starts more than `GRACE` seconds after it. Calls
-        that have started may take until `GRACE` seconds after the deadline. The result of a call that is still not
-        finished is None. If a call failed, its exception is raised. During the wait `keep_alive` is called about every
-        second.
+        No call starts after the deadline; with `may_start_late`, none starts more than `GRACE` seconds after it. If the
+        replica is stopping, calls start only with `may_start_when_stopping`, during the `GRACE` seconds of that time.
+        Calls that have started may take until `GRACE` seconds after the deadline. The result of a call that is still
+        not finished is None. If a call failed, its exception is raised. During the wait `keep_alive` is called about
+        every second.
         """
         running = self._loops
         try:
             while running and (seconds := deadline.remaining_with(GRACE if may_start_late else 0)) > 0:
                 running = wait(running, timeout=min(_POLL_INTERVAL, seconds)).not_done
                 keep_alive()
+            if not may_start_when_stopping:
+                self.cancel()
+            grace_ends_at = monotonic() + deadline.remaining_grace
+            # not `wait(…).not_done`: it has the loops that were cancelled before a thread was free for them
+            running = {loop for loop in running if not loop.done()}
+            while running and (seconds := grace_ends_at - monotonic()) > 0:
+                wait(running, timeout=min(_POLL_INTERVAL, seconds))
+                running = {loop for loop in running if not loop.done()}
+                keep_alive()
         finally:
             self.cancel()
-        grace_ends_at = monotonic() + deadline.remaining_grace
-        # not `wait(…).not_done`: it has the loops that were cancelled before a thread was free for them
-        while (running := {loop for loop in running if not loop.done()}) and (left := grace_ends_at - monotonic()) > 0:
-            wait(running, timeout=min(_POLL_INTERVAL, left))
-            keep_alive()
         for loop in self._loops:
             if loop.done() and not loop.cancelled():
                 loop.result()

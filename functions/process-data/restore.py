@@ -57,12 +57,14 @@ def apply_lost_tombstones(
                 if not is_complete:
                     return
             outputs.adopt(connection, ERASED, known, stream.etag)
-    except (ObjectMissing, TimeoutError):
+    except TimeoutError:
         return
-    except (Unavailable, AccessDenied) as error:
-        if error.service != "s3":
+    except (ObjectMissing, Unavailable, AccessDenied) as error:
+        if isinstance(error, Unavailable | AccessDenied) and error.service != "s3":
             raise
-        return  # exports stay pending until a run has applied the file
+        log(
+            "warning", "tombstones_not_applied", message=str(error)
+        )  # exports stay pending until a run has applied them
     finally:
         if count:
             log("warning", "erased_again", number=count)

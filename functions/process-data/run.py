@@ -122,7 +122,7 @@ class Run:
         # hints make the run partial only if its time ran out: otherwise those that remain are new, or could not be
         # scanned, or are in segments that other sessions hold
         is_behind = self._is_full and (output["pending"] or (self._deadline.expired and hints.exist(connection)))
-        # a continuation does not scan again the segments that earlier runs completed without their unreadable CSVs
+        # not only the CSVs that this run could not read: a continuation does not repeat the scans of earlier runs
         has_unreadable = self.counters.unreadable or (self._is_full and segments.have_unreadable(connection))
         is_partial = unscanned or is_behind or has_unreadable
         self._record.status = Status.PARTIAL if is_partial else Status.DONE

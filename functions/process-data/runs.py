@@ -61,8 +61,8 @@ where finished_at is null and not exists (
 """
 
 # An estimate: continuations in progress, and those queued but not started. One that has not started after a minute
-# counts as lost. Runs that fan_out has queued have no `continued_at`: such a run is counted only after its start, and
-# during its first minute hides a continuation that is still queued.
+# counts as lost. Runs that fan_out queues have no `continued_at`, so they are not counted while queued. For a minute
+# after its start, such a run is also subtracted, as if it were a queued continuation that has started.
 _COUNT_CONTINUATIONS = """
 select (select count(*) from runs where finished_at is null and trigger = 'continuation' and id <> :id) + greatest(0,
     (select count(*) from runs where continued_at > clock_timestamp() - interval '1 minute')

@@ -44,8 +44,8 @@ with batch as materialized (
     left join users using (user_id)
     left join erased using (user_id)
     left join rejected on rejected.object = batch.user_id || '.csv'
-    -- An erasure that is repeated after a restore has an erased_at. Its user may have returned since then: then the CSV
-    -- that was imported last has to bring the user back again.
+    -- An erasure that is repeated after a restore has an erased_at. If its user has returned since then, the CSV that
+    -- was imported last must bring the user back again, so its Last-Modified is left out.
     cross join lateral (
         select greatest(
             batch.csv_modified, erased.csv_modified, case when batch.erased_at is null then users.csv_modified end
@@ -88,8 +88,12 @@ DELETE_RETURNED = """
 
 _MISSING = """
 select user_id
-from json_to_recordset(:tombstones) as r (user_id text, erased_at timestamptz)
-where not exists (select from erased where erased.user_id = r.user_id collate "C" and erased.erased_at >= r.erased_at)
+from json_to_recordset(:tombstones) as r (user_id text, erased_at timestamptz, csv_modified timestamptz)
+where not exists (
+    select from erased
+    where erased.user_id = r.user_id collate "C" and erased.erased_at >= r.erased_at
+        and (r.csv_modified is null or erased.csv_modified >= r.csv_modified)
+)
 """
 
 
@@ -131,7 +135,7 @@ def erase(connection: Connection, tombstones: Sequence[Tombstone], tick: int) ->
 
 
 def missing(connection: Connection, tombstones: Sequence[Tombstone]) -> list[str]:
-    """The user_ids of tombstones that the table lacks, or has only from an earlier erasure."""
+    """The user_ids of tombstones that the table lacks, or has only with an earlier time or Last-Modified."""
     return [user_id for (user_id,) in connection.run(_MISSING, tombstones=_dump(tombstones))]
 
 

@@ -22,7 +22,7 @@ MAX_WAITING = 48
 
 MAX_STREAMS = 4
 """Streams of users sent at the same time, and as many large photos (over 1 MiB). A client that stops reading keeps its
-slot until the watchdog's `write_timeout`."""
+slot until the watchdog's `exec_timeout`."""
 
 MAX_PHOTOS = 6
 """Requests for photos processed at the same time, not counting large photos once they have started. If S3 does not
@@ -35,7 +35,7 @@ THREADS = MAX_REQUESTS + MAX_PHOTOS + 2 * MAX_WAITING + 2 * MAX_STREAMS + 2 * MA
 """One for each request within these limits, and 4 that reject further requests."""
 
 _MAX_RESULTS = 64  # cached counts and statistics
-_MAX_PAGES = 16  # cached web pages, of about 60 KB each
+_MAX_PAGES = 16  # cached web pages: about 60 KB each by default, over 500 KB with limit=1000
 
 
 class Application:

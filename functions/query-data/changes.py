@@ -8,7 +8,8 @@ that follows the cursors therefore misses nothing.
 Another database has another order, and so has one that was restored. A cursor therefore also identifies its database,
 by values that differ
 - in another cluster (`system_identifier`),
-- after a failover or a point-in-time recovery (`timeline_id`),
+- after a failover or a point-in-time recovery (the timeline; until the first checkpoint on a new one, only
+  `min_recovery_end_timeline` has it),
 - in a copy of the database (its OID),
 - after the restore of a dump, and also after `vacuum full` (the filenodes of `users` and `outputs`).
 
@@ -58,10 +59,10 @@ with page as materialized (
 select
     (
         select concat_ws(
-            '-', system_identifier, timeline_id, pg_database.oid, pg_relation_filenode('users'),
-            pg_relation_filenode('outputs')
+            '-', system_identifier, greatest(timeline_id, min_recovery_end_timeline), pg_database.oid,
+            pg_relation_filenode('users'), pg_relation_filenode('outputs')
         )
-        from pg_control_system(), pg_control_checkpoint(), pg_database
+        from pg_control_system(), pg_control_checkpoint(), pg_control_recovery(), pg_database
         where datname = current_database()
     ),
     (select changed from outputs where object = 'output.csv'),

@@ -37,7 +37,7 @@ GAUGES = (
     ),
     Gauge(
         "rollcall_unreadable_objects",
-        "CSVs that S3 failed to return to the last complete scans of the segments",
+        "CSVs that the last complete scan of each segment could not read from S3",
         "select coalesce(sum(unreadable), 0) from segments",
     ),
     Gauge("rollcall_rejected_files", "Files that are rejected", "select count(*) from rejected"),

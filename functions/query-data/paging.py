@@ -173,7 +173,7 @@ def limit_parameter(default: int | None, default_description: str = "") -> Param
 
 AFTER = Parameter(
     "the value of the parameter `after` in a response's `next` URL",
-    "continue after that response's last result",
+    "continue after the last result of an earlier response",
     str,
     {"type": "string"},
 )

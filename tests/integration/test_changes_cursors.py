@@ -96,4 +96,8 @@ def test_all_cursors_expire_with_a_failover(
     page = changes(query_function)
     with promoted_copy(rollcall, tmp_path) as server, query_replica(rollcall, postgres_port=str(server.port)) as copy:
         assert changes(copy)["result"] == page["result"]
+        control = (
+            "select c.timeline_id < r.min_recovery_end_timeline from pg_control_checkpoint() c, pg_control_recovery() r"
+        )
+        assert server.sql(control) == [["t"]]  # the first checkpoint of the new timeline has not ended
         assert error(copy.request("GET", f"/changes{page['next']}")) == (410, "cursor_expired")

@@ -86,6 +86,13 @@ def test_queued_calls_are_not_started_after_the_deadline(executor: ThreadPoolExe
     assert first.collect(FOREVER, nothing) == [True] * 4
 
 
+def test_calls_may_start_when_the_replica_is_stopping(executor: ThreadPoolExecutor) -> None:
+    """An idle thread needs a moment to take a call, so a cancellation at once would prevent it."""
+    for _ in range(10):
+        calls = ParallelCalls(executor, 4, str, range(4))
+        assert calls.collect(EXPIRED, nothing, may_start_when_stopping=True) == list("0123")
+
+
 def test_the_result_of_a_call_that_takes_too_long_is_none(
     executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
