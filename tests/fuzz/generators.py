@@ -101,7 +101,7 @@ def event_body(random: Random) -> bytes:
 
 def _record(random: Random) -> Any:
     others: tuple[Any, ...] = ("res", "other", "", None, 1, {})
-    # rarely the source bucket: such a record starts a run, which is slow
+    # rarely the source bucket: such a record makes the run scan, which is slow
     bucket = "src" if random.random() < 0.03 else random.choice(others)
     key = random.choice((_key(random), _key(random), _key(random), _value(random)))
     record = _valid_record(bucket, key)

@@ -32,8 +32,8 @@ _SORT = """select key from unnest(cast(:keys as text[])) as keys (key) order by 
 def fuzz(stack: Stack, inputs: int, seed: int) -> Iterator[str]:
     random = Random(seed)
     with connected(stack.process_settings) as connection:
-        for _ in range(0, inputs, _BATCH):
-            keys = [_key(random) for _ in range(_BATCH)]
+        for at in range(0, inputs, _BATCH):
+            keys = [_key(random) for _ in range(min(_BATCH, inputs - at))]
             for key in keys:
                 yield from _problems(key)
             boundaries = sorted(key for key in keys if is_representable(key))
@@ -41,7 +41,7 @@ def fuzz(stack: Stack, inputs: int, seed: int) -> Iterator[str]:
                 yield f"PostgreSQL sorts differently: {boundaries}"
             user_ids = sorted({user_id for key in keys if (user_id := parse_key(key).user_id)})
             yield from (problem for key in boundaries for problem in _problems_of_boundary(key, user_ids))
-            start, end = sorted(random.sample(boundaries, 2))
+            start, end = sorted(random.choices(["", *boundaries], k=2))
             scope = Range(start, end)
             selected = sorted(row[0] for row in connection.run(_IN_RANGE, user_ids=user_ids, **scope.user_parameters))
             if selected != [user_id for user_id in user_ids if start < f"{user_id}.csv" <= end]:
@@ -76,7 +76,7 @@ def _is_storable(key: str) -> bool:
 
 
 def _problems_of_boundary(boundary: str, user_ids: list[str]) -> Iterator[str]:
-    """A boundary must split only the keys of user_around's user; csv_key must return the first key of each user."""
+    """Check that `user_around` returns the user with keys on both sides, if any, and `csv_key` a user's first key."""
     around = user_around(boundary)
     for user_id in user_ids:
         before = sum(key <= boundary for key in keys_of(user_id))

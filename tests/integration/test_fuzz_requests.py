@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.fuzz import keys
 from tests.fuzz.client import Client, Request
 from tests.fuzz.command import Fuzz, targets_on_stack
 from tests.stack import Stack
@@ -28,6 +29,21 @@ def targets(stack: Stack, fresh: Callable[[], None]) -> dict[str, Fuzz]:
 @pytest.mark.parametrize("target", INPUTS)
 def test_a_short_fuzz_finds_nothing(targets: dict[str, Fuzz], target: str) -> None:
     assert list(targets[target](INPUTS[target], SEED))[:3] == []
+
+
+@pytest.mark.parametrize("inputs", [1, 150])
+def test_the_requested_number_of_keys_is_tested(
+    targets: dict[str, Fuzz], monkeypatch: pytest.MonkeyPatch, inputs: int
+) -> None:
+    tested: list[str] = []
+
+    def no_problems(key: str) -> list[str]:
+        tested.append(key)
+        return []
+
+    monkeypatch.setattr(keys, "_problems", no_problems)
+    assert list(targets["keys"](inputs, SEED)) == []
+    assert len(tested) == inputs
 
 
 @pytest.mark.parametrize(
