@@ -29,7 +29,7 @@ INPUTS = {
 }
 """The targets, and the default number of inputs of each."""
 
-MAX_SHOWN, MAX_LENGTH = 20, 2000  # findings printed for each target, and characters of each
+MAX_SHOWN, MAX_LENGTH = 20, 7000  # findings printed for each target, and characters of each
 
 
 def targets_on_stack(stack: Stack) -> dict[str, Fuzz]:
@@ -73,6 +73,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if unknown := set(options.targets) - set(INPUTS):
         parser.error(f"unknown target {min(unknown)}; expected one of {names}")
+    if "guided" in options.targets and not guided.is_available():
+        parser.error("guided requires Atheris, which has no wheel for this platform")
     options.targets = options.targets or [name for name in INPUTS if name != "guided" or guided.is_available()]
     return options
 

@@ -21,6 +21,7 @@ from tests.stack import ROOT
 _MAX_BYTES = 1024
 _WORDS = ("first_name", "last_name", "birthts", r"\x0D\x0A", r"\"\"", r"\xEF\xBB\xBF", "-3786825600000")
 _GENERATED = 200  # generated files in the corpus, besides those of tests/data
+_ARTIFACT_PREFIX = "artifact-"  # of the file to which libFuzzer writes an input that crashes or takes too long
 
 
 def is_available() -> bool:
@@ -28,7 +29,7 @@ def is_available() -> bool:
 
 
 def fuzz(inputs: int, seed: int) -> Iterator[str]:
-    """Run libFuzzer: first on the corpus, the samples in tests/data and some generated files, then on mutated files."""
+    """Run libFuzzer: first on the corpus (the samples in tests/data and some generated files), then on mutations."""
     with tempfile.TemporaryDirectory() as directory:
         corpus = Path(directory) / "corpus"
         corpus.mkdir()
@@ -36,9 +37,10 @@ def fuzz(inputs: int, seed: int) -> Iterator[str]:
         command = [sys.executable, "-m", "tests.fuzz.guided", str(runs), str(seed), str(corpus)]
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             output, log = process.communicate()
+        culprits = [path.read_bytes() for path in Path(directory).glob(f"{_ARTIFACT_PREFIX}*")]
     yield from output.splitlines()
     if process.returncode or f"Done {runs} " not in log:
-        yield f"Atheris ended with {process.returncode}: {log[-2000:]}"
+        yield f"Atheris ended with {process.returncode} at the inputs {culprits}: {log[-2000:]}"
 
 
 def _write_corpus(corpus: Path, seed: int) -> int:
@@ -71,6 +73,7 @@ def _main(runs: str, seed: str, corpus: str) -> None:
     atheris.enabled_hooks.add("RegEx")
     words = Path(corpus).with_name("words")
     words.write_text("".join(f'"{word}"\n' for word in _WORDS), encoding="ascii")
+    artifacts = Path(corpus).with_name(_ARTIFACT_PREFIX)
     options = [
         f"-runs={runs}",
         f"-seed={int(seed) % (2**32 - 1) + 1}",  # 0 would let libFuzzer choose a seed
@@ -78,7 +81,7 @@ def _main(runs: str, seed: str, corpus: str) -> None:
         f"-dict={words}",
         "-timeout=10",
     ]
-    atheris.Setup([sys.argv[0], *options, f"-artifact_prefix={corpus}/", corpus], parse)
+    atheris.Setup([sys.argv[0], *options, f"-artifact_prefix={artifacts}", corpus], parse)
     atheris.Fuzz()
 
 
