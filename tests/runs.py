@@ -63,6 +63,15 @@ def proxied(
         yield app, requests
 
 
+@contextmanager
+def set_at_end(event: threading.Event) -> Iterator[None]:
+    """Set the event after the body, even if it raises. Otherwise threads that wait for the event would outlast it."""
+    try:
+        yield
+    finally:
+        event.set()
+
+
 def expire(deadline: Deadline) -> None:
     """Let the deadline expire now."""
     deadline._seconds = deadline.elapsed

@@ -191,7 +191,7 @@ class Workers:
         with ExitStack() as stack:
             stack.callback(self._application.helpers.release)
             if self._has_more_work(connection, segment):
-                helper = Thread(target=self._run_helper, name="worker", daemon=True)
+                helper = Thread(target=self._run_helper, name="helper", daemon=True)
                 helper.start()
                 stack.pop_all()  # the helper releases its own slot
                 # the calling thread may be a helper itself: whoever joins it then also joins the new one

@@ -20,6 +20,7 @@ from process_data.shared.storage.pipe import CHUNK, Pipe
 from process_data.shared.storage.pool import Pool
 from process_data.shared.storage.settings import PostgresSettings, load
 
+from tests.runs import set_at_end
 from tests.stack import HANG_TIMEOUT, Stack
 from tests.tcp_proxy import REFUSE, VANISH, Fault, Proxy
 
@@ -33,7 +34,7 @@ TIMEOUTS = [
     "client_connection_check_interval",
 ]
 LAST_STATEMENT_AT = "select state_change from pg_stat_activity where pid = :pid"
-TWO_SLOW_ROWS = (
+SLOW_SECOND_ROW = (
     "copy (select repeat('x', 70000) from generate_series(1, 2) n where n = 1 or pg_sleep(9) is not null) to stdout"
 )
 
@@ -144,7 +145,7 @@ def test_leaving_a_copy_whose_connection_was_reset_raises_no_error(stack: Stack,
     with (
         closing(Proxy(settings.postgres_host, settings.postgres_port, Random(0))) as proxy,
         Connection(replace(settings, postgres_port=proxy.port)) as connection,
-        connection.copy_out(TWO_SLOW_ROWS) as chunks,
+        connection.copy_out(SLOW_SECOND_ROW) as chunks,
     ):
         assert len(next(chunks)) == 70001
         with proxy.faulty(Fault(REFUSE)):
@@ -181,7 +182,7 @@ def test_leaving_a_copy_early_resets_the_connection_at_once(stack: Stack) -> Non
         port = str(listening.getsockname()[1])
         with (
             Connection(load(PostgresSettings, {**stack.process_settings, "postgres_port": port})) as connection,
-            connection.copy_out(TWO_SLOW_ROWS) as chunks,
+            connection.copy_out(SLOW_SECOND_ROW) as chunks,
         ):
             assert len(next(chunks)) == 70001
         is_reset, received = forwarded.result()
@@ -223,12 +224,11 @@ def test_a_login_without_a_response_raises_unavailable(stack: Stack, monkeypatch
         with silent.accept()[0]:
             raised.wait(HANG_TIMEOUT)
 
-    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(1) as executor:
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(1) as executor, set_at_end(raised):
         executor.submit(accept)
         port = str(silent.getsockname()[1])
         with pytest.raises(Unavailable, match="did not respond in time"):
             Connection(load(PostgresSettings, {**stack.process_settings, "postgres_port": port}))
-        raised.set()
 
 
 def test_a_time_limit_ends_with_its_body_even_after_an_error(stack: Stack) -> None:
@@ -271,7 +271,10 @@ def test_a_session_that_the_server_ended_is_not_reused(stack: Stack, pool: Pool)
 def test_a_session_that_ended_just_after_its_last_response_is_not_reused(
     stack: Stack, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With an infinite interval a session is pinged once. It is pinged again only as there is something to read."""
+    """With an infinite interval a session is pinged only once, unless there is something to read.
+
+    Here that is the end of the connection.
+    """
     monkeypatch.setattr(connection_module, "_PING_INTERVAL", inf)
     pings = set()  # the pid of each borrowed session, and the time of its last ping
     for _ in range(3):

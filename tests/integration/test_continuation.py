@@ -17,7 +17,7 @@ from process_data.shared.access import has_access
 
 from tests.event import Event
 from tests.gateway import serving_gateway
-from tests.runs import Failing, Slow, application, proxied, run
+from tests.runs import Failing, Slow, application, proxied, run, set_at_end
 from tests.stack import HANG_TIMEOUT, Stack, connected
 
 PEOPLE = 160
@@ -140,7 +140,7 @@ def test_a_fan_out_fails_only_if_no_run_is_queued(filled: Stack) -> None:
         assert (error.status, error.code, error.headers) == (503, "gateway_unavailable", {"Retry-After": "30"})
 
 
-def test_a_gateway_that_does_not_respond_in_time_queues_nothing(
+def test_a_gateway_that_does_not_respond_in_time_counts_as_unavailable(
     rollcall: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     released = threading.Event()
@@ -150,10 +150,13 @@ def test_a_gateway_that_does_not_respond_in_time_queues_nothing(
         return 202
 
     monkeypatch.setattr(continuation, "_TIMEOUT", 0.1)
-    with serving_gateway(hang) as url, application(rollcall, gateway_url=url) as app:
-        with pytest.raises(NotQueued, match=f"{url} cannot be reached"):
-            queue_run(app.settings, 1, accept_empty=False)
-        released.set()
+    with (
+        serving_gateway(hang) as url,
+        application(rollcall, gateway_url=url) as app,
+        set_at_end(released),
+        pytest.raises(NotQueued, match=f"{url} cannot be reached"),
+    ):
+        queue_run(app.settings, 1, accept_empty=False)
 
 
 @pytest.mark.parametrize("status", [200, 429, 500])

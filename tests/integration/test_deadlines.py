@@ -22,7 +22,7 @@ from process_data.store import store
 
 from tests.gateway import serving_gateway
 from tests.rows import rows, starts
-from tests.runs import Failing, Slow, application, expire, put_people, run
+from tests.runs import Failing, Slow, application, expire, put_people, run, set_at_end
 from tests.s3_proxy import counting
 from tests.stack import HANG_TIMEOUT, Stack
 
@@ -104,11 +104,10 @@ def test_a_run_fails_instead_of_waiting_for_an_unresponsive_s3(
             self.pause(60)
             return super().etag(bucket, key)
 
-    with application(rollcall, Silent, run_deadline="1") as app:
+    with application(rollcall, Silent, run_deadline="1") as app, set_at_end(released):
         with pytest.raises(Unavailable, match="did not respond within 1 s"):
             run(app)
         assert not responded.is_set()
-        released.set()
     assert rollcall.sql("select count(*) from users") == [[0]]
 
 
@@ -122,10 +121,9 @@ def test_an_export_does_not_wait_for_an_unresponsive_s3(rollcall: Stack) -> None
             responded.set()
             return super().etag(bucket, key)
 
-    with application(rollcall, Silent, run_deadline="1") as app:
+    with application(rollcall, Silent, run_deadline="1") as app, set_at_end(released):
         summary = run(app)
         assert not responded.is_set()
-        released.set()
     assert (summary["status"], summary["added"], summary["output"]["pending"]) == ("partial", 3, True)
     assert rollcall.process()["output"]["written"]
 
@@ -145,9 +143,8 @@ def test_a_run_without_time_for_a_hint_is_partial(rollcall: Stack) -> None:
                 released.wait(HANG_TIMEOUT)
             return super().list_page(bucket, **options)
 
-    with application(rollcall, Hanging, run_deadline="1") as app:
+    with application(rollcall, Hanging, run_deadline="1") as app, set_at_end(released):
         summary = run(app)
-        released.set()
     assert (summary["status"], summary["added"], summary["segments"]["remaining"]) == ("partial", 1, 0)
     assert rollcall.sql("select object from hints") == [["1.csv"]]
     assert rollcall.process()["status"] == "done"
@@ -222,10 +219,10 @@ def test_the_rest_of_a_batch_is_stored_although_one_object_hangs(rollcall: Stack
                 released.wait(HANG_TIMEOUT)
             return super().get(bucket, key, limit=limit)
 
-    with application(rollcall, Hanging, batch_size="10", fetch_threads="8", run_deadline="1") as app:
+    settings = {"batch_size": "10", "fetch_threads": "8", "run_deadline": "1"}
+    with application(rollcall, Hanging, **settings) as app, set_at_end(released):
         hanging = Run(app, Request(Trigger.HTTP))
         summary = hanging.execute()
-        released.set()
     assert (summary["status"], summary["unreadable"]) == ("partial", 1)
     [failure] = hanging.counters.failures
     assert (failure.key, "did not respond before the run's deadline" in str(failure.error)) == ("0003.csv", True)
@@ -329,7 +326,7 @@ def test_no_statement_of_a_run_may_exceed_its_time(rollcall: Stack, monkeypatch:
     statement = Connection.run
 
     def note_limit(connection: Connection, *arguments: Any, **parameters: Any) -> Any:
-        name = "helper" if threading.current_thread().name == "worker" else "run"
+        name = "helper" if threading.current_thread().name == "helper" else "run"
         limits[name].append(connection._expires_at - time.monotonic())
         return statement(connection, *arguments, **parameters)
 
@@ -356,7 +353,7 @@ def test_no_statement_of_a_run_may_exceed_its_time(rollcall: Stack, monkeypatch:
 def test_a_segment_whose_users_are_all_left_out_by_the_deadline_stays_due(
     rollcall: Stack, monkeypatch: pytest.MonkeyPatch, boundary: str
 ) -> None:
-    """The first of them is the start of the segment, or sorts before it. The listing ends just after the deadline."""
+    """Their first user_id is the start of the segment, or sorts before it. The listing ends just after the deadline."""
     people = put_people(rollcall, range(10))
     rollcall.sql("insert into segments (start) values (:boundary)", boundary=boundary)
 

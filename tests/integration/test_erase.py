@@ -15,7 +15,7 @@ from process_data.shared.storage.listing import ListingPage
 from process_data.shared.storage.objects import Objects
 
 from tests.rows import NEW_SECOND, exported, rows
-from tests.runs import application, erase, paused_run, proxied, run
+from tests.runs import application, erase, paused_run, proxied, run, set_at_end
 from tests.stack import HANG_TIMEOUT, Response, Stack, connected
 
 
@@ -275,11 +275,8 @@ def test_a_user_whose_csv_is_not_looked_up_in_time_remains(rollcall: Stack, monk
 
     monkeypatch.setattr(deadline, "GRACE", 0)
     monkeypatch.setattr(parallel, "_POLL_INTERVAL", 0.05)
-    with application(rollcall, Hanging, fetch_threads="1") as app:
-        try:
-            summary = erase(app, "1", "2")
-        finally:
-            released.set()
+    with application(rollcall, Hanging, fetch_threads="1") as app, set_at_end(released):
+        summary = erase(app, "1", "2")
     assert (summary["status"], summary["erased"], summary["remaining"]) == ("partial", ["1"], ["2"])
     assert (rows(rollcall), rows(rollcall, "erased")) == (["2"], ["1"])
 

@@ -15,7 +15,7 @@ from process_data.store import store
 
 from tests.gateway import serving_gateway
 from tests.rows import rows, starts
-from tests.runs import Failing, application, counts, end_scans, put_people, run
+from tests.runs import Failing, application, counts, end_scans, put_people, run, set_at_end
 from tests.stack import HANG_TIMEOUT, Stack
 
 
@@ -132,7 +132,7 @@ def test_an_error_of_a_helper_thread_fails_the_run(rollcall: Stack, monkeypatch:
     failed = threading.Event()
 
     def fail_in_helper(*arguments: Any) -> Any:
-        if threading.current_thread().name == "worker":
+        if threading.current_thread().name == "helper":
             failed.set()
             raise RuntimeError("a bug")
         assert failed.wait(HANG_TIMEOUT)
@@ -166,7 +166,7 @@ def test_an_error_of_one_worker_ends_the_others(
 
     def fail_in_one(*arguments: Any) -> Any:
         name = threading.current_thread().name
-        if (name == "worker") == fails_in_helper:
+        if (name == "helper") == fails_in_helper:
             assert both_store.wait(HANG_TIMEOUT)
             raise RuntimeError("a bug")
         both_store.set()
@@ -203,10 +203,12 @@ def test_a_scan_that_fails_starts_no_more_requests(rollcall: Stack, monkeypatch:
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(scan, "store", fail)
-    with application(rollcall, Traced, batch_size="10", fetch_threads="1", workers="1") as app:
-        with pytest.raises(RuntimeError, match="bug"):
-            run(app)
-        released.set()
+    with (
+        application(rollcall, Traced, batch_size="10", fetch_threads="1", workers="1") as app,
+        set_at_end(released),
+        pytest.raises(RuntimeError, match="bug"),
+    ):
+        run(app)
     assert fetched == [f"{user}.csv" for user in people[:11]]
 
 

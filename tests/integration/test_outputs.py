@@ -14,7 +14,7 @@ from process_data.shared.storage.settings import PostgresSettings, load
 
 from tests.queries import add, mark_changed
 from tests.rows import exported
-from tests.runs import Slow, application, put_people, run
+from tests.runs import Slow, application, put_people, run, set_at_end
 from tests.stack import HANG_TIMEOUT, Stack
 
 VALUES = ("Ada", "O'Hara", "a,b", 'says ""', '"', "\\.", "\\N", " Łoś ", "line\r\nend", "tab\there")
@@ -142,7 +142,7 @@ def test_outputs_equal_the_result_of_a_copy_statement(rollcall: Stack) -> None:
     for index, value in enumerate(VALUES):
         rollcall.sql(
             "insert into users (user_id, first_name, last_name, birthts, img_path, csv_etag, csv_modified) "
-            "select n * 100 + :index, :value, :value || n, n - 6000, case when n % 3 = 0 then 'src/x.png' end, '', "
+            "select n * 100 + :index, :value, :value || n, n - 600, case when n % 3 = 0 then 'src/x.png' end, '', "
             "now() from generate_series(1, 1001) n",
             index=index,
             value=value,
@@ -210,11 +210,10 @@ def test_a_run_that_is_stopped_while_it_waits_for_s3_exports_its_progress(
                 released.wait(HANG_TIMEOUT)
             return super().list_page(bucket, **options)
 
-    with application(rollcall, Hanging, segment_keys="10", workers="1") as app:
+    with application(rollcall, Hanging, segment_keys="10", workers="1") as app, set_at_end(released):
         assert run(app)["output"]["written"]  # leaves idle threads, which start calls later than new threads do
         put_people(rollcall, range(20))
         summary = run(app)
-        released.set()
     assert 0 < summary["added"] < 20
     assert (summary["status"], summary["output"]["written"]) == ("partial", True)
 
@@ -232,8 +231,7 @@ def test_a_full_run_that_could_not_check_the_output_is_partial(rollcall: Stack) 
                 released.wait(HANG_TIMEOUT)
             return super().etag(bucket, key)
 
-    with application(rollcall, Silent, run_deadline="1") as app:
+    with application(rollcall, Silent, run_deadline="1") as app, set_at_end(released):
         summary = run(app)
-        released.set()
     assert (summary["status"], summary["output"]["pending"], summary["segments"]["remaining"]) == ("partial", True, 0)
     assert rollcall.process()["status"] == "done"
