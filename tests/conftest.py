@@ -45,7 +45,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         default=random.SystemRandom().randrange(2**32),
         metavar="N",
-        help="the seed of tests/faults/test_kills.py and test_trial.py, which print it if they fail (default: random)",
+        help="the seed of tests/integration/test_changes.py, tests/faults/test_kills.py and test_trial.py, "
+        "which print it if they fail (default: random)",
     )
 
 
