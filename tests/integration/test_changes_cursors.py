@@ -79,7 +79,7 @@ def test_openapi_documents_the_response_to_expired_cursors() -> None:
 
 
 @pytest.mark.parametrize("statement", ["truncate users", "vacuum full outputs", "cluster users using users_changed"])
-def test_a_cursor_expires_when_the_files_of_users_or_outputs_are_replaced(
+def test_a_cursor_expires_when_the_table_users_or_outputs_is_rewritten(
     query_function: Replica, rollcall: Stack, connection: Connection, statement: str
 ) -> None:
     put(connection, "1")

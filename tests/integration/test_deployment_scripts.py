@@ -39,7 +39,10 @@ def container(file: str, kind: str, name: str) -> dict[str, Any]:
 
 
 def script(container: dict[str, Any], **directories: Path) -> list[str]:
-    """Return the container's command. Each argument `name=path` replaces the directory /name in it by `path`."""
+    """Return the container's command.
+
+    Each keyword argument `name=path` replaces the directory /name in the script by `path`.
+    """
     command = [*container["command"], *container["args"]]
     for name, path in directories.items():
         command[-1] = command[-1].replace(f"/{name}", str(path))
@@ -131,29 +134,30 @@ def seaweedfs_of_faasd() -> tuple[list[str], dict[str, str]]:
 
 
 @contextmanager
-def weed(directory: Path, identities: Path, deployment: tuple[list[str], dict[str, str]]) -> Iterator[tuple[str, int]]:
-    """Run SeaweedFS as in a deployment, but on free local ports. Yield the address of S3 and its gRPC port."""
+def weed(
+    directory: Path, identities: Path, deployment: tuple[list[str], dict[str, str]]
+) -> Iterator[tuple[str, dict[str, int]]]:
+    """Run SeaweedFS as in a deployment, but on free local ports. Yield the address of S3, and all ports by option."""
     arguments, environment = deployment
-    names = ("s3", "master", "volume", "filer")
-    ports = free_ports(2 * len(names))
-    port_options = [f"-{name}.port{kind}={ports.pop()}" for name in names for kind in (".grpc", "")]
+    names = [f"{server}.port{kind}" for server in ("s3", "master", "volume", "filer") for kind in (".grpc", "")]
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
     options = [
         argument.replace("=/data", f"={directory}").replace("=/run/secrets/seaweedfs.json", f"={identities}")
         for argument in arguments
     ]
     program = Path(sysconfig.get_path("scripts")) / "weed"
-    command = [str(program), *options, f"-s3.ip.bind={LOOPBACK}", *port_options]
+    command = [str(program), *options, f"-s3.ip.bind={LOOPBACK}"]
+    command += [f"-{name}={port}" for name, port in ports.items()]
     with subprocess.Popen(
         command, cwd=directory, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
         try:
-            grpc, s3 = (option.rpartition("=")[2] for option in port_options[:2])
-            yield f"{LOOPBACK}:{s3}", int(grpc)
+            yield f"{LOOPBACK}:{ports['s3.port']}", ports
         finally:
             process.send_signal(signal.SIGKILL)  # stopping by SIGTERM takes 20 seconds
             process.wait(HANG_TIMEOUT)
-            for option in port_options:
-                for path in Path("/tmp").glob(f"seaweedfs-*-{option.rpartition('=')[2]}.sock"):
+            for port in ports.values():
+                for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
                     path.unlink()
 
 
@@ -203,9 +207,10 @@ def test_seaweedfs_accepts_no_grpc_connection(
 ) -> None:
     """By default anyone can add identities through the gRPC port of S3. In the deployments its TLS handshakes fail."""
     credentials = Credentials(tmp_path)
-    with weed(tmp_path, write_identities(credentials), deployment()) as (endpoint, grpc_port):
+    with weed(tmp_path, write_identities(credentials), deployment()) as (endpoint, ports):
         retries = urllib3.Retry(total=60, backoff_factor=0.1, backoff_max=1, status_forcelist=[503])
         url = f"http://{endpoint}/healthz"
         assert urllib3.request("GET", url, retries=retries, timeout=HANG_TIMEOUT).status == 200
-        with connection(grpc_port, None):  # it accepts TCP connections
-            assert not speaks_grpc(grpc_port)
+        assert speaks_grpc(ports["master.port.grpc"])  # which listens on localhost only, and has no TLS
+        with connection(ports["s3.port.grpc"], None):  # it accepts TCP connections
+            assert not speaks_grpc(ports["s3.port.grpc"])

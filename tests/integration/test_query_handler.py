@@ -176,7 +176,7 @@ def test_a_stream_ends_at_its_deadline_although_more_could_be_read(rollcall: Sta
 
 def test_a_stream_ends_at_its_deadline_if_the_database_session_is_frozen(rollcall: Stack, call: Call) -> None:
     user_ids = add_many(rollcall, 300)
-    rollcall.sql("update users set img_path = repeat('x', 100000)")  # each row is a chunk, so none is partly received
+    rollcall.sql("update users set img_path = repeat('x', 100000)")  # each row fills a chunk, so none waits for others
     chunks = call("/?format=ndjson", stream_deadline="2").iter_encoded()
     read = [next(chunks)]
     [[pid]] = rollcall.sql("select pid from pg_stat_activity where state = 'active' and query like 'copy%'")
@@ -214,7 +214,7 @@ def test_the_statements_of_a_request_share_one_time_limit(
     rollcall: Stack, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(application, "TIMEOUT_MARGIN", 0)
-    call("/healthz", postgres_timeout="3", stream_deadline="1")
+    call("/healthz", postgres_timeout="3", stream_deadline="1")  # stream_deadline has to be less
     with handler._application.get().connection() as connection:
         connection.run("select pg_sleep(1.2)")
         with pytest.raises(Unavailable, match="did not respond in time"):
