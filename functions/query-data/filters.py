@@ -45,7 +45,7 @@ FILTERS = {
         repeatable=True,
     ),
     "name": Parameter(
-        f"1 to {MAX_NAME_LENGTH} characters",
+        f"1 to {MAX_NAME_LENGTH} characters, without control characters",
         "first or last name begins with this text, case-insensitive",
         parse_name,
         {"type": "string", "minLength": 1, "maxLength": MAX_NAME_LENGTH},

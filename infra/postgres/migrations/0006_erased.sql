@@ -2,7 +2,7 @@
 create table erased (
     user_id text collate "C" primary key check (user_id ~ '^[0-9]{1,18}$'),
     erased_at timestamptz not null default now(),
-    csv_modified timestamptz, -- Last-Modified of the CSV in the source bucket at that time; null if there was none
+    csv_modified timestamptz, -- Last-Modified of the newest CSV known then; null if none was
     changed bigint not null -- number of the change, as in users
 );
 
