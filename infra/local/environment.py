@@ -58,9 +58,9 @@ def prepare(requirements: list[Path]) -> Path:
     """Return the environment's Python. Create the environment unless it exists; an incomplete one is replaced."""
     if python := find(requirements):
         return python
-    with _locked():
+    with _locked() as lock:
         if not find(requirements):
-            _create(ENVIRONMENTS / _key(requirements), requirements)
+            _create(ENVIRONMENTS / _key(requirements), requirements, lock)
     return ENVIRONMENTS / _key(requirements) / "bin/python"
 
 
@@ -83,7 +83,8 @@ def _key(requirements: Iterable[Path]) -> str:
 
 
 @contextmanager
-def _locked() -> Iterator[None]:
+def _locked() -> Iterator[int]:
+    """Hold the lock. A child process that inherits the yielded descriptor holds it, too, even if this one is killed."""
     import fcntl  # does not exist on Windows; _check_platform has already run
 
     try:
@@ -97,22 +98,26 @@ def _locked() -> Iterator[None]:
         except BlockingIOError:
             _say("Waiting for another process that is installing Rollcall's packages …")
             fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        yield lock.fileno()
 
 
-def _create(directory: Path, requirements: list[Path]) -> None:
+def _create(directory: Path, requirements: list[Path], lock: int) -> None:
     _say("Installing packages, once (100 MB; for the tests, 200 MB) …")
     shutil.rmtree(directory, ignore_errors=True)
     result = subprocess.run(
-        [sys.executable, "-m", "venv", directory], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, "-m", "venv", directory],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        pass_fds=[lock],
     )
     if result.returncode:
         sys.exit(f"`python -m venv` failed (Debian and Ubuntu require the package python3-venv):\n{result.stdout}")
-    _install(directory / "bin/python", requirements)
+    _install(directory / "bin/python", requirements, lock)
     (directory / _COMPLETE_MARKER).touch()
 
 
-def _install(python: Path, requirements: list[Path]) -> None:
+def _install(python: Path, requirements: list[Path], lock: int) -> None:
     options = ["--disable-pip-version-check", "--no-input", "--progress-bar=off"]
     options += ["--only-binary=:all:", "--require-hashes"]
     files = [argument for path in requirements for argument in ("-r", str(path))]
@@ -123,6 +128,7 @@ def _install(python: Path, requirements: list[Path]) -> None:
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
+        pass_fds=[lock],
     ) as pip:
         for line in pip.stdout or ():
             output.append(line)

@@ -3,10 +3,11 @@
 import __future__
 
 import ast
+import fcntl
 import os
 import platform
 import shutil
-import signal
+import socket
 import subprocess
 import sys
 import time
@@ -33,7 +34,7 @@ def root(tmp_path: Path) -> Path:
 
 def start(root: Path, *arguments: str) -> "subprocess.Popen[str]":
     command = [sys.executable, str(root / "infra/local/environment.py"), *arguments]
-    offline = os.environ | {"PIP_NO_INDEX": "1"}
+    offline = os.environ | {"PIP_NO_INDEX": "1", "no_proxy": "127.0.0.1"}
     return subprocess.Popen(command, env=offline, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -80,15 +81,30 @@ def test_an_older_python_can_parse_the_file_and_does_not_evaluate_its_annotation
     assert not (has_annotations and are_evaluated)  # older versions cannot evaluate `list[str]` or `Path | None`
 
 
-def test_a_killed_creation_is_repeated(root: Path) -> None:
+def test_a_killed_creation_is_repeated_once_its_child_processes_have_ended(root: Path) -> None:
     requirements = str(root / "requirements.txt")
     with start(root, requirements, "--", *SHOW) as process:
         while not list((root / ".local").glob("environments/*/bin/python")):
+            assert process.poll() is None
             time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
+        process.kill()  # `python -m venv` keeps running
     status, output, errors = run(root, requirements, "--", *SHOW)
     assert status == 0, errors
+    assert "Waiting for another process" in errors
     assert output
+
+
+def test_pip_holds_the_lock_if_its_parent_process_is_killed(root: Path) -> None:
+    requirements = root / "requirements.txt"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(HANG_TIMEOUT)
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        requirements.write_text(f"--find-links {url}\nlocked==1 --hash=sha256:{'0' * 64}\n")
+        with start(root, str(requirements), "--", *SHOW) as process:
+            connection, _ = server.accept()  # from pip, which now waits for a response
+            process.kill()
+        with connection, (root / ".local/environments/lock").open("w") as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_a_package_unavailable_for_this_machine_is_an_error_with_a_hint(root: Path) -> None:
