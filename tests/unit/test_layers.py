@@ -69,7 +69,7 @@ def test_functions_import_no_modules_of_the_project_but_their_own_and_shared(fun
 
 
 def test_only_the_endpoints_and_the_handler_import_the_pages() -> None:
-    """Both import them lazily, because importing Jinja would slow down the start."""
+    """Both import them lazily: other requests need no templates."""
     query_data = ROOT / "functions/query-data"
     importers = {
         path.name
@@ -97,6 +97,7 @@ PACKAGES: dict[str, set[str]] = {
 @pytest.mark.parametrize("package", PACKAGES)
 def test_the_packages_of_the_local_stack_depend_on_each_other_one_way_only(package: str) -> None:
     for path in files(ROOT / "infra/local" / package):
+        assert "infra" not in external_packages(path), f"{path}: expected a relative import"
         imported = {name.lstrip(".").split(".")[0] for name in imports(path) if name.startswith("..")}
         assert imported <= PACKAGES[package] | {"environment", "errors", "output"}, path
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -32,7 +33,7 @@ from tests.stack import ROOT, read_env
 
 @dataclass
 class Script:
-    """A component that runs Python code, and is ready once the code has printed `ready`."""
+    """A component that runs Python code, and is ready once the code has printed `ready` in the current start."""
 
     code: str
     directory: Path
@@ -42,6 +43,7 @@ class Script:
         pass
 
     def command(self) -> Command:
+        (self.directory / "log").write_text("")  # an earlier start may have printed `ready`
         command = [sys.executable, "-u", "-c", self.code]
         return Command(command, dict(os.environ), self.directory, stop_timeout=self.stop_timeout)
 
@@ -101,16 +103,17 @@ def test_wait_ready_does_not_hang_after_an_unexpected_exception(
 
 
 def test_a_command_ends_if_its_supervisor_dies_before_reading_the_pid(tmp_path: Path) -> None:
-    code = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    reader, writer = os.pipe()
     options = ["--stop-signal", "SIGTERM", "--stop-timeout", "5", "--log", str(tmp_path / "log")]
-    command = [sys.executable, "-I", "-S", str(processes.GUARD), *options, "--", sys.executable, "-c", code]
-    guard = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    command = [sys.executable, "-I", "-S", str(processes.GUARD), *options, "--", "sleep", "600"]
+    guard = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[writer])
+    os.close(writer)
     assert guard.stdin and guard.stdout
     guard.stdout.close()
     guard.stdin.close()
-    guard.wait(60)
-    if (tmp_path / "pid").exists() and (text := (tmp_path / "pid").read_text()):
-        assert not Identity.of(int(text)).alive()
+    assert guard.wait(60) == 128 + signal.SIGTERM
+    assert select.select([reader], [], [], 60)[0], "the command still runs: it has inherited the other end of the pipe"
+    os.close(reader)
 
 
 def test_a_killed_process_is_restarted_even_if_the_disk_is_full(tmp_path: Path) -> None:

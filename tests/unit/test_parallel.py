@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 from threading import Barrier, Event, Lock
 from time import monotonic
 
@@ -10,8 +11,8 @@ from process_data import deadline, parallel
 from process_data.deadline import GRACE, Deadline
 from process_data.parallel import ParallelCalls
 
-FOREVER = Deadline(3600, Event())
-EXPIRED = Deadline(3600, Event())
+FOREVER = Deadline(inf, Event())
+EXPIRED = Deadline(inf, Event())
 EXPIRED._stopping.set()
 
 
