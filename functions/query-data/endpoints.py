@@ -72,7 +72,7 @@ def _count(application: Application, connection: Connection, query: Query, state
 
 
 def _get_users_html(application: Application, event: api.Event, query: Query, today: date) -> Response:
-    from .web import page as web_page  # imports Jinja2, which only web pages need
+    from .web import page as web_page  # loads the templates, which only web pages need
     from .web.people import people_page
 
     parameters = query_parameters(event, FORMATS)

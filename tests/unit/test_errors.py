@@ -122,12 +122,13 @@ def test_every_pg8000_error_becomes_a_storage_error(connection: Connection, kind
     ("code", "expected", "broken"),
     [
         ("08006", Unavailable, True),
+        ("53100", Unavailable, True),  # a disk is full
         ("53300", Unavailable, True),
         ("57014", Unavailable, True),
         ("25P03", Unavailable, True),  # a transaction was idle for too long, as in a frozen process
         ("57P01", Unavailable, True),
         ("57P03", Unavailable, True),
-        ("58030", Unavailable, True),  # a disk is full or broken
+        ("58030", Unavailable, True),  # a disk is broken
         ("40001", Unavailable, True),
         ("40P01", Unavailable, True),
         ("55P03", Unavailable, True),

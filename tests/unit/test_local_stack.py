@@ -39,9 +39,9 @@ def test_variables_are_substituted(root: Path) -> None:
 
 @pytest.mark.parametrize("timeout", ["exec_timeout", "write_timeout"])
 def test_a_function_without_a_time_limit_is_an_error(root: Path, timeout: str) -> None:
-    with_limit = STACK_YML.replace("      plain: text", f"      plain: text\n      {timeout}: 0s")
-    assert timeout in with_limit
-    (root / "stack.yml").write_text(with_limit)
+    unlimited = STACK_YML.replace("      plain: text", f"      plain: text\n      {timeout}: 0s")  # 0 means no limit
+    assert timeout in unlimited
+    (root / "stack.yml").write_text(unlimited)
     with pytest.raises(LocalError, match=rf"one: environment\.{timeout}: .* expected more than 0"):
         read_stack(root, {"FILLED": "x"})
 

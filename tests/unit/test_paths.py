@@ -1,4 +1,4 @@
-"""Links between pages resolve to the same paths, whatever precedes `query-data` or the final slash in their URLs."""
+"""Links between pages lead to the right paths, whatever prefix a gateway or proxy puts before the function's paths."""
 
 from urllib.parse import urljoin
 

@@ -1,4 +1,4 @@
 """Web pages, made from the same data as JSON responses.
 
-The first request for a page imports this package, because loading Jinja2 and the templates would delay the start.
+The first request for a page imports this package and loads the templates: other requests need neither.
 """
