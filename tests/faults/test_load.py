@@ -82,6 +82,9 @@ def test_under_overload_responses_are_correct_or_documented_errors_and_resources
             workload.clear_figures()
             run_in_thread(load.open_loop(factor * rate, seconds, workload.request))
             print(f"{factor} × for {seconds} s{workload.figures()}")
+            total = sum(map(len, workload.seconds.values()))
+            succeeded = len(workload.seconds[200]) + len(workload.seconds[304])
+            assert succeeded > total / factor / 2, f"{factor} ×: only {succeeded} of {total} requests succeeded"
             if factor == 3:
                 peaks.append(peak_memory(pid) // MEBIBYTE)
     print(f"query-data's peak memory in MiB: {peaks}, descriptors: {before}, then {descriptors(pid)}")
