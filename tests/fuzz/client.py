@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import process_data.handler
 import query_data.handler
@@ -102,7 +102,8 @@ class Client:
 
     def _problems_of_content(self, response: Response) -> Iterator[str]:
         content = _parse_json(response) if response.is_json else None
-        error = (content or {}).get("error", {})
+        error = (content or {}).get("error")
+        code, message = (error.get("code"), error.get("message")) if isinstance(error, dict) else (None, None)
         text = f"{response.status} with {response.headers} and {response.body[:200]!r}"
         if response.status < 400:
             if response.status not in (200, 304) or (response.is_json and content is None):
@@ -111,13 +112,13 @@ class Client:
             is_page = response.body.startswith(b"<!doctype html>") and _OWN_HEADER in response.headers
             if not is_page or response.status not in dict(self._errors):
                 yield text
-        elif (response.status, error.get("code")) not in self._errors:
+        elif not isinstance(code, str) or (response.status, code) not in self._errors:
             yield text
-        elif not error["message"] or len(error["message"]) > _MAX_MESSAGE:
-            yield f"{response.status} with a message of {len(error['message'])} characters"
+        elif not isinstance(message, str) or not 0 < len(message) <= _MAX_MESSAGE:
+            yield f"{response.status} with the message {message!r}"
 
 
-def _parse_json(response: Response) -> dict[str, dict[str, str]] | None:
+def _parse_json(response: Response) -> dict[str, Any] | None:
     """Return the JSON object in a body, or None."""
     try:
         value = json.loads(response.body)
