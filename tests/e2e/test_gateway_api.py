@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -110,9 +111,12 @@ def test_the_real_cron_connector_invokes_a_function_through_the_gateway(toy: Pro
     environment = {"gateway_url": toy.url, "rebuild_interval": "500ms", "basic_auth": "false"}
     with subprocess.Popen([str(CRON_CONNECTOR)], env=environment, stderr=subprocess.PIPE, text=True) as connector:
         assert connector.stderr
+        timer = Timer(60, connector.kill)
+        timer.start()
         try:
             assert any("Response: echo [200]" in line for line in connector.stderr)
         finally:
+            timer.cancel()
             connector.kill()
 
 
