@@ -25,7 +25,10 @@ def examples() -> list[tuple[str, str]]:
 
 
 def pattern(output: str) -> str:
-    """Return the output as a regular expression. A line of … stands for any lines, … in a line for any text there."""
+    """Return the output as a regular expression.
+
+    A line that is only `…` matches any lines; a `…` within a line matches any text.
+    """
     lines = ["(?s:.*)" if line == "…" else re.escape(line).replace("…", ".*") for line in output.split("\n")]
     return "\n".join(lines)
 

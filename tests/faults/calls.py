@@ -24,8 +24,12 @@ _SCHEDULING_STEPS = 4  # stages of a call, each delayed by the lag: 2 in this pr
 class Call:
     """A completed call.
 
-    `outcome` is for a run its status, `done` or `partial`; for a read `complete`, `continued` (a page that is not the
-    last), `cut` or `wrong`; for both `no response`, an error code, or the status of an error without a code.
+    `outcome` depends on the function:
+
+    process-data   the status of the run, `done` or `partial`
+    query-data     `complete`, `cut`, `wrong`, or `continued` if the response ends with a link to the rest: a page that
+                   is not the last, or a stream that reached its deadline
+    both           `no response`, an error code, or the HTTP status of an error without a code
 
     Times are of the monotonic clock; `seconds` excludes the time for which SIGSTOP stopped the replica.
     """
@@ -153,7 +157,7 @@ class Calls:
                 summary = reply.json()
         self.report(slot, path, started_at, str(summary["status"]) if summary else self.error(slot, reply))
         if summary is None:
-            sleep(0.1)  # callers repeat failed runs without a pause
+            sleep(0.1)  # some callers retry at once
         return summary
 
     def outcomes(self, function: str) -> Counter[str]:
