@@ -17,6 +17,14 @@ def process_tree(pid: int) -> list[int]:
     return pids
 
 
+def command_line(pid: int) -> bytes:
+    """Return the command line of a process, or b"" if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
 def listening_addresses(pids: list[int]) -> set[tuple[str, int]]:
     """Return the addresses, in hexadecimal as in /proc/net/tcp, and ports that the processes listen on."""
     inodes = set()

@@ -17,7 +17,7 @@ import pytest
 
 from infra.local.config.accounts import PASSWORD_SECRETS
 from infra.local.runtime.state import State
-from tests.e2e.processes import listening_addresses, process_tree
+from tests.e2e.processes import command_line, listening_addresses, process_tree
 from tests.port_probe import connection, speaks_grpc, unverified_tls
 from tests.stack import Stack, connected, running
 
@@ -53,12 +53,15 @@ for path in paths:
     elif works(lambda: open(path, "r+b").close()) or works(lambda: open(path + "/planted", "wb").close()):
         accessible.append(path)
 environments = [pid for pid in pids if works(lambda: open(f"/proc/{pid}/environ").close())]
-commands = [open(f"/proc/{pid}/cmdline").read() for pid in pids]
+commands = []
+for pid in pids:
+    works(lambda: commands.append(open(f"/proc/{pid}/cmdline").read()))
 print(json.dumps([accessible, environments, commands]))
 """
 """A script that root runs. It changes its user after its imports: the new user may have no access to Python.
 
-It prints the paths and environments that the new user can access, and the command lines of all the processes.
+It prints the paths and environments that the new user can access, and the command lines of the processes that have
+not ended.
 """
 
 linux = pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="the sockets of processes are read from /proc")
@@ -90,7 +93,7 @@ def pids(stack: Stack) -> list[int]:
 
 def private_ports(stack: Stack) -> set[int]:
     """Return the stack's ports, except those of the gateway and the functions: with auth=none, anyone may call them."""
-    hosts = [pid for pid in pids(stack) if "host.py" in Path(f"/proc/{pid}/cmdline").read_text()]
+    hosts = [pid for pid in pids(stack) if b"host.py" in command_line(pid)]
     functions = {port for _, port in listening_addresses(hosts)}
     all_ports = {port for _, port in listening_addresses(pids(stack))}
     accessible = functions | {urlsplit(stack.url).port}

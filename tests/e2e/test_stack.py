@@ -17,7 +17,7 @@ import pytest
 
 from infra.local.runtime.processes import Identity
 from tests.e2e.conftest import ProjectStack, make_toy
-from tests.e2e.processes import listening_addresses, process_tree
+from tests.e2e.processes import command_line, listening_addresses, process_tree
 from tests.stack import HANG_TIMEOUT, Stack, connected
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="processes and sockets are read from /proc")
@@ -102,7 +102,7 @@ def test_killed_components_restart_on_the_same_ports(new_toy: ProjectStack) -> N
         previous = new_toy.identity(component)
         previous.send(signal.SIGKILL)
         new_toy.wait_until(lambda component=component, previous=previous: _has_restarted(new_toy, component, previous))  # type: ignore[misc]
-    guards = [pid for pid in process_tree(supervisor) if b"guard.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    guards = [pid for pid in process_tree(supervisor) if b"guard.py" in command_line(pid)]
     assert len(guards) == len(COMPONENTS)
     all_previous = {component: new_toy.identity(component) for component in COMPONENTS}
     for pid in guards:
@@ -151,7 +151,7 @@ def test_no_secret_is_in_a_command_line_or_a_log(stack: Stack) -> None:
     values = [path.read_text().strip() for path in (stack.state / "secrets").iterdir() if path.suffix != ".json"]
     assert len(values) >= 9
     supervisor = ProjectStack(stack.state, stack.state).state_file()["pid"]
-    lines = [Path(f"/proc/{pid}/cmdline").read_text() for pid in process_tree(supervisor)]
+    lines = [command_line(pid).decode() for pid in process_tree(supervisor)]
     logs = [path.read_text(errors="replace") for path in (stack.state / "logs").iterdir()]
     assert not [value for value in values if any(value in text for text in lines + logs)]
 
@@ -197,7 +197,7 @@ def test_a_database_is_kept_while_its_state_directory_is_absent(new_toy: Project
 
 
 @root_only
-def test_the_database_of_a_deleted_state_directory_is_removed_once_another_replaces_it(new_toy: ProjectStack) -> None:
+def test_the_database_of_a_deleted_state_directory_is_removed_once_a_stack_uses_its_path(new_toy: ProjectStack) -> None:
     new_toy.cli("up", "--detach", "--port", "0", "--no-sample")
     home = Path((new_toy.state / "postgres-home").read_text())
     new_toy.cli("down")

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.faults.subject import stopped
 from tests.rows import COLUMNS
 from tests.stack import HANG_TIMEOUT, Stack, running
 
@@ -127,13 +128,8 @@ def frozen(stack: Stack, component: str) -> Iterator[None]:
     pids = [stack.pid(component)]
     if component == "postgres":
         pids += [pid for (pid,) in stack.sql("select pid from pg_stat_activity where pid <> pg_backend_pid()")]
-    try:
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
+    with stopped(pids):
         yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize(
