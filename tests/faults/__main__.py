@@ -14,6 +14,7 @@ from pathlib import Path
 
 
 def main(arguments: list[str]) -> int:
+    from tests.faults.figures import current_commit
     from tests.faults.trial import LONG, Trial
 
     parser = argparse.ArgumentParser(prog="tests/faults")
@@ -29,6 +30,9 @@ def main(arguments: list[str]) -> int:
         help="path of the shared library in the PyPI package libfaketime; faults of the clock require it",
     )
     options = parser.parse_args(arguments)
+    if options.libfaketime and not options.libfaketime.is_file():
+        parser.error(f"--libfaketime: {options.libfaketime} is not a file")
+    commit = current_commit() if options.json else ""  # an error of git must not lose the results of a long trial
     os.environ["SCHEDULE"] = "0 0 29 2 *"  # 29 February: practically no scheduled runs
     print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="rollcall-faults-", ignore_cleanup_errors=True) as directory:
@@ -36,13 +40,14 @@ def main(arguments: list[str]) -> int:
         figures = trial.run(options.injections)
     print(f"\n{figures.table(trial.calls.ended)}\n\n{figures.totals}")
     if figures.settle_times:
-        print(f"after each round a run ended done within {max(figures.settle_times):.1f} s")
+        longest = max(figures.settle_times)
+        print(f"after each round, a run was done on every replica of process-data within {longest:.1f} s")
     for kind, reason in figures.skipped.items():
         print(f"skipped: {kind}: {reason}")
     for problem in figures.problems:
         print(f"PROBLEM: {problem}")
     if options.json:
-        figures.write(options.json, trial.calls.ended)
+        figures.write(options.json, trial.calls.ended, commit)
     return int(bool(figures.problems))
 
 

@@ -29,8 +29,13 @@ def find_problems(subject: Subject, model: Model, calls: Calls) -> list[str]:
     if pending:
         problems.append(f"{pending} hints remain")
     summary = calls.run(subject.slots_of("process-data")[0])
-    changes = [summary[name] for name in ("added", "updated", "images_changed")] if summary else []
-    if summary is None or any(changes) or summary["output"]["written"] or summary["status"] != "done":
+    if summary is None:
+        problems.append("a further run failed")
+    elif (
+        any(summary[name] for name in ("added", "updated", "images_changed"))
+        or summary["output"]["written"]
+        or summary["status"] != "done"
+    ):
         problems.append(f"a further run had work to do: {summary}")
     model.set_baseline(rows)
     return problems

@@ -16,16 +16,20 @@ class Clock:
     """
 
     def __init__(self, library: Path, offset: Path) -> None:
-        self._offset = offset
+        self._library, self._offset = library.resolve(), offset
         self.jumps: list[float] = []
         self.environment = {
-            "LD_PRELOAD": str(library),
+            "LD_PRELOAD": str(self._library),
             "FAKETIME_TIMESTAMP_FILE": str(offset),
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "FAKETIME_DONT_RESET": "1",
         }
         self._set(0)
+
+    def is_used_by(self, pid: int) -> bool:
+        """Whether the process has loaded the library. The dynamic linker only warns if it cannot be loaded."""
+        return str(self._library) in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")
 
     @contextmanager
     def jumped(self, seconds: int) -> Iterator[None]:

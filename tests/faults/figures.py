@@ -24,9 +24,10 @@ _COLUMNS = ("succeeded", CUT, FAILED_SAFELY, NO_RESPONSE, OTHER)
 
 @dataclass(frozen=True)
 class Injection:
-    """An injected fault: its start and end on the monotonic clock, and its burst's recovery time in seconds.
+    """An injected fault. `group` is the row of the table that counts it.
 
-    `group` is the row of the table that counts it.
+    `started_at` and `ended_at` are times of the monotonic clock. `recovery` is the recovery time in seconds, which
+    faults injected at the same time share.
     """
 
     kind: str
@@ -95,8 +96,7 @@ class Figures:
             lines.append(f"| {' | '.join(cells)} |")
         return "\n".join(lines)
 
-    def document(self, calls: Sequence[Call]) -> dict[str, Any]:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    def document(self, calls: Sequence[Call], commit: str) -> dict[str, Any]:
         return {
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "commit": commit,
@@ -112,8 +112,13 @@ class Figures:
             "problems": self.problems,
         }
 
-    def write(self, path: Path, calls: Sequence[Call]) -> None:
-        path.write_text(json.dumps(self.document(calls), indent=2) + "\n", encoding="utf-8")
+    def write(self, path: Path, calls: Sequence[Call], commit: str) -> None:
+        path.write_text(json.dumps(self.document(calls, commit), indent=2) + "\n", encoding="utf-8")
+
+
+def current_commit() -> str:
+    command = ["git", "rev-parse", "HEAD"]
+    return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
 def _column(outcome: str) -> str:

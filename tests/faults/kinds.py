@@ -1,10 +1,9 @@
 """The kinds of faults, each with one target."""
 
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -15,7 +14,7 @@ from minio.error import MinioException
 from urllib3.exceptions import HTTPError
 
 from tests import tcp_proxy
-from tests.faults.subject import RECOVERY, Slot, Subject, stopped
+from tests.faults.subject import RECOVERY, Slot, Subject, send, stopped
 from tests.tcp_proxy import Fault
 
 Inject = Callable[[Subject, Random], AbstractContextManager[None]]
@@ -129,7 +128,7 @@ _FUNCTION_FAULTS: dict[str, Callable[[str, Subject, Random], AbstractContextMana
 def _kill_server(server: str, subject: Subject, _: Random) -> Iterator[None]:
     """Send SIGKILL. At the end of the block, wait until the server has a new pid and both servers accept writes."""
     pid = subject.stack.pid(server)
-    os.kill(pid, signal.SIGKILL)
+    send(pid, signal.SIGKILL)
     yield
     deadline = time.monotonic() + RECOVERY
     while subject.stack.pid(server) == pid or not subject.both_accept_writes():
@@ -141,8 +140,8 @@ def _kill_server(server: str, subject: Subject, _: Random) -> Iterator[None]:
 @contextmanager
 def _kill_session(subject: Subject, random: Random) -> Iterator[None]:
     """Send SIGKILL to one session: PostgreSQL then ends all sessions and recovers."""
-    if sessions := subject.sessions():
-        os.kill(random.choice(sessions), signal.SIGKILL)
+    for pid in _random_session(subject, random):
+        send(pid, signal.SIGKILL)
     yield
 
 
@@ -151,8 +150,17 @@ def _stop_server(server: str, subject: Subject, _: Random) -> AbstractContextMan
 
 
 def _stop_session(subject: Subject, random: Random) -> AbstractContextManager[None]:
-    sessions = subject.sessions()
-    return stopped([random.choice(sessions)]) if sessions else nullcontext()
+    return stopped(_random_session(subject, random))
+
+
+def _random_session(subject: Subject, random: Random) -> list[int]:
+    """Return the pid of a session. Wait if there is none, for example while the network refuses connections."""
+    deadline = time.monotonic() + RECOVERY
+    while not (sessions := subject.sessions()):
+        if time.monotonic() > deadline:
+            return []  # the trial then reports that the replicas do not recover
+        time.sleep(0.1)
+    return [random.choice(sessions)]
 
 
 @contextmanager

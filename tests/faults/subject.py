@@ -4,7 +4,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from math import inf
@@ -17,7 +17,7 @@ import pg8000.native
 from urllib3.exceptions import HTTPError
 
 from infra.local.config.accounts import PASSWORD_SECRETS, SUPERUSER
-from tests.e2e.processes import process_tree
+from tests.e2e.processes import command_line, process_tree
 from tests.faults.clock import Clock
 from tests.faults.disks import Disk, separate_disks
 from tests.gateway import serving_gateway
@@ -76,6 +76,8 @@ class Slot:
     def wait_ready(self) -> None:
         while not self._is_ready():
             sleep(0.1)
+        if self.clock:
+            assert self.clock.is_used_by(self.replica.process.pid), self.replica.lines()
 
     def _is_ready(self) -> bool:
         try:
@@ -119,34 +121,35 @@ class Slot:
 def stopped(pids: list[int]) -> Iterator[None]:
     """Send SIGSTOP, and SIGCONT at the end of the block. The processes may have ended."""
     for pid in pids:
-        _signal(pid, signal.SIGSTOP)
+        send(pid, signal.SIGSTOP)
     try:
         yield
     finally:
         for pid in pids:
-            _signal(pid, signal.SIGCONT)
+            send(pid, signal.SIGCONT)
 
 
-def _signal(pid: int, number: signal.Signals) -> None:
-    try:
+def send(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process, which may have ended."""
+    with suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        return
 
 
 class Subject:
     """The system under test, with the proxies, disks and clocks that its faults use.
 
     Each function has two replicas. With `library` (libfaketime), the first one of each has its own clock, which jumps.
-    `queue` has the queued continuations. `restarts` counts the restarts after a full disk, by server.
+    `queue` has the queued continuations. `restarts` counts the restarts after a full disk, by server. `exits` closes
+    what it starts.
     """
 
-    def __init__(self, stack: Stack, random: Random, disks: dict[str, Disk], library: Path | None) -> None:
+    def __init__(
+        self, stack: Stack, random: Random, disks: dict[str, Disk], library: Path | None, exits: ExitStack
+    ) -> None:
         self.stack, self.disks = stack, disks
         self.restarts: Counter[str] = Counter()
-        self._exits = ExitStack()
         self.queue: Queue[str] = Queue(_QUEUE_CAPACITY)
-        gateway = self._exits.enter_context(serving_gateway(self._enqueue))
+        gateway = exits.enter_context(serving_gateway(self._enqueue))
         settings = stack.process_settings
         addresses = {
             "postgres": (settings["postgres_host"], int(settings["postgres_port"])),
@@ -155,7 +158,7 @@ class Subject:
         }
         self.proxies = {name: Proxy(*address, random) for name, address in addresses.items()}
         for proxy in self.proxies.values():
-            self._exits.callback(proxy.close)
+            exits.callback(proxy.close)
         through_proxies = _COMMON_SETTINGS | {
             "postgres_port": str(self.proxies["postgres"].port),
             "s3_endpoint": f"127.0.0.1:{self.proxies['s3'].port}",
@@ -168,7 +171,7 @@ class Subject:
         ]
         for slot in self.slots:
             slot.start()
-            self._exits.callback(slot.close)
+            exits.callback(slot.close)
         for slot in self.slots:
             slot.wait_ready()
 
@@ -193,7 +196,7 @@ class Subject:
 
     def sessions(self) -> list[int]:
         """Return the pids of the functions' sessions in PostgreSQL."""
-        return [pid for pid in self.pids("postgres")[1:] if b"rollcall_" in _command_line(pid)]
+        return [pid for pid in self.pids("postgres")[1:] if b"rollcall_" in command_line(pid)]
 
     def connect_as_superuser(self) -> pg8000.native.Connection:
         password = (self.stack.state / "secrets" / PASSWORD_SECRETS[SUPERUSER]).read_text(encoding="utf-8").strip()
@@ -233,9 +236,6 @@ class Subject:
         logs = sorted((self.stack.state / "logs").glob("*.log"))
         return {path.stem: path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:] for path in logs}
 
-    def close(self) -> None:
-        self._exits.close()
-
 
 @contextmanager
 def subject(state: Path, random: Random, *, with_disks: bool, library: Path | None) -> Iterator[Subject]:
@@ -243,18 +243,9 @@ def subject(state: Path, random: Random, *, with_disks: bool, library: Path | No
     with ExitStack() as exits:
         disks = exits.enter_context(separate_disks(state)) if with_disks else {}
         stack = exits.enter_context(running(state))
-        system = Subject(stack, random, disks, library)
-        exits.callback(system.close)
-        yield system
+        yield Subject(stack, random, disks, library, exits)
 
 
 def _split(endpoint: str) -> tuple[str, int]:
     host, _, port = endpoint.rpartition(":")
     return host, int(port)
-
-
-def _command_line(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return b""

@@ -12,8 +12,9 @@ from typing import cast
 import pytest
 
 from tests.faults import readers, uploads
+from tests.faults.__main__ import main
 from tests.faults.calls import NO_RESPONSE, Call, Calls, Reply
-from tests.faults.figures import Figures, Injection
+from tests.faults.figures import Figures, Injection, current_commit
 from tests.faults.model import Model
 from tests.faults.subject import Slot
 from tests.faults.trial import SHORT, Trial
@@ -32,6 +33,12 @@ def test_under_random_faults_the_tables_converge_and_every_response_is_correct(
     assert len(figures.injections) == 60
     assert len(figures.settle_times) == 1  # of the round; the first check, after the initial upload, does not count
     assert figures.totals["done_runs"] > 0
+
+
+def test_libfaketime_must_exist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--injections", "1", "--libfaketime", str(tmp_path / "absent")])
+    assert "absent is not a file" in capsys.readouterr().err
 
 
 def test_the_model_detects_wrong_rows_and_tombstones() -> None:
@@ -99,7 +106,7 @@ def test_the_table_counts_calls_during_a_fault_by_outcome(tmp_path: Path) -> Non
     ]
     row = figures.table(calls).splitlines()[-1]
     assert row == "| s3: network | 2 | 5 | 1 | 1 | 1 | 0 | 2 | 12.0 s | 2.0 s, 2.5 s |"
-    figures.write(tmp_path / "result.json", calls)
+    figures.write(tmp_path / "result.json", calls, current_commit())
     document = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
     assert document["groups"][0]["outcomes"] == {"succeeded": 1, "cut": 1, "503": 1, "other": 2}
     assert len(document["commit"]) == 40

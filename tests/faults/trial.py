@@ -29,7 +29,7 @@ class Pace:
     burst: int
     longest: float
     round: int  # injections in each round
-    vanished_clients: bool  # whether each round ends with clients that vanish and that only timeouts detect
+    vanished_clients: bool  # whether one fault of each round is `vanished_clients`
 
 
 LONG = Pace(burst=7, longest=4.0, round=100, vanished_clients=True)
@@ -112,12 +112,14 @@ class Rounds:
         self._traffic.start()
         done_before = self._calls.outcomes("process-data")["done"]
         remaining = [*plan[:-1], vanished_clients()] if self._pace.vanished_clients else list(plan)
-        while remaining and not self._calls.problems:
-            burst = self._take_burst(remaining)
-            self._inject(burst)
-        if self._calls.outcomes("process-data")["done"] == done_before:
-            self._calls.add_problem("no run completed during the faults")
-        self._traffic.stop()
+        try:
+            while remaining and not self._calls.problems:
+                burst = self._take_burst(remaining)
+                self._inject(burst)
+            if self._calls.outcomes("process-data")["done"] == done_before:
+                self._calls.add_problem("no run completed during the faults")
+        finally:
+            self._traffic.stop()
         settle_time = self._settle_and_check()
         if settle_time is not None:
             self._figures.settle_times.append(settle_time)
