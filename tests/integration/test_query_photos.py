@@ -74,7 +74,7 @@ def test_only_a_response_with_a_body_reads_the_object(rollcall: Stack) -> None:
 )
 def test_img_path_cannot_expose_other_objects(rollcall: Stack, img_path: str) -> None:
     add(rollcall, "1")
-    for key in ("1.png", "2.png"):
+    for key in ("1.png", "2.png", "a/1.png"):
         rollcall.bucket.put(key, PNG)
     rollcall.sql("update users set img_path = :img_path", img_path=img_path)
     response = photo(rollcall, "1")

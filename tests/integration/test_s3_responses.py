@@ -104,6 +104,9 @@ def test_an_object_over_the_limit_is_not_read_and_its_connection_not_reused(roll
             assert (raised.value.size, raised.value.etag) == (10, "e")
             assert get(app.objects).body == b"x" * 10
     assert requests == {"GET": 4}
+    cut = Response(200, headers | {"Content-Length": "10", "Connection": "close"}, b"")  # reading it raises Unavailable
+    with proxied(rollcall, lambda _kind, _path: cut) as (app, _), pytest.raises(ObjectTooLarge):
+        app.objects.get("src", "1.csv", limit=9)
 
 
 def test_a_single_request_without_a_response_is_repeated(rollcall: Stack) -> None:

@@ -3,7 +3,7 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from threading import Event
+from threading import BoundedSemaphore, Event
 
 import pytest
 from query_data.application import THREADS, Application
@@ -36,17 +36,23 @@ def hold(slots: Bulkhead, until: Event) -> bool:
         return False
 
 
-def test_only_a_limited_number_of_requests_wait_for_a_slot() -> None:
+def wait_until_zero(semaphore: BoundedSemaphore) -> None:
+    deadline = time.monotonic() + 30
+    while semaphore._value:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_only_a_limited_number_of_requests_wait_for_a_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulkhead, "_MAX_WAIT", 60)
     slots, end_first, end_others = Bulkhead("requests", 1, max_waiting=2), Event(), Event()
     end_others.set()
     with ThreadPoolExecutor(8) as executor, ExitStack() as stack:
         stack.callback(end_first.set)
         holder = executor.submit(hold, slots, end_first)
-        while slots._free._value:
-            pass
+        wait_until_zero(slots._free)
         waiting = [executor.submit(hold, slots, end_others) for _ in range(2)]
-        while slots._waiting._value:
-            pass
+        wait_until_zero(slots._waiting)
         assert not hold(slots, end_others)  # the queue is full
         end_first.set()
         assert holder.result()

@@ -79,9 +79,9 @@ def test_only_the_endpoints_and_the_handler_import_the_pages() -> None:
     assert importers == {"endpoints.py", "handler.py"}
 
 
-def test_the_local_stack_imports_no_function() -> None:
+def test_the_local_stack_imports_no_function_and_its_own_modules_only_by_relative_names() -> None:
     for path in files(ROOT / "infra/local"):
-        assert not external_packages(path) & {"functions", "shared", "process_data", "query_data"}
+        assert not external_packages(path) & {"functions", "shared", "process_data", "query_data", "infra", "tests"}
 
 
 PACKAGES: dict[str, set[str]] = {
