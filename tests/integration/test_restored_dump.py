@@ -179,7 +179,8 @@ def test_thousands_of_lost_tombstones_are_applied_and_invalid_lines_are_skipped(
     rollcall.bucket.put_person("0")
     rollcall.process()
     lines = [f"{number},2026-01-01 00:00:00+00,{'2126-01-01 00:00:00+00' if number else ''}" for number in range(2500)]
-    invalid = ["", "x", "1,2", "99999,2026-99-99 00:00:00+00,", "é,2026-01-01 00:00:00+00,", "y" * 300_000, "7,now,"]
+    invalid = ["", "x", "y" * 300_000, "é,2026-01-01 00:00:00+00,"]
+    invalid += ["9997,2026-01-01 00:00:00+00", "9998,2026-99-99 00:00:00+00,", "9999,now,"]
     lines[1] += "\r"  # as in a file that an editor has saved
     body = "\n".join(["user_id,erased_at,csv_modified", *invalid, *lines]).encode() + b"\n"
     put_erased_csv(rollcall, body)
@@ -223,7 +224,7 @@ def test_an_overlong_line_is_truncated() -> None:
 
 
 def test_a_segment_that_was_scanned_across_a_restore_is_scanned_again(rollcall: Stack) -> None:
-    """The scan began before the restore, so its tick, a logical time, is one of the replaced database."""
+    """The scan began before the restore, so its tick (a logical time) comes from the clock of the replaced database."""
     rollcall.process()
     rollcall.sql("update segments set scanned = (select last_value from ticks) + 1000, turn = 1000")
     rollcall.sql("insert into segments (start, turn) values ('2', 1)")  # never scanned
@@ -314,14 +315,17 @@ def test_the_guides_restore_a_dump_of_an_older_version(rollcall: Stack, tmp_path
         r"^export PGHOST.*?(?=^export PGHOST|\Z)", commands(INFRA, "Backup and restore", ""), re.MULTILINE | re.DOTALL
     )
     restores = {"own servers": own_restore, "faasd": commands(OPERATIONS, "Restore a backup", "faasd")}
-    rollcall.sql("drop table erased")
-    rollcall.sql("delete from outputs where object = 'erased.csv'")
-    rollcall.sql("delete from migrations where name = '0006_erased'")
-    execute(own_backup)
-    set_up(client_environment(rollcall.settings))
-    rollcall.sql("delete from users where user_id = '1'")
+    try:
+        rollcall.sql("drop table erased")
+        rollcall.sql("delete from outputs where object = 'erased.csv'")
+        rollcall.sql("delete from migrations where name = '0006_erased'")
+        execute(own_backup)
+        set_up(client_environment(rollcall.settings))
+        rollcall.sql("delete from users where user_id = '1'")
 
-    assert "applied 0006_erased" in execute(restores[guide])
-    assert rollcall.sql("select * from users order by id") == before
-    assert rollcall.process()["unchanged"] == 2
-    assert rollcall.request("GET", "/function/query-data?count=1&limit=1").json()["count"] == 2
+        assert "applied 0006_erased" in execute(restores[guide])
+        assert rollcall.sql("select * from users order by id") == before
+        assert rollcall.process()["unchanged"] == 2
+        assert rollcall.request("GET", "/function/query-data?count=1&limit=1").json()["count"] == 2
+    finally:
+        set_up(client_environment(rollcall.settings))
