@@ -156,7 +156,7 @@ class SourceBucket:
         for user in users:
             self.possible[user] = self._after_erasure(user)
 
-    def record_restore(self, possible: Mapping[str, set[State]], tombstones: Mapping[str, Tombstone]) -> None:
+    def record_database_restore(self, possible: Mapping[str, set[State]], tombstones: Mapping[str, Tombstone]) -> None:
         """Record that the tables were restored to these states, except for the tombstones in erased.csv."""
         for user in USERS:
             self.possible[user] = {tombstones[user]} if user in tombstones else set(possible[user])

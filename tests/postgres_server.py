@@ -103,10 +103,10 @@ class _Standby(Postgres):
 
 @contextmanager
 def _running(postgres: Postgres, state: State, credentials: Credentials, directory: Path) -> Iterator[PostgresServer]:
-    postgres.prepare()
     log = directory / "postgres.log"
     process = Process("postgres", postgres, log, print, lambda: None)
     try:
+        postgres.prepare()
         process.start()
         process.wait_ready()
         yield PostgresServer(postgres.port, credentials.directory, log)

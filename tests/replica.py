@@ -49,8 +49,9 @@ class Replica:
 
     def stop(self) -> int:
         """Send SIGTERM, wait for the process and return its exit status."""
-        with suppress(FileNotFoundError):
-            self.peak = peak_memory(self.process.pid)
+        if self.process.poll() is None:
+            with suppress(FileNotFoundError):
+                self.peak = peak_memory(self.process.pid)
         self.process.send_signal(signal.SIGTERM)
         return self.wait()
 

@@ -31,6 +31,7 @@ class Replicas:
         self._settings = stack.process_settings | _SETTINGS | keys
         self._pool = urllib3.PoolManager(maxsize=8, retries=False, timeout=HANG_TIMEOUT)
         self._replicas = [self._start() for _ in range(2)]
+        self._killed: set[int] = set()  # pids
 
     def _start(self) -> Replica:
         running = self._exits.enter_context(replica(self._stack.state / "build/process-data", self._settings))
@@ -39,10 +40,12 @@ class Replicas:
 
     def post(self, number: int, query: str = "", body: bytes = b"") -> int:
         """Send a POST and return the status, or 0 if the replica was killed meanwhile."""
-        url = f"{self._replicas[number].url}/{query}"
+        running = self._replicas[number]
         try:
-            return self._pool.request("POST", url, body=body).status
+            return self._pool.request("POST", f"{running.url}/{query}", body=body).status
         except urllib3.exceptions.HTTPError:
+            if running.process.pid not in self._killed:
+                raise
             return 0
 
     def run(self, number: int) -> dict[str, object]:
@@ -66,12 +69,16 @@ class Replicas:
     def kill(self, number: int) -> None:
         """Kill a replica and start another in its place."""
         process = self._replicas[number].process
+        self._killed.add(process.pid)
         process.kill()
         self._replicas[number].wait()
         self._replicas[number] = self._start()
 
     def freeze(self, number: int) -> None:
-        """Stop a replica with SIGSTOP and end its sessions, as PostgreSQL's timeouts would, and those of all others."""
+        """Stop a replica with SIGSTOP, and terminate its database sessions, as PostgreSQL's timeouts would.
+
+        This also terminates the sessions of all other replicas.
+        """
         os.kill(self._replicas[number].process.pid, signal.SIGSTOP)
         self._stack.sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'rollcall'")
 

@@ -120,8 +120,10 @@ def paused_run(
     """Start a run and pause it at its first GET. Yield the event that resumes it, and the run."""
     with application(stack, Paused, **settings) as app, ThreadPoolExecutor(1) as executor:
         assert isinstance(app.objects, Paused)
-        future = executor.submit(run, app, trigger, keys=keys)
-        assert app.objects.reached.wait(HANG_TIMEOUT)
+        reached, future = app.objects.reached, executor.submit(run, app, trigger, keys=keys)
+        future.add_done_callback(lambda _: reached.set())
+        assert reached.wait(HANG_TIMEOUT)
+        assert not future.done(), future.result()
         try:
             yield app.objects.go, future
         finally:

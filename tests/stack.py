@@ -136,9 +136,14 @@ class Stack(Deployment):
     state: Path
 
     def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run `infra/local` with these arguments on this stack's state directory."""
+        """Run `infra/local` with these arguments on this stack's state directory.
+
+        With `check`, raise AssertionError with its output if it fails.
+        """
         command = [sys.executable, "-m", "infra.local", *arguments, "--state", str(self.state)]
-        return subprocess.run(command, cwd=ROOT, check=check, capture_output=True, text=True, timeout=HANG_TIMEOUT)
+        result = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=HANG_TIMEOUT)
+        assert not check or result.returncode == 0, result.stdout + result.stderr
+        return result
 
     def env(self, *function: str) -> dict[str, str]:
         return read_env(self.cli("env", *function).stdout)
