@@ -1,8 +1,8 @@
-"""A second, naive parser of a user's CSV, written from the README alone. It reads one character after another.
+"""A second, naive parser of a user's CSV, which follows the README's rules and reads one character after another.
 
 It shares no code with process-data's parser, and the tests compare the two. process-data's parser reports one violation
 per file. This one checks in stages: bytes, quoting, structure, values. It stops after the first stage with a violation,
-and reports every rule that is violated in that stage.
+and reports every rule that is violated in that stage (`wrong_field_count` only if there is exactly one row).
 """
 
 import re

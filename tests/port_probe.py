@@ -28,7 +28,7 @@ def connection(port: int, context: ssl.SSLContext | None) -> Iterator[socket.soc
 
 
 def speaks_grpc(port: int) -> bool:
-    """Whether the port accepts HTTP/2, as gRPC needs, without TLS or over TLS without a client certificate."""
+    """Whether the port accepts HTTP/2, which gRPC needs, in plain text or over TLS without a client certificate."""
     for context in (None, unverified_tls("h2")):
         with suppress(OSError), connection(port, context) as stream:
             stream.sendall(H2_PREFACE)

@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that injects network faults. Toxiproxy would have to be built from its Go source."""
+"""A TCP proxy on loopback that injects network faults. (Toxiproxy's server is not on PyPI.)"""
 
 import asyncio
 import socket

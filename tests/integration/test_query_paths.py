@@ -67,9 +67,10 @@ def test_the_start_and_the_end_of_a_run_change_the_etag(rollcall: Stack, path: s
     ("path", "accept", "user", "rejected"),
     [("/stats", "*/*", b'"people": 1,', b'"rejected": 1,'), ("/", "text/html", b"Grace", b"bad.csv")],
 )
-def test_statistics_and_the_page_show_each_change_during_a_run(
+def test_statistics_and_the_page_show_changes_before_the_run_ends(
     rollcall: Stack, path: str, accept: str, user: bytes, rejected: bytes
 ) -> None:
+    """Until then, the run's own row stays the same; here there is none."""
     first = get(rollcall, path, Accept=accept)
     add(rollcall, "1", "Grace")
     mark_changed(rollcall)

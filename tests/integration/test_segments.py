@@ -62,11 +62,12 @@ def test_merged_segments_have_room_for_new_keys(rollcall: Stack) -> None:
         assert starts(rollcall) == ["", "0003"]
         rollcall.bucket.remove(f"{people[-1]}.csv")
         run(app)
-        assert starts(rollcall) == [""]  # its keys are the limit for a merge: three quarters of segment_keys
+        assert starts(rollcall) == [""]  # six keys, the most for a merged segment: three quarters of segment_keys
 
 
 def test_segments_are_merged_only_if_unlocked_scanned_small_and_adjacent(rollcall: Stack) -> None:
-    rollcall.sql("select setval('ticks', nextval('ticks') + 10)")  # for the scan of the segment ''
+    # so that the scan of the segment '' below gets a later tick than the other two
+    rollcall.sql("select setval('ticks', nextval('ticks') + 10)")
     rollcall.sql(
         "insert into segments (start, unreadable, scanned, turn, scanned_at) "
         "values ('5', 3, 7, 3, '2026-01-01'), ('7', 0, 9, 9, now())"
@@ -115,7 +116,7 @@ def test_a_split_keeps_the_place_in_the_queue_and_a_scanned_segment_goes_to_its_
 
 
 def test_a_scan_during_the_start_of_a_run_is_not_repeated(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only a scan from before a restore has a tick, a logical time, that is in the future."""
+    """Only a scan from before a restore has a tick (a logical time) in the future."""
     with application(rollcall) as app, app.pool.connection() as connection:
         original = connection.run
         scanned: list[str] = []
@@ -189,7 +190,8 @@ def test_a_claim_locks_one_segment_with_and_without_table_statistics(rollcall: S
             return [number for (number,) in connection.run(sql)]
 
         skip = [number for (number,) in connection.run("select id from segments order by start limit 2")]
-        skip += range(1000, 1020)  # a long list, because PostgreSQL evaluates cheap conditions first
+        # so long that checking it costs more than trying a lock: PostgreSQL evaluates cheap conditions first
+        skip += range(1000, 1020)
         claims: dict[str, Callable[[], segments.Segment | None]] = {
             "due": lambda: segments.claim(connection, 1, ()),
             "hinted": lambda: segments.claim_hinted(connection, ()),

@@ -101,7 +101,7 @@ def test_setup_creates_everything_once(server: PostgresServer, user: str) -> Non
         ("locale_provider libc locale 'C'", "lower() changes only ASCII letters"),
     ],
 )
-def test_a_database_without_unicode_or_lower_case_is_an_error(
+def test_a_database_whose_encoding_or_lower_function_is_limited_to_ascii_is_an_error(
     server: PostgresServer, options: str, message: str
 ) -> None:
     """In the locale C, filters by name would not ignore the case of letters such as Ł."""
@@ -162,7 +162,7 @@ def test_setup_changes_the_owner_of_an_older_database(server: PostgresServer, tm
     assert server.sql("select count(*) from pg_default_acl") == [["0"]]
     assert server.sql(f"select pg_has_role('{ADMINISTRATOR}', 'rollcall_process', 'usage')") == [["f"]]
     upgraded = server.sql(PRIVILEGES)
-    server.sql("drop schema public cascade", "create schema public", "drop table if exists migrations")
+    server.sql("drop schema public cascade", "create schema public")
     set_up(server.environment())
     assert server.sql(PRIVILEGES) == upgraded, "an upgraded database must have the privileges of a new one"
 

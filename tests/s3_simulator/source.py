@@ -21,9 +21,10 @@ def csv_body(user_id: int, version: int = 0) -> bytes:
 
 
 class _Template(NamedTuple):
-    """Two texts, each in two parts: before and after the padding and the id in its ETag.
+    """The fixed text around an object's ETag, in a listing and in the response headers.
 
-    `listed` is the rest of a listing's entry, after the id in its key. `headers` includes the status line.
+    Each is the part before and the part after the ETag's padding and id. `listed` begins after the id in the entry's
+    key. `headers` includes the status line.
     """
 
     listed: tuple[str, str]
