@@ -16,9 +16,10 @@ import pg8000.native
 import pytest
 
 from infra.local.runtime.processes import Identity
+from infra.local.runtime.state import State
 from tests.e2e.conftest import ProjectStack, make_toy
 from tests.e2e.processes import command_line, listening_addresses, process_tree
-from tests.stack import HANG_TIMEOUT, Stack, connected
+from tests.stack import HANG_TIMEOUT, Stack, connected, remove_home
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="processes and sockets are read from /proc")
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="requires root")
@@ -35,6 +36,11 @@ def ports(toy: ProjectStack) -> list[int]:
 def is_open(port: int) -> bool:
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def sockets(used: list[int]) -> list[Path]:
+    """Return the Unix sockets of SeaweedFS with these ports."""
+    return [path for port in used for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock")]
 
 
 @contextmanager
@@ -66,12 +72,26 @@ def test_down_leaves_no_processes(new_toy: ProjectStack) -> None:
 
 def test_a_stack_stops_when_its_directory_is_removed(new_toy: ProjectStack) -> None:
     with new_toy.up() as up, leaves_no_processes(new_toy):
+        used = ports(new_toy)
+        assert sockets(used)
         homes = [Path(pointer.read_text()) for pointer in new_toy.state.glob("postgres-home")]  # only if root runs it
         while new_toy.state.exists():  # the components may still write into it
             shutil.rmtree(new_toy.state, ignore_errors=True)
         assert up.wait(HANG_TIMEOUT) == 0
     for home in homes:
         shutil.rmtree(home)
+    assert not sockets(used)
+
+
+def test_a_stack_whose_directory_was_replaced_stops_and_leaves_the_new_one_alone(new_toy: ProjectStack) -> None:
+    with new_toy.up() as up, leaves_no_processes(new_toy):
+        new_toy.state.rename(new_toy.project / "removed")
+        replacement = State(new_toy.state)
+        replacement.create()
+        replacement.write_state_file({"url": "of another stack"})
+        assert up.wait(HANG_TIMEOUT) == 0
+    assert replacement.read_state_file() == {"url": "of another stack"}
+    remove_home(new_toy.project / "removed")
 
 
 def test_a_killed_up_leaves_no_processes_and_the_next_one_starts(new_toy: ProjectStack) -> None:

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import shlex
 import time
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ class State:
         self.build = self.directory / "build"
         self._lock = self.directory / "lock"
         self._state_file = self.directory / "running.json"
+        self._held_lock: os.stat_result | None = None
 
     def command(self, name: str) -> str:
         """Return the command line for the command `name` on this stack."""
@@ -62,12 +64,22 @@ class State:
                         "--state DIR starts another one"
                     )
                 time.sleep(0.05)
+            self._held_lock = os.fstat(file.fileno())
             yield
 
     def wait_until_removed(self) -> None:
         """Wait until the lock file is removed, probably with its directory: then no command can find this stack."""
-        while self._lock.exists():
+        while not self.was_removed():
             time.sleep(1)
+
+    def was_removed(self) -> bool:
+        """Return whether the lock file that this process holds was removed. Another stack may then have its path."""
+        if self._held_lock is None:
+            return False
+        try:
+            return not os.path.samestat(self._held_lock, self._lock.stat())
+        except (FileNotFoundError, NotADirectoryError):
+            return True
 
     def running(self) -> dict[str, Any] | None:
         """Return the content of the running stack's state file; None if no stack is running."""
@@ -85,14 +97,16 @@ class State:
         return running
 
     def write_state_file(self, document: dict[str, Any]) -> None:
-        write_json(self._state_file, document)
+        if not self.was_removed():
+            write_json(self._state_file, document)
 
     def read_state_file(self) -> dict[str, Any]:
         """Return the content of the state file; empty after a clean stop."""
         return read_json(self._state_file)
 
     def remove_state_file(self) -> None:
-        self._state_file.unlink(missing_ok=True)
+        if not self.was_removed():
+            self._state_file.unlink(missing_ok=True)
 
     def leftovers(self) -> dict[str, dict[str, Any]]:
         """Return the state file's entries of processes that a killed stack may have left; none after a clean stop."""

@@ -52,7 +52,7 @@ class SeaweedFS:
     """The S3 server of a state directory."""
 
     def __init__(self, state: State, credentials: Credentials) -> None:
-        self._credentials = credentials
+        self._state, self._credentials = state, credentials
         self._directory = state.directory / "seaweedfs"
         self._ports_file = self._directory / "ports.json"
         self._ports: dict[str, int] = {}
@@ -106,11 +106,14 @@ class SeaweedFS:
 
     def remove_sockets(self) -> None:
         """Remove the sockets that weed creates in /tmp, including those of a process that was killed."""
-        for port in read_json(self._ports_file).values():
+        was_removed = self._state.was_removed()
+        recorded = {} if was_removed else read_json(self._ports_file)
+        for port in {*self._ports.values(), *recorded.values()}:
             for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 - no option of weed changes the directory
                 with suppress(FileNotFoundError):
                     socket.unlink()
-        self._ports_file.unlink(missing_ok=True)  # another stack may get these ports
+        if not was_removed:
+            self._ports_file.unlink(missing_ok=True)  # another stack may get these ports
 
 
 def _security() -> str:
