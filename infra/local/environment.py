@@ -27,6 +27,7 @@ ENVIRONMENTS = ROOT / ".local/environments"
 
 _COMPLETE_MARKER = "complete"
 _DOWNLOADING = re.compile(r"\s*Downloading (\S+?)-(\d[^-]*)-\S+ \(([^)]*)\)")
+_CONNECTION_ERROR = "after connection broken by"  # in the warnings before pip's retries
 _NO_WHEEL = re.compile(r"No matching distribution found for (\S+)")
 _TAIL = 15
 """Lines of pip's output that are printed when it fails."""
@@ -141,11 +142,14 @@ def _install(python: Path, requirements: list[Path], lock: int) -> None:
 
 
 def _exit_with_explanation(output: str) -> None:
+    tail = "\n".join(output.splitlines()[-_TAIL:])
+    if _CONNECTION_ERROR in output:  # pip then also says that it finds no package
+        sys.exit(f"pip cannot reach the package index:\n{tail}")
     if missing := _NO_WHEEL.search(output):
         machine = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
-        sys.stderr.write("".join(output.splitlines(keepends=True)[-_TAIL:]))
+        _say(tail)
         sys.exit(_unsupported(f"pip finds no package {missing[1]} for this machine ({machine})"))
-    sys.exit("pip could not install the packages:\n" + "\n".join(output.splitlines()[-_TAIL:]))
+    sys.exit(f"pip could not install the packages:\n{tail}")
 
 
 def _say(line: str) -> None:

@@ -71,6 +71,7 @@ def test_a_second_up_is_an_error_with_the_url_of_the_first(toy: ProjectStack) ->
         ),
         ("greeting:", "greeting: 5 #", r"echo: environment\.greeting: invalid value 5: expected a string"),
         ("functions:", "function:", "functions is required"),
+        ("functions:", "functions: {}\nother:", "functions is required: .* at least one function"),
         ("image:", "picture:", r"echo: unknown key picture; expected one of .*image"),
         ("version: 1.0", "version: [", "stack.yml is not valid YAML"),
     ],

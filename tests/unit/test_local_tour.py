@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from infra.local.demo import tour
 from infra.local.demo.tour import _show_summary
 
 
@@ -38,3 +39,18 @@ def test_the_demo_distinguishes_written_pending_and_unchanged_exports(
 def test_the_demo_says_that_a_partial_run_continues() -> None:
     assert "continues in the background" in show(status="partial", continued=True)
     assert "continues" not in show()
+
+
+def test_the_demo_requests_only_the_users_that_it_shows_and_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    urls: list[str] = []
+    lines: list[str] = []
+
+    def respond(_http: object, method: str, url: str, _say: object) -> dict[str, Any]:
+        urls.append(url)
+        user = dict.fromkeys(tour._COLUMNS, "x")
+        return summary() if method == "POST" else {"result": [user] * 5, "count": 7}
+
+    monkeypatch.setattr(tour, "_request", respond)
+    tour.call_functions("http://gateway", None, lines.append)
+    assert urls[1].endswith("&limit=5&count=1")
+    assert "  7 people; the first 5:" in lines

@@ -66,13 +66,14 @@ def read_stack(root: Path, variables: Mapping[str, str]) -> Stack:
         raise LocalError(f"{path} cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise LocalError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(document, dict) or not isinstance(document.get("functions"), dict):
-        raise LocalError(f"{path}: functions is required: expected a mapping")
+    functions = document.get("functions") if isinstance(document, dict) else None
+    if not isinstance(functions, dict) or not functions:
+        raise LocalError(f"{path}: functions is required: expected a mapping with at least one function")
     copies = (document.get("configuration") or {}).get("copy") or []
     return Stack(
         root=root,
         copies=[_relative_path(root, copy, "configuration.copy") for copy in copies],
-        functions=[_function(root, name, entry, variables) for name, entry in document["functions"].items()],
+        functions=[_function(root, name, entry, variables) for name, entry in functions.items()],
     )
 
 

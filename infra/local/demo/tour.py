@@ -15,6 +15,7 @@ from .upload import upload
 QUERY = "min_age=30.5&is_image_exists=true"
 
 _MAX_SHOWN = 5  # rejections, and users
+_PAGE = f"&limit={_MAX_SHOWN}&count=1"
 _COUNTS = ("listed", "added", "updated", "unchanged", "images_changed", "ignored", "rejected", "unreadable")
 _COLUMNS = ("user_id", "first_name", "last_name", "birthdate", "age", "img_path")
 
@@ -38,10 +39,10 @@ def call_functions(gateway: str, token: str | None, say: Say) -> None:
     say("\nInvoking process-data …")
     if summary := _request(http, "POST", f"{gateway}/function/process-data", say):
         _show_summary(summary, say)
-    url = f"{gateway}/function/query-data?{QUERY}"
+    url = f"{gateway}/function/query-data?{QUERY}{_PAGE}"
     say(f"\nGET {url}")
     if page := _request(http, "GET", url, say):
-        _show_users(page["result"], say)
+        _show_users(page["result"], page["count"], say)
 
 
 def _request(http: urllib3.PoolManager, method: str, url: str, say: Say) -> dict[str, Any] | None:
@@ -72,9 +73,9 @@ def _show_summary(summary: dict[str, Any], say: Say) -> None:
         say(f"  … and {more} more")
 
 
-def _show_users(users: list[dict[str, Any]], say: Say) -> None:
-    say(f"  {len(users)} people; the first {min(_MAX_SHOWN, len(users))}:")
-    rows = [[_cell(user[name]) for name in _COLUMNS] for user in users[:_MAX_SHOWN]]
+def _show_users(users: list[dict[str, Any]], count: int, say: Say) -> None:
+    say(f"  {count} people; the first {len(users)}:")
+    rows = [[_cell(user[name]) for name in _COLUMNS] for user in users]
     for line in _table([list(_COLUMNS), *rows]):
         say(f"  {line}")
 
