@@ -104,13 +104,13 @@ def _bar(bar: Bar, y: int, scale: float, theme: Theme) -> list[str]:
     ]
 
 
-def charts(document: dict[str, Any]) -> list[Chart]:
-    """Return the charts for the results in a document."""
+def charts(document: dict[str, Any], name: str) -> list[Chart]:
+    """Return the charts for the results in a document. `name` distinguishes charts of the same kind."""
     machine = document["machine"]
     source = f"{machine['date']}, commit {machine['commit'][:7]}, {machine['cpus']} CPUs, Python {machine['python']}"
     if "peers" in document:
         return [_speed(document["peers"], source), _bad_files(document["peers"], source)]
-    return [_baselines(document["rows"], source)]
+    return [_baselines(document["rows"], source, name)]
 
 
 def _speed(peers: dict[str, Any], source: str) -> Chart:
@@ -141,7 +141,7 @@ def _bad_files(peers: dict[str, Any], source: str) -> Chart:
     return Chart("bad-files", f"Results for {number:.0f} invalid files", source, groups)
 
 
-def _baselines(rows: list[dict[str, Any]], source: str) -> Chart:
+def _baselines(rows: list[dict[str, Any]], source: str, name: str) -> Chart:
     groups = []
     for title, at_least in (
         ("higher is better, the goal is a minimum", True),
@@ -154,7 +154,7 @@ def _baselines(rows: list[dict[str, Any]], source: str) -> Chart:
         ]
         if bars:
             groups.append(Group(f"Rollcall / baseline: {title}", bars))
-    return Chart("baselines", "Rollcall against its baselines", source, groups)
+    return Chart(f"baselines-{name}", "Rollcall against its baselines", source, groups)
 
 
 def write(chart: Chart, directory: Path) -> list[Path]:
@@ -173,6 +173,6 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--directory", type=Path, default=DIRECTORY, help="the directory for the SVGs (%(default)s)")
     options = parser.parse_args(arguments)
     for file in options.files:
-        for chart in charts(json.loads(file.read_text(encoding="utf-8"))):
+        for chart in charts(json.loads(file.read_text(encoding="utf-8")), file.stem):
             print(*write(chart, options.directory), sep="\n")
     return 0

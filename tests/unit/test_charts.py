@@ -43,5 +43,13 @@ def test_a_chart_shows_its_figures_as_bars_and_text_in_light_and_dark(tmp_path: 
 def test_the_baselines_chart_shows_the_ratio_and_goal_of_each_row_with_a_baseline() -> None:
     row = {"name": "stream", "ratio": 0.95, "goal": 0.9, "at_least": True, "baseline": [1.0]}
     row_without_baseline = {"name": "sizes", "ratio": 1.0, "goal": 1.05, "at_least": False, "baseline": None}
-    [chart] = charts.charts({"machine": DOCUMENT["machine"], "rows": [row, row_without_baseline]})
+    [chart] = charts.charts({"machine": DOCUMENT["machine"], "rows": [row, row_without_baseline]}, "query")
     assert [bar.text for group in chart.groups for bar in group.bars] == ["0.95, goal 0.9"]
+
+
+def test_the_baselines_of_each_file_have_their_own_chart(tmp_path: Path) -> None:
+    files = [tmp_path / "process.json", tmp_path / "query.json"]
+    for file in files:
+        file.write_text(json.dumps({"machine": DOCUMENT["machine"], "rows": []}), encoding="utf-8")
+    assert charts.main([*map(str, files), "--directory", str(tmp_path)]) == 0
+    assert len(list(tmp_path.glob("baselines-*.svg"))) == 4

@@ -48,18 +48,21 @@ class Dlt:
     name = "dlt"
 
     def __init__(self, stack: Stack, process: subprocess.Popen[str]) -> None:
-        self._stack, self._process, self._mode = stack, process, "fresh"
+        self._stack, self._process = stack, process
 
     def reset(self) -> None:
-        self._mode = "fresh"
         self._stack.sql("drop schema if exists dlt cascade")
         self._stack.sql("drop schema if exists dlt_staging cascade")
+        self._send("reset")
 
     def run(self) -> float:
+        return self._send("run")
+
+    def _send(self, command: str) -> float:
+        """Send a command of pipeline.py, and return the seconds that it took."""
         requests, responses = _pipes(self._process)
-        requests.write(f"{self._mode}\n")
+        requests.write(f"{command}\n")
         requests.flush()
-        self._mode = "again"
         result = json.loads(responses.readline())
         if result["error"]:
             raise RuntimeError(result["error"])

@@ -1,7 +1,7 @@
-"""dlt's filesystem source, merged into PostgreSQL: a program for the peers' environment.
+"""Loads the bucket into PostgreSQL with dlt's filesystem source: a program that runs in the peers' environment.
 
-Each line of standard input starts a run; "fresh" discards the state of earlier runs. The program responds with a line
-of JSON: `seconds` and `error`, which is null for a successful run. Credentials are in the environment.
+Each line of standard input is a command: "run", or "reset", which discards the state of earlier runs. The program
+responds with a line of JSON: `seconds`, and `error`, which is null after a success. Credentials are in the environment.
 """
 
 import json
@@ -59,24 +59,32 @@ def resource(name: str, glob: str, read: Any) -> Any:
     return pipe.apply_hints(primary_key="user_id", write_disposition="merge", columns=columns)
 
 
-def run(mode: str) -> None:
+def pipeline() -> Any:
     password = SETTINGS["postgres_password"]
     address = "{postgres_host}:{postgres_port}/{postgres_database}".format(**SETTINGS)
-    pipeline = dlt.pipeline(
+    return dlt.pipeline(
         "people",
         destination=dlt.destinations.postgres(f"postgresql://{SETTINGS['postgres_user']}:{password}@{address}"),
         dataset_name=DATASET,
     )
-    if mode == "fresh":
-        pipeline.drop()
-    pipeline.run([resource("people", "*.csv", read_people), resource("photos", "*.png", read_photos)])
+
+
+def reset() -> None:
+    pipeline().drop()
+
+
+def run() -> None:
+    pipeline().run([resource("people", "*.csv", read_people), resource("photos", "*.png", read_photos)])
+
+
+COMMANDS = {"reset": reset, "run": run}
 
 
 def main() -> None:
     for line in sys.stdin:
         started_at, error = time.perf_counter(), None
         try:
-            run(line.strip())
+            COMMANDS[line.strip()]()
         except Exception as failure:  # noqa: BLE001 - the error is the result
             error = f"{type(failure).__name__}: {failure}"
         print(json.dumps({"seconds": time.perf_counter() - started_at, "error": error}), flush=True)
