@@ -1,4 +1,4 @@
-"""Functions that change the tables by process-data's own code for scans and erasures, and that read /changes."""
+"""Functions that change the tables with process-data's own code for scans and erasures, or read /changes."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from threading import Event, Thread
 from typing import Any
@@ -19,7 +19,7 @@ The tests delete the namespaces openfaas, openfaas-fn and rollcall in it, and se
 """
 
 CONTAINER = {"name": "x", "image": "x:1.0"}
-VOLUMES = 16
+VOLUMES = 32  # a volume is not bound again after its claim was deleted
 
 
 def kubectl(*arguments: str, stdin: str | None = None) -> str:
@@ -84,15 +84,14 @@ def openfaas_cluster() -> Iterator[Nodes]:
     Yield the simulated nodes.
     """
     assert shutil.which("kubectl"), "ROLLCALL_TEST_KUBECONFIG is set but kubectl is not on the PATH"
-    kubectl("apply", "--filename=-", stdin=yaml.safe_dump_all(_openfaas()))
-    nodes = Nodes()
-    nodes.start()
-    try:
+    with ExitStack() as cleanup:  # each step runs even if another one fails
+        cleanup.callback(kubectl, "delete", "persistentvolumes,storageclasses", "--selector=test=rollcall")
+        kubectl("apply", "--filename=-", stdin=yaml.safe_dump_all(_openfaas()))
+        nodes = Nodes()
+        nodes.start()
+        cleanup.callback(nodes.stop)
+        cleanup.callback(kubectl, "delete", "namespace", "openfaas", "openfaas-fn", "rollcall", "--ignore-not-found")
         yield nodes
-    finally:
-        kubectl("delete", "namespace", "openfaas", "openfaas-fn", "rollcall", "--ignore-not-found")
-        nodes.stop()
-        kubectl("delete", "persistentvolumes,storageclasses", "--selector=test=rollcall")
 
 
 def _openfaas() -> Iterator[dict[str, Any]]:

@@ -23,7 +23,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=float,
         default=12,
         metavar="N",
-        help="how long tests/faults/test_load.py runs, in seconds (default: %(default)s; long run: 120)",
+        help="for how many seconds tests/faults/test_load.py puts query-data under load after its warm-up "
+        "(default: %(default)s; long run: 120)",
     )
     parser.addoption(
         "--histories",

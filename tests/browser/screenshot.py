@@ -26,13 +26,13 @@ def take() -> None:
         sys.exit(chromium.MISSING)
     with tempfile.TemporaryDirectory() as directory, chromium.started(path) as browser:
         stack = Stack(Path(directory) / "state")
-        stack.cli("up", "--detach", "--port", "0")
         try:
+            stack.cli("up", "--detach", "--port", "0")
             page = browser.new_page(viewport={"width": SIZE["width"], "height": SIZE["height"]})
             page.goto(f"{stack.url}/function/query-data", wait_until="networkidle")
             page.screenshot(path=SCREENSHOT)
         finally:
-            stack.cli("down")
+            stack.remove()
     print(f"{SCREENSHOT.relative_to(ROOT)}: {SCREENSHOT.stat().st_size // 1024} KiB")
 
 

@@ -117,8 +117,8 @@ def make_toy(directory: Path) -> ProjectStack:
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProjectStack]:
     """A running toy project. Tests share it, and must leave it as they found it."""
     toy = make_toy(tmp_path_factory.mktemp("toy"))
-    toy.cli("up", "--detach", "--port", "0", "--no-sample")
     try:
+        toy.cli("up", "--detach", "--port", "0", "--no-sample")
         yield toy
     finally:
         toy.remove()
