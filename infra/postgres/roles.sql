@@ -2,7 +2,6 @@
 do $$
 declare
     name text;
-    kind text;
     has_old_owner boolean;
     needs_membership boolean;
 begin
@@ -29,13 +28,13 @@ begin
     alter schema public owner to rollcall_owner;
     if has_old_owner then
         alter default privileges for role rollcall_process in schema public revoke all on tables from rollcall_query;
-        for kind, name in
-            select case relkind when 'S' then 'sequence' else 'table' end, oid::regclass
+        for name in
+            select oid::regclass
             from pg_class
             where relnamespace = 'public'::regnamespace and relowner = 'rollcall_process'::regrole
-                and (relkind = 'r' or relname = 'ticks') -- indexes and owned sequences follow their table
+                and relkind = 'r' -- indexes and sequences follow their table
         loop
-            execute format('alter %s %s owner to rollcall_owner', kind, name);
+            execute format('alter table %s owner to rollcall_owner', name);
         end loop;
     end if;
     if needs_membership then
