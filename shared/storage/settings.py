@@ -130,8 +130,9 @@ class SettingsGroup:
 
 
 _MAX_S3_TIMEOUT = 19
-"""In seconds. A request waits up to 3 × 19 = 57 s if its three attempts end in slow errors and a timeout. Meanwhile the
-database session of an export is idle, and PostgreSQL ends it after 60 s."""
+"""In seconds. A request may take three attempts, so up to 3 × 19 = 57 s. The database session of an export is idle
+meanwhile, and PostgreSQL ends it after 60 s. Two slow requests in a row can take longer: then the export fails, and a
+later run repeats it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,7 +69,7 @@ class Function:
         self.created_at = datetime.now(UTC)
         self._invocations, self._lock = 0, Lock()
         for secret in spec.secrets:
-            credentials.get(secret)
+            credentials.get(secret)  # creates its file
         build = state.build / spec.name
         assemble(spec.handler, stack.copies, build / "function", stack.root)
         self.replicas = [Replica(self.environment, build) for _ in range(spec.replicas)]

@@ -21,7 +21,7 @@ def free_ports(count: int) -> list[int]:
 def bound_socket() -> socket.socket:
     """Return a socket that is bound to a free port, for a process that inherits it and listens on it.
 
-    So no other process can bind the port before that process does, as it could with `free_ports`.
+    The port is taken from now on. With `free_ports`, another process could bind it before the server does.
     """
     bound = socket.socket()
     bound.bind((LOOPBACK, 0))

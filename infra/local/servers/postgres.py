@@ -22,7 +22,8 @@ from ..runtime.state import State
 
 DATABASE = "rollcall"
 POINTER = "postgres-home"
-"""The file in the state directory that has the path of the home (see `Postgres`), if root runs the stack."""
+"""The file in the state directory that contains the path of the home (see `Postgres`). It exists only if root runs the
+stack."""
 
 _SETUP = Path(__file__).resolve().parents[2] / "postgres/setup.sh"
 _HOMES = Path("/var/tmp")  # noqa: S108 - only root creates a home, under a random name

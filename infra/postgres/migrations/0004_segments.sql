@@ -1,4 +1,4 @@
--- Runs scan the bucket segment by segment. Events, and requests that name users, insert hints.
+-- Runs scan the bucket segment by segment. Events, requests that name users, and restores insert hints.
 
 -- A logical clock for runs, scans and hints. A scan takes its tick just before it lists the bucket, so the listing
 -- covers all hints with lesser ticks.
@@ -19,7 +19,7 @@ create index segments_by_turn on segments (turn, start);
 -- If there are users, the bucket had keys. Count one, so that runs notice if the bucket is empty now.
 insert into segments (start, keys) select '', exists (select from users)::int;
 
--- Objects named by an event or a request, until they are scanned.
+-- Objects to scan: named by an event or a request, or of users who were erased again after a restore.
 create table hints (
     object text collate "C" primary key, -- the user's CSV, even if the event named the photo
     tick bigint not null

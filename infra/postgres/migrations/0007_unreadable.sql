@@ -1,2 +1,3 @@
--- CSVs that S3 failed to return to the segment's last complete scan. While there are any, no full run ends `done`.
+-- The number of CSVs that S3 failed to return in the segment's last complete scan. Unless all are 0, no full run ends
+-- `done`.
 alter table segments add column unreadable int not null default 0;
