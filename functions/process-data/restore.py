@@ -40,11 +40,12 @@ def apply_lost_tombstones(
     If the deadline expires or S3 fails, the next run continues.
     """
     bucket, known = application.settings.result_bucket, outputs.known_etag(connection, ERASED)
-    count = 0
+    count, is_different = 0, False
     try:
         etag = application.listings.submit(application.objects.etag, bucket, ERASED)
         if etag.result(deadline.remaining * _ETAG_FRACTION) in ("", known):
             return
+        is_different = True
         with application.objects.stream(bucket, ERASED) as stream:
             lines = _tombstones(stream.chunks)
             while batch := {tombstone.user_id: tombstone for tombstone in islice(lines, _BATCH)}:
@@ -62,9 +63,8 @@ def apply_lost_tombstones(
     except (ObjectMissing, Unavailable, AccessDenied) as error:
         if isinstance(error, Unavailable | AccessDenied) and error.service != "s3":
             raise
-        log(
-            "warning", "tombstones_not_applied", message=str(error)
-        )  # exports stay pending until a run has applied them
+        if is_different:  # exports stay pending until a run has applied the file
+            log("warning", "tombstones_not_applied", message=str(error))
     finally:
         if count:
             log("warning", "erased_again", number=count)

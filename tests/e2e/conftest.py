@@ -115,7 +115,7 @@ def make_toy(directory: Path) -> ProjectStack:
 
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProjectStack]:
-    """A running toy project. Tests share it, and must leave it as they found it."""
+    """A running toy project. Tests share it, and must leave it as they found it, except for lines in its logs."""
     toy = make_toy(tmp_path_factory.mktemp("toy"))
     try:
         toy.cli("up", "--detach", "--port", "0", "--no-sample")

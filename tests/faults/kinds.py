@@ -154,7 +154,7 @@ def _stop_session(subject: Subject, random: Random) -> AbstractContextManager[No
 
 
 def _random_session(subject: Subject, random: Random) -> list[int]:
-    """Return the pid of a session. Wait if there is none, for example while the network refuses connections."""
+    """Return a list with the pid of one session. Wait for a session if there is none; the list is empty after RECOVERY."""
     deadline = time.monotonic() + RECOVERY
     while not (sessions := subject.sessions()):
         if time.monotonic() > deadline:

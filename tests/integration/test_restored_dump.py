@@ -84,7 +84,9 @@ def test_a_second_erasure_after_the_dump_survives_a_restore(rollcall: Stack, tmp
     assert rollcall.bucket.read_rows("erased.csv") == before
 
 
-def test_nothing_is_exported_before_lost_tombstones_are_applied(rollcall: Stack, tmp_path: Path) -> None:
+def test_nothing_is_exported_before_lost_tombstones_are_applied(
+    rollcall: Stack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for user_id in ("1", "2"):
         rollcall.bucket.put_person(user_id)
     rollcall.process()
@@ -110,10 +112,24 @@ def test_nothing_is_exported_before_lost_tombstones_are_applied(rollcall: Stack,
             rollcall.bucket.put_person("2", first_name)
             summary = run(app)
             assert (summary["status"], summary["output"]["pending"]) == ("partial", True)
+            assert '"tombstones_not_applied", "message": "S3' in capsys.readouterr().err
         assert rollcall.sql("select objid from pg_locks where locktype = 'advisory'") == []
     assert (rollcall.bucket.read("output.csv"), rollcall.bucket.read("erased.csv")) == before
     rollcall.process()
     assert exported(rollcall) == ["2"]
+
+
+def test_an_outage_of_s3_is_no_sign_of_lost_tombstones(rollcall: Stack, capsys: pytest.CaptureFixture[str]) -> None:
+    rollcall.bucket.put_person("1")
+    rollcall.process()
+
+    class Denied(Objects):
+        def etag(self, bucket: str, key: str) -> str:
+            raise AccessDenied("s3", f"S3 returned 403 for {bucket}/{key}")
+
+    with application(rollcall, Denied) as app, pytest.raises(AccessDenied):
+        run(app)
+    assert "tombstones_not_applied" not in capsys.readouterr().err
 
 
 def lose_erasure(rollcall: Stack) -> None:

@@ -40,7 +40,7 @@ class GatewayError(Exception):
 
 
 class WatchdogError(Exception):
-    """The response of of-watchdog, or of the gateway behind it, when the function sends none."""
+    """The response of of-watchdog, or of the gateway in front of it, when the function sends none."""
 
     def __init__(self, status: int, headers: dict[str, str], body: str = "") -> None:
         super().__init__(f"the watchdog responds {status}")

@@ -1,4 +1,4 @@
-"""Loads the bucket into PostgreSQL with dlt's filesystem source: a program that runs in the peers' environment.
+"""Loads the bucket into PostgreSQL with dlt's filesystem source: a program that runs in the virtual environment of the compared tools.
 
 Each line of standard input is a command: "run", or "reset", which discards the state of earlier runs. The program
 responds with a line of JSON: `seconds`, and `error`, which is null after a success. Credentials are in the environment.
@@ -19,7 +19,7 @@ from dlt.sources.filesystem import filesystem
 DATASET = "dlt"
 
 SETTINGS: Mapping[str, str] = os.environ
-"""Settings with the names of `infra/local env`."""
+"""The settings, named as in the output of `infra/local env`."""
 
 
 def files(glob: str) -> Any:
