@@ -1,4 +1,4 @@
-"""Loads the bucket into PostgreSQL with dlt's filesystem source: a program that runs in the virtual environment of the compared tools.
+"""Loads the bucket into PostgreSQL with dlt's filesystem source. This program runs in an environment of its own.
 
 Each line of standard input is a command: "run", or "reset", which discards the state of earlier runs. The program
 responds with a line of JSON: `seconds`, and `error`, which is null after a success. Credentials are in the environment.
