@@ -154,7 +154,7 @@ def _stop_session(subject: Subject, random: Random) -> AbstractContextManager[No
 
 
 def _random_session(subject: Subject, random: Random) -> list[int]:
-    """Return the pid of one session in a list. Wait for a session if there is none; after RECOVERY the list is empty."""
+    """Return a list with the pid of one session. Wait for one if there is none; after RECOVERY the list is empty."""
     deadline = time.monotonic() + RECOVERY
     while not (sessions := subject.sessions()):
         if time.monotonic() > deadline:
