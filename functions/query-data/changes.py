@@ -62,7 +62,7 @@ select
             '-', system_identifier, greatest(timeline_id, min_recovery_end_timeline), pg_database.oid,
             pg_relation_filenode('users'), pg_relation_filenode('outputs')
         )
-        from pg_control_system(), pg_control_checkpoint(), pg_control_recovery(), pg_database
+        from pg_control_recovery(), pg_control_checkpoint(), pg_control_system(), pg_database
         where datname = current_database()
     ),
     (select changed from outputs where object = 'output.csv'),

@@ -27,7 +27,7 @@ ENVIRONMENTS = ROOT / ".local/environments"
 
 _COMPLETE_MARKER = "complete"
 _DOWNLOADING = re.compile(r"\s*Downloading (\S+?)-(\d[^-]*)-\S+ \(([^)]*)\)")
-_CONNECTION_ERROR = "after connection broken by"  # in the warnings before pip's retries
+_UNREACHABLE = re.compile(r"Retry\(total=0,.* after connection broken by")  # the warning before pip's last retry
 _NO_WHEEL = re.compile(r"No matching distribution found for (\S+)")
 _TAIL = 15
 """Lines of pip's output that are printed when it fails."""
@@ -143,7 +143,7 @@ def _install(python: Path, requirements: list[Path], lock: int) -> None:
 
 def _exit_with_explanation(output: str) -> None:
     tail = "\n".join(output.splitlines()[-_TAIL:])
-    if _CONNECTION_ERROR in output:  # pip then also says that it finds no package
+    if _UNREACHABLE.search(output):  # pip then also says that it finds no package
         sys.exit(f"pip cannot reach the package index:\n{tail}")
     if missing := _NO_WHEEL.search(output):
         machine = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"

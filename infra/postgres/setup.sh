@@ -95,7 +95,8 @@ begin
         raise exception 'the encoding of the database is %; expected UTF8', getdatabaseencoding();
     elsif lower(chr(321)) <> chr(322) then -- L with stroke
         raise exception 'in the locale of the database, lower() changes only ASCII letters'
-            using hint = 'Create it with another locale: createdb --template=template0 --encoding=UTF8 --locale=C.UTF-8';
+            using hint = 'Create a database with another locale, and restore a dump into it if this one has data: '
+                'createdb --template=template0 --encoding=UTF8 --locale=C.UTF-8';
     end if;
 end
 $$;

@@ -356,6 +356,12 @@ def test_no_other_program_can_take_a_functions_port_before_it_starts(tmp_path: P
         reserve(function.port)
 
 
+def test_an_inherited_socket_is_none_of_the_standard_streams() -> None:
+    """If `up` runs without standard streams, 0 to 2 are free descriptors, but the guard replaces them."""
+    code = "import os; from infra.local.runtime.ports import *; os.closerange(0, 3); os._exit(bound_socket().fileno())"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode >= 3
+
+
 def test_free_ports_are_free_and_distinct() -> None:
     ports = free_ports(20)
     assert len(set(ports)) == 20

@@ -1,6 +1,7 @@
 """Ports of the loopback interface."""
 
 import errno
+import fcntl
 import socket
 from contextlib import ExitStack
 
@@ -23,7 +24,8 @@ def bound_socket() -> socket.socket:
 
     The port is taken from now on. With `free_ports`, another process could bind it before the server does.
     """
-    bound = socket.socket()
+    with socket.socket() as created:  # its descriptor may be one of the three that a process replaces at its start
+        bound = socket.socket(fileno=fcntl.fcntl(created, fcntl.F_DUPFD_CLOEXEC, 3))
     bound.bind((LOOPBACK, 0))
     return bound
 
