@@ -134,6 +134,26 @@ def test_a_killed_process_is_restarted_even_if_the_disk_is_full(tmp_path: Path) 
     supervised.stop()
 
 
+def test_a_component_that_cannot_be_restarted_is_reported_as_not_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reported: list[tuple[bool, int]] = []
+    script = Script("import time; print('ready'); time.sleep(600)", tmp_path)
+    supervised = Process("script", script, tmp_path / "log", print, lambda: None)
+    supervised.on_change = lambda: reported.append((supervised.ready.is_set(), supervised.restarts))
+    supervised.start()
+    supervised.wait_ready()
+    monkeypatch.setattr(script, "command", lambda: json.loads(""))
+    assert supervised.identity
+    os.kill(supervised.identity.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while (False, 2) not in reported:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    supervised.stop()
+    assert reported[:4] == [(False, 0), (True, 0), (False, 1), (False, 2)]
+
+
 @pytest.fixture
 def handlers() -> Iterator[None]:
     """Restore the signal handlers that a supervisor replaces."""

@@ -164,6 +164,7 @@ class Process:
             attempts += 1
             if self._start_finished.is_set():
                 self.restarts += 1
+                self.on_change()
                 self.say(f"{self.name} {outcome}; restarting")
             elif attempts == MAX_ATTEMPTS:
                 self.failure = outcome
