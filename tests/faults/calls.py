@@ -43,11 +43,15 @@ class Call:
 
 @dataclass(frozen=True)
 class Reply:
-    """A received response. `send` hides whether the body is truncated, as OpenFaaS does: readers must detect it."""
+    """A received response. `send` hides whether a stream is truncated, as OpenFaaS does: readers must detect it.
+
+    `has_full_length` says whether the body is as long as its Content-Length; without that header it is False.
+    """
 
     status: int
     body: bytes
     started_at: float
+    has_full_length: bool = False
 
     def json(self) -> Any:
         return json.loads(self.body)
@@ -108,7 +112,7 @@ class Calls:
                 received = error.partial
             except OSError:
                 received = b""
-            return Reply(response.status, received, started_at), started_at
+            return Reply(response.status, received, started_at, response.length == 0), started_at
         except (OSError, http.client.HTTPException):
             return None, started_at
         finally:

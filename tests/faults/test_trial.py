@@ -145,8 +145,33 @@ def test_a_reader_detects_truncated_responses(parse: readers.Parse, body: str) -
     (row,), next_url = parse(body.encode())
     assert (row[0], next_url) == ("1", "?after=x" if "#next" in body else None)
     for length in range(len(body) - 1):
-        with pytest.raises(ValueError):
+        with pytest.raises(readers.TRUNCATED):
             parse(body[:length].encode())
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "has_full_length", "outcome"),
+    [
+        ("stats", b"", True, "wrong"),
+        ("stats", b'{"people"', False, "cut"),
+        ("photo", b"pho", True, "wrong"),
+        ("photo", b"pho", False, "cut"),
+        ("csv", b"user_id,first_name,last_name,birthts,img_path\n1,Ada,New,,\n#end\n", False, "wrong"),
+        ("csv", b"user_id,first_name,last_name,birthts,img_path\n1,Ada,New,1,\n", False, "cut"),
+    ],
+)
+def test_a_complete_but_wrong_response_is_not_taken_for_a_truncated_one(
+    monkeypatch: pytest.MonkeyPatch, path: str, body: bytes, outcome: str, *, has_full_length: bool
+) -> None:
+    model, calls, slot = Model(["1"], "src"), Calls(), Slot("query-data", 0, {}, Path())
+    model.will_put("1", ("Ada", "New", 1), b"x")
+    model.will_put_photo("1", "png", b"photo")
+    reply = Reply(200, body, monotonic(), has_full_length)
+    monkeypatch.setattr(calls, "send", lambda *_: (reply, reply.started_at))
+    getattr(readers.Reader(model, calls, [slot], random.Random(1)), f"_{path}")(slot)
+    assert [call.outcome for call in calls.ended] == [outcome]
+    assert len(calls.problems) == (outcome == "wrong")
+    calls.close()
 
 
 def test_a_truncated_error_is_a_problem_unless_the_replica_was_killed() -> None:
