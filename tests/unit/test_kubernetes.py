@@ -285,6 +285,8 @@ def test_a_backend_accepts_connections_only_from_the_functions_and_its_own_jobs(
         "s3": {"matchLabels": {name: "buckets"}},
     }
     for backend, port in {"postgres": 5432, "s3": 8333}.items():
+        assert policies[backend]["podSelector"] == {"matchLabels": {name: backend}}
+        assert policies[backend]["policyTypes"] == ["Ingress"]
         (rule,) = allowed.pop(backend)
         assert rule["ports"] == [{"port": port}]
         functions, own_jobs = rule["from"]
