@@ -96,7 +96,7 @@ def _unchunk(body: bytes) -> bytes:
     while True:
         size, separator, _ = body[position : position + 20].partition(b"\r\n")
         if not separator:
-            raise IncompleteResponse(f"{position} bytes, in a chunk header")
+            raise IncompleteResponse(f"{len(body)} bytes, in a chunk")
         start, length = position + len(size) + 2, int(size, 16)
         if length == 0:
             return b"".join(chunks)

@@ -42,11 +42,11 @@ class ParallelCalls(Generic[T, R]):
     ) -> list[R | None]:
         """Wait for the calls; return the results of those that started, in the order of the items.
 
-        No call starts after the deadline; with `may_start_late`, none starts more than `GRACE` seconds after it. If the
-        replica is stopping, calls start only with `may_start_when_stopping`, during the `GRACE` seconds of that time.
-        Calls that have started may take until `GRACE` seconds after the deadline. The result of a call that is still
-        not finished is None. If a call failed, its exception is raised. During the wait `keep_alive` is called about
-        every second.
+        No call starts after the deadline; with `may_start_late`, none starts more than `GRACE` seconds after it. When
+        the replica stops, no more calls start; with `may_start_when_stopping`, they start for `GRACE` seconds more (use
+        it only together with `may_start_late`). Calls that have started may take until `GRACE` seconds after the
+        deadline or the stop, whichever is earlier. The result of a call that is still not finished is None. If a call
+        failed, its exception is raised. During the wait `keep_alive` is called about every second.
         """
         running = self._loops
         try:

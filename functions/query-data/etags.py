@@ -14,11 +14,11 @@ State = list[str]
 """The state of one or more tables: for each, the value of the column that `state_sql` selects."""
 
 States = dict[TableName, str]
-"""The states of all tables, by table."""
+"""Each table's item of the State of all tables: `list(states.values())` is that State."""
 
-# process-data increments `changed` in every transaction that changes the table. Another database, or a restored one,
-# may have the same `changed`: `xmin`, the id of the row's last transaction, and `etag`, the ETag of the last export,
-# tell them apart.
+# process-data increments `changed` in every transaction that changes what is served from the table. Another database,
+# or a restored one, may have the same `changed`: `xmin`, the id of the row's last transaction, and `etag`, the ETag of
+# the last export, tell them apart.
 _STATES: dict[TableName, str] = {
     "users": "(select concat(changed, ' ', xmin, ' ', etag) from outputs where object = 'output.csv')",
     "rejected": "(select concat(changed, ' ', xmin, ' ', etag) from outputs where object = 'rejected.csv')",
@@ -35,7 +35,7 @@ _STATES: dict[TableName, str] = {
 
 
 def state_sql(*tables: TableName) -> str:
-    """Return SQL columns, one for each table. A column's value changes whenever its table does."""
+    """Return SQL columns, one for each table. A column's value changes whenever what is served from its table does."""
     return ", ".join(_STATES[table] for table in tables)
 
 

@@ -130,9 +130,9 @@ class SettingsGroup:
 
 
 _MAX_S3_TIMEOUT = 19
-"""In seconds. A request may take three attempts, so up to 3 × 19 = 57 s. The database session of an export is idle
-meanwhile, and PostgreSQL ends it after 60 s. Two slow requests in a row can take longer: then the export fails, and a
-later run repeats it."""
+"""In seconds. A request may take three attempts, so it may wait 3 × 19 = 57 s for responses. The database session of an
+export is idle meanwhile, and PostgreSQL ends it after 60 s. Slow connects or two slow requests in a row can take
+longer: then the export fails, and a later run repeats it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -164,27 +164,27 @@ class Psql:
         return statistics.median(float(time) for time in re.findall(r"^Time: ([0-9.]+) ms", output, re.MULTILINE))
 
 
-Rows = Mapping[str, Callable[..., list[Row]]]
-"""The functions that measure the rows, by name."""
+Benchmarks = Mapping[str, Callable[..., list[Row]]]
+"""The functions that measure rows, by name."""
 
 
-def parse_arguments(command: str, rows: Rows, arguments: Sequence[str]) -> argparse.Namespace:
+def parse_arguments(command: str, benchmarks: Benchmarks, arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=f"tests/benchmarks {command}")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"rows to measure: {', '.join(rows)}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"rows to measure: {', '.join(benchmarks)}")
     parser.add_argument("--rounds", type=int, default=0, help="measurements of each row (default: depends on the row)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to a file")
     options = parser.parse_args(arguments)
-    if unknown := [name for name in options.names if name not in rows]:
-        parser.error(f"unknown row {unknown[0]!r}; expected one of {', '.join(rows)}")
+    if unknown := [name for name in options.names if name not in benchmarks]:
+        parser.error(f"unknown row {unknown[0]!r}; expected one of {', '.join(benchmarks)}")
     return options
 
 
-def measure_rows(rows: Rows, options: argparse.Namespace, subject: object) -> int:
+def measure_rows(benchmarks: Benchmarks, options: argparse.Namespace, subject: object) -> int:
     """Measure and print the selected rows. Return 0 if all goals are reached, else 1."""
     print(f"{LEGEND}\n\n{HEADER}", flush=True)
     measured: list[Row] = []
-    for name in options.names or rows:
-        for row in rows[name](subject, **({"rounds": options.rounds} if options.rounds else {})):
+    for name in options.names or benchmarks:
+        for row in benchmarks[name](subject, **({"rounds": options.rounds} if options.rounds else {})):
             measured.append(row)
             print(row, flush=True)
         if options.json:

@@ -188,7 +188,7 @@ def export(stack: Stack, rounds: int = 5, people: int = MILLION) -> list[Row]:
     return [Row("export", work, SERVER, own, baseline, 1.5, details=details)]
 
 
-ROWS: dict[str, Callable[..., list[Row]]] = {
+BENCHMARKS: dict[str, Callable[..., list[Row]]] = {
     "first-load": first_load,
     "latency": first_load_with_latency,
     "unchanged": unchanged,
@@ -203,7 +203,7 @@ ROWS: dict[str, Callable[..., list[Row]]] = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    options = measure.parse_arguments("process", ROWS, arguments)
+    options = measure.parse_arguments("process", BENCHMARKS, arguments)
     set_up(threads=1, max_body=1)
     with tempfile.TemporaryDirectory() as directory, running(Path(directory) / "state") as stack:
-        return measure.measure_rows(ROWS, options, stack)
+        return measure.measure_rows(BENCHMARKS, options, stack)

@@ -152,7 +152,7 @@ def _sql(query: str, limit: str = "") -> str:
     return str(users._select(queries.parse_query(Event(f"/?{query}")), datetime.now(UTC).date(), limit))
 
 
-ROWS: dict[str, Callable[..., list[Row]]] = {
+BENCHMARKS: dict[str, Callable[..., list[Row]]] = {
     "stream": stream,
     "page": page,
     "lookup": lookup,
@@ -177,10 +177,10 @@ def running_subject(stack: Stack, people: int) -> Iterator[Subject]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    options = measure.parse_arguments("query", ROWS, arguments)
+    options = measure.parse_arguments("query", BENCHMARKS, arguments)
     with (
         tempfile.TemporaryDirectory() as directory,
         running(Path(directory) / "state") as stack,
         running_subject(stack, MILLION) as subject,
     ):
-        return measure.measure_rows(ROWS, options, subject)
+        return measure.measure_rows(BENCHMARKS, options, subject)

@@ -1,8 +1,8 @@
 """What every deployment must do, tested from outside through its gateway and its buckets.
 
 The tests run against the local stack, or with `--deployment FILE` against any other deployment. Nothing else may start
-runs there meanwhile: they might add the tests' users first. FILE has lines as
-`infra/local env` prints them, with the key of an operator who may write to the source bucket. The test users have
+runs there meanwhile: they might add the tests' users first. FILE has lines as `infra/local env` prints them, with the
+key of an operator who may list, write and delete in the source bucket, and read the result bucket. The test users have
 user_ids of 18 digits with a random prefix. Their files are removed at the end; their rows stay in the table.
 """
 

@@ -67,7 +67,9 @@ def test_every_benchmark_of_query_data_is_in_the_table(
     monkeypatch.setattr(query, "REQUESTS", 3)
     monkeypatch.setattr(query, "LOOKUP", "user_id=000000007")
     with query.running_subject(rollcall, 300) as subject:
-        measure.measure_rows(query.ROWS, measure.parse_arguments("query", query.ROWS, ["--rounds", "1"]), subject)
+        measure.measure_rows(
+            query.BENCHMARKS, measure.parse_arguments("query", query.BENCHMARKS, ["--rounds", "1"]), subject
+        )
     output = capsys.readouterr().out
     for work in ("stream of 300", "page of 100", "lookup", "/stats", "web page", "count=1", "start", "peak memory"):
         assert f"\n{work}" in output

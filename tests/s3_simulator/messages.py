@@ -4,7 +4,7 @@ import hashlib
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
-MAX_KEPT_BODY = 8 * 1024 * 1024  # bytes; a GET of a larger object in `res` fails
+MAX_KEPT_BODY = 8 * 1024 * 1024  # bytes; a GET of an object in `res` fails if it is larger or was uploaded in parts
 _XML = '<?xml version="1.0" encoding="UTF-8"?>\n'
 XMLNS = "http://s3.amazonaws.com/doc/2006-03-01/"
 _REASONS = {200: "OK", 204: "No Content", 400: "Bad Request", 404: "Not Found", 500: "Error", 501: "Not Implemented"}
