@@ -135,12 +135,15 @@ class Stack(Deployment):
 
     state: Path
 
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "infra.local", *arguments, "--state", str(self.state)]
+
     def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run `infra/local` with these arguments on this stack's state directory.
 
         With `check`, raise AssertionError with its output if it fails.
         """
-        command = [sys.executable, "-m", "infra.local", *arguments, "--state", str(self.state)]
+        command = self.command(*arguments)
         result = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=HANG_TIMEOUT)
         assert not check or result.returncode == 0, result.stdout + result.stderr
         return result

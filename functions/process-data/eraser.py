@@ -15,9 +15,9 @@ from .tombstones import Tombstone
 class Eraser:
     """Erases users until the deadline. Erasing the same users again is safe.
 
-    `rescan` is called for each segment after its release, for hints that were added while it was held. `erased` maps
-    the user_ids that are done to whether there was anything to erase: see `tombstones.erase`. With `hint` the users'
-    CSVs become hints, so that a user who has a newer CSV is imported again.
+    `rescan` is called for each segment after its release, for hints that were added while it was held. `erased` has
+    an entry for each user_id that is done: whether there was anything to erase (see `tombstones.erase`). With `hint`
+    the users' CSVs become hints, so that a user who has a newer CSV is imported again.
     """
 
     connection: Connection

@@ -61,7 +61,7 @@ class Workers:
             helper = self._helpers[-1]
             helper.join(_JOIN_INTERVAL)
             if not helper.is_alive():
-                self._helpers.remove(helper)  # before it ended, it may have started another
+                self._helpers.remove(helper)  # not pop(): before it ended, it may have started another
             else:
                 connection.keep_alive()
         if self._error is not None:
@@ -194,7 +194,7 @@ class Workers:
                 helper = Thread(target=self._run_helper, name="helper", daemon=True)
                 helper.start()
                 stack.pop_all()  # the helper releases its own slot
-                # the calling thread may be a helper itself: whoever joins it then also joins the new one
+                # before the calling thread ends, which may be a helper itself: so joining all helpers misses none
                 self._helpers.append(helper)
 
     def _has_more_work(self, connection: Connection, segment: Segment) -> bool:

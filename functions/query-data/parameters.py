@@ -40,7 +40,10 @@ Parameters = Mapping[str, Parameter]
 
 
 def parse_parameters(definitions: Parameters, query: MultiDict[str, str]) -> dict[str, Any]:
-    """Return the value of each defined parameter. Raises ApiError 400 if one is unknown, repeated or invalid."""
+    """Return the value of each defined parameter.
+
+    Raises ApiError 400 if one is unknown, invalid, or repeated but not repeatable.
+    """
     values = {name: parameter.default for name, parameter in definitions.items()}
     for name, texts in query.lists():
         if (parameter := definitions.get(name)) is None:

@@ -16,8 +16,8 @@ PEOPLE_PER_PAGE = 50
 PARAMETERS = FILTERS | {
     "sort": Parameter(
         ", ".join(ORDERS),
-        "order, `-` for descending; default: user_id; ties broken by user_id; last names are lower-cased, then compared by "
-        "code point",
+        "order, `-` for descending; default: user_id; ties broken by user_id; last names are lower-cased, then "
+        "compared by code point",
         one_of(ORDERS),
         {"type": "string", "enum": list(ORDERS), "default": "user_id"},
         default=ORDERS["user_id"],

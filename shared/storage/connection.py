@@ -93,8 +93,8 @@ class Connection:
     def run_prepared(self, sql: str, **parameters: object) -> list[list[Any]]:
         """Run a statement that the session keeps prepared: one round trip instead of three, parsed and planned once.
 
-        The plan is generic, so the best plan must not depend on the values. After the first call, `run` uses generic
-        plans too, for statements with parameters.
+        The plan is generic, so use this only for statements whose best plan does not depend on the values. From the
+        first call on, `run` uses generic plans too, for statements with parameters.
         """
         with self._statement():
             return self._prepare(sql).run(**parameters) or []
@@ -208,9 +208,9 @@ class Connection:
             pipe.end(None)
 
     def _abort(self) -> None:
-        """Wake the thread that waits for the server, and make closing the socket reset the connection.
+        """Wake the thread that waits for the server, and let `close` reset the connection.
 
-        So the server stops its COPY at once, and releases its lock on the table.
+        The reset makes the server stop its COPY at once, and release its lock on the table.
         """
         with suppress(OSError):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)

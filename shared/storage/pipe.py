@@ -58,7 +58,7 @@ class Pipe:
                 yield item
         except Empty:
             collected = b"".join(tuple(self._rows))
-            if collected and self._queue.empty():  # else a chunk was queued meanwhile: it may come first
+            if collected and self._queue.empty():  # else a chunk was queued meanwhile, whose rows may precede these
                 yield collected
             raise TimeoutError from None
         self.drained = True

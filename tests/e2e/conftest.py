@@ -53,11 +53,6 @@ class ProjectStack(Stack):
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-c", RUN, str(self.project), *arguments, "--state", str(self.state)]
 
-    def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(*arguments), cwd=ROOT, check=check, capture_output=True, text=True, timeout=180
-        )
-
     @contextmanager
     def up(self) -> Iterator["subprocess.Popen[bytes]"]:
         """Run the stack in the foreground, as in a terminal, and wait until it is ready."""

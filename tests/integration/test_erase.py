@@ -90,7 +90,7 @@ def test_an_unknown_user_gets_a_tombstone_too(rollcall: Stack) -> None:
 
 
 def test_a_rejection_without_a_file_is_erased_too(rollcall: Stack) -> None:
-    """Also that of a user who has a tombstone."""
+    """Whether or not the user already has a tombstone."""
     rollcall.bucket.put_person("2")
     for has_tombstone in (False, True):
         rollcall.bucket.put("1.csv", b"first_name,last_name,birthts\nSecret,Hopper,Secret\n")

@@ -102,7 +102,7 @@ def test_a_full_run_completes_during_a_steady_stream_of_events(rollcall: Stack) 
 def test_writers_lock_the_outputs_in_a_fixed_order(
     rollcall: Stack, connection: Connection, write: Callable[[Connection], None], held: int
 ) -> None:
-    """Otherwise two of them could deadlock. The two here change what all three outputs contain."""
+    """Otherwise two writers could deadlock. Each `write` here changes what all three outputs contain."""
     waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
     lock = "select from outputs where object = :object for update nowait"
     names = ("output.csv", "rejected.csv", "erased.csv")

@@ -21,10 +21,10 @@ def csv_body(user_id: int, version: int = 0) -> bytes:
 
 
 class _Template(NamedTuple):
-    """The fixed text around an object's ETag, in a listing and in the response headers.
+    """The fixed text of an object's entry in a listing, and of its response headers.
 
-    Each is the part before and the part after the ETag's padding and id. `listed` begins after the id in the entry's
-    key. `headers` includes the status line.
+    Each field is the text before and the text after the variable part of the ETag: its padding and id. `listed` begins
+    after the id in the entry's key. `headers` includes the status line.
     """
 
     listed: tuple[str, str]

@@ -1,4 +1,4 @@
-"""Access control: clients need the token unless `auth` is `none`."""
+"""`require_access` and `conceal`: without the token, a request gets a 401, or an error without details."""
 
 from base64 import b64encode
 

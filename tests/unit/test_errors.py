@@ -114,7 +114,7 @@ def test_every_pg8000_error_becomes_a_storage_error(connection: Connection, kind
     """Only a DatabaseError, which the server sent, leaves the session usable, unless its SQLSTATE says otherwise."""
     with pytest.raises(StorageError) as raised, connection._translate_errors():
         raise make(kind)
-    assert connection.broken is not issubclass(kind, pg8000.exceptions.DatabaseError)
+    assert connection.broken == (not issubclass(kind, pg8000.exceptions.DatabaseError))
     assert getattr(raised.value, "service", "postgresql") == "postgresql"
 
 

@@ -46,7 +46,7 @@ def test_the_top_level_has_only_six_entries_that_are_not_hidden() -> None:
 
 
 @pytest.mark.parametrize("path", files(ROOT / "shared"), ids=lambda path: path.stem)
-def test_shared_imports_no_function_and_storage_nothing_else_of_shared(path: Path) -> None:
+def test_shared_imports_no_function_and_storage_imports_nothing_else_of_shared(path: Path) -> None:
     assert not [name for name in imports(path) if name.startswith("..")]
 
 

@@ -57,7 +57,7 @@ def test_a_schedule_is_due_when_cron_connector_would_run_it(text: str, expected:
         "* * * * 7", "20-10 * * * *", "*/0 * * * *", "*/x * * * *", "-5 * * * *", "a * * * *", "* * * mon *",
         "1,,2 * * * *", "*-5 * * * *", "* * L * *", "* * * * mon#2", "H * * * *", "@reboot", "@fortnightly",
         "@every", "@every soon", "@every 0s", "@every 90", "@Hourly", "@EVERY 1m", " @hourly", "every minute",
-        "0 0 31 2 *", "٣ * * * *",
+        "0 0 31 2 *", "٣ * * * *", "0 2-2 * * *",
     ],
 )  # fmt: skip
 def test_an_invalid_schedule_is_an_error(text: str) -> None:

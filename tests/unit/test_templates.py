@@ -193,7 +193,7 @@ def test_the_people_page_has_the_first_rejected_files_and_the_reasons() -> None:
     section = page.partition('id="rejected"')[2]
     assert "1,205 files rejected" in text(section)
     assert [text(item) for item in re.findall("<li>.*?</li>", section)] == ["1,200 NUL byte", "5 not UTF-8"]
-    assert cells(section) == ["1.csv", "1234", "byte 7", "2.csv", "", "byte 7"]
+    assert cells(section) == ["1.csv", "1,234", "byte 7", "2.csv", "", "byte 7"]
     assert "The first 2 of 1,205." in text(section)
     assert links(section)["All rejected files"] == "query-data/rejected"
     all_of_them = people_page(rejected=2, files=files)

@@ -69,7 +69,10 @@ def read_stack(root: Path, variables: Mapping[str, str]) -> Stack:
     functions = document.get("functions") if isinstance(document, dict) else None
     if not isinstance(functions, dict) or not functions:
         raise LocalError(f"{path}: functions is required: expected a mapping with at least one function")
-    copies = (document.get("configuration") or {}).get("copy") or []
+    configuration = document.get("configuration") or {}
+    copies = configuration.get("copy", []) if isinstance(configuration, dict) else None
+    if not isinstance(copies, list):
+        raise LocalError(f"{path}: invalid configuration: expected a mapping whose key copy is a list of paths")
     return Stack(
         root=root,
         copies=[_relative_path(root, copy, "configuration.copy") for copy in copies],
@@ -94,7 +97,7 @@ def _function(root: Path, name: object, entry: object, variables: Mapping[str, s
         raise LocalError(f"{name}: invalid function: expected a mapping with lang, handler and image")
     if unknown := entry.keys() - _KEYS:
         raise LocalError(
-            f"{name}: unknown key {', '.join(sorted(unknown))}; expected one of {', '.join(sorted(_KEYS))}"
+            f"{name}: unknown key {', '.join(sorted(map(str, unknown)))}; expected one of {', '.join(sorted(_KEYS))}"
         )
     values = _substitute(entry, name, variables)
     if values.get("lang") != LANGUAGE:

@@ -114,7 +114,7 @@ def _validate(text: str, error: str) -> None:
             if not match or (match[3] and int(match[3]) == 0):
                 raise LocalError(f"{error}: invalid {name} {part!r}")
             bounds = [_number(bound, minimum, names) for bound in match.groups()[:2] if bound]
-            if any(not minimum <= bound <= maximum for bound in bounds) or bounds != sorted(bounds):
+            if any(not minimum <= bound <= maximum for bound in bounds) or bounds != sorted(set(bounds)):
                 raise LocalError(
                     f"{error}: invalid {name} {part!r}: expected {minimum} to {maximum}, in ascending order"
                 )
