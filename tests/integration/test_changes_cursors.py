@@ -56,7 +56,7 @@ def test_a_cursor_of_another_database_is_expired(query_function: Replica, connec
 def test_a_cursor_identifies_the_cluster_and_the_database(
     query_function: Replica, rollcall: Stack, connection: Connection
 ) -> None:
-    """Without the system identifier, a cursor could be valid in another cluster; without the OID, in another database."""
+    """Without the system identifier, a cursor may be valid in another cluster; without the OID, in another database."""
     put(connection, "1")
     _, database, _, _ = decode_cursor(changes(query_function)["next"].partition("after=")[2], length=4)
     for identifier in (
