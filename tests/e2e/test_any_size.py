@@ -8,7 +8,7 @@ import pytest
 
 from tests.stack import Stack
 
-PEOPLE = 6_000  # more than most machines load in two runs of one second
+PEOPLE = 4_000  # more than most machines load in two runs of one second
 USERS = [f"{number:05}" for number in range(PEOPLE)]
 
 

@@ -211,7 +211,7 @@ def test_a_run_that_is_stopped_while_it_waits_for_s3_exports_its_progress(
             return super().list_page(bucket, **options)
 
     with application(rollcall, Hanging, segment_keys="10", workers="1") as app, set_at_end(released):
-        assert run(app)["output"]["written"]  # leaves idle threads, which start calls later than new threads do
+        assert run(app)["output"]["written"]  # leaves idle threads: those start the calls of the next export late
         put_people(rollcall, range(20))
         summary = run(app)
     assert 0 < summary["added"] < 20

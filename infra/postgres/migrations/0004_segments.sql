@@ -1,4 +1,4 @@
--- Runs scan the bucket segment by segment. Events, requests that name users, and restores insert hints.
+-- Runs scan the bucket segment by segment. Hints come from events, from requests that name users, and from restores.
 
 -- A logical clock for runs, scans and hints. A scan takes its tick just before it lists the bucket, so the listing
 -- covers all hints with lesser ticks.
