@@ -160,7 +160,7 @@ class Proxy:
         """Return the error that the client receives. It does not contain the reason, which is printed."""
         self._say(f"{function.spec.name} {reason}")
         if _is_streamed(headers):
-            # at its write_timeout the watchdog closes the connection, so the gateway returns 502; other errors become 200
+            # the watchdog closes the connection at its write_timeout, so the gateway returns 502; other errors are 200
             return WatchdogError(502 if status == 504 else 200, {})
         return WatchdogError(status, {"X-OpenFaaS-Internal": "of-watchdog"})
 
