@@ -37,6 +37,11 @@ def test_variables_are_substituted(root: Path) -> None:
     assert function.exec_timeout == function.write_timeout == 30  # of-watchdog's defaults
 
 
+def test_an_empty_list_of_copies_copies_nothing(root: Path) -> None:
+    (root / "stack.yml").write_text(f"{STACK_YML}\nconfiguration:\n  copy:\n")
+    assert read_stack(root, {"FILLED": "x"}).copies == []
+
+
 @pytest.mark.parametrize("timeout", ["exec_timeout", "write_timeout"])
 def test_a_function_without_a_time_limit_is_an_error(root: Path, timeout: str) -> None:
     unlimited = STACK_YML.replace("      plain: text", f"      plain: text\n      {timeout}: 0s")  # 0 means no limit

@@ -70,7 +70,7 @@ def read_stack(root: Path, variables: Mapping[str, str]) -> Stack:
     if not isinstance(functions, dict) or not functions:
         raise LocalError(f"{path}: functions is required: expected a mapping with at least one function")
     configuration = document.get("configuration") or {}
-    copies = configuration.get("copy", []) if isinstance(configuration, dict) else None
+    copies = configuration.get("copy") or [] if isinstance(configuration, dict) else None
     if not isinstance(copies, list):
         raise LocalError(f"{path}: invalid configuration: expected a mapping whose key copy is a list of paths")
     return Stack(
