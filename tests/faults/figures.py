@@ -16,10 +16,10 @@ from tests.stack import ROOT
 
 SUCCEEDED = {"done", "partial", "complete", "continued", "no_photo"}
 FAILED_SAFELY = "503"
-CUT = "cut"
+CUT = "cut"  # a page or stream whose missing end the client noticed
 OTHER = "other"  # reported as a problem: a wrong response or an unexpected error
 
-_COLUMNS = ("succeeded", CUT, FAILED_SAFELY, NO_RESPONSE, OTHER)
+_OUTCOMES = ("succeeded", CUT, FAILED_SAFELY, NO_RESPONSE, OTHER)
 
 
 @dataclass(frozen=True)
@@ -76,25 +76,23 @@ class Figures:
         }
 
     def table(self, calls: Sequence[Call]) -> str:
-        """Return a Markdown table with a row for each group of faults."""
-        lines = [
-            "| fault | injected | calls during it | succeeded | interrupted and detected | 503 | no response | other "
-            "| longest response | recovery: median, longest |",
-            "|---|---|---|---|---|---|---|---|---|---|",
-        ]
-        for row in self.rows(calls, lambda injection: injection.group):
-            counts = [str(row["outcomes"].get(name, 0)) for name in _COLUMNS]
-            recovery = f"{row['recovery_median']} s, {row['recovery_longest']} s"
-            cells = [
+        """Return a Markdown table: a row for each group of faults, a column for each outcome that occurred."""
+        rows = self.rows(calls, lambda injection: injection.group)
+        outcomes = [name for name in _OUTCOMES if any(name in row["outcomes"] for row in rows)]
+        header = ["fault", "injected", "calls during it", *outcomes, "longest response", "recovery: median, longest"]
+        lines = [header, ["---"] * len(header)]
+        lines += [
+            [
                 row["fault"],
                 str(row["injected"]),
                 str(row["calls"]),
-                *counts,
+                *(str(row["outcomes"].get(name, 0)) for name in outcomes),
                 f"{row['longest_response']} s",
-                recovery,
+                f"{row['recovery_median']} s, {row['recovery_longest']} s",
             ]
-            lines.append(f"| {' | '.join(cells)} |")
-        return "\n".join(lines)
+            for row in rows
+        ]
+        return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
     def document(self, calls: Sequence[Call], commit: str) -> dict[str, Any]:
         return {
