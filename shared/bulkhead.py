@@ -1,7 +1,7 @@
 """Bulkheads: each kind of request has its own concurrency limit, so that slow requests do not delay other kinds.
 
-of-watchdog's own limit, `max_inflight`, is not used. Version 0.10.11 loses a slot for good whenever a client
-disconnects during a request with `Accept: application/x-ndjson`. Once all slots are lost, it returns 429 to everyone.
+of-watchdog's own limit, `max_inflight`, is not used. Version 0.10.11 permanently loses a slot whenever a client
+disconnects during a request with `Accept: application/x-ndjson`. Once all are lost, every request gets 429.
 """
 
 from collections.abc import Iterator

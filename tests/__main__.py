@@ -1,6 +1,6 @@
 """Install the tests' packages under `.local/` and run the tests: `python3 tests [pytest arguments]`."""
 
-from __future__ import annotations  # lets older versions of Python reach the check of their version
+from __future__ import annotations  # older versions of Python must get as far as environment.py, which rejects them
 
 import subprocess
 import sys

@@ -221,7 +221,7 @@ def _auth(variables: Mapping[str, str]) -> str:
 
 
 def _with_absolute_token_file(variables: Mapping[str, str]) -> dict[str, str]:
-    """Make API_TOKEN_FILE absolute, because the functions have other working directories."""
+    """Return the variables with an absolute API_TOKEN_FILE, as the functions have other working directories."""
     path = variables.get("API_TOKEN_FILE")
     return {**variables, "API_TOKEN_FILE": str(Path(path).absolute())} if path else dict(variables)
 

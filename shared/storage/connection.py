@@ -1,4 +1,4 @@
-"""One session of PostgreSQL: statements, transactions, COPY to the client, timeouts and errors."""
+"""One PostgreSQL session: statements, transactions, COPY to the client, timeouts and errors."""
 
 import socket
 import ssl

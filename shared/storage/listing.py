@@ -53,9 +53,9 @@ def parse_listing(xml: bytes) -> ListingPage:
         raise Unavailable("s3", "invalid bucket listing: expected a complete ListBucketResult")
 
     def texts(pattern: re.Pattern[bytes]) -> list[str]:
-        found = pattern.findall(xml)
-        joined = b"\0".join(found).decode()  # XML cannot contain this separator
-        return (unescape(joined) if "&" in joined else joined).split("\0") if found else []
+        matches = pattern.findall(xml)
+        joined = b"\0".join(matches).decode()  # XML cannot contain this separator
+        return (unescape(joined) if "&" in joined else joined).split("\0") if matches else []
 
     def text(name: str) -> str:
         return "".join(texts(_ELEMENTS[name]))

@@ -130,7 +130,7 @@ class Objects:
         """Replace the object atomically with the content of `chunks`; returns its ETag."""
         with self._translate_errors(bucket, key):
             data = BufferedReader(_ChunkReader(chunks))
-            written = self._client.put_object(
+            result = self._client.put_object(
                 bucket_name=bucket,
                 object_name=key,
                 data=data,
@@ -139,9 +139,9 @@ class Objects:
                 num_parallel_uploads=1,
                 content_type=content_type,
             )
-        if not written.etag:  # S3 may report with status 200 that it could not complete an upload
+        if not result.etag:  # S3 may report with status 200 that it could not complete an upload
             raise Unavailable("s3", f"S3 at {self._endpoint} did not complete the upload of {bucket}/{key}")
-        return written.etag.strip('"')
+        return result.etag.strip('"')
 
     def stat(self, bucket: str, key: str) -> tuple[str, int]:
         """The object's ETag and size in bytes. Raises ObjectMissing."""
@@ -205,8 +205,8 @@ class _Client(Minio):
 
     def abort_uploads(self, bucket: str, key: str) -> int:
         """Abort the uploads of exactly this key, up to the 1,000 that S3 lists at a time."""
-        listed = self._list_multipart_uploads(bucket, prefix=key).uploads
-        uploads = [upload for upload in listed if upload.object_name == key]
+        candidates = self._list_multipart_uploads(bucket, prefix=key).uploads
+        uploads = [upload for upload in candidates if upload.object_name == key]
         for upload in uploads:
             self._abort_multipart_upload(bucket, key, str(upload.upload_id))
         return len(uploads)

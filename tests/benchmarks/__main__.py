@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 
 COMMANDS = {"process": "process", "query": "query", "peers": "peers.compare", "charts": "charts"}
-"""The modules by the name of their command."""
+"""The module of each command."""
 
 
 def main(arguments: list[str]) -> None:

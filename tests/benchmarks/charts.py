@@ -15,8 +15,8 @@ from xml.sax.saxutils import escape
 
 DIRECTORY = Path(__file__).with_name("svg")
 
-WIDTH, LABEL, LINE, BAR, MARGIN = 760, 170, 22, 14, 16  # pixels
-_VALUE = 170  # pixels for the text beside the longest bar
+WIDTH, LABEL_WIDTH, LINE_HEIGHT, BAR_HEIGHT, MARGIN = 760, 170, 22, 14, 16  # pixels
+_VALUE_WIDTH = 170  # pixels for the text beside the longest bar
 
 
 @dataclass(frozen=True)
@@ -69,18 +69,18 @@ class Chart:
         return ". ".join((*groups, self.source)) + "."
 
     def draw(self, theme: Theme) -> str:
-        y, elements = MARGIN + LINE, []
+        y, elements = MARGIN + LINE_HEIGHT, []
         elements.append(_text(MARGIN, y, self.title, theme, "font-size='16' font-weight='bold'"))
         for group in self.groups:
-            y += 2 * LINE
+            y += 2 * LINE_HEIGHT
             elements.append(_text(MARGIN, y - 6, group.title, theme, "font-weight='bold'"))
-            scale = (WIDTH - LABEL - _VALUE - 2 * MARGIN) / (
+            scale = (WIDTH - LABEL_WIDTH - _VALUE_WIDTH - 2 * MARGIN) / (
                 max(group.maximum, *(bar.value for bar in group.bars)) or 1
             )
             for bar in group.bars:
-                y += LINE
+                y += LINE_HEIGHT
                 elements += _bar(bar, y, scale, theme)
-        y += 2 * LINE
+        y += 2 * LINE_HEIGHT
         elements.append(_text(MARGIN, y - 8, self.source, theme, "font-size='11'"))
         return (
             f"<svg xmlns='http://www.w3.org/2000/svg' width='{WIDTH}' height='{y + 8}' viewBox='0 0 {WIDTH} {y + 8}' "
@@ -95,11 +95,11 @@ def _text(x: float, y: float, text: str, theme: Theme, attributes: str = "") -> 
 
 
 def _bar(bar: Bar, y: int, scale: float, theme: Theme) -> list[str]:
-    left, width = MARGIN + LABEL, max(1, scale * bar.value)
+    left, width = MARGIN + LABEL_WIDTH, max(1, scale * bar.value)
     color = theme.rollcall if bar.is_rollcall else theme.other
     return [
         _text(left - 8, y, bar.label, theme, "text-anchor='end'"),
-        f"<rect x='{left}' y='{y - BAR + 2}' width='{width:.1f}' height='{BAR}' rx='2' fill='{color}'/>",
+        f"<rect x='{left}' y='{y - BAR_HEIGHT + 2}' width='{width:.1f}' height='{BAR_HEIGHT}' rx='2' fill='{color}'/>",
         _text(left + width + 8, y, bar.text, theme),
     ]
 
@@ -136,9 +136,9 @@ def _bad_files(peers: dict[str, Any], source: str) -> Chart:
         counts = Counter(finding["outcome"] for finding in kinds["bad"].values())
         is_rollcall = system == "Rollcall"
         bars = [Bar(outcome, count, str(count), is_rollcall=is_rollcall) for outcome, count in counts.most_common()]
-        number = sum(bar.value for bar in bars)
-        groups.append(Group(system, bars, number))
-    return Chart("bad-files", f"Results for {number:.0f} invalid files", source, groups)
+        total = sum(bar.value for bar in bars)
+        groups.append(Group(system, bars, total))
+    return Chart("bad-files", f"Results for {total:.0f} invalid files", source, groups)
 
 
 def _baselines(rows: list[dict[str, Any]], source: str, name: str) -> Chart:

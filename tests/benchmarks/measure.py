@@ -25,8 +25,8 @@ NO_S3 = ""
 
 LEGEND = f"""\
 S3: "{SERVER}" is the local stack's SeaweedFS; "{SIMULATOR}" is tests/s3_simulator, which generates the objects and
-responds after a set time. Values are medians, in parentheses min-max. "own" is Rollcall, "baseline" what it is compared
-with; the ratio is that of the medians."""
+responds after a set time. Values are medians, with the range in parentheses. "own" is Rollcall, "baseline" what it is
+compared with; the ratio is that of the medians."""
 
 HEADER = f"{'work':<78} {'S3':<9} {'own':>26} {'baseline':>26} {'ratio':>18}  goal"
 
@@ -118,9 +118,9 @@ def seconds(work: Callable[[], object]) -> float:
 def alternate(
     rounds: int, own: Callable[[], float], baseline: Callable[[], float], unit: str
 ) -> tuple[Measurements, Measurements]:
-    """Measure both in turns, so that a slowdown of the machine affects both."""
-    first, second = zip(*[(own(), baseline()) for _ in range(rounds)], strict=True)
-    return Measurements(first, unit), Measurements(second, unit)
+    """Measure both alternately, so that a slowdown of the machine affects both."""
+    own_values, baseline_values = zip(*[(own(), baseline()) for _ in range(rounds)], strict=True)
+    return Measurements(own_values, unit), Measurements(baseline_values, unit)
 
 
 def request_time(url: str, requests: int) -> float:
@@ -182,12 +182,12 @@ def parse_arguments(command: str, benchmarks: Benchmarks, arguments: Sequence[st
 def measure_rows(benchmarks: Benchmarks, options: argparse.Namespace, subject: object) -> int:
     """Measure and print the selected rows. Return 0 if all goals are reached, else 1."""
     print(f"{LEGEND}\n\n{HEADER}", flush=True)
-    measured: list[Row] = []
+    rows: list[Row] = []
     for name in options.names or benchmarks:
         for row in benchmarks[name](subject, **({"rounds": options.rounds} if options.rounds else {})):
-            measured.append(row)
+            rows.append(row)
             print(row, flush=True)
         if options.json:
-            document = {"machine": machine(), "rows": [row.to_json() for row in measured]}
+            document = {"machine": machine(), "rows": [row.to_json() for row in rows]}
             options.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    return int(not all(row.is_reached for row in measured))
+    return int(not all(row.is_reached for row in rows))

@@ -139,21 +139,21 @@ def events(stack: Stack, rounds: int = 3, people: int = MILLION, few: int = 10_0
 
         def store_users(count: int) -> None:
             fill_users(stack, people, 0, stored=count)
-            if count == people:  # otherwise a run would add the others
+            if count == people:  # with fewer, a run would add the rest
                 run_whole(app)  # splits the segments
 
         store_users(few)
-        with_few = tuple(send_events() for _ in range(rounds))
+        seconds_among_few = tuple(send_events() for _ in range(rounds))
         store_users(people)
-        exports, with_many = [], []
+        exports, seconds_among_many = [], []
         for _ in range(rounds):
             stack.sql("update outputs set changed = changed + 1, written_at = null")
             exports.append(run(app, keys=["0.csv"])["seconds"]["export"])
-            with_many.append(send_events())
+            seconds_among_many.append(send_events())
     export_time = Measurements(tuple(exports), "s").median
-    own = Measurements(tuple(with_many), "s")
-    baseline = Measurements(tuple(elapsed + export_time for elapsed in with_few), "s")
-    details = {"export_seconds": exports, "among_few_seconds": with_few}
+    own = Measurements(tuple(seconds_among_many), "s")
+    baseline = Measurements(tuple(elapsed + export_time for elapsed in seconds_among_few), "s")
+    details = {"export_seconds": exports, "among_few_seconds": seconds_among_few}
     work = f"{number} events among {people:,} / among {few:,} plus an export"
     return [Row("events", work, SIMULATOR, own, baseline, 1.2, details=details)]
 

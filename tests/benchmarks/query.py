@@ -2,7 +2,7 @@
 
     python3 tests/benchmarks query [NAME...] [--rounds N] [--json FILE]
 
-Rates of requests are those of one client on a keep-alive connection.
+Request rates are those of one client on a persistent connection.
 """
 
 import subprocess
@@ -37,7 +37,7 @@ def handle(event, context):
 
 @dataclass(frozen=True)
 class Subject:
-    """query-data, and a minimal handler that the same server program runs in a process of its own."""
+    """Two processes of the same server: one runs query-data, the other a minimal handler."""
 
     stack: Stack
     people: int
@@ -69,11 +69,11 @@ def stream(subject: Subject, rounds: int = 5) -> list[Row]:
 
 
 def page(subject: Subject, rounds: int = 5) -> list[Row]:
-    plain = f"select row_to_json(person) from ({_sql(PAGE, 'limit 100')}) as person"
+    sql = f"select row_to_json(person) from ({_sql(PAGE, 'limit 100')}) as person"
     psql = Psql(subject.stack.query_settings)
 
     def bare_and_psql() -> float:
-        return 1000 * request_time(subject.bare.url, REQUESTS) + psql.milliseconds(plain, REQUESTS)
+        return 1000 * request_time(subject.bare.url, REQUESTS) + psql.milliseconds(sql, REQUESTS)
 
     own, baseline = alternate(rounds, lambda: 1000 * subject.request_time(f"/?{PAGE}"), bare_and_psql, "ms")
     work = "page of 100: request / bare request + psql's time for the query"

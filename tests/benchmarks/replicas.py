@@ -20,11 +20,11 @@ _TIMEOUT = 3600  # seconds for one request
 
 
 @dataclass(frozen=True)
-class Completed:
-    """A completed request: the index of its replica, when it completed (on the monotonic clock), and its summary."""
+class CompletedRequest:
+    """`replica` is the replica's index, `completed_at` a time of `time.monotonic`."""
 
     replica: int
-    at: float
+    completed_at: float
     summary: dict[str, Any]
 
 
@@ -34,7 +34,7 @@ class ReplicaQueue:
     def __init__(self, replicas: list[Replica]) -> None:
         self.replicas = replicas
         self._waiting: Queue[str] = Queue()
-        self._completed: Queue[Completed | Exception] = Queue()
+        self._completed: Queue[CompletedRequest | Exception] = Queue()
 
     def put(self, query: str) -> None:
         self._waiting.put(query)
@@ -47,14 +47,14 @@ class ReplicaQueue:
         self.put(separator + query)
         return 202
 
-    def next(self) -> Completed:
+    def next(self) -> CompletedRequest:
         """Wait for the next completed request. Raise its error if it failed."""
         completed = self._completed.get(timeout=_TIMEOUT)
         if isinstance(completed, Exception):
             raise completed
         return completed
 
-    def run(self) -> list[Completed]:
+    def run(self) -> list[CompletedRequest]:
         """Queue a run and wait until it or its last continuation is done."""
         self.put("")
         completed = [self.next()]
@@ -63,7 +63,7 @@ class ReplicaQueue:
             completed.append(self.next())
         return completed
 
-    def fan_out(self) -> list[Completed]:
+    def fan_out(self) -> list[CompletedRequest]:
         """Let process-data queue a run for each replica, and wait for all of them."""
         number = len(self.replicas)
         status, _ = _post(self.replicas[0], f"?fan_out={number}")
@@ -77,7 +77,7 @@ class ReplicaQueue:
             try:
                 status, summary = _post(self.replicas[number], query)
                 assert status == 200, summary
-                self._completed.put(Completed(number, time.monotonic(), summary))
+                self._completed.put(CompletedRequest(number, time.monotonic(), summary))
             except Exception as error:  # noqa: BLE001 - raised again in `next`
                 self._completed.put(error)
 
@@ -88,17 +88,17 @@ def _post(running: Replica, query: str) -> tuple[int, Any]:
 
 
 @contextmanager
-def queued_replicas(stack: Stack, settings: Mapping[str, str], number: int, **others: str) -> Iterator[ReplicaQueue]:
-    """Start replicas behind a queue; `others` replace some of the settings."""
+def queued_replicas(stack: Stack, settings: Mapping[str, str], number: int, **overrides: str) -> Iterator[ReplicaQueue]:
+    """Start replicas behind a queue; `overrides` replace some of the settings."""
     replicas: list[Replica] = []
-    queued = ReplicaQueue(replicas)
-    with serving_gateway(queued.enqueue) as url, ExitStack() as exits:
+    queue = ReplicaQueue(replicas)
+    with serving_gateway(queue.enqueue) as url, ExitStack() as exits:
         for _ in range(number):
-            values = {**settings, "gateway_url": url, **others}
+            values = {**settings, "gateway_url": url, **overrides}
             replicas.append(exits.enter_context(replica(stack.state / "build/process-data", values)))
         for index, running in enumerate(replicas):
             wait_until_ready(running, "/_/health")
             status, summary = _post(running, "?user_id=0")  # connects to both backends
             assert status == 200, summary
-            Thread(target=queued.work, args=(index,), daemon=True).start()
-        yield queued
+            Thread(target=queue.work, args=(index,), daemon=True).start()
+        yield queue

@@ -7,7 +7,7 @@ import urllib3
 
 from tests.benchmarks.fixtures import LATENCY, NO_DEADLINE, fill_users, simulated
 from tests.benchmarks.measure import SIMULATOR, Measurements, Row, alternate
-from tests.benchmarks.replicas import Completed, ReplicaQueue, queued_replicas
+from tests.benchmarks.replicas import CompletedRequest, ReplicaQueue, queued_replicas
 from tests.memory import MEBIBYTE
 from tests.replica import replica, wait_until_ready
 from tests.stack import Stack
@@ -25,14 +25,14 @@ def deadline(
     """Measure one replica and its queue, with a short deadline and without one."""
     continuations: list[int] = []
 
-    def load(queued: ReplicaQueue) -> float:
+    def load(queue: ReplicaQueue) -> float:
         stack.reset_tables()
         start = time.monotonic()
-        completed = queued.run()
+        completed = queue.run()
         continuations.append(len(completed) - 1)
         assert sum(request.summary["added"] for request in completed) == people
         assert stack.sql("select count(*) from users") == [[people]]
-        return completed[-1].at - start
+        return completed[-1].completed_at - start
 
     latencies = {"page_seconds": page_seconds, "get_seconds": get_seconds}
     with (
@@ -53,7 +53,7 @@ def replicas(
     fetch_threads: Sequence[int | None] = (None, 16),
     number: int = 4,
     get_seconds: float = LATENCY,
-    **others: str,
+    **overrides: str,
 ) -> list[Row]:
     """Compare several replicas with one, for each `fetch_threads`.
 
@@ -62,7 +62,7 @@ def replicas(
     rows = []
     with simulated(stack, people, people // 2, get_seconds=get_seconds) as (_, settings):
         for threads in fetch_threads:
-            values = others if threads is None else {**others, "fetch_threads": str(threads)}
+            values = overrides if threads is None else {**overrides, "fetch_threads": str(threads)}
             rows += _replicas(stack, settings, rounds, people, number, "defaults" if threads is None else "", values)
     return rows
 
@@ -72,14 +72,14 @@ def _replicas(
 ) -> list[Row]:
     shares: list[list[int]] = []
 
-    def load(queued: ReplicaQueue) -> float:
+    def load(queue: ReplicaQueue) -> float:
         stack.reset_tables()
         start = time.monotonic()
-        completed = queued.fan_out()
+        completed = queue.fan_out()
         assert stack.sql("select count(*) from users") == [[people]]
         if len(completed) > 1:
             shares.append(_shares(completed, people))
-        return people / (max(request.at for request in completed) - start)
+        return people / (max(request.completed_at for request in completed) - start)
 
     overrides = {"run_deadline": NO_DEADLINE, **values}
     with (
@@ -91,15 +91,15 @@ def _replicas(
     deviations = tuple(100 * max(abs(share * number / people - 1) for share in round_) for round_ in shares)
     details = {"people": people, "settings": values, "shares": shares}
     work = f"{number} replicas, {people:,} users, {label}"
-    rate, deviation = f"{work}: users/s / that of one replica", f"{work}: deviation from even shares / 25 %"
-    measured, limit = Measurements(deviations, "%"), Measurements((25,), "%")
+    rate_work, deviation_work = f"{work}: users/s / that of one replica", f"{work}: deviation from even shares / 25 %"
+    deviation, limit = Measurements(deviations, "%"), Measurements((25,), "%")
     return [
-        Row("replicas", rate, SIMULATOR, own, baseline, 3, at_least=True, details=details),
-        Row("replicas", deviation, SIMULATOR, measured, limit, 1),
+        Row("replicas", rate_work, SIMULATOR, own, baseline, 3, at_least=True, details=details),
+        Row("replicas", deviation_work, SIMULATOR, deviation, limit, 1),
     ]
 
 
-def _shares(completed: list[Completed], people: int) -> list[int]:
+def _shares(completed: list[CompletedRequest], people: int) -> list[int]:
     """Return the number of users that each request added, ordered by replica."""
     shares = [request.summary["added"] for request in sorted(completed, key=lambda request: request.replica)]
     assert sum(shares) == people

@@ -54,7 +54,7 @@ def _rows(work: str, costs: dict[int, list[Cost]]) -> list[Row]:
     title = f"{work}, {min(costs):,} to {max(costs):,} keys: exponent of"
     details = {str(size): [asdict(cost) for cost in by_run] for size, by_run in costs.items()}
     wall = exponent({size: statistics.median(cost.wall for cost in by_run) for size, by_run in costs.items()})
-    cpu = exponent({size: statistics.median(_cpu(cost) for cost in by_run) for size, by_run in costs.items()})
+    cpu = exponent({size: statistics.median(_total_cpu(cost) for cost in by_run) for size, by_run in costs.items()})
     return [
         Row("sizes", f"{title} seconds", SIMULATOR, Measurements((wall,), ""), None, 1.05, details=details),
         Row("sizes", f"{title} CPU seconds", SIMULATOR, Measurements((cpu,), ""), None, 1.05),
@@ -67,7 +67,7 @@ def exponent(times: dict[int, float]) -> float:
     return statistics.linear_regression(*zip(*logarithms, strict=True)).slope
 
 
-def _cpu(cost: Cost) -> float:
+def _total_cpu(cost: Cost) -> float:
     return cost.process_cpu + (cost.postgres_cpu or 0)
 
 

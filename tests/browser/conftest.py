@@ -35,7 +35,7 @@ class Problems(list[str]):
             self.append(f"{request.url}: {request.failure}")
 
     def expect_status(self, status: int) -> None:
-        """Check that all problems are responses of this status, and clear them."""
+        """Assert that there are problems and that all are responses with this status, and clear them."""
         assert self
         assert all(f"status of {status}" in problem for problem in self), self
         self.clear()

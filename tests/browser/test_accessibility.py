@@ -24,8 +24,8 @@ def test_axe_finds_no_violations(
     page.emulate_media(color_scheme=scheme)
     response = page.goto(HOME + query)
     # last first: an opened element no longer matches the locator, which renumbers the elements after it
-    for closed in reversed(page.locator("details:not([open]) summary:visible").all()):
-        closed.click()
+    for summary in reversed(page.locator("details:not([open]) summary:visible").all()):
+        summary.click()
     assert violations(page) == []
     assert response is not None
     if response.status == 400:

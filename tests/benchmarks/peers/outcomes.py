@@ -14,7 +14,7 @@ class Outcome(StrEnum):
 
     LOADED = "loaded correctly"
     REJECTED = "rejected with a reason"
-    SKIPPED = "omitted silently"
+    OMITTED = "omitted silently"
     WRONG = "wrong row stored silently"
     FAILED = "whole run failed"
 
@@ -49,7 +49,7 @@ def _finding(stack: Stack, importer: Importer, sample: Sample, kind: str) -> Fin
     if people:
         return Finding(Outcome.WRONG, repr(people))
     rejections = importer.rejections()
-    return Finding(Outcome.REJECTED if rejections else Outcome.SKIPPED, "; ".join(rejections))
+    return Finding(Outcome.REJECTED if rejections else Outcome.OMITTED, "; ".join(rejections))
 
 
 def table(outcomes: dict[str, dict[str, dict[str, Finding]]]) -> str:

@@ -22,7 +22,7 @@ LOOKUP = "000000007"
 
 
 class Reader(Protocol):
-    """A reader. Its methods return the seconds for a page of 100 ordered by birth, one user, and everyone as CSV."""
+    """A reader. Its methods return the seconds for a page of 100 by date of birth, one user, and all users as CSV."""
 
     @property
     def name(self) -> str: ...
@@ -35,8 +35,8 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True)
-class Http:
-    """A server with its URLs for a page of 100, one user, and everyone as CSV.
+class HttpReader:
+    """A server with its URLs for a page of 100, one user, and all users as CSV.
 
     The times of pages and lookups are medians.
     """
@@ -59,7 +59,7 @@ class Http:
 
 
 @dataclass(frozen=True)
-class PlainPsql:
+class PsqlReader:
     """psql without HTTP. It times pages and lookups itself, in one session.
 
     An export includes starting psql, and is not sorted.
@@ -83,27 +83,27 @@ class PlainPsql:
 
 @contextmanager
 def readers(stack: Stack, python: Path, requests: int) -> Iterator[list[Reader]]:
-    """Yield all readers of the stored users. `python` is that of the peers' environment."""
+    """Yield all readers of the stored users. `python` is the interpreter of the peers' environment."""
     with ExitStack() as exits:
         directory = Path(exits.enter_context(TemporaryDirectory()))
-        function = exits.enter_context(query_replica(stack)).url
-        datasette = exits.enter_context(_datasette(python, _sqlite(stack, directory)))
+        function_url = exits.enter_context(query_replica(stack)).url
+        datasette_url = exits.enter_context(_datasette(python, _sqlite(stack, directory)))
         yield [
-            Http(
+            HttpReader(
                 "Rollcall",
-                f"{function}/?limit=100&sort=birthdate",
-                f"{function}/?user_id={LOOKUP}",
-                f"{function}/?format=csv",
+                f"{function_url}/?limit=100&sort=birthdate",
+                f"{function_url}/?user_id={LOOKUP}",
+                f"{function_url}/?format=csv",
                 requests,
             ),
-            Http(
+            HttpReader(
                 "Datasette",
-                f"{datasette}.json?_shape=array&_size=100&_sort=birthts",
-                f"{datasette}/{LOOKUP}.json?_shape=array",
-                f"{datasette}.csv?_stream=on",
+                f"{datasette_url}.json?_shape=array&_size=100&_sort=birthts",
+                f"{datasette_url}/{LOOKUP}.json?_shape=array",
+                f"{datasette_url}.csv?_stream=on",
                 requests,
             ),
-            PlainPsql(Psql(stack.query_settings), requests),
+            PsqlReader(Psql(stack.query_settings), requests),
         ]
 
 
@@ -135,13 +135,13 @@ def _datasette(python: Path, database: Path) -> Iterator[str]:
     ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            _wait(f"http://127.0.0.1:{port}/-/versions.json", process)
+            _wait_until_ready(f"http://127.0.0.1:{port}/-/versions.json", process)
             yield f"http://127.0.0.1:{port}/people/users"
         finally:
             process.terminate()
 
 
-def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
+def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline:
         with suppress(urllib3.exceptions.HTTPError):

@@ -40,10 +40,10 @@ class RowAtATime:
         with connected(self._stack.settings) as connection:
             for key in sorted(key for key in keys if key.endswith(".csv")):
                 person = self._read(key, keys)
-                stored = {user_id for (user_id,) in connection.run("select user_id from plain_people")}
-                statement = _UPDATE if person["user_id"] in stored else _INSERT
+                stored_ids = {user_id for (user_id,) in connection.run("select user_id from plain_people")}
+                statement = _UPDATE if person["user_id"] in stored_ids else _INSERT
                 connection.run(statement, **person)
-                self._rewrite(person)
+                self._rewrite_output(person)
 
     def _read(self, key: str, keys: set[str]) -> dict[str, Any]:
         response = self._bucket.client.get_object(bucket_name=self._bucket.source, object_name=key)
@@ -59,9 +59,9 @@ class RowAtATime:
             "img_path": f"{self._bucket.source}/{photo}" if photo in keys else None,
         }
 
-    def _rewrite(self, person: dict[str, Any]) -> None:
+    def _rewrite_output(self, person: dict[str, Any]) -> None:
         rows: dict[str, dict[str, Any]] = {}
-        if self._exists():
+        if self._output_exists():
             rows = {row["user_id"]: row for row in self._bucket.read_rows(self.output)}
         rows[person["user_id"]] = person
         text = io.StringIO(newline="")
@@ -73,7 +73,7 @@ class RowAtATime:
             bucket_name=self._bucket.result, object_name=self.output, data=io.BytesIO(body), length=len(body)
         )
 
-    def _exists(self) -> bool:
+    def _output_exists(self) -> bool:
         return any(self._bucket.client.list_objects(bucket_name=self._bucket.result, prefix=self.output))
 
     def people(self) -> list[Person]:
