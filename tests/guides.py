@@ -44,7 +44,7 @@ class Shell:
     environment: dict[str, str]
 
     def run(self, script: str, check: bool = True, **variables: str) -> tuple[str, list[list[str]]]:
-        """Run a script. Return its output, followed by the exit status, and the recorded commands with arguments."""
+        """Run a script. Return its output with the exit status at the end, and the recorded calls."""
         record = Path(self.environment["RECORD"])
         record.write_text("", encoding="utf-8")
         result = subprocess.run(

@@ -37,7 +37,7 @@ SHORT = Pace(burst=6, longest=1.0, round=60, vanished_clients=False)
 
 
 class Trial:
-    """A trial that is determined by its seed, except for timing. `state` is the stack's directory."""
+    """A trial that its seed determines, except for timing. `state` is the stack's directory, `library` libfaketime."""
 
     def __init__(self, state: Path, seed: int, pace: Pace, library: Path | None = None) -> None:
         self._state, self.random, self.pace, self._library = state, Random(seed), pace, library
@@ -46,7 +46,7 @@ class Trial:
         self.figures = Figures(seed, settings, {}, problems=self.calls.problems)
 
     def fork_random(self) -> Random:
-        """Return a generator for other threads: if they used this one, the faults would depend on their timing."""
+        """Return a generator for other threads: if they used `random`, the faults would depend on their timing."""
         return Random(self.random.getrandbits(64))
 
     def run(self, injections: int) -> Figures:
@@ -71,7 +71,7 @@ class Rounds:
         self._subject, self._trial = subject, trial
         self._random, self._pace, self._calls, self._figures = trial.random, trial.pace, trial.calls, trial.figures
         static = [f"{number}" for number in range(10_000, 10_000 + STATIC)]
-        # static user_ids with a 0 appended: they sort right after those, so that every segment has some
+        # each is a static user_id with a 0 appended, and sorts right after it, so that every segment has some
         changing = [f"{10_000 + number * STATIC // CHANGING}0" for number in range(CHANGING)]
         self._model = Model(static + changing, subject.stack.settings["source_bucket"])
         self._traffic = Traffic(subject, self._model, self._calls, changing, trial.fork_random())
@@ -117,7 +117,7 @@ class Rounds:
                 burst = self._take_burst(remaining)
                 self._inject(burst)
             if self._calls.outcomes("process-data")["done"] == done_before:
-                self._calls.add_problem("no run completed during the faults")
+                self._calls.add_problem("no run was done during the faults")
         finally:
             self._traffic.stop()
         settle_time = self._settle_and_check()
@@ -125,7 +125,7 @@ class Rounds:
             self._figures.settle_times.append(settle_time)
 
     def _take_burst(self, remaining: list[Kind]) -> list[Kind]:
-        """Remove the next faults in different places from the list, and return them."""
+        """Remove up to `pace.burst` kinds with different places from the list, and return them."""
         burst: list[Kind] = []
         size = self._random.randint(1, self._pace.burst)
         for kind in list(remaining):

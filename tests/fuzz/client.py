@@ -28,7 +28,7 @@ AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 _SECRETS = ("api_token", "postgres_password", "s3_access_key", "s3_secret_key")
 _TIMEOUT = 30  # seconds
 _MAX_MESSAGE = 1000  # characters
-_OWN_HEADER = ("X-Content-Type-Options", "nosniff")  # on all responses of query-data, but not on Flask's own pages
+_SECURITY_HEADER = ("X-Content-Type-Options", "nosniff")  # on all responses of query-data, but not on Flask's own pages
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
@@ -109,7 +109,7 @@ class Client:
             if response.status not in (200, 304) or (response.is_json and content is None):
                 yield text
         elif content is None:
-            is_page = response.body.startswith(b"<!doctype html>") and _OWN_HEADER in response.headers
+            is_page = response.body.startswith(b"<!doctype html>") and _SECURITY_HEADER in response.headers
             if not is_page or response.status not in dict(self._errors):
                 yield text
         elif not isinstance(code, str) or (response.status, code) not in self._errors:

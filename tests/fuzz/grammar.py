@@ -93,10 +93,10 @@ def _birth(random: Random, now: int) -> str:
     if random.random() < 0.85:
         return str(random.randint(EARLIEST, now))
     number = random.choice((0, EARLIEST, now, -now, 10**17, 10**18 - 1, 10**18, 2**63)) + random.randint(-1, 1)
-    form = random.choice(
+    template = random.choice(
         ("{}", "{}", "{:+}", "{:018}", "{:019}", "{:_}", "{}.0", "{:e}", "--{}", "0x{:x}", "{}\x1f", "١{}", "")
     )
-    return form.format(number)
+    return template.format(number)
 
 
 def _damage(random: Random, body: bytes) -> bytes:

@@ -19,7 +19,7 @@ from pathlib import Path
 from tests.stack import ROOT
 
 _MAX_BYTES = 1024
-_WORDS = ("first_name", "last_name", "birthts", r"\x0D\x0A", r"\"\"", r"\xEF\xBB\xBF", "-3786825600000")
+_DICTIONARY = ("first_name", "last_name", "birthts", r"\x0D\x0A", r"\"\"", r"\xEF\xBB\xBF", "-3786825600000")
 _GENERATED = 200  # generated files in the corpus, besides those of tests/data
 _ARTIFACT_PREFIX = "artifact-"  # of the file to which libFuzzer writes an input that crashes or takes too long
 
@@ -71,14 +71,14 @@ def _main(runs: str, seed: str, corpus: str) -> None:
             print(problem, flush=True)
 
     atheris.enabled_hooks.add("RegEx")
-    words = Path(corpus).with_name("words")
-    words.write_text("".join(f'"{word}"\n' for word in _WORDS), encoding="ascii")
+    dictionary = Path(corpus).with_name("dictionary")
+    dictionary.write_text("".join(f'"{token}"\n' for token in _DICTIONARY), encoding="ascii")
     artifacts = Path(corpus).with_name(_ARTIFACT_PREFIX)
     options = [
         f"-runs={runs}",
         f"-seed={int(seed) % (2**32 - 1) + 1}",  # 0 would let libFuzzer choose a seed
         f"-max_len={_MAX_BYTES}",
-        f"-dict={words}",
+        f"-dict={dictionary}",
         "-timeout=10",
     ]
     atheris.Setup([sys.argv[0], *options, f"-artifact_prefix={artifacts}", corpus], parse)

@@ -81,5 +81,5 @@ def _problems_of_boundary(boundary: str, user_ids: list[str]) -> Iterator[str]:
     for user_id in user_ids:
         before = sum(key <= boundary for key in keys_of(user_id))
         if (around == user_id) != (0 < before < len(keys_of(user_id))) or csv_key(user_id) != keys_of(user_id)[0]:
-            functions = f"user_around returns {around} and csv_key {csv_key(user_id)}"
-            yield f"{before} keys of {user_id} are at or before {boundary!r}, but {functions}"
+            results = f"user_around returns {around} and csv_key {csv_key(user_id)}"
+            yield f"{before} keys of {user_id} are at or before {boundary!r}, but {results}"

@@ -94,7 +94,9 @@ def test_query_data_reports_an_unavailable_database(query: Callable[..., Respons
     assert "Retry-After" in response.headers
 
 
-def test_query_data_without_its_table_names_the_setup_script(rollcall: Stack, query: Callable[..., Response]) -> None:
+def test_the_error_for_a_missing_table_mentions_the_setup_script(
+    rollcall: Stack, query: Callable[..., Response]
+) -> None:
     rollcall.sql("alter table users rename to users_moved")
     try:
         status, code, message = error(query("/"))

@@ -49,16 +49,16 @@ def test_erasures_are_listed_in_commit_order(query_function: Replica, rollcall: 
     put(connection, "1", prefix="new")
     erase(connection, "3")
     expected = [("2", True), ("4", True), ("1", None), ("3", True)]
-    following = changes(query_function, page["next"])["result"]
-    assert [(change["user_id"], change.get("deleted")) for change in following] == expected
-    assert following[0] == {"user_id": "2", "deleted": True}
+    in_one_page = changes(query_function, page["next"])["result"]
+    assert [(change["user_id"], change.get("deleted")) for change in in_one_page] == expected
+    assert in_one_page[0] == {"user_id": "2", "deleted": True}
     rollcall.sql("update erased set erased_at = now() where user_id = '2'")  # moves the row to the table's end
     by_page: list[Any] = []
     page = changes(query_function, f"{page['next']}&limit=1")
     while page["result"] and len(by_page) < 10:
         by_page += page["result"]
         page = changes(query_function, page["next"])
-    assert by_page == following
+    assert by_page == in_one_page
     put(connection, "2")
     assert [
         (change["user_id"], change.get("deleted")) for change in changes(query_function, page["next"])["result"]
@@ -165,8 +165,8 @@ class History:
     def __init__(self, stack: Stack, query_function: Replica, directory: Path, seed: str) -> None:
         self._stack, self._rng, self._dump = stack, random.Random(seed), directory / "dump"
         self._environment = client_environment(stack.settings)
-        self._consumer, self._copy, self._after = example(), People(), ""
-        self._consumer["URL"] = f"{query_function.url}/changes"
+        self._globals, self._copy, self._after = example(), People(), ""
+        self._globals["URL"] = f"{query_function.url}/changes"
         self._stop = threading.Event()
 
     def run(self) -> None:
@@ -186,7 +186,7 @@ class History:
             self._update()
 
     def _update(self) -> None:
-        self._after = self._consumer["follow"](self._copy, self._after)
+        self._after = self._globals["follow"](self._copy, self._after)
 
     def _do(self, step: str) -> None:
         if step == "write":

@@ -107,7 +107,7 @@ def test_the_writer_of_a_pipe_waits_for_a_slow_reader() -> None:
     assert len(written) == 100
 
 
-def test_a_copy_whose_time_is_over_does_not_wait(connection: Connection) -> None:
+def test_a_copy_that_has_reached_its_time_limit_does_not_wait(connection: Connection) -> None:
     silent = connection.copy_out("copy (select pg_sleep(600)) to stdout", seconds=0)
     with pytest.raises(Unavailable, match="within 0 s"), silent as chunks:
         next(chunks)
@@ -176,7 +176,7 @@ def forward(listening: socket.socket, port: int) -> tuple[bool, int]:
 
 
 def test_leaving_a_copy_early_resets_the_connection_at_once(stack: Stack) -> None:
-    """After an ordinary close, a server that waits for room to send could stay in its COPY for a minute."""
+    """After an ordinary close, a server whose send buffer is full could stay in its COPY for a minute."""
     with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as executor:
         forwarded = executor.submit(forward, listening, int(stack.process_settings["postgres_port"]))
         port = str(listening.getsockname()[1])
@@ -187,10 +187,10 @@ def test_leaving_a_copy_early_resets_the_connection_at_once(stack: Stack) -> Non
             assert len(next(chunks)) == 70001
         is_reset, received = forwarded.result()
     assert is_reset
-    assert received < 2 * 70000, "the second row was awaited"
+    assert received < 2 * 70000, "the client must not wait for the second row"
 
 
-def test_times_are_in_utc_whatever_the_server_or_the_role_is_set_to(stack: Stack, settings: PostgresSettings) -> None:
+def test_times_are_in_utc_whatever_the_settings_of_the_role(stack: Stack, settings: PostgresSettings) -> None:
     """query-data casts times to text, and so do the exports."""
     others = {"timezone": "Asia/Tokyo", "datestyle": "SQL, DMY"}
     for name, value in others.items():

@@ -331,7 +331,7 @@ def test_an_export_that_exceeds_the_remaining_time_is_left_to_the_continuation(
         assert len(requests) == 1
 
 
-def test_an_output_that_there_is_no_time_to_check_is_pending_unless_the_run_is_for_users(
+def test_without_time_to_check_the_output_only_a_full_run_reports_it_as_pending(
     rollcall: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full run guarantees the output, which may have been removed even if no row has changed since it was written."""

@@ -34,7 +34,7 @@ def test_every_run_with_a_short_deadline_makes_progress(
     """Even if one page takes longer than the deadline, no object is fetched twice."""
     people = put_people(rollcall, range(120))
     slow = type("Slow", (Slow,), {"page_seconds": page_seconds, "get_seconds": get_seconds})
-    added = runs = 0
+    added = number = 0
     status = "partial"
     [[since]] = rollcall.sql("select nextval('ticks')")
     with counting(rollcall.process_settings["s3_endpoint"]) as (endpoint, requests):
@@ -43,9 +43,9 @@ def test_every_run_with_a_short_deadline_makes_progress(
             while status == "partial":
                 summary = run(app, Trigger.CONTINUATION, since=since)
                 assert summary["segments"]["scanned"] > 0
-                added, runs, status = added + summary["added"], runs + 1, summary["status"]
-                assert runs <= 20
-    assert runs > 1
+                added, number, status = added + summary["added"], number + 1, summary["status"]
+                assert number <= 20
+    assert number > 1
     assert added == len(people)
     assert rows(rollcall) == people
     if not get_seconds:
@@ -173,7 +173,7 @@ def test_a_run_that_leaves_only_hints_at_its_deadline_is_partial(
 
 
 def test_hints_that_the_deadline_leaves_unlisted_are_kept(rollcall: Stack) -> None:
-    """Those listed before the deadline are unchanged, so the run has nothing to fetch. The others keep their photos."""
+    """The users listed before the deadline are unchanged, so nothing is fetched. The others keep their photos."""
     people = put_people(rollcall, range(40))
     rollcall.bucket.put(f"{people[-1]}.png", b"photo")
     rollcall.process()
@@ -353,7 +353,7 @@ def test_no_statement_of_a_run_may_exceed_its_time(rollcall: Stack, monkeypatch:
 def test_a_segment_whose_users_are_all_left_out_by_the_deadline_stays_due(
     rollcall: Stack, monkeypatch: pytest.MonkeyPatch, boundary: str
 ) -> None:
-    """Their first user_id is the start of the segment, or sorts before it. The listing ends just after the deadline."""
+    """The first user_id is the start of the segment, or sorts before it. The listing ends just after the deadline."""
     people = put_people(rollcall, range(10))
     rollcall.sql("insert into segments (start) values (:boundary)", boundary=boundary)
 

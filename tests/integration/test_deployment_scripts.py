@@ -98,7 +98,7 @@ def test_the_backup_job_deletes_old_dumps_and_a_new_one_can_be_restored(rollcall
     assert run(script(backup, backups=tmp_path), failing, check=False).returncode
     assert set(tmp_path.iterdir()) == {old, elsewhere}, "a failed backup must still delete all old dumps but the latest"
     run(script(backup, backups=tmp_path), environment_of(backup, rollcall))
-    # the previous dump is kept: before it is restored, this job may run on a database that has lost its data
+    # the latest old dump is kept: the new one may come from a database that has lost its data
     (dump,) = set(tmp_path.iterdir()) - {old, elsewhere}
     assert re.fullmatch(r"rollcall-\d{8}T\d{6}Z\.dump", dump.name)
 

@@ -12,7 +12,7 @@ def test_an_emptied_bucket_changes_nothing_until_confirmed(rollcall: Stack) -> N
     rollcall.bucket.put("1.png", b"photo")
     rollcall.bucket.put("2.csv", b"")
     rollcall.process()
-    before, written = snapshot(rollcall), rollcall.bucket.read("output.csv")
+    tables, output_csv = snapshot(rollcall), rollcall.bucket.read("output.csv")
     for key in ("1.csv", "1.png", "2.csv"):
         rollcall.bucket.remove(key)
     for response in (
@@ -24,8 +24,8 @@ def test_an_emptied_bucket_changes_nothing_until_confirmed(rollcall: Stack) -> N
         assert (response.status, error["code"]) == (503, "source_empty")
         assert "src" in error["message"]
         assert "?accept_empty=1" in error["message"]
-    assert snapshot(rollcall) == before
-    assert rollcall.bucket.read("output.csv") == written
+    assert snapshot(rollcall) == tables
+    assert rollcall.bucket.read("output.csv") == output_csv
     assert rollcall.sql("select distinct status from runs where id > 1") == [["failed"]]
     assert rollcall.sql("select from pg_locks where locktype = 'advisory'") == []  # other replicas can scan
     summary = rollcall.process("?accept_empty=1")

@@ -162,11 +162,11 @@ def test_a_fan_out_queues_runs_that_share_the_work(rollcall: Stack) -> None:
         rollcall.bucket.put_person(user_id)
     response = rollcall.request("POST", "/function/process-data?fan_out=3")
     assert (response.status, response.json()["status"]) == (202, "queued")
-    calls = {queued["call_id"] for queued in response.json()["runs"]}
-    assert len(calls) == 3
+    call_ids = {queued["call_id"] for queued in response.json()["runs"]}
+    assert len(call_ids) == 3
     rollcall.wait_until(lambda: rollcall.sql("select count(*) from runs where status = 'done'") == [[3]])
     runs = rollcall.sql("select call_id, trigger, summary -> 'added', summary -> 'segments' -> 'scanned' from runs")
-    assert {call for call, *_ in runs} == calls
+    assert {call_id for call_id, *_ in runs} == call_ids
     assert {trigger for _, trigger, *_ in runs} == {"continuation"}
     assert sum(added for *_, added, _ in runs) == 4
     assert sum(scanned for *_, scanned in runs) == 1  # the runs together scan each segment once

@@ -1,4 +1,4 @@
-"""Hints: if an event finds its segment locked, the holder of the lock or the next run processes the objects."""
+"""Hints: if an event finds its segment locked, the holder of the lock or a later run processes the objects."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

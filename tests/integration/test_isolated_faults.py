@@ -72,7 +72,7 @@ def test_a_run_that_finds_only_unreadable_objects_in_its_segments_is_partial(rol
 
 
 def test_no_full_run_is_done_before_an_unreadable_object_was_read(rollcall: Stack) -> None:
-    """A continuation does not scan again the segment of the object."""
+    """A continuation does not scan the object's segment again."""
     [[since]] = rollcall.sql("select nextval('ticks')")
     bad, _ = put_people(rollcall, range(2))
     failing = type("Failing", (Failing,), {"keys": frozenset([f"{bad}.csv"])})
@@ -80,7 +80,7 @@ def test_no_full_run_is_done_before_an_unreadable_object_was_read(rollcall: Stac
         first = run(app, since=since)
     with application(rollcall) as app:
         continuation = run(app, Trigger.CONTINUATION, since=since)
-        assert run(app, keys=("5.csv",))["status"] == "done"  # has nothing to do with it
+        assert run(app, keys=("5.csv",))["status"] == "done"  # a run for another user
         later = run(app)
     assert [summary["status"] for summary in (first, continuation, later)] == ["partial", "partial", "done"]
     assert [summary["unreadable"] for summary in (first, continuation, later)] == [1, 0, 0]
