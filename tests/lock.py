@@ -1,4 +1,4 @@
-"""Lock the requirements: `python3 tests/lock.py [--upgrade]`, after any change of a requirements.in.
+"""Lock the requirements: `python3 tests/lock.py [--upgrade]`, after any change to a requirements.in.
 
 Each requirements.txt is written from the requirements.in in its directory: every direct and transitive package, with
 the hashes of all its files, for all platforms and Python 3.11 or later. Locked versions stay unless requirements.in

@@ -1,7 +1,7 @@
 """A versioned source bucket, and a model of the tables that its history must produce.
 
-A run that overlaps with a change to the bucket may or may not see it. The model therefore keeps all states that are
-possible; a run without overlap narrows them down.
+A run that overlaps with a change to the bucket may or may not see it. The model therefore keeps all possible states; a
+run without overlap narrows them down.
 """
 
 import io
@@ -17,7 +17,7 @@ from minio import Minio
 SOURCE = "versions"
 
 USERS = ("1", "12", "120", "129", "2", "20", "3")
-PHOTOS = ("png", "jpg", "jpeg")  # in the order of preference
+PHOTOS = ("png", "jpg", "jpeg")  # in order of preference
 BAD = {
     "empty": b"",
     "no_row": b"first_name,last_name,birthts\n",
@@ -86,12 +86,12 @@ class SourceBucket:
         self._put_person(user, (f"First {number}", f"Last {number}", int((time.time() + SOON) * 1000)))
 
     def put_again(self, user: str) -> None:
-        """Upload the user's first valid content, if any, again. Its ETag is the same as then."""
+        """Upload the user's first valid content again, if any. It has the same ETag as before."""
         if self._uploads[user]:
             self._put_person(user, self._uploads[user][0][0])
 
     def put_bad(self, user: str, code: str) -> None:
-        """Upload an invalid CSV. The number of blank lines at its end gives each upload another ETag."""
+        """Upload an invalid CSV. The number of blank lines at its end gives each upload its own ETag."""
         self._put(user, code, BAD[code] + b"\n" * next(self._numbers))
 
     def remove(self, user: str) -> None:
@@ -142,9 +142,9 @@ class SourceBucket:
     def record_scan(self, users: Collection[str]) -> None:
         """Record that a run without overlap has read these users. A birth may have been in the future at that time."""
         for user in users:
-            seen = {self._after_scan(user, state) for state in self.possible[user]}
+            after = {self._after_scan(user, state) for state in self.possible[user]}
             is_born = self.birth(user) < time.time() - 5  # assumes that a run takes less than 5 seconds
-            self.possible[user] = seen if is_born else self.possible[user] | seen
+            self.possible[user] = after if is_born else self.possible[user] | after
 
     def record_final_scan(self) -> None:
         """Record that a run has read all users, and that no birth is in the future."""

@@ -1,4 +1,4 @@
-"""Makes both functions importable, assembled as faas-cli does it."""
+"""Makes both functions importable, assembled as faas-cli assembles them."""
 
 import os
 import sys

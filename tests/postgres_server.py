@@ -26,7 +26,7 @@ class PostgresServer:
     log: Path
 
     def environment(self, user: str = SUPERUSER, database: str = "rollcall", password: str = "") -> dict[str, str]:
-        """Return psql's variables for a login. The default password is the one in `secrets`, or else the user name."""
+        """Return psql's environment for a login. The default password is that in `secrets`, or else the user name."""
         secret = PASSWORD_SECRETS.get(user)
         return client_environment(
             {
@@ -63,7 +63,7 @@ def running_server(directory: Path) -> Iterator[PostgresServer]:
 def promoted_copy(stack: Stack, directory: Path) -> Iterator[PostgresServer]:
     """Run a standby of the stack's server, promoted as after a failover.
 
-    Its first checkpoint after the promotion takes minutes: it pauses after each of the ballast's 4,400 pages.
+    Its first checkpoint after the promotion takes minutes: it pauses after each of the ballast's thousands of pages.
     """
     state = State(directory / "state")
     state.create()
@@ -74,9 +74,8 @@ def promoted_copy(stack: Stack, directory: Path) -> Iterator[PostgresServer]:
         replayed = f"select pg_last_wal_replay_lsn() >= '{position}'"
         stack.wait_until(lambda: server.sql(replayed, database="postgres") == [["t"]])
         server.sql("select pg_promote()", database="postgres")
-        stack.sql(
-            "drop table ballast"
-        )  # only now: to replay it would discard the pages that the checkpoint has to write
+        # only now: replaying it earlier would discard the pages that the checkpoint has to write
+        stack.sql("drop table ballast")
         yield server
 
 
@@ -100,7 +99,7 @@ class _Standby(Postgres):
             check=True,
         )
         with (self._data / "postgresql.conf").open("a", encoding="utf-8") as file:
-            # checkpoints are spread over nearly an hour, and nothing else writes what they have to write
+            # checkpoints are spread over nearly an hour, and the background writer does not write their pages
             file.write("checkpoint_timeout = 1h\nbgwriter_lru_maxpages = 0\n")
 
 

@@ -1,7 +1,7 @@
 """A stub for a program that the guides call (see guides.py): `recorder.py NAME ARGUMENT...`.
 
 It appends the call to the file $RECORD, and prints the output that the scripts need. If $KUBECTL is the path of a real
-kubectl, calls of kubectl are passed on to it instead, except those that need a node or the Internet.
+kubectl, kubectl calls are passed on to it instead, except those that need a node or the Internet.
 """
 
 import base64

@@ -40,7 +40,7 @@ class Replica:
 
     def lines(self) -> list[str]:
         descriptor = self.log.fileno()
-        # pread, because the process shares the offset of this descriptor and writes there
+        # pread does not move the offset of the descriptor, at which the process writes
         return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode().splitlines()
 
     def errors(self) -> list[str]:

@@ -65,7 +65,7 @@ def proxied(
 
 @contextmanager
 def set_at_end(event: threading.Event) -> Iterator[None]:
-    """Set the event after the body, even if it raises. Otherwise threads that wait for the event would outlast it."""
+    """Set the event at the end of the block, even if it raises: threads that wait for the event must not outlive it."""
     try:
         yield
     finally:
@@ -92,7 +92,7 @@ def counts(summary: dict[str, Any]) -> dict[str, int]:
 
 
 def put_people(stack: Stack, numbers: range) -> list[str]:
-    """Upload people with ids of four digits and return the ids."""
+    """Upload people with four-digit ids and return the ids."""
     users = [f"{number:04}" for number in numbers]
     stack.bucket.put_people(users)
     return users

@@ -253,7 +253,7 @@ class Bucket:
         self.client.remove_object(bucket_name=bucket or self.source, object_name=key)
 
     def is_empty(self) -> bool:
-        """Whether the source bucket has no object outside of folders."""
+        """Whether the source bucket has no object outside folders."""
         return all(item.is_dir for item in self.client.list_objects(bucket_name=self.source))
 
     def read(self, key: str) -> bytes:

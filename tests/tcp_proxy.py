@@ -148,13 +148,13 @@ class Proxy:
             self._links.discard(link)
         return None
 
-    async def passing(self) -> None:
+    async def wait_until_passing(self) -> None:
         """Wait until data may pass."""
         await self._passing.wait()
 
 
 class _Link:
-    """A client's connection and the one to the server. The client may get `allowance` more bytes; None: any number."""
+    """A client's connection and the one to the server. The client may get `allowance` more bytes (None: no limit)."""
 
     def __init__(
         self,
@@ -187,7 +187,7 @@ class _Link:
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, to_client: bool) -> None:
         with suppress(OSError):
             while data := await source.read(CHUNK):
-                await self._proxy.passing()
+                await self._proxy.wait_until_passing()
                 if not self._abandoned:
                     await self._slow_down(len(data))
                     if to_client and self.allowance is not None:

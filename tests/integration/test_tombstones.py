@@ -155,6 +155,6 @@ def test_times_are_compared_in_whole_seconds() -> None:
 
 
 @pytest.mark.parametrize("modified", ["yesterday", "2026-01-01T00:00:00"])
-def test_an_invalid_time_or_one_without_a_time_zone_in_a_listing_is_an_error_of_s3(modified: str) -> None:
+def test_an_invalid_time_or_one_without_a_time_zone_in_a_listing_is_an_s3_error(modified: str) -> None:
     with pytest.raises(Unavailable, match="invalid bucket listing"):
         _parse(modified)

@@ -1,4 +1,4 @@
-"""Multipart uploads: an export aborts those left behind by exports that were killed, and errors of S3 are detected."""
+"""Multipart uploads: an export aborts those that killed exports left behind, and S3 errors are detected."""
 
 import pytest
 from process_data.shared.storage.errors import Unavailable
@@ -57,12 +57,12 @@ def test_an_export_does_not_require_listing_uploads(
 ) -> None:
     """The access key may lack the permission, or the S3 service may lack the operation."""
 
-    def deny(kind: str, _path: str) -> Response | None:
+    def fail(kind: str, _path: str) -> Response | None:
         body = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
         return Response(status, {"Content-Type": "application/xml"}, body) if kind == "UPLOADS" else None
 
     rollcall.bucket.put_person("1")
-    s3 = counting(rollcall.process_settings["s3_endpoint"], deny)
+    s3 = counting(rollcall.process_settings["s3_endpoint"], fail)
     with s3 as (endpoint, requests), application(rollcall, s3_endpoint=endpoint) as app:
         assert run(app)["output"]["written"]
         assert requests["UPLOADS"] > 0

@@ -144,7 +144,7 @@ def test_browsers_get_a_404_as_a_page_and_other_clients_as_json(rollcall: Stack,
 
 
 @pytest.mark.parametrize("url", ["/stats?x=1", "/?format=csv&x=1", "/?format=ndjson&x=1"])
-def test_browsers_get_errors_of_stats_and_downloads_as_json(rollcall: Stack, url: str) -> None:
+def test_browsers_get_json_errors_from_stats_and_downloads(rollcall: Stack, url: str) -> None:
     assert get(rollcall, url, Accept=BROWSER).headers["Content-Type"] == JSON
 
 

@@ -8,7 +8,7 @@ use little CPU, as it shares the cores with the code under measurement.
         simulator.endpoint  # "127.0.0.1:port", plain HTTP, any credentials
 
 - `src` has `<id>.csv` for `people` consecutive ids of equal length, and `<id>.png` for `photos` of them, evenly
-  spread. It supports ListObjectsV2, GET and HEAD. Pages of listings are delayed by `page_seconds`, other responses by
+  spread. It supports ListObjectsV2, GET and HEAD. Listing pages are delayed by `page_seconds`, other responses by
   `get_seconds`.
 - `res` is empty at first. It supports PUT, multipart uploads, GET and HEAD, without delay. A body of up to 8 MiB that
   arrives in a single PUT is kept; of other objects only the metadata is kept, and a GET of them fails.

@@ -1,4 +1,4 @@
-"""The bucket `res`, which stores uploaded objects; of large ones only the metadata."""
+"""The bucket `res`, which stores uploaded objects; of large and multipart ones only the metadata."""
 
 import hashlib
 import os

@@ -126,7 +126,7 @@ class Service:
             return error_response(
                 501,
                 "NotImplemented",
-                message="no bodies of multipart uploads or objects over 8 MiB are kept",
+                message="bodies of multipart uploads and of objects over 8 MiB are not kept",
             )
         head = (
             f"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: {stored.size}\r\n"

@@ -23,11 +23,11 @@ def csv_body(user_id: int, version: int = 0) -> bytes:
 class _Template(NamedTuple):
     """The fixed text of an object's entry in a listing, and of its response headers.
 
-    Each field is the text before and the text after the variable part of the ETag: its padding and id. `listed` begins
-    after the id in the entry's key. `headers` includes the status line.
+    Each field is the text before and the text after the variable part of the ETag: its padding and id. `entry` begins
+    after the id in its key. `headers` includes the status line.
     """
 
-    listed: tuple[str, str]
+    entry: tuple[str, str]
     headers: tuple[str, str]
 
 
@@ -114,12 +114,12 @@ class SourceBucket:
             return []
         first, last = self._index_at(start), self._index_at(end - 1)
         people, photos, padding, templates = self._people, self._photos, self._padding, self._csv_templates
-        png_1, png_2 = self._png_template.listed
+        png_1, png_2 = self._png_template.entry
         entries: list[str] = []
         photos_before = first * photos // people
         for index, version in enumerate(self._version_of[first : last + 1], first):
             user_id = str(self._first_id + index)
-            csv_1, csv_2 = templates[version].listed
+            csv_1, csv_2 = templates[version].entry
             entries.append(f"<Contents><Key>{user_id}{csv_1}{padding}{user_id}{csv_2}")
             photos_until = (index + 1) * photos // people
             if photos_until != photos_before:

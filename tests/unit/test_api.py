@@ -36,7 +36,7 @@ def test_an_invalid_request_is_not_logged(capfd: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize("error", [Unavailable("s3", "x"), AccessDenied("postgresql", "x"), SchemaMissing("x")])
-def test_an_error_of_a_backend_is_a_503_with_retry_after_and_logged(
+def test_a_backend_error_is_logged_and_is_a_503_with_retry_after(
     error: Exception, capfd: pytest.CaptureFixture[str]
 ) -> None:
     response = render(error)

@@ -30,7 +30,7 @@ def test_a_value_is_computed_once_until_it_is_evicted() -> None:
 
 
 def in_thread(function: Callable[[], str]) -> "Future[str]":
-    """Call the function in a thread that does not keep the process from ending if it hangs."""
+    """Call the function in a daemon thread: if it hangs, the process can still exit."""
     future: Future[str] = Future()
 
     def call() -> None:

@@ -1,4 +1,4 @@
-"""Exceptions of the libraries become errors of shared.storage."""
+"""Exceptions of minio, urllib3 and pg8000 become storage errors."""
 
 import inspect
 from collections.abc import Iterator
@@ -55,7 +55,7 @@ def connection() -> Connection:
 
 
 @pytest.mark.parametrize("kind", [*exceptions(urllib3.exceptions), TimeoutError, ConnectionResetError, OSError])
-def test_network_errors_of_s3_are_unavailable(objects: Objects, kind: type[Exception]) -> None:
+def test_s3_network_errors_are_unavailable(objects: Objects, kind: type[Exception]) -> None:
     with pytest.raises(Unavailable) as raised, objects._translate_errors("src", "1.csv"):
         raise make(kind)
     assert raised.value.service == "s3"
@@ -98,7 +98,7 @@ def test_every_minio_error_becomes_a_storage_error(
 
 
 @pytest.mark.parametrize(("key", "place"), [("1.csv", "src/1.csv"), ("", "bucket src")])
-def test_an_error_of_s3_names_the_status_the_code_and_the_place(objects: Objects, key: str, place: str) -> None:
+def test_an_s3_error_names_the_status_the_code_and_the_place(objects: Objects, key: str, place: str) -> None:
     for error, name in (
         (minio.error.S3Error(urllib3.HTTPResponse(status=403), "AccessDenied", "boom", None, None, None),
          "403 AccessDenied"),

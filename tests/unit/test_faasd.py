@@ -1,4 +1,4 @@
-"""The services use only keys that faasd supports, and secrets that `infra/local secrets` or faasd creates."""
+"""The services for faasd use only keys that it supports, and secrets that `infra/local secrets` or faasd creates."""
 
 import re
 from pathlib import Path
