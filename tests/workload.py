@@ -54,7 +54,7 @@ def photo(user_id: str) -> bytes:
 
 
 class Workload:
-    """Random requests of the kinds in `_kinds`, and the errors found in their responses."""
+    """Random requests, with the weights in `_kinds`, and the errors found in their responses."""
 
     def __init__(self, stack: Stack, files: Files) -> None:
         self._port, self._files = int(stack.url.rpartition(":")[2]), files
@@ -96,8 +96,8 @@ class Workload:
         if self.outstanding >= MAX_OUTSTANDING:
             self.unsent += 1
             return
-        [(_, make)] = self._random.choices(self._kinds, [weight for weight, _ in self._kinds])
-        path, check = make()
+        [(_, prepare)] = self._random.choices(self._kinds, [weight for weight, _ in self._kinds])
+        path, check = prepare()
         etag = self._etags.get(path) if self._random.random() < 0.2 else None
         self.outstanding += 1
         try:

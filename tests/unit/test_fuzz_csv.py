@@ -1,6 +1,6 @@
 """process-data's parser and a naive one agree on which files are valid, what they contain and why others are rejected.
 
-This is a short `python3 tests/fuzz csv` that generates the same files in each run.
+This is a short run of `python3 tests/fuzz csv` with a fixed seed.
 """
 
 import json
@@ -58,7 +58,7 @@ def test_the_generated_files_include_valid_ones_and_every_rejection_code() -> No
 def test_a_difference_between_the_parsers_is_reported(
     monkeypatch: pytest.MonkeyPatch, body: bytes, expected: Person | set[Violation]
 ) -> None:
-    """The naive parser's result is replaced by `expected`, so process-data's parser seems to have made a mistake."""
+    """The naive parser's result is replaced by `expected`, so process-data's parser seems to be wrong."""
     assert csvs.problems([body]) == []
     monkeypatch.setattr(csvs, "read", lambda _body, _now: expected)
     [problem] = csvs.problems([body])

@@ -1,4 +1,4 @@
-"""`python3 tests/fuzz guided`, with a substitute for Atheris, which is not installed for the tests."""
+"""`python3 tests/fuzz guided`, with a stub for Atheris, which is not installed for the tests."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from tests.fuzz import command, guided
 
-SUBSTITUTE = """
+STUB = """
 import contextlib, pathlib, sys
 
 enabled_hooks, options = set(), {}
@@ -35,23 +35,23 @@ def Fuzz():
 
 
 @pytest.mark.parametrize("seed", [0, 2**32 - 1])
-def test_any_number_of_inputs_and_any_seed_are_possible(
+def test_a_single_input_and_the_extreme_seeds_are_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    (tmp_path / "atheris.py").write_text(SUBSTITUTE, encoding="utf-8")
+    (tmp_path / "atheris.py").write_text(STUB, encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert list(guided.fuzz(1, seed)) == []
 
 
 def test_an_input_that_ends_the_process_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "atheris.py").write_text(SUBSTITUTE + TIMEOUT, encoding="utf-8")
+    (tmp_path / "atheris.py").write_text(STUB + TIMEOUT, encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     [finding] = guided.fuzz(1, seed=1)
     assert finding.startswith("Atheris ended with 1 at the inputs [b'slow']: ")
     assert finding.endswith("ERROR: libFuzzer: timeout\n")
 
 
-def test_on_a_platform_without_atheris_naming_the_target_is_an_error(
+def test_naming_the_target_on_a_platform_without_atheris_is_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(guided, "is_available", lambda: False)

@@ -1,4 +1,4 @@
-"""The data sources of the dashboard are chosen on import, and its metrics exist."""
+"""The Grafana dashboard: layout, data sources and metrics."""
 
 import json
 import re

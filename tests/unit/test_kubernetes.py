@@ -82,7 +82,7 @@ def find(objects: list[Object], kind: str, name: str) -> Object:
 
 
 def references(item: Object) -> Iterator[tuple[str, str, set[str]]]:
-    """Yield the kind and name of each object that a workload refers to, and the keys that it needs in it."""
+    """Yield the kind and name of each object that a workload refers to, and the keys that the object must have."""
     spec = pod_spec(item) or {}
     for volume in spec.get("volumes", []):
         if "secret" in volume:
@@ -240,7 +240,7 @@ def test_the_backends_get_every_secret_of_the_functions_except_the_token() -> No
     assert names <= set(secret_files())
 
 
-def functions_selected(selector: Object) -> set[str]:
+def selected_functions(selector: Object) -> set[str]:
     if "matchLabels" in selector:
         return {selector["matchLabels"]["faas_function"]}
     (expression,) = selector["matchExpressions"]
@@ -251,7 +251,7 @@ def functions_selected(selector: Object) -> set[str]:
 def test_network_policies_and_disruption_budgets_select_the_functions_of_the_stack(objects: list[Object]) -> None:
     functions = set(STACK["functions"])
     budgets = [item["spec"]["selector"] for item in objects if item["kind"] == "PodDisruptionBudget"]
-    assert set().union(*(functions_selected(selector) for selector in budgets)) == functions
+    assert set().union(*(selected_functions(selector) for selector in budgets)) == functions
     policies = [item for item in objects if item["kind"] == "NetworkPolicy"]
     selectors = [item["spec"]["podSelector"] for item in policies if identity(item)[0] == "openfaas-fn"]
     selectors += [
@@ -263,7 +263,7 @@ def test_network_policies_and_disruption_budgets_select_the_functions_of_the_sta
     ]
     assert selectors
     for selector in selectors:
-        assert functions_selected(selector) == functions
+        assert selected_functions(selector) == functions
 
 
 def test_a_backend_accepts_connections_only_from_the_functions_and_its_own_jobs(

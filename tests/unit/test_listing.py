@@ -178,7 +178,7 @@ def _reaches(name: str, start: str) -> bool:
     return name > start or (name.endswith("/") and start.startswith(name))
 
 
-class InMemory:
+class InMemoryObjects:
     """A bucket in memory, for look-ups of single keys."""
 
     def __init__(self, keys: Sequence[str]) -> None:
@@ -194,7 +194,7 @@ def list_segment(
 ) -> Listing:
     """List a segment as a scan does."""
     listing = list_range(pages(keys, start, sizes, server), start, end, is_full)
-    objects: Any = InMemory(keys)
+    objects: Any = InMemoryObjects(keys)
     for info in list_photos_after(objects, "src", start, listing.cut_at or end):
         listing.add(info)
     return listing

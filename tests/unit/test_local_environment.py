@@ -1,4 +1,4 @@
-"""The environment is created once, even by concurrent processes, and again if its creation was killed."""
+"""The virtual environment is created once, even by concurrent processes, and again if its creation was killed."""
 
 import __future__
 

@@ -33,7 +33,7 @@ from tests.stack import ROOT, read_env
 
 @dataclass
 class Script:
-    """A component that runs Python code, and is ready once the code has printed `ready` in the current start."""
+    """A component that runs Python code. It is ready once the code has printed `ready`."""
 
     code: str
     directory: Path
@@ -173,7 +173,7 @@ def test_sighup_stays_ignored_under_nohup() -> None:
 
 @pytest.mark.usefixtures("handlers")
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_during_the_clean_up_neither_stops_it_nor_hides_an_error(
+def test_a_signal_during_the_clean_up_neither_interrupts_it_nor_hides_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signum: signal.Signals
 ) -> None:
     supervisor = Supervisor(ROOT, State(tmp_path / "state"), 0, print)
@@ -214,10 +214,10 @@ def test_a_stack_that_is_stopping_is_not_ready(tmp_path: Path, monkeypatch: pyte
 def test_a_stack_is_not_ready_while_it_stops_the_processes_of_a_killed_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state, former = State(tmp_path), Identity(1, "long ago")
+    state, leftover = State(tmp_path), Identity(1, "long ago")
     state.create()
-    components = {"postgres": vars(former) | {"ready": True, "restarts": 0}}
-    state.write_state_file({"pid": 1, "url": "http://former", "ready": True, "components": components, "settings": {}})
+    components = {"postgres": vars(leftover) | {"ready": True, "restarts": 0}}
+    state.write_state_file({"pid": 1, "url": "http://old", "ready": True, "components": components, "settings": {}})
     stopped: list[Identity] = []
 
     def stop(processes: Iterable[Identity], _timeout: float) -> None:
@@ -225,9 +225,9 @@ def test_a_stack_is_not_ready_while_it_stops_the_processes_of_a_killed_one(
         running = state.running()
         assert running
         assert (running["pid"], running["ready"]) == (os.getpid(), False)
-        assert running["url"] != "http://former"
+        assert running["url"] != "http://old"
         # listed until it has exited, in case this stack is killed too
-        assert running["components"]["postgres"] == vars(former) | {"ready": False, "restarts": 0}
+        assert running["components"]["postgres"] == vars(leftover) | {"ready": False, "restarts": 0}
 
     supervisor = Supervisor(ROOT, state, 0, print)
     for name in ("_start_servers", "_start_functions", "_serve"):
@@ -235,7 +235,7 @@ def test_a_stack_is_not_ready_while_it_stops_the_processes_of_a_killed_one(
     monkeypatch.setattr("infra.local.supervisor.stop_all", stop)
     with ExitStack() as cleanup:
         supervisor._start_all(cleanup)
-        assert stopped == [former]
+        assert stopped == [leftover]
         assert state.read_state_file()["components"] == {}
 
 
@@ -272,7 +272,7 @@ def test_a_process_with_a_reused_pid_is_not_stopped() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("ps"), reason="ps is not installed")
-def test_processes_are_identified_without_proc_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_proc_processes_are_identified_by_ps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "PROC", tmp_path / "none")
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         identity = Identity.of(child.pid)
@@ -285,11 +285,11 @@ def test_processes_are_identified_without_proc_too(tmp_path: Path, monkeypatch: 
 def test_a_stale_state_file_does_not_count_as_running(tmp_path: Path) -> None:
     state = State(tmp_path)
     state.create()
-    state.write_state_file({"pid": os.getpid(), "url": "http://former", "ready": True})
+    state.write_state_file({"pid": os.getpid(), "url": "http://gateway", "ready": True})
     assert state.running() is None
     with state.locked():
-        assert state.running() == {"pid": os.getpid(), "url": "http://former", "ready": True}
-        with pytest.raises(LocalError, match="http://former"), state.locked():
+        assert state.running() == {"pid": os.getpid(), "url": "http://gateway", "ready": True}
+        with pytest.raises(LocalError, match="http://gateway"), state.locked():
             pass
     assert state.running() is None
 
@@ -377,7 +377,7 @@ def test_no_other_program_can_take_a_functions_port_before_it_starts(tmp_path: P
 
 
 def test_an_inherited_socket_is_none_of_the_standard_streams() -> None:
-    """If `up` runs without standard streams, 0 to 2 are free descriptors, but the guard replaces them."""
+    """If `up` runs without standard streams, the descriptors 0 to 2 are free, but the guard replaces them."""
     code = "import os; from infra.local.runtime.ports import *; os.closerange(0, 3); os._exit(bound_socket().fileno())"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode >= 3
 

@@ -1,4 +1,4 @@
-"""The local gateway's calls of functions: their limit and their timeout."""
+"""The local gateway's calls to functions: their number and their time limit."""
 
 import time
 from http.server import BaseHTTPRequestHandler
@@ -17,7 +17,7 @@ SILENCE = 60  # seconds
 
 
 def test_the_functions_limit_requests_before_the_gateway_does() -> None:
-    query_requests = THREADS - 4  # of the one replica; the other 4 threads return errors
+    query_requests = THREADS - 4  # the other 4 threads reject requests; query-data has one replica
     assert query_requests + MAX_REPLICAS * (MAX_REQUESTS + MAX_ANONYMOUS) < MAX_CALLS
 
 

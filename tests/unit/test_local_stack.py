@@ -1,4 +1,4 @@
-"""Reading stack.yml, and assembling the tree of a function."""
+"""Reading stack.yml, and assembling a function's directory tree."""
 
 from pathlib import Path
 

@@ -88,7 +88,7 @@ def test_queued_calls_are_not_started_after_the_deadline(executor: ThreadPoolExe
 
 
 def test_calls_may_start_when_the_replica_is_stopping(executor: ThreadPoolExecutor) -> None:
-    """An idle thread needs a moment to take a call, so a cancellation at once would prevent it."""
+    """An idle thread needs a moment to take a call, so an immediate cancellation would prevent it."""
     for _ in range(10):
         calls = ParallelCalls(executor, 4, str, range(4))
         assert calls.collect(EXPIRED, nothing, may_start_when_stopping=True) == list("0123")
@@ -121,17 +121,17 @@ def test_the_wait_for_calls_that_may_start_late_also_ends_with_the_grace_period(
     go.set()
 
 
-def test_calls_that_no_thread_was_free_for_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_queued_calls_are_not_waited_for_after_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "_POLL_INTERVAL", 0.01)
     monkeypatch.setattr(deadline, "GRACE", 0.1)
     go = Event()
-    waits: list[None] = []
+    keep_alives: list[None] = []
     with ThreadPoolExecutor(1) as busy:
         busy.submit(go.wait, 60)
         calls = ParallelCalls(busy, 1, str, [1])
-        assert calls.collect(EXPIRED, lambda: waits.append(None)) == []
+        assert calls.collect(EXPIRED, lambda: keep_alives.append(None)) == []
         go.set()
-    assert not waits
+    assert not keep_alives
 
 
 def test_an_exception_in_a_call_is_raised(executor: ThreadPoolExecutor) -> None:
@@ -169,13 +169,13 @@ def test_no_call_is_started_after_an_error_of_keep_alive(
 def test_keep_alive_is_called_while_waiting(executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "_POLL_INTERVAL", 0.01)
     go = Event()
-    checks: list[None] = []
+    keep_alives: list[None] = []
 
     def keep_alive() -> None:
-        checks.append(None)
-        if len(checks) == 3:
+        keep_alives.append(None)
+        if len(keep_alives) == 3:
             go.set()
 
     calls = ParallelCalls(executor, 1, lambda _: go.wait(60), [0])
     assert calls.collect(FOREVER, keep_alive) == [True]
-    assert len(checks) >= 3
+    assert len(keep_alives) >= 3

@@ -7,7 +7,7 @@ from query_data.paths import normalize, relative_root
 
 HOST = "http://gateway"
 
-# prefixes that a gateway or proxy puts before the function's paths, and the URLs of the page of users under each
+# prefixes, and the URL paths of the page of users under each
 PREFIXES = {
     "/function/query-data": ("/function/query-data", "/function/query-data/"),
     "/function/query-data.openfaas-fn": ("/function/query-data.openfaas-fn/",),

@@ -1,4 +1,4 @@
-"""Filters are parsed; the error for an invalid one names the parameter, the value and the rule."""
+"""Filters are parsed; the error for an invalid one quotes it and says what is expected."""
 
 import re
 from contextlib import suppress
@@ -129,7 +129,7 @@ BAD_NAMES = ["", " ", "é" * 201, "a\0b", "a\nb", "\x7f", "\ud800"]
     ],
     ids=lambda text: repr(text)[:30],
 )
-def test_an_invalid_value_is_an_error_with_name_value_and_rule(name: str, text: str) -> None:
+def test_an_invalid_value_is_an_error_that_says_what_is_expected(name: str, text: str) -> None:
     error = error_of((name, text))
     assert error.detail == {"parameter": name}
     assert error.message.startswith(f"invalid {name}={repr(text[:40])[:-1]}")

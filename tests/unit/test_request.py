@@ -137,7 +137,7 @@ def test_an_unknown_path_is_a_404(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/erase?user_id=1"])
-def test_other_methods_than_post_are_a_405(path: str) -> None:
+def test_methods_other_than_post_are_a_405(path: str) -> None:
     with pytest.raises(ApiError) as raised:
         parse_request(Event(path, method="GET"), "src")
     assert (raised.value.status, raised.value.headers) == (405, {"Allow": "POST"})
@@ -157,7 +157,7 @@ def test_an_event_is_limited_to_a_thousand_users() -> None:
     assert event_keys(*keys[:-1], *photos) == tuple(sorted(keys[:-1]))
 
 
-def test_a_body_may_have_one_mebibyte() -> None:
+def test_a_body_is_limited_to_one_mebibyte() -> None:
     assert parse_request(Event(body=b" " * 1024 * 1024), "src") == Request(Trigger.HTTP)
     assert error_of(Event(body=b" " * (1024 * 1024 + 1)))[:2] == (413, "too_large")
 

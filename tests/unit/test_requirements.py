@@ -45,9 +45,9 @@ def read_lock(path: Path) -> dict[str, Requirement]:
 
 
 def version(requirement: Requirement) -> str:
-    (only,) = requirement.specifier
-    assert only.operator == "==", requirement
-    return only.version
+    (specifier,) = requirement.specifier
+    assert specifier.operator == "==", requirement
+    return specifier.version
 
 
 def dependencies(requirement: Requirement) -> list[Requirement]:

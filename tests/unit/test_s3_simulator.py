@@ -17,13 +17,13 @@ from tests.s3_simulator.client import Simulator, simulated_s3
 from tests.s3_simulator.source import SourceBucket, csv_body
 from tests.stack import HANG_TIMEOUT
 
-PEOPLE, PHOTOS, FIRST = 1_100, 440, 1_000_000_000
+PEOPLE, PHOTOS, FIRST_ID = 1_100, 440, 1_000_000_000
 PART = 8 * 1024 * 1024
 KEY_ELEMENTS = re.compile("<Key>(.*?)</Key>")
 
 
 def key(index: int, suffix: str = "csv") -> str:
-    return f"{FIRST + index}.{suffix}"
+    return f"{FIRST_ID + index}.{suffix}"
 
 
 ALL_KEYS = [
@@ -36,7 +36,7 @@ ALL_KEYS = [
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Simulator]:
-    with simulated_s3(people=PEOPLE, photos=PHOTOS, first_id=FIRST) as simulator:
+    with simulated_s3(people=PEOPLE, photos=PHOTOS, first_id=FIRST_ID) as simulator:
         yield simulator
 
 
@@ -83,11 +83,11 @@ def test_all_pages_together_list_every_key_once_in_byte_order(simulator: Simulat
     "start",
     [
         *["", "0", "1", "10", "2", "9", "z", "é", ".", "12-", "1000000", "100000000.", "100000000/", "100000000:"],
-        *[f"{FIRST + 7}{suffix}" for suffix in ("", "-", ".", ".csv", ".csv0", ".jpg", ".png", ".pngx", "0", "0.csv")],
+        *[f"{FIRST_ID + 7}{end}" for end in ("", "-", ".", ".csv", ".csv0", ".jpg", ".png", ".pngx", "0", "0.csv")],
         *[key(-1), key(0), key(PEOPLE - 1), key(PEOPLE - 1, "png"), key(PEOPLE), "0999999999.csv", "9999999999.csv"],
     ],
 )
-def test_a_page_starts_after_any_text(simulator: Simulator, start: str) -> None:
+def test_start_after_may_be_any_text(simulator: Simulator, start: str) -> None:
     expected = [name for name in ALL_KEYS if name.encode() > start.encode()]
     assert KEY_ELEMENTS.findall(page(simulator, f"start-after={quote(start)}")) == expected[:1000]
 
@@ -115,9 +115,9 @@ def test_a_listing_has_exactly_the_keys_with_the_prefix(client: Minio, prefix: s
     assert list_keys(client, prefix=prefix, start_after=start) == expected
 
 
-@pytest.mark.parametrize(("people", "photos", "first"), [(0, 0, 5), (1, 0, 0), (1, 1, 9), (7, 7, 10), (90, 31, 10)])
-def test_positions_match_the_keys(people: int, photos: int, first: int) -> None:
-    bucket = SourceBucket(people, photos, first)
+@pytest.mark.parametrize(("people", "photos", "first_id"), [(0, 0, 5), (1, 0, 0), (1, 1, 9), (7, 7, 10), (90, 31, 10)])
+def test_positions_match_the_keys(people: int, photos: int, first_id: int) -> None:
+    bucket = SourceBucket(people, photos, first_id)
     keys = [bucket.key_at(position) for position in range(people + photos)]
     assert keys == sorted(keys)
     assert [sum(name.endswith(suffix) for name in keys) for suffix in (".csv", ".png")] == [people, photos]
@@ -148,7 +148,7 @@ def test_an_object_matches_the_listing(client: Minio) -> None:
     item, photo = client.list_objects("src", prefix=key(4)[:-3])
     response = read(client, key(4))
     stat = client.stat_object("src", key(4))
-    assert response.data == csv_body(FIRST + 4)
+    assert response.data == csv_body(FIRST_ID + 4)
     assert response.headers["ETag"] == f'"{item.etag}"' == f'"{stat.etag}"'
     assert int(response.headers["Content-Length"]) == item.size == stat.size == len(response.data)
     assert item.last_modified == stat.last_modified
@@ -175,9 +175,9 @@ def test_a_changed_csv_has_new_content_and_a_new_etag(simulator: Simulator, clie
     assert len(set(after.values())) == len(ALL_KEYS)
     for index, version in ((99, 0), (109, 1), (110, 2)):
         response = read(client, key(index))
-        assert response.data == csv_body(FIRST + index, version)
+        assert response.data == csv_body(FIRST_ID + index, version)
         assert response.headers["ETag"] == f'"{after[key(index)]}"'
-    assert len({csv_body(FIRST, version) for version in range(3)}) == 3
+    assert len({csv_body(FIRST_ID, version) for version in range(3)}) == 3
     with pytest.raises(ValueError, match="invalid range of 2 users"):
         simulator.change(PEOPLE - 1, 2)
 
@@ -250,7 +250,7 @@ def test_requests_that_the_simulator_does_not_support_are_errors(client: Minio) 
         client.get_object("other", "1.csv")
 
 
-@pytest.mark.parametrize(("people", "photos", "first"), [(1, 2, 1), (2, 0, 9), (1, 0, 10**18)])
-def test_invalid_numbers_of_objects_and_first_ids_are_errors(people: int, photos: int, first: int) -> None:
+@pytest.mark.parametrize(("people", "photos", "first_id"), [(1, 2, 1), (2, 0, 9), (1, 0, 10**18)])
+def test_invalid_numbers_of_objects_and_first_ids_are_errors(people: int, photos: int, first_id: int) -> None:
     with pytest.raises(ValueError, match=r"invalid (photos|first_id)"):
-        SourceBucket(people, photos, first)
+        SourceBucket(people, photos, first_id)

@@ -73,7 +73,7 @@ def png_chunks(image: bytes) -> dict[str, bytes]:
     return chunks
 
 
-def test_the_names_come_from_many_scripts(parsed: Checked) -> None:
+def test_the_names_are_in_many_scripts(parsed: Checked) -> None:
     letters = {letter for row in parsed.valid for letter in row.first_name + row.last_name}
     scripts = {unicodedata.name(letter).split()[0] for letter in letters if letter.isalpha()}
     assert scripts >= {

@@ -57,14 +57,14 @@ def text(html: str) -> str:
 
 def links(html: str) -> dict[str, str]:
     """Return the targets of the links by their texts."""
-    found = re.findall(r'<a [^>]*?href="([^"]*)"[^>]*>(.*?)</a>', html, re.DOTALL)
-    return {text(label): unescape(target) for target, label in found}
+    anchors = re.findall(r'<a [^>]*?href="([^"]*)"[^>]*>(.*?)</a>', html, re.DOTALL)
+    return {text(label): unescape(target) for target, label in anchors}
 
 
 def people_page(*, shown: Any = (PERSON,), files: Any = (), **content: Any) -> str:
     """Render the page of the people `shown` and the rejected `files`.
 
-    `content` replaces statistics (`people` is the number of people) and other variables of the template.
+    `content` replaces figures (`people` is the number of people) and other variables of the template.
     """
     figures = {"people": 1, "with_photo": 0, "without_photo": 1, "rejected": 0, "last_run": None}
     figures |= {name: content.pop(name) for name in figures if name in content}
@@ -98,16 +98,16 @@ def cells(html: str) -> list[str]:
 
 
 def test_links_of_the_people_page_keep_the_parameters_that_belong_to_them() -> None:
-    everyone = "?user_id=1&user_id=2"
+    filters = "?user_id=1&user_id=2"
     assert _links(QUERY, "there") == {
-        "first": f"{everyone}&sort=-user_id&limit=5&format=html",
-        "next": f"{everyone}&sort=-user_id&limit=5&format=html&after=there",
+        "first": f"{filters}&sort=-user_id&limit=5&format=html",
+        "next": f"{filters}&sort=-user_id&limit=5&format=html&after=there",
         "sort": {
-            order: f"{everyone}&limit=5&format=html&sort={order}"
+            order: f"{filters}&limit=5&format=html&sort={order}"
             for order in ("user_id", "-user_id", "last_name", "-last_name", "birthdate", "-birthdate")
         },
-        "csv": f"{everyone}&sort=-user_id&format=csv",
-        "json": f"{everyone}&sort=-user_id&format=json",
+        "csv": f"{filters}&sort=-user_id&format=csv",
+        "json": f"{filters}&sort=-user_id&format=json",
     }
     assert _links(QUERY, None)["next"] is None
 
@@ -356,13 +356,13 @@ def test_the_choices_of_the_form_are_named_by_what_they_do() -> None:
 
 
 def test_the_fields_of_the_form_allow_what_the_api_allows() -> None:
-    age = {"type": "number", "step": "any", "inputmode": "decimal", "min": "0", "max": "200"}
-    line = {"type": "text", "autocomplete": "off", "placeholder": "any"}
+    age_input = {"type": "number", "step": "any", "inputmode": "decimal", "min": "0", "max": "200"}
+    text_input = {"type": "text", "autocomplete": "off", "placeholder": "any"}
     assert {control.name: control.attributes for control in controls(MultiDict()) if not control.choices} == {
-        "name": line | {"maxlength": "200"},
-        "min_age": age | {"placeholder": "0"},
-        "max_age": age | {"placeholder": "any"},
-        "user_id": line | {"pattern": "^[0-9]{1,18}$", "title": "1 to 18 digits"},
+        "name": text_input | {"maxlength": "200"},
+        "min_age": age_input | {"placeholder": "0"},
+        "max_age": age_input | {"placeholder": "any"},
+        "user_id": text_input | {"pattern": "^[0-9]{1,18}$", "title": "1 to 18 digits"},
         "limit": {
             "type": "number",
             "step": "1",
