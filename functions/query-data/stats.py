@@ -24,7 +24,7 @@ def stats(connection: Connection, cache: Cache[Any], states: States, filters: Fi
 
 
 def _count(connection: Connection, filters: Filters, today: date) -> dict[str, Any]:
-    rows = connection.run(_by_decade(filters, today))
+    rows = connection.run(_count_by_decade_sql(filters, today))
     people, with_photo = sum(row[1] for row in rows), sum(row[2] for row in rows)
     return {
         "people": people,
@@ -39,9 +39,9 @@ def last_run(connection: Connection) -> dict[str, Any] | None:
     return next(iter(read_table(connection, PageRequest(RUNS, limit=1)).rows), None)
 
 
-def _by_decade(filters: Filters, today: date) -> str:
+def _count_by_decade_sql(filters: Filters, today: date) -> str:
     """Return SQL that counts users by how many of the ages in `_DECADES` they have not reached."""
-    # For each age, the first birthdate that is too late to have reached it. width_bucket returns how many of these are
+    # For each age, the earliest birthdate of those who have not reached it. width_bucket returns how many of these are
     # on or before the user's birthdate: one for each age that the user has not reached.
     too_young_from = sorted(latest_birthdate(today, at_least=years) + timedelta(days=1) for years in _DECADES)
     dates = ", ".join(f"date '{day}'" for day in too_young_from)

@@ -25,7 +25,7 @@ from .runtime.state import DEFAULT, State
 if TYPE_CHECKING:
     import minio
 
-# `_up`, `_upload` and `_operator_client` have their own imports: the other commands start half a second sooner.
+# `_up`, `_upload` and `_operator_client` import lazily: the other commands start half a second sooner.
 
 STOP_TIMEOUT = 60
 """Seconds that `down` waits."""

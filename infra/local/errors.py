@@ -1,2 +1,2 @@
 class LocalError(Exception):
-    """An error for the user of the command line, who gets only its message."""
+    """An error for the user of the command line, who sees only its message."""

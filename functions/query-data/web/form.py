@@ -55,7 +55,7 @@ class Control:
 def controls(
     parameters: MultiDict[str, str], invalid_parameter: str | None = None, message: str | None = None
 ) -> list[Control]:
-    """Return the controls as they were submitted. The control of the invalid parameter has the message."""
+    """Return the controls, filled with `parameters`. The control of `invalid_parameter` shows `message`."""
     return [
         _control(name, PARAMETERS[name], parameters.getlist(name), message if name == invalid_parameter else None)
         for name in _LABELS
@@ -66,9 +66,9 @@ def _control(name: str, parameter: Parameter, texts: list[str], error: str | Non
     values = [text for text in texts if text]
     if name in _CHOICES:
         values = [_as_choice(parameter, text, _CHOICES[name]) for text in values]
-    fields = (*values, "") if parameter.repeatable else (*values, "")[:1]
+    field_values = (*values, "") if parameter.repeatable else (*values, "")[:1]
     attributes = _attributes(name, parameter)
-    return Control(name, _LABELS[name], fields, _CHOICES.get(name), attributes, error)
+    return Control(name, _LABELS[name], field_values, _CHOICES.get(name), attributes, error)
 
 
 def _as_choice(parameter: Parameter, text: str, choices: dict[str, str]) -> str:

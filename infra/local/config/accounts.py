@@ -27,7 +27,7 @@ def access_keys(credentials: Credentials, identity: str) -> dict[str, str]:
 
 
 def write_identities(credentials: Credentials) -> Path:
-    """Write the identities with their keys and policies, in the format of weed's -s3.config; return the file."""
+    """Write the identities with their keys and policies, in the format of weed's -s3.config; return the path."""
     document = json.loads((POLICIES / "seaweedfs.json").read_text(encoding="utf-8"))
     for identity in document["identities"]:
         identity["credentials"] = [access_keys(credentials, identity["name"])]

@@ -24,9 +24,9 @@ _KEYS = {
     "limits", "readonly_root_filesystem",
 }  # fmt: skip
 
-_TIMEOUT = "30s"
+_DEFAULT_TIMEOUT = "30s"
 """of-watchdog's default for `exec_timeout` and `write_timeout`."""
-_SCALE = "com.openfaas.scale.min"
+_REPLICAS_LABEL = "com.openfaas.scale.min"
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def read_stack(root: Path, variables: Mapping[str, str]) -> Stack:
 
 
 def seconds(text: str, where: str) -> float:
-    """Return the seconds of a duration in hours, minutes and seconds, such as 50s or 1m30s, or of a bare number."""
+    """Return a duration such as 50s or 1m30s in seconds. A bare number counts seconds."""
     if re.fullmatch(r"\d+", text):
         return float(text)
     if not text or not (parts := _DURATION.fullmatch(text)):
@@ -115,7 +115,7 @@ def _function(root: Path, name: object, entry: object, variables: Mapping[str, s
         image=values["image"],
         exec_timeout=_timeout(mappings["environment"], "exec_timeout", name),
         write_timeout=_timeout(mappings["environment"], "write_timeout", name),
-        replicas=_replicas(mappings["labels"].get(_SCALE, "1"), name),
+        replicas=_replicas(mappings["labels"].get(_REPLICAS_LABEL, "1"), name),
         secrets=_secrets(values.get("secrets") or [], name),
         readonly_root_filesystem=values.get("readonly_root_filesystem") is True,
         **mappings,
@@ -124,7 +124,7 @@ def _function(root: Path, name: object, entry: object, variables: Mapping[str, s
 
 def _timeout(environment: Mapping[str, str], key: str, name: str) -> float:
     where = f"{name}: environment.{key}"
-    if not (timeout := seconds(environment.get(key, _TIMEOUT), where)):
+    if not (timeout := seconds(environment.get(key, _DEFAULT_TIMEOUT), where)):
         raise LocalError(f"{where}: the local stack requires a limit: expected more than 0")
     return timeout
 
@@ -176,7 +176,7 @@ def _strings(mapping: object, where: str) -> dict[str, str]:
 
 def _replicas(text: str, function: str) -> int:
     if text not in map(str, range(1, MAX_REPLICAS + 1)):
-        raise LocalError(f"{function}: labels.{_SCALE}: invalid value {text!r}: expected 1 to {MAX_REPLICAS}")
+        raise LocalError(f"{function}: labels.{_REPLICAS_LABEL}: invalid value {text!r}: expected 1 to {MAX_REPLICAS}")
     return int(text)
 
 

@@ -1,1 +1,1 @@
-"""What `up` does once all is ready, except with --no-sample: fill an empty bucket, and invoke each function once."""
+"""The demo of `up`, its sample files, and the upload of a directory."""

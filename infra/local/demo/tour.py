@@ -12,10 +12,8 @@ import urllib3
 from ..output import Say
 from .upload import upload
 
-QUERY = "min_age=30.5&is_image_exists=true"
-
 _MAX_SHOWN = 5  # rejections, and users
-_PAGE = f"&limit={_MAX_SHOWN}&count=1"
+_QUERY = f"min_age=30.5&is_image_exists=true&limit={_MAX_SHOWN}&count=1"
 _COUNTS = ("listed", "added", "updated", "unchanged", "images_changed", "ignored", "rejected", "unreadable")
 _COLUMNS = ("user_id", "first_name", "last_name", "birthdate", "age", "img_path")
 
@@ -39,7 +37,7 @@ def call_functions(gateway: str, token: str | None, say: Say) -> None:
     say("\nInvoking process-data …")
     if summary := _request(http, "POST", f"{gateway}/function/process-data", say):
         _show_summary(summary, say)
-    url = f"{gateway}/function/query-data?{QUERY}{_PAGE}"
+    url = f"{gateway}/function/query-data?{_QUERY}"
     say(f"\nGET {url}")
     if page := _request(http, "GET", url, say):
         _show_users(page["result"], page["count"], say)

@@ -20,7 +20,7 @@ _BAR_WIDTH = 30
 def upload(client: minio.Minio, bucket: str, directory: Path, say: Say) -> int:
     """Upload the files in `directory`, except hidden ones; return their number. Raise LocalError if any fails."""
     files = _files(directory)
-    sent, failures = 0, []
+    size, failures = 0, []
     started_at = time.monotonic()
     progress = _Progress(len(files))
     with ThreadPoolExecutor(THREADS) as pool:
@@ -28,7 +28,7 @@ def upload(client: minio.Minio, bucket: str, directory: Path, say: Say) -> int:
         try:
             for done, future in enumerate(as_completed(uploads), 1):
                 try:
-                    sent += future.result()
+                    size += future.result()
                 except (minio.error.MinioException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
                     failures.append(f"  {uploads[future].name}: {error}")
                 progress.show(done)
@@ -39,7 +39,7 @@ def upload(client: minio.Minio, bucket: str, directory: Path, say: Say) -> int:
     if failures:
         raise LocalError("\n".join([f"{len(failures)} of {len(files)} files could not be uploaded:", *failures[:10]]))
     elapsed = time.monotonic() - started_at
-    say(f"Uploaded {len(files)} files ({_format_size(sent)}) to {bucket} in {elapsed:.1f} s.")
+    say(f"Uploaded {len(files)} files ({_format_size(size)}) to {bucket} in {elapsed:.1f} s.")
     return len(files)
 
 
@@ -58,8 +58,8 @@ def _put(client: minio.Minio, bucket: str, path: Path) -> int:
     return path.stat().st_size
 
 
-def _format_size(count: int) -> str:
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+def _format_size(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
 
 
 class _Progress:
@@ -67,14 +67,14 @@ class _Progress:
 
     def __init__(self, total: int) -> None:
         self._total, self._drawn_at = total, 0.0
-        self._terminal = sys.stderr.isatty()
+        self._is_terminal = sys.stderr.isatty()
 
     def show(self, done: int) -> None:
-        if self._terminal and (done == self._total or time.monotonic() - self._drawn_at > 0.05):
+        if self._is_terminal and (done == self._total or time.monotonic() - self._drawn_at > 0.05):
             self._drawn_at = time.monotonic()
             bar = "#" * (_BAR_WIDTH * done // self._total)
             print(f"\r  [{bar:<{_BAR_WIDTH}}] {done}/{self._total}", end="", file=sys.stderr, flush=True)
 
     def end(self) -> None:
-        if self._terminal:
+        if self._is_terminal:
             print(file=sys.stderr)

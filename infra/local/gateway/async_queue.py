@@ -46,6 +46,7 @@ class AsyncQueue:
             Thread(target=self._work, name="async", daemon=True).start()
 
     def put(self, request: QueuedRequest) -> None:
+        """Add a request. Raise GatewayError if its callback URL is invalid or the queue is full."""
         if request.callback is not None and not _is_http(request.callback):
             message = f"invalid X-Callback-Url {request.callback!r}: expected an http(s) URL"
             raise GatewayError(400, "bad_header", message)

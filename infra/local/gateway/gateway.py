@@ -137,8 +137,8 @@ def _sent_token() -> bytes:
 
 def _upstream_headers() -> Headers:
     forwarded = [("X-Forwarded-Host", request.host), ("X-Forwarded-For", request.remote_addr or "")]
-    sent = {name.lower() for name, _ in request.headers}
-    return [*request.headers, *((name, value) for name, value in forwarded if name.lower() not in sent)]
+    names = {name.lower() for name, _ in request.headers}
+    return [*request.headers, *((name, value) for name, value in forwarded if name.lower() not in names)]
 
 
 def _messages(name: str, path: Path) -> Iterator[str]:

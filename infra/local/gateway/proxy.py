@@ -185,10 +185,10 @@ def new_call_id() -> str:
 def end_to_end(headers: Iterable[tuple[str, str]]) -> Headers:
     """Return the headers without the hop-by-hop ones."""
     pairs = list(headers)
-    listed = {
+    connection_options = {
         token.strip().lower() for name, value in pairs if name.lower() == "connection" for token in value.split(",")
     }
-    return [(name, value) for name, value in pairs if name.lower() not in _HOP_BY_HOP | listed]
+    return [(name, value) for name, value in pairs if name.lower() not in _HOP_BY_HOP | connection_options]
 
 
 def _request_headers(headers: Headers, trace_headers: Headers) -> dict[str, str]:

@@ -29,7 +29,7 @@ _PART = re.compile(r"(?:[*?]|(\w+)(?:-(\w+))?)(?:/(\d+))?")
 
 
 class Schedule:
-    """A cron expression, a descriptor or an interval, in UTC."""
+    """A cron expression, a descriptor such as @daily, or an interval such as @every 1m30s. Times are in UTC."""
 
     def __init__(self, text: str, where: str) -> None:
         self._every = 0.0

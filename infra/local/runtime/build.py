@@ -7,19 +7,19 @@ from pathlib import Path
 _EXCLUDED = shutil.ignore_patterns("__pycache__")
 
 
-def assemble(handler: Path, copies: Iterable[Path], into: Path, root: Path | None = None) -> None:
-    """Replace `into` with the files of `handler` and the `copies`, which are paths relative to `root`.
+def assemble(handler: Path, copies: Iterable[Path], target: Path, root: Path | None = None) -> None:
+    """Replace `target` with the files of `handler` and the `copies`, which are paths relative to `root`.
 
     `root` defaults to the current directory.
     """
-    shutil.rmtree(into, ignore_errors=True)
-    into.mkdir(parents=True)
-    (into / "__init__.py").touch()  # as in the template's Dockerfile
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    (target / "__init__.py").touch()  # as in the template's Dockerfile
     for source in handler.iterdir():
         if source.name not in ("build", "template", "__pycache__"):  # faas-cli excludes build and template
-            _copy(source, into / source.name)
+            _copy(source, target / source.name)
     for path in copies:
-        _copy((root or Path()) / path, into / path)
+        _copy((root or Path()) / path, target / path)
 
 
 def _copy(source: Path, target: Path) -> None:

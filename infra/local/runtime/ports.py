@@ -24,7 +24,7 @@ def bound_socket() -> socket.socket:
 
     The port is taken from now on. With `free_ports`, another process could bind it before the server does.
     """
-    with socket.socket() as created:  # its descriptor may be one of the three that a process replaces at its start
+    with socket.socket() as created:  # its descriptor may be 0, 1 or 2, which a child process replaces
         bound = socket.socket(fileno=fcntl.fcntl(created, fcntl.F_DUPFD_CLOEXEC, 3))
     bound.bind((LOOPBACK, 0))
     return bound

@@ -215,7 +215,7 @@ class Process:
                 text=True,
                 env=command.environment,
                 cwd=command.directory,
-                start_new_session=True,  # Ctrl-C must only reach the supervisor
+                start_new_session=True,  # Ctrl-C must reach only the supervisor
                 pass_fds=[inherited.fileno() for inherited in command.sockets],
             )
 

@@ -28,10 +28,10 @@ class State:
         self._state_file = self.directory / "running.json"
         self._held_lock: os.stat_result | None = None
 
-    def command(self, name: str) -> str:
-        """Return the command line for the command `name` on this stack."""
-        where = "" if self.directory == DEFAULT else f" --state {shlex.quote(str(self.directory))}"
-        return f"python3 infra/local {name}{where}"
+    def command(self, command: str) -> str:
+        """Return the command line that runs `command`, such as `upload DIR`, on this stack."""
+        option = "" if self.directory == DEFAULT else f" --state {shlex.quote(str(self.directory))}"
+        return f"python3 infra/local {command}{option}"
 
     def create(self) -> None:
         """Create the directory, or make an existing one private.
@@ -89,6 +89,7 @@ class State:
             return None if _acquire(file.fileno(), fcntl.LOCK_SH) else self.read_state_file()
 
     def require_running(self) -> dict[str, Any]:
+        """Return the content of the running stack's state file. Raise LocalError unless the stack is ready."""
         running = self.running()
         if running is None or not running.get("ready"):
             stopped = f"is not running: `{self.command('up')}` starts it"
@@ -130,9 +131,9 @@ def read_json(path: Path) -> dict[str, Any]:
     return document
 
 
-def _acquire(file: int, operation: int) -> bool:
+def _acquire(descriptor: int, operation: int) -> bool:
     try:
-        fcntl.flock(file, operation | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
