@@ -1,4 +1,4 @@
-"""/metrics shows the state of the tables to Prometheus."""
+"""/metrics exposes the state of the tables to Prometheus."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ def test_before_the_first_run_the_timestamps_are_zero(rollcall: Stack) -> None:
     assert samples['rollcall_output_pending{object="output.csv"}'] == 1
 
 
-def seconds(day: str) -> float:
+def timestamp(day: str) -> float:
     """Return the Unix time at the start of a day in UTC."""
     return datetime.fromisoformat(f"{day}T00:00Z").timestamp()
 
@@ -46,14 +46,14 @@ def test_the_gauges_match_the_tables(rollcall: Stack) -> None:
         rollcall.sql(sql)
     assert scrape(rollcall) == {
         "rollcall_last_full_run_timestamp_seconds": 0,
-        "rollcall_last_scan_timestamp_seconds": seconds("2026-02-02"),
+        "rollcall_last_scan_timestamp_seconds": timestamp("2026-02-02"),
         "rollcall_unreadable_objects": 0,
         "rollcall_rejected_files": 1,
         "rollcall_hints": 2,
         **{f'rollcall_output_rows{{object="{output}"}}': 11 for output in ("output.csv", "rejected.csv")},
         **{f'rollcall_output_pending{{object="{output}"}}': 0 for output in ("output.csv", "rejected.csv")},
         **{
-            f'rollcall_output_written_timestamp_seconds{{object="{output}"}}': seconds("2026-03-01")
+            f'rollcall_output_written_timestamp_seconds{{object="{output}"}}': timestamp("2026-03-01")
             for output in ("output.csv", "rejected.csv")
         },
         **{f'rollcall_output_export_seconds{{object="{output}"}}': 1.5 for output in ("output.csv", "rejected.csv")},
@@ -95,7 +95,7 @@ def test_only_a_full_run_that_is_done_sets_the_timestamp(rollcall: Stack, status
     insert("bucket", "done", "2025-12-31", "2026-01-01 00:00+00")
     insert("bucket", "done", "2026-01-02", "2026-01-03 00:00+00")
     insert(scope, status, "2026-01-04", None if status == "running" else "2026-01-05")
-    assert scrape(rollcall)["rollcall_last_full_run_timestamp_seconds"] == seconds("2026-01-03")
+    assert scrape(rollcall)["rollcall_last_full_run_timestamp_seconds"] == timestamp("2026-01-03")
 
 
 def test_the_unreadable_objects_of_all_segments_are_counted(rollcall: Stack) -> None:
@@ -104,7 +104,7 @@ def test_the_unreadable_objects_of_all_segments_are_counted(rollcall: Stack) -> 
     assert scrape(rollcall)["rollcall_unreadable_objects"] == 5
 
 
-def test_a_parameter_of_the_metrics_endpoint_is_a_400(rollcall: Stack) -> None:
+def test_the_metrics_endpoint_takes_no_parameters(rollcall: Stack) -> None:
     response = rollcall.request("GET", "/function/query-data/metrics?min_age=3")
     assert (response.status, json.loads(response.body)["error"]["code"]) == (400, "bad_parameter")
 

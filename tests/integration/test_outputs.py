@@ -29,8 +29,8 @@ def test_the_output_of_an_empty_bucket_has_only_a_header(rollcall: Stack) -> Non
     assert rollcall.bucket.read("output.csv") == b"user_id,first_name,last_name,birthts,img_path\n"
     stat = rollcall.bucket.client.stat_object(bucket_name="res", object_name="output.csv")
     assert stat.content_type == "text/csv; charset=utf-8"
-    written = "select seconds > 0, written_at > (select started_at from runs) from outputs where object = 'output.csv'"
-    assert rollcall.sql(written) == [[True, True]]
+    query = "select seconds > 0, written_at > (select started_at from runs) from outputs where object = 'output.csv'"
+    assert rollcall.sql(query) == [[True, True]]
 
 
 def test_rejected_csv_is_sorted_by_object(rollcall: Stack) -> None:
@@ -211,7 +211,7 @@ def test_a_run_that_is_stopped_while_it_waits_for_s3_exports_its_progress(
             return super().list_page(bucket, **options)
 
     with application(rollcall, Hanging, segment_keys="10", workers="1") as app, set_at_end(released):
-        assert run(app)["output"]["written"]  # leaves idle threads: those start the calls of the next export late
+        assert run(app)["output"]["written"]  # leaves idle threads, which start calls later than new threads do
         put_people(rollcall, range(20))
         summary = run(app)
     assert 0 < summary["added"] < 20

@@ -101,7 +101,7 @@ def test_requests_without_the_token_leave_slots_for_others(rollcall: Stack) -> N
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 @pytest.mark.parametrize("function", ["query-data", "process-data"])
 def test_slow_clients_use_little_memory(rollcall: Stack, function: str) -> None:
-    """The clients of query-data do not read a photo, and those of process-data do not complete a body."""
+    """Clients of query-data never read the photo; clients of process-data never finish the body."""
     rollcall.bucket.put_person("1")
     rollcall.bucket.put("1.png", bytes(MEBIBYTE - 1))  # buffered by the server, unlike photos over 1 MiB
     rollcall.run_until_done()

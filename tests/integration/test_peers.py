@@ -12,7 +12,7 @@ from tests.stack import Stack
 
 @pytest.fixture(scope="module")
 def python() -> Path:
-    """Return the Python of the peers' environment. Skip the test if it is not installed."""
+    """Return the Python interpreter of the peers' environment. Skip the test if there is none."""
     path = find([REQUIREMENTS])
     if path is None:
         pytest.skip("the peers are not installed: python3 tests/benchmarks peers installs them")

@@ -77,28 +77,28 @@ def test_a_new_file_with_the_same_values_counts_as_unchanged(rollcall: Stack) ->
 
 
 def test_photos_are_added_replaced_and_removed(rollcall: Stack) -> None:
-    def image() -> str | None:
+    def img_path() -> str | None:
         [[path]] = rollcall.sql("select img_path from users")
         assert output(rollcall) == people(rollcall)
         return path  # type: ignore[no-any-return]
 
     rollcall.bucket.put_person("1")
     rollcall.process()
-    assert image() is None
+    assert img_path() is None
     updated_at = rollcall.sql("select updated_at from users")
     for key, expected in (("1.jpeg", "src/1.jpeg"), ("1.jpg", "src/1.jpg"), ("1.png", "src/1.png")):
         rollcall.bucket.put(key, b"photo")
         assert counts(rollcall.process())["images_changed"] == 1
-        assert image() == expected
+        assert img_path() == expected
     assert rollcall.sql("select updated_at from users") > updated_at
     rollcall.bucket.remove("1.jpeg")
     assert "images_changed" not in counts(rollcall.process())
     rollcall.bucket.remove("1.png")
     rollcall.process()
-    assert image() == "src/1.jpg"
+    assert img_path() == "src/1.jpg"
     rollcall.bucket.remove("1.jpg")
     rollcall.process()
-    assert image() is None
+    assert img_path() is None
 
 
 def test_removing_a_csv_keeps_its_user(rollcall: Stack) -> None:

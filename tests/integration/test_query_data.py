@@ -36,7 +36,7 @@ def user_ids(people: list[dict[str, Any]]) -> list[str]:
     return [person["user_id"] for person in people]
 
 
-def test_an_empty_table_is_an_empty_result(rollcall: Stack) -> None:
+def test_an_empty_table_gives_an_empty_result(rollcall: Stack) -> None:
     assert get(rollcall).body == b'{"result": [], "next": null}\n'
 
 

@@ -62,7 +62,7 @@ def test_the_etag_depends_on_the_data_the_query_and_the_format(rollcall: Stack) 
         get(rollcall, query).headers["ETag"] for query in ("?limit=6", "?limit=5&min_age=1", "?limit=5&format=csv", "")
     ]
     assert len({etag, *others}) == 5
-    unchanged = get(rollcall, "?limit=5", If_None_Match=f'"other", W/{etag}')  # as if a proxy compressed it
+    unchanged = get(rollcall, "?limit=5", If_None_Match=f'"other", W/{etag}')  # weak, as after compression by a proxy
     assert (unchanged.status, unchanged.body, unchanged.headers["ETag"]) == (304, b"", etag)
     assert (unchanged.headers["Vary"], unchanged.headers["Cache-Control"]) == ("Accept", "private, no-cache")
     assert "Content-Type" not in unchanged.headers  # a cache would replace the stored one

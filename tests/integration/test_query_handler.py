@@ -27,7 +27,7 @@ MANY = 100_000
 
 @pytest.fixture
 def call(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
-    """Call the handler with query-data's settings, some of them replaced."""
+    """Yield a function that calls the handler with query-data's settings, some of them replaced."""
 
     def call(path: str = "/", method: str = "GET", **settings: str) -> Response:
         for name, value in (rollcall.query_settings | settings).items():
@@ -214,7 +214,7 @@ def test_the_statements_of_a_request_share_one_time_limit(
     rollcall: Stack, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(application, "TIMEOUT_MARGIN", 0)
-    call("/healthz", postgres_timeout="3", stream_deadline="1")  # stream_deadline has to be less
+    call("/healthz", postgres_timeout="3", stream_deadline="1")  # stream_deadline must be less than postgres_timeout
     with handler._application.get().connection() as connection:
         connection.run("select pg_sleep(1.2)")
         with pytest.raises(Unavailable, match="did not respond in time"):

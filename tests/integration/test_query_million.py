@@ -73,7 +73,7 @@ def test_every_filter_and_sort_uses_an_index(filled: Stack, query: str, index: s
         users.read_users(connection, parsed, parsed.limit or 1000, today)
         assert index in connection.plan, connection.plan
         assert "Seq Scan on users" not in connection.plan
-        if "sort" in query:  # the next page starts at the cursor
+        if "sort" in query:  # on the next page, the index scan starts at the cursor
             column = parsed.order.name.strip("-")
             last = {"user_id": "000500000", "birthdate": "2000-01-01", "last_name": "łast 5"}[column]
             cursor = encode_cursor([parsed.order.name, last, "000500000"])
@@ -90,8 +90,8 @@ def memory(pid: int) -> int:
     return 1024 * int(subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, check=True).stdout)
 
 
-def json_people(file: Path) -> Iterator[str]:
-    """Yield the user_ids of a JSON document line by line, without loading it."""
+def json_user_ids(file: Path) -> Iterator[str]:
+    """Yield the user_ids in a JSON document, reading one line at a time."""
     with file.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines):
             text = line.rstrip("\n")
@@ -100,7 +100,7 @@ def json_people(file: Path) -> Iterator[str]:
             yield json.loads(text)["user_id"]
 
 
-def ndjson_people(file: Path) -> Iterator[str]:
+def ndjson_user_ids(file: Path) -> Iterator[str]:
     with file.open(encoding="utf-8") as lines:
         for line in lines:
             content = json.loads(line)
@@ -111,7 +111,7 @@ def ndjson_people(file: Path) -> Iterator[str]:
         raise AssertionError("the response is incomplete")
 
 
-def csv_people(file: Path) -> Iterator[str]:
+def csv_user_ids(file: Path) -> Iterator[str]:
     with file.open(encoding="utf-8-sig", newline="") as lines:
         for row in csv.DictReader(lines, strict=True):
             if row["id"] == "#end":
@@ -122,17 +122,17 @@ def csv_people(file: Path) -> Iterator[str]:
         raise AssertionError("the response is incomplete")
 
 
-FORMATS = {"json": json_people, "csv": csv_people, "ndjson": ndjson_people}
+READERS = {"json": json_user_ids, "csv": csv_user_ids, "ndjson": ndjson_user_ids}
 
 
 def test_a_million_people_are_streamed_completely_in_three_formats_at_once(filled: Stack, tmp_path: Path) -> None:
     url = f"{filled.url}/function/query-data?format="
     curls = [
-        subprocess.Popen(["curl", "--silent", "--fail", "--output", tmp_path / name, url + name]) for name in FORMATS
+        subprocess.Popen(["curl", "--silent", "--fail", "--output", tmp_path / name, url + name]) for name in READERS
     ]
     assert [curl.wait(120) for curl in curls] == [0, 0, 0]
     expected = user_ids()
-    for name, read in FORMATS.items():
+    for name, read in READERS.items():
         assert list(read(tmp_path / name)) == expected
         (tmp_path / name).unlink()
     assert memory(filled.pid("query-data")) < 128 * MEBIBYTE

@@ -70,9 +70,9 @@ def test_paging_repeats_and_skips_no_one_if_values_are_equal_or_rows_change(roll
 def test_a_cursor_is_valid_for_its_sort_only(rollcall: Stack) -> None:
     for n in range(5):
         add(rollcall, str(n), photo=n % 2 == 0)
-    following = get(rollcall, "?limit=2").json()["next"]
-    assert ids(get(rollcall, f"{following}&is_image_exists=true")) == ["2", "4"]
-    error = get(rollcall, f"{following}&sort=birthdate").json()["error"]
+    next_url = get(rollcall, "?limit=2").json()["next"]
+    assert ids(get(rollcall, f"{next_url}&is_image_exists=true")) == ["2", "4"]
+    error = get(rollcall, f"{next_url}&sort=birthdate").json()["error"]
     assert error["message"] == "invalid after: the cursor belongs to another list or order"
     assert error["detail"] == {"parameter": "after"}
 
@@ -93,7 +93,7 @@ def test_an_empty_cursor_is_an_error(rollcall: Stack, path: str) -> None:
         ("?sort=birthdate", '["birthdate", "2000-01-01", "1\\u0000"]'),
         ("?sort=birthdate", '["birthdate", "2000-01-01", "\\ud800"]'),
         ("?sort=birthdate", "[" * 60_000),
-        ("/runs?", f'["-id", "{"9" * 19}", "1"]'),  # more than a bigint
+        ("/runs?", f'["-id", "{"9" * 19}", "1"]'),  # exceeds bigint
     ],
 )
 def test_a_forged_cursor_is_an_error(rollcall: Stack, query: str, cursor: str) -> None:

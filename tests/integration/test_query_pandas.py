@@ -67,10 +67,10 @@ def ages(birthdates: "pd.Series[pd.Timestamp]", today: date) -> "pd.Series[float
         return dates
 
     now = pd.Timestamp(today)
-    last = pd.Series(today.year, index=birthdates.index)
-    last -= (birthday(last) > now).astype(int)
-    elapsed, year_length = now - birthday(last), birthday(last + 1) - birthday(last)
-    result: pd.Series[float] = (last - year) + elapsed.dt.days / year_length.dt.days
+    birthday_year = pd.Series(today.year, index=birthdates.index)
+    birthday_year -= (birthday(birthday_year) > now).astype(int)
+    elapsed, year_length = now - birthday(birthday_year), birthday(birthday_year + 1) - birthday(birthday_year)
+    result: pd.Series[float] = (birthday_year - year) + elapsed.dt.days / year_length.dt.days
     return result
 
 
@@ -79,7 +79,7 @@ def order(frame: pd.DataFrame, sort: str) -> pd.DataFrame:
     return keyed.sort_values(["key", "user_id"], ascending=not sort.startswith("-"))
 
 
-def choose(frame: pd.DataFrame, query: Query) -> pd.DataFrame:
+def apply_filters(frame: pd.DataFrame, query: Query) -> pd.DataFrame:
     mask = pd.Series(True, index=frame.index)
     if "is_image_exists" in query:
         mask &= frame["img_path"].notna() == (query["is_image_exists"] == "true")
@@ -88,8 +88,8 @@ def choose(frame: pd.DataFrame, query: Query) -> pd.DataFrame:
     if "max_age" in query:
         mask &= frame["age"] <= float(str(query["max_age"]))
     if "name" in query:
-        begins = str(query["name"]).lower()
-        first, last = (frame[name].str.lower().str.startswith(begins) for name in ("first_name", "last_name"))
+        prefix = str(query["name"]).lower()
+        first, last = (frame[name].str.lower().str.startswith(prefix) for name in ("first_name", "last_name"))
         mask &= first | last
     if "user_id" in query:
         mask &= frame["user_id"].isin(query["user_id"])
@@ -137,7 +137,7 @@ def arrivals(stack: Stack, people: pd.DataFrame) -> Iterator[None]:
     """Continuously add people, whom the tests ignore. Their user_ids have 12 digits and begin with 9999."""
     stopped = Event()
 
-    def arrive() -> None:
+    def add_people() -> None:
         for number in itertools.count():
             if stopped.is_set():
                 return
@@ -152,10 +152,10 @@ def arrivals(stack: Stack, people: pd.DataFrame) -> Iterator[None]:
             )
 
     with ThreadPoolExecutor(1) as executor:
-        arriving = executor.submit(arrive)
+        adding = executor.submit(add_people)
         yield
         stopped.set()
-        arriving.result()
+        adding.result()
     stack.sql("delete from users where user_id like '9999________'")
 
 
@@ -175,7 +175,7 @@ def test_combinations_of_filters_and_sort_match_pandas(stack: Stack, people: pd.
     for query in combinations(some_user_ids(people)):
         paged_sort, *others = rng.sample(SORTS, 3)
         for sort in (paged_sort, *others):
-            expected = choose(ordered[sort], query)["user_id"].tolist()
+            expected = apply_filters(ordered[sort], query)["user_id"].tolist()
             limits = [1000] if len(expected) > 60 else [1000, 7, 1]
             for limit in (None, *(limits if sort == paged_sort else ())):
                 assert without_arrivals(client.ids(query, sort, limit)) == expected, (query, sort, limit)
@@ -189,14 +189,14 @@ def test_paging_gives_the_same_order_as_pandas(
     stack: Stack, people: pd.DataFrame, arrivals: None, sort: str, limit: int
 ) -> None:
     query: Query = {"name": "ann", "min_age": "30", "max_age": "32" if limit < 100 else "60"}
-    expected = choose(order(people, sort), query)["user_id"].tolist()
+    expected = apply_filters(order(people, sort), query)["user_id"].tolist()
     assert len(expected) > 20
     assert without_arrivals(Client(stack).ids(query, sort, limit)) == expected
 
 
 def test_counts_and_statistics_match_pandas(stack: Stack, people: pd.DataFrame) -> None:
     for query in combinations(some_user_ids(people)):
-        expected = choose(people, query)
+        expected = apply_filters(people, query)
         parameters = urlencode(query, doseq=True)
         count = stack.request("GET", f"/function/query-data?{parameters}&limit=1&count=1").json()["count"]
         assert count == len(expected)

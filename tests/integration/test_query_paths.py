@@ -1,4 +1,4 @@
-"""The paths /stats, /rejected and /runs, and what changes the ETags of these and of the path /."""
+"""The paths /stats, /rejected and /runs, and what changes their ETags and that of /."""
 
 import time
 from typing import Any
@@ -70,7 +70,7 @@ def test_the_start_and_the_end_of_a_run_change_the_etag(rollcall: Stack, path: s
 def test_statistics_and_the_page_show_changes_before_the_run_ends(
     rollcall: Stack, path: str, accept: str, user: bytes, rejected: bytes
 ) -> None:
-    """A run in progress does not change its row in `runs`; this test inserts none."""
+    """A run in progress does not change its row in `runs`, so this test needs none."""
     first = get(rollcall, path, Accept=accept)
     add(rollcall, "1", "Grace")
     mark_changed(rollcall)

@@ -28,9 +28,9 @@ def test_a_photo_has_its_content_type_and_etag(rollcall: Stack) -> None:
         rollcall.bucket.put(f"{user_id}.{extension}", body)
     rollcall.process()
     for user_id, (extension, body) in zip("12345", photos, strict=True):
-        kind = "image/png" if extension == "png" else "image/jpeg"
+        content_type = "image/png" if extension == "png" else "image/jpeg"
         response = photo(rollcall, user_id)
-        assert (response.status, response.headers["Content-Type"], response.body) == (200, kind, body)
+        assert (response.status, response.headers["Content-Type"], response.body) == (200, content_type, body)
         assert response.headers["Content-Length"] == str(len(body))
         assert response.headers["X-Content-Type-Options"] == "nosniff"
         head = photo(rollcall, user_id, "HEAD")
@@ -91,7 +91,7 @@ def test_a_missing_photo_is_a_404_in_json(rollcall: Stack) -> None:
         assert photo(rollcall, user_id).json()["error"]["message"] == f"user {user_id} has no photo"
 
 
-def test_a_parameter_of_a_photo_is_a_400(rollcall: Stack) -> None:
+def test_the_photo_endpoint_takes_no_parameters(rollcall: Stack) -> None:
     response = photo(rollcall, "1?size=small")
     assert (response.status, response.json()["error"]["code"]) == (400, "bad_parameter")
     assert response.json()["error"]["message"] == "unknown parameter 'size'; this path has no parameters"
@@ -120,12 +120,12 @@ def test_an_unavailable_s3_affects_only_photos(rollcall: Stack) -> None:
         assert all(line.startswith("{") for line in replica.lines())  # no lines from urllib3 about its retries
 
 
-def test_a_large_photo_that_breaks_off_before_its_first_byte_is_a_503(rollcall: Stack) -> None:
+def test_a_large_photo_that_is_interrupted_before_its_first_byte_is_a_503(rollcall: Stack) -> None:
     add(rollcall, "1", photo=True)
     headers = {"Content-Length": str(len(LARGE)), "ETag": '"1"', "Last-Modified": "Sat, 28 Nov 2026 12:00:00 GMT"}
-    broken_off = Response(200, HTTPHeaderDict(headers | {"Connection": "close"}), b"")
+    interrupted = Response(200, HTTPHeaderDict(headers | {"Connection": "close"}), b"")
     with (
-        counting(rollcall.query_settings["s3_endpoint"], lambda *_: broken_off) as (endpoint, _),
+        counting(rollcall.query_settings["s3_endpoint"], lambda *_: interrupted) as (endpoint, _),
         query_replica(rollcall, s3_endpoint=endpoint) as replica,
     ):
         response = replica.request("GET", "/photo/1")

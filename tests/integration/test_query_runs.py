@@ -83,7 +83,7 @@ def test_deleting_old_runs_changes_the_etag(rollcall: Stack) -> None:
 
 
 def test_a_run_whose_end_is_committed_late_changes_the_etag(rollcall: Stack) -> None:
-    """Its `finished_at` is earlier than that of a run committed before it, so the last finish stays the same."""
+    """Its `finished_at` is earlier than that of a run committed before it, so max(finished_at) stays the same."""
     rollcall.sql("insert into runs (trigger, scope, status) values ('http', 'bucket', 'running')")
     rollcall.sql("insert into runs (trigger, scope, status, finished_at) values ('http', 'bucket', 'done', now())")
     before = get(rollcall, "/runs").headers["ETag"]
@@ -92,7 +92,7 @@ def test_a_run_whose_end_is_committed_late_changes_the_etag(rollcall: Stack) -> 
 
 
 def test_the_etag_depends_on_which_runs_are_unfinished(rollcall: Stack) -> None:
-    """Here the lowest id, the highest id and the last finish stay the same.
+    """Here min(id), max(id) and max(finished_at) stay the same.
 
     The first change also keeps the number of unfinished runs.
     """

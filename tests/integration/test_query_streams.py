@@ -24,7 +24,7 @@ from tests.event import Event
 from tests.replica import Replica, query_replica
 from tests.stack import HANG_TIMEOUT, Stack
 
-MANY = """
+INSERT_MANY = """
 insert into users (user_id, first_name, last_name, birthts, csv_etag, csv_modified)
 select n::text, 'First', 'Last', n, 'etag', now() from generate_series(1, 200000) n
 """
@@ -37,7 +37,7 @@ def filled(stack: Stack, fresh: Any) -> Stack:
     Tests that use it come before those of `replica_with_short_streams`, which replaces the users.
     """
     fresh()
-    stack.sql(MANY)
+    stack.sql(INSERT_MANY)
     stack.sql("update users set img_path = 'src/1.png' where user_id = '1'")
     stack.bucket.put("1.png", bytes(32 * MEBIBYTE))
     return stack
@@ -193,7 +193,7 @@ def replica_with_short_streams(fresh: Any, stack: Stack) -> Any:
     """Yield query-data with streams that end after a second, and more people than a slow client can read by then."""
     fresh()
     names = "case when n % 7 = 0 then '=Łast ' else 'last ' end || n % 5000"
-    stack.sql(MANY.replace("'Last'", names).replace("200000", "100000"))
+    stack.sql(INSERT_MANY.replace("'Last'", names).replace("200000", "100000"))
     with query_replica(stack, stream_deadline="1") as replica:
         yield replica
 

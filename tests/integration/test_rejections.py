@@ -1,4 +1,4 @@
-"""Bad files are rejected, block no others, and are checked again when the result may change."""
+"""Invalid files are rejected, block no others, and are checked again when the result may change."""
 
 from time import time_ns
 
@@ -11,7 +11,7 @@ from tests.samples import samples
 from tests.stack import Stack
 
 
-def test_bad_objects_are_reported_and_good_ones_are_stored(rollcall: Stack) -> None:
+def test_invalid_files_are_reported_and_valid_ones_are_stored(rollcall: Stack) -> None:
     bad, good = samples("bad"), samples("good")
     expected = {}
     for number, sample in enumerate(bad):
@@ -118,7 +118,7 @@ def test_a_file_with_a_birth_in_the_future_is_fetched_again_only_after_the_birth
     assert [row["user_id"] for row in output(rollcall)] == ["2"]
 
 
-def test_a_rejection_by_older_rules_is_checked_again_once(rollcall: Stack) -> None:
+def test_a_file_rejected_by_older_rules_is_checked_again_once(rollcall: Stack) -> None:
     rollcall.bucket.put("1.csv", b"")
     rollcall.bucket.put_person("2")
     for key in ("1.csv", "2.csv"):

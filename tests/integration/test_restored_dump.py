@@ -25,7 +25,7 @@ from tests.rows import NEW_SECOND, exported, rows
 from tests.runs import application, erase, run
 from tests.stack import ROOT, Stack, connected
 
-# Stubs for those commands of the guides that need a deployment.
+# Stubs for the guides' commands that need a deployment.
 STUBS = """
 set -euo pipefail
 faas-cli() { :; }
@@ -96,7 +96,7 @@ def test_nothing_is_exported_before_lost_tombstones_are_applied(
     restore(rollcall.settings, tmp_path / "dump")
 
     class Broken(Objects):
-        """An S3 client that cannot read erased.csv: it is missing or, with `is_denied`, access is denied."""
+        """Cannot read erased.csv: the server denies another key; with `is_denied`, no request is sent."""
 
         is_denied = False
 
@@ -119,7 +119,7 @@ def test_nothing_is_exported_before_lost_tombstones_are_applied(
     assert exported(rollcall) == ["2"]
 
 
-def test_an_outage_of_s3_is_no_sign_of_lost_tombstones(rollcall: Stack, capsys: pytest.CaptureFixture[str]) -> None:
+def test_denied_access_to_s3_is_no_sign_of_lost_tombstones(rollcall: Stack, capsys: pytest.CaptureFixture[str]) -> None:
     rollcall.bucket.put_person("1")
     rollcall.process()
 
@@ -233,7 +233,7 @@ def test_each_run_logs_how_many_people_it_erased_again(rollcall: Stack, capsys: 
 
 
 def test_an_overlong_line_is_truncated() -> None:
-    """Another program may have written the object, and it must not fill the memory."""
+    """Another program may have written the object; its lines must not fill the memory."""
     lines = list(_lines([b"x" * 1000] * 1000 + [b"\n1,a,b\n"]))
     assert lines[1:] == ["1,a,b", ""]
     assert len(lines[0]) < 2000

@@ -73,7 +73,7 @@ def test_a_run_holds_its_lock_until_its_end(rollcall: Stack) -> None:
     with application(rollcall, Watching) as app:
         assert run(app)["status"] == "done"
     assert held
-    assert all(now == [[locks.EXPORT], [locks.RUN]] for now in held)
+    assert all(spaces == [[locks.EXPORT], [locks.RUN]] for spaces in held)
 
 
 def test_a_finished_run_does_not_look_like_one_in_progress(rollcall: Stack) -> None:
@@ -87,13 +87,13 @@ def test_a_finished_run_does_not_look_like_one_in_progress(rollcall: Stack) -> N
 
 def test_a_lock_on_the_same_run_id_in_another_database_does_not_keep_a_run_in_progress(rollcall: Stack) -> None:
     """Advisory locks of all databases are in pg_locks."""
-    [[number]] = rollcall.sql(
+    [[run_id]] = rollcall.sql(
         "insert into runs (trigger, scope, status) values ('cron', 'bucket', 'running') returning id"
     )
     with connected(rollcall.settings, postgres_database="postgres") as other:
-        other.run("select pg_advisory_lock_shared(:space::int, :number::int)", space=locks.RUN, number=number)
+        other.run("select pg_advisory_lock_shared(:space::int, :run_id::int)", space=locks.RUN, run_id=run_id)
         rollcall.process()
-    assert rollcall.sql("select status from runs where id = :number", number=number) == [["failed"]]
+    assert rollcall.sql("select status from runs where id = :run_id", run_id=run_id) == [["failed"]]
 
 
 def test_logs_and_stored_summaries_contain_no_values_from_files(rollcall: Stack) -> None:

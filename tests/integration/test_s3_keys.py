@@ -49,7 +49,7 @@ def subresource(method: str, resource: str, **options: Any) -> Callable[..., Any
     return lambda client, *location: client._execute(method, *location, query_params={resource: ""}, **options)
 
 
-ON_BUCKETS: dict[str, Callable[[Minio, str], Any]] = {
+BUCKET_OPERATIONS: dict[str, Callable[[Minio, str], Any]] = {
     "list": lambda client, bucket: list(client.list_objects(bucket_name=bucket)),
     "list versions": lambda client, bucket: list(client.list_objects(bucket_name=bucket, include_version=True)),
     "list uploads": lambda client, bucket: client._list_multipart_uploads(bucket),
@@ -66,7 +66,7 @@ ON_BUCKETS: dict[str, Callable[[Minio, str], Any]] = {
     "read location": subresource("GET", "location"),
     "read tags": subresource("GET", "tagging"),
 }
-ON_OBJECTS: dict[str, Callable[[Minio, str, str], Any]] = {
+OBJECT_OPERATIONS: dict[str, Callable[[Minio, str, str], Any]] = {
     "read": get,
     "read metadata": lambda client, bucket, key: client.stat_object(bucket_name=bucket, object_name=key),
     "write": put,
@@ -141,14 +141,14 @@ def test_each_functions_access_key_allows_exactly_the_expected_operations(filled
     granted: set[tuple[str, ...]] = {
         (name, *location)
         for location in locations
-        for name, operation in ON_BUCKETS.items()
+        for name, operation in BUCKET_OPERATIONS.items()
         if succeeds(operation, client, *location)
     }
     for bucket in (SOURCE, RESULT):
         for key in OBJECTS:
             granted |= {
                 (name, bucket, key)
-                for name, operation in ON_OBJECTS.items()
+                for name, operation in OBJECT_OPERATIONS.items()
                 if succeeds(operation, client, bucket, key)
             }
     assert granted == ALLOWED[identity]
@@ -157,14 +157,14 @@ def test_each_functions_access_key_allows_exactly_the_expected_operations(filled
 def test_the_operator_is_denied_no_operation(filled: Stack) -> None:
     """So the denials above are due to the policies, not to malformed requests."""
     operator = filled.bucket.client
-    for name, on_bucket in ON_BUCKETS.items():
+    for name, on_bucket in BUCKET_OPERATIONS.items():
         with temporary_bucket(operator) as bucket:
             try:
                 on_bucket(operator, bucket)
             except minio.error.S3Error as error:
                 expected = ("NoSuchBucketPolicy", "NoSuchLifecycleConfiguration", "NoSuchTagSet")
                 assert error.code in expected, (name, error)
-    for name, operation in ON_OBJECTS.items():
+    for name, operation in OBJECT_OPERATIONS.items():
         put(operator, RESULT, "1.txt")
         assert succeeds(operation, operator, RESULT, "1.txt"), name
 

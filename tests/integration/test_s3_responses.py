@@ -127,18 +127,18 @@ def test_connecting_has_its_own_timeout_and_connections_are_reused(
     rollcall: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The connect timeout is not `s3_timeout`, because connecting to a host that is down is tried three times."""
-    opened, together = [], Barrier(4)
+    opened, barrier = [], Barrier(4)
     connect = urllib3.util.connection.create_connection
 
-    def notice(address: tuple[str, int], timeout: float, *arguments: Any, **options: Any) -> socket.socket:
+    def record_and_connect(address: tuple[str, int], timeout: float, *arguments: Any, **options: Any) -> socket.socket:
         opened.append((f"{address[0]}:{address[1]}", timeout))
         return connect(address, timeout, *arguments, **options)
 
     def respond(_kind: str, _path: str) -> Response:
-        together.wait(HANG_TIMEOUT)  # so each request has a connection of its own
+        barrier.wait(HANG_TIMEOUT)  # so each request has a connection of its own
         return Response(200, {"ETag": '"e"', "Last-Modified": MODIFIED}, b"")
 
-    monkeypatch.setattr(urllib3.util.connection, "create_connection", notice)
+    monkeypatch.setattr(urllib3.util.connection, "create_connection", record_and_connect)
     with proxied(rollcall, respond, fetch_threads="4", s3_timeout="19") as (app, _), ThreadPoolExecutor(4) as executor:
         for _ in range(2):
             assert list(executor.map(etag, [app.objects] * 4)) == ["e"] * 4

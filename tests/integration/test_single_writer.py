@@ -58,10 +58,10 @@ def test_one_more_scan_serves_all_concurrent_runs(rollcall: Stack) -> None:
 def test_two_replicas_share_a_bucket_without_duplicate_work(rollcall: Stack) -> None:
     people = put_people(rollcall, range(600))
     with counting(rollcall.process_settings["s3_endpoint"]) as (endpoint, requests):
-        small = {"segment_keys": "20", "batch_size": "10", "workers": "3", "s3_endpoint": endpoint}
+        settings = {"segment_keys": "20", "batch_size": "10", "workers": "3", "s3_endpoint": endpoint}
         with (
-            application(rollcall, **small) as first,
-            application(rollcall, **small) as second,
+            application(rollcall, **settings) as first,
+            application(rollcall, **settings) as second,
             ThreadPoolExecutor(2) as executor,
         ):
             summaries = list(executor.map(run, (first, second)))
