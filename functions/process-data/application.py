@@ -11,15 +11,15 @@ from .shared.storage.objects import Objects
 from .shared.storage.pool import Pool
 
 MAX_REQUESTS = 8
-"""The most requests with access (see `has_access`) that are processed at the same time."""
+"""The maximum number of concurrent requests with access (see `has_access`)."""
 
 MAX_ANONYMOUS = 2
-"""The most requests without access that are processed at the same time. They are full runs, so more of them would
-only share the same work."""
+"""The maximum number of concurrent requests without access. They are full runs, so more of them would only share the
+same work."""
 
 
 class Application:
-    """The shared state. `stopping` is set when the process is told to stop.
+    """The shared state. `stopping` is set by SIGTERM.
 
     `helpers` limits the helper threads of all runs together, as each thread has a connection to PostgreSQL. `listings`
     is separate from `fetches`, so that listing a segment never waits for fetches.
@@ -27,7 +27,7 @@ class Application:
 
     def __init__(self, settings: Settings, stopping: Event) -> None:
         self.settings, self.stopping = settings, stopping
-        self._pending: dict[object, int] = {}  # objects to fetch, by scanner
+        self._pending: dict[object, int] = {}  # number of objects to fetch, by scanner
         self._lock = Lock()
         self.requests = Bulkhead("requests", MAX_REQUESTS)
         self.anonymous = Bulkhead("requests without the API token", MAX_ANONYMOUS)
@@ -55,9 +55,9 @@ class Application:
 
     @property
     def is_busy(self) -> bool:
-        """Whether several scanners together have enough to fetch for all fetch threads.
+        """Whether several scanners together keep all fetch threads busy.
 
-        A single scanner does not keep them busy: they are idle while it lists.
+        A single scanner does not: the threads are idle while it lists.
         """
         with self._lock:
             return len(self._pending) > 1 and sum(self._pending.values()) >= self.settings.fetch_threads

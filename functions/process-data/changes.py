@@ -5,7 +5,7 @@ has committed. The statement is a transaction of its own, so a frozen client can
 committed in the order of their numbers, and a reader of the counter sees every change up to that number. An output is
 out of date if its counter is greater than the number that was exported.
 
-Rows of users and of erased have the number of their last change, from the counter of output.csv. So a query for the
+Rows of `users` and `erased` have the number of their last change, from the counter of output.csv. So a query for the
 changes since a number misses none, even while runs write.
 """
 

@@ -4,7 +4,7 @@ from threading import Event
 from time import monotonic
 
 GRACE = 5
-"""Seconds after the deadline that work in progress may take to finish."""
+"""Seconds that work in progress may take after the deadline."""
 
 
 class Deadline:
@@ -31,7 +31,7 @@ class Deadline:
 
     @property
     def remaining_grace(self) -> float:
-        """Seconds that work in progress may still take: GRACE, or less if that would end over GRACE after the deadline.
+        """Seconds that work in progress may still take: at most GRACE, and at most until GRACE after the deadline.
 
         Unlike `remaining_with(GRACE)`, it is not 0 if stopping or cancelled.
         """
@@ -51,7 +51,7 @@ class Deadline:
         self._stopping.wait(min(seconds, self.remaining))
 
     def cancel(self) -> None:
-        """Make all work end at its next check."""
+        """Make all work end at its next check of the deadline."""
         self._cancelled.set()
 
     def resume(self) -> None:

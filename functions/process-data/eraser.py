@@ -27,7 +27,7 @@ class Eraser:
     hint: bool = False
 
     def erase(self, user_ids: Iterable[str], create_tombstones: Callable[[list[str]], list[Tombstone]]) -> bool:
-        """Erase the users; returns whether all were erased before the deadline.
+        """Erase the users; return whether all were erased before the deadline.
 
         `create_tombstones` is called while the users' segment is held. It omits users for whom there is no time left.
         """

@@ -2,8 +2,8 @@
 
 The state of an object is always read from the bucket. So hints may be reordered, duplicated or lost; a scan of the
 whole bucket covers them all. A hint of an event or a request is committed before its segment's lock is tried. If the
-lock is held, its holder checks for hints after it has released the lock, and finds this one. If the holder's time is
-over, its session is lost, or S3 has failed, a later run scans the object.
+lock is held, its holder checks for hints after it has released the lock, and finds this one. If the holder's deadline
+has expired, its session is lost, or S3 has failed, a later run scans the object.
 """
 
 import json

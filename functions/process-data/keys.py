@@ -8,10 +8,10 @@ from .shared.user_ids import USER_ID_PATTERN
 Kind = Literal["csv", "photo", "bad_name", "ignored"]
 
 CONTENT_LIMIT = 64 * 1024
-"""The most bytes that a CSV may have. A larger one is rejected without being fetched."""
+"""The maximum size of a CSV in bytes. A larger one is rejected without being fetched."""
 
 MAX_REQUESTED_KEYS = 1000
-"""The most keys that a request may name (CSVs of users, and CSVs with bad names), or that a scan of hints covers."""
+"""The maximum number of keys in a request (CSVs of users, and CSVs with bad names), or in a scan of hints."""
 
 LAST_KEY = "\U0010ffff"
 """Sorts after every key that is not ignored."""

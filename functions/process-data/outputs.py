@@ -34,7 +34,7 @@ def _quote(column: str) -> str:
 
 
 def _neutralise(column: str) -> str:
-    """SQL for the text, with an apostrophe before it if a spreadsheet might run it as a formula."""
+    """SQL for the text, with an apostrophe before it if a spreadsheet might evaluate it as a formula."""
     return f"""
     (case when left({column}, 1) in {FORMULA_PREFIXES} or left({column}, 1) in (E'\\t', E'\\r', E'\\n')
     then '''' || {column} else {column} end)"""
@@ -75,7 +75,7 @@ _PAUSE_FACTOR = 10
 """The pause after an export, as a multiple of its duration."""
 
 _CHEAP_SECONDS = 0.1
-"""There is no pause while the last exports of all outputs together took less."""
+"""There is no pause if the last exports of all outputs together took less."""
 
 _EARLY_FRACTION = 0.1
 """During this first fraction of a run's time, an export starts however long it will probably take."""
@@ -130,7 +130,7 @@ class _State:
 
 
 def export(application: Application, connection: Connection, deadline: Deadline, *, urgent: bool) -> Output:
-    """Write the outputs where needed; returns the outcome for output.csv.
+    """Write the outputs where needed; return the outcome for output.csv.
 
     If the export would end more than GRACE seconds after the deadline, judging by the last exports of all outputs, it
     is left to a later run, unless this run has just started. If it is neither `urgent` nor cheap, it is also left to a

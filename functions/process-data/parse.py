@@ -54,7 +54,7 @@ class Checked:
 def read_row(key: str, fetched: Object) -> Row | Rejection:
     """Parse one CSV and check everything but the range of `birthts`."""
     try:
-        line, (first_name, last_name, birthts) = _read_row(fetched.body)
+        line, (first_name, last_name, birthts) = _read_values(fetched.body)
         _check_name(line, "first_name", first_name)
         _check_name(line, "last_name", last_name)
         _check_integer(line, "birthts", birthts)
@@ -85,7 +85,7 @@ class _InvalidCsv(Exception):
         self.line, self.code, self.message = line, code, message
 
 
-def _read_row(body: bytes) -> tuple[int, tuple[str, ...]]:
+def _read_values(body: bytes) -> tuple[int, tuple[str, ...]]:
     """The row's line and its values in the order of COLUMNS. Raises _InvalidCsv."""
     text = _decode(body)
     # Spaces and tabs around a quoted value are valid here, but not in RFC 4180 or the csv module: remove them. Remove

@@ -118,7 +118,7 @@ _READ = "select object, line, code, message from rejected where {object_conditio
 
 
 def upsert(connection: Connection, rejections: Sequence[Rejection]) -> list[Rejection]:
-    """Insert or update rejections; returns those that are new, changed or from new rules, at most MAX_REPORTED."""
+    """Insert or update rejections; return those that are new, changed or from new rules, at most MAX_REPORTED."""
     if not rejections:
         return []
     rows = json.dumps([asdict(rejection) for rejection in rejections])

@@ -47,8 +47,8 @@ def apply_lost_tombstones(
             return
         is_different = True
         with application.objects.stream(bucket, ERASED) as stream:
-            lines = _tombstones(stream.chunks)
-            while batch := {tombstone.user_id: tombstone for tombstone in islice(lines, _BATCH)}:
+            all_tombstones = _parse_tombstones(stream.chunks)
+            while batch := {tombstone.user_id: tombstone for tombstone in islice(all_tombstones, _BATCH)}:
                 eraser = Eraser(connection, deadline, rescan, hint=True)
                 missing = tombstones.missing(connection, list(batch.values()))
                 try:
@@ -74,8 +74,8 @@ def _look_up(batch: Mapping[str, Tombstone], user_ids: Iterable[str]) -> list[To
     return [batch[user_id] for user_id in user_ids]
 
 
-def _tombstones(chunks: Iterable[bytes]) -> Iterator[Tombstone]:
-    """The tombstones of a file. Invalid lines, which include the header, are skipped."""
+def _parse_tombstones(chunks: Iterable[bytes]) -> Iterator[Tombstone]:
+    """Yield the tombstones of a file. Invalid lines, which include the header, are skipped."""
     for line in _lines(chunks):
         if match := _LINE.fullmatch(line):
             try:

@@ -164,7 +164,7 @@ class Run:
             raise Unavailable("s3", f"S3 at {self._settings.s3_endpoint} did not respond within {seconds} s")
 
     def _queue_continuation(self, connection: Connection) -> bool:
-        """Queue a continuation if this run made progress and there are not too many; returns whether it was queued.
+        """Queue a continuation if this run made progress and there are not too many; return whether it was queued.
 
         Without a limit, a queue that delivers requests more than once would multiply continuations.
         """

@@ -5,7 +5,7 @@ Users whose CSV was deleted or became invalid keep their last row.
 Why concurrent and interrupted runs converge: a scan holds its segment's lock from before it lists until after it has
 stored, and it writes only in the session that holds the lock. So each user has one writer at a time, and a writer
 reads the bucket after the previous writer has stored. A session that is lost loses its lock and cannot commit. S3's
-lists and reads are assumed to be strongly consistent. Hence data that was read earlier never replaces data that was
+listings and reads are assumed to be strongly consistent. Hence data that was read earlier never replaces data that was
 read later. Once the bucket has stopped changing, the next complete scan of a segment stores what the bucket contains,
 whatever happened before. A scan that ends early leaves its segment, or the rest of it, queued.
 
@@ -44,7 +44,7 @@ R = TypeVar("R")
 
 
 class OutOfTime(Exception):
-    """S3 did not respond before the run's time was over."""
+    """S3 did not respond before the run had to end."""
 
 
 class SourceEmpty(Exception):
@@ -124,7 +124,7 @@ class Scanner:
         return listing
 
     def _list_hinted(self, keys: list[str]) -> tuple[Listing, list[str]]:
-        """List the objects of hints; returns the listing, and the keys that were listed before the deadline."""
+        """List the objects of hints; return the listing, and the keys that were listed before the deadline."""
         list_one = partial(list_hinted, self._objects, self._settings.source_bucket)
         calls = ParallelCalls(self._fetches, self._settings.fetch_threads, list_one, keys)
         listings = self._collect_calls(calls)
@@ -157,7 +157,7 @@ class Scanner:
     def _fetch_and_store(
         self, scan: ScanCounters, user_ids: list[str], photos: Mapping[str, str], tombstones: Tombstones
     ) -> int:
-        """Fetch, check and store these users in batches; returns how many were done.
+        """Fetch, check and store these users in batches; return how many were done.
 
         While one batch is stored, the next one is fetched.
         """
@@ -171,7 +171,7 @@ class Scanner:
                 current = upcoming or self._fetch(batch, tombstones)
                 upcoming = self._fetch(next_batch, tombstones) if next_batch and not self._deadline.expired else None
                 with counters.stage("fetch"):
-                    results = self._collect(batch, current)
+                    results = self._collect_fetches(batch, current)
                 with counters.stage("parse"):
                     checked = check_rows([result for result in results if isinstance(result, Row)], _now())
                 with counters.stage("store"):
@@ -190,7 +190,7 @@ class Scanner:
         fetch_one = partial(fetch, self._objects, self._settings.source_bucket, tombstones)
         return ParallelCalls(self._fetches, self._settings.fetch_threads, fetch_one, user_ids)
 
-    def _collect(self, user_ids: list[str], calls: ParallelCalls[str, FetchResult]) -> list[FetchResult]:
+    def _collect_fetches(self, user_ids: list[str], calls: ParallelCalls[str, FetchResult]) -> list[FetchResult]:
         """Return the results of the calls that started. If S3 was unavailable to all of them, call `check_s3`."""
         collected = self._collect_calls(calls)
         timeout = Unavailable("s3", "S3 did not respond before the run's deadline")
@@ -205,7 +205,7 @@ class Scanner:
         return results
 
     def _call(self, call: Callable[[], T]) -> T:
-        """Call S3 in another thread. Raises OutOfTime if the call is still running GRACE seconds after the deadline."""
+        """Call S3 in another thread. Raises OutOfTime if it does not respond in time: see `ParallelCalls.collect`."""
         calls = ParallelCalls(self._listings, 1, lambda _: call(), [None])
         for result in calls.collect(self._deadline, self._connection.keep_alive, may_start_late=True):
             if result is not None:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from .keys import user_of
 
-_LEAST_USER = re.compile("[^\0-.]*")
+_LOWER_BOUND = re.compile("[^\0-.]*")
 """Matches the start of a key, up to the first character that is "." or sorts before it.
 
 If a user_id is less than the match, its CSV sorts before the key. This holds even if the user_id is a prefix of the
@@ -40,14 +40,14 @@ class Range:
 
     # the first two comparisons follow from the others, but can use the index on user_id
     user_condition = (
-        "user_id >= :least_user and user_id < :end and user_id || '.csv' > :start and user_id || '.csv' <= :end"
+        "user_id >= :min_user_id and user_id < :end and user_id || '.csv' > :start and user_id || '.csv' <= :end"
     )
     object_condition = "object > :start and object <= :end"
 
     @property
     def user_parameters(self) -> dict[str, object]:
-        least = _LEAST_USER.match(self.start)
-        return {"least_user": least[0] if least else "", **self.object_parameters}
+        bound = _LOWER_BOUND.match(self.start)
+        return {"min_user_id": bound[0] if bound else "", **self.object_parameters}
 
     @property
     def object_parameters(self) -> dict[str, object]:

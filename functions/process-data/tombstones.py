@@ -107,7 +107,7 @@ class Tombstone:
 
 
 def drop_erased(connection: Connection, scope: Scope, listing: Listing) -> Tombstones:
-    """Remove erased users' CSVs from a listing, except newer ones; returns the tombstones of users with newer ones."""
+    """Remove erased users' CSVs from a listing, except newer ones; return the tombstones of users with newer ones."""
     if not connection.run(_EXIST.format(user_condition=scope.user_condition), **scope.user_parameters)[0][0]:
         return {}
     rows = connection.run(_READ, user_ids=json.dumps(list(listing.modified)))
@@ -121,7 +121,7 @@ def drop_erased(connection: Connection, scope: Scope, listing: Listing) -> Tombs
 
 
 def allows(tombstones: Tombstones, user_id: str, modified: datetime) -> bool:
-    """Whether a CSV may be ingested: its user was not erased, or it is newer than the CSV at the erasure."""
+    """Whether a CSV may be ingested: its user was not erased, or it is newer than the CSVs known at the erasure."""
     return user_id not in tombstones or _is_newer(modified, tombstones[user_id])
 
 
@@ -144,7 +144,10 @@ def _dump(tombstones: Sequence[Tombstone]) -> str:
 
 
 def _is_newer(modified: datetime, csv_modified: datetime | None) -> bool:
-    """Whether a CSV is newer than at the erasure, in whole seconds: listings may have fractions, GET does not."""
+    """Whether a CSV is newer than those known at the erasure.
+
+    Whole seconds are compared: listings may have fractions, GET has none.
+    """
     return csv_modified is None or modified.replace(microsecond=0) > csv_modified
 
 

@@ -194,7 +194,7 @@ class Workers:
                 helper = Thread(target=self._run_helper, name="helper", daemon=True)
                 helper.start()
                 stack.pop_all()  # the helper releases its own slot
-                # a helper, too, does this before it ends: so joining all helpers misses none
+                # a helper that starts another appends it before it ends: so joining all helpers misses none
                 self._helpers.append(helper)
 
     def _has_more_work(self, connection: Connection, segment: Segment) -> bool:

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 from functools import lru_cache
 
 MAX_AGE = 200
-"""Years: the maximum that the age filters accept."""
+"""The maximum age that the filters accept, in years."""
 
 
 def age(birthdate: date, today: date) -> float:

@@ -14,7 +14,7 @@ State = list[str]
 """The state of one or more tables: for each, the value of the column that `state_sql` selects."""
 
 States = dict[TableName, str]
-"""Each table's item of the State of all tables: `list(states.values())` is that State."""
+"""The state of each table, by name. `list(states.values())` is the State of all tables."""
 
 # process-data increments `changed` in every transaction that changes what is served from the table. Another database,
 # or a restored one, may have the same `changed`: `xmin`, the id of the row's last transaction, and `etag`, the ETag of
