@@ -1,4 +1,4 @@
-"""Functions that change the tables with process-data's own code for scans and erasures, or read /changes."""
+"""Change the tables with process-data's own code, as scans and erasures do, and read /changes."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -32,7 +32,7 @@ def put(connection: Connection, *user_ids: str, prefix: str = "") -> None:
 
 
 def set_photo(connection: Connection, user_id: str, photo: str | None) -> None:
-    """Reconcile the user with a bucket that has the stored CSV and a photo with the key `photo`; None: no photo."""
+    """Reconcile the user with a bucket that has the stored CSV, and the key `photo` unless it is None."""
     [[etag]] = connection.run("select csv_etag from users where user_id = :user_id", user_id=user_id)
     listing = Listing(csvs={user_id: etag}, photos={user_id: photo} if photo else {}, entries=1)
     reconcile(connection, KeySet([f"{user_id}.csv"]), listing, "src", 0)

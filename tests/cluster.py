@@ -19,7 +19,7 @@ The tests delete the namespaces openfaas, openfaas-fn and rollcall in it, and se
 """
 
 CONTAINER = {"name": "x", "image": "x:1.0"}
-VOLUMES = 32  # a volume is not bound again after its claim was deleted
+VOLUMES = 32  # many, because a volume is not bound again after its claim was deleted
 
 
 def kubectl(*arguments: str, stdin: str | None = None) -> str:
@@ -86,7 +86,7 @@ def openfaas_cluster() -> Iterator[Nodes]:
     assert shutil.which("kubectl"), "ROLLCALL_TEST_KUBECONFIG is set but kubectl is not on the PATH"
     with ExitStack() as cleanup:  # each step runs even if another one fails
         cleanup.callback(kubectl, "delete", "persistentvolumes,storageclasses", "--selector=test=rollcall")
-        kubectl("apply", "--filename=-", stdin=yaml.safe_dump_all(_openfaas()))
+        kubectl("apply", "--filename=-", stdin=yaml.safe_dump_all(_prerequisites()))
         nodes = Nodes()
         nodes.start()
         cleanup.callback(nodes.stop)
@@ -94,7 +94,7 @@ def openfaas_cluster() -> Iterator[Nodes]:
         yield nodes
 
 
-def _openfaas() -> Iterator[dict[str, Any]]:
+def _prerequisites() -> Iterator[dict[str, Any]]:
     for name in ("openfaas", "openfaas-fn"):
         yield {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
     yield {

@@ -112,8 +112,8 @@ def test_paging_covers_everyone_and_the_back_button_works(page: Page, sample: St
     page.get_by_label("Order").select_option("Last name, A–Z")
     show(page)
     pages = [ids(page)]
-    while (following := page.get_by_role("link", name="Next page")).count():
-        follow(page, following)
+    while (next_link := page.get_by_role("link", name="Next page")).count():
+        follow(page, next_link)
         pages.append(ids(page))
     assert [len(page_ids) for page_ids in pages] == [30, 30, 30, 10]
     assert list(chain.from_iterable(pages)) == user_ids(get_people(sample, "?sort=last_name"))
@@ -141,9 +141,9 @@ def test_the_whole_result_is_available_as_csv_and_json(page: Page, sample: Stack
     assert json.loads(page.locator("body").inner_text())["result"] == people
 
 
-@pytest.mark.parametrize("address", [HOME, f"{HOME}/"])
-def test_a_photo_is_shown_and_linked(page: Page, address: str) -> None:
-    page.goto(address)
+@pytest.mark.parametrize("path", [HOME, f"{HOME}/"])
+def test_a_photo_is_shown_and_linked(page: Page, path: str) -> None:
+    page.goto(path)
     photo = page.get_by_role("img", name="Photo of Ada Northfield")
     photo.scroll_into_view_if_needed()
     page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=photo.element_handle())
@@ -158,7 +158,7 @@ def test_the_histogram_matches_stats(page: Page, sample: Stack) -> None:
     assert table.locator("td").all_text_contents() == [str(bar["people"]) for bar in ages]
     heights = [float(bar.get_attribute("height") or 0) for bar in page.locator("svg .bar").all()]
     tallest = max(bar["people"] for bar in ages)
-    # the bar of a few people is at least 2 pixels high
+    # a bar that is not empty is at least 2 pixels high
     assert heights == pytest.approx([HEIGHT * bar["people"] / tallest for bar in ages], abs=2)
     expect(page.get_by_role("img", name="Ages by decade")).to_be_visible()
 
@@ -204,7 +204,7 @@ def tab_to(page: Page, target: Locator, limit: int = 40) -> list[str]:
         outlines.append(str(page.evaluate("getComputedStyle(document.activeElement).outlineStyle")))
         if target.evaluate("element => element === document.activeElement"):
             return outlines
-    raise AssertionError(f"{target} is not reached with {limit} presses of Tab")
+    raise AssertionError(f"pressing Tab {limit} times did not reach {target}")
 
 
 def test_an_error_is_shown_at_its_field(page: Page, problems: Problems) -> None:

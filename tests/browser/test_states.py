@@ -22,14 +22,14 @@ HOSTILE = [
     "javascript:alert(1)",
 ]
 
-INSERT = """
+INSERT_USER = """
 insert into users (user_id, first_name, last_name, birthts, img_path, csv_etag, csv_modified)
 values (:user_id, :first, :last, 0, null, 'etag', now())
 """
 INSERT_REJECTED = """
 insert into rejected (object, etag, line, code, message) values (:object, 'etag', 2, 'bad_name', :message)
 """
-INSERT_MANY = """
+INSERT_USERS = """
 insert into users (user_id, first_name, last_name, birthts, csv_etag, csv_modified)
 select lpad(n::text, 9, '0'), 'First ' || n, 'Last', n * 20000000::bigint, 'etag', now()
 from generate_series(1, 100000) n
@@ -46,7 +46,7 @@ def test_an_empty_table_shows_how_to_upload(rollcall: Stack, page: Page) -> None
 
 def test_hostile_names_and_messages_are_escaped(rollcall: Stack, page: Page) -> None:
     for number, name in enumerate(HOSTILE):
-        rollcall.sql(INSERT, user_id=str(number), first=name, last=name)
+        rollcall.sql(INSERT_USER, user_id=str(number), first=name, last=name)
         rollcall.sql(INSERT_REJECTED, object=f"{name}.csv", message=name)
     page.on("dialog", lambda dialog: pytest.fail(f"a script was run: {dialog.message}"))
     page.goto(HOME)
@@ -58,7 +58,7 @@ def test_hostile_names_and_messages_are_escaped(rollcall: Stack, page: Page) -> 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_parameter_is_escaped(rollcall: Stack, page: Page, name: str) -> None:
-    rollcall.sql(INSERT, user_id="1", first="Ada", last="Byron")
+    rollcall.sql(INSERT_USER, user_id="1", first="Ada", last="Byron")
     page.on("dialog", lambda dialog: pytest.fail(f"a script was run: {dialog.message}"))
     page.goto(HOME)
     page.get_by_label("Name begins with").fill(name)
@@ -69,9 +69,9 @@ def test_a_hostile_parameter_is_escaped(rollcall: Stack, page: Page, name: str) 
 
 
 def test_long_and_right_to_left_names_fit_a_phone(rollcall: Stack, page: Page) -> None:
-    rollcall.sql(INSERT, user_id="1", first="نور الهدى", last="عبد الرحمن")
-    rollcall.sql(INSERT, user_id="2", first="W" * 200, last="w" * 200)
-    rollcall.sql(INSERT, user_id="9" * 18, first="小明", last="王")
+    rollcall.sql(INSERT_USER, user_id="1", first="نور الهدى", last="عبد الرحمن")
+    rollcall.sql(INSERT_USER, user_id="2", first="W" * 200, last="w" * 200)
+    rollcall.sql(INSERT_USER, user_id="9" * 18, first="小明", last="王")
     page.set_viewport_size({"width": 390, "height": 844})
     page.goto(HOME)
     name = page.locator(".name bdi").first
@@ -81,7 +81,7 @@ def test_long_and_right_to_left_names_fit_a_phone(rollcall: Stack, page: Page) -
 
 
 def test_a_hundred_thousand_people_are_counted_and_paged(rollcall: Stack, page: Page) -> None:
-    rollcall.sql(INSERT_MANY)
+    rollcall.sql(INSERT_USERS)
     page.goto(HOME)
     expect(page.get_by_role("heading", level=1)).to_have_text("100,000 people")
     expect(page.locator("table.people tbody tr")).to_have_count(50)

@@ -52,7 +52,7 @@ def run(n: int) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def many(stack: Stack, fresh: Callable[[], None]) -> Iterator[Stack]:
-    """Several pages of runs and of rejected files, which tests must not change."""
+    """The stack with several pages of runs and of rejected files, which tests must not change."""
     fresh()
     files = [
         {"object": name, "line": n % 3 or None, "message": f"missing column {HOSTILE[n % len(HOSTILE)]} {'m' * 300}"}
@@ -68,15 +68,15 @@ def rows(page: Page) -> Locator:
     return page.locator("table.entries tbody tr:not(.detail)")
 
 
-def section(page: Page, name: str) -> Locator:
+def section_link(page: Page, name: str) -> Locator:
     return page.get_by_role("navigation", name="Sections").get_by_role("link", name=name, exact=True)
 
 
 def all_pages(page: Page, read: Callable[[], list[str]]) -> list[str]:
     """Return the results of `read` on all pages, following the links."""
     items = read()
-    while (following := page.get_by_role("link", name="Next page")).count():
-        follow(page, following)
+    while (next_link := page.get_by_role("link", name="Next page")).count():
+        follow(page, next_link)
         items += read()
     return items
 
@@ -135,9 +135,9 @@ def test_every_rejected_file_is_shown_with_its_line_and_reason(page: Page, many:
 @pytest.mark.parametrize("name", SECTIONS)
 def test_the_navigation_marks_the_current_section(page: Page, many: Stack, name: str) -> None:
     page.goto(HOME)
-    follow(page, section(page, name))
+    follow(page, section_link(page, name))
     expect(page.locator("[aria-current]")).to_have_count(1)
-    expect(section(page, name)).to_have_attribute("aria-current", "page")
+    expect(section_link(page, name)).to_have_attribute("aria-current", "page")
     expect(page.get_by_role("heading", level=1)).to_have_count(1)
 
 
@@ -146,12 +146,12 @@ def test_links_between_sections_work_from_every_path(page: Page, many: Stack, st
     page.goto(start)
     for _ in range(2):
         for name, suffix in SECTIONS.items():
-            follow(page, section(page, name))
-            expect(section(page, name)).to_have_attribute("aria-current", "page")
+            follow(page, section_link(page, name))
+            expect(section_link(page, name)).to_have_attribute("aria-current", "page")
             assert page.url.rstrip("?").endswith(suffix)
     assert page.url.count("query-data") <= 2, f"links must not lengthen the URL each time: {page.url}"
     follow(page, page.get_by_role("link", name="Rollcall"))
-    expect(section(page, "People")).to_have_attribute("aria-current", "page")
+    expect(section_link(page, "People")).to_have_attribute("aria-current", "page")
     follow(page, page.get_by_role("link", name="the API"))
     assert json.loads(page.locator("body").inner_text())["openapi"] == "3.1.0"
 
@@ -225,9 +225,9 @@ def test_empty_tables_have_an_explanation(
 def test_an_empty_page_links_to_the_first_page(rollcall: Stack, page: Page) -> None:
     rollcall.sql(INSERT_RUN, runs=json.dumps([run(0), run(1)]))
     page.goto(f"{HOME}/runs?limit=1")
-    following = page.get_by_role("link", name="Next page").get_attribute("href")
+    next_url = page.get_by_role("link", name="Next page").get_attribute("href")
     rollcall.sql("delete from runs where id = 1")
-    page.goto(f"{HOME}/runs{following}")
+    page.goto(f"{HOME}/runs{next_url}")
     expect(page.get_by_role("heading", level=1)).to_have_text("No more results")
     follow(page, page.get_by_role("link", name="Back to the first page"))
     expect(rows(page)).to_have_count(1)

@@ -1,4 +1,4 @@
-"""Fixtures: local stacks of a toy project, whose functions do what the query of a request says."""
+"""Fixtures: local stacks of a toy project, whose functions do what the query of each request says."""
 
 import shutil
 import subprocess

@@ -26,7 +26,7 @@ def command_line(pid: int) -> bytes:
 
 
 def listening_addresses(pids: list[int]) -> set[tuple[str, int]]:
-    """Return the addresses, in hexadecimal as in /proc/net/tcp, and ports that the processes listen on."""
+    """Return the addresses (in hexadecimal, as in /proc/net/tcp) and ports that the processes listen on."""
     inodes = set()
     for pid in pids:
         for descriptor in Path(f"/proc/{pid}/fd").glob("*"):

@@ -9,7 +9,7 @@ import pytest
 from tests.stack import Stack
 
 PEOPLE = 4_000  # more than most machines load in two runs of one second
-USERS = [f"{number:05}" for number in range(PEOPLE)]
+USER_IDS = [f"{number:05}" for number in range(PEOPLE)]
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     stack = Stack(tmp_path_factory.mktemp("size") / "state")
     try:
         with pytest.MonkeyPatch.context() as patch, started(stack, patch) as running:
-            running.bucket.put_people(USERS)
+            running.bucket.put_people(USER_IDS)
         yield stack.state
     finally:
         stack.remove()
@@ -48,9 +48,9 @@ def is_loaded(stack: Stack) -> bool:
 
 
 def check_complete(stack: Stack) -> None:
-    assert [user for (user,) in stack.sql("select user_id from users order by user_id")] == USERS
+    assert [user_id for (user_id,) in stack.sql("select user_id from users order by user_id")] == USER_IDS
     output = stack.bucket.read("output.csv").decode().splitlines()
-    assert [line.partition(",")[0] for line in output[1:]] == USERS
+    assert [line.partition(",")[0] for line in output[1:]] == USER_IDS
     summary = stack.process()
     assert (summary["added"], summary["updated"]) == (0, 0)
 
@@ -70,8 +70,8 @@ def test_one_request_loads_the_whole_bucket(state: Path, monkeypatch: pytest.Mon
 
 
 def test_overlapping_runs_of_a_fan_out_load_the_whole_bucket(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # With 1 s, S3 may not respond in time (1 s + GRACE) to one of two simultaneous runs on a slow machine, and a run
-    # without progress queues no continuation. The other test has one run at a time.
+    # With 1 s, S3 may not respond in time to one of two simultaneous runs on a slow machine, and a run without progress
+    # queues no continuation.
     with started(Stack(state), monkeypatch, REPLICAS="2", RUN_DEADLINE="3") as stack:
         stack.reset_tables()
         response = stack.request("POST", "/function/process-data?fan_out=2")

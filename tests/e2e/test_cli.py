@@ -112,7 +112,7 @@ def test_commands_that_need_a_running_stack_say_so(new_toy: ProjectStack, comman
     assert "python3 infra/local up" in error_of(new_toy, *command)
 
 
-def test_an_unknown_function_is_an_error_that_lists_the_known_ones(toy: ProjectStack) -> None:
+def test_an_unknown_name_is_an_error_that_lists_the_known_ones(toy: ProjectStack) -> None:
     assert re.search("'nobody'.*echo.*postgres.*seaweedfs", error_of(toy, "logs", "nobody"))
     assert re.search("'nobody'.*echo", error_of(toy, "env", "nobody"))
 

@@ -14,7 +14,7 @@ from tests.stack import ROOT
 pytestmark = pytest.mark.skipif(KUBECONFIG is None, reason="ROLLCALL_TEST_KUBECONFIG is not set")
 
 GUIDE = ROOT / "infra/kubernetes/README.md"
-NAMES = sorted(path.name for path in OVERLAYS.iterdir())
+OVERLAY_NAMES = sorted(path.name for path in OVERLAYS.iterdir())
 SELECTOR = "app.kubernetes.io/part-of=rollcall"
 PRUNED_KINDS = ("services", "configmaps", "deployments", "statefulsets", "jobs", "cronjobs", "networkpolicies", "pdb")
 UNPRUNED_KINDS = ("Namespace", "Secret", "PersistentVolumeClaim")
@@ -50,7 +50,7 @@ def rendered_objects(cluster: Shell, overlay: str) -> set[tuple[str, str, str]]:
     return {identity(item) for item in objects if item["kind"] not in UNPRUNED_KINDS}
 
 
-@pytest.mark.parametrize("overlay", NAMES)
+@pytest.mark.parametrize("overlay", OVERLAY_NAMES)
 def test_applying_an_overlay_again_prunes_nothing_and_passes_strict_validation(cluster: Shell, overlay: str) -> None:
     apply(cluster, overlay)
     output = apply(cluster, overlay)
@@ -66,7 +66,7 @@ def test_applying_an_overlay_again_prunes_nothing_and_passes_strict_validation(c
     )
 
 
-@pytest.mark.parametrize(("old", "new"), list(itertools.permutations(NAMES, 2)))
+@pytest.mark.parametrize(("old", "new"), list(itertools.permutations(OVERLAY_NAMES, 2)))
 def test_switching_overlays_removes_the_objects_of_the_old_one_in_shared_namespaces(
     cluster: Shell, old: str, new: str
 ) -> None:

@@ -1,9 +1,9 @@
 """What every deployment must do, tested from outside through its gateway and its buckets.
 
 The tests run against the local stack, or with `--deployment FILE` against any other deployment. Nothing else may start
-runs there meanwhile: they might add the tests' users first. FILE has lines as `infra/local env` prints them, with the
-key of an operator who may list, write and delete in the source bucket, and read the result bucket. The test users have
-user_ids of 18 digits with a random prefix. Their files are removed at the end; their rows stay in the table.
+runs there during the tests: they might add the test users first. FILE has lines as `infra/local env` prints them, with
+the key of an operator who may list, write and delete in the source bucket, and read the result bucket. The test users
+have user_ids of 18 digits with a random prefix. Their files are removed at the end; their rows stay in the table.
 """
 
 import json
@@ -78,12 +78,12 @@ class People:
         return people
 
     def output(self) -> list[dict[str, str]]:
-        return [row for row in self._rows("output.csv") if row["user_id"].startswith(self.prefix)]
+        return [row for row in self._exported_rows("output.csv") if row["user_id"].startswith(self.prefix)]
 
     def rejections(self) -> list[dict[str, str]]:
-        return [row for row in self._rows("rejected.csv") if row["object"].startswith(self.prefix)]
+        return [row for row in self._exported_rows("rejected.csv") if row["object"].startswith(self.prefix)]
 
-    def _rows(self, key: str) -> list[dict[str, str]]:
+    def _exported_rows(self, key: str) -> list[dict[str, str]]:
         """Repeat the run until output.csv is up to date, and return the rows of a result object.
 
         rejected.csv may still be behind.

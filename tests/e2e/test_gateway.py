@@ -153,8 +153,8 @@ def test_exec_timeout_truncates_a_response_without_an_error(toy: ProjectStack) -
     assert "echo: response interrupted: its exec_timeout has expired" in gateway_log(toy)
 
 
-def test_errors_of_ndjson_requests(toy: ProjectStack) -> None:
-    """of-watchdog forwards them through another proxy, which ignores exec_timeout and does not report errors."""
+def test_ndjson_requests_ignore_exec_timeout_and_get_an_empty_200_after_a_crash(toy: ProjectStack) -> None:
+    """of-watchdog uses another proxy for them, which ignores exec_timeout and does not report errors."""
 
     def call(seconds: float) -> Response:
         return toy.request("GET", f"/function/echo?do=sleep&n={seconds}", Accept="application/x-ndjson")

@@ -64,7 +64,7 @@ It prints the paths and environments that the new user can access, and the comma
 not ended.
 """
 
-linux = pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="the sockets of processes are read from /proc")
+linux_only = pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="processes and sockets are read from /proc")
 
 
 @pytest.fixture(scope="module")
@@ -93,15 +93,15 @@ def pids(stack: Stack) -> list[int]:
 
 def private_ports(stack: Stack) -> set[int]:
     """Return the stack's ports, except those of the gateway and the functions: with auth=none, anyone may call them."""
-    hosts = [pid for pid in pids(stack) if b"host.py" in command_line(pid)]
-    functions = {port for _, port in listening_addresses(hosts)}
+    host_pids = [pid for pid in pids(stack) if b"host.py" in command_line(pid)]
+    functions = {port for _, port in listening_addresses(host_pids)}
     all_ports = {port for _, port in listening_addresses(pids(stack))}
     accessible = functions | {urlsplit(stack.url).port}
     assert accessible < all_ports
     return all_ports - accessible
 
 
-@linux
+@linux_only
 def test_anonymous_http_requests_to_private_ports_get_only_a_health_check(exposed: Stack) -> None:
     ports = private_ports(exposed)
     s3 = urlsplit("//" + exposed.settings["s3_endpoint"]).port or 0
@@ -123,7 +123,7 @@ def test_anonymous_http_requests_to_private_ports_get_only_a_health_check(expose
     assert keys == {"secret.csv", "1.csv"}
 
 
-@linux
+@linux_only
 def test_no_private_port_accepts_anonymous_grpc(exposed: Stack) -> None:
     for port in private_ports(exposed):
         assert not speaks_grpc(port), port
@@ -144,7 +144,7 @@ def test_only_the_owner_can_read_the_state_directory(exposed: Stack) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
 
 
-@linux
+@linux_only
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_other_users_cannot_access_files_sockets_secrets_or_environments(exposed: Stack) -> None:
     home = Path((exposed.state / "postgres-home").read_text())

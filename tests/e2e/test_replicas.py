@@ -54,13 +54,13 @@ def test_replicas_share_a_fan_out(replicated: ProjectStack) -> None:
         assert count >= PEOPLE // SEGMENT
         response = replicated.request("POST", "/function/process-data?fan_out=2")
         assert response.status == 202, response.body
-        replicated.wait_until(lambda: _in_progress(replicated) == 2)  # both wait for the locked segments
-    replicated.wait_until(lambda: _in_progress(replicated) == 0)
-    calls = [queued["call_id"] for queued in response.json()["runs"]]
+        replicated.wait_until(lambda: _runs_in_progress(replicated) == 2)  # both wait for the locked segments
+    replicated.wait_until(lambda: _runs_in_progress(replicated) == 0)
+    call_ids = [queued["call_id"] for queued in response.json()["runs"]]
     runs = replicated.sql(
         "select status, trigger, summary -> 'segments' -> 'scanned', summary -> 'updated' from runs "
-        "where call_id = any(:calls)",
-        calls=calls,
+        "where call_id = any(:call_ids)",
+        call_ids=call_ids,
     )
     # a request that was queued without the token would have got 401
     assert [(status, trigger) for status, trigger, *_ in runs] == [("done", "continuation")] * 2
@@ -68,13 +68,13 @@ def test_replicas_share_a_fan_out(replicated: ProjectStack) -> None:
     assert sum(updated for *_, updated in runs) == PEOPLE
     assert min(updated for *_, updated in runs) > 0
     log = (replicated.state / "logs/process-data.log").read_text(encoding="utf-8")
-    lines = [line for line in log.splitlines() if any(f'"call_id": "{call}"' in line for call in calls)]
+    lines = [line for line in log.splitlines() if any(f'"call_id": "{call_id}"' in line for call_id in call_ids)]
     assert len({line.split()[1] for line in lines if '"event": "run"' in line}) == 2  # pids
     assert TOKEN not in log
     assert replicated.process()["unchanged"] == PEOPLE
 
 
-def _in_progress(stack: Stack) -> int:
+def _runs_in_progress(stack: Stack) -> int:
     [[count]] = stack.sql("select count(*) from runs where finished_at is null")
     return int(count)
 

@@ -21,7 +21,7 @@ from tests.e2e.conftest import ProjectStack, make_toy
 from tests.e2e.processes import command_line, listening_addresses, process_tree
 from tests.stack import HANG_TIMEOUT, Stack, connected, remove_home
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="processes and sockets are read from /proc")
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="processes and sockets are read from /proc")
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="requires root")
 
 COMPONENTS = ("postgres", "seaweedfs", "echo", "long-timeout")
@@ -38,9 +38,9 @@ def is_open(port: int) -> bool:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
-def sockets(used: list[int]) -> list[Path]:
-    """Return the Unix sockets of SeaweedFS with these ports."""
-    return [path for port in used for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock")]
+def sockets(used_ports: list[int]) -> list[Path]:
+    """Return SeaweedFS's Unix sockets for these ports."""
+    return [path for port in used_ports for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock")]
 
 
 @contextmanager
@@ -48,12 +48,12 @@ def leaves_no_processes(toy: ProjectStack) -> Iterator[None]:
     """Check that the supervisor's child processes end after the block, and that the ports are then closed."""
     supervisor = toy.state_file()["pid"]
     components = [toy.identity(component) for component in COMPONENTS]
-    started = [Identity.of(pid) for pid in process_tree(supervisor)] if sys.platform == "linux" else []
-    used = ports(toy)
-    assert all(is_open(port) for port in used)
+    tree = [Identity.of(pid) for pid in process_tree(supervisor)] if sys.platform == "linux" else []
+    used_ports = ports(toy)
+    assert all(is_open(port) for port in used_ports)
     yield
-    toy.wait_until(lambda: not any(process.alive() for process in [*components, *started] if process.pid != supervisor))
-    assert not any(is_open(port) for port in used)
+    toy.wait_until(lambda: not any(process.alive() for process in [*components, *tree] if process.pid != supervisor))
+    assert not any(is_open(port) for port in used_ports)
     assert "No stack is running" in toy.cli("status", check=False).stdout
 
 
@@ -72,15 +72,15 @@ def test_down_leaves_no_processes(new_toy: ProjectStack) -> None:
 
 def test_a_stack_stops_when_its_directory_is_removed(new_toy: ProjectStack) -> None:
     with new_toy.up() as up, leaves_no_processes(new_toy):
-        used = ports(new_toy)
-        assert sockets(used)
-        homes = [Path(pointer.read_text()) for pointer in new_toy.state.glob("postgres-home")]  # only if root runs it
+        used_ports = ports(new_toy)
+        assert sockets(used_ports)
+        homes = [Path(pointer.read_text()) for pointer in new_toy.state.glob("postgres-home")]  # if root runs the stack
         while new_toy.state.exists():  # the components may still write into it
             shutil.rmtree(new_toy.state, ignore_errors=True)
         assert up.wait(HANG_TIMEOUT) == 0
     for home in homes:
         shutil.rmtree(home)
-    assert not sockets(used)
+    assert not sockets(used_ports)
 
 
 def test_a_stack_whose_directory_was_replaced_stops_and_leaves_the_new_one_alone(new_toy: ProjectStack) -> None:
@@ -113,7 +113,7 @@ def test_a_signal_during_the_start_stops_postgresql(new_toy: ProjectStack) -> No
     assert not postgres.alive()
 
 
-@linux
+@linux_only
 def test_killed_components_restart_on_the_same_ports(new_toy: ProjectStack) -> None:
     new_toy.cli("up", "--detach", "--port", "0", "--no-sample")
     before = ports(new_toy)
@@ -154,19 +154,19 @@ def test_two_stacks_are_separate_and_a_restart_keeps_the_data(new_toy: ProjectSt
         assert other.request("GET", "/function/echo").status == 200
     finally:
         other.remove()
-    again = ProjectStack(new_toy.state, new_toy.project)  # without cached settings
-    again.cli("up", "--detach", "--port", "0", "--no-sample")
-    assert again.keys() == ["1.csv"]
-    assert again.sql_uncached("select to_regclass('kept')") == [["kept"]]
+    restarted = ProjectStack(new_toy.state, new_toy.project)  # without cached settings
+    restarted.cli("up", "--detach", "--port", "0", "--no-sample")
+    assert restarted.keys() == ["1.csv"]
+    assert restarted.sql_uncached("select to_regclass('kept')") == [["kept"]]
 
 
-@linux
+@linux_only
 def test_everything_listens_on_loopback_only(stack: Stack) -> None:
     running = ProjectStack(stack.state, stack.state).state_file()
     assert {address for address, _ in listening_addresses(process_tree(running["pid"]))} == {"0100007F"}  # 127.0.0.1
 
 
-@linux
+@linux_only
 def test_no_secret_is_in_a_command_line_or_a_log(stack: Stack) -> None:
     values = [path.read_text().strip() for path in (stack.state / "secrets").iterdir() if path.suffix != ".json"]
     assert len(values) >= 9

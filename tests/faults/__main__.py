@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.libfaketime and not options.libfaketime.is_file():
         parser.error(f"--libfaketime: {options.libfaketime} is not a file")
-    commit = current_commit() if options.json else ""  # an error of git must not lose the results of a long trial
+    commit = current_commit() if options.json else ""  # now: an error of git after the trial would lose its results
     os.environ["SCHEDULE"] = "0 0 29 2 *"  # 29 February: practically no scheduled runs
     print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="rollcall-faults-", ignore_cleanup_errors=True) as directory:

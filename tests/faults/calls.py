@@ -27,8 +27,8 @@ class Call:
     `outcome` depends on the function:
 
     process-data   the status of the run, `done` or `partial`
-    query-data     `complete`, `cut`, `wrong`, or `continued` if the response ends with a link to the rest: a page that
-                   is not the last, or a stream that reached its deadline
+    query-data     `complete`, `cut` (truncated), `wrong`, or `continued` if the response ends with a link to the rest:
+                   a page that is not the last, or a stream that reached its deadline
     both           `no response`, an error code, or the HTTP status of an error without a code
 
     Times are of the monotonic clock; `seconds` excludes the time for which SIGSTOP stopped the replica.

@@ -12,7 +12,7 @@ Rows = dict[str, tuple[Person, str | None]]
 
 
 def find_problems(subject: Subject, model: Model, calls: Calls) -> list[str]:
-    """Return all problems, and make the rows the model's new baseline. The last run has to have ended `done`."""
+    """Return all problems, and make the rows the model's new baseline. The last run must have ended `done`."""
     stack = subject.stack
     table = stack.sql("select user_id, first_name, last_name, birthts, img_path from users order by user_id")
     rows: Rows = {user_id: ((first, last, birth), image) for user_id, first, last, birth, image in table}
@@ -48,13 +48,13 @@ def _check_outputs(stack: Stack, model: Model, rows: Rows, listed: dict[str, str
         problems.append("output.csv does not match the table")
     expected = model.rejected(listed)
     rejected = {(key, code) for key, code in stack.sql("select object, code from rejected")}
-    exported = {(line["object"], line["code"]) for line in _read(stack, "rejected.csv")}
+    exported = {(row["object"], row["code"]) for row in _read(stack, "rejected.csv")}
     if rejected != expected or exported != expected:
         problems.append(f"rejected differs: {sorted(rejected ^ expected)}, rejected.csv: {sorted(exported ^ expected)}")
     erased = {user_id for (user_id,) in stack.sql("select user_id from erased")}
     if wrong := model.wrong_tombstones(erased, rows):
         problems.append(f"tombstones are wrong: {sorted(wrong)}")
-    if {line["user_id"] for line in _read(stack, "erased.csv")} != erased:
+    if {row["user_id"] for row in _read(stack, "erased.csv")} != erased:
         problems.append("erased.csv does not match the table")
     return problems
 

@@ -59,7 +59,7 @@ def unavailable_reason() -> str:
 
 @contextmanager
 def separate_disks(state: Path) -> Iterator[dict[str, Disk]]:
-    """Mount disks for the data of a stack that will be started in `state`, and yield them by the name of the server.
+    """Mount disks for the data of a stack that will be started in `state`, and yield them by server.
 
     The stack must end before the block does.
     """

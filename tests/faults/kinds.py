@@ -18,7 +18,7 @@ from tests.faults.subject import RECOVERY, Slot, Subject, send, stopped
 from tests.tcp_proxy import Fault
 
 Inject = Callable[[Subject, Random], AbstractContextManager[None]]
-"""Injects a fault. If it lasts, it ends with the block."""
+"""Injects a fault. A lasting fault ends with the block."""
 
 STORES = ("postgres", "s3")
 KEEPALIVE_SECONDS = 5.0  # after which the proxy ends vanished clients' connections; real keepalives take 50 s
@@ -154,7 +154,7 @@ def _stop_session(subject: Subject, random: Random) -> AbstractContextManager[No
 
 
 def _random_session(subject: Subject, random: Random) -> list[int]:
-    """Return a list with the pid of one session. Wait for one if there is none; after RECOVERY the list is empty."""
+    """Return the pid of a session, in a list. Wait for a session if there is none; after RECOVERY, return no pid."""
     deadline = time.monotonic() + RECOVERY
     while not (sessions := subject.sessions()):
         if time.monotonic() > deadline:
@@ -188,7 +188,7 @@ def _fill_s3(subject: Subject, random: Random) -> Iterator[None]:
 
 
 def _restart_if_unavailable(server: str, subject: Subject, random: Random) -> None:
-    """Wait for a server whose disk was full, and restart it if necessary, as OPERATIONS.md says.
+    """Wait until a server whose disk was full accepts writes. If necessary, restart it, as OPERATIONS.md says.
 
     SeaweedFS may reject all writes, and PostgreSQL may stay in crash recovery.
     """

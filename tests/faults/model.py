@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from time import monotonic, time
 
-PHOTOS = ("png", "jpg", "jpeg")  # in the order of preference
+PHOTOS = ("png", "jpg", "jpeg")  # extensions, in order of preference
 HOUR = 3_600_000  # milliseconds
 _PADDING = 180 * "x"  # in first names, so that a response with a few hundred people has several chunks
 
@@ -62,9 +62,9 @@ class Model:
         if not isinstance(content, str):
             user.possible.add(content)
 
-    def will_put_photo(self, user_id: str, kind: str, body: bytes) -> None:
+    def will_put_photo(self, user_id: str, extension: str, body: bytes) -> None:
         self.photos[user_id].add(body)
-        self.users[user_id].images.add(f"{self._bucket}/{user_id}.{kind}")
+        self.users[user_id].images.add(f"{self._bucket}/{user_id}.{extension}")
 
     def will_erase(self, user_id: str) -> None:
         self.users[user_id].present_at = None
@@ -75,17 +75,17 @@ class Model:
         user.was_erased = True
         user.erased_at = monotonic()
 
-    def required_at(self, since: float) -> set[str]:
-        """Return the users that a complete response to a request sent at `since` must contain."""
+    def required_at(self, sent_at: float) -> set[str]:
+        """Return the users that a complete response to a request sent at `sent_at` must contain."""
         present = ((user.user_id, user.present_at) for user in self.users.values())
-        return {user_id for user_id, at in present if at is not None and at < since}
+        return {user_id for user_id, present_at in present if present_at is not None and present_at < sent_at}
 
-    def row_error(self, user_id: str, person: Person, image: str | None, since: float) -> str:
-        """Return what is wrong with a row in the response to a request sent at `since`, or an empty string."""
+    def row_error(self, user_id: str, person: Person, image: str | None, sent_at: float) -> str:
+        """Return what is wrong with a row in the response to a request sent at `sent_at`, or an empty string."""
         user = self.users.get(user_id)
         if user is None:
             return f"{user_id} was never uploaded"
-        if (erased_at := user.erased_at) is not None and erased_at < since:
+        if (erased_at := user.erased_at) is not None and erased_at < sent_at:
             return f"{user_id} was erased"
         if person not in list(user.contents.values()):
             return f"{user_id} was never {person}"
@@ -108,12 +108,12 @@ class Model:
             row = rows.get(user_id)
             content = user.contents[etag] if (etag := listed.get(f"{user_id}.csv")) else None
             if user.erased_at is not None:
-                expected = row is None
+                matches = row is None
             elif isinstance(content, tuple):
-                expected = row is not None and row[0] == content
+                matches = row is not None and row[0] == content
             else:
-                expected = (row is None and user.present_at is None) or (row is not None and row[0] in user.possible)
-            if not expected:
+                matches = (row is None and user.present_at is None) or (row is not None and row[0] in user.possible)
+            if not matches:
                 differences.append(
                     f"{user_id}: the bucket has {content}, the table has {row}; possible rows: {user.possible}"
                 )
@@ -128,7 +128,7 @@ class Model:
             user.present_at = monotonic() if user_id in rows else None
 
     def img_path(self, user_id: str, listed: dict[str, str]) -> str | None:
-        names = (f"{user_id}.{kind}" for kind in PHOTOS)
+        names = (f"{user_id}.{extension}" for extension in PHOTOS)
         return next((f"{self._bucket}/{name}" for name in names if name in listed), None)
 
     def rejected(self, listed: dict[str, str]) -> set[tuple[str, str]]:

@@ -62,8 +62,9 @@ class Reader:
         def check(reply: Reply) -> str:
             rows, next_url = json_rows(reply.body)
             assert next_url is None
-            found = [row[0] for row in rows]
-            assert found == [user_id] or (not found and user_id not in self._model.required_at(reply.started_at))
+            user_ids = [row[0] for row in rows]
+            required = self._model.required_at(reply.started_at)
+            assert user_ids == [user_id] or (not user_ids and user_id not in required)
             self._check_rows(rows, reply.started_at)
             return COMPLETE
 
@@ -92,16 +93,16 @@ class Reader:
 
     def _rejected(self, slot: Slot) -> None:
         def check(reply: Reply) -> str:
-            for line in reply.json()["result"]:
-                assert self._model.may_be_rejected(line["object"], line["code"]), line
+            for file in reply.json()["result"]:
+                assert self._model.may_be_rejected(file["object"], file["code"]), file
             return COMPLETE
 
         self._get(slot, "/rejected?limit=1000", check)
 
     def _runs(self, slot: Slot) -> None:
         def check(reply: Reply) -> str:
-            numbers = [line["id"] for line in reply.json()["result"]]
-            assert numbers == sorted(set(numbers), reverse=True)
+            ids = [run["id"] for run in reply.json()["result"]]
+            assert ids == sorted(set(ids), reverse=True)
             return COMPLETE
 
         self._get(slot, "/runs", check)
@@ -137,9 +138,9 @@ class Reader:
         )
         return CONTINUED if next_url else COMPLETE
 
-    def _check_rows(self, rows: list[Row], since: float) -> None:
+    def _check_rows(self, rows: list[Row], sent_at: float) -> None:
         for user_id, first, last, birth, image in rows:
-            problem = self._model.row_error(user_id, (first, last, birth), image, since)
+            problem = self._model.row_error(user_id, (first, last, birth), image, sent_at)
             assert not problem, problem
 
 

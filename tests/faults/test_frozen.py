@@ -24,7 +24,7 @@ def pausing_s3(endpoint: str) -> Iterator[tuple[str, Event, Event]]:
     Yield its endpoint, an event that is set when a CSV is requested, and an event that releases the CSVs.
     """
     reached, go = Event(), Event()
-    first: dict[str, urllib3.BaseHTTPResponse] = {}
+    responses: dict[str, urllib3.BaseHTTPResponse] = {}
     pool = urllib3.PoolManager(maxsize=16, retries=False, timeout=HANG_TIMEOUT)
 
     class Handler(Quiet, BaseHTTPRequestHandler):
@@ -33,7 +33,7 @@ def pausing_s3(endpoint: str) -> Iterator[tuple[str, Event, Event]]:
         def do_GET(self) -> None:
             response = pool.request("GET", f"http://{endpoint}{self.path}", headers=dict(self.headers))
             if self.path.endswith(".csv"):
-                response = first.setdefault(self.path, response)  # the request may be repeated after its timeout
+                response = responses.setdefault(self.path, response)  # the request may be repeated after its timeout
                 reached.set()
                 go.wait(300)
             self.send_response(response.status)

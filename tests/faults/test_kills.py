@@ -15,7 +15,7 @@ from tests.rows import COLUMNS
 from tests.stack import HANG_TIMEOUT, Stack, running
 
 PEOPLE = 1100  # more than two batches
-IDS = [f"{number:04}" for number in range(PEOPLE)]
+USER_IDS = [f"{number:04}" for number in range(PEOPLE)]
 OLD = ("Old", "Older", "-1")
 NEW = ("New", "Lovelace", "0")
 
@@ -24,13 +24,13 @@ NEW = ("New", "Lovelace", "0")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A separate stack with 1,100 people, all of them ingested."""
     with running(tmp_path_factory.mktemp("kills") / "state") as stack:
-        stack.bucket.put_people(IDS, "New")
+        stack.bucket.put_people(USER_IDS, "New")
         assert stack.process()["added"] == PEOPLE
         yield stack
 
 
 def make_outdated(stack: Stack) -> None:
-    """Make all rows outdated, so that the next run must update them."""
+    """Make all rows and output.csv outdated, so that the next runs must update them."""
     stack.sql("update users set first_name = 'Old', last_name = 'Older', birthts = -1, csv_etag = ''")
     stack.sql("update outputs set changed = changed + 1 where object = 'output.csv'")
 
@@ -38,12 +38,12 @@ def make_outdated(stack: Stack) -> None:
 def check_complete(stack: Stack) -> None:
     """Check that no user is missing or partly written in the table or in output.csv."""
     rows = stack.sql("select user_id, first_name, last_name, birthts::text, csv_etag from users order by user_id")
-    assert [user_id for user_id, *_ in rows] == IDS
+    assert [user_id for user_id, *_ in rows] == USER_IDS
     assert {tuple(person) for _, *person, _ in rows} <= {OLD, NEW}
     assert not [user_id for user_id, first, *_, etag in rows if (first == "Old") != (etag == "")]
     output = stack.bucket.read_rows("output.csv")
     assert list(output[0]) == COLUMNS
-    assert [row["user_id"] for row in output] == IDS
+    assert [row["user_id"] for row in output] == USER_IDS
     assert {(row["first_name"], row["last_name"], row["birthts"]) for row in output} <= {OLD, NEW}
     assert {row["img_path"] for row in output} == {""}
 
@@ -101,10 +101,10 @@ def test_a_kill_at_a_random_moment_leaves_no_partial_data(
 def test_on_sigterm_the_run_in_progress_returns_its_summary(loaded: Stack) -> None:
     make_outdated(loaded)
     pid = loaded.pid("process-data")
-    before = last_run(loaded)
+    before = last_run_id(loaded)
     with ThreadPoolExecutor(1) as executor:
         future = executor.submit(loaded.request, "POST", "/function/process-data")
-        loaded.wait_until(lambda: last_run(loaded) > before)
+        loaded.wait_until(lambda: last_run_id(loaded) > before)
         os.kill(pid, signal.SIGTERM)
         response = future.result()
     assert response.status == 200, response.body
@@ -117,7 +117,7 @@ def test_on_sigterm_the_run_in_progress_returns_its_summary(loaded: Stack) -> No
     check_converges(loaded)
 
 
-def last_run(stack: Stack) -> int:
+def last_run_id(stack: Stack) -> int:
     [[number]] = stack.sql("select max(id) from runs")
     return int(number)
 

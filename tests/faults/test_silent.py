@@ -55,7 +55,7 @@ def test_the_deadline_ends_a_stream_whose_database_is_unresponsive(proxied: tupl
 
 
 def test_a_stream_whose_session_is_silent_ends_with_a_link_to_the_rest(proxied: tuple[Replica, Proxy]) -> None:
-    """New sessions work, as after a failover."""
+    """Only the open session is silent: new ones work, as after a failover."""
     replica, proxy = proxied
     response = start_stream(replica)
     body = response.read(1000)

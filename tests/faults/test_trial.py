@@ -125,7 +125,7 @@ def test_the_model_reports_rows_that_were_never_uploaded(
 ) -> None:
     model = Model(["1"], "src")
     model.will_put("1", ("Ada", "New", 1), b"x")
-    error = model.row_error(user_id, person, None, since=0.0)
+    error = model.row_error(user_id, person, None, sent_at=0.0)
     assert error.startswith(problem) and bool(error) == bool(problem)
 
 
