@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from werkzeug.datastructures import MultiDict
@@ -70,7 +71,7 @@ def parse_boolean(text: str) -> bool:
 
 
 def parse_years(text: str) -> float:
-    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,20})?", text) or float(text) > MAX_AGE:
+    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,20})?", text) or Decimal(text) > MAX_AGE:
         raise ValueError
     return float(text)
 
@@ -84,7 +85,7 @@ def parse_user_id(text: str) -> str:
 def parse_name(text: str) -> str:
     stripped = text.strip()
     if not 1 <= len(stripped) <= MAX_NAME_LENGTH or any(
-        unicodedata.category(character) in ("Cc", "Cs") for character in stripped
+        unicodedata.category(character) in ("Cc", "Cs") for character in text
     ):
         raise ValueError
     return stripped

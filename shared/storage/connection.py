@@ -231,6 +231,9 @@ class Connection:
             if isinstance(translated, Unavailable):
                 self.broken = True
             raise translated from error
+        except (LookupError, struct.error) as error:
+            self.broken = True
+            raise Unavailable("postgresql", f"{self._server} sent an invalid message") from error
         except (Error, OSError, UnicodeError) as error:
             self.broken = True
             cause = error.__cause__ or error

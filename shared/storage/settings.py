@@ -142,7 +142,7 @@ class S3Settings(SettingsGroup):
     s3_endpoint: str = setting("host or host:port of any S3 service, without a scheme")
     s3_region: str = setting("region of the buckets", default="us-east-1")
     s3_secure: bool = setting("true for HTTPS, false for HTTP", default=True)
-    s3_ca_file: str = setting("PEM file of certificate authorities to trust instead of the public ones", default="")
+    s3_ca_file: str = setting("PEM file of certificate authorities to trust instead of those of certifi", default="")
     s3_access_key: Secret = setting("access key")
     s3_secret_key: Secret = setting("secret key")
     s3_timeout: int = setting("seconds to wait for a response from S3", default=10, minimum=1, maximum=_MAX_S3_TIMEOUT)

@@ -99,6 +99,8 @@ class Client:
             yield "a secret is exposed"
         if request.method != "HEAD":
             yield from self._problems_of_content(response)
+        elif response.status not in (200, 304, *dict(self._errors)):
+            yield f"HEAD: {response.status} with {response.headers}"
 
     def _problems_of_content(self, response: Response) -> Iterator[str]:
         content = _parse_json(response) if response.is_json else None

@@ -71,6 +71,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, metavar="S", help="seed of an earlier run, to repeat it (default: random)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to FILE")
     options = parser.parse_args(arguments)
+    if options.inputs is not None and options.inputs < 1:
+        parser.error(f"invalid --inputs {options.inputs}: expected at least 1")
     if unknown := set(options.targets) - set(INPUTS):
         parser.error(f"unknown target {min(unknown)}; expected one of {names}")
     if "guided" in options.targets and not guided.is_available():

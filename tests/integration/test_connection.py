@@ -231,6 +231,23 @@ def test_a_login_without_a_response_raises_unavailable(stack: Stack, monkeypatch
             Connection(load(PostgresSettings, {**stack.process_settings, "postgres_port": port}))
 
 
+@pytest.mark.parametrize(
+    "response",
+    [b"-ERR unknown command\r\n" * 9, b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-x\r\n", b"R\0\0\0\x06\0\0"],
+)
+def test_a_server_that_is_not_postgresql_is_unavailable(stack: Stack, response: bytes) -> None:
+    def respond() -> None:
+        with server.accept()[0] as client:
+            client.sendall(response)
+            client.recv(4096)
+
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as executor:
+        executor.submit(respond)
+        port = str(server.getsockname()[1])
+        with pytest.raises(Unavailable, match=port):
+            Connection(load(PostgresSettings, {**stack.process_settings, "postgres_port": port}))
+
+
 def test_a_time_limit_ends_with_its_body_even_after_an_error(stack: Stack) -> None:
     settings = load(PostgresSettings, {**stack.process_settings, "postgres_timeout": "300"})
     with Connection(settings) as connection:

@@ -48,7 +48,7 @@ def test_a_listing_does_not_wait_for_fetches_that_hang(rollcall: Stack) -> None:
         def get(self, bucket: str, key: str, **options: Any) -> Object:
             if key == "1.csv":
                 hangs.set()
-                assert listed.wait(30)
+                assert listed.wait(HANG_TIMEOUT)
             return super().get(bucket, key, **options)
 
         def list_page(self, bucket: str, **options: Any) -> ListingPage:

@@ -75,6 +75,15 @@ def test_an_invalid_response_is_reported(status: str, headers: list[tuple[str, s
     assert len(Client(app, ["s3cret"]).problems(Request())) == 1
 
 
+@pytest.mark.parametrize("status", ["500 Internal Server Error", "503 Service Unavailable", "302 Found"])
+def test_an_unexpected_status_of_head_is_reported(status: str) -> None:
+    def app(_environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        start_response(status, [TYPE, NOSNIFF])
+        return []
+
+    assert len(Client(app, []).problems(Request(method="HEAD"))) == 1
+
+
 def test_an_exception_is_reported() -> None:
     def fail(_environ: "WSGIEnvironment", _start_response: "StartResponse") -> Iterable[bytes]:
         raise RecursionError

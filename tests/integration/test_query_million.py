@@ -96,8 +96,9 @@ def json_user_ids(file: Path) -> Iterator[str]:
         for number, line in enumerate(lines):
             text = line.rstrip("\n")
             text = text.removeprefix('{"result": [') if number == 0 else text
-            text = text.removesuffix('], "next": null}') if number == MILLION - 1 else text.removesuffix(",")
-            yield json.loads(text)["user_id"]
+            end = '], "next": null}' if number == MILLION - 1 else ","
+            assert text.endswith(end)
+            yield json.loads(text.removesuffix(end))["user_id"]
 
 
 def ndjson_user_ids(file: Path) -> Iterator[str]:

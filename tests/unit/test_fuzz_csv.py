@@ -88,3 +88,10 @@ def test_the_command_writes_the_numbers_of_inputs_and_findings_as_json(
     [row] = results["targets"]
     assert (results["seed"], row["target"], row["inputs"], row["findings"]) == (7, "csv", 600, 0)
     assert "seed 7\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("inputs", ["0", "-1"])
+def test_fewer_inputs_than_one_are_an_error(capsys: pytest.CaptureFixture[str], inputs: str) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["csv", "--inputs", inputs])
+    assert "expected at least 1" in capsys.readouterr().err

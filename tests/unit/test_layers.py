@@ -94,6 +94,10 @@ PACKAGES: dict[str, set[str]] = {
 """The packages of the local stack, and which of the others each may import."""
 
 
+def test_the_packages_of_the_local_stack_are_known() -> None:
+    assert {path.parent.name for path in (ROOT / "infra/local").glob("*/__init__.py")} == PACKAGES.keys()
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_the_packages_of_the_local_stack_depend_on_each_other_one_way_only(package: str) -> None:
     for path in files(ROOT / "infra/local" / package):

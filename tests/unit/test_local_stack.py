@@ -73,7 +73,7 @@ def test_durations_are_parsed(text: str, expected: float) -> None:
     assert seconds(text, "x") == expected
 
 
-@pytest.mark.parametrize("text", ["", "s", "5 s", "-5s", "5x", "1s1m"])
+@pytest.mark.parametrize("text", ["", "s", "5 s", "-5s", "5x", "1s1m", "٣s", "٣"])
 def test_an_invalid_duration_is_an_error(text: str) -> None:
     with pytest.raises(LocalError, match="50s"):
         seconds(text, "x")

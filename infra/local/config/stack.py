@@ -18,7 +18,7 @@ _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 _REFERENCE = re.compile(r"(\w+)(?::-(.*))?", re.DOTALL)
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _EXPECTED_NAME = "1 to 63 lower-case letters, digits and hyphens, with no hyphen at either end"
-_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?", re.ASCII)
 _KEYS = {
     "lang", "handler", "image", "build_args", "annotations", "labels", "environment", "secrets", "requests",
     "limits", "readonly_root_filesystem",
@@ -82,7 +82,7 @@ def read_stack(root: Path, variables: Mapping[str, str]) -> Stack:
 
 def seconds(text: str, where: str) -> float:
     """Return a duration such as 50s or 1m30s in seconds. A bare number counts seconds."""
-    if re.fullmatch(r"\d+", text):
+    if re.fullmatch(r"[0-9]+", text):
         return float(text)
     if not text or not (parts := _DURATION.fullmatch(text)):
         raise LocalError(f"{where}: invalid duration {text!r}: expected one such as 50s or 1m30s")
