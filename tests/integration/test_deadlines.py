@@ -247,7 +247,7 @@ def test_the_users_whom_a_stopped_batch_leaves_out_are_left_to_the_next_run(
     people = put_people(rollcall, range(20))
     [[since]] = rollcall.sql("select nextval('ticks')")
     collecting, cancelled, next_batch = threading.Event(), threading.Event(), threading.Event()
-    collect, cancel = Scanner._collect, ParallelCalls.cancel
+    collect, cancel = Scanner._collect_fetches, ParallelCalls.cancel
 
     class Stopping(Objects):
         def get(self, bucket: str, key: str, *, limit: int) -> Object:
