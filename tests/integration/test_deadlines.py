@@ -274,7 +274,7 @@ def test_the_users_whom_a_stopped_batch_leaves_out_are_left_to_the_next_run(
         assert next_batch.wait(HANG_TIMEOUT)
         return store(*arguments)
 
-    monkeypatch.setattr(Scanner, "_collect", notice_collect)
+    monkeypatch.setattr(Scanner, "_collect_fetches", notice_collect)
     monkeypatch.setattr(ParallelCalls, "cancel", notice_cancel)
     monkeypatch.setattr(scan, "store", wait_for_next_batch)
     with application(rollcall, Stopping, batch_size="10", fetch_threads="1", workers="1") as app:
