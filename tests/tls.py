@@ -100,7 +100,7 @@ class Proxy:
 
 
 @contextmanager
-def terminating(
+def tls_proxy(
     upstream: tuple[str, int], context: ssl.SSLContext | None, *, is_postgres: bool = False
 ) -> Iterator[Proxy]:
     """Listen on loopback, terminate TLS and forward to `upstream`. Without a context, only forward."""

@@ -19,7 +19,7 @@ States = dict[TableName, str]
 # process-data increments `changed` in every transaction that changes what is served from the table. Another database,
 # or a restored one, may have the same `changed`: `xmin`, the id of the row's last transaction, and `etag`, the ETag of
 # the last export, tell them apart.
-_STATES: dict[TableName, str] = {
+_STATE_SQL: dict[TableName, str] = {
     "users": "(select concat(changed, ' ', xmin, ' ', etag) from outputs where object = 'output.csv')",
     "rejected": "(select concat(changed, ' ', xmin, ' ', etag) from outputs where object = 'rejected.csv')",
     # max(finished_at) alone would miss a run that finished earlier than another but was committed later; the list of
@@ -36,7 +36,7 @@ _STATES: dict[TableName, str] = {
 
 def state_sql(*tables: TableName) -> str:
     """Return SQL columns, one for each table. A column's value changes whenever what is served from its table does."""
-    return ", ".join(_STATES[table] for table in tables)
+    return ", ".join(_STATE_SQL[table] for table in tables)
 
 
 def read_state(connection: Connection, *tables: TableName) -> State:
@@ -46,7 +46,7 @@ def read_state(connection: Connection, *tables: TableName) -> State:
 
 def read_states(connection: Connection) -> States:
     """Read the states of all tables."""
-    return dict(zip(_STATES, read_state(connection, *_STATES), strict=True))
+    return dict(zip(_STATE_SQL, read_state(connection, *_STATE_SQL), strict=True))
 
 
 def make_etag(state: State, *inputs: object) -> str:

@@ -128,7 +128,7 @@ def openapi(*, requires_token: bool) -> Schema:
     people = _page_of(_reference("Person"))
     people["properties"]["count"] = _COUNT
     paths = {
-        "/": _operation(
+        "/": _path_item(
             "people",
             "List users",
             query.PARAMETERS,
@@ -141,7 +141,7 @@ def openapi(*, requires_token: bool) -> Schema:
         "/rejected": _table("rejected", "Rejected files", _reference("Rejected")),
         "/runs": _table("runs", "Run history, newest first", _reference("Run")),
         "/photo/{user_id}": _photo(),
-        "/metrics": _operation("metrics", "Metrics for Prometheus", {}, {"text/plain": _TEXT}, conditional=False),
+        "/metrics": _path_item("metrics", "Metrics for Prometheus", {}, {"text/plain": _TEXT}, conditional=False),
         "/openapi.json": _json("openapi", "This description", {}, {"type": "object"}, conditional=False),
         "/healthz": _json("health", "Whether the database responds", {}, _HEALTH, conditional=False),
     }
@@ -168,13 +168,13 @@ def _page_of(schema: Schema) -> Schema:
 
 
 def _json(name: str, summary: str, definitions: Parameters, schema: Schema, *, conditional: bool = True) -> Schema:
-    return _operation(name, summary, definitions, {JSON.media_type: schema}, conditional=conditional)
+    return _path_item(name, summary, definitions, {JSON.media_type: schema}, conditional=conditional)
 
 
 def _table(name: str, summary: str, schema: Schema) -> Schema:
     content = {JSON.media_type: _page_of(schema), HTML.media_type: _TEXT}
     headers = {"Link": "the next page"}
-    return _operation(name, summary, tables.PARAMETERS, content, "406", headers=headers)
+    return _path_item(name, summary, tables.PARAMETERS, content, "406", headers=headers)
 
 
 def _changes() -> Schema:
@@ -185,19 +185,19 @@ def _changes() -> Schema:
     lines = _TEXT | {"description": "one change per line, then an object with `next`"}
     content = {JSON.media_type: page, NDJSON.media_type: lines}
     headers = {"Link": "the following changes"}
-    summary = "Changes of users since a cursor, in commit order"
-    return _operation("changes", summary, changes.PARAMETERS, content, "406", "410", headers=headers, conditional=False)
+    summary = "Changes to users since a cursor, in commit order"
+    return _path_item("changes", summary, changes.PARAMETERS, content, "406", "410", headers=headers, conditional=False)
 
 
 def _photo() -> Schema:
     path = {"name": "user_id", "in": "path", "required": True, "schema": _PERSON["user_id"]}
-    photo = _operation("photo", "A user's photo", {}, {"image/png": {}, "image/jpeg": {}}, "404")
+    photo = _path_item("photo", "A user's photo", {}, {"image/png": {}, "image/jpeg": {}}, "404")
     photo["get"]["parameters"] = [path]
     photo["head"]["parameters"] = [path]
     return photo
 
 
-def _operation(
+def _path_item(
     name: str,
     summary: str,
     definitions: Parameters,

@@ -31,7 +31,8 @@ class Problems(list[str]):
             self.append(message.text)
 
     def record_failed_request(self, request: Request) -> None:
-        if request.failure != "net::ERR_ABORTED":  # the browser navigates to another page or downloads a file
+        # ERR_ABORTED: the browser navigates to another page or downloads a file
+        if request.failure != "net::ERR_ABORTED":
             self.append(f"{request.url}: {request.failure}")
 
     def expect_status(self, status: int) -> None:

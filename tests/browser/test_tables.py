@@ -86,7 +86,7 @@ def get_all(stack: Stack, path: str) -> list[dict[str, Any]]:
     return result
 
 
-def test_every_run_is_shown_newest_first_page_by_page(page: Page, many: Stack) -> None:
+def test_the_pages_show_all_runs_from_newest_to_oldest(page: Page, many: Stack) -> None:
     page.goto(f"{HOME}/runs")
     expect(page).to_have_title("Runs · Rollcall")
     times = all_pages(page, lambda: [str(time.get_attribute("datetime")) for time in rows(page).locator("time").all()])

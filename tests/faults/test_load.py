@@ -70,7 +70,7 @@ def changing(stack: Stack, files: Files) -> Iterator[Counter[int]]:
 def test_under_overload_responses_are_correct_or_documented_errors_and_resources_are_bounded(
     rollcall: Stack, files: Files, request: pytest.FixtureRequest
 ) -> None:
-    workload, seconds = Workload(rollcall, files), request.config.getoption("--load-seconds") / 4
+    workload, duration = Workload(rollcall, files), request.config.getoption("--load-seconds") / 4
     pid = rollcall.pid("query-data")
     [query_data] = [spec for spec in read_stack(ROOT, {}).functions if spec.name == "query-data"]
     before, peaks = descriptors(pid), []
@@ -80,8 +80,8 @@ def test_under_overload_responses_are_correct_or_documented_errors_and_resources
         print(f"\n{rate:.0f} requests per second with {CLIENTS} clients")
         for factor in (1, 3, 1, 3):
             workload.clear_figures()
-            run_in_thread(load.open_loop(factor * rate, seconds, workload.request))
-            print(f"{factor} × for {seconds} s{workload.figures()}")
+            run_in_thread(load.open_loop(factor * rate, duration, workload.request))
+            print(f"{factor} × for {duration} s{workload.figures()}")
             total = sum(map(len, workload.seconds.values()))
             succeeded = len(workload.seconds[200]) + len(workload.seconds[304])
             assert succeeded > total / factor / 2, f"{factor} ×: only {succeeded} of {total} requests succeeded"

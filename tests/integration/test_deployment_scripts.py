@@ -202,7 +202,7 @@ def test_the_buckets_job_creates_the_buckets_and_seaweedfs_enforces_the_policies
 
 
 @pytest.mark.parametrize("deployment", [seaweedfs_of_kubernetes, seaweedfs_of_faasd])
-def test_seaweedfs_accepts_no_grpc_connection(
+def test_the_grpc_port_of_s3_accepts_no_requests(
     tmp_path: Path, deployment: Callable[[], tuple[list[str], dict[str, str]]]
 ) -> None:
     """By default anyone can add identities through the gRPC port of S3. In the deployments its TLS handshakes fail."""

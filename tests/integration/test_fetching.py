@@ -97,10 +97,10 @@ def test_is_busy_depends_on_the_number_of_objects_that_a_scan_has_to_fetch(rollc
     with application(rollcall, Observed, fetch_threads="4") as app, app.fetching("other", 1):
         assert isinstance(app.objects, Observed)
         app.objects.app = app
-        for number, is_new, is_busy in ((2, True, False), (3, False, True)):
+        for number, busy_at_page, busy_at_get in ((2, True, False), (3, False, True)):
             rollcall.bucket.put_people([str(user) for user in range(number)], first=f"Name {number}")
             run(app)
-            assert app.objects.calls == [("page", is_new), *[("get", is_busy)] * number]
+            assert app.objects.calls == [("page", busy_at_page), *[("get", busy_at_get)] * number]
             app.objects.calls.clear()
         assert not app.is_busy
 

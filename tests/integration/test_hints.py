@@ -129,7 +129,9 @@ def erase_users(session: Connection) -> None:
     ],
     ids=["add", "delete", "complete", "erase"],
 )
-def test_hints_are_added_and_deleted_in_one_order(rollcall: Stack, change: Callable[[Connection], None]) -> None:
+def test_hints_are_always_added_and_deleted_in_the_same_order(
+    rollcall: Stack, change: Callable[[Connection], None]
+) -> None:
     """Otherwise two sessions could deadlock."""
     rollcall.sql("insert into hints (object, tick) values ('2.csv', 0), ('1.csv', 0)")
     waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"

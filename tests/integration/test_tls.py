@@ -18,7 +18,7 @@ from process_data.shared.storage.settings import PostgresSettings, S3Settings, l
 from process_data.shared.storage.tls import make_context
 
 from tests.stack import Stack
-from tests.tls import SSL_REQUEST, Authority, Proxy, terminating
+from tests.tls import SSL_REQUEST, Authority, Proxy, tls_proxy
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def postgres(stack: Stack, context: ssl.SSLContext | None) -> Iterator[tuple[Pro
     """Yield a proxy for PostgreSQL, and process-data's settings for it, with the defaults for TLS."""
     settings = dict(stack.process_settings)
     upstream = settings["postgres_host"], int(settings["postgres_port"])
-    with terminating(upstream, context, is_postgres=True) as proxy:
+    with tls_proxy(upstream, context, is_postgres=True) as proxy:
         del settings["postgres_sslmode"]
         yield proxy, settings | {"postgres_host": "localhost", "postgres_port": str(proxy.port)}
 
@@ -46,7 +46,7 @@ def s3(stack: Stack, context: ssl.SSLContext | None) -> Iterator[tuple[Proxy, di
     """Yield a proxy for S3, and process-data's settings for it, with the defaults for TLS."""
     settings = dict(stack.process_settings)
     host, _, port = settings["s3_endpoint"].rpartition(":")
-    with terminating((host, int(port)), context) as proxy:
+    with tls_proxy((host, int(port)), context) as proxy:
         del settings["s3_secure"]
         yield proxy, settings | {"s3_endpoint": f"localhost:{proxy.port}"}
 

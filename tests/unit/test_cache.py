@@ -137,16 +137,16 @@ def test_the_error_of_an_evicted_computation_is_raised() -> None:
 
 
 class InterruptedKey:
-    """A key that lets another thread run before one of its lookups: the next one if `number` is 1; never if it is 0."""
+    """A key that lets another thread run before its `countdown`-th lookup from now; 0: never."""
 
-    number = 0
+    countdown = 0
 
     def __init__(self, other: Thread) -> None:
         self._other = other
 
     def __hash__(self) -> int:
-        self.number -= 1
-        if self.number == 0:
+        self.countdown -= 1
+        if self.countdown == 0:
             self._other.start()
             self._other.join(0.1)
         return 1
@@ -157,7 +157,7 @@ def test_an_eviction_while_an_error_is_handled_does_not_replace_the_error() -> N
     key = InterruptedKey(Thread(target=cache.get, args=("another", lambda: 1)))
 
     def fail() -> int:
-        key.number = 2  # the first lookup finds the entry, the second deletes it
+        key.countdown = 2  # the first lookup finds the entry, the second deletes it
         raise ValueError
 
     with pytest.raises(ValueError):

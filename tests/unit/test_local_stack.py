@@ -37,7 +37,7 @@ def test_variables_are_substituted(root: Path) -> None:
     assert function.exec_timeout == function.write_timeout == 30  # of-watchdog's defaults
 
 
-def test_an_empty_list_of_copies_copies_nothing(root: Path) -> None:
+def test_a_copy_key_without_a_value_copies_nothing(root: Path) -> None:
     (root / "stack.yml").write_text(f"{STACK_YML}\nconfiguration:\n  copy:\n")
     assert read_stack(root, {"FILLED": "x"}).copies == []
 

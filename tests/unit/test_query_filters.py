@@ -63,7 +63,7 @@ def test_user_id_is_text_and_may_be_repeated() -> None:
     assert read(("user_id", "0001"), ("user_id", "1"), ("user_id", "9" * 18)).user_id == ("0001", "1", "9" * 18)
 
 
-def test_a_name_has_up_to_200_characters_without_surrounding_spaces() -> None:
+def test_spaces_around_a_name_are_removed_and_not_counted() -> None:
     assert read(("name", f" {'é' * 200} ")).name == "é" * 200
 
 
@@ -199,7 +199,7 @@ def test_the_schema_of_a_parameter_allows_what_the_parser_accepts(path: str, nam
 
 
 @given(st.sampled_from(sorted(FILTERS.keys() - {"name"})), st.text())
-def test_only_numbers_and_booleans_are_accepted(name: str, text: str) -> None:
+def test_filters_other_than_name_accept_only_digits_dots_and_booleans(name: str, text: str) -> None:
     try:
         filters = read((name, text))
     except ApiError as error:

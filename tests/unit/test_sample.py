@@ -1,4 +1,4 @@
-"""The sample data has a hundred people with names in many scripts, photos, and files that are rejected."""
+"""The sample data: a hundred people with names in many scripts, most with a photo, and some files to be rejected."""
 
 import struct
 import unicodedata

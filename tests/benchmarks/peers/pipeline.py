@@ -1,7 +1,8 @@
-"""Loads the bucket into PostgreSQL with dlt's filesystem source. This program runs in an environment of its own.
+"""Loads the bucket into PostgreSQL with dlt's filesystem source. This program runs in a virtual environment of its own.
 
 Each line of standard input is a command: "run", or "reset", which discards the state of earlier runs. The program
-responds with a line of JSON: `seconds`, and `error`, which is null after a success. Credentials are in the environment.
+responds with a line of JSON: `seconds`, and `error`, which is null after a success. Environment variables have the
+credentials.
 """
 
 import json
