@@ -8,8 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-DEFAULTS = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"]
-"""pytest's arguments if none are given: three processes, each with its own stack, as most tests wait for servers.
+DEFAULTS = ["-n", "4", "--dist", "loadfile", "--no-loadscope-reorder"]
+"""pytest's arguments if none are given: four processes, each with its own stack, as most tests wait for servers.
 
 With other arguments a single process runs the tests, and its output is easier to read.
 """
