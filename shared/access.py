@@ -54,7 +54,7 @@ def require_access(event: Event, settings: AccessSettings) -> None:
 
 
 def conceal(event: Event, error: ApiError, settings: Callable[[], AccessSettings]) -> ApiError:
-    """The error to send. To a client without access, a 5xx error must not reveal hosts, buckets or objects.
+    """Return the error to send. To a client without access, a 5xx error must not reveal hosts, buckets or objects.
 
     `settings` may raise SettingError, so it is not called for `bad_setting`.
     """

@@ -42,7 +42,7 @@ ErrorRenderer = Callable[[Event, ApiError], Response]
 
 
 def error_response(_event: Event, error: ApiError) -> Response:
-    """The error as JSON."""
+    """Return the error as JSON."""
     content: dict[str, Any] = {"code": error.code, "message": error.message}
     if error.detail:
         content["detail"] = error.detail

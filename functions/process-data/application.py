@@ -38,19 +38,19 @@ class Application:
         self.listings = ThreadPoolExecutor(settings.workers + 4, thread_name_prefix="list")
 
     @contextmanager
-    def fetching(self, scanner: object, number: int) -> Iterator[None]:
+    def fetching(self, scanner: object, count: int) -> Iterator[None]:
         """Register the number of objects that a scanner fetches, or is expected to fetch, during the body."""
-        before = self._set_pending(scanner, number)
+        before = self._set_pending(scanner, count)
         try:
             yield
         finally:
             self._set_pending(scanner, before)
 
-    def _set_pending(self, scanner: object, number: int) -> int:
+    def _set_pending(self, scanner: object, count: int) -> int:
         with self._lock:
             before = self._pending.pop(scanner, 0)
-            if number:
-                self._pending[scanner] = number
+            if count:
+                self._pending[scanner] = count
             return before
 
     @property

@@ -11,7 +11,7 @@ changes since a number misses none, even while runs write.
 
 
 def take_number(output: str, rows: str) -> str:
-    """SQL that increments the counter and returns it if the CTE `rows` is not empty, else returns no row."""
+    """Return SQL that increments the counter of `output` and returns it, or does neither if the CTE `rows` is empty."""
     return f"""
     update outputs set changed = changed + 1 where object = '{output}' and exists (select from {rows})
     returning changed

@@ -17,7 +17,7 @@ class NotQueued(ApiError):
 
 
 def queue_run(settings: Settings, since: int, *, accept_empty: bool) -> str:
-    """Queue a run that scans the segments not scanned since the tick `since`; return its call id."""
+    """Queue a run that scans the segments not scanned since the tick `since`; return its call id. Raises NotQueued."""
     url = f"{settings.gateway_url.rstrip('/')}/async-function/{_FUNCTION}?since={since}"
     if accept_empty:
         url += "&accept_empty=1"

@@ -107,11 +107,11 @@ class RunCounters:
 
     def record_listing(self, scan: ScanCounters, listing: Listing, reconciled: ReconcileResult) -> None:
         with self._lock:
-            repeated = {user_id: self._stored.pop(user_id) for user_id in listing.csvs.keys() & self._stored.keys()}
+            stored_etags = {user_id: self._stored.pop(user_id) for user_id in listing.csvs.keys() & self._stored.keys()}
             pending = set(reconciled.pending)
             scan.stored = {
                 user_id: etag
-                for user_id, etag in repeated.items()
+                for user_id, etag in stored_etags.items()
                 if listing.csvs[user_id] == etag and user_id not in pending
             }
             self.images_changed += reconciled.images_changed

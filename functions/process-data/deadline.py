@@ -47,7 +47,7 @@ class Deadline:
         return self.elapsed / self._seconds
 
     def sleep(self, seconds: float) -> None:
-        """Sleep, at most until the deadline."""
+        """Sleep, at most until the deadline or until `stopping` is set."""
         self._stopping.wait(min(seconds, self.remaining))
 
     def cancel(self) -> None:

@@ -28,7 +28,7 @@ def _birthday(birthdate: date, year: int) -> date:
 def latest_birthdate(today: date, *, at_least: float | None = None, over: float | None = None) -> date:
     """Return the latest birthdate of a person who is at least `at_least` years old today, or older than `over`.
 
-    Set one of them, from 0 to MAX_AGE.
+    Set exactly one of the two, from 0 to MAX_AGE.
     """
 
     def old_enough(birthdate: date) -> bool:

@@ -54,7 +54,7 @@ class Application:
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """Borrow a connection. All statements of the body together get the time limit of a single statement."""
+        """Borrow a connection. All statements of the body share the time limit of a single statement."""
         seconds = self.settings.postgres_timeout + TIMEOUT_MARGIN
         with self.pool.connection() as connection, connection.time_limit(seconds):
             yield connection

@@ -20,7 +20,7 @@ class Cache(Generic[T]):
         self._entries: OrderedDict[Hashable, Future[T]] = OrderedDict()
 
     def get(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """Return the value of the key, and compute it first if it is missing.
+        """Return the value of the key; compute it if it is missing.
 
         An exception of `compute` is not cached, but raised in all threads that wait for the value. They do not retry,
         because each would then wait for an unresponsive server in turn.

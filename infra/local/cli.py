@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # `_up`, `_upload` and `_operator_client` import lazily: the other commands start half a second sooner.
 
 STOP_TIMEOUT = 60
-"""Seconds that `down` waits."""
+"""Seconds that `down` waits for the stack to stop."""
 
 RUN = "import pathlib, sys; from infra.local.cli import main; sys.exit(main(sys.argv[2:], pathlib.Path(sys.argv[1])))"
 """The program for `python -c`. Its arguments are the project's root and those of `main`."""

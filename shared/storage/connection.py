@@ -86,7 +86,7 @@ class Connection:
         self.close()
 
     def run(self, sql: str, **parameters: object) -> list[list[Any]]:
-        """Run a statement with its `:name` parameters; returns all rows."""
+        """Run a statement with its `:name` parameters; return all rows."""
         with self._statement():
             return self._session.run(sql, **parameters) or []
 
@@ -177,7 +177,7 @@ class Connection:
 
     @contextmanager
     def copy_out(self, sql: str, seconds: float = inf) -> Iterator[Iterator[bytes]]:
-        """Run a COPY … TO STDOUT; yields an iterator over its output, in chunks of about 64 KiB.
+        """Run a COPY … TO STDOUT; yield an iterator over its output, in chunks of about 64 KiB.
 
         Only a few chunks are buffered, so the server waits for a slow reader. Leaving the body before the iterator ends
         stops the COPY and breaks the connection. Once `seconds` have passed since the first chunk was requested, the
@@ -261,20 +261,20 @@ class _Session(pg8000.native.Connection):  # type: ignore[misc]
 
 
 def _connect(settings: PostgresSettings) -> socket.socket:
-    """A connected socket. Its timeout also applies to the login."""
+    """Return a connected socket. Its timeout also applies to the login."""
     address = (settings.postgres_host, settings.postgres_port)
-    connected = socket.create_connection(address, timeout=_CONNECT_TIMEOUT)
-    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock = socket.create_connection(address, timeout=_CONNECT_TIMEOUT)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _CLIENT_KEEPALIVES.items():
         if hasattr(socket, option):  # macOS has no TCP_KEEPIDLE
-            connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else each COPY waits 40 ms for an ACK
-    return connected
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else each COPY waits 40 ms for an ACK
+    return sock
 
 
 @lru_cache(maxsize=1)  # loading the system's CA certificates takes 30 ms
 def _tls(settings: PostgresSettings) -> ssl.SSLContext | Literal[False]:
-    """The TLS context for pg8000; False for no TLS.
+    """Return the TLS context for pg8000, or False for no TLS.
 
     As in libpq, `require` verifies the certificate only if a CA file is given, and never the host name.
     """

@@ -1,7 +1,7 @@
 """Compare a function with a baseline or with other tools, or draw the results.
 
-A baseline is the unavoidable part of the work alone, the function itself in another case (such as fewer users or one
-replica), or a fixed value.
+A baseline is the unavoidable part of the work alone, the function itself under other conditions (such as fewer users or
+one replica), or a fixed value.
 
 python3 tests/benchmarks process|query [NAME...] [--rounds N] [--json FILE]
 python3 tests/benchmarks peers [--people N] [--rounds N] [--json FILE]

@@ -14,10 +14,17 @@ from urllib.parse import urlsplit
 from tests.faults.subject import MAX_CALL_SECONDS, Slot
 
 _TIMEOUT = 90  # seconds, well above MAX_CALL_SECONDS, so that the duration of slower calls is measured
-EXPECTED = {"s3_unavailable", "s3_access_denied", "postgresql_unavailable", "gateway_unavailable", "busy", "no_photo"}
+EXPECTED_ERRORS = {
+    "s3_unavailable",
+    "s3_access_denied",
+    "postgresql_unavailable",
+    "gateway_unavailable",
+    "busy",
+    "no_photo",
+}
 """Error codes that a call may get during faults. `no_photo` is normal: not every user has a photo."""
 NO_RESPONSE = "no response"
-_SCHEDULING_STEPS = 4  # stages of a call, each delayed by the lag: 2 in this process, 1 in the function, 1 in a server
+_SCHEDULING_STEPS = 4  # steps of a call, each delayed by the lag: 2 in this process, 1 in the function, 1 in a server
 
 
 @dataclass(frozen=True)
@@ -135,7 +142,7 @@ class Calls:
                 f"{slot.function}{path} sent no response, but its replica was not killed and its clock did not jump"
             )
 
-    def error(self, slot: Slot, reply: Reply | None) -> str:
+    def error_outcome(self, slot: Slot, reply: Reply | None) -> str:
         """Return the outcome of a call without a complete 200. Add a problem if the error is unexpected."""
         if reply is None:
             return NO_RESPONSE
@@ -147,7 +154,7 @@ class Calls:
                 return NO_RESPONSE
             self.add_problem(f"{slot.function} returned {reply.status} without a JSON error: {reply.body[:300]!r}")
             return str(reply.status)
-        if code not in EXPECTED:
+        if code not in EXPECTED_ERRORS:
             log = [line for line in slot.replica.errors() if f'"{code}"' in line][-1:]
             self.add_problem(f"{slot.function} returned {reply.status} {code}: {reply.body[:500]!r}, log: {log}")
         return code
@@ -157,9 +164,9 @@ class Calls:
         reply, started_at = self.send(slot, "POST", path, body)
         summary: dict[str, Any] | None = None
         if reply is not None and reply.status == 200:
-            with suppress(ValueError):  # `error` reports it
+            with suppress(ValueError):  # `error_outcome` handles it
                 summary = reply.json()
-        self.report(slot, path, started_at, str(summary["status"]) if summary else self.error(slot, reply))
+        self.report(slot, path, started_at, str(summary["status"]) if summary else self.error_outcome(slot, reply))
         if summary is None:
             sleep(0.1)  # some callers retry at once
         return summary

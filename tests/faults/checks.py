@@ -25,9 +25,9 @@ def find_problems(subject: Subject, model: Model, calls: Calls) -> list[str]:
     if len(rows) != len(table):
         problems.append("users has duplicates")
     problems += _check_outputs(stack, model, rows, listed)
-    [[pending]] = stack.sql("select count(*) from hints")
-    if pending:
-        problems.append(f"{pending} hints remain")
+    [[hints]] = stack.sql("select count(*) from hints")
+    if hints:
+        problems.append(f"{hints} hints remain")
     summary = calls.run(subject.slots_of("process-data")[0])
     if summary is None:
         problems.append("a further run failed")

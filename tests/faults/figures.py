@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.faults.calls import EXPECTED, NO_RESPONSE, Call
+from tests.faults.calls import EXPECTED_ERRORS, NO_RESPONSE, Call
 from tests.stack import ROOT
 
 SUCCEEDED = {"done", "partial", "complete", "continued", "no_photo"}
@@ -124,4 +124,4 @@ def _column(outcome: str) -> str:
         return "succeeded"
     if outcome in (CUT, NO_RESPONSE):
         return outcome
-    return FAILED_SAFELY if outcome in EXPECTED else OTHER
+    return FAILED_SAFELY if outcome in EXPECTED_ERRORS else OTHER

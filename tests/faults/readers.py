@@ -120,7 +120,7 @@ class Reader:
                 outcome = "wrong"
                 self._calls.add_problem(f"query-data{path} is wrong: {error!r} in {reply.body[:300]!r}")
         else:
-            outcome = self._calls.error(slot, reply)
+            outcome = self._calls.error_outcome(slot, reply)
         self._calls.report(slot, path, started_at, outcome)
         return outcome
 

@@ -178,10 +178,10 @@ def test_a_complete_but_wrong_response_is_not_taken_for_a_truncated_one(
 def test_a_truncated_error_is_a_problem_unless_the_replica_was_killed() -> None:
     slot, calls = Slot("query-data", 0, {}, Path()), Calls()
     reply = Reply(503, b"", monotonic())
-    assert calls.error(slot, reply) == "503"
+    assert calls.error_outcome(slot, reply) == "503"
     assert calls.problems == ["query-data returned 503 without a JSON error: b''"]
     slot.downs.append((monotonic(), inf))
-    assert calls.error(slot, reply) == NO_RESPONSE
+    assert calls.error_outcome(slot, reply) == NO_RESPONSE
     assert len(calls.problems) == 1
     calls.close()
 

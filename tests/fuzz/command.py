@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     targets: dict[str, Fuzz] = {"csv": csvs.fuzz, "guided": guided.fuzz}
     with ExitStack() as cleanup:
         if set(options.targets) - set(targets):
-            os.environ["SCHEDULE"] = "0 0 29 2 *"  # only on 29 February: no scheduled runs
+            os.environ["SCHEDULE"] = "0 0 29 2 *"  # 29 February: practically no scheduled runs
             state = Path(cleanup.enter_context(tempfile.TemporaryDirectory())) / "state"
             targets |= targets_on_stack(cleanup.enter_context(running(state)))
         rows = [_run(name, targets[name], options.inputs or INPUTS[name], seed) for name in options.targets]

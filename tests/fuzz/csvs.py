@@ -35,13 +35,13 @@ def problems(bodies: Sequence[bytes]) -> list[str]:
     except Exception as error:  # noqa: BLE001 - any is a finding
         if len(bodies) == 1:
             return [f"{error!r}: {bodies[0]!r}"]
-        alone = [problem for body in bodies for problem in problems([body])]
-        return alone or [f"{error!r}, but only for these files together: {list(bodies)!r}"]
+        single_file_problems = [problem for body in bodies for problem in problems([body])]
+        return single_file_problems or [f"{error!r}, but only for these files together: {list(bodies)!r}"]
     outcomes: dict[str, Row | Rejection] = {row.key: row for row in parsed.valid}
     outcomes |= {rejection.object: rejection for rejection in parsed.rejections}
     if len(parsed.valid) + len(parsed.rejections) != len(files) or outcomes.keys() != files.keys():
-        numbers = f"{len(files)} files gave {len(parsed.valid)} rows and {len(parsed.rejections)} rejections"
-        return [f"{numbers}: {list(bodies)!r}"]
+        counts = f"{len(files)} files gave {len(parsed.valid)} rows and {len(parsed.rejections)} rejections"
+        return [f"{counts}: {list(bodies)!r}"]
     return [f"{problem}: {body!r}" for key, body in files.items() if (problem := _problem(body, outcomes[key]))]
 
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def query_function(stack: Stack) -> Iterator[Replica]:
-    with query_replica(stack) as running:
-        yield running
+    with query_replica(stack) as replica:
+        yield replica
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from tests.stack import Stack, running
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 REQUESTS = 100
-OWN = "Rollcall"
+ROLLCALL = "Rollcall"
 
 
 @dataclass
@@ -45,9 +45,9 @@ class Comparison:
             system: Measurements(tuple(1000 * value for value in values), "ms")
             for system, values in self.seconds.items()
         }
-        own = measurements[OWN].median
+        rollcall = measurements[ROLLCALL].median
         return "\n".join(
-            f"{self.work:<40} {system:<14} {values!s:>34} {values.median / own:>8.2f}"
+            f"{self.work:<40} {system:<14} {values!s:>34} {values.median / rollcall:>8.2f}"
             for system, values in measurements.items()
         )
 

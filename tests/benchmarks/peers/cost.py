@@ -35,7 +35,7 @@ class Cost:
 
     def __str__(self) -> str:
         scale = MILLION / self.objects
-        requests = ", ".join(f"{scale * number:,.0f} {kind}" for kind, number in sorted(self.requests.items()))
+        requests = ", ".join(f"{scale * count:,.0f} {kind}" for kind, count in sorted(self.requests.items()))
         cpu = ", ".join(
             f"{name} {'?' if value is None else f'{scale * value:,.1f}'} s"
             for name, value in (("process-data", self.process_cpu), ("PostgreSQL", self.postgres_cpu))
@@ -52,14 +52,14 @@ def costs(stack: Stack, people: int) -> list[Cost]:
     photos = people // 2
     fill_bucket(stack, people, photos)
     stack.reset_tables()
-    with _counted_replica(stack) as (process, requests, traffic):
+    with _counted_replica(stack) as (function, requests, traffic):
         runs = []
         for work, count in (("first load", "added"), ("unchanged re-run", "unchanged")):
             requests.clear()
             traffic.clear()
-            before = process_cpu(process.process.pid), postgres_cpu(stack)
-            summary = _post(process, "")
-            after = process_cpu(process.process.pid), postgres_cpu(stack)
+            before = process_cpu(function.process.pid), postgres_cpu(stack)
+            summary = _post(function, "")
+            after = process_cpu(function.process.pid), postgres_cpu(stack)
             assert summary[count] == people, summary
             cpu = [
                 None if end is None or start is None else end - start for start, end in zip(before, after, strict=True)
@@ -75,14 +75,14 @@ def _counted_replica(stack: Stack) -> Iterator[tuple[Replica, Counter[str], Coun
     settings = stack.process_settings | {"run_deadline": NO_DEADLINE}
     with counting(settings["s3_endpoint"], traffic=traffic) as (endpoint, requests):
         package = stack.state / "build/process-data"
-        with replica(package, settings | {"s3_endpoint": endpoint}) as process:
-            wait_until_ready(process, "/_/health")
-            _post(process, "?user_id=0")  # connects to both backends
-            yield process, requests, traffic
+        with replica(package, settings | {"s3_endpoint": endpoint}) as function:
+            wait_until_ready(function, "/_/health")
+            _post(function, "?user_id=0")  # connects to both backends
+            yield function, requests, traffic
 
 
-def _post(process: Replica, query: str) -> dict[str, Any]:
-    response = urllib3.request("POST", f"{process.url}/{query}", timeout=3600, retries=False)
+def _post(function: Replica, query: str) -> dict[str, Any]:
+    response = urllib3.request("POST", f"{function.url}/{query}", timeout=3600, retries=False)
     assert response.status == 200, response.data
     summary: dict[str, Any] = response.json()
     return summary

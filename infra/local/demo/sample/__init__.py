@@ -49,10 +49,10 @@ def _files() -> dict[str, bytes]:
     files = {name: text.encode() for name, text in _OTHER_FILES.items()}
     files[f"{_PHOTO_WITHOUT_PERSON}.png"] = avatar(_PHOTO_WITHOUT_PERSON)
     with _PEOPLE.open(encoding="utf-8", newline="") as lines:
-        for number, person in enumerate(csv.DictReader(lines)):
+        for index, person in enumerate(csv.DictReader(lines)):
             user_id = person["user_id"]
             files[f"{user_id}.csv"] = _csv(person).encode()
-            if number % 4 != 2:
+            if index % 4 != 2:
                 files[f"{user_id}.png"] = avatar(user_id)
     return files
 
