@@ -39,5 +39,5 @@ def output(stack: Stack) -> list[dict[str, str]]:
 
 
 def exported(stack: Stack) -> list[str]:
-    """Return the user ids in output.csv."""
+    """Return the user_ids in output.csv."""
     return [row["user_id"] for row in output(stack)]

@@ -73,7 +73,7 @@ def set_at_end(event: threading.Event) -> Iterator[None]:
 
 
 def expire(deadline: Deadline) -> None:
-    """Let the deadline expire now."""
+    """Make the deadline expire now."""
     deadline._seconds = deadline.elapsed
 
 
@@ -93,9 +93,9 @@ def counts(summary: dict[str, Any]) -> dict[str, int]:
 
 def put_people(stack: Stack, numbers: range) -> list[str]:
     """Upload people with four-digit ids and return the ids."""
-    users = [f"{number:04}" for number in numbers]
-    stack.bucket.put_people(users)
-    return users
+    user_ids = [f"{number:04}" for number in numbers]
+    stack.bucket.put_people(user_ids)
+    return user_ids
 
 
 class Paused(Objects):
@@ -117,7 +117,7 @@ class Paused(Objects):
 def paused_run(
     stack: Stack, trigger: Trigger = Trigger.HTTP, *, keys: tuple[str, ...] | None = None, **settings: str
 ) -> Iterator[tuple[threading.Event, Future[dict[str, Any]]]]:
-    """Start a run and pause it at its first GET. Yield the event that resumes it, and the run."""
+    """Start a run and pause it at its first GET. Yield the event that resumes it, and its future."""
     with application(stack, Paused, **settings) as app, ThreadPoolExecutor(1) as executor:
         assert isinstance(app.objects, Paused)
         reached, future = app.objects.reached, executor.submit(run, app, trigger, keys=keys)
@@ -161,7 +161,7 @@ class Failing(Objects):
         return super().get(bucket, key, limit=limit)
 
     def list_page(self, bucket: str, *, start_after: str = "", **options: Any) -> ListingPage:
-        if start_after in self.starts and options.get("limit") != 1:  # requests for one key succeed
+        if start_after in self.starts and options.get("limit") != 1:  # except listings of one key, as in `check_s3`
             self.failed_listings.append(start_after)
             raise self.error("s3", f"S3 returned an error for the listing after {start_after}")
         return super().list_page(bucket, start_after=start_after, **options)

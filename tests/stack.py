@@ -174,15 +174,15 @@ class Stack(Deployment):
 
         Fail if more than a few runs are partial: a few are enough to finish if each does as much as it can.
         """
-        deadline, partial = time.monotonic() + seconds, 0
+        deadline, partial_runs = time.monotonic() + seconds, 0
         while True:
             response = self.request("POST", "/function/process-data")
             if response.status == 200:
                 summary: dict[str, Any] = response.json()
                 if summary["status"] == "done":
                     return summary
-                partial += 1
-                assert partial <= _MAX_PARTIAL_RUNS, summary
+                partial_runs += 1
+                assert partial_runs <= _MAX_PARTIAL_RUNS, summary
             else:
                 assert response.is_transient, response.body
             assert time.monotonic() < deadline, response.body

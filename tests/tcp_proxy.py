@@ -63,7 +63,7 @@ class Proxy:
             self._call(self._end())
 
     def close(self) -> None:
-        self._call(self._shut())
+        self._call(self._shut_down())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -108,7 +108,7 @@ class Proxy:
         if ended and ended.name == REFUSE:
             await self._listen()
 
-    async def _shut(self) -> None:
+    async def _shut_down(self) -> None:
         await self._stop_listening()
         self._is_closing = True
         for task in self._tasks:

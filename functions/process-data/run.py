@@ -44,7 +44,7 @@ class SegmentsSummary(TypedDict):
 
 
 class RunSummary(TypedDict):
-    """The summary of a run, in its response and in `runs`. query-data's OpenAPI describes what `runs` stores."""
+    """The summary of a run, in its response and in `runs`. query-data's openapi.py describes what `runs` stores."""
 
     segments: SegmentsSummary
     listed: int

@@ -49,7 +49,7 @@ where id = :id
 
 _RECORD_CONTINUATION = "update runs set continued_at = clock_timestamp() where id = :id"
 
-# An unfinished run is stale if nobody holds its lock.
+# An unfinished run is stale if no session holds its lock.
 _FAIL_STALE_RUNS = """
 update runs
 set finished_at = clock_timestamp(), status = 'failed', error = 'the process or its session ended'

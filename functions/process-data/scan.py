@@ -68,7 +68,7 @@ class Scanner:
         self._accept_empty = accept_empty
 
     def scan_segment(self, segment: Segment, since: int, on_split: Callable[[], None]) -> None:
-        """Scan a segment, then merge it with a neighbour scanned since the tick `since`, if the two are small together.
+        """Scan a segment, then merge it with a neighbour scanned since the tick `since`, if together they are small.
 
         Keys that the listing or the deadline leaves out are split off into a new segment with the same place in the
         queue. `on_split` is called when the listing has split the segment, so that a helper can scan the rest. If this

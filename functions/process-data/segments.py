@@ -2,7 +2,7 @@
 
 A segment contains the keys greater than its `start`, up to and including the start of the next one. Only the session
 that holds a segment's lock changes its row and its range, and the users, rejections and tombstones of the objects in
-it. Every session may add hints, and `next_tick` may make any segment due again.
+it. Any session may add hints, and `next_tick` may make any segment due again.
 """
 
 import json
@@ -25,7 +25,7 @@ _LATEST_SCAN = "select coalesce(max(scanned), 0) from segments"
 _RESCAN = "update segments set scanned = 0, turn = 0 where scanned between :tick and :latest"
 
 # The limit is far above the number of segments that are held at the same time, so a free one is found if there is one.
-# PostgreSQL moves no volatile function into a subquery with LIMIT or DISTINCT: only the rows of the subquery are tried.
+# PostgreSQL pushes no volatile function down into a subquery with LIMIT or DISTINCT, so only its rows are tried.
 _CLAIM_DUE = """
 select id from (
     select id from segments where scanned <= :since and id <> all(cast(:skip as int[])) order by turn, start limit 500
@@ -170,7 +170,7 @@ def claim(connection: Connection, since: int, skip: Collection[int]) -> Segment 
 
 
 def claim_hinted(connection: Connection, skip: Collection[int], keys: Sequence[str] | None = None) -> Segment | None:
-    """Claim a segment that has hints, or hints for these keys; None if none is free."""
+    """Claim a segment that has hints (for `keys`, if given); None if none is free."""
     if keys is None:
         return _claim(connection, _CLAIM_ANY_HINTED, {"skip": list(skip), "last": LAST_KEY})
     return _claim(connection, _CLAIM_HINTED, {"skip": list(skip), "keys": json.dumps(keys)})
@@ -260,7 +260,7 @@ def remaining(connection: Connection, since: int, skip: Collection[int] = ()) ->
 
 
 def have_unreadable(connection: Connection) -> bool:
-    """Whether S3 failed to return a CSV to the last complete scan of a segment."""
+    """Whether S3 failed to return a CSV to the last complete scan of any segment."""
     return bool(connection.run(_HAVE_UNREADABLE)[0][0])
 
 

@@ -30,7 +30,7 @@ def _count(connection: Connection, filters: Filters, today: date) -> dict[str, A
         "people": people,
         "with_photo": with_photo,
         "without_photo": people - with_photo,
-        "ages": _ages({len(_DECADES) - not_reached: number for not_reached, number, _ in rows}),
+        "ages": _ages({len(_DECADES) - not_reached: count for not_reached, count, _ in rows}),
     }
 
 

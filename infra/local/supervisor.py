@@ -83,7 +83,7 @@ class Supervisor:
             finally:
                 stopping.set()  # a signal must not interrupt the clean-up
                 was_ready, self._ready = self._ready, False
-                if was_ready:  # otherwise the state file may be that of another supervisor
+                if was_ready:  # then the state file is this supervisor's own
                     ignoring_os_errors(self._write_state_file)()
         return was_ready
 

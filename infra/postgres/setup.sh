@@ -49,7 +49,7 @@ begin
         begin
             execute format('alter role %I password %L', role, password);
         exception when others then
-            -- the context of the original error is omitted: it has the password
+            -- a new exception, because the context of the caught one has the password
             raise exception 'cannot set the password of %: %', role, sqlerrm;
         end;
     end loop;

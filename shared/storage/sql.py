@@ -21,7 +21,7 @@ class BindValues:
         self.values: dict[str, object] = {}
 
     def bind(self, value: str | date) -> str:
-        """Add the value; returns the placeholder for it."""
+        """Add the value and return its placeholder."""
         name = f"p{len(self.values)}"
         self.values[name] = value
         return f":{name}"

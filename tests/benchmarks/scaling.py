@@ -55,7 +55,7 @@ def replicas(
     get_seconds: float = LATENCY,
     **overrides: str,
 ) -> list[Row]:
-    """Compare several replicas with one, for each `fetch_threads`.
+    """Compare `number` replicas with one, for each of `fetch_threads`.
 
     None stands for the setting's default, with which CPUs are the bottleneck.
     """

@@ -85,8 +85,9 @@ def _print(work: str, costs: dict[int, list[Cost]]) -> None:
 
 
 def _cost(stack: Stack, work: Callable[[], None]) -> Cost:
-    postgres, process, wall = postgres_cpu(stack), time.process_time(), time.perf_counter()
+    postgres_before, process_before, wall_before = postgres_cpu(stack), time.process_time(), time.perf_counter()
     work()
-    wall, process = time.perf_counter() - wall, time.process_time() - process
-    after = postgres_cpu(stack)
-    return Cost(wall, process, None if after is None or postgres is None else after - postgres)
+    wall, process = time.perf_counter() - wall_before, time.process_time() - process_before
+    postgres_after = postgres_cpu(stack)
+    postgres = None if postgres_before is None or postgres_after is None else postgres_after - postgres_before
+    return Cost(wall, process, postgres)

@@ -52,10 +52,10 @@ _QUEUE_CAPACITY = 10  # requests, as in OpenFaaS CE
 
 @dataclass
 class Slot:
-    """Runs a replica of a function, and replaces it when it is killed.
+    """Runs one replica of a function at a time; `kill` replaces it.
 
-    `stops` has the periods in which SIGSTOP stopped the replica, `downs` those from a kill until the new replica was
-    ready. Times are of the monotonic clock.
+    `stops` has the periods in which SIGSTOP stopped the replica, `downtimes` those from a kill until the new replica
+    was ready. Times are of the monotonic clock.
     """
 
     function: str
@@ -64,7 +64,7 @@ class Slot:
     package: Path
     clock: Clock | None = None
     stops: list[tuple[float, float]] = field(default_factory=list)
-    downs: list[tuple[float, float]] = field(default_factory=list)
+    downtimes: list[tuple[float, float]] = field(default_factory=list)
     _exits: ExitStack = field(default_factory=ExitStack)
 
     def start(self) -> None:
@@ -88,11 +88,11 @@ class Slot:
 
     def kill(self) -> None:
         """Kill the replica with SIGKILL, replace it, as OpenFaaS does, and wait until the new one is ready."""
-        self.downs.append((monotonic(), inf))
+        self.downtimes.append((monotonic(), inf))
         self.close()
         self.start()
         self.wait_ready()
-        self.downs[-1] = (self.downs[-1][0], monotonic())
+        self.downtimes[-1] = (self.downtimes[-1][0], monotonic())
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
@@ -110,7 +110,7 @@ class Slot:
 
         After a jump, waitress may take a new connection for an idle one and close it.
         """
-        was_down = any(since <= end and begin <= until for since, until in self.downs)
+        was_down = any(since <= end and begin <= until for since, until in self.downtimes)
         return was_down or any(begin <= jump <= end for jump in (self.clock.jumps if self.clock else ()))
 
     def close(self) -> None:
@@ -129,10 +129,10 @@ def stopped(pids: list[int]) -> Iterator[None]:
             send(pid, signal.SIGCONT)
 
 
-def send(pid: int, number: signal.Signals) -> None:
+def send(pid: int, signum: signal.Signals) -> None:
     """Send a signal to a process, which may have ended."""
     with suppress(ProcessLookupError):
-        os.kill(pid, number)
+        os.kill(pid, signum)
 
 
 class Subject:

@@ -180,7 +180,7 @@ def test_a_truncated_error_is_a_problem_unless_the_replica_was_killed() -> None:
     reply = Reply(503, b"", monotonic())
     assert calls.error_outcome(slot, reply) == "503"
     assert calls.problems == ["query-data returned 503 without a JSON error: b''"]
-    slot.downs.append((monotonic(), inf))
+    slot.downtimes.append((monotonic(), inf))
     assert calls.error_outcome(slot, reply) == NO_RESPONSE
     assert len(calls.problems) == 1
     calls.close()

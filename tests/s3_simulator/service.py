@@ -14,7 +14,7 @@ from tests.s3_simulator.result import ResultBucket, StoredObject
 from tests.s3_simulator.source import SourceBucket
 
 MAX_KEYS = 1000  # of a listing page
-MAX_CACHED_PAGES = 256 * 1024 * 1024  # bytes
+MAX_CACHE_SIZE = 256 * 1024 * 1024  # bytes
 
 
 class Service:
@@ -61,7 +61,7 @@ class Service:
         page = self._pages.get(target)
         if page is None:
             page = self._make_page(target)
-            if self._pages_size + len(page.body) <= MAX_CACHED_PAGES:
+            if self._pages_size + len(page.body) <= MAX_CACHE_SIZE:
                 self._pages_size += len(page.body)
                 self._pages[target] = page
         return page._replace(delay=self._page_seconds)

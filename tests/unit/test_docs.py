@@ -20,7 +20,7 @@ from query_data.settings import Settings as QuerySettings
 from query_data.shared.bulkhead import _MAX_WAIT
 
 from infra.local.cli import _parser
-from infra.local.config.stack import read_stack, seconds
+from infra.local.config.stack import parse_duration, read_stack
 from tests.documents import INFRA, README, table
 from tests.stack import ROOT
 
@@ -58,7 +58,7 @@ def test_documented_timeouts_increase_and_match_stack_yml() -> None:
     assert documented == sorted(set(documented))
     run, *others, _ = documented  # the last is the gateway's
     for function in read_stack(ROOT, {}).functions:
-        timeouts = {name: seconds(text, name) for name, text in function.environment.items() if name in TIMEOUTS}
+        timeouts = {name: parse_duration(text, name) for name, text in function.environment.items() if name in TIMEOUTS}
         postgres_timeout, read_timeout = timeouts["postgres_timeout"], timeouts.pop("read_timeout")
         assert timeouts.pop("run_deadline", run) == timeouts.pop("stream_deadline", run) == run
         assert others == sorted([*timeouts.values(), postgres_timeout + TIMEOUT_MARGIN])

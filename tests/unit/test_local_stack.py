@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.local.config.stack import read_stack, seconds
+from infra.local.config.stack import parse_duration, read_stack
 from infra.local.errors import LocalError
 from infra.local.runtime.build import assemble
 from tests.stack import ROOT
@@ -70,13 +70,13 @@ def test_a_missing_stack_yml_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("text", "expected"), [("50s", 50), ("1m30s", 90), ("2h", 7200), ("1.5s", 1.5), ("20", 20)])
 def test_durations_are_parsed(text: str, expected: float) -> None:
-    assert seconds(text, "x") == expected
+    assert parse_duration(text, "x") == expected
 
 
 @pytest.mark.parametrize("text", ["", "s", "5 s", "-5s", "5x", "1s1m", "٣s", "٣"])
 def test_an_invalid_duration_is_an_error(text: str) -> None:
     with pytest.raises(LocalError, match="50s"):
-        seconds(text, "x")
+        parse_duration(text, "x")
 
 
 def test_the_projects_stack_yml_is_valid() -> None:

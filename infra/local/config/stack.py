@@ -80,14 +80,14 @@ def read_stack(root: Path, variables: Mapping[str, str]) -> Stack:
     )
 
 
-def seconds(text: str, where: str) -> float:
-    """Return a duration such as 50s or 1m30s in seconds. A bare number counts seconds."""
+def parse_duration(text: str, where: str) -> float:
+    """Return a duration such as 50s or 1m30s in seconds. A bare number is in seconds."""
     if re.fullmatch(r"[0-9]+", text):
         return float(text)
-    if not text or not (parts := _DURATION.fullmatch(text)):
+    if not text or not (match := _DURATION.fullmatch(text)):
         raise LocalError(f"{where}: invalid duration {text!r}: expected one such as 50s or 1m30s")
-    hours, minutes, rest = (float(part or 0) for part in parts.groups())
-    return hours * 3600 + minutes * 60 + rest
+    hours, minutes, seconds = (float(number or 0) for number in match.groups())
+    return hours * 3600 + minutes * 60 + seconds
 
 
 def _function(root: Path, name: object, entry: object, variables: Mapping[str, str]) -> FunctionSpec:
@@ -124,7 +124,7 @@ def _function(root: Path, name: object, entry: object, variables: Mapping[str, s
 
 def _timeout(environment: Mapping[str, str], key: str, name: str) -> float:
     where = f"{name}: environment.{key}"
-    if not (timeout := seconds(environment.get(key, _DEFAULT_TIMEOUT), where)):
+    if not (timeout := parse_duration(environment.get(key, _DEFAULT_TIMEOUT), where)):
         raise LocalError(f"{where}: the local stack requires a limit: expected more than 0")
     return timeout
 

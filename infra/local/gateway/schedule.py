@@ -9,7 +9,7 @@ from threading import Event, Thread
 import urllib3
 from croniter import CroniterError, croniter
 
-from ..config.stack import FunctionSpec, seconds
+from ..config.stack import FunctionSpec, parse_duration
 from ..errors import LocalError
 from ..output import Say
 
@@ -32,14 +32,14 @@ class Schedule:
     """A cron expression, a descriptor such as @daily, or an interval such as @every 1m30s. Times are in UTC."""
 
     def __init__(self, text: str, where: str) -> None:
-        self._every = 0.0
+        self._interval = 0.0  # seconds; if 0, `_fields` applies
         # */1 means * to cron-connector; croniter would treat it as a restriction and combine day and weekday with OR
         fields = text if text.startswith("@") else text.lower().replace("?", "*")
         self._fields = re.sub(r"(?<!\S)\*/0*1(?!\S)", "*", fields)
         if text.startswith("@every "):
-            interval = text.removeprefix("@every ")
-            self._every = 0 if interval.isdecimal() else seconds(interval, where)
-            if self._every < 1:
+            duration = text.removeprefix("@every ")
+            self._interval = 0 if duration.isdecimal() else parse_duration(duration, where)  # a unit is required
+            if self._interval < 1:
                 expected = "an interval of one second or more, such as 90s or 1m30s"
                 raise LocalError(f"{where}: invalid schedule {text!r}: expected {expected}")
         else:
@@ -50,9 +50,9 @@ class Schedule:
             raise LocalError(f"{where}: invalid schedule {text!r}: it is never due ({error})") from error
 
     def after(self, moment: float) -> float:
-        """Return the first time after `moment` at which it is due, both in seconds since 1970."""
-        if self._every:
-            return moment + self._every
+        """Return the first time after `moment` at which the schedule is due, both in seconds since 1970."""
+        if self._interval:
+            return moment + self._interval
         return float(croniter(self._fields, datetime.fromtimestamp(moment, UTC)).get_next(float))
 
 

@@ -26,7 +26,7 @@ class State:
         self.build = self.directory / "build"
         self._lock = self.directory / "lock"
         self._state_file = self.directory / "running.json"
-        self._held_lock: os.stat_result | None = None
+        self._held_lock_stat: os.stat_result | None = None
 
     def command(self, command: str) -> str:
         """Return the command line that runs `command`, such as `upload DIR`, on this stack."""
@@ -64,7 +64,7 @@ class State:
                         "--state DIR starts another one"
                     )
                 time.sleep(0.05)
-            self._held_lock = os.fstat(file.fileno())
+            self._held_lock_stat = os.fstat(file.fileno())
             yield
 
     def wait_until_removed(self) -> None:
@@ -74,10 +74,10 @@ class State:
 
     def was_removed(self) -> bool:
         """Return whether the lock file that this process holds was removed. Another stack may then have its path."""
-        if self._held_lock is None:
+        if self._held_lock_stat is None:
             return False
         try:
-            return not os.path.samestat(self._held_lock, self._lock.stat())
+            return not os.path.samestat(self._held_lock_stat, self._lock.stat())
         except (FileNotFoundError, NotADirectoryError):
             return True
 

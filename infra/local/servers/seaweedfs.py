@@ -69,8 +69,8 @@ class SeaweedFS:
         (self._directory / _KEY).touch(mode=0o600)
         (self._directory / _KEY).write_bytes(key)
         (self._directory / "security.toml").write_text(_security_toml(), encoding="utf-8")
-        for old in self._directory.glob("m[0-9]*"):  # a master's state, named after its former port
-            shutil.rmtree(old)
+        for directory in self._directory.glob("m[0-9]*"):  # a master's state, named after its former port
+            shutil.rmtree(directory)
         self._identities = write_identities(self._credentials)
 
     def command(self) -> Command:
