@@ -27,11 +27,11 @@ Check = Callable[[TimedResponse], None]
 
 
 class Files:
-    """Files in the source bucket. The name in a CSV depends on the user and the version, the birth on the version."""
+    """Files in the source bucket. The name in a CSV depends on the user and the version, the birthts on the version."""
 
     def __init__(self, stack: Stack) -> None:
         self._bucket, self._random = stack.bucket, random.Random(1)
-        self.latest = 0
+        self.latest_version = 0
 
     def fill(self) -> None:
         with ThreadPoolExecutor(8) as executor:
@@ -40,10 +40,10 @@ class Files:
 
     def change(self) -> None:
         """Upload the next version of a random user's CSV, and every tenth time also an invalid file."""
-        self.latest += 1
-        self._put(self._random.choice(USER_IDS), self.latest)
-        if self.latest % 10 == 0:
-            self._bucket.put(f"{self.latest % 50}.csv", b"first_name,last_name,birthts\n")
+        self.latest_version += 1
+        self._put(self._random.choice(USER_IDS), self.latest_version)
+        if self.latest_version % 10 == 0:
+            self._bucket.put(f"{self.latest_version % 50}.csv", b"first_name,last_name,birthts\n")
 
     def _put(self, user_id: str, version: int) -> None:
         self._bucket.put_person(user_id, f"First{user_id}", f"Last{version}", version * DAY)
@@ -61,7 +61,7 @@ class Workload:
         self._random, self._etags = random.Random(2), dict[str, str]()
         self._offset, self._next = 0, FIRST_PAGE
         self.outstanding, self.unsent = 0, 0
-        self.seconds: dict[int, list[float]] = defaultdict(list)
+        self.durations: dict[int, list[float]] = defaultdict(list)
         self.errors: list[str] = []
         self._kinds: list[tuple[int, Callable[[], tuple[str, Check]]]] = [
             (30, self._page),
@@ -76,18 +76,18 @@ class Workload:
         ]
 
     def clear_figures(self) -> None:
-        self.seconds.clear()
+        self.durations.clear()
         self.unsent = 0
 
     def figures(self) -> str:
         """Return the numbers and durations of responses by status, as text that continues a line."""
         lines = [f", {self.unsent} not sent"]
-        for status, seconds in sorted(self.seconds.items()):
-            percentiles = quantiles(seconds * 2, n=100)  # twice, because it needs at least two values
-            late = sum(value > 1 for value in seconds)
+        for status, durations in sorted(self.durations.items()):
+            percentiles = quantiles(durations * 2, n=100)  # twice, because it needs at least two values
+            late = sum(duration > 1 for duration in durations)
             lines.append(
-                f"  {status}: {len(seconds)}, median {percentiles[49]:.3f} s, 99 % {percentiles[98]:.3f} s, "
-                f"at most {max(seconds):.3f} s, {late} after more than a second"
+                f"  {status}: {len(durations)}, median {percentiles[49]:.3f} s, 99 % {percentiles[98]:.3f} s, "
+                f"at most {max(durations):.3f} s, {late} after more than a second"
             )
         return "\n".join(lines)
 
@@ -103,7 +103,7 @@ class Workload:
         try:
             headers = {"If_None_Match": etag} if etag else {}
             response = await load.get(self._port, f"/function/query-data{path}", TIMEOUT, **headers)
-            self.seconds[response.status].append(response.seconds)
+            self.durations[response.status].append(response.seconds)
             self._check(response, etag, check)
             if response.status == 200 and "etag" in response.headers:
                 self._etags[path] = response.headers["etag"]
@@ -164,7 +164,7 @@ class Workload:
         """Check that each person's values fit the user and an existing version number."""
         for person in people:
             version, user_id = person["birthts"] // DAY, person["user_id"]
-            assert 0 <= version <= self._files.latest
+            assert 0 <= version <= self._files.latest_version
             assert person["birthts"] == version * DAY
             assert person["birthdate"] == str(date(1970, 1, 1) + timedelta(version))
             assert (person["first_name"], person["last_name"]) == (f"First{user_id}", f"Last{version}")

@@ -39,20 +39,21 @@ with batch as materialized (
 ), compared as materialized (
     select batch.user_id, batch.erased_at, latest.csv_modified, users.user_id is not null as has_row,
         users.user_id is not null or rejected.object is not null or erased.user_id is not null as is_known,
-        erased.user_id is not null and erased.csv_modified is not distinct from latest.csv_modified as is_erased
+        erased.user_id is not null and erased.csv_modified is not distinct from latest.csv_modified
+            as has_same_tombstone
     from batch
     left join users using (user_id)
     left join erased using (user_id)
     left join rejected on rejected.object = batch.user_id || '.csv'
-    -- An erasure that is repeated after a restore has an erased_at. If its user has returned since then, the CSV that
-    -- was imported last must bring the user back again, so its Last-Modified is left out.
+    -- An erasure that is repeated after a restore has an erased_at. If its user has returned since that time, the CSV
+    -- that was imported last must bring the user back again, so its Last-Modified is left out.
     cross join lateral (
         select greatest(
             batch.csv_modified, erased.csv_modified, case when batch.erased_at is null then users.csv_modified end
         )
     ) as latest (csv_modified)
 ), changes as materialized (
-    select * from compared where has_row or not is_erased
+    select * from compared where has_row or not has_same_tombstone
 ), number as (
     {take_number("output.csv", "changes")}
 ), tombstones as (
@@ -99,7 +100,7 @@ where not exists (
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """The record of an erasure. `erased_at` is None for one that happens now."""
+    """The record of an erasure. `erased_at` is None if it happens now; `csv_modified` is None if no CSV is known."""
 
     user_id: str
     erased_at: datetime | None
@@ -113,7 +114,7 @@ def drop_erased(connection: Connection, scope: Scope, listing: Listing) -> Tombs
     rows = connection.run(_READ, user_ids=json.dumps(list(listing.modified)))
     tombstones: Tombstones = dict(map(tuple, rows))
     for user_id, csv_modified in list(tombstones.items()):
-        if not _is_newer(_parse(listing.modified[user_id]), csv_modified):
+        if not _is_newer(_parse_modified(listing.modified[user_id]), csv_modified):
             listing.csvs.pop(user_id, None)
             del tombstones[user_id]
             listing.rejections = [item for item in listing.rejections if user_of(item.object) != user_id]
@@ -156,10 +157,10 @@ def modified_of(csvs: Sequence[ObjectInfo]) -> datetime | None:
 
     `csvs` is the result of `list_object` for the CSV's key.
     """
-    return _parse(csvs[0].modified).replace(microsecond=0) if csvs else None
+    return _parse_modified(csvs[0].modified).replace(microsecond=0) if csvs else None
 
 
-def _parse(modified: str) -> datetime:
+def _parse_modified(modified: str) -> datetime:
     try:
         time = datetime.fromisoformat(modified)
     except ValueError as error:

@@ -37,7 +37,7 @@ SECTIONS = {"People": "", "Rejected files": "rejected", "Runs": "runs"}
 
 
 def run(n: int) -> dict[str, Any]:
-    """Return the values of a run that starts in n minutes and takes n seconds."""
+    """Return the values for INSERT_RUN of a run that starts in n minutes and takes n seconds."""
     failed = n % 50 == 7
     counts = {"added": n * 1000, "updated": 0, "rejected": 3, "remaining": n % 2, "unreadable": 0}
     return {
@@ -51,7 +51,7 @@ def run(n: int) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def many(stack: Stack, fresh: Callable[[], None]) -> Iterator[Stack]:
+def filled_stack(stack: Stack, fresh: Callable[[], None]) -> Iterator[Stack]:
     """The stack with several pages of runs and of rejected files, which tests must not change."""
     fresh()
     files = [
@@ -86,18 +86,20 @@ def get_all(stack: Stack, path: str) -> list[dict[str, Any]]:
     return result
 
 
-def test_the_pages_show_all_runs_from_newest_to_oldest(page: Page, many: Stack) -> None:
+def test_the_pages_show_all_runs_from_newest_to_oldest(page: Page, filled_stack: Stack) -> None:
     page.goto(f"{HOME}/runs")
     expect(page).to_have_title("Runs · Rollcall")
     times = all_pages(page, lambda: [str(time.get_attribute("datetime")) for time in rows(page).locator("time").all()])
-    assert times == [run["started_at"] for run in get_all(many, "runs")]
+    assert times == [run["started_at"] for run in get_all(filled_stack, "runs")]
     assert len(times) == RUNS
     follow(page, page.get_by_role("link", name="First page"))
     expect(rows(page)).to_have_count(100)
     expect(rows(page).first.locator("time")).to_have_attribute("datetime", times[0])
 
 
-def test_a_run_is_shown_with_its_trigger_scope_status_duration_and_counts(page: Page, many: Stack) -> None:
+def test_a_run_is_shown_with_its_status_trigger_scope_duration_counts_and_error(
+    page: Page, filled_stack: Stack
+) -> None:
     page.goto(f"{HOME}/runs")
     page.set_viewport_size({"width": 1280, "height": 900})
     cells = rows(page).nth(0).locator("td").all_inner_texts()  # run(229), the newest
@@ -115,7 +117,7 @@ def test_a_run_is_shown_with_its_trigger_scope_status_duration_and_counts(page: 
     expect(page.locator("tr.detail").first).to_have_text(str(run(207)["error"]))
 
 
-def test_every_rejected_file_is_shown_with_its_line_and_reason(page: Page, many: Stack) -> None:
+def test_every_rejected_file_is_shown_with_its_line_and_reason(page: Page, filled_stack: Stack) -> None:
     page.on("dialog", lambda dialog: pytest.fail(f"a script was run: {dialog.message}"))
     page.goto(f"{HOME}/rejected")
     expect(page).to_have_title("Rejected files · Rollcall")
@@ -128,12 +130,12 @@ def test_every_rejected_file_is_shown_with_its_line_and_reason(page: Page, many:
 
     assert all_pages(page, read) == [
         f"{file['object']}|{'Line ' if file['line'] else ''}{file['line'] or ''}|missing column {file['message']}"
-        for file in get_all(many, "rejected")
+        for file in get_all(filled_stack, "rejected")
     ]
 
 
 @pytest.mark.parametrize("name", SECTIONS)
-def test_the_navigation_marks_the_current_section(page: Page, many: Stack, name: str) -> None:
+def test_the_navigation_marks_the_current_section(page: Page, filled_stack: Stack, name: str) -> None:
     page.goto(HOME)
     follow(page, section_link(page, name))
     expect(page.locator("[aria-current]")).to_have_count(1)
@@ -142,7 +144,7 @@ def test_the_navigation_marks_the_current_section(page: Page, many: Stack, name:
 
 
 @pytest.mark.parametrize("start", [HOME, f"{HOME}/", f"{HOME}/query-data/", f"{HOME}/runs", f"{HOME}/query-data/runs"])
-def test_links_between_sections_work_from_every_path(page: Page, many: Stack, start: str) -> None:
+def test_links_between_sections_work_from_every_path(page: Page, filled_stack: Stack, start: str) -> None:
     page.goto(start)
     for _ in range(2):
         for name, suffix in SECTIONS.items():
@@ -157,7 +159,7 @@ def test_links_between_sections_work_from_every_path(page: Page, many: Stack, st
 
 
 @pytest.mark.parametrize("start", [HOME, f"{HOME}/"])
-def test_the_people_page_links_to_all_rejected_files_and_all_runs(page: Page, many: Stack, start: str) -> None:
+def test_the_people_page_links_to_all_rejected_files_and_all_runs(page: Page, filled_stack: Stack, start: str) -> None:
     for link, title in (("All rejected files", "Rejected files"), ("All runs", "Runs")):
         page.goto(start)
         if title == "Rejected files":
@@ -169,7 +171,7 @@ def test_the_people_page_links_to_all_rejected_files_and_all_runs(page: Page, ma
 
 
 @pytest.mark.parametrize("view", ["runs", "rejected", "runs?limit=1000", "rejected?limit=1000"])
-def test_tables_fit_screens_of_several_widths(page: Page, many: Stack, view: str) -> None:
+def test_tables_fit_screens_of_several_widths(page: Page, filled_stack: Stack, view: str) -> None:
     page.goto(f"{HOME}/{view}")
     for width in (320, 390, 768, 1024, 1280):
         page.set_viewport_size({"width": width, "height": 844})
@@ -178,8 +180,8 @@ def test_tables_fit_screens_of_several_widths(page: Page, many: Stack, view: str
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
 @pytest.mark.parametrize("view", ["runs?limit=25", "rejected?limit=10", "runs?limit=0", "rejected?nonsense=1"])
-def test_tables_have_no_accessibility_violations(
-    page: Page, problems: Problems, many: Stack, view: str, width: int, scheme: Literal["light", "dark"]
+def test_tables_and_their_error_pages_have_no_accessibility_violations(
+    page: Page, problems: Problems, filled_stack: Stack, view: str, width: int, scheme: Literal["light", "dark"]
 ) -> None:
     page.set_viewport_size({"width": width, "height": 844})
     page.emulate_media(color_scheme=scheme)
@@ -194,7 +196,7 @@ def test_tables_have_no_accessibility_violations(
         problems.expect_status(400)
 
 
-def test_screen_readers_still_get_a_table_on_a_phone(page: Page, many: Stack) -> None:
+def test_screen_readers_still_get_a_table_on_a_phone(page: Page, filled_stack: Stack) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     page.goto(f"{HOME}/runs")
     nodes = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]

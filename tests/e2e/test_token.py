@@ -33,9 +33,9 @@ def test_the_gateways_settings_and_logs_require_the_token_too(tmp_path: Path, mo
         basic = urllib3.make_headers(basic_auth=f"admin:{stack.settings['api_token']}")["authorization"]
         paths = ["/system/functions", "/system/function/process-data", "/system/info", "/system/logs?name=process-data"]
         for path in (*paths, "/%73ystem/functions", "/system/secrets", "/system/nothing"):
-            for wrong in ("", "Bearer", "Bearer wrong", "Basic Og==", "Basic"):  # Og==: no user and no password
-                response = stack.request("GET", path, Authorization=wrong)
-                assert (response.status, response.json()["error"]["code"]) == (401, "unauthorized"), (path, wrong)
+            for value in ("", "Bearer", "Bearer wrong", "Basic Og==", "Basic"):  # Og==: no user and no password
+                response = stack.request("GET", path, Authorization=value)
+                assert (response.status, response.json()["error"]["code"]) == (401, "unauthorized"), (path, value)
         for path in paths:
             assert stack.request("GET", path).status == 200
             assert stack.request("GET", path, Authorization=basic).status == 200

@@ -82,8 +82,8 @@ def test_under_overload_responses_are_correct_or_documented_errors_and_resources
             workload.clear_figures()
             run_in_thread(load.open_loop(factor * rate, duration, workload.request))
             print(f"{factor} × for {duration} s{workload.figures()}")
-            total = sum(map(len, workload.seconds.values()))
-            succeeded = len(workload.seconds[200]) + len(workload.seconds[304])
+            total = sum(map(len, workload.durations.values()))
+            succeeded = len(workload.durations[200]) + len(workload.durations[304])
             assert succeeded > total / factor / 2, f"{factor} ×: only {succeeded} of {total} requests succeeded"
             if factor == 3:
                 peaks.append(peak_memory(pid) // MEBIBYTE)

@@ -27,7 +27,7 @@ def test_the_deadline_ends_a_run_whose_database_is_unresponsive(rollcall: Stack)
 
 
 @pytest.fixture
-def proxied(rollcall: Stack) -> Iterator[tuple[Replica, Proxy]]:
+def replica_and_proxy(rollcall: Stack) -> Iterator[tuple[Replica, Proxy]]:
     """query-data with many people and a short stream_deadline, and the proxy in front of its database."""
     rollcall.sql(
         "insert into users (user_id, first_name, last_name, birthts, csv_etag, csv_modified) "
@@ -44,8 +44,8 @@ def start_stream(replica: Replica) -> urllib3.BaseHTTPResponse:
     return urllib3.request("GET", replica.url, preload_content=False, retries=False, timeout=120)
 
 
-def test_the_deadline_ends_a_stream_whose_database_is_unresponsive(proxied: tuple[Replica, Proxy]) -> None:
-    replica, proxy = proxied
+def test_the_deadline_ends_a_stream_whose_database_is_unresponsive(replica_and_proxy: tuple[Replica, Proxy]) -> None:
+    replica, proxy = replica_and_proxy
     response = start_stream(replica)
     assert response.read(1000)
     with proxy.faulty(Fault(HANG)), pytest.raises(urllib3.exceptions.ProtocolError):
@@ -54,9 +54,11 @@ def test_the_deadline_ends_a_stream_whose_database_is_unresponsive(proxied: tupl
     assert replica.request("GET", "/?limit=1").status == 200
 
 
-def test_a_stream_whose_session_is_silent_ends_with_a_link_to_the_rest(proxied: tuple[Replica, Proxy]) -> None:
-    """Only the open session is silent: new ones work, as after a failover."""
-    replica, proxy = proxied
+def test_a_stream_whose_session_is_unresponsive_ends_with_a_link_to_the_rest(
+    replica_and_proxy: tuple[Replica, Proxy],
+) -> None:
+    """Only the open session is unresponsive: new ones work, as after a failover."""
+    replica, proxy = replica_and_proxy
     response = start_stream(replica)
     body = response.read(1000)
     with proxy.faulty(Fault(VANISH, kept=600)):

@@ -52,6 +52,7 @@ def test_the_model_detects_wrong_rows_and_tombstones() -> None:
     assert len(model.differences(listed, {"1": (ada, None), "2": (ada, None)})) == 1  # mixed up
     # a photo that does not exist
     assert len(model.differences(listed, {"1": (ada, "src/1.png"), "2": (alan, None)})) == 1
+    # a user who was never uploaded
     assert len(model.differences(listed, {"1": (ada, None), "2": (alan, None), "4": (ada, None)})) == 1
     model.set_baseline({"1": (ada, None), "2": (alan, None)})
     model.will_erase("2")
@@ -89,7 +90,7 @@ def test_an_uploader_reports_changes_that_never_succeed(monkeypatch: pytest.Monk
     calls.close()
 
 
-def test_the_table_counts_calls_during_a_fault_by_outcome(tmp_path: Path) -> None:
+def test_the_table_and_the_json_count_calls_during_a_fault_by_outcome(tmp_path: Path) -> None:
     figures = Figures(
         1,
         {},
@@ -161,7 +162,7 @@ def test_a_reader_detects_truncated_responses(parse: readers.Parse, body: str) -
         ("csv", b"user_id,first_name,last_name,birthts,img_path\n1,Ada,New,1,\n", False, "cut"),
     ],
 )
-def test_a_complete_but_wrong_response_is_not_taken_for_a_truncated_one(
+def test_a_reader_distinguishes_wrong_from_truncated_responses(
     monkeypatch: pytest.MonkeyPatch, path: str, body: bytes, outcome: str, *, has_full_length: bool
 ) -> None:
     model, calls, slot = Model(["1"], "src"), Calls(), Slot("query-data", 0, {}, Path())

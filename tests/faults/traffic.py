@@ -43,19 +43,17 @@ class Copy:
 class Traffic:
     """Threads that repeat operations: the uploaders while `_uploading` is set, all others while `_calling` is set."""
 
-    def __init__(self, subject: Subject, model: Model, calls: Calls, changing: list[str], random: Random) -> None:
+    def __init__(self, subject: Subject, model: Model, calls: Calls, changing_ids: list[str], random: Random) -> None:
         self._subject, self._calls, self._random = subject, calls, random
         self._process = subject.slots_of("process-data")
-        query = subject.slots_of("query-data")
+        query, bucket = subject.slots_of("query-data"), subject.stack.bucket
         self._changed: Queue[str] = Queue()
 
         def new_random() -> Random:
             return Random(random.getrandbits(64))
 
         self._uploaders = [
-            Uploader(
-                model, subject.stack.bucket, calls, self._process, changing[i::_UPLOADERS], new_random(), self._changed
-            )
+            Uploader(model, bucket, calls, self._process, changing_ids[i::_UPLOADERS], new_random(), self._changed)
             for i in range(_UPLOADERS)
         ]
         self.readers = [Reader(model, calls, query, new_random()) for _ in range(_READERS)]

@@ -19,7 +19,7 @@ from tests.faults.model import Model
 from tests.faults.subject import RECOVERY, RUN_DEADLINE, Slot, Subject, subject
 from tests.faults.traffic import Traffic
 
-STATIC, CHANGING = 300, 60  # users
+STATIC_USERS, CHANGING_USERS = 300, 60
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,12 @@ class Trial:
     def __init__(self, state: Path, seed: int, pace: Pace, library: Path | None = None) -> None:
         self._state, self.random, self.pace, self._library = state, Random(seed), pace, library
         self.calls = Calls()
-        settings = {"run_deadline": RUN_DEADLINE, "static_users": STATIC, "changing_users": CHANGING, **asdict(pace)}
+        settings = {
+            "run_deadline": RUN_DEADLINE,
+            "static_users": STATIC_USERS,
+            "changing_users": CHANGING_USERS,
+            **asdict(pace),
+        }
         self.figures = Figures(seed, settings, {}, problems=self.calls.problems)
 
     def fork_random(self) -> Random:
@@ -55,10 +60,10 @@ class Trial:
             skipped["disk full"] = reason
         if self._library is None:
             skipped["clock jumps"] = "no --libfaketime"
-        disks = "disk full" not in skipped
+        with_disks = "disk full" not in skipped
         with (
             closing(self.calls),
-            subject(self._state, self.fork_random(), with_disks=disks, library=self._library) as system,
+            subject(self._state, self.fork_random(), with_disks=with_disks, library=self._library) as system,
         ):
             Rounds(system, self).run(injections)
         return self.figures
@@ -70,15 +75,15 @@ class Rounds:
     def __init__(self, subject: Subject, trial: Trial) -> None:
         self._subject, self._trial = subject, trial
         self._random, self._pace, self._calls, self._figures = trial.random, trial.pace, trial.calls, trial.figures
-        static = [f"{number}" for number in range(10_000, 10_000 + STATIC)]
+        static_ids = [f"{number}" for number in range(10_000, 10_000 + STATIC_USERS)]
         # each is a static user_id with a 0 appended, and sorts right after it, so that every segment has some
-        changing = [f"{10_000 + number * STATIC // CHANGING}0" for number in range(CHANGING)]
-        self._model = Model(static + changing, subject.stack.settings["source_bucket"])
-        self._traffic = Traffic(subject, self._model, self._calls, changing, trial.fork_random())
-        self._static = static
+        changing_ids = [f"{10_000 + number * STATIC_USERS // CHANGING_USERS}0" for number in range(CHANGING_USERS)]
+        self._model = Model(static_ids + changing_ids, subject.stack.settings["source_bucket"])
+        self._traffic = Traffic(subject, self._model, self._calls, changing_ids, trial.fork_random())
+        self._static_ids = static_ids
 
     def run(self, injections: int) -> None:
-        self._traffic.fill(self._static, self._put_photo)
+        self._traffic.fill(self._static_ids, self._put_photo)
         self._settle_and_check()
         plan = list(self._plan(injections))
         while plan and not self._calls.problems:
@@ -101,12 +106,12 @@ class Rounds:
 
     def _plan(self, injections: int) -> Iterator[Kind]:
         """Return the kinds to inject: each about equally often, in random order."""
-        possible = kinds(self._subject)
-        chosen: list[Kind] = []
-        while len(chosen) < injections:
-            self._random.shuffle(possible)
-            chosen += possible
-        return iter(chosen[:injections])
+        all_kinds = kinds(self._subject)
+        plan: list[Kind] = []
+        while len(plan) < injections:
+            self._random.shuffle(all_kinds)
+            plan += all_kinds
+        return iter(plan[:injections])
 
     def _round(self, plan: Sequence[Kind]) -> None:
         self._traffic.start()
@@ -129,7 +134,7 @@ class Rounds:
         burst: list[Kind] = []
         size = self._random.randint(1, self._pace.burst)
         for kind in list(remaining):
-            if len(burst) < size and kind.place not in (chosen.place for chosen in burst):
+            if len(burst) < size and kind.place not in (other.place for other in burst):
                 burst.append(kind)
                 remaining.remove(kind)
         return burst
@@ -137,13 +142,13 @@ class Rounds:
     def _inject(self, burst: Sequence[Kind]) -> None:
         """Inject faults at the same time, and wait until everything works again."""
         with ThreadPoolExecutor(len(burst)) as executor:
-            times = list(executor.map(self._inject_one, burst, [self._random.getrandbits(64) for _ in burst]))
+            periods = list(executor.map(self._inject_one, burst, [self._random.getrandbits(64) for _ in burst]))
         ended_at = monotonic()
         self._recover(ended_at, " and ".join(map(str, burst)))
         recovery = monotonic() - ended_at
         self._figures.injections += [
-            Injection(str(kind), kind.group, started_at, ended, recovery)
-            for kind, (started_at, ended) in zip(burst, times, strict=True)
+            Injection(str(kind), kind.group, begin, end, recovery)
+            for kind, (begin, end) in zip(burst, periods, strict=True)
         ]
         print(f"{len(self._figures.injections):4} {recovery:5.1f} s  {', '.join(map(str, burst))}", flush=True)
 
@@ -189,6 +194,6 @@ class Rounds:
         for problem in find_problems(self._subject, self._model, self._calls):
             self._calls.add_problem(problem)
         if not self._traffic.copy.follow() or self._traffic.copy.people != people(self._subject.stack):
-            self._calls.add_problem("the copy that follows /changes is not exact")
+            self._calls.add_problem("the copy that follows /changes is not up to date")
         print(f"run done after {settle_time:.1f} s: {len(self._calls.problems)} problems", flush=True)
         return settle_time

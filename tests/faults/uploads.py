@@ -81,20 +81,20 @@ class Uploader:
         self._retry(user_id, f"{user_id}.csv", lambda: self._bucket.remove(f"{user_id}.csv"))
 
     def _put_photo(self, user_id: str) -> None:
-        kind, body = self._random.choice(PHOTOS), b"photo " + self._random.randbytes(3000)
-        self._model.will_put_photo(user_id, kind, body)
-        self._retry(user_id, f"{user_id}.{kind}", lambda: self._bucket.put(f"{user_id}.{kind}", body))
+        extension, body = self._random.choice(PHOTOS), b"photo " + self._random.randbytes(3000)
+        self._model.will_put_photo(user_id, extension, body)
+        self._retry(user_id, f"{user_id}.{extension}", lambda: self._bucket.put(f"{user_id}.{extension}", body))
 
     def _remove_photo(self, user_id: str) -> None:
-        name = f"{user_id}.{self._random.choice(PHOTOS)}"
-        self._retry(user_id, name, lambda: self._bucket.remove(name))
+        key = f"{user_id}.{self._random.choice(PHOTOS)}"
+        self._retry(user_id, key, lambda: self._bucket.remove(key))
 
     def _misname(self, user_id: str) -> None:
-        """Upload or remove an empty, misnamed CSV whose name begins with this user's id."""
-        name = f"{user_id}-{self._random.choice(_MISNAMED)}"
-        self._model.misnamed.add(name)
-        operation = self._random.choice((lambda: self._bucket.put(name, b""), lambda: self._bucket.remove(name)))
-        self._retry(user_id, name, operation)
+        """Upload or remove an empty, misnamed CSV whose key begins with this user's id."""
+        key = f"{user_id}-{self._random.choice(_MISNAMED)}"
+        self._model.misnamed.add(key)
+        operation = self._random.choice((lambda: self._bucket.put(key, b""), lambda: self._bucket.remove(key)))
+        self._retry(user_id, key, operation)
 
     def _retry(self, user_id: str, key: str, operation: Callable[[], None]) -> None:
         """Repeat the operation until S3 confirms it. After RETRY_SECONDS, add a problem instead."""

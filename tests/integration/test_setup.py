@@ -39,7 +39,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer
 
 @pytest.fixture
 def server(cluster: PostgresServer) -> Iterator[PostgresServer]:
-    """Yield a server without Rollcall's roles. Its empty database belongs to an administrator who is no superuser."""
+    """Yield a server without Rollcall's roles. Its empty database belongs to an administrator, not to a superuser."""
     cluster.sql(
         f"create role {ADMINISTRATOR} login createdb createrole password '{ADMINISTRATOR}'",
         f"create database rollcall owner {ADMINISTRATOR}",
@@ -53,7 +53,7 @@ def server(cluster: PostgresServer) -> Iterator[PostgresServer]:
         cluster.sql(f"drop owned by {role}", f"drop role {role}", database="postgres")
 
 
-def applied(output: str) -> list[str]:
+def applied_migrations(output: str) -> list[str]:
     return re.findall(r"^applied (\S+)$", output, re.MULTILINE)
 
 
@@ -80,7 +80,7 @@ def can_log_in(server: PostgresServer, role: str, password: str) -> bool:
 def test_setup_creates_everything_once(server: PostgresServer, user: str) -> None:
     environment = server.environment(user) | {"SECRETS": str(server.secrets)}
     first, second = (set_up(environment).stdout for _ in range(2))
-    assert applied(first) == MIGRATION_NAMES
+    assert applied_migrations(first) == MIGRATION_NAMES
     passwords = [f"password set: {role}" for role in LOGINS]
     assert first.splitlines()[len(MIGRATION_NAMES) :] == second.splitlines() == [DONE, *passwords]
     assert {owner for _, owner in server.sql(OWNERS)} == {"rollcall_owner"}
@@ -116,7 +116,7 @@ def test_concurrent_setups_apply_each_migration_once(server: PostgresServer) -> 
     environment = server.environment() | {"SECRETS": str(server.secrets)}
     with ThreadPoolExecutor(6) as executor:
         outputs = [result.stdout for result in executor.map(lambda _: set_up(environment), range(6))]
-    assert sorted(applied("".join(outputs))) == MIGRATION_NAMES
+    assert sorted(applied_migrations("".join(outputs))) == MIGRATION_NAMES
     assert all(DONE in output for output in outputs)
 
 
@@ -128,16 +128,18 @@ def test_a_failed_migration_is_rolled_back(server: PostgresServer, tmp_path: Pat
     result = set_up(environment, check=False)
     assert result.returncode
     assert "9998_failing.sql:2: ERROR:  division by zero" in result.stderr
-    assert applied(result.stdout) == MIGRATION_NAMES
+    assert applied_migrations(result.stdout) == MIGRATION_NAMES
     assert DONE not in result.stdout
     assert server.sql("select to_regclass('half'), to_regclass('next')") == [["", ""]]
     assert server.sql("select count(*) from migrations") == [[str(len(MIGRATION_NAMES))]]
     failing.write_text("create table half ();\n")
-    assert applied(set_up(environment).stdout) == ["9998_failing", "9999_next"]
+    assert applied_migrations(set_up(environment).stdout) == ["9998_failing", "9999_next"]
 
 
 @pytest.mark.parametrize("user", ["postgres", ADMINISTRATOR])
-def test_setup_changes_the_owner_of_an_older_database(server: PostgresServer, tmp_path: Path, user: str) -> None:
+def test_setup_gives_an_older_database_the_owner_and_privileges_of_a_new_one(
+    server: PostgresServer, tmp_path: Path, user: str
+) -> None:
     """In version 1, rollcall_process owned everything and granted default privileges, as the README said then."""
     migrations = copy_migrations(tmp_path / "migrations", MIGRATION_NAMES[:3])
     server.sql("create role rollcall_process login", "create role rollcall_query login", user=user)
@@ -156,15 +158,15 @@ def test_setup_changes_the_owner_of_an_older_database(server: PostgresServer, tm
         "revoke rollcall_process from current_user",
         user=user,
     )  # fmt: skip
-    assert applied(set_up(server.environment(user)).stdout) == MIGRATION_NAMES[3:]
+    assert applied_migrations(set_up(server.environment(user)).stdout) == MIGRATION_NAMES[3:]
     assert {owner for _, owner in server.sql(OWNERS)} == {"rollcall_owner"}
     assert server.sql("select user_id from users") == [["1"]]
     assert server.sql("select count(*) from pg_default_acl") == [["0"]]
     assert server.sql(f"select pg_has_role('{ADMINISTRATOR}', 'rollcall_process', 'usage')") == [["f"]]
-    upgraded = server.sql(PRIVILEGES)
+    upgraded_privileges = server.sql(PRIVILEGES)
     server.sql("drop schema public cascade", "create schema public")
     set_up(server.environment())
-    assert server.sql(PRIVILEGES) == upgraded, "an upgraded database must have the privileges of a new one"
+    assert server.sql(PRIVILEGES) == upgraded_privileges, "an upgraded database must have the privileges of a new one"
 
 
 def test_setup_revokes_manual_grants(server: PostgresServer) -> None:
@@ -237,7 +239,7 @@ def test_passwords_with_special_characters_work_and_are_not_exposed(server: Post
     assert not [text for text in texts if "hidden" in text]
 
 
-def test_white_space_around_a_password_is_stripped_as_by_the_functions(server: PostgresServer, tmp_path: Path) -> None:
+def test_setup_strips_white_space_around_a_password_as_the_functions_do(server: PostgresServer, tmp_path: Path) -> None:
     for role in LOGINS:
         (tmp_path / PASSWORD_SECRETS[role]).write_bytes(b"\n\t the password \r\n\n")
     set_up(server.environment() | {"SECRETS": str(tmp_path)})
@@ -260,7 +262,7 @@ def test_an_error_about_an_invalid_password_does_not_contain_it(server: Postgres
 
 @pytest.mark.parametrize("role", LOGINS)
 @pytest.mark.parametrize("content", [None, "", "\n", " \r\n"])
-def test_a_missing_or_blank_password_creates_no_roles(
+def test_setup_fails_without_creating_roles_if_a_password_is_missing_or_blank(
     server: PostgresServer, tmp_path: Path, role: str, content: str | None
 ) -> None:
     for other in LOGINS:
@@ -274,7 +276,7 @@ def test_a_missing_or_blank_password_creates_no_roles(
     assert server.sql("select to_regrole('rollcall_process')") == [[""]]
 
 
-def test_an_unreadable_password_creates_no_roles(server: PostgresServer, tmp_path: Path) -> None:
+def test_setup_fails_without_creating_roles_if_a_password_is_unreadable(server: PostgresServer, tmp_path: Path) -> None:
     for role in LOGINS:
         (tmp_path / PASSWORD_SECRETS[role]).mkdir()  # unlike a file without permissions, not even root can read it
     result = set_up(server.environment() | {"SECRETS": str(tmp_path)}, check=False)

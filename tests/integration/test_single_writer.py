@@ -38,10 +38,10 @@ def test_only_the_lock_holder_can_write_and_a_lost_lock_prevents_the_commit(roll
 
 def test_one_more_scan_serves_all_concurrent_runs(rollcall: Stack) -> None:
     rollcall.bucket.put_person("1")
-    with ExitStack() as opened:
-        endpoint, requests = opened.enter_context(counting(rollcall.process_settings["s3_endpoint"]))
-        app = opened.enter_context(application(rollcall, Paused, s3_endpoint=endpoint))
-        executor = opened.enter_context(ThreadPoolExecutor(9))
+    with ExitStack() as exits:
+        endpoint, requests = exits.enter_context(counting(rollcall.process_settings["s3_endpoint"]))
+        app = exits.enter_context(application(rollcall, Paused, s3_endpoint=endpoint))
+        executor = exits.enter_context(ThreadPoolExecutor(9))
         paused: Any = app.objects
         first = executor.submit(run, app)
         assert paused.reached.wait(HANG_TIMEOUT)
@@ -97,13 +97,13 @@ def test_a_full_run_completes_during_a_steady_stream_of_events(rollcall: Stack) 
     assert rollcall.sql("select count(*) from hints") == [[0]]
 
 
-@pytest.mark.parametrize("held", [0, 1])
+@pytest.mark.parametrize("held_index", [0, 1])
 @pytest.mark.parametrize("write", [lambda session: put(session, "1"), lambda session: erase(session, "2")])
 def test_writers_lock_the_outputs_in_a_fixed_order(
-    rollcall: Stack, connection: Connection, write: Callable[[Connection], None], held: int
+    rollcall: Stack, connection: Connection, write: Callable[[Connection], None], held_index: int
 ) -> None:
     """Otherwise two writers could deadlock. Each `write` here changes what all three outputs contain."""
-    waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
+    waiting_sessions = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
     lock = "select from outputs where object = :object for update nowait"
     names = ("output.csv", "rejected.csv", "erased.csv")
     erase(connection, "1")
@@ -114,13 +114,13 @@ def test_writers_lock_the_outputs_in_a_fixed_order(
     before = rollcall.sql("select object, changed from outputs")
     with connected(rollcall.settings) as other, ThreadPoolExecutor(1) as executor:
         other.run("begin")
-        other.run(lock, object=names[held])
-        writing = executor.submit(write, connection)
-        rollcall.wait_until(lambda: rollcall.sql(waiting) == [[1]])
-        for later in names[held + 1 :]:
-            other.run(lock, object=later)
+        other.run(lock, object=names[held_index])
+        future = executor.submit(write, connection)
+        rollcall.wait_until(lambda: rollcall.sql(waiting_sessions) == [[1]])
+        for name in names[held_index + 1 :]:
+            other.run(lock, object=name)
         other.run("rollback")
-        writing.result()
+        future.result()
     assert sorted(rollcall.sql("select object, changed - 1 from outputs")) == sorted(before)
 
 

@@ -1,4 +1,4 @@
-"""Both backends require TLS with a valid certificate unless configured otherwise.
+"""Connections to both backends require TLS with a valid certificate unless configured otherwise.
 
 The servers are the stack's own, behind a test proxy that terminates TLS.
 """
@@ -22,13 +22,13 @@ from tests.tls import SSL_REQUEST, Authority, Proxy, tls_proxy
 
 
 @pytest.fixture(scope="module")
-def trusted(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+def trusted_ca(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("tls") / "trusted")
 
 
 @pytest.fixture(scope="module")
-def another(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("tls") / "another")
+def other_ca(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("tls") / "other")
 
 
 @contextmanager
@@ -61,23 +61,23 @@ def list_page(settings: Mapping[str, str], **others: str) -> list[str]:
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
-def test_a_valid_certificate_is_accepted(rollcall: Stack, trusted: Authority, host: str) -> None:
+def test_a_valid_certificate_is_accepted(rollcall: Stack, trusted_ca: Authority, host: str) -> None:
     rollcall.bucket.put_person("1")
-    context = trusted.certify(host)
+    context = trusted_ca.certify(host)
     with postgres(rollcall, context) as (proxy, settings):
-        with connect(settings, postgres_host=host, postgres_ca_file=str(trusted.file)) as connection:
+        with connect(settings, postgres_host=host, postgres_ca_file=str(trusted_ca.file)) as connection:
             assert connection.run("select 1") == [[1]]
         assert settings["postgres_user"].encode() in proxy.received
     with s3(rollcall, context) as (proxy, settings):
-        assert list_page(settings, s3_endpoint=f"{host}:{proxy.port}", s3_ca_file=str(trusted.file)) == ["1.csv"]
+        assert list_page(settings, s3_endpoint=f"{host}:{proxy.port}", s3_ca_file=str(trusted_ca.file)) == ["1.csv"]
 
 
 PROBLEMS = pytest.mark.parametrize(
-    ("name", "days", "authority", "reason"),
+    ("name", "days", "ca", "reason"),
     [
         ("elsewhere.example", 2, "trusted", "Hostname mismatch, certificate is not valid for 'localhost'"),
         ("localhost", -1, "trusted", "certificate has expired"),
-        ("localhost", 2, "another", "unable to get local issuer certificate"),
+        ("localhost", 2, "other", "unable to get local issuer certificate"),
         ("localhost", 2, "", "unable to get local issuer certificate"),
     ],
     ids=["wrong name", "expired", "unknown authority", "no CA file"],
@@ -91,13 +91,13 @@ PROBLEMS = pytest.mark.parametrize(
     ids=["postgresql", "s3"],
 )
 def test_a_server_with_an_invalid_certificate_receives_no_data(
-    stack: Stack, trusted: Authority, another: Authority, name: str, days: int, authority: str, reason: str,
+    stack: Stack, trusted_ca: Authority, other_ca: Authority, name: str, days: int, ca: str, reason: str,
     serve: Callable[..., Any], use: Callable[..., object], setting: str, service: str,
 ) -> None:  # fmt: skip
-    files = {"trusted": str(trusted.file), "another": str(another.file), "": ""}
-    with serve(stack, trusted.certify(name, days=days)) as (proxy, settings):
+    files = {"trusted": str(trusted_ca.file), "other": str(other_ca.file), "": ""}
+    with serve(stack, trusted_ca.certify(name, days=days)) as (proxy, settings):
         with pytest.raises(Unavailable, match=f"localhost:{proxy.port} cannot be reached: .*{reason}\\.?$") as raised:
-            use(settings, **{setting: files[authority]})
+            use(settings, **{setting: files[ca]})
         assert raised.value.service == service
         assert proxy.received == b""
 
@@ -110,7 +110,7 @@ def test_a_postgresql_server_without_tls_receives_no_password(stack: Stack, sslm
         assert proxy.received == SSL_REQUEST, "neither password nor user name may be sent"
 
 
-def test_an_s3_server_without_tls_receives_no_request(stack: Stack) -> None:
+def test_an_s3_server_without_tls_receives_no_access_key(stack: Stack) -> None:
     with s3(stack, None) as (proxy, settings):
         with pytest.raises(Unavailable, match=f"localhost:{proxy.port} cannot be reached: SSLError: [^\\]]*$"):
             list_page(settings)
@@ -118,23 +118,23 @@ def test_an_s3_server_without_tls_receives_no_request(stack: Stack) -> None:
 
 
 def test_sslmode_require_checks_the_chain_only_with_a_ca_file_and_never_the_name(
-    stack: Stack, trusted: Authority, another: Authority
+    stack: Stack, trusted_ca: Authority, other_ca: Authority
 ) -> None:
-    with postgres(stack, trusted.certify("elsewhere.example")) as (_, settings):
-        for ca_file in ("", str(trusted.file)):
+    with postgres(stack, trusted_ca.certify("elsewhere.example")) as (_, settings):
+        for ca_file in ("", str(trusted_ca.file)):
             with connect(settings, postgres_sslmode="require", postgres_ca_file=ca_file) as connection:
                 assert connection.run("select 1") == [[1]]
-    with postgres(stack, trusted.certify("elsewhere.example")) as (proxy, settings):
+    with postgres(stack, trusted_ca.certify("elsewhere.example")) as (proxy, settings):
         with pytest.raises(Unavailable, match="unable to get local issuer certificate"):
-            connect(settings, postgres_sslmode="require", postgres_ca_file=str(another.file))
+            connect(settings, postgres_sslmode="require", postgres_ca_file=str(other_ca.file))
         assert proxy.received == b""
 
 
-def test_a_ca_file_is_trusted_instead_of_the_default(trusted: Authority, another: Authority) -> None:
-    own = make_context("s3_ca_file", str(trusted.file), str(another.file))
-    default = make_context("s3_ca_file", "", str(another.file))
+def test_a_ca_file_is_trusted_instead_of_the_default(trusted_ca: Authority, other_ca: Authority) -> None:
+    own = make_context("s3_ca_file", str(trusted_ca.file), str(other_ca.file))
+    default = make_context("s3_ca_file", "", str(other_ca.file))
     names = [[certificate["subject"] for certificate in context.get_ca_certs()] for context in (own, default)]
-    assert names == [[((("commonName", "trusted"),),)], [((("commonName", "another"),),)]]
+    assert names == [[((("commonName", "trusted"),),)], [((("commonName", "other"),),)]]
 
 
 @pytest.mark.parametrize(
@@ -158,22 +158,22 @@ def test_an_invalid_ca_file_is_a_setting_error(
         assert proxy.received == b""
 
 
-def test_pooled_sessions_work_over_tls(stack: Stack, trusted: Authority) -> None:
-    with postgres(stack, trusted.certify("localhost")) as (_, settings):
-        pool = Pool(load(PostgresSettings, settings | {"postgres_ca_file": str(trusted.file)}))
-        numbers = "copy (select generate_series(1, 100000)) to stdout"
-        with pool.connection() as connection, connection.copy_out(numbers) as chunks:
+def test_pooled_sessions_work_over_tls(stack: Stack, trusted_ca: Authority) -> None:
+    with postgres(stack, trusted_ca.certify("localhost")) as (_, settings):
+        pool = Pool(load(PostgresSettings, settings | {"postgres_ca_file": str(trusted_ca.file)}))
+        copy = "copy (select generate_series(1, 100000)) to stdout"
+        with pool.connection() as connection, connection.copy_out(copy) as chunks:
             assert sum(chunk.count(b"\n") for chunk in chunks) == 100_000
         with pool.connection() as again:
             assert again is connection
             [[pid]] = again.run("select pg_backend_pid()")
-            with again.copy_out(numbers) as chunks:
+            with again.copy_out(copy) as chunks:
                 next(chunks)
         with pool.connection() as other:
             assert other is not again
-            [[second]] = other.run("select pg_backend_pid()")
+            [[other_pid]] = other.run("select pg_backend_pid()")
         stack.wait_until(lambda: not stack.sql("select from pg_stat_activity where pid = :pid", pid=pid))
-        stack.sql("select pg_terminate_backend(:pid)", pid=second)
+        stack.sql("select pg_terminate_backend(:pid)", pid=other_pid)
         with pool.connection() as third:
             assert third.run("select 1") == [[1]]
         with pytest.raises(StorageError), pool.connection() as last:

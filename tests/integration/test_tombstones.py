@@ -8,7 +8,7 @@ from process_data.runs import Trigger
 from process_data.shared.storage.errors import Unavailable
 from process_data.shared.storage.listing import ObjectInfo
 from process_data.shared.storage.objects import Object, Objects
-from process_data.tombstones import _parse, allows, modified_of
+from process_data.tombstones import _parse_modified, allows, modified_of
 
 from tests.rows import NEW_SECOND, exported, rows
 from tests.runs import application, run
@@ -16,7 +16,7 @@ from tests.s3_proxy import counting
 from tests.stack import Stack
 
 
-def test_the_remaining_file_does_not_restore_an_erased_person(rollcall: Stack) -> None:
+def test_a_file_from_before_the_erasure_does_not_restore_the_person(rollcall: Stack) -> None:
     for user_id in ("1", "2"):
         rollcall.bucket.put_person(user_id)
     rollcall.bucket.put("1.png", b"photo")
@@ -91,7 +91,7 @@ def test_an_older_file_does_not_restore_an_erased_person(rollcall: Stack) -> Non
 
 
 class Reverted(Objects):
-    """An S3 client whose GETs return an older version than was listed."""
+    """An S3 client whose GETs return an earlier Last-Modified than the listing."""
 
     def get(self, bucket: str, key: str, *, limit: int) -> Object:
         fetched = super().get(bucket, key, limit=limit)
@@ -124,7 +124,7 @@ def test_a_newer_file_that_is_rejected_keeps_the_tombstone(rollcall: Stack) -> N
     assert rows(rollcall, "erased") == []
 
 
-def test_a_person_whose_file_was_removed_first_returns_only_with_a_newer_file(rollcall: Stack) -> None:
+def test_a_person_whose_file_was_removed_before_the_erasure_returns_only_with_a_newer_file(rollcall: Stack) -> None:
     """Otherwise a snapshot of the bucket or an older version of the file could restore the person."""
     rollcall.bucket.put_person("1")
     rollcall.process()
@@ -157,4 +157,4 @@ def test_times_are_compared_in_whole_seconds() -> None:
 @pytest.mark.parametrize("modified", ["yesterday", "2026-01-01T00:00:00"])
 def test_an_invalid_time_or_one_without_a_time_zone_in_a_listing_is_an_s3_error(modified: str) -> None:
     with pytest.raises(Unavailable, match="invalid bucket listing"):
-        _parse(modified)
+        _parse_modified(modified)

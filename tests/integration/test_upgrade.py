@@ -14,7 +14,7 @@ from tests.stack import Stack
 
 VERSION_1 = MIGRATION_NAMES[:3]
 
-OWNED_BY_PROCESS_DATA = """
+RECREATE_SCHEMA = """
 drop schema public cascade;
 create schema public authorization rollcall_process;
 grant usage on schema public to rollcall_query;
@@ -27,7 +27,7 @@ OWNERS = "select distinct tableowner from pg_tables where schemaname = 'public'"
 @pytest.fixture
 def version_1(rollcall: Stack) -> Iterator[Connection]:
     """Yield a connection to an empty database of version 1, in which process-data itself applied the migrations."""
-    rollcall.sql(OWNED_BY_PROCESS_DATA)
+    rollcall.sql(RECREATE_SCHEMA)
     try:
         with Connection(load(PostgresSettings, rollcall.process_settings)) as connection:
             connection.run("create table migrations (name text primary key, applied_at timestamptz default now())")

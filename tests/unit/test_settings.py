@@ -175,7 +175,7 @@ def test_the_defaults_are_valid_values() -> None:
     assert load(Settings, {**texts, **REQUIRED}) == load(Settings, REQUIRED)
 
 
-def test_a_stream_has_to_end_before_its_statement_times_out() -> None:
+def test_the_stream_deadline_must_be_positive_and_less_than_the_postgres_timeout() -> None:
     for valid in ("1", "39"):
         query_load(QuerySettings, {**REQUIRED, "stream_deadline": valid})
     with pytest.raises(QuerySettingError, match="a whole number from 1 to 86400"):
@@ -187,13 +187,13 @@ def test_a_stream_has_to_end_before_its_statement_times_out() -> None:
 
 
 def test_a_function_requires_a_token_unless_auth_is_none() -> None:
-    tokenless = {name: value for name, value in REQUIRED.items() if name != "api_token"}
-    for environ in (tokenless, {**tokenless, "auth": "token"}, {**REQUIRED, "api_token": " "}):
+    without_token = {name: value for name, value in REQUIRED.items() if name != "api_token"}
+    for environ in (without_token, {**without_token, "auth": "token"}, {**REQUIRED, "api_token": " "}):
         with pytest.raises(SettingError, match=r"api_token is required with auth=token .* auth=none gives access"):
             load(Settings, environ)
         with pytest.raises(QuerySettingError, match="api_token is required"):
             query_load(QuerySettings, environ)
-    for environ in (tokenless, REQUIRED):
+    for environ in (without_token, REQUIRED):
         assert load(Settings, {**environ, "auth": "none"}).auth == "none"
     with pytest.raises(SettingError, match=r"invalid auth='None': expected one of token, none"):
         load(Settings, {**REQUIRED, "auth": "None"})

@@ -85,7 +85,7 @@ def people_page(*, shown: Any = (PERSON,), files: Any = (), **content: Any) -> s
     return render("people.html", "/", **(defaults | content)).decode()
 
 
-def rows(table: str, *items: dict[str, Any], cursor: str | None = None, query: Any = None) -> str:
+def table_html(table: str, *items: dict[str, Any], cursor: str | None = None, query: Any = None) -> str:
     """Render the page of rejected files or of runs."""
     page = Page("".join(f"{json.dumps(item)}\n" for item in items).encode(), [], cursor)
     return table_page(f"{table}.html", f"/{table}", MultiDict(query or []), page).decode()
@@ -196,8 +196,8 @@ def test_the_people_page_has_the_first_rejected_files_and_the_reasons() -> None:
     assert cells(section) == ["1.csv", "1,234", "byte 7", "2.csv", "", "byte 7"]
     assert "The first 2 of 1,205." in text(section)
     assert links(section)["All rejected files"] == "query-data/rejected"
-    all_of_them = people_page(rejected=2, files=files)
-    assert "The first" not in text(all_of_them)
+    full_list = people_page(rejected=2, files=files)
+    assert "The first" not in text(full_list)
     assert "1 file rejected" in text(people_page(rejected=1, files=files[:1]))
     for number, is_open in ((5, True), (6, False)):
         assert ("<details open>" in people_page(rejected=number, files=files)) is is_open
@@ -246,7 +246,7 @@ def test_the_people_page_names_the_trigger_and_the_error_of_the_last_run() -> No
 
 
 def test_the_page_of_runs_names_triggers_scopes_and_statuses() -> None:
-    html = rows(
+    html = table_html(
         "runs",
         RUN | {"trigger": "http", "status": "running", "finished_at": None, "summary": None},
         RUN | {"trigger": "event", "scope": "users", "status": "partial"},
@@ -272,7 +272,7 @@ def test_the_page_of_runs_names_triggers_scopes_and_statuses() -> None:
 
 
 def test_the_page_of_rejected_files_distinguishes_when_a_file_was_first_rejected_and_last_changed() -> None:
-    html = rows("rejected", REJECTED, REJECTED | {"line": None})
+    html = table_html("rejected", REJECTED, REJECTED | {"line": None})
     times = ["First seen 2 Jan 2026, 03:04", "Last changed 4 Mar 2026, 05:06"]
     assert cells(html) == [
         *("1.csv", "Line 1,234", "not UTF-8 byte 7", *times),
@@ -285,9 +285,9 @@ def test_the_page_of_rejected_files_distinguishes_when_a_file_was_first_rejected
     assert re.findall(r'datetime="(.*?)"', html) == [REJECTED["first_seen"], REJECTED["last_seen"]] * 2
 
 
-def test_links_of_a_table_keep_the_parameters_and_end_at_the_last_page() -> None:
+def test_a_table_links_only_to_pages_that_exist_and_keeps_the_parameters() -> None:
     query = [("limit", "1"), ("format", "html"), ("after", "here")]
-    page = rows("runs", RUN, query=query, cursor="there")
+    page = table_html("runs", RUN, query=query, cursor="there")
     assert {
         label: links(page)[label] for label in ("← First page", "Next page →", "JSON", "Rejected files", "Runs")
     } == {
@@ -297,8 +297,8 @@ def test_links_of_a_table_keep_the_parameters_and_end_at_the_last_page() -> None
         "Rejected files": "./rejected",
         "Runs": "?",
     }
-    assert not {"← First page", "Next page →"} & links(rows("runs", RUN)).keys()
-    assert links(rows("runs", query=query))["Back to the first page"] == "?limit=1&format=html"
+    assert not {"← First page", "Next page →"} & links(table_html("runs", RUN)).keys()
+    assert links(table_html("runs", query=query))["Back to the first page"] == "?limit=1&format=html"
 
 
 @pytest.mark.parametrize(
@@ -341,7 +341,7 @@ def test_the_message_about_an_invalid_field_is_only_beside_it() -> None:
     assert links(page)["Clear filters"] == "?"
 
 
-def test_the_choices_of_the_form_are_named_by_what_they_do() -> None:
+def test_the_choices_of_the_form_have_labels() -> None:
     assert {control.name: control.choices for control in controls(MultiDict()) if control.choices} == {
         "is_image_exists": {"": "With or without", "true": "With a photo", "false": "Without a photo"},
         "sort": {

@@ -1,4 +1,4 @@
-"""Numbers and durations on web pages."""
+"""The age histogram and the durations on web pages."""
 
 import pytest
 from query_data.web.histogram import HEIGHT, bars
