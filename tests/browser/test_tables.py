@@ -35,6 +35,8 @@ from json_to_recordset(:files) as r (object text, line int, message text)
 SECTIONS = {"People": "", "Rejected files": "rejected", "Runs": "runs"}
 """The end of each section's URL."""
 
+INVALID_VIEWS = ["runs?limit=0", "rejected?nonsense=1"]
+
 
 def run(n: int) -> dict[str, Any]:
     """Return the values for INSERT_RUN of a run that starts in n minutes and takes n seconds."""
@@ -179,7 +181,7 @@ def test_tables_fit_screens_of_several_widths(page: Page, filled_stack: Stack, v
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
-@pytest.mark.parametrize("view", ["runs?limit=25", "rejected?limit=10", "runs?limit=0", "rejected?nonsense=1"])
+@pytest.mark.parametrize("view", ["runs?limit=25", "rejected?limit=10", *INVALID_VIEWS])
 def test_tables_and_their_error_pages_have_no_accessibility_violations(
     page: Page, problems: Problems, filled_stack: Stack, view: str, width: int, scheme: Literal["light", "dark"]
 ) -> None:
@@ -189,7 +191,8 @@ def test_tables_and_their_error_pages_have_no_accessibility_violations(
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert violations(page) == []
     assert response is not None
-    if response.status == 400:
+    assert response.status == (400 if view in INVALID_VIEWS else 200)
+    if view in INVALID_VIEWS:
         expect(page.get_by_role("alert")).to_contain_text("Invalid request")
         follow(page, page.get_by_role("link", name="Back to the first page"))
         expect(rows(page).first).to_be_visible()

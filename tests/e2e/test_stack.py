@@ -190,7 +190,7 @@ def test_logins_with_a_wrong_password_are_rejected(stack: Stack) -> None:
 
 
 @root_only
-def test_root_can_run_a_project_in_a_private_directory(new_toy: ProjectStack, tmp_path: Path) -> None:
+def test_root_can_run_a_project_in_a_private_directory(new_toy: ProjectStack) -> None:
     new_toy.project.chmod(0o700)
     new_toy.cli("up", "--detach", "--port", "0", "--no-sample")
     assert Path(f"/proc/{new_toy.identity('postgres').pid}").stat().st_uid != 0

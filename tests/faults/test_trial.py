@@ -87,6 +87,7 @@ def test_an_uploader_reports_changes_that_never_succeed(monkeypatch: pytest.Monk
     assert not thread.is_alive()
     assert [problem.partition(" could not be ")[0] for problem in calls.problems] == ["1.csv", "1"]
     assert not model.users["1"].was_erased
+    assert uploader.completed == 0
     calls.close()
 
 
@@ -106,7 +107,9 @@ def test_the_table_and_the_json_count_calls_during_a_fault_by_outcome(tmp_path: 
         Call("query-data", 39.0, 40.0, 1.0, "internal_error"),
     ]
     header, _, row = figures.table(calls).splitlines()
-    assert header.startswith("| fault | injected | calls during it | succeeded | cut | 503 | other | longest response |")
+    assert header.startswith(
+        "| fault | injected | calls during it | succeeded | cut | 503 | other | longest response |"
+    )
     assert row == "| s3: network | 2 | 5 | 1 | 1 | 1 | 2 | 12.0 s | 2.0 s, 2.5 s |"
     figures.write(tmp_path / "result.json", calls, current_commit())
     document = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))

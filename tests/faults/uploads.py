@@ -56,7 +56,6 @@ class Uploader:
             return
         [(_, operation)] = self._random.choices(self._operations, [weight for weight, _ in self._operations])
         operation(user_id)
-        self.completed += 1
 
     def put(self, user_id: str) -> None:
         person = self._model.new_person(user_id)
@@ -111,6 +110,7 @@ class Uploader:
                 time.sleep(0.2)
             else:
                 break
+        self.completed += 1
         self._changed.put(key)
         if attempts > 1:
             self._not_before[user_id] = time.monotonic() + LATE_EFFECT_SECONDS
@@ -126,6 +126,7 @@ class Uploader:
             if time.monotonic() > deadline:
                 self._calls.add_problem(f"{user_id} could not be erased within {RETRY_SECONDS} s: {summary}")
                 return
+        self.completed += 1
         self._model.record_erasure(user_id)
         # also long enough for the next CSV to get a later Last-Modified, in whole seconds
         self._not_before[user_id] = time.monotonic() + LATE_EFFECT_SECONDS
