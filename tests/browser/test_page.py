@@ -24,7 +24,7 @@ def at_home(page: Page, sample: Stack) -> None:
 
 
 def get_people(sample: Stack, query: str) -> list[dict[str, Any]]:
-    """Return the people in the JSON response to the same query."""
+    """Return the people in the JSON response to a query."""
     people: list[dict[str, Any]] = sample.request("GET", f"/function/query-data{query}").json()["result"]
     return people
 
@@ -178,9 +178,9 @@ def test_rejected_files_and_the_last_run_are_shown(page: Page, sample: Stack) ->
 
 def test_the_page_can_be_filtered_and_sorted_by_keyboard(page: Page) -> None:
     page.keyboard.press("Tab")
-    skip = page.get_by_role("link", name="Skip to main content")
-    expect(skip).to_be_focused()
-    expect(skip).to_be_in_viewport()
+    skip_link = page.get_by_role("link", name="Skip to main content")
+    expect(skip_link).to_be_focused()
+    expect(skip_link).to_be_in_viewport()
     page.keyboard.press("Enter")
     expect(page.locator("main")).to_be_focused()
     page.goto(HOME)

@@ -43,7 +43,7 @@ def test_the_handler_gets_the_method_path_query_body_and_headers_of_the_request(
 
 
 @pytest.mark.parametrize("path", ["/function/echo", "/function/echo/", "/function/echo.openfaas-fn"])
-def test_each_form_of_a_functions_url_is_its_root(toy: ProjectStack, path: str) -> None:
+def test_each_form_of_a_functions_url_maps_to_the_root_path(toy: ProjectStack, path: str) -> None:
     assert toy.request("GET", path).json()["path"] == "/"
 
 
@@ -61,8 +61,8 @@ def test_every_call_has_an_id_and_a_start_time(toy: ProjectStack) -> None:
 
 
 def test_handler_results_become_responses_as_in_the_template(toy: ProjectStack) -> None:
-    result = toy.request("GET", "/function/echo?do=dict")
-    assert (result.status, result.headers["X-From"], result.json()) == (201, "dict", {"from": "a dict"})
+    response = toy.request("GET", "/function/echo?do=dict")
+    assert (response.status, response.headers["X-From"], response.json()) == (201, "dict", {"from": "a dict"})
     nothing = toy.request("GET", "/function/echo?do=nothing")
     assert (nothing.status, nothing.body) == (200, b"")
     failed = toy.request("GET", "/function/echo?do=raise")
@@ -80,7 +80,7 @@ def test_a_function_gets_only_its_own_environment_and_secrets(toy: ProjectStack)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
-def test_the_gateway_does_not_buffer_large_bodies(toy: ProjectStack) -> None:
+def test_the_gateway_does_not_hold_large_bodies_in_memory(toy: ProjectStack) -> None:
     toy.request("GET", "/function/long-timeout?do=stream&n=30")
     before = peak_memory(toy.state_file()["pid"])
     assert len(toy.request("GET", "/function/long-timeout?do=stream&n=300").body) == 300_000_000
@@ -90,30 +90,30 @@ def test_the_gateway_does_not_buffer_large_bodies(toy: ProjectStack) -> None:
 
 
 def test_a_crash_truncates_the_response_without_an_error_and_the_function_restarts(toy: ProjectStack) -> None:
-    """As with OpenFaaS: of-watchdog ends the response as if it were complete, so the gateway does not notice."""
-    before, logged = toy.identity("echo"), gateway_log(toy).count("response interrupted")
+    """As with OpenFaaS, where of-watchdog ends the response as if it were complete."""
+    process, logged = toy.identity("echo"), gateway_log(toy).count("response interrupted")
     truncated = toy.request("GET", "/function/echo?do=die")
     assert (truncated.status, len(truncated.body)) == (200, 1_000_000)
     assert gateway_log(toy).count("response interrupted") == logged + 1
-    toy.wait_until(lambda: toy.identity("echo") != before and toy.state_file()["components"]["echo"]["ready"])
+    toy.wait_until(lambda: toy.identity("echo") != process and toy.state_file()["components"]["echo"]["ready"])
     assert toy.request("GET", "/function/echo").status == 200
 
 
 def test_a_truncated_response_with_a_content_length_breaks_the_connection(toy: ProjectStack) -> None:
-    before = toy.identity("echo")
+    process = toy.identity("echo")
     with pytest.raises(urllib3.exceptions.ProtocolError):
         toy.request("GET", "/function/echo?do=die&n=2000000")
-    toy.wait_until(lambda: toy.identity("echo") != before and toy.state_file()["components"]["echo"]["ready"])
+    toy.wait_until(lambda: toy.identity("echo") != process and toy.state_file()["components"]["echo"]["ready"])
 
 
 def test_a_killed_function_is_a_500_without_a_body_until_it_restarts(toy: ProjectStack) -> None:
-    before = toy.identity("echo")
+    process = toy.identity("echo")
     with ThreadPoolExecutor(1) as executor:
         caller = executor.submit(toy.request, "GET", "/function/echo?do=sleep&n=1.5")
         time.sleep(0.5)  # usually the function has the request by then; if not, the response is the same
-        before.send(signal.SIGKILL)
+        process.send(signal.SIGKILL)
         responses = [caller.result()]
-    toy.wait_until(lambda: not before.alive())
+    toy.wait_until(lambda: not process.alive())
     while responses[-1].status != 200:
         check_no_response(responses[-1], 500)
         responses.append(toy.request("GET", "/function/echo"))
@@ -160,14 +160,14 @@ def test_ndjson_requests_ignore_exec_timeout_and_get_an_empty_200_after_a_crash(
         return toy.request("GET", f"/function/echo?do=sleep&n={seconds}", Accept="application/x-ndjson")
 
     assert (call(3).status, call(5).status) == (200, 502)  # exec_timeout is 2 s, write_timeout 4 s
-    before = toy.identity("echo")
+    process = toy.identity("echo")
     with ThreadPoolExecutor(1) as executor:
         caller = executor.submit(call, 1.5)
         time.sleep(0.5)  # usually the function has the request by then; if not, the response is the same
-        before.send(signal.SIGKILL)
-        killed = caller.result()
-    assert (killed.status, killed.body) == (200, b"")
-    toy.wait_until(lambda: toy.identity("echo") != before and toy.state_file()["components"]["echo"]["ready"])
+        process.send(signal.SIGKILL)
+        response = caller.result()
+    assert (response.status, response.body) == (200, b"")
+    toy.wait_until(lambda: toy.identity("echo") != process and toy.state_file()["components"]["echo"]["ready"])
 
 
 class Callbacks(Quiet, BaseHTTPRequestHandler):

@@ -51,15 +51,15 @@ def test_errors_are_json(toy: ProjectStack, method: str, path: str, status: int,
 
 
 def test_the_gateway_describes_a_function_as_stack_yml_does(toy: ProjectStack) -> None:
-    listed, _ = toy.request("GET", "/system/functions").json()
-    described = toy.request("GET", "/system/function/echo").json()
-    assert listed["name"] == described["name"] == "echo"
+    first, _ = toy.request("GET", "/system/functions").json()
+    function = toy.request("GET", "/system/function/echo").json()
+    assert first["name"] == function["name"] == "echo"
     expected = yaml.safe_load(STACK_YML)["functions"]["echo"]
     expected["environment"]["greeting"] = "hello"  # the default in "${GREETING:-hello}"
     names = ("image", "annotations", "labels", "limits", "secrets")
-    assert {name: described[name] for name in names} == {name: expected[name] for name in names}
-    assert described["envVars"] == expected["environment"]
-    assert (described["replicas"], described["availableReplicas"]) == (1, 1)
+    assert {name: function[name] for name in names} == {name: expected[name] for name in names}
+    assert function["envVars"] == expected["environment"]
+    assert (function["replicas"], function["availableReplicas"]) == (1, 1)
     assert toy.request("GET", "/system/functions?namespace=other").json() == []
 
 
@@ -79,7 +79,7 @@ def test_the_gateway_describes_itself(toy: ProjectStack) -> None:
     assert toy.request("GET", "/healthz").status == 200
 
 
-def test_logs_are_json_messages_one_per_line(toy: ProjectStack) -> None:
+def test_logs_are_one_json_message_per_line_and_can_be_filtered(toy: ProjectStack) -> None:
     for _ in range(3):
         toy.request("GET", "/function/echo")
 
@@ -101,8 +101,8 @@ def test_logs_are_json_messages_one_per_line(toy: ProjectStack) -> None:
 
 
 def test_the_schedule_sends_the_header_of_cron_connector(toy: ProjectStack) -> None:
-    ticks = toy.log().count("request from cron-connector")
-    toy.wait_until(lambda: toy.log().count("request from cron-connector") > ticks)
+    before = toy.log().count("request from cron-connector")
+    toy.wait_until(lambda: toy.log().count("request from cron-connector") > before)
 
 
 @needs_cron_connector

@@ -118,8 +118,8 @@ def test_on_sigterm_the_run_in_progress_returns_its_summary(loaded: Stack) -> No
 
 
 def last_run_id(stack: Stack) -> int:
-    [[number]] = stack.sql("select max(id) from runs")
-    return int(number)
+    [[run_id]] = stack.sql("select max(id) from runs")
+    return int(run_id)
 
 
 @contextmanager

@@ -122,9 +122,9 @@ def test_stalled_slow_and_silent_clients_do_not_block_health_checks_pages_and_st
         for connection in slow[:32]:  # these send a body slowly, the others a request line
             connection.send(b"POST / HTTP/1.1\r\nHost: rollcall\r\nContent-Length: 1000\r\n\r\n")
         longest = 0.0
-        for number in range(6):
+        for index in range(6):
             for connection in slow:
-                connection.send(b"GET / HTTP/1.1"[number : number + 1])
+                connection.send(b"GET / HTTP/1.1"[index : index + 1])
             for path in ("/healthz", "/?limit=100", "/?user_id=7", "/stats"):
                 timed = run_in_thread(load.get(address[1], (location.path or "") + path, TIMEOUT))
                 assert timed.status == 200
@@ -140,8 +140,8 @@ def sessions(stack: Stack, *states: str) -> int:
     condition = "usename = 'rollcall_query' and (state = any(:states) or :states = '{}')"
     with connected(stack.query_settings) as connection:  # a role can see the states of its own sessions
         condition += " and pid <> pg_backend_pid()"
-        [[number]] = connection.run(f"select count(*) from pg_stat_activity where {condition}", states=list(states))
-    return int(number)
+        [[count]] = connection.run(f"select count(*) from pg_stat_activity where {condition}", states=list(states))
+    return int(count)
 
 
 def descriptors(pid: int) -> int:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 SEED = 1
 INPUTS = {"keys": 5_000, "queries": 500, "cursors": 500, "headers": 300, "events": 100}
 
-TYPE, NOSNIFF = ("Content-Type", "application/json"), ("X-Content-Type-Options", "nosniff")
-LONG = b'{"error": {"code": "not_found", "message": "%s"}}' % (b"x" * 1001)
+JSON, NOSNIFF = ("Content-Type", "application/json"), ("X-Content-Type-Options", "nosniff")
+LONG_MESSAGE = b'{"error": {"code": "not_found", "message": "%s"}}' % (b"x" * 1001)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def targets(stack: Stack, fresh: Callable[[], None]) -> dict[str, Fuzz]:
 
 
 @pytest.mark.parametrize("target", INPUTS)
-def test_a_short_fuzz_finds_nothing(targets: dict[str, Fuzz], target: str) -> None:
+def test_a_short_run_finds_nothing(targets: dict[str, Fuzz], target: str) -> None:
     assert list(targets[target](INPUTS[target], SEED))[:3] == []
 
 
@@ -49,22 +49,22 @@ def test_the_requested_number_of_keys_is_tested(
 @pytest.mark.parametrize(
     ("status", "headers", "body"),
     [
-        ("500 Internal Server Error", [TYPE, NOSNIFF], b'{"error": {"code": "internal_error", "message": "oops"}}'),
-        ("503 Service Unavailable", [TYPE, NOSNIFF], b'{"error": {"code": "busy", "message": "later"}}'),
-        ("400 Bad Request", [TYPE, NOSNIFF], b'{"error": {"code": "not_found", "message": "of another status"}}'),
-        ("400 Bad Request", [TYPE, NOSNIFF], b"no JSON"),
-        ("404 Not Found", [TYPE, NOSNIFF], LONG),
-        ("404 Not Found", [TYPE, NOSNIFF], b'{"error": {"code": "not_found"}}'),
-        ("404 Not Found", [TYPE, NOSNIFF], b'{"error": {"code": ["not_found"], "message": "of a wrong type"}}'),
-        ("404 Not Found", [TYPE, NOSNIFF], b'{"error": "not_found"}'),
-        ("404 Not Found", [TYPE, NOSNIFF], b"{}"),
+        ("500 Internal Server Error", [JSON, NOSNIFF], b'{"error": {"code": "internal_error", "message": "oops"}}'),
+        ("503 Service Unavailable", [JSON, NOSNIFF], b'{"error": {"code": "busy", "message": "later"}}'),
+        ("400 Bad Request", [JSON, NOSNIFF], b'{"error": {"code": "not_found", "message": "of another status"}}'),
+        ("400 Bad Request", [JSON, NOSNIFF], b"not JSON"),
+        ("404 Not Found", [JSON, NOSNIFF], LONG_MESSAGE),
+        ("404 Not Found", [JSON, NOSNIFF], b'{"error": {"code": "not_found"}}'),
+        ("404 Not Found", [JSON, NOSNIFF], b'{"error": {"code": ["not_found"], "message": "of a wrong type"}}'),
+        ("404 Not Found", [JSON, NOSNIFF], b'{"error": "not_found"}'),
+        ("404 Not Found", [JSON, NOSNIFF], b"{}"),
         ("404 Not Found", [("Content-Type", "text/html")], b"<!doctype html><h1>Flask's own</h1>"),
-        ("302 Found", [TYPE], b"{}"),
-        ("200 OK", [TYPE], b'{"result": ['),
-        ("200 OK", [TYPE], b'{"password": "s3cret"}'),
-        ("200 OK", [TYPE, ("Link", "s3cret")], b"{}"),
-        ("200 OK", [TYPE, ("Link", "a\nb")], b"{}"),
-        ("200 OK", [TYPE, ("a b", "")], b"{}"),
+        ("302 Found", [JSON], b"{}"),
+        ("200 OK", [JSON], b'{"result": ['),
+        ("200 OK", [JSON], b'{"password": "s3cret"}'),
+        ("200 OK", [JSON, ("Link", "s3cret")], b"{}"),
+        ("200 OK", [JSON, ("Link", "a\nb")], b"{}"),
+        ("200 OK", [JSON, ("a b", "")], b"{}"),
     ],
 )
 def test_an_invalid_response_is_reported(status: str, headers: list[tuple[str, str]], body: bytes) -> None:
@@ -76,9 +76,9 @@ def test_an_invalid_response_is_reported(status: str, headers: list[tuple[str, s
 
 
 @pytest.mark.parametrize("status", ["500 Internal Server Error", "503 Service Unavailable", "302 Found"])
-def test_an_unexpected_status_of_head_is_reported(status: str) -> None:
+def test_an_unexpected_status_of_a_head_request_is_reported(status: str) -> None:
     def app(_environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        start_response(status, [TYPE, NOSNIFF])
+        start_response(status, [JSON, NOSNIFF])
         return []
 
     assert len(Client(app, []).problems(Request(method="HEAD"))) == 1

@@ -59,12 +59,12 @@ def used(rollcall: Stack) -> Stack:
 
 @pytest.mark.parametrize("title", QUERIES)
 def test_every_panel_query_returns_rows(used: Stack, reader: pg8000.native.Connection, title: str) -> None:
-    sql, kind = QUERIES[title]
+    sql, result_format = QUERIES[title]
     rows = reader.run(expand_macros(sql))
     assert rows
     assert reader.columns
     names = [column["name"] for column in reader.columns]
-    if kind == "time_series":
+    if result_format == "time_series":
         assert names[0] == "time"
         times = [row[0] for row in rows]
         assert times == sorted(times)

@@ -92,9 +92,9 @@ def test_a_segment_has_only_the_hints_of_its_range(rollcall: Stack) -> None:
         assert segments.reclaim(session, segment) is None  # otherwise its holder would look for hints for ever
         session.run("select pg_advisory_unlock_all()")
         assert rows(rollcall, "hints", "object") == ["1.csv", "4.csv"]
-        before = segments.claim_hinted(session, ())
-        assert before is not None
-        assert (before.start, before.end) == ("", "1.csv")
+        first = segments.claim_hinted(session, ())
+        assert first is not None
+        assert (first.start, first.end) == ("", "1.csv")
 
 
 def test_an_event_is_processed_in_all_its_segments(rollcall: Stack) -> None:
@@ -139,11 +139,11 @@ def test_hints_are_always_added_and_deleted_in_the_same_order(
         other.run("begin")
         other.run("select from hints where object = '1.csv' for update")
         with app.pool.connection() as session:
-            changing = executor.submit(change, session)
+            future = executor.submit(change, session)
             rollcall.wait_until(lambda: rollcall.sql(waiting) == [[1]])
             other.run("select from hints where object = '2.csv' for update nowait")
             other.run("rollback")
-            changing.result()
+            future.result()
             session.run("select pg_advisory_unlock_all()")
     assert rollcall.sql("select from hints where tick = 0") == []
 

@@ -22,8 +22,8 @@ from tests.stack import HANG_TIMEOUT, Stack
 @pytest.mark.parametrize("error", [Unavailable, AccessDenied])
 def test_unreadable_objects_do_not_block_others(rollcall: Stack, error: type[Unavailable | AccessDenied]) -> None:
     people = put_people(rollcall, range(60))
-    bad = frozenset(f"{user}.csv" for user in people[:12])  # more than a batch
-    failing = type("Failing", (Failing,), {"keys": bad, "error": error})
+    unreadable = frozenset(f"{user}.csv" for user in people[:12])  # more than a batch
+    failing = type("Failing", (Failing,), {"keys": unreadable, "error": error})
     with (
         serving_gateway(lambda *_: 202) as url,
         application(rollcall, failing, batch_size="10", gateway_url=url) as app,
@@ -31,15 +31,15 @@ def test_unreadable_objects_do_not_block_others(rollcall: Stack, error: type[Una
         summary = run(app)
         assert (summary["status"], summary["added"], summary["unreadable"]) == ("partial", 48, 12)
         assert (summary["segments"]["remaining"], summary["remaining"]) == (0, 12)
-        assert not summary["continued"]  # an immediate run would fail in the same way
+        assert not summary["continued"]  # a continuation would fail in the same way
     assert rows(rollcall) == people[12:]
     assert rollcall.process()["added"] == 12
 
 
-def test_a_few_unreadable_objects_do_not_fail_a_run_without_other_work(rollcall: Stack) -> None:
+def test_a_few_unreadable_objects_make_a_run_partial_even_if_the_others_are_unchanged(rollcall: Stack) -> None:
     people = put_people(rollcall, range(20))
-    bad = frozenset(f"{user}.csv" for user in people[:3])
-    failing = type("Failing", (Failing,), {"keys": bad})
+    unreadable = frozenset(f"{user}.csv" for user in people[:3])
+    failing = type("Failing", (Failing,), {"keys": unreadable})
     with application(rollcall, failing) as app:
         for unchanged in (0, 17):
             summary = run(app)
@@ -62,8 +62,8 @@ def test_a_first_load_that_can_read_nothing_fails_with_the_reason(rollcall: Stac
 def test_a_run_that_finds_only_unreadable_objects_in_its_segments_is_partial(rollcall: Stack) -> None:
     """The table has the users of the other segment, which the run skips: it was scanned after the tick `since`."""
     put_people(rollcall, range(3))
-    [bad] = put_people(rollcall, range(9000, 9001))
-    failing = type("Failing", (Failing,), {"keys": frozenset([f"{bad}.csv"])})
+    [unreadable] = put_people(rollcall, range(9000, 9001))
+    failing = type("Failing", (Failing,), {"keys": frozenset([f"{unreadable}.csv"])})
     with application(rollcall, failing) as app:
         run(app)
         rollcall.sql("insert into segments (start) values ('0002.csv')")
@@ -71,11 +71,11 @@ def test_a_run_that_finds_only_unreadable_objects_in_its_segments_is_partial(rol
     assert (summary["status"], summary["listed"], summary["unreadable"]) == ("partial", 1, 1)
 
 
-def test_no_full_run_is_done_before_an_unreadable_object_was_read(rollcall: Stack) -> None:
+def test_no_full_run_is_done_until_an_unreadable_object_has_been_read(rollcall: Stack) -> None:
     """A continuation does not scan the object's segment again."""
     [[since]] = rollcall.sql("select nextval('ticks')")
-    bad, _ = put_people(rollcall, range(2))
-    failing = type("Failing", (Failing,), {"keys": frozenset([f"{bad}.csv"])})
+    unreadable, _ = put_people(rollcall, range(2))
+    failing = type("Failing", (Failing,), {"keys": frozenset([f"{unreadable}.csv"])})
     with application(rollcall, failing) as app:
         first = run(app, since=since)
     with application(rollcall) as app:
@@ -94,18 +94,18 @@ def test_a_segment_that_cannot_be_listed_is_postponed_and_blocks_no_other(
     put_people(rollcall, range(60))
     with application(rollcall, segment_keys="20", workers="1") as app:
         run(app)
-    [_, bad, *_] = starts(rollcall)
+    [_, unlistable, *_] = starts(rollcall)
     people = put_people(rollcall, range(60, 70))
     rollcall.bucket.put_person("0001", last="Changed")
-    failing = type("Failing", (Failing,), {"starts": frozenset([bad]), "error": error})
+    failing = type("Failing", (Failing,), {"starts": frozenset([unlistable]), "error": error})
     with application(rollcall, failing, segment_keys="20", workers="1") as app:
         summary = run(app)
         assert (summary["status"], summary["added"], summary["updated"]) == ("partial", len(people), 1)
         assert summary["segments"]["remaining"] == 1
         [[first]] = rollcall.sql("select start from segments order by turn limit 1")
-        assert first != bad
+        assert first != unlistable
         objects: Any = app.objects
-        assert objects.failed_listings == [bad]  # tried once per run
+        assert objects.failed_listings == [unlistable]  # tried once per run
         assert run(app)["segments"]["remaining"] == 1
     assert rollcall.process()["status"] == "done"
 
@@ -114,8 +114,8 @@ def test_a_run_does_not_wait_for_a_segment_that_s3_cannot_list(rollcall: Stack) 
     put_people(rollcall, range(60))
     with application(rollcall, segment_keys="20", workers="1") as app:
         run(app)
-    [_, bad, *_] = starts(rollcall)
-    failing = type("Failing", (Failing,), {"starts": frozenset([bad])})
+    [_, unlistable, *_] = starts(rollcall)
+    failing = type("Failing", (Failing,), {"starts": frozenset([unlistable])})
     with application(rollcall, failing, run_deadline="3600") as app, ThreadPoolExecutor(1) as executor:
         try:
             summary = executor.submit(run, app).result(timeout=HANG_TIMEOUT)
@@ -124,7 +124,7 @@ def test_a_run_does_not_wait_for_a_segment_that_s3_cannot_list(rollcall: Stack) 
     assert (summary["status"], summary["segments"]["remaining"]) == ("partial", 1)
 
 
-def test_an_error_of_a_helper_thread_fails_the_run(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_a_helper_thread_fails_the_run(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run's own thread waits until a helper thread has failed."""
     put_people(rollcall, range(40))
     with application(rollcall, segment_keys="20", workers="1") as app:
@@ -149,7 +149,7 @@ def test_an_error_of_a_helper_thread_fails_the_run(rollcall: Stack, monkeypatch:
 
 
 @pytest.mark.parametrize("fails_in_helper", [True, False])
-def test_an_error_of_one_worker_ends_the_others(
+def test_an_error_in_one_worker_ends_the_others(
     rollcall: Stack, monkeypatch: pytest.MonkeyPatch, *, fails_in_helper: bool
 ) -> None:
     """The other worker still stores the batch that it is working on, but no more."""
@@ -157,12 +157,12 @@ def test_an_error_of_one_worker_ends_the_others(
     with application(rollcall, segment_keys="20", workers="1") as app:
         run(app)
     stored: list[str] = []
-    both_store, ended = threading.Event(), threading.Event()
+    both_store, cancelled = threading.Event(), threading.Event()
     cancel = Deadline.cancel
 
     def notice_cancel(deadline: Deadline) -> None:
         cancel(deadline)
-        ended.set()
+        cancelled.set()
 
     def fail_in_one(*arguments: Any) -> Any:
         name = threading.current_thread().name
@@ -170,7 +170,7 @@ def test_an_error_of_one_worker_ends_the_others(
             assert both_store.wait(HANG_TIMEOUT)
             raise RuntimeError("a bug")
         both_store.set()
-        assert ended.wait(HANG_TIMEOUT)
+        assert cancelled.wait(HANG_TIMEOUT)
         stored.append(name)
         return store(*arguments)
 

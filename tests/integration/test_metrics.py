@@ -64,7 +64,7 @@ def test_the_gauges_match_the_tables(rollcall: Stack) -> None:
     }
 
 
-def test_a_run_leaves_nothing_pending(rollcall: Stack) -> None:
+def test_a_run_updates_the_timestamps_and_leaves_nothing_pending(rollcall: Stack) -> None:
     rollcall.bucket.put_person("1")
     rollcall.bucket.put("2.csv", b"nonsense")
     started_at = time.time()

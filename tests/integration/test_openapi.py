@@ -95,7 +95,7 @@ def test_a_summary_has_all_described_members(filled: Stack) -> None:
         check(schema, summary)
 
 
-def test_values_that_may_be_null_are_described_so() -> None:
+def test_the_values_that_may_be_null_are_described_as_nullable() -> None:
     schemas = openapi(requires_token=True)["components"]["schemas"]
     null = {"type": "null"}
     nullable = {

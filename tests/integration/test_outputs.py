@@ -169,7 +169,7 @@ def test_outputs_equal_the_result_of_a_copy_statement(rollcall: Stack) -> None:
                 assert rollcall.bucket.read(name) == b"".join(chunks)
 
 
-def test_an_object_is_adopted_only_if_no_other_run_has_written_or_adopted_one_meanwhile(rollcall: Stack) -> None:
+def test_an_object_is_adopted_only_if_no_other_run_has_written_or_adopted_it_meanwhile(rollcall: Stack) -> None:
     state = "select etag, changed from outputs where object = 'erased.csv'"
     [[known, changed]] = rollcall.sql(state)
     with application(rollcall) as app, app.pool.connection() as connection:

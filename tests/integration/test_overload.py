@@ -19,6 +19,7 @@ WAITING = "select count(*) from pg_locks where relation = 'runs'::regclass and n
 
 
 def codes(responses: list[Response]) -> Counter[str]:
+    """Count the responses by error code, and check Retry-After."""
     for response in responses:
         assert (response.status == 200) == ("error" not in response.json())
         if response.status == 503:
@@ -31,20 +32,20 @@ def codes(responses: list[Response]) -> Counter[str]:
 )
 def test_query_data_returns_busy_while_all_slots_are_taken(rollcall: Stack, path: str, accepted: int) -> None:
     """The requests in the slots wait for a database lock. The others fail at once, or after waiting for a second."""
-    number = MAX_REQUESTS + MAX_WAITING + 40
+    total = MAX_REQUESTS + MAX_WAITING + 40
     with (
         query_replica(rollcall) as function,
         connected(rollcall.settings) as locking,
-        ThreadPoolExecutor(number) as executor,
+        ThreadPoolExecutor(total) as executor,
     ):
         locking.run("begin")
         locking.run("lock table users in access exclusive mode")
-        requests = [executor.submit(function.request, "GET", path) for _ in range(number)]
-        rollcall.wait_until(lambda: sum(request.done() for request in requests) == number - accepted)
-        # health checks take none of the other requests' slots
+        requests = [executor.submit(function.request, "GET", path) for _ in range(total)]
+        rollcall.wait_until(lambda: sum(request.done() for request in requests) == total - accepted)
+        # pages take the slots that this request needs; health checks do not
         assert function.request("GET", "/openapi.json").status == (503 if accepted == MAX_REQUESTS else 200)
         locking.run("rollback")
-        assert codes([request.result() for request in requests]) == {"ok": accepted, "busy": number - accepted}
+        assert codes([request.result() for request in requests]) == {"ok": accepted, "busy": total - accepted}
         assert function.request("GET", path).status == 200
 
 

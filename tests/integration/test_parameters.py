@@ -1,4 +1,4 @@
-"""Parameters of process-data: user_id, and invalid ones."""
+"""process-data's parameter user_id, and invalid parameters."""
 
 import pytest
 

@@ -91,7 +91,7 @@ def test_the_command_writes_the_numbers_of_inputs_and_findings_as_json(
 
 
 @pytest.mark.parametrize("inputs", ["0", "-1"])
-def test_fewer_inputs_than_one_are_an_error(capsys: pytest.CaptureFixture[str], inputs: str) -> None:
+def test_a_number_of_inputs_below_one_is_an_error(capsys: pytest.CaptureFixture[str], inputs: str) -> None:
     with pytest.raises(SystemExit):
         command.main(["csv", "--inputs", inputs])
     assert "expected at least 1" in capsys.readouterr().err

@@ -27,7 +27,7 @@ def Fuzz():
 """
 """Like libFuzzer, this runs an empty file and the whole corpus even if `-runs` is less."""
 
-TIMEOUT = """
+FUZZ_WITH_TIMEOUT = """
 def Fuzz():
     pathlib.Path(options["-artifact_prefix"] + "timeout-1").write_bytes(b"slow")
     sys.exit("ERROR: libFuzzer: timeout")
@@ -44,14 +44,14 @@ def test_a_single_input_and_the_extreme_seeds_are_accepted(
 
 
 def test_an_input_that_ends_the_process_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "atheris.py").write_text(STUB + TIMEOUT, encoding="utf-8")
+    (tmp_path / "atheris.py").write_text(STUB + FUZZ_WITH_TIMEOUT, encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     [finding] = guided.fuzz(1, seed=1)
     assert finding.startswith("Atheris ended with 1 at the inputs [b'slow']: ")
     assert finding.endswith("ERROR: libFuzzer: timeout\n")
 
 
-def test_naming_the_target_on_a_platform_without_atheris_is_an_error(
+def test_requesting_the_target_on_a_platform_without_atheris_is_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(guided, "is_available", lambda: False)

@@ -45,9 +45,9 @@ def test_data_sources_are_chosen_on_import() -> None:
     }
     assert variables == {"prometheus": "prometheus", "postgres": "grafana-postgresql-datasource"}
     for source in [item["datasource"] for item in (*TARGETS, *PANELS) if "datasource" in item]:
-        name = re.fullmatch(r"\$\{(\w+)\}", source["uid"])
-        assert name
-        assert source["type"] == variables[name[1]]
+        match = re.fullmatch(r"\$\{(\w+)\}", source["uid"])
+        assert match
+        assert source["type"] == variables[match[1]]
 
 
 def test_every_panel_queries_its_own_data_source() -> None:

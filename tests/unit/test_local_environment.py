@@ -44,7 +44,7 @@ def run(root: Path, *arguments: str, **variables: str) -> tuple[int, str, str]:
     return process.returncode, output, errors
 
 
-def test_an_environment_is_created_once_for_each_content_of_the_requirements(root: Path) -> None:
+def test_an_environment_is_created_once_until_the_requirements_change(root: Path) -> None:
     requirements = str(root / "requirements.txt")
     with start(root, requirements, "--", *SHOW) as first, start(root, requirements, "--", *SHOW) as second:
         results = [process.communicate(timeout=HANG_TIMEOUT) for process in (first, second)]
@@ -54,7 +54,7 @@ def test_an_environment_is_created_once_for_each_content_of_the_requirements(roo
     assert Path(path) == root
     assert sum("Installing" in errors for _, errors in results) == 1
     assert run(root, requirements, "--", *SHOW)[2] == ""
-    (root / "requirements.txt").write_text("# another content\n")
+    (root / "requirements.txt").write_text("# changed\n")
     assert environment._key([root / "requirements.txt"]) != Path(prefix).name
 
 
@@ -81,7 +81,7 @@ def test_an_older_python_can_parse_the_file_and_does_not_evaluate_its_annotation
     assert not (has_annotations and are_evaluated)  # older versions cannot evaluate `list[str]` or `Path | None`
 
 
-def test_a_killed_creation_is_repeated_once_its_child_processes_have_ended(root: Path) -> None:
+def test_a_killed_creation_is_repeated_after_its_child_processes_have_ended(root: Path) -> None:
     requirements = str(root / "requirements.txt")
     with start(root, requirements, "--", *SHOW) as process:
         while not list((root / ".local").glob("environments/*/bin/python")):

@@ -376,7 +376,7 @@ def test_no_other_program_can_take_a_functions_port_before_it_starts(tmp_path: P
         reserve(function.port)
 
 
-def test_an_inherited_socket_is_none_of_the_standard_streams() -> None:
+def test_an_inherited_socket_never_has_the_descriptor_of_a_standard_stream() -> None:
     """If `up` runs without standard streams, the descriptors 0 to 2 are free, but the guard replaces them."""
     code = "import os; from infra.local.runtime.ports import *; os.closerange(0, 3); os._exit(bound_socket().fileno())"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode >= 3

@@ -1,4 +1,4 @@
-"""`secrets` creates every secret of a deployment, keeps existing ones and prints none."""
+"""`secrets` creates every secret of a deployment, keeps existing ones and prints no values."""
 
 import json
 import stat

@@ -105,10 +105,10 @@ def test_the_assembled_tree_has_the_handlers_files_and_shared(name: str, tmp_pat
 
 
 def test_an_assembled_tree_replaces_the_old_one_and_omits_caches_and_what_faas_cli_omits(tmp_path: Path) -> None:
-    handler, into = tmp_path / "handler", tmp_path / "built"
+    handler, target = tmp_path / "handler", tmp_path / "built"
     for directory in ("handler/build", "handler/template", "handler/package/__pycache__", "built/old"):
         (tmp_path / directory).mkdir(parents=True)
         (tmp_path / directory / "file").touch()
     (handler / "handler.py").touch()
-    assemble(handler, [], into)
-    assert files(into) == {"__init__.py", "handler.py"}
+    assemble(handler, [], target)
+    assert files(target) == {"__init__.py", "handler.py"}

@@ -1,4 +1,4 @@
-"""What the demo prints about a run."""
+"""What the demo prints about a run, and which users it requests."""
 
 from typing import Any
 
@@ -41,7 +41,7 @@ def test_the_demo_says_that_a_partial_run_continues() -> None:
     assert "continues" not in show()
 
 
-def test_the_demo_requests_only_the_users_that_it_shows_and_the_number_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_requests_only_the_users_that_it_shows_and_the_total(monkeypatch: pytest.MonkeyPatch) -> None:
     urls: list[str] = []
     lines: list[str] = []
 

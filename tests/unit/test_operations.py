@@ -164,12 +164,12 @@ def test_applying_without_an_overlay_changes_nothing(shells: dict[str, Shell]) -
 
 def test_a_restore_uses_the_given_dump_and_a_job_name_with_the_time(shells: dict[str, Shell]) -> None:
     output, recorded = shells["kubernetes"].run("infra/kubernetes/job.sh restore DUMP=a.dump")
-    (created,) = [command for command in recorded if "--from=cronjob/restore" in command]
-    assert re.fullmatch(r"restore-\d{8}-\d{6}", created[5])
-    (changed,) = [command for command in recorded if command[1] == "set"]
-    assert changed[-1] == "DUMP=a.dump"
-    assert "--local" in changed, "the CronJob would be changed"
-    assert f"job.batch/{created[5]}" in output
+    (create_command,) = [command for command in recorded if "--from=cronjob/restore" in command]
+    assert re.fullmatch(r"restore-\d{8}-\d{6}", create_command[5])
+    (set_command,) = [command for command in recorded if command[1] == "set"]
+    assert set_command[-1] == "DUMP=a.dump"
+    assert "--local" in set_command, "the CronJob would be changed"
+    assert f"job.batch/{create_command[5]}" in output
 
 
 def test_a_failed_job_fails_the_command(shells: dict[str, Shell]) -> None:

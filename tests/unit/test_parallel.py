@@ -88,7 +88,7 @@ def test_queued_calls_are_not_started_after_the_deadline(executor: ThreadPoolExe
 
 
 def test_calls_may_start_when_the_replica_is_stopping(executor: ThreadPoolExecutor) -> None:
-    """An idle thread needs a moment to take a call, so an immediate cancellation would prevent it."""
+    """An idle thread needs a moment to take a call, so an immediate cancellation would prevent the call."""
     for _ in range(10):
         calls = ParallelCalls(executor, 4, str, range(4))
         assert calls.collect(EXPIRED, nothing, may_start_when_stopping=True) == list("0123")
