@@ -12,10 +12,10 @@ then fills up and blocks the function."""
 
 def log(level: str, event: str, **fields: object) -> None:
     """Write one line. Fields that are None are omitted, long strings are truncated."""
-    present = {
+    fields = {
         name: value[:_MAX_LENGTH] if isinstance(value, str) else value
         for name, value in fields.items()
         if value is not None
     }
-    line = json.dumps({"level": level, "event": event, **present, "version": VERSION}, default=str)
+    line = json.dumps({"level": level, "event": event, **fields, "version": VERSION}, default=str)
     sys.stderr.write(line + "\n")

@@ -15,7 +15,7 @@ from tests.kustomize import build
 from tests.stack import ROOT
 
 PLATFORMS = ("kubernetes", "faasd")
-RECORDED = ("kubectl", "faas-cli", "helm", "curl", "aws", "mc", "sudo", "git")
+RECORDED_COMMANDS = ("kubectl", "faas-cli", "helm", "curl", "aws", "mc", "sudo", "git")
 OPERATIONS = ROOT / "infra/OPERATIONS.md"
 OVERLAYS = ROOT / "infra/kubernetes/overlays"
 
@@ -78,7 +78,7 @@ def shell(directory: Path, platform: str, **environment: str) -> Shell:
         (applied / overlay.name).write_text("\n".join(names), encoding="utf-8")
     tools.mkdir()
     python = sys.executable
-    scripts = {name: f'exec {python} -I -S {ROOT}/tests/recorder.py {name} "$@"' for name in RECORDED}
+    scripts = {name: f'exec {python} -I -S {ROOT}/tests/recorder.py {name} "$@"' for name in RECORDED_COMMANDS}
     # `python3 infra/local` in this virtual environment, not in the one that it would create
     scripts["python3"] = (
         f'[ "$1" = -c ] && exec {python} "$@"\nshift; PYTHONPATH={ROOT} exec {python} -m infra.local "$@"'

@@ -37,7 +37,10 @@ def run_in_thread(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def get(port: int, path: str, timeout: float, **headers: str) -> TimedResponse:
-    """Send a GET over a new connection. Raise TimeoutError after `timeout` seconds."""
+    """Send a GET over a new connection. Underscores in header names stand for hyphens.
+
+    Raise TimeoutError after `timeout` seconds, and IncompleteResponse if the response is truncated.
+    """
     started_at = monotonic()
     fields = {"Host": f"127.0.0.1:{port}", "Connection": "close"}
     fields |= {name.replace("_", "-"): value for name, value in headers.items()}

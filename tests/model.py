@@ -25,7 +25,7 @@ BAD = {
     "too_large": b"x" * 70_000,
 }
 
-SOON = 0.7  # seconds from now until the birth that `put_future` uploads
+_BIRTH_DELAY = 0.7  # seconds from now until the birth that `put_future` uploads
 
 Person = tuple[str, str, int]
 Content = Person | str | None
@@ -83,7 +83,7 @@ class SourceBucket:
 
     def put_future(self, user: str) -> None:
         number = next(self._numbers)
-        self._put_person(user, (f"First {number}", f"Last {number}", int((time.time() + SOON) * 1000)))
+        self._put_person(user, (f"First {number}", f"Last {number}", int((time.time() + _BIRTH_DELAY) * 1000)))
 
     def put_again(self, user: str) -> None:
         """Upload the user's first valid content again, if any. It has the same ETag as before."""
@@ -110,13 +110,13 @@ class SourceBucket:
             version = self.versions[user].pop()
             self._client.remove_object(bucket_name=SOURCE, object_name=f"{user}.csv", version_id=version.id)
 
-    def put_photo(self, user: str, kind: str) -> None:
-        self._write(f"{user}.{kind}", b"photo %d" % next(self._numbers))
-        self.photos.add((user, kind))
+    def put_photo(self, user: str, extension: str) -> None:
+        self._write(f"{user}.{extension}", b"photo %d" % next(self._numbers))
+        self.photos.add((user, extension))
 
-    def remove_photo(self, user: str, kind: str) -> None:
-        self._delete(f"{user}.{kind}")
-        self.photos.discard((user, kind))
+    def remove_photo(self, user: str, extension: str) -> None:
+        self._delete(f"{user}.{extension}")
+        self.photos.discard((user, extension))
 
     def put_misnamed(self, name: str) -> None:
         self._write(name, b"")
@@ -142,9 +142,9 @@ class SourceBucket:
     def record_scan(self, users: Collection[str]) -> None:
         """Record that a run without overlap has read these users. A birth may have been in the future at that time."""
         for user in users:
-            after = {self._after_scan(user, state) for state in self.possible[user]}
+            states = {self._after_scan(user, state) for state in self.possible[user]}
             is_born = self.birth(user) < time.time() - 5  # assumes that a run takes less than 5 seconds
-            self.possible[user] = after if is_born else self.possible[user] | after
+            self.possible[user] = states if is_born else self.possible[user] | states
 
     def record_final_scan(self) -> None:
         """Record that a run has read all users, and that no birth is in the future."""
@@ -162,7 +162,7 @@ class SourceBucket:
             self.possible[user] = {tombstones[user]} if user in tombstones else set(possible[user])
 
     def img_path(self, user: str) -> str:
-        return next((f"{SOURCE}/{user}.{kind}" for kind in PHOTOS if (user, kind) in self.photos), "")
+        return next((f"{SOURCE}/{user}.{extension}" for extension in PHOTOS if (user, extension) in self.photos), "")
 
     def rejected(self, states: Mapping[str, State]) -> set[tuple[str, str]]:
         """Return the objects that have to be rejected, and their codes, if the users are in these states."""
@@ -187,23 +187,24 @@ class SourceBucket:
             )
 
     def _after_scan(self, user: str, state: State) -> State:
-        """Return the state after the user is scanned."""
+        """Return the user's state after a scan."""
         version = self.current(user)
         is_ingested = version and isinstance(version.content, tuple) and is_processed(version, state)
         return version.content if version and is_ingested else state  # type: ignore[return-value]
 
     def _after_erasure(self, user: str) -> set[State]:
         """Return the possible states after an erasure: tombstones that are not older than the current CSV."""
-        version, known = self.current(user), set[int | None]()
+        version, known_times = self.current(user), set[int | None]()
         for state in self.possible[user]:
             if isinstance(state, Tombstone):
-                known.add(state.modified)
+                known_times.add(state.modified)
             elif state is None:
-                known.add(None)
+                known_times.add(None)
             else:  # the row may come from any upload of this person
-                known |= {modified for person, modified in self._uploads[user] if person == state}
-        times = [[time for time in (version and version.modified, other) if time is not None] for other in known]
-        return {Tombstone(max(pair, default=None)) for pair in times}
+                known_times |= {modified for person, modified in self._uploads[user] if person == state}
+        current = version and version.modified
+        pairs = [[modified for modified in (current, known) if modified is not None] for known in known_times]
+        return {Tombstone(max(pair, default=None)) for pair in pairs}
 
     def _put_person(self, user: str, person: Person) -> None:
         self._put(user, person, "first_name,last_name,birthts\n{},{},{}\n".format(*person).encode())

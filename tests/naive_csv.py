@@ -59,11 +59,11 @@ def read(body: bytes, now: int) -> Person | set[Violation]:
         return {error.violation}
     if not rows:
         return {Violation("empty", 1, 1)}
-    header, *others = rows
-    violations = set(_violations_in_structure(header, others))
+    header, *data_rows = rows
+    violations = set(_violations_in_structure(header, data_rows))
     if violations:
         return violations
-    [row] = others
+    [row] = data_rows
     first_name, last_name, birthts = (row.values[header.values.index(column)] for column in COLUMNS)
     codes = {*_violations_in_name(first_name), *_violations_in_name(last_name), *_violations_in_birth(birthts, now)}
     if codes:
@@ -87,7 +87,7 @@ def _line_of(before: bytes) -> int:
     return 1 + before.count(b"\n") + before.count(b"\r") - before.count(b"\r\n")
 
 
-def _violations_in_structure(header: _Row, others: list[_Row]) -> Iterator[Violation]:
+def _violations_in_structure(header: _Row, data_rows: list[_Row]) -> Iterator[Violation]:
     for column in COLUMNS:
         if column not in header.values:
             yield Violation("missing_column", header.first_line, header.last_line)
@@ -95,12 +95,12 @@ def _violations_in_structure(header: _Row, others: list[_Row]) -> Iterator[Viola
             yield Violation("repeated_column", header.first_line, header.last_line)
     if set(header.values) - set(COLUMNS):
         yield Violation("unknown_column", header.first_line, header.last_line)
-    if not others:
+    if not data_rows:
         yield Violation("no_row", header.last_line + 1, header.last_line + 1)
-    if len(others) > 1:
-        yield Violation("several_rows", others[1].first_line, others[1].last_line)
-    if len(others) == 1 and len(others[0].values) != len(header.values):
-        yield Violation("wrong_field_count", others[0].first_line, others[0].last_line)
+    if len(data_rows) > 1:
+        yield Violation("several_rows", data_rows[1].first_line, data_rows[1].last_line)
+    if len(data_rows) == 1 and len(data_rows[0].values) != len(header.values):
+        yield Violation("wrong_field_count", data_rows[0].first_line, data_rows[0].last_line)
 
 
 def _violations_in_name(name: str) -> Iterator[str]:
@@ -153,20 +153,20 @@ class _Reader:
 
     def _value(self) -> str:
         self._skip_spaces()
-        value = self._quoted() if self._next == '"' else self._plain()
+        value = self._quoted_value() if self._next == '"' else self._plain_value()
         return value.strip(SPACES)
 
     def _skip_spaces(self) -> None:
         while self._next and self._next in SPACES:
             self._advance()
 
-    def _plain(self) -> str:
+    def _plain_value(self) -> str:
         start = self._at
         while self._next not in _ENDS:
             self._at += 1
         return "".join(self._characters[start : self._at])
 
-    def _quoted(self) -> str:
+    def _quoted_value(self) -> str:
         first_line, value = self._line, ""
         self._advance()
         while True:

@@ -35,7 +35,8 @@ def _render_error(event: api.Event, error: api.ApiError) -> Response:
 def handle(event: api.Event, _context: object) -> Response:
     application = _application.get()
     is_anonymous = not has_access(event, application.settings)
-    if event.body.strip() or event.query or event.path.strip("/"):  # cron-connector sends none of these, and no token
+    # a request without any of these, such as cron-connector's, needs no token
+    if event.body.strip() or event.query or event.path.strip("/"):
         require_access(event, application.settings)
     request = parse_request(event, application.settings.source_bucket)
     with (application.anonymous if is_anonymous else application.requests).slot():
@@ -68,8 +69,8 @@ def _fan_out(application: Application, request: Request) -> Response:
     try:
         for _ in range(request.fan_out):
             calls.append(queue_run(application.settings, since, accept_empty=request.accept_empty))  # noqa: PERF401
-    except NotQueued:
-        if not calls:  # otherwise fewer runs do the same work
+    except NotQueued:  # if some runs were queued, they do all the work
+        if not calls:
             raise
     return api.json_response({"status": "queued", "runs": [{"call_id": call_id} for call_id in calls]}, 202)
 

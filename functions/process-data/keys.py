@@ -16,7 +16,7 @@ MAX_REQUESTED_KEYS = 1000
 LAST_KEY = "\U0010ffff"
 """Sorts after every key that is not ignored."""
 
-_MAX_KEY = 1024  # bytes, S3's limit; a longer key comes from a forged event
+_MAX_KEY_LENGTH = 1024  # bytes, S3's limit; a longer key comes from a forged event
 
 _USER_KEY = re.compile(rf"({USER_ID_PATTERN})\.(csv|png|jpg|jpeg)")
 _USER_PREFIX = re.compile(rf"({USER_ID_PATTERN})\.")
@@ -37,7 +37,7 @@ def parse_key(key: str) -> ParsedKey:
     if match := _USER_KEY.fullmatch(key):
         return ParsedKey("csv" if match[2] == "csv" else "photo", match[1])
     is_csv = key.lower().endswith(".csv") and "/" not in key and not _UNREPRESENTABLE.search(key)
-    return ParsedKey("bad_name" if is_csv and len(key.encode()) <= _MAX_KEY else "ignored", None)
+    return ParsedKey("bad_name" if is_csv and len(key.encode()) <= _MAX_KEY_LENGTH else "ignored", None)
 
 
 def csv_key(user_id: str) -> str:

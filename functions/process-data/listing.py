@@ -63,18 +63,18 @@ def list_range(
     Once `is_full(entries)` is true, the listing stops at a boundary before `end`. `get_page` returns the page for a
     continuation token; None requests the first page.
     """
-    listing, token, previous = Listing(), None, start
-    around = user_around(start)
-    excluded = set() if around is None else set(keys_of(around))  # this user's photos belong to the range of the CSV
+    listing, token, previous_key = Listing(), None, start
+    user_id = user_around(start)
+    excluded = set() if user_id is None else set(keys_of(user_id))  # this user's photos belong to the range of the CSV
     while True:
         page = get_page(token)
         token = page.token
-        last = _last_key(page, previous)
-        is_last = token is None or last >= end
-        can_end = not is_last and last > previous and is_representable(last)
+        last_key = _last_key(page, previous_key)
+        is_last = token is None or last_key >= end
+        can_end = not is_last and last_key > previous_key and is_representable(last_key)
         if can_end and is_full(listing.entries + len(page.objects)):
-            before = user_around(last)  # prefer the user_id as the boundary: it sorts before all of the user's keys
-            listing.cut_at = end = before if before is not None and before > previous else last
+            user_id = user_around(last_key)  # preferred as the boundary: it sorts before all of the user's keys
+            listing.cut_at = end = user_id if user_id is not None and user_id > previous_key else last_key
         for info in page.objects:
             if start < info.key <= end and info.key not in excluded:
                 listing.add(info)
@@ -84,7 +84,7 @@ def list_range(
         listing.ignored += folders
         if is_last or listing.cut_at is not None:
             return listing
-        previous = last
+        previous_key = last_key
 
 
 def _last_key(page: ListingPage, default: str) -> str:

@@ -19,7 +19,7 @@ SEGMENT = 0x7365676D  # "segm" in ASCII; the second half is the segment's id
 EXPORT = 0x65787074  # "expt" in ASCII; the second half is 0
 
 
-def share(connection: Connection, space: int, number: int) -> None:
+def lock_shared(connection: Connection, space: int, number: int) -> None:
     """Acquire the lock in shared mode."""
     connection.run("select pg_advisory_lock_shared(:space, :number)", space=space, number=number)
 
@@ -30,7 +30,7 @@ def try_lock(connection: Connection, space: int, number: int) -> bool:
     return bool(locked)
 
 
-def unshare(connection: Connection, space: int, number: int) -> None:
+def unlock_shared(connection: Connection, space: int, number: int) -> None:
     """Release a shared lock; does nothing if the session, and its locks, have ended."""
     if not connection.broken:
         connection.run("select pg_advisory_unlock_shared(:space, :number)", space=space, number=number)

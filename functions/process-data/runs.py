@@ -93,7 +93,7 @@ def record_run(connection: Connection, record: RunRecord) -> Iterator[None]:
     if record.id is None:
         [[record.id]] = connection.run(_NEW_ID)
     number = int(record.id) % 2**31
-    locks.share(connection, locks.RUN, number)
+    locks.lock_shared(connection, locks.RUN, number)
     try:
         connection.run(
             _INSERT, id=record.id, trigger=str(record.trigger), call_id=record.call_id, scope=str(record.scope)
@@ -101,7 +101,7 @@ def record_run(connection: Connection, record: RunRecord) -> Iterator[None]:
         yield
         _finish(connection, record, record.status, None)
     finally:
-        locks.unshare(connection, locks.RUN, number)
+        locks.unlock_shared(connection, locks.RUN, number)
 
 
 def record_failure(connection: Connection, record: RunRecord, error: Exception) -> None:

@@ -27,7 +27,7 @@ class Format:
 
 
 def _quote(column: str) -> str:
-    """Return SQL for a name in CSV, with an apostrophe before it if a spreadsheet would evaluate it as a formula.
+    """Return SQL for a person's name in CSV, with an apostrophe first if a spreadsheet would evaluate it as a formula.
 
     A name that begins with apostrophes and then one of FORMULA_PREFIXES gets one more apostrophe, so that `_parse_csv`
     can remove what was added. Line breaks, and the delimiter and quote of the COPY in users.py, become spaces.

@@ -3,7 +3,7 @@
 #
 #     infra/kubernetes/job.sh restore DUMP=rollcall-20261124T023000Z.dump
 #
-# NAME=value arguments set variables for this run only. The job's log is printed. The exit status is 0 if it succeeded.
+# NAME=value arguments set variables for this run only. Prints the job's log, and exits with 0 if the job succeeded.
 set -euo pipefail
 name="${1:?a job is required: backup, restore, schema or buckets}"
 shift
@@ -16,15 +16,15 @@ job="$(kubectl --namespace=rollcall create job --from="cronjob/$name" "$name-$(d
     --dry-run=client --output=yaml | with_variables "$@" | kubectl create --filename=- --output=name)"
 echo "$job"
 
-conditions='{.status.conditions[?(@.status=="True")].type}' # includes Complete or Failed once the job has ended
+jsonpath='{.status.conditions[?(@.status=="True")].type}' # includes Complete or Failed once the job has ended
 failures=0
-until [[ "${ended:-}" =~ Complete|Failed ]]; do
+until [[ "${conditions:-}" =~ Complete|Failed ]]; do
     sleep 2
-    if ended="$(kubectl --namespace=rollcall get "$job" --output=jsonpath="$conditions")"; then
+    if conditions="$(kubectl --namespace=rollcall get "$job" --output=jsonpath="$jsonpath")"; then
         failures=0
     elif [ "$((failures += 1))" -ge 30 ]; then # the cluster does not respond; the job may still be running
         exit 1
     fi
 done
 kubectl --namespace=rollcall logs "$job" || true # the pod of a failed job may be gone
-[[ "$ended" =~ Complete ]] || { echo "$job failed" >&2; exit 1; }
+[[ "$conditions" =~ Complete ]] || { echo "$job failed" >&2; exit 1; }

@@ -76,14 +76,17 @@ def application(settings: Mapping[str, str]) -> Iterator[Application]:
 
 
 def run(application: Application, *, keys: Sequence[str] | None = None) -> dict[str, Any]:
-    """Run once, over the whole bucket or, as after an event, for these keys. Return the summary."""
+    """Run once, over the whole bucket or, as after an event, for these keys. Return the summary.
+
+    Assert that no file was unreadable or rejected.
+    """
     request = Request(Trigger.HTTP) if keys is None else Request(Trigger.EVENT, keys=tuple(keys))
     summary = Run(application, request).execute()
     assert (summary["unreadable"], summary["rejected"]) == (0, 0), summary
     return summary
 
 
-def run_whole(application: Application) -> dict[str, Any]:
+def full_run(application: Application) -> dict[str, Any]:
     """Run over the whole bucket and assert that the run is done."""
     summary = run(application)
     assert (summary["status"], summary["remaining"]) == ("done", 0), summary

@@ -23,8 +23,8 @@ from tests.benchmarks.fixtures import (
     application,
     fill_bucket,
     fill_users,
+    full_run,
     run,
-    run_whole,
     simulated,
 )
 from tests.benchmarks.measure import SERVER, SIMULATOR, Measurements, Psql, Row, alternate, seconds
@@ -56,7 +56,7 @@ def first_load(stack: Stack, rounds: int = 5, people: int = 10_000, photos: int 
 def load_time(stack: Stack, app: Application, people: int) -> float:
     stack.reset_tables()
     start = time.perf_counter()
-    summary = run_whole(app)
+    summary = full_run(app)
     elapsed = time.perf_counter() - start
     assert summary["added"] == people, summary
     return elapsed
@@ -75,7 +75,7 @@ def unchanged(stack: Stack, rounds: int = 9, people: int = 10_000, photos: int =
     fill_bucket(stack, people, photos)
     stack.reset_tables()
     with application(stack.process_settings) as app:
-        run_whole(app)
+        full_run(app)
         own, baseline = alternate(rounds, lambda: rerun_time(app, people), lambda: listing_time(app), "s")
     work = f"unchanged re-run of {people:,} users, {people + photos:,} keys / the bare listing"
     return [Row("unchanged", work, SERVER, own, baseline, 1.5)]
@@ -86,7 +86,7 @@ def unchanged_with_latency(
 ) -> list[Row]:
     with simulated(stack, people, photos) as (simulator, settings), application(settings) as app:
         fill_users(stack, people, photos)
-        run_whole(app)  # splits the segments
+        full_run(app)  # splits the segments
         simulator.set_latency(page_seconds, 0)
         own, baseline = alternate(rounds, lambda: rerun_time(app, people), lambda: listing_time(app), "s")
     work = f"unchanged re-run of {people + photos:,} keys, {1000 * page_seconds:.0f} ms per page / sequential listing"
@@ -95,7 +95,7 @@ def unchanged_with_latency(
 
 def rerun_time(app: Application, people: int) -> float:
     start = time.perf_counter()
-    summary = run_whole(app)
+    summary = full_run(app)
     elapsed = time.perf_counter() - start
     assert (summary["unchanged"], summary["output"]["written"]) == (people, False), summary
     return elapsed
@@ -140,7 +140,7 @@ def events(stack: Stack, rounds: int = 3, people: int = MILLION, few: int = 10_0
         def store_users(count: int) -> None:
             fill_users(stack, people, 0, stored=count)
             if count == people:  # with fewer, a run would add the rest
-                run_whole(app)  # splits the segments
+                full_run(app)  # splits the segments
 
         store_users(few)
         seconds_among_few = tuple(send_events() for _ in range(rounds))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from tests.benchmarks.cpu import postgres_cpu
-from tests.benchmarks.fixtures import application, run_whole, simulated
+from tests.benchmarks.fixtures import application, full_run, simulated
 from tests.benchmarks.measure import SIMULATOR, Measurements, Row
 from tests.stack import Stack
 
@@ -36,10 +36,10 @@ def cost_by_size(stack: Stack, rounds: int = 3, sizes: Sequence[int] = SIZES) ->
         with simulated(stack, people, photos) as (_, settings), application(settings) as app:
 
             def load(added: int = people) -> None:
-                assert run_whole(app)["added"] == added
+                assert full_run(app)["added"] == added
 
             def rerun(unchanged: int = people) -> None:
-                assert run_whole(app)["unchanged"] == unchanged
+                assert full_run(app)["unchanged"] == unchanged
 
             for _ in range(rounds if size < max(sizes) else max(1, rounds // 2)):
                 stack.reset_tables()

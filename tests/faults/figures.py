@@ -16,10 +16,10 @@ from tests.stack import ROOT
 
 SUCCEEDED = {"done", "partial", "complete", "continued", "no_photo"}
 FAILED_SAFELY = "503"
-CUT = "cut"  # a page or stream whose missing end the client noticed
+CUT = "cut"  # a truncated response, which the client detected
 OTHER = "other"  # reported as a problem: a wrong response or an unexpected error
 
-_OUTCOMES = ("succeeded", CUT, FAILED_SAFELY, NO_RESPONSE, OTHER)
+_COLUMNS = ("succeeded", CUT, FAILED_SAFELY, NO_RESPONSE, OTHER)
 
 
 @dataclass(frozen=True)
@@ -76,17 +76,17 @@ class Figures:
         }
 
     def table(self, calls: Sequence[Call]) -> str:
-        """Return a Markdown table: a row for each group of faults, a column for each outcome that occurred."""
+        """Return a Markdown table: a row for each group of faults, a column for each kind of outcome that occurred."""
         rows = self.rows(calls, lambda injection: injection.group)
-        outcomes = [name for name in _OUTCOMES if any(name in row["outcomes"] for row in rows)]
-        header = ["fault", "injected", "calls during it", *outcomes, "longest response", "recovery: median, longest"]
+        columns = [name for name in _COLUMNS if any(name in row["outcomes"] for row in rows)]
+        header = ["fault", "injected", "calls during it", *columns, "longest response", "recovery: median, longest"]
         lines = [header, ["---"] * len(header)]
         lines += [
             [
                 row["fault"],
                 str(row["injected"]),
                 str(row["calls"]),
-                *(str(row["outcomes"].get(name, 0)) for name in outcomes),
+                *(str(row["outcomes"].get(name, 0)) for name in columns),
                 f"{row['longest_response']} s",
                 f"{row['recovery_median']} s, {row['recovery_longest']} s",
             ]

@@ -101,12 +101,12 @@ class Model:
         # births are in the future for a clock that jumped back
         return user is not None and (code in list(user.contents.values()) or code == "in_the_future")
 
-    def differences(self, listed: dict[str, str], rows: dict[str, tuple[Person, str | None]]) -> list[str]:
+    def differences(self, etags: dict[str, str], rows: dict[str, tuple[Person, str | None]]) -> list[str]:
         """Compare the bucket (ETags by key) with the table (rows by user_id). Return the differences."""
         differences = [f"{user_id} was never uploaded" for user_id in rows.keys() - self.users.keys()]
         for user_id, user in self.users.items():
             row = rows.get(user_id)
-            content = user.contents[etag] if (etag := listed.get(f"{user_id}.csv")) else None
+            content = user.contents[etag] if (etag := etags.get(f"{user_id}.csv")) else None
             if user.erased_at is not None:
                 matches = row is None
             elif isinstance(content, tuple):
@@ -117,8 +117,8 @@ class Model:
                 differences.append(
                     f"{user_id}: the bucket has {content}, the table has {row}; possible rows: {user.possible}"
                 )
-            elif row is not None and row[1] != self.img_path(user_id, listed):
-                differences.append(f"{user_id}: the photo is {self.img_path(user_id, listed)}, the table has {row[1]}")
+            elif row is not None and row[1] != self.img_path(user_id, etags):
+                differences.append(f"{user_id}: the photo is {self.img_path(user_id, etags)}, the table has {row[1]}")
         return differences
 
     def set_baseline(self, rows: dict[str, tuple[Person, str | None]]) -> None:
@@ -127,15 +127,15 @@ class Model:
             user.possible = {rows[user_id][0]} if user_id in rows else set()
             user.present_at = monotonic() if user_id in rows else None
 
-    def img_path(self, user_id: str, listed: dict[str, str]) -> str | None:
+    def img_path(self, user_id: str, etags: dict[str, str]) -> str | None:
         names = (f"{user_id}.{extension}" for extension in PHOTOS)
-        return next((f"{self._bucket}/{name}" for name in names if name in listed), None)
+        return next((f"{self._bucket}/{name}" for name in names if name in etags), None)
 
-    def rejected(self, listed: dict[str, str]) -> set[tuple[str, str]]:
+    def rejected(self, etags: dict[str, str]) -> set[tuple[str, str]]:
         """Return the files and codes that must be in `rejected`."""
-        rejected = {(key, "bad_name") for key in listed if key in self.misnamed}
+        rejected = {(key, "bad_name") for key in etags if key in self.misnamed}
         for user_id, user in self.users.items():
-            content = user.contents[etag] if (etag := listed.get(f"{user_id}.csv")) else None
+            content = user.contents[etag] if (etag := etags.get(f"{user_id}.csv")) else None
             if isinstance(content, str) and user.erased_at is None:
                 rejected.add((f"{user_id}.csv", content))
         return rejected

@@ -15,10 +15,10 @@ _TEXTS = (
     "json", "csv", "ndjson", "html", "{}", "[" * 2000, "1000", "1001", "999999999", "=1+1", "<script>", "../..",
 )  # fmt: skip
 SORTS = ("user_id", "-user_id", "birthdate", "-birthdate", "last_name", "-last_name")
-_TYPES = (
+_MEDIA_TYPES = (
     "text/html", "text/csv", "application/json", "application/x-ndjson", "text/*", "*/*", "image/png", "*", "text", "",
 )  # fmt: skip
-_WEIGHTS = (
+_PARAMETERS = (
     "", "", ";q=0", ";q=1", ";q=0.5", ";q=-1", ";q=2", ";q=nan", ";q=inf", ";q=", ";Q=1", ';v="a,b"', "; charset=utf-8",
 )  # fmt: skip
 _SCHEMES = ("Bearer", "bearer", "BASIC", "Basic", "Digest", "", "Bearer\t", "Basic Basic")
@@ -40,8 +40,8 @@ def query_string(random: Random, names: tuple[str, ...]) -> str:
 
 
 def text(random: Random) -> str:
-    appended = random.randrange(4) if random.random() < 0.1 else 0
-    return random.choice(_TEXTS) + "".join(chr(random.randrange(0x110000)) for _ in range(appended))
+    suffix_length = random.randrange(4) if random.random() < 0.1 else 0
+    return random.choice(_TEXTS) + "".join(chr(random.randrange(0x110000)) for _ in range(suffix_length))
 
 
 def edited_cursor(random: Random, cursor: str) -> str:
@@ -54,13 +54,13 @@ def rewritten_cursor(random: Random, cursor: str) -> str:
     """Return the cursor with one value replaced."""
     values = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     values[random.randrange(len(values))] = _value(random)
-    return _encoded(values)
+    return _encode(values)
 
 
 def random_cursor(random: Random, _cursor: str) -> str:
     """Return a cursor that encodes a list of random values, or sometimes a value that is not in a list."""
     values = [_value(random) for _ in range(random.choice((0, 2, 3, 3, 4, 4, 5)))]
-    return _encoded(values if random.random() < 0.9 else _value(random))
+    return _encode(values if random.random() < 0.9 else _value(random))
 
 
 def _value(random: Random) -> Any:
@@ -70,12 +70,14 @@ def _value(random: Random) -> Any:
     return random.choice((random.choice(numbers), random.choice(dates), random.choice(others), text(random)))
 
 
-def _encoded(value: Any) -> str:
+def _encode(value: Any) -> str:
     return urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
 
 
 def accept(random: Random) -> str:
-    types = [random.choice(_TYPES) + random.choice(_WEIGHTS) for _ in range(random.choice((0, 1, 1, 2, 3, 50)))]
+    types = [
+        random.choice(_MEDIA_TYPES) + random.choice(_PARAMETERS) for _ in range(random.choice((0, 1, 1, 2, 3, 50)))
+    ]
     return random.choice((",", ", ", ";", " ")).join(types) + random.choice(("", "", "", ",", '"', "\xff"))
 
 

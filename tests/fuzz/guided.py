@@ -1,8 +1,8 @@
-"""Mutates files with Atheris (libFuzzer), guided by the coverage of both parsers.
+"""Mutates files with Atheris (libFuzzer), guided by the coverage of process-data's parser and the naive one.
+
+The naive parser has Python branches for what process-data's leaves to the csv module.
 
 Atheris has wheels only for the platforms that requirements.in names.
-
-The naive parser's coverage counts too: it has Python branches for what process-data's parser leaves to the csv module.
 
 `fuzz` starts `python3 -m tests.fuzz.guided RUNS SEED CORPUS`, because libFuzzer ends its process. Each finding is a
 line on that process's standard output.
@@ -37,10 +37,10 @@ def fuzz(inputs: int, seed: int) -> Iterator[str]:
         command = [sys.executable, "-m", "tests.fuzz.guided", str(runs), str(seed), str(corpus)]
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             output, log = process.communicate()
-        culprits = [path.read_bytes() for path in Path(directory).glob(f"{_ARTIFACT_PREFIX}*")]
+        artifacts = [path.read_bytes() for path in Path(directory).glob(f"{_ARTIFACT_PREFIX}*")]
     yield from output.splitlines()
     if process.returncode or f"Done {runs} " not in log:
-        yield f"Atheris ended with {process.returncode} at the inputs {culprits}: {log[-2000:]}"
+        yield f"Atheris ended with {process.returncode} at the inputs {artifacts}: {log[-2000:]}"
 
 
 def _write_corpus(corpus: Path, seed: int) -> int:
@@ -73,7 +73,7 @@ def _main(runs: str, seed: str, corpus: str) -> None:
     atheris.enabled_hooks.add("RegEx")
     dictionary = Path(corpus).with_name("dictionary")
     dictionary.write_text("".join(f'"{token}"\n' for token in _DICTIONARY), encoding="ascii")
-    artifacts = Path(corpus).with_name(_ARTIFACT_PREFIX)
+    artifact_prefix = Path(corpus).with_name(_ARTIFACT_PREFIX)
     options = [
         f"-runs={runs}",
         f"-seed={int(seed) % (2**32 - 1) + 1}",  # 0 would let libFuzzer choose a seed
@@ -81,7 +81,7 @@ def _main(runs: str, seed: str, corpus: str) -> None:
         f"-dict={dictionary}",
         "-timeout=10",
     ]
-    atheris.Setup([sys.argv[0], *options, f"-artifact_prefix={artifacts}", corpus], parse)
+    atheris.Setup([sys.argv[0], *options, f"-artifact_prefix={artifact_prefix}", corpus], parse)
     atheris.Fuzz()
 
 

@@ -77,9 +77,9 @@ def _is_storable(key: str) -> bool:
 
 def _problems_of_boundary(boundary: str, user_ids: list[str]) -> Iterator[str]:
     """Check that `user_around` returns the user with keys on both sides, if any, and `csv_key` a user's first key."""
-    around = user_around(boundary)
+    split_user = user_around(boundary)
     for user_id in user_ids:
-        before = sum(key <= boundary for key in keys_of(user_id))
-        if (around == user_id) != (0 < before < len(keys_of(user_id))) or csv_key(user_id) != keys_of(user_id)[0]:
-            results = f"user_around returns {around} and csv_key {csv_key(user_id)}"
-            yield f"{before} keys of {user_id} are at or before {boundary!r}, but {results}"
+        count = sum(key <= boundary for key in keys_of(user_id))
+        if (split_user == user_id) != (0 < count < len(keys_of(user_id))) or csv_key(user_id) != keys_of(user_id)[0]:
+            results = f"user_around returns {split_user} and csv_key {csv_key(user_id)}"
+            yield f"{count} keys of {user_id} are at or before {boundary!r}, but {results}"

@@ -43,13 +43,13 @@ class Bar:
 
 def bars(ages: Sequence[dict[str, Any]]) -> list[Bar]:
     """Return a bar for each of the `ages` in /stats."""
-    largest = max((group["people"] for group in ages), default=0)
+    most_people = max((group["people"] for group in ages), default=0)
     slot = 100 / len(ages) if ages else 0
     return [
         Bar(
             x=round(index * slot + slot * 0.08, 3),
             width=round(slot * 0.84, 3),
-            height=round(max(_MIN_HEIGHT, HEIGHT * group["people"] / largest), 1) if group["people"] else 0,
+            height=round(max(_MIN_HEIGHT, HEIGHT * group["people"] / most_people), 1) if group["people"] else 0,
             start=group["from"],
             people=group["people"],
         )

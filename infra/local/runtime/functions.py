@@ -20,7 +20,7 @@ from .state import State
 NAMESPACE = "openfaas-fn"
 
 _HOST_SCRIPT = Path(__file__).with_name("host.py")
-_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL")
+_INHERITED_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL")
 """The only variables that a function inherits from this process."""
 
 
@@ -40,7 +40,7 @@ class Replica:
     def command(self) -> Command:
         bound = bound_socket()
         self.port = bound.getsockname()[1]
-        inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        inherited = {name: os.environ[name] for name in _INHERITED_VARIABLES if name in os.environ}
         local = {"PYTHONPATH": str(self._directory), "PYTHONUNBUFFERED": "1", "TMPDIR": tempfile.gettempdir()}
         return Command(
             [sys.executable, "-P", str(_HOST_SCRIPT), "--socket", str(bound.fileno())],

@@ -69,7 +69,7 @@ def _start(command: list[str], user: str | None) -> "subprocess.Popen[bytes]":
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        close_fds=False,  # it inherits the sockets that this process has inherited
+        close_fds=False,  # the command inherits the sockets that this process has inherited
         start_new_session=True,
         user=uid,
         group=gid,

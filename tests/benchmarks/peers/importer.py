@@ -9,7 +9,7 @@ Person = tuple[str, str | None, str | None, int | None]
 
 
 class Importer(Protocol):
-    """An importer. `run` returns its duration in seconds or raises the error of the run."""
+    """`run` imports the bucket; it returns its duration in seconds, or raises the error that ended it."""
 
     name: str
 

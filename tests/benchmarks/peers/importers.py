@@ -1,4 +1,4 @@
-"""Importers of the same bucket into the same PostgreSQL: Rollcall, dlt, and a plain row-by-row service."""
+"""Importers of the same bucket into the same PostgreSQL: Rollcall, dlt, and a row-at-a-time service."""
 
 import json
 import subprocess
@@ -59,7 +59,7 @@ class Dlt:
         return self._send("run")
 
     def _send(self, command: str) -> float:
-        """Send a command of pipeline.py, and return the seconds that it took."""
+        """Send a command to pipeline.py, and return the seconds that it took."""
         requests, responses = _pipes(self._process)
         requests.write(f"{command}\n")
         requests.flush()
