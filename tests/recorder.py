@@ -27,8 +27,8 @@ def main(name: str, arguments: list[str]) -> int:
 def kubectl(arguments: list[str]) -> int:
     (verb, *_) = [argument for argument in arguments if not argument.startswith("-")]
     text = " ".join(arguments)
-    if (real := os.environ.get("KUBECTL")) and verb not in NEEDS_A_NODE and "https://" not in text:
-        os.execv(real, [real, *arguments])
+    if (executable := os.environ.get("KUBECTL")) and verb not in NEEDS_A_NODE and "https://" not in text:
+        os.execv(executable, [executable, *arguments])
     if "--filename=-" in arguments:
         manifest = sys.stdin.read()
         name = re.search(r"name: (\S+)", manifest)

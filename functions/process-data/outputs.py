@@ -240,12 +240,12 @@ def _abort_uploads(objects: Objects, bucket: str, output: str) -> None:
     Only an export that has lost its session can still be uploading: this session holds the export lock.
     """
     try:
-        number = objects.abort_uploads(bucket, output)
+        count = objects.abort_uploads(bucket, output)
     except StorageError as error:  # some services cannot list uploads; the export does not depend on it
         log("warning", "uploads_not_aborted", message=str(error))
         return
-    if number:
-        log("warning", "uploads_aborted", object=output, number=number)
+    if count:
+        log("warning", "uploads_aborted", object=output, number=count)
 
 
 class _Lines:

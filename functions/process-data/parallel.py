@@ -56,7 +56,7 @@ class ParallelCalls(Generic[T, R]):
             if not may_start_when_stopping:
                 self.cancel()
             grace_ends_at = monotonic() + deadline.remaining_grace
-            # not `wait(…).not_done`: it has the loops that were cancelled before a thread was free for them
+            # not `wait(…).not_done`: it includes loops that were cancelled before a thread was free for them
             running = {loop for loop in running if not loop.done()}
             while running and (seconds := grace_ends_at - monotonic()) > 0:
                 wait(running, timeout=min(_POLL_INTERVAL, seconds))

@@ -44,8 +44,8 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Checked:
-    """A checked batch: valid rows, and rejections because of the time of birth."""
+class CheckResult:
+    """The valid rows of a batch, and the rejections because of the time of birth."""
 
     valid: list[Row]
     rejections: list[Rejection]
@@ -63,11 +63,11 @@ def read_row(key: str, fetched: Object) -> Row | Rejection:
     return Row(key, fetched.etag, fetched.modified, line, first_name, last_name, int(birthts))
 
 
-def check_rows(rows: Sequence[Row], now: int) -> Checked:
+def check_rows(rows: Sequence[Row], now: int) -> CheckResult:
     """Check the times of birth of a batch. `now` is in milliseconds since 1970-01-01 UTC."""
     births = pd.Series([row.birthts for row in rows], dtype="int64")
-    valid = births.between(_EARLIEST_MS, now)
-    return Checked(list(compress(rows, valid)), [_reject_birth(row) for row in compress(rows, ~valid)])
+    in_range = births.between(_EARLIEST_MS, now)
+    return CheckResult(list(compress(rows, in_range)), [_reject_birth(row) for row in compress(rows, ~in_range)])
 
 
 def _reject_birth(row: Row) -> Rejection:

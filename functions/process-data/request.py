@@ -51,7 +51,7 @@ def parse_request(event: Event, source_bucket: str) -> Request:
     if event.body.strip():
         if event.query:
             raise ApiError(400, "bad_parameter", "an event notification takes no parameters")
-        return Request(Trigger.EVENT, call_id, _sort_and_check(_event_keys(event.body, source_bucket)))
+        return Request(Trigger.EVENT, call_id, _sort_and_check(_notification_keys(event.body, source_bucket)))
     return _parse_parameters(event, call_id)
 
 
@@ -89,7 +89,7 @@ def _parse_parameters(event: Event, call_id: str | None) -> Request:
 
 def _parse_erasure(event: Event, call_id: str | None) -> Request:
     if event.body.strip():
-        raise ApiError(400, "bad_body", "invalid body: expected none; users are given by ?user_id=")
+        raise ApiError(400, "bad_body", "invalid body: expected none; name the users with ?user_id=")
     if unknown := event.query.keys() - {"user_id"}:
         raise invalid_parameter(min(unknown), f"unknown parameter {quote(min(unknown))}; expected user_id")
     user_ids = event.query.getlist("user_id")
@@ -107,10 +107,10 @@ def _check_user_ids(user_ids: Iterable[str]) -> None:
             raise invalid_parameter("user_id", f"invalid user_id={quote(user_id)}: expected {USER_ID_FORMAT}")
 
 
-def _event_keys(body: bytes, bucket: str) -> set[str]:
-    """Return the keys in this bucket that an event names, except unrelated ones.
+def _notification_keys(body: bytes, bucket: str) -> set[str]:
+    """Return the keys in this bucket that an event notification names, except unrelated ones.
 
-    A photo's key becomes that of its user's CSV. Raises ApiError unless the body is an S3 event notification.
+    A photo's key becomes that of its user's CSV. Raises ApiError if the body is no such notification.
     """
     keys = set()
     for record in _records(body):
@@ -118,7 +118,7 @@ def _event_keys(body: bytes, bucket: str) -> set[str]:
             s3 = record["s3"]
             source, key = s3["bucket"]["name"], unquote_plus(s3["object"]["key"], errors="surrogateescape")
         except (KeyError, TypeError, AttributeError) as error:
-            raise _invalid_event("a record lacks s3.bucket.name or s3.object.key") from error
+            raise _invalid_notification("a record lacks s3.bucket.name or s3.object.key") from error
         parsed = parse_key(key)
         if source == bucket and parsed.kind != "ignored":
             keys.add(key if parsed.user_id is None else csv_key(parsed.user_id))
@@ -127,13 +127,13 @@ def _event_keys(body: bytes, bucket: str) -> set[str]:
 
 def _records(body: bytes) -> list[Any]:
     try:
-        event = json.loads(body)
+        notification = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise _invalid_event("it is not JSON") from error
-    if isinstance(event, dict) and event.get("Event") == "s3:TestEvent":  # S3 sends it when notifications are set up
-        return []
-    if not isinstance(event, dict) or not isinstance(records := event.get("Records"), list):
-        raise _invalid_event("it has no list of Records")
+        raise _invalid_notification("it is not JSON") from error
+    if isinstance(notification, dict) and notification.get("Event") == "s3:TestEvent":
+        return []  # S3 sends this event when notifications are set up
+    if not isinstance(notification, dict) or not isinstance(records := notification.get("Records"), list):
+        raise _invalid_notification("it has no list of Records")
     return records
 
 
@@ -146,5 +146,5 @@ def _sort_and_check(keys: Iterable[str]) -> tuple[str, ...]:
     return ordered
 
 
-def _invalid_event(reason: str) -> ApiError:
+def _invalid_notification(reason: str) -> ApiError:
     return ApiError(400, "bad_body", f"invalid body: expected an S3 event notification or none; {reason}")

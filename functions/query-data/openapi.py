@@ -118,7 +118,7 @@ _ERRORS = {
     "405": "expected GET or HEAD",
     "406": "Accept allows none of the formats",
     "410": "the cursor belongs to another database, or to this one before a restore: start again without it",
-    "500": "a setting is invalid, or an unexpected error occurred",
+    "500": "a setting is missing or invalid, or an unexpected error occurred",
     "503": "a backend is unavailable or denies access, tables are missing, or the replica is busy: see Retry-After",
 }
 _COMMON = ("400", "401", "405", "500", "503")
@@ -202,7 +202,7 @@ def _path_item(
     summary: str,
     definitions: Parameters,
     content: Mapping[str, Schema],
-    *statuses: str,
+    *error_statuses: str,
     headers: Mapping[str, str] | None = None,
     conditional: bool = True,
 ) -> Schema:
@@ -214,8 +214,8 @@ def _path_item(
         response_headers["ETag"] = {"schema": _TEXT}
     success: Schema = {"description": summary, "headers": response_headers}
     parameters = _parameters(definitions)
-    unchanged = {"304": {"description": "unchanged since the ETag in If-None-Match"}} if conditional else {}
-    failures = {status: _ERRORS[status] for status in sorted((*_COMMON, *statuses))}
+    not_modified = {"304": {"description": "not modified: If-None-Match has the ETag"}} if conditional else {}
+    failures = {status: _ERRORS[status] for status in sorted((*_COMMON, *error_statuses))}
     error = {JSON.media_type: {"schema": _reference("Error")}}
     error_or_page = error | {HTML.media_type: {"schema": _TEXT}}
     with_page = failures if HTML.media_type in content else {"404"}  # errors that have a web page
@@ -225,7 +225,7 @@ def _path_item(
         "parameters": parameters,
         "responses": {
             "200": success | {"content": {media_type: {"schema": schema} for media_type, schema in content.items()}},
-            **unchanged,
+            **not_modified,
             **{
                 status: {"description": text, "content": error_or_page if status in with_page else error}
                 for status, text in failures.items()
@@ -238,7 +238,7 @@ def _path_item(
         "parameters": parameters,
         "responses": {
             "200": success,
-            **unchanged,
+            **not_modified,
             **{status: {"description": text} for status, text in failures.items()},
         },
     }

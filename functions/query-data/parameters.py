@@ -1,4 +1,4 @@
-"""Query parameters: the type of their definitions, and parsing.
+"""Query parameters: how they are defined and parsed.
 
 /openapi.json is generated from all definitions, and the form of the web page from those of query.py.
 """

@@ -2,7 +2,7 @@
 
 Links are relative, so that they work behind any prefix. The browser requests the main page as `/function/query-data` or
 as `/function/query-data/`; the function gets the path `/` in both cases. Links on this page begin with the function's
-name. So they lead from the first URL to `/function/query-data/runs`, and from the second to
+name. So `query-data/runs` leads from the first URL to `/function/query-data/runs`, and from the second to
 `/function/query-data/query-data/runs`, where `normalize` removes the repeated name.
 
 On other pages, links begin with a `../` for each segment of the path after the first.

@@ -8,13 +8,13 @@ from .shared.api import ApiError
 from .shared.storage.connection import Connection
 from .shared.storage.errors import ObjectMissing
 
-TYPES = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg"}
+_MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg"}
 
 
 def find_photo(connection: Connection, user_id: str, bucket: str) -> str:
     """Return the key of the user's photo in the bucket. Raises ApiError 404 if there is none."""
     rows = connection.run_prepared("select img_path from users where user_id = :user_id", user_id=user_id)
-    pattern = rf"{re.escape(bucket)}/({user_id}\.({'|'.join(TYPES)}))"
+    pattern = rf"{re.escape(bucket)}/({user_id}\.({'|'.join(_MEDIA_TYPES)}))"
     if not rows or not (match := re.fullmatch(pattern, rows[0][0] or "")):
         raise _no_photo(user_id)
     return match[1]
@@ -30,7 +30,7 @@ def reading(key: str) -> Iterator[None]:
 
 
 def media_type(key: str) -> str:
-    return TYPES[key.rpartition(".")[2]]
+    return _MEDIA_TYPES[key.rpartition(".")[2]]
 
 
 def _no_photo(user_id: str) -> ApiError:

@@ -15,7 +15,7 @@ from .shared.api import Event
 from .shared.log import log
 
 MAX_LINK_LENGTH = 2000
-"""Characters of a URL in the header Link. Proxies accept 4 to 64 KB of headers in total, and return 502 for more."""
+"""The maximum length of a URL in the header Link. Proxies accept 4 to 64 KB of headers, and return 502 for more."""
 
 _NO_CACHE = {"Cache-Control": "private, no-cache"}  # caches have to revalidate
 

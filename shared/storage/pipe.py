@@ -18,7 +18,10 @@ class _ReaderClosed(Exception):
 
 
 class Pipe:
-    """One thread writes rows; another reads them in chunks of about `CHUNK` bytes."""
+    """One thread writes rows; another reads them in chunks of about `CHUNK` bytes.
+
+    `drained` is true once the reader has reached the end.
+    """
 
     def __init__(self) -> None:
         self._queue: Queue[bytes | BaseException | None] = Queue(_MAX_CHUNKS)

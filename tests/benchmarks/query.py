@@ -28,7 +28,7 @@ REQUESTS = 300
 PAGE = "limit=100&min_age=30&max_age=40&sort=birthdate"
 LOOKUP = "user_id=000500000"
 
-BARE = """
+MINIMAL_HANDLER = """
 from flask import Response
 def handle(event, context):
     return Response("ok")
@@ -42,8 +42,8 @@ class Subject:
     stack: Stack
     people: int
     function: Replica
-    bare: Replica
-    bare_package: Path
+    minimal_function: Replica
+    minimal_package: Path
 
     def request_time(self, path: str) -> float:
         """Return the median seconds for a request."""
@@ -72,11 +72,11 @@ def page(subject: Subject, rounds: int = 5) -> list[Row]:
     sql = f"select row_to_json(person) from ({_sql(PAGE, 'limit 100')}) as person"
     psql = Psql(subject.stack.query_settings)
 
-    def bare_and_psql() -> float:
-        return 1000 * request_time(subject.bare.url, REQUESTS) + psql.milliseconds(sql, REQUESTS)
+    def minimal_and_psql() -> float:
+        return 1000 * request_time(subject.minimal_function.url, REQUESTS) + psql.milliseconds(sql, REQUESTS)
 
-    own, baseline = alternate(rounds, lambda: 1000 * subject.request_time(f"/?{PAGE}"), bare_and_psql, "ms")
-    work = "page of 100: request / bare request + psql's time for the query"
+    own, baseline = alternate(rounds, lambda: 1000 * subject.request_time(f"/?{PAGE}"), minimal_and_psql, "ms")
+    work = "page of 100: request / with a minimal handler + psql's time for the query"
     return [Row("page", work, NO_S3, own, baseline, 1.5)]
 
 
@@ -108,7 +108,7 @@ def start(subject: Subject, rounds: int = 5) -> list[Row]:
     own, baseline = alternate(
         rounds,
         lambda: time_to_first_response(package, settings, "/?limit=100"),
-        lambda: time_to_first_response(subject.bare_package, {}, "/"),
+        lambda: time_to_first_response(subject.minimal_package, {}, "/"),
         "s",
     )
     return [Row("start", "start to first response / with a minimal handler", NO_S3, own, baseline, 1.5)]
@@ -169,11 +169,11 @@ def running_subject(stack: Stack, people: int) -> Iterator[Subject]:
         function = Path(directory) / "function"
         function.mkdir()
         (function / "__init__.py").touch()
-        (function / "handler.py").write_text(BARE, encoding="utf-8")
+        (function / "handler.py").write_text(MINIMAL_HANDLER, encoding="utf-8")
         fill(stack, people)
-        own, bare = exits.enter_context(query_replica(stack)), exits.enter_context(replica(Path(directory), {}))
-        wait_until_ready(bare, "/")
-        yield Subject(stack, people, own, bare, Path(directory))
+        own, minimal = exits.enter_context(query_replica(stack)), exits.enter_context(replica(Path(directory), {}))
+        wait_until_ready(minimal, "/")
+        yield Subject(stack, people, own, minimal, Path(directory))
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -49,35 +49,35 @@ class ReplicaQueue:
 
     def next(self) -> CompletedRequest:
         """Wait for the next completed request. Raise its error if it failed."""
-        completed = self._completed.get(timeout=_TIMEOUT)
-        if isinstance(completed, Exception):
-            raise completed
-        return completed
+        result = self._completed.get(timeout=_TIMEOUT)
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     def run(self) -> list[CompletedRequest]:
         """Queue a run and wait until it or its last continuation is done."""
         self.put("")
-        completed = [self.next()]
-        while completed[-1].summary["status"] != "done":
-            assert completed[-1].summary["continued"], completed[-1].summary
-            completed.append(self.next())
-        return completed
+        requests = [self.next()]
+        while requests[-1].summary["status"] != "done":
+            assert requests[-1].summary["continued"], requests[-1].summary
+            requests.append(self.next())
+        return requests
 
     def fan_out(self) -> list[CompletedRequest]:
         """Let process-data queue a run for each replica, and wait for all of them."""
-        number = len(self.replicas)
-        status, _ = _post(self.replicas[0], f"?fan_out={number}")
+        count = len(self.replicas)
+        status, _ = _post(self.replicas[0], f"?fan_out={count}")
         assert status == 202
-        return [self.next() for _ in range(number)]
+        return [self.next() for _ in range(count)]
 
-    def work(self, number: int) -> None:
+    def work(self, index: int) -> None:
         """Send queued requests to one replica."""
         while True:
             query = self._waiting.get()
             try:
-                status, summary = _post(self.replicas[number], query)
+                status, summary = _post(self.replicas[index], query)
                 assert status == 200, summary
-                self._completed.put(CompletedRequest(number, time.monotonic(), summary))
+                self._completed.put(CompletedRequest(index, time.monotonic(), summary))
             except Exception as error:  # noqa: BLE001 - raised again in `next`
                 self._completed.put(error)
 
@@ -88,12 +88,12 @@ def _post(running: Replica, query: str) -> tuple[int, Any]:
 
 
 @contextmanager
-def queued_replicas(stack: Stack, settings: Mapping[str, str], number: int, **overrides: str) -> Iterator[ReplicaQueue]:
+def queued_replicas(stack: Stack, settings: Mapping[str, str], count: int, **overrides: str) -> Iterator[ReplicaQueue]:
     """Start replicas behind a queue; `overrides` replace some of the settings."""
     replicas: list[Replica] = []
     queue = ReplicaQueue(replicas)
     with serving_gateway(queue.enqueue) as url, ExitStack() as exits:
-        for _ in range(number):
+        for _ in range(count):
             values = {**settings, "gateway_url": url, **overrides}
             replicas.append(exits.enter_context(replica(stack.state / "build/process-data", values)))
         for index, running in enumerate(replicas):

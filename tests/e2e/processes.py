@@ -3,6 +3,8 @@
 from contextlib import suppress
 from pathlib import Path
 
+_LISTEN = "0A"  # the state in /proc/net/tcp
+
 
 def process_tree(pid: int) -> list[int]:
     """Return the pids of a process and all its descendants."""
@@ -36,7 +38,7 @@ def listening_addresses(pids: list[int]) -> set[tuple[str, int]]:
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
             fields = line.split()
-            if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
+            if fields[3] == _LISTEN and f"socket:[{fields[9]}]" in inodes:
                 address, port = fields[1].split(":")
                 addresses.add((address, int(port, 16)))
     return addresses

@@ -25,7 +25,7 @@ _QUERY_NAMES = tuple(PARAMETERS)
 _CALL_IDS = ("", "1", "\xff" * 100, "x" * 5000, "a\tb")
 _CONTENT_TYPES = ("application/json", "text/plain", "", "application/x-www-form-urlencoded")
 _BASIC = (b64encode(f"{user}:{TOKEN}".encode()).decode() for user in ("", "user", "ü"))
-_VALID = {
+_VALID_VALUES = {
     f"Bearer {TOKEN}",
     f"bearer {TOKEN}",
     *(f"{scheme} {basic}" for basic in _BASIC for scheme in ("Basic", "BASIC")),
@@ -96,7 +96,7 @@ def headers(process: Client, query: Client, inputs: int, seed: int) -> Iterator[
         yield from query.problems(request)
         if request.path != "/healthz":
             has_access = query.send(request).status != 401
-            if (has_access and not _has_token(authorization)) or (not has_access and authorization in _VALID):
+            if (has_access and not _has_token(authorization)) or (not has_access and authorization in _VALID_VALUES):
                 yield f"access {'granted' if has_access else 'denied'}: {request}"
         if random.random() < 0.1:
             yield from process.problems(Request("/x", "", fields, "POST"))

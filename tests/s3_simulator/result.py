@@ -32,10 +32,10 @@ class ResultBucket:
         self.uploads[upload_id] = _Upload(key)
         return upload_id
 
-    def complete_upload(self, upload_id: str, numbers: list[int]) -> StoredObject:
+    def complete_upload(self, upload_id: str, part_numbers: list[int]) -> StoredObject:
         """Assemble an object from these parts. Raise KeyError if a part or the upload is unknown."""
         upload = self.uploads[upload_id]
-        parts = [upload.parts[number] for number in numbers]
+        parts = [upload.parts[number] for number in part_numbers]
         digests = b"".join(bytes.fromhex(part.etag) for part in parts)
         etag = f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(parts)}"
         stored = StoredObject(sum(part.size for part in parts), etag, formatdate(usegmt=True), None)

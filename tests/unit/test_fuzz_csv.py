@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from process_data.parse import Checked
+from process_data.parse import CheckResult
 
 from tests import naive_csv
 from tests.fuzz import command, csvs
@@ -68,7 +68,7 @@ def test_a_difference_between_the_parsers_is_reported(
 def test_an_exception_that_occurs_only_for_several_files_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     bodies = [b"first_name,last_name,birthts\nAda,Byron,0", b"first_name,last_name,birthts\nAda,Byron,1"]
 
-    def parse_one(files: Iterable[tuple[str, bytes]], now: int) -> Checked:
+    def parse_one(files: Iterable[tuple[str, bytes]], now: int) -> CheckResult:
         [file] = files
         return parse([file], now)
 

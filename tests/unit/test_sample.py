@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from process_data.keys import parse_key
-from process_data.parse import Checked
+from process_data.parse import CheckResult
 
 from infra.local.demo.sample import write
 from tests.parsing import parse
@@ -25,17 +25,17 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def parsed(directory: Path) -> Checked:
+def parsed(directory: Path) -> CheckResult:
     paths = [path for path in sorted(directory.glob("*.csv")) if path.stem.isdigit()]
     return parse([(path.name, path.read_bytes()) for path in paths], int(NOW.timestamp() * 1000))
 
 
-def test_the_sample_has_a_hundred_valid_people(parsed: Checked) -> None:
+def test_the_sample_has_a_hundred_valid_people(parsed: CheckResult) -> None:
     assert len(parsed.valid) == 100
     assert len({row.user_id for row in parsed.valid}) == 100
 
 
-def test_the_invalid_files_are_rejected_for_different_reasons(directory: Path, parsed: Checked) -> None:
+def test_the_invalid_files_are_rejected_for_different_reasons(directory: Path, parsed: CheckResult) -> None:
     assert {rejection.object: rejection.code for rejection in parsed.rejections} == {
         "2001.csv": "no_row",
         "2002.csv": "not_an_integer",
@@ -45,7 +45,7 @@ def test_the_invalid_files_are_rejected_for_different_reasons(directory: Path, p
     assert [path.name for path in directory.glob("*.csv") if not path.stem.isdigit()] == ["jane.csv"]
 
 
-def test_most_people_have_a_unique_photo_and_one_photo_has_no_person(directory: Path, parsed: Checked) -> None:
+def test_most_people_have_a_unique_photo_and_one_photo_has_no_person(directory: Path, parsed: CheckResult) -> None:
     photos = {path.stem: path.read_bytes() for path in directory.glob("*.png")}
     assert len(photos.keys() & {row.user_id for row in parsed.valid}) == 75
     assert photos.keys() - {row.user_id for row in parsed.valid} == {"2005"}
@@ -73,7 +73,7 @@ def png_chunks(image: bytes) -> dict[str, bytes]:
     return chunks
 
 
-def test_the_names_are_in_many_scripts(parsed: Checked) -> None:
+def test_the_names_are_in_many_scripts(parsed: CheckResult) -> None:
     letters = {letter for row in parsed.valid for letter in row.first_name + row.last_name}
     scripts = {unicodedata.name(letter).split()[0] for letter in letters if letter.isalpha()}
     assert scripts >= {
@@ -83,7 +83,7 @@ def test_the_names_are_in_many_scripts(parsed: Checked) -> None:
 
 
 def test_the_files_vary_in_bom_line_endings_quotes_spaces_column_order_and_final_newline(
-    directory: Path, parsed: Checked
+    directory: Path, parsed: CheckResult
 ) -> None:
     bodies = [(directory / row.key).read_bytes() for row in parsed.valid]
     for variations in (
@@ -97,7 +97,7 @@ def test_the_files_vary_in_bom_line_endings_quotes_spaces_column_order_and_final
         assert variations == {True, False}
 
 
-def test_birthdates_span_a_century_and_include_a_leap_day(parsed: Checked) -> None:
+def test_birthdates_span_a_century_and_include_a_leap_day(parsed: CheckResult) -> None:
     births = [datetime.fromtimestamp(row.birthts / 1000, UTC).date() for row in parsed.valid]
     assert min(births) < date(1917, 1, 1)
     assert max(births) > date(2025, 1, 1)

@@ -19,7 +19,7 @@ CHUNK = 64 * 1024
 
 MAX_CALLS = 192
 """Concurrent calls. The replicas in stack.yml (one of query-data, up to MAX_REPLICAS of process-data) accept fewer in
-total, so the functions limit requests, not the gateway."""
+total, so the functions, not the gateway, limit requests."""
 
 _NOT_RUNNING = "is not running; it is being started"
 
@@ -43,7 +43,7 @@ class WatchdogError(Exception):
     """The response of of-watchdog, or of the gateway in front of it, when the function sends none."""
 
     def __init__(self, status: int, headers: dict[str, str], body: str = "") -> None:
-        super().__init__(f"the watchdog responds {status}")
+        super().__init__(f"the watchdog returned {status}")
         self.status, self.headers, self.body = status, headers, body
 
 

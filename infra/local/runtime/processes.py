@@ -23,7 +23,7 @@ START_TIMEOUT = 60
 MAX_ATTEMPTS = 5
 """Attempts to start a process that has never been ready."""
 
-_INITIAL_BACKOFF, _MAX_BACKOFF = 0.1, 10.0
+_INITIAL_BACKOFF, _MAX_BACKOFF = 0.1, 10.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def _start_time(pid: int) -> str:
 class Command:
     """A command line, and how to stop it: with `stop_signal`, then with SIGKILL after `stop_timeout` seconds.
 
-    The process inherits `sockets`; they are closed here once it has started.
+    The process inherits `sockets`; the supervisor closes them once it has started.
     """
 
     argv: list[str]

@@ -1,8 +1,8 @@
 """Loads the bucket into PostgreSQL with dlt's filesystem source. This program runs in a virtual environment of its own.
 
 Each line of standard input is a command: "run", or "reset", which discards the state of earlier runs. The program
-responds with a line of JSON: `seconds`, and `error`, which is null after a success. Environment variables have the
-credentials.
+responds with a line of JSON: `seconds`, and `error`, which is null after a success. Its settings are environment
+variables.
 """
 
 import json
@@ -20,7 +20,7 @@ from dlt.sources.filesystem import filesystem
 DATASET = "dlt"
 
 SETTINGS: Mapping[str, str] = os.environ
-"""The settings, named as in the output of `infra/local env`."""
+"""The settings, with the names that `infra/local env` prints."""
 
 
 def files(glob: str) -> Any:

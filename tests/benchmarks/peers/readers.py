@@ -121,15 +121,15 @@ def _sqlite(stack: Stack, directory: Path) -> Path:
 @contextmanager
 def _datasette(python: Path, database: Path) -> Iterator[str]:
     """Serve the database with Datasette. Yield the URL of the table."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    unlimited = ["--setting", "max_csv_mb", "0"]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    no_size_limit = ["--setting", "max_csv_mb", "0"]
     command = [
         str(python.with_name("datasette")),
         "serve",
         "--port",
         str(port),
-        *unlimited,
+        *no_size_limit,
         "--immutable",
         str(database),
     ]
