@@ -24,7 +24,7 @@ def test_axe_finds_no_violations(
     page.set_viewport_size({"width": width, "height": 900})
     page.emulate_media(color_scheme=scheme)
     response = page.goto(HOME + query)
-    # last first: an opened element no longer matches the locator, which renumbers the elements after it
+    # in reverse: an opened element no longer matches the locator, so the elements after it are renumbered
     for summary in reversed(page.locator("details:not([open]) summary:visible").all()):
         summary.click()
     assert violations(page) == []

@@ -14,7 +14,7 @@ USER_IDS = [f"{number:05}" for number in range(PEOPLE)]
 
 @contextmanager
 def started(stack: Stack, monkeypatch: pytest.MonkeyPatch, **variables: str) -> Iterator[Stack]:
-    """Run the stack with these variables of stack.yml. Without RUN_DEADLINE, `run_deadline` is one second."""
+    """Run the stack with these variables of stack.yml. The default of RUN_DEADLINE is one second here."""
     with monkeypatch.context() as patch:
         for name, value in {"RUN_DEADLINE": "1", **variables}.items():
             patch.setenv(name, value)
@@ -70,8 +70,8 @@ def test_one_request_loads_the_whole_bucket(state: Path, monkeypatch: pytest.Mon
 
 
 def test_overlapping_runs_of_a_fan_out_load_the_whole_bucket(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # With 1 s, S3 may not respond in time to one of two simultaneous runs on a slow machine, and a run without progress
-    # queues no continuation.
+    # With a deadline of 1 s, S3 may not respond in time to one of two simultaneous runs on a slow machine, and a run
+    # without progress queues no continuation.
     with started(Stack(state), monkeypatch, REPLICAS="2", RUN_DEADLINE="3") as stack:
         stack.reset_tables()
         response = stack.request("POST", "/function/process-data?fan_out=2")

@@ -112,7 +112,7 @@ def test_commands_that_need_a_running_stack_say_so(new_toy: ProjectStack, comman
     assert "python3 infra/local up" in error_of(new_toy, *command)
 
 
-def test_an_unknown_name_is_an_error_that_lists_the_known_ones(toy: ProjectStack) -> None:
+def test_an_unknown_name_is_an_error_that_lists_the_known_names(toy: ProjectStack) -> None:
     assert re.search("'nobody'.*echo.*postgres.*seaweedfs", error_of(toy, "logs", "nobody"))
     assert re.search("'nobody'.*echo", error_of(toy, "env", "nobody"))
 
@@ -154,7 +154,7 @@ def test_an_interrupt_ends_an_upload(toy: ProjectStack, tmp_path: Path, monkeypa
     toy.bucket.clear()
 
 
-def test_upload_without_files_is_an_error(toy: ProjectStack, tmp_path: Path) -> None:
+def test_upload_of_anything_but_a_directory_with_files_is_an_error(toy: ProjectStack, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
     assert "does not exist" in error_of(toy, "upload", str(tmp_path / "nowhere"))

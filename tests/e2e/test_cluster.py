@@ -130,15 +130,15 @@ def test_the_commands_of_each_task_run_in_a_cluster(cluster: Shell, heading: str
         assert "rollcall" not in {item["metadata"]["name"] for item in list_objects("namespaces")}
 
 
-def test_a_custom_kustomization_keeps_its_patches(cluster: Shell) -> None:
-    own = cluster.tree.parent / "own"
-    own.mkdir()
+def test_the_patches_of_a_custom_kustomization_are_applied(cluster: Shell) -> None:
+    overlay = cluster.tree.parent / "custom"
+    overlay.mkdir()
     blocks = GUIDE.read_text(encoding="utf-8").split("```")
     (block,) = [text for text in blocks if text.startswith("yaml\nresources:")]
     text = block.removeprefix("yaml\n").replace("../rollcall/", f"../{cluster.tree.name}/")
-    (own / "kustomization.yaml").write_text(text, encoding="utf-8")
+    (overlay / "kustomization.yaml").write_text(text, encoding="utf-8")
     kubectl("delete", "namespace", "rollcall", "--ignore-not-found")
-    cluster.run("infra/kubernetes/apply.sh", OVERLAY=str(own))
+    cluster.run("infra/kubernetes/apply.sh", OVERLAY=str(overlay))
     (statefulset,) = [item for item in list_objects("statefulsets") if item["metadata"]["name"] == "postgres"]
     template = statefulset["spec"]["volumeClaimTemplates"][0]["spec"]
     assert template["resources"]["requests"]["storage"] == "200Gi"

@@ -14,9 +14,9 @@ from query_data.shared.storage.errors import SettingError as QuerySettingError
 from tests.event import Event
 from tests.stack import Stack
 
-TOKEN = {"auth": "token", "api_token": "s3cret"}
+TOKEN_SETTINGS = {"auth": "token", "api_token": "s3cret"}
 VALID, WRONG = "Bearer s3cret", "Bearer wrong"
-CONCEALED = "the details are in the function's log; with the API token, they are in the response, too"
+CONCEALED_MESSAGE = "the details are in the function's log; with the API token, they are in the response, too"
 
 
 @pytest.fixture
@@ -25,8 +25,8 @@ def process(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     lazy_application = process_data.handler._application
     lazy_application.clear()
 
-    def call(authorization: str = "", **replaced: str) -> Response:
-        for name, value in {**stack.process_settings, **replaced}.items():
+    def call(authorization: str = "", **overrides: str) -> Response:
+        for name, value in {**stack.process_settings, **overrides}.items():
             monkeypatch.setenv(name, value)
         return process_data.handler.handle(Event(headers={"Authorization": authorization}), None)
 
@@ -42,8 +42,8 @@ def query(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
     lazy_application = query_data.handler._application
     lazy_application.clear()
 
-    def call(path: str, authorization: str = "", **replaced: str) -> Response:
-        for name, value in {**stack.query_settings, **replaced}.items():
+    def call(path: str, authorization: str = "", **overrides: str) -> Response:
+        for name, value in {**stack.query_settings, **overrides}.items():
             monkeypatch.setenv(name, value)
         return query_data.handler.handle(Event(path, "GET", headers={"Authorization": authorization}), None)
 
@@ -62,7 +62,7 @@ def error(response: Response) -> tuple[int, Any, str]:
 
 
 BACKEND_ERRORS = pytest.mark.parametrize(
-    ("replaced", "code", "message"),
+    ("overrides", "code", "message"),
     [
         ({"s3_endpoint": "127.0.0.1:1"}, "s3_unavailable", "127.0.0.1:1 cannot be reached"),
         ({"s3_secret_key": "hidden-wrong-key"}, "s3_access_denied", "returned 403"),
@@ -76,9 +76,9 @@ BACKEND_ERRORS = pytest.mark.parametrize(
 
 @BACKEND_ERRORS
 def test_process_data_reports_errors_of_backends_without_secrets(
-    process: Callable[..., Response], replaced: dict[str, str], code: str, message: str
+    process: Callable[..., Response], overrides: dict[str, str], code: str, message: str
 ) -> None:
-    response = process(**replaced)
+    response = process(**overrides)
     status, actual, text = error(response)
     assert (status, actual) == (503, code)
     assert message in text
@@ -133,43 +133,43 @@ def test_a_failed_run_is_recorded_and_the_next_one_succeeds(rollcall: Stack, pro
 def test_errors_without_the_token_do_not_expose_the_deployment(
     process: Callable[..., Response],
     capsys: pytest.CaptureFixture[str],
-    replaced: dict[str, str],
+    overrides: dict[str, str],
     code: str,
     message: str,
 ) -> None:
     for authorization in ("", WRONG):
-        response = process(authorization, **TOKEN, **replaced)
-        assert error(response) == (503, code, CONCEALED)
+        response = process(authorization, **TOKEN_SETTINGS, **overrides)
+        assert error(response) == (503, code, CONCEALED_MESSAGE)
         assert int(response.headers["Retry-After"]) > 0
         assert message in capsys.readouterr().err
-    assert message in error(process(VALID, **TOKEN, **replaced))[2]
+    assert message in error(process(VALID, **TOKEN_SETTINGS, **overrides))[2]
 
 
 def test_health_checks_without_the_token_do_not_expose_addresses(query: Callable[..., Response]) -> None:
-    status, code, message = error(query("/healthz", **TOKEN, postgres_port="1"))
+    status, code, message = error(query("/healthz", **TOKEN_SETTINGS, postgres_port="1"))
     assert (status, code) == (503, "postgresql_unavailable")
     assert "127.0.0.1" not in message
-    assert "127.0.0.1:1" in error(query("/healthz", VALID, **TOKEN, postgres_port="1"))[2]
+    assert "127.0.0.1:1" in error(query("/healthz", VALID, **TOKEN_SETTINGS, postgres_port="1"))[2]
 
 
 def test_runs_without_the_token_return_only_status_and_id(rollcall: Stack, process: Callable[..., Response]) -> None:
     rollcall.bucket.put_person("1")
     rollcall.bucket.put("2.csv", b"first_name,last_name,birthts\nAda,Secret,soon\n")
     for number, authorization in enumerate(("", WRONG), start=1):
-        assert process(authorization, **TOKEN).get_json() == {"status": "done", "run_id": number}
+        assert process(authorization, **TOKEN_SETTINGS).get_json() == {"status": "done", "run_id": number}
     assert rollcall.sql("select user_id from users") == [["1"]], "the run must still process the bucket"
-    summary: Any = process(VALID, **TOKEN).get_json()
+    summary: Any = process(VALID, **TOKEN_SETTINGS).get_json()
     assert (summary["run_id"], summary["listed"], summary["rejections"][0]["object"]) == (3, 2, "2.csv")
     rollcall.bucket.clear()
-    assert error(process(**TOKEN)) == (503, "source_empty", CONCEALED)
-    assert rollcall.bucket.source in error(process(VALID, **TOKEN))[2]
+    assert error(process(**TOKEN_SETTINGS)) == (503, "source_empty", CONCEALED_MESSAGE)
+    assert rollcall.bucket.source in error(process(VALID, **TOKEN_SETTINGS))[2]
 
 
 def test_functions_without_a_configured_token_serve_nothing(
     process: Callable[..., Response], query: Callable[..., Response]
 ) -> None:
-    closed = {"auth": "", "api_token": ""}
-    for response in (process(**closed), query("/", **closed), query("/healthz", **closed)):
+    no_token = {"auth": "", "api_token": ""}
+    for response in (process(**no_token), query("/", **no_token), query("/healthz", **no_token)):
         status, code, message = error(response)
         assert (status, code) == (500, "bad_setting")
         assert message.startswith("api_token is required with auth=token")

@@ -13,7 +13,7 @@ from tests.replica import query_replica
 from tests.stack import Stack
 
 
-def test_the_benchmarks_on_the_real_s3_server_load_all_users(rollcall: Stack) -> None:
+def test_the_first_load_and_unchanged_benchmarks_load_all_users(rollcall: Stack) -> None:
     [load] = process.first_load(rollcall, rounds=2, people=20, photos=10)
     [rerun] = process.unchanged(rollcall, rounds=1, people=20, photos=10)
     assert [(row.name, row.s3, len(row.own.values)) for row in (load, rerun)] == [
@@ -30,9 +30,9 @@ def test_users_that_a_benchmark_inserts_match_the_simulated_bucket(rollcall: Sta
 
 
 def test_the_shares_of_the_replicas_add_up_to_all_users(rollcall: Stack) -> None:
-    speed, share = scaling.replicas(rollcall, 1, 1200, [None], number=2, get_seconds=0, segment_keys="200")
-    assert (speed.name, share.name) == ("replicas", "replicas")
-    [shares] = speed.details["shares"]
+    rate, deviation = scaling.replicas(rollcall, 1, 1200, [None], number=2, get_seconds=0, segment_keys="200")
+    assert (rate.name, deviation.name) == ("replicas", "replicas")
+    [shares] = rate.details["shares"]
     assert (len(shares), sum(shares)) == (2, 1200)
 
 

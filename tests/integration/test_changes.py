@@ -76,10 +76,13 @@ def test_writes_without_an_effect_are_not_listed(query_function: Replica, connec
     assert changes(query_function, page["next"])["result"] == []
 
 
-def test_a_batch_that_changes_one_row_reports_only_that_row(query_function: Replica, connection: Connection) -> None:
+def test_only_the_changed_row_of_a_batch_is_listed(query_function: Replica, connection: Connection) -> None:
     put(connection, "1", "2", "3")
     page = changes(query_function)
-    rows = [Row(f"{name}.csv", "new", NOW, 2, "new" if name == "2" else name, "Last", 0) for name in ("1", "2", "3")]
+    rows = [
+        Row(f"{user_id}.csv", "new", NOW, 2, "new" if user_id == "2" else user_id, "Last", 0)
+        for user_id in ("1", "2", "3")
+    ]
     stored = store(connection, rows, [], {}, "src")
     assert (stored.updated, stored.unchanged) == (1, 2)
     assert user_ids(changes(query_function, page["next"])) == ["2"]
@@ -146,13 +149,13 @@ def test_no_change_is_skipped_because_of_an_uncommitted_writer(
     with connect(rollcall) as other, ThreadPoolExecutor(1) as executor:
         connection.run("begin")
         put(connection, "1")
-        later = executor.submit(put, other, "2")
+        later_put = executor.submit(put, other, "2")
         time.sleep(0.3)
         page = changes(query_function)
         assert page["result"] == []
-        assert not later.done()
+        assert not later_put.done()
         connection.run("commit")
-        later.result()
+        later_put.result()
         assert user_ids(changes(query_function, page["next"])) == ["1", "2"]
 
 
@@ -165,7 +168,7 @@ class History:
     def __init__(self, stack: Stack, query_function: Replica, directory: Path, seed: str) -> None:
         self._stack, self._rng, self._dump = stack, random.Random(seed), directory / "dump"
         self._environment = client_environment(stack.settings)
-        self._globals, self._copy, self._after = example(), People(), ""
+        self._globals, self._copy, self._query = example(), People(), ""
         self._globals["URL"] = f"{query_function.url}/changes"
         self._stop = threading.Event()
 
@@ -186,7 +189,7 @@ class History:
             self._update()
 
     def _update(self) -> None:
-        self._after = self._globals["follow"](self._copy, self._after)
+        self._query = self._globals["follow"](self._copy, self._query)
 
     def _do(self, step: str) -> None:
         if step == "write":
@@ -219,12 +222,12 @@ class History:
         for termination in terminations:
             termination.result()  # raises its error, if any
 
-    def _terminate(self, pid: int, seconds: float) -> None:
-        time.sleep(seconds)
+    def _terminate(self, pid: int, delay: float) -> None:
+        time.sleep(delay)
         self._stack.sql("select pg_terminate_backend(:pid)", pid=pid)
 
 
-def test_a_consumer_keeps_an_exact_copy_despite_ended_sessions_and_restores(
+def test_a_consumer_keeps_an_exact_copy_despite_terminated_sessions_and_restores(
     query_function: Replica, rollcall: Stack, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     seed = request.config.getoption("--seed")

@@ -79,7 +79,9 @@ def test_a_copy_yields_the_rows_of_an_unfinished_chunk_before_it_times_out(conne
     assert set(rows.splitlines()) == {b"x" * 99}
 
 
-def test_a_copy_that_times_out_skips_no_chunk() -> None:
+def test_a_pipe_that_times_out_yields_no_rows_before_an_earlier_chunk() -> None:
+    """The chunk is queued just after the time has run out."""
+
     class Late(Pipe):
         def _next(self, expires_at: float) -> bytes | BaseException | None:
             self.write(bytes(CHUNK))
@@ -121,12 +123,13 @@ def test_closing_a_session_stops_its_statement(stack: Stack) -> None:
 
 
 def test_leaving_a_copy_early_breaks_its_connection_and_the_pool_opens_another(stack: Stack, pool: Pool) -> None:
-    seven = "copy (select repeat('x', 66000) from generate_series(1, 7)) to stdout"  # one is read, up to 4 are queued
+    # one chunk is read, up to 4 are queued
+    seven_chunks = "copy (select repeat('x', 66000) from generate_series(1, 7)) to stdout"
     idle = "select from pg_stat_activity where pid = :pid and state = 'idle'"
 
     def read_one(connection: Connection) -> None:
         [[pid]] = connection.run("select pg_backend_pid()")
-        with connection.copy_out(seven) as chunks:
+        with connection.copy_out(seven_chunks) as chunks:
             assert len(next(chunks)) == 66001
             stack.wait_until(lambda: stack.sql(idle, pid=pid))
 
@@ -155,9 +158,9 @@ def test_leaving_a_copy_whose_connection_was_reset_raises_no_error(stack: Stack,
 def forward(listening: socket.socket, port: int) -> tuple[bool, int]:
     """Forward one connection to PostgreSQL until it ends.
 
-    Return whether the client reset the connection, and how many bytes were sent to the client.
+    Return whether the client reset the connection, and how many bytes the client was sent.
     """
-    received = 0
+    sent = 0
     client, _ = listening.accept()
     with client, socket.create_connection(("127.0.0.1", port)) as server:
         while True:
@@ -165,14 +168,14 @@ def forward(listening: socket.socket, port: int) -> tuple[bool, int]:
                 try:
                     data = source.recv(64 * 1024)
                 except ConnectionResetError:
-                    return source is client, received
+                    return source is client, sent
                 if not data:
-                    return False, received
+                    return False, sent
                 if source is client:
                     server.sendall(data)
                 else:
                     client.sendall(data)
-                    received += len(data)
+                    sent += len(data)
 
 
 def test_leaving_a_copy_early_resets_the_connection_at_once(stack: Stack) -> None:
@@ -185,21 +188,23 @@ def test_leaving_a_copy_early_resets_the_connection_at_once(stack: Stack) -> Non
             connection.copy_out(SLOW_SECOND_ROW) as chunks,
         ):
             assert len(next(chunks)) == 70001
-        is_reset, received = forwarded.result()
+        is_reset, sent = forwarded.result()
     assert is_reset
-    assert received < 2 * 70000, "the client must not wait for the second row"
+    assert sent < 2 * 70000, "the client must not wait for the second row"
 
 
-def test_times_are_in_utc_whatever_the_settings_of_the_role(stack: Stack, settings: PostgresSettings) -> None:
+def test_times_are_in_utc_and_iso_format_whatever_the_settings_of_the_role(
+    stack: Stack, settings: PostgresSettings
+) -> None:
     """query-data casts times to text, and so do the exports."""
-    others = {"timezone": "Asia/Tokyo", "datestyle": "SQL, DMY"}
-    for name, value in others.items():
+    role_settings = {"timezone": "Asia/Tokyo", "datestyle": "SQL, DMY"}
+    for name, value in role_settings.items():
         stack.sql(f"alter role {settings.postgres_user} set {name} = '{value}'")
     try:
         with Connection(settings) as connection:
             assert connection.run("select '2026-11-28 12:00+00'::timestamptz::text") == [["2026-11-28 12:00:00+00"]]
     finally:
-        for name in others:
+        for name in role_settings:
             stack.sql(f"alter role {settings.postgres_user} reset {name}")
 
 
@@ -256,7 +261,7 @@ def test_a_time_limit_ends_with_its_body_even_after_an_error(stack: Stack) -> No
         assert connection.run("select pg_sleep(3), 1")[0][1] == 1  # longer than _MIN_TIMEOUT
 
 
-def test_a_transaction_is_atomic(connection: Connection) -> None:
+def test_a_failed_transaction_is_rolled_back(connection: Connection) -> None:
     connection.run("create temp table t (n int)")
     with pytest.raises(StorageError), connection.transaction():
         connection.run("insert into t values (1)")
@@ -316,7 +321,8 @@ def test_a_session_that_does_not_respond_to_a_ping_is_not_reused(
             [[pid]] = connection.run("select pg_backend_pid()")
         with proxy.faulty(Fault(VANISH, kept=HANG_TIMEOUT)), pool.connection() as other:
             assert other.run("select pg_backend_pid()") != [[pid]]
-            assert stack.sql("select from pg_stat_activity where pid = :pid", pid=pid)  # has not timed out yet
+            # the server has not ended the old session
+            assert stack.sql("select from pg_stat_activity where pid = :pid", pid=pid)
 
 
 def test_finding_a_dead_session_closes_the_other_idle_ones(stack: Stack, pool: Pool) -> None:

@@ -23,7 +23,7 @@ from tests.stack import HANG_TIMEOUT, Stack, connected
 PEOPLE = 160
 SMALL = {"segment_keys": "10", "batch_size": "5", "fetch_threads": "2", "workers": "1", "run_deadline": "1"}
 
-TOKEN = {"auth": "token", "api_token": "s3cret"}
+TOKEN_SETTINGS = {"auth": "token", "api_token": "s3cret"}
 
 
 class SlowGets(Slow):
@@ -33,8 +33,8 @@ class SlowGets(Slow):
 
 
 @contextmanager
-def gateway(status: int, accepted: int = 1000) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
-    """Run a gateway that returns this status for asynchronous requests, or 429 after `accepted` of them.
+def gateway(status: int, limit: int = 1000) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
+    """Run a gateway that returns this status for asynchronous requests, or 429 after `limit` of them.
 
     Yield its URL and the requests it has received, each as the path and the Authorization header.
     """
@@ -42,7 +42,7 @@ def gateway(status: int, accepted: int = 1000) -> Iterator[tuple[str, list[tuple
 
     def enqueue(path: str, authorization: str | None) -> int:
         requests.append((path, authorization))
-        return status if len(requests) <= accepted else 429
+        return status if len(requests) <= limit else 429
 
     with serving_gateway(enqueue) as url:
         yield url, requests
@@ -62,7 +62,10 @@ def since(path: str) -> int:
 
 
 def test_each_partial_run_queues_the_next_continuation(filled: Stack) -> None:
-    with gateway(202) as (url, requests), application(filled, SlowGets, gateway_url=url, **TOKEN, **SMALL) as app:
+    with (
+        gateway(202) as (url, requests),
+        application(filled, SlowGets, gateway_url=url, **TOKEN_SETTINGS, **SMALL) as app,
+    ):
         summary = run(app)
         assert (summary["status"], summary["continued"]) == ("partial", True)
         assert filled.sql("select status, continued_at is not null from runs") == [["partial", True]]
@@ -80,7 +83,7 @@ def test_each_partial_run_queues_the_next_continuation(filled: Stack) -> None:
     assert filled.sql("select count(*) from users") == [[PEOPLE]]
 
 
-def test_another_run_does_not_queue_a_second_continuation(filled: Stack) -> None:
+def test_a_second_continuation_is_queued_only_if_the_first_is_lost(filled: Stack) -> None:
     with gateway(202) as (url, requests), application(filled, SlowGets, gateway_url=url, **SMALL) as app:
         assert run(app)["continued"]
         assert not run(app)["continued"]
@@ -131,7 +134,7 @@ def test_finished_continuations_do_not_prevent_new_ones(filled: Stack) -> None:
 
 
 def test_a_fan_out_fails_only_if_no_run_is_queued(filled: Stack) -> None:
-    with gateway(202, accepted=2) as (url, requests), application(filled, gateway_url=url) as app:
+    with gateway(202, limit=2) as (url, requests), application(filled, gateway_url=url) as app:
         response = _fan_out(app, Request(Trigger.HTTP, fan_out=5))
         assert (response.status_code, len(response.get_json()["runs"]), len(requests)) == (202, 2, 3)
         with pytest.raises(NotQueued) as raised:
@@ -189,14 +192,14 @@ def test_without_a_gateway_the_next_run_does_the_rest(filled: Stack, closes: boo
 
 def test_scheduled_runs_finish_the_work_of_lost_continuations(filled: Stack) -> None:
     """Each run starts where the last one ended."""
-    added = number = 0
+    added = run_count = 0
     with gateway(202) as (url, requests), application(filled, SlowGets, gateway_url=url, **SMALL) as app:
         while added < PEOPLE:
-            number += 1
-            assert number < 20
+            run_count += 1
+            assert run_count < 20
             added += run(app, Trigger.CRON)["added"]
         assert len(requests) == 1  # the first continuation counts as queued for a minute
-    assert number > 1
+    assert run_count > 1
     assert filled.process()["unchanged"] == PEOPLE
 
 
@@ -215,7 +218,7 @@ def test_a_run_without_progress_is_not_continued(filled: Stack) -> None:
         assert not requests
 
 
-def test_continuations_and_queued_runs_keep_accept_empty(filled: Stack) -> None:
+def test_continuations_and_runs_of_a_fan_out_keep_accept_empty(filled: Stack) -> None:
     with gateway(202) as (url, requests), application(filled, SlowGets, gateway_url=f"{url}/gateway/", **SMALL) as app:
         assert run(app, accept_empty=True)["continued"]
         _fan_out(app, Request(Trigger.HTTP, fan_out=1, accept_empty=True))

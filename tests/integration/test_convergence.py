@@ -69,7 +69,7 @@ class Convergence(RuleBasedStateMachine):
     directory: Path  # for the dump
 
     @initialize()
-    def empty(self) -> None:
+    def reset(self) -> None:
         self.fresh()
         self.bucket = SourceBucket(self.stack.bucket.client)
         self.bucket.clear()

@@ -34,7 +34,7 @@ def test_every_run_with_a_short_deadline_makes_progress(
     """Even if one page takes longer than the deadline, no object is fetched twice."""
     people = put_people(rollcall, range(120))
     slow = type("Slow", (Slow,), {"page_seconds": page_seconds, "get_seconds": get_seconds})
-    added = number = 0
+    added = run_count = 0
     status = "partial"
     [[since]] = rollcall.sql("select nextval('ticks')")
     with counting(rollcall.process_settings["s3_endpoint"]) as (endpoint, requests):
@@ -43,9 +43,9 @@ def test_every_run_with_a_short_deadline_makes_progress(
             while status == "partial":
                 summary = run(app, Trigger.CONTINUATION, since=since)
                 assert summary["segments"]["scanned"] > 0
-                added, number, status = added + summary["added"], number + 1, summary["status"]
-                assert number <= 20
-    assert number > 1
+                added, run_count, status = added + summary["added"], run_count + 1, summary["status"]
+                assert run_count <= 20
+    assert run_count > 1
     assert added == len(people)
     assert rows(rollcall) == people
     if not get_seconds:
@@ -161,13 +161,13 @@ def test_a_run_that_leaves_only_hints_at_its_deadline_is_partial(
     class Late(Objects):
         def list_page(self, bucket: str, **options: Any) -> ListingPage:
             rollcall.sql("insert into hints (object, tick) values ('1.csv', nextval('ticks'))")
-            expire(late._deadline)
+            expire(late_run._deadline)
             return super().list_page(bucket, **options)
 
     monkeypatch.setattr(parallel, "GRACE", HANG_TIMEOUT)
     with application(rollcall, Late, workers="1") as app:
-        late = Run(app, Request(Trigger.HTTP))
-        summary = late.execute()
+        late_run = Run(app, Request(Trigger.HTTP))
+        summary = late_run.execute()
     assert (summary["status"], summary["segments"]["remaining"]) == ("partial", 0)
     assert not summary["output"]["pending"]
 
@@ -221,10 +221,10 @@ def test_the_rest_of_a_batch_is_stored_although_one_object_hangs(rollcall: Stack
 
     settings = {"batch_size": "10", "fetch_threads": "8", "run_deadline": "1"}
     with application(rollcall, Hanging, **settings) as app, set_at_end(released):
-        hanging = Run(app, Request(Trigger.HTTP))
-        summary = hanging.execute()
+        hanging_run = Run(app, Request(Trigger.HTTP))
+        summary = hanging_run.execute()
     assert (summary["status"], summary["unreadable"]) == ("partial", 1)
-    [failure] = hanging.counters.failures
+    [failure] = hanging_run.counters.failures
     assert (failure.key, "did not respond before the run's deadline" in str(failure.error)) == ("0003.csv", True)
     assert set(rows(rollcall)) >= set(people[:10]) - {"0003"}
     assert rollcall.process()["status"] == "done"
@@ -298,7 +298,7 @@ def test_a_failing_run_is_retried_only_in_the_first_half_of_its_time_and_only_if
     run_deadline: str,
     attempts: int,
 ) -> None:
-    listed: list[str] = []
+    listings: list[str] = []
     pauses: list[float] = []
     monkeypatch.setattr(process_data.run, "uniform", lambda _low, high: high)
     monkeypatch.setattr(Deadline, "sleep", lambda _deadline, pause: pauses.append(pause))
@@ -306,7 +306,7 @@ def test_a_failing_run_is_retried_only_in_the_first_half_of_its_time_and_only_if
     class Unlistable(Objects):
         def list_page(self, bucket: str, *, limit: int = MAX_KEYS, **_options: Any) -> ListingPage:
             if limit > 1:  # not the check of whether S3 itself fails
-                listed.append(bucket)
+                listings.append(bucket)
                 time.sleep(seconds)
             elif stops:
                 app.stopping.set()
@@ -314,7 +314,7 @@ def test_a_failing_run_is_retried_only_in_the_first_half_of_its_time_and_only_if
 
     with application(rollcall, Unlistable, run_deadline=run_deadline) as app, pytest.raises(Unavailable, match="500"):
         run(app)
-    assert len(listed) == attempts
+    assert len(listings) == attempts
     assert pauses == pytest.approx([0.3, 0.6][: attempts - 1])
     assert rollcall.sql("select status from runs") == [["failed"]]
 
@@ -323,16 +323,16 @@ def test_no_statement_of_a_run_may_exceed_its_time(rollcall: Stack, monkeypatch:
     """Not even those of helpers, or those that record the run's failure. Half a minute has passed at the start."""
     rollcall.sql("insert into segments (start) values ('1'), ('2')")
     limits: dict[str, list[float]] = {"run": [], "helper": [], "failure": []}
-    statement = Connection.run
+    run_statement = Connection.run
 
     def note_limit(connection: Connection, *arguments: Any, **parameters: Any) -> Any:
         name = "helper" if threading.current_thread().name == "helper" else "run"
         limits[name].append(connection._expires_at - time.monotonic())
-        return statement(connection, *arguments, **parameters)
+        return run_statement(connection, *arguments, **parameters)
 
     def note_failure(connection: Connection, *_arguments: Any) -> None:
         limits["failure"].append(connection._expires_at - time.monotonic())
-        raise Unavailable("postgresql", "the session ended")  # does not hide the run's own error
+        raise Unavailable("postgresql", "the session ended")  # must not hide the run's own error
 
     def fail(*_arguments: Any, **_options: Any) -> Any:
         raise RuntimeError("a bug")
@@ -341,12 +341,12 @@ def test_no_statement_of_a_run_may_exceed_its_time(rollcall: Stack, monkeypatch:
     monkeypatch.setattr(runs, "_finish", note_failure)
     monkeypatch.setattr(outputs, "export", fail)
     with application(rollcall, workers="2", run_deadline="60") as app:
-        late = Run(app, Request(Trigger.HTTP))
-        late._deadline._started_at -= 30
+        late_run = Run(app, Request(Trigger.HTTP))
+        late_run._deadline._started_at -= 30
         with pytest.raises(RuntimeError, match="bug"):
-            late.execute()
-    for name, seconds in limits.items():
-        assert max(seconds, default=inf) <= 30 + GRACE, name
+            late_run.execute()
+    for name, values in limits.items():
+        assert max(values, default=inf) <= 30 + GRACE, name
 
 
 @pytest.mark.parametrize("boundary", ["0005", "0005-"])
@@ -360,13 +360,13 @@ def test_a_segment_whose_users_are_all_left_out_by_the_deadline_stays_due(
     class Late(Objects):
         def list_page(self, bucket: str, **options: Any) -> ListingPage:
             if options.get("start_after") == boundary:
-                expire(late._deadline)
+                expire(late_run._deadline)
             return super().list_page(bucket, **options)
 
     monkeypatch.setattr(parallel, "GRACE", HANG_TIMEOUT)
     with application(rollcall, Late, workers="1") as app:
-        late = Run(app, Request(Trigger.HTTP))
-        summary = late.execute()
+        late_run = Run(app, Request(Trigger.HTTP))
+        summary = late_run.execute()
         assert (summary["status"], summary["added"], summary["remaining"]) == ("partial", 5, 5)
         assert summary["segments"] == {"scanned": 1, "remaining": 1}
         assert starts(rollcall) == ["", boundary]

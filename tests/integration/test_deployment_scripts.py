@@ -41,7 +41,7 @@ def container(file: str, kind: str, name: str) -> dict[str, Any]:
 def script(container: dict[str, Any], **directories: Path) -> list[str]:
     """Return the container's command.
 
-    Each keyword argument `name=path` replaces the directory /name in the script by `path`.
+    Each keyword argument `name=path` replaces the directory /name in the script with `path`.
     """
     command = [*container["command"], *container["args"]]
     for name, path in directories.items():
@@ -52,7 +52,7 @@ def script(container: dict[str, Any], **directories: Path) -> list[str]:
 def environment_of(container: dict[str, Any], stack: Stack) -> dict[str, str]:
     """Return the environment that the manifest gives a container, with this stack's server and secrets.
 
-    The secret ends with a newline, like a file that an editor wrote.
+    The password ends with a newline, as in a file that an editor wrote.
     """
     variables = {variable["name"]: variable.get("value") for variable in container["env"]}
     (secret,) = (

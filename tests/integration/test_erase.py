@@ -60,8 +60,8 @@ def test_only_the_counts_of_an_erasure_are_recorded_and_logged(rollcall: Stack) 
     assert (recorded["erased"], recorded["not_found"], recorded["remaining"]) == (1, 2, 0)
     assert (recorded["output"], recorded["seconds"]) == (summary["output"], summary["seconds"])
     assert "4711" not in json.dumps(recorded)
-    logged = (rollcall.state / "logs/process-data.log").read_text(encoding="utf-8").splitlines()
-    line = [text for text in logged if f'"run_id": {summary["run_id"]},' in text][-1]
+    lines = (rollcall.state / "logs/process-data.log").read_text(encoding="utf-8").splitlines()
+    line = [text for text in lines if f'"run_id": {summary["run_id"]},' in text][-1]
     assert '"erased": 1' in line
     assert '"4711"' not in line
 
@@ -76,8 +76,8 @@ def test_the_error_of_a_failed_erasure_is_recorded_without_the_user_id(rollcall:
 
     with application(rollcall, Denying) as app, pytest.raises(AccessDenied, match="4711"):
         erase(app, "4711")
-    [recorded] = rollcall.sql("select status, error from runs")
-    assert recorded == ["failed", f"AccessDenied: {denied.format('<user_id>.csv')}"]
+    [row] = rollcall.sql("select status, error from runs")
+    assert row == ["failed", f"AccessDenied: {denied.format('<user_id>.csv')}"]
 
 
 def test_an_unknown_user_gets_a_tombstone_too(rollcall: Stack) -> None:
@@ -170,7 +170,7 @@ def test_a_thousand_people_are_erased_by_one_request(rollcall: Stack) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "method", "body", "expected"),
+    ("query", "method", "body", "expected"),
     [
         ("", "POST", b"", (400, "bad_parameter")),
         ("?user_id=", "POST", b"", (400, "bad_parameter")),
@@ -182,11 +182,11 @@ def test_a_thousand_people_are_erased_by_one_request(rollcall: Stack) -> None:
     ],
 )
 def test_an_invalid_erasure_is_an_error(
-    rollcall: Stack, path: str, method: str, body: bytes, expected: tuple[int, str]
+    rollcall: Stack, query: str, method: str, body: bytes, expected: tuple[int, str]
 ) -> None:
     rollcall.bucket.put_person("1")
     rollcall.process()
-    response = rollcall.request(method, f"/function/process-data/erase{path}", body)
+    response = rollcall.request(method, f"/function/process-data/erase{query}", body)
     assert (response.status, response.json()["error"]["code"]) == expected
     assert rows(rollcall) == ["1"]
 
@@ -327,8 +327,8 @@ def test_an_event_for_a_newer_file_during_its_users_erasure_is_not_lost(rollcall
     rollcall.bucket.put_person("1")
     rollcall.process()
 
-    class Replaced(Objects):
-        """S3 where the file is replaced, with an event, after the erasure has read its Last-Modified."""
+    class Replacing(Objects):
+        """An S3 client that replaces the CSV, with an event, once the erasure has read its Last-Modified."""
 
         def list_page(self, bucket: str, *, prefix: str = "", **options: Any) -> ListingPage:
             page = super().list_page(bucket, prefix=prefix, **options)
@@ -338,7 +338,7 @@ def test_an_event_for_a_newer_file_during_its_users_erasure_is_not_lost(rollcall
                 assert rollcall.event("1.csv").json()["status"] == "partial"
             return page
 
-    with application(rollcall, Replaced) as app:
+    with application(rollcall, Replacing) as app:
         assert erase(app, "1")["erased"] == ["1"]
     assert rows(rollcall, "users", "first_name") == ["New"]
     assert exported(rollcall) == ["1"]
@@ -351,7 +351,7 @@ def test_a_retried_erasure_is_done_although_its_first_attempt_was_partial(
     attempts: list[str] = []
     export, finish = outputs.export, runs._finish
 
-    def export_late(*arguments: Any, **options: Any) -> Any:
+    def report_pending_once(*arguments: Any, **options: Any) -> Any:
         attempts.append("pending" if not attempts else "exported")
         return export(*arguments, **options) | {"pending": attempts == ["pending"]}
 
@@ -360,7 +360,7 @@ def test_a_retried_erasure_is_done_although_its_first_attempt_was_partial(
             raise Unavailable("postgresql", "the session ended")
         finish(*arguments)
 
-    monkeypatch.setattr(outputs, "export", export_late)
+    monkeypatch.setattr(outputs, "export", report_pending_once)
     monkeypatch.setattr(runs, "_finish", fail_once)
     rollcall.bucket.put_person("1")
     rollcall.process()

@@ -115,7 +115,7 @@ def test_an_unrepresentable_key_is_ignored(rollcall: Stack, key: str) -> None:
     assert (response.status, response.json()["listed"], response.json()["added"]) == (200, 1, 1)
 
 
-def test_an_event_for_more_than_a_thousand_users_is_too_large(rollcall: Stack) -> None:
+def test_an_event_for_more_than_a_thousand_users_is_an_error(rollcall: Stack) -> None:
     rollcall.bucket.put_person("7")
     keys = [f"{number}.csv" for number in range(1001)]
     response = rollcall.event(*keys)
@@ -162,7 +162,7 @@ def test_a_fan_out_queues_runs_that_share_the_work(rollcall: Stack) -> None:
         rollcall.bucket.put_person(user_id)
     response = rollcall.request("POST", "/function/process-data?fan_out=3")
     assert (response.status, response.json()["status"]) == (202, "queued")
-    call_ids = {queued["call_id"] for queued in response.json()["runs"]}
+    call_ids = {run["call_id"] for run in response.json()["runs"]}
     assert len(call_ids) == 3
     rollcall.wait_until(lambda: rollcall.sql("select count(*) from runs where status = 'done'") == [[3]])
     runs = rollcall.sql("select call_id, trigger, summary -> 'added', summary -> 'segments' -> 'scanned' from runs")

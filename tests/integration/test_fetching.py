@@ -22,23 +22,23 @@ from tests.stack import HANG_TIMEOUT, Stack
 
 
 def test_a_process_is_busy_when_two_scans_have_enough_to_fetch(rollcall: Stack) -> None:
-    def busy(**fetching: int) -> bool:
+    def is_busy_with(**pending: int) -> bool:
         with ExitStack() as scans:
-            for scan, number in fetching.items():
+            for scan, number in pending.items():
                 scans.enter_context(app.fetching(scan, number))
             return app.is_busy
 
     with application(rollcall, fetch_threads="4") as app:
-        assert not busy(first=50)  # a single scan leaves the fetch threads idle while it lists
-        assert not busy(first=50, second=0)
-        assert busy(first=3, second=1)
-        assert not busy(first=2, second=1)
+        assert not is_busy_with(first=50)  # a single scan leaves the fetch threads idle while it lists
+        assert not is_busy_with(first=50, second=0)
+        assert is_busy_with(first=3, second=1)
+        assert not is_busy_with(first=2, second=1)
         with app.fetching("first", 50):  # an estimate before the listing
-            assert busy(second=1)
+            assert is_busy_with(second=1)
             with app.fetching("first", 2):
-                assert not busy(second=1)
-            assert busy(second=1)
-        assert not busy(second=1)
+                assert not is_busy_with(second=1)
+            assert is_busy_with(second=1)
+        assert not is_busy_with(second=1)
 
 
 def test_a_listing_does_not_wait_for_fetches_that_hang(rollcall: Stack) -> None:
@@ -160,7 +160,7 @@ def test_a_scan_lists_no_more_pages_after_the_deadline(rollcall: Stack, monkeypa
 
     class Late(Traced):
         def list_page(self, bucket: str, **options: Any) -> ListingPage:
-            expire(late._deadline)
+            expire(late_run._deadline)
             return super().list_page(bucket, **options)
 
     monkeypatch.setattr(parallel, "GRACE", HANG_TIMEOUT)
@@ -168,8 +168,8 @@ def test_a_scan_lists_no_more_pages_after_the_deadline(rollcall: Stack, monkeypa
         endpoint = {"s3_endpoint": simulator.endpoint, "s3_secure": "false"}
         app = stack.enter_context(application(rollcall, Late, workers="1", **endpoint))
         stack.enter_context(app.fetching(object(), 1))
-        late = Run(app, Request(Trigger.HTTP))
-        summary = late.execute()
+        late_run = Run(app, Request(Trigger.HTTP))
+        summary = late_run.execute()
         assert isinstance(app.objects, Late)
         assert app.objects.calls.count("page") == 1
     assert summary["status"] == "partial"

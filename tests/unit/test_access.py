@@ -10,7 +10,7 @@ from process_data.shared.storage.settings import Secret
 
 from tests.event import Event
 
-CLOSED = AccessSettings(api_token=Secret("s3cret"))
+TOKEN_SETTINGS = AccessSettings(api_token=Secret("s3cret"))
 
 
 def basic(user: str, password: str) -> str:
@@ -25,7 +25,7 @@ def request_with(authorization: str | None) -> Event:
     "authorization", ["Bearer s3cret", "bearer  s3cret", basic("", "s3cret"), basic("anyone", "s3cret")]
 )
 def test_the_token_is_accepted_as_bearer_or_basic(authorization: str) -> None:
-    require_access(request_with(authorization), CLOSED)
+    require_access(request_with(authorization), TOKEN_SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_the_token_is_accepted_as_bearer_or_basic(authorization: str) -> None:
 )
 def test_a_missing_or_wrong_token_is_a_401_that_names_the_bearer_scheme(authorization: str | None) -> None:
     with pytest.raises(ApiError) as raised:
-        require_access(request_with(authorization), CLOSED)
+        require_access(request_with(authorization), TOKEN_SETTINGS)
     assert raised.value.status == 401
     assert "Bearer" in raised.value.headers["WWW-Authenticate"]
     assert "s3cret" not in raised.value.message
@@ -59,11 +59,11 @@ def test_with_auth_none_everyone_is_authorized(token: str) -> None:
 
 def test_server_errors_hide_details_from_clients_without_the_token() -> None:
     error = ApiError(503, "s3_unavailable", "S3 at s3.example", headers={"Retry-After": "5"}, bucket="src")
-    concealed = conceal(request_with(None), error, lambda: CLOSED)
+    concealed = conceal(request_with(None), error, lambda: TOKEN_SETTINGS)
     assert (concealed.status, concealed.code, concealed.headers) == (503, "s3_unavailable", error.headers)
     assert not concealed.detail
     assert "s3.example" not in concealed.message
-    assert conceal(request_with("Bearer s3cret"), error, lambda: CLOSED) is error
+    assert conceal(request_with("Bearer s3cret"), error, lambda: TOKEN_SETTINGS) is error
 
 
 def test_a_token_may_have_characters_outside_ascii() -> None:

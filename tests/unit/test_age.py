@@ -82,7 +82,7 @@ def test_age_matches_known_examples(birthdate: date, today: date, expected: floa
 
 
 @pytest.mark.parametrize("zone", ["ahead-14", "behind+12"])
-def test_ages_are_those_on_the_current_date_in_utc(monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
+def test_today_is_the_date_in_utc(monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
     """At any moment, the date in at least one of these time zones differs from the date in UTC."""
     monkeypatch.setenv("TZ", zone)
     time.tzset()
@@ -106,6 +106,6 @@ def test_latest_birthdates_match_ages_to_the_day(today: date) -> None:
             assert latest_birthdate(today, over=years) == birthdates[bisect_left(ages, nextafter(years, inf))]
 
 
-def test_statistics_have_all_decades_of_age_up_to_the_oldest_users() -> None:
+def test_statistics_have_all_decades_of_age_up_to_the_oldest_user() -> None:
     assert _ages({}) == []
     assert [tuple(group.values()) for group in _ages({2: 5})] == [(0, 10, 0), (10, 20, 0), (20, 30, 5)]

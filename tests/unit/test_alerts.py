@@ -66,7 +66,7 @@ def test_every_scrape_job_is_used_by_a_rule_or_the_dashboard() -> None:
     assert {job["job_name"] for job in JOBS} == used | unselected
 
 
-def test_alerts_on_timestamps_use_two_intervals_of_the_default_schedule() -> None:
+def test_alerts_on_timestamps_wait_for_two_intervals_of_the_default_schedule() -> None:
     (process, _) = read_stack(ROOT, {}).functions
     minutes = re.fullmatch(r"\*/(\d+) \* \* \* \*", process.annotations["schedule"])
     assert minutes

@@ -60,9 +60,9 @@ def test_the_diagram_matches_the_imports_and_has_no_cycle() -> None:
 def test_the_tables_list_modules_above_their_imports(name: str) -> None:
     top = ROOT / ("shared" if name == "shared" else f"functions/{name}")
     paths = {row[0]: top / f"{row[0]}.py" for row in table(CONTRIBUTING, name)}
-    own = [path for path in modules(str(top.relative_to(ROOT))) if path.parent.name != "storage"]
-    assert sorted(paths.values()) == own
-    below = set(own)
-    for row, path in paths.items():
+    top_modules = [path for path in modules(str(top.relative_to(ROOT))) if path.parent.name != "storage"]
+    assert sorted(paths.values()) == top_modules
+    below = set(top_modules)
+    for module, path in paths.items():
         below.remove(path)
-        assert {other for other in project_imports(path) if other in own} <= below, row
+        assert {other for other in project_imports(path) if other in top_modules} <= below, module

@@ -74,12 +74,12 @@ def test_a_request_waits_for_a_slot_for_a_limited_time(monkeypatch: pytest.Monke
 
 
 def application() -> Application:
-    settings = ("s3_endpoint", "s3_access_key", "s3_secret_key", "postgres_host", "postgres_user", "postgres_password")
-    return Application(load(Settings, dict.fromkeys(settings, "x") | {"auth": "none"}))
+    names = ("s3_endpoint", "s3_access_key", "s3_secret_key", "postgres_host", "postgres_user", "postgres_password")
+    return Application(load(Settings, dict.fromkeys(names, "x") | {"auth": "none"}))
 
 
 @pytest.mark.parametrize("kind", ["requests", "health", "photos"])
-def test_a_short_request_of_any_kind_waits_for_a_slot(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_requests_health_checks_and_photos_wait_for_a_slot(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setattr(bulkhead, "_MAX_WAIT", 60)
     slots, end = getattr(application(), kind), Event()
     end.set()

@@ -37,7 +37,7 @@ def test_a_csv_that_the_run_stored_is_not_counted_as_unchanged() -> None:
         assert counts(counters) == (1, 0)
 
 
-def test_a_csv_that_was_replaced_and_rejected_meanwhile_does_not_lower_the_count_of_unchanged() -> None:
+def test_a_csv_that_was_replaced_and_rejected_meanwhile_does_not_lower_the_count_of_unchanged_csvs() -> None:
     counters = RunCounters(repeats=True)
     scan(counters, "a", pending=True, unchanged=0)
     scan(counters, "b", pending=False, unchanged=0)  # another run rejected it
@@ -101,7 +101,7 @@ class GuardedSeconds(dict[str, float]):
         super().__setitem__(name, value)
 
 
-def test_workers_change_the_counters_one_at_a_time() -> None:
+def test_counters_are_changed_only_while_they_are_locked() -> None:
     counters = Guarded(repeats=True)
     with counters._lock:
         counters.seconds = GuardedSeconds(counters)

@@ -55,7 +55,7 @@ def connection() -> Connection:
 
 
 @pytest.mark.parametrize("kind", [*exceptions(urllib3.exceptions), TimeoutError, ConnectionResetError, OSError])
-def test_s3_network_errors_are_unavailable(objects: Objects, kind: type[Exception]) -> None:
+def test_s3_network_errors_become_unavailable(objects: Objects, kind: type[Exception]) -> None:
     with pytest.raises(Unavailable) as raised, objects._translate_errors("src", "1.csv"):
         raise make(kind)
     assert raised.value.service == "s3"
