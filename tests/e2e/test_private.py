@@ -104,8 +104,8 @@ def private_ports(stack: Stack) -> set[int]:
 @linux_only
 def test_anonymous_http_requests_to_private_ports_get_only_a_health_check(exposed: Stack) -> None:
     ports = private_ports(exposed)
-    s3 = urlsplit("//" + exposed.settings["s3_endpoint"]).port or 0
-    assert {s3, int(exposed.settings["postgres_port"])} < ports
+    s3_port = urlsplit("//" + exposed.settings["s3_endpoint"]).port or 0
+    assert {s3_port, int(exposed.settings["postgres_port"])} < ports
     assert len(ports) == 11  # ten of SeaweedFS, one of PostgreSQL
     for port in ports:
         for context in (None, unverified_tls()):
@@ -115,8 +115,8 @@ def test_anonymous_http_requests_to_private_ports_get_only_a_health_check(expose
                     stream.sendall(request.encode())
                     with closing(HTTPResponse(stream, method=method)) as response:
                         response.begin()
-                        allowed = (port, path) == (s3, "/status")  # a health check
-                        assert response.status >= 400 or allowed, (port, context, method, path)
+                        is_health_check = (port, path) == (s3_port, "/status")
+                        assert response.status >= 400 or is_health_check, (port, context, method, path)
                         assert MARKER not in response.read()
     bucket = exposed.bucket
     keys = {item.object_name for item in bucket.client.list_objects(bucket_name=bucket.source, recursive=True)}
@@ -138,7 +138,7 @@ def test_every_login_to_postgresql_requires_a_password(exposed: Stack) -> None:
         assert connection.run("show unix_socket_directories") == [[""]]
 
 
-def test_only_the_owner_can_read_the_state_directory(exposed: Stack) -> None:
+def test_only_the_owner_can_access_the_state_directory_and_its_secrets(exposed: Stack) -> None:
     assert stat.S_IMODE(exposed.state.stat().st_mode) == 0o700
     for path in (exposed.state / "secrets").iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path

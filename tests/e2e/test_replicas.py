@@ -12,7 +12,7 @@ from tests.e2e.conftest import ProjectStack
 from tests.stack import ROOT, Stack, connected
 
 PEOPLE = 1000
-SEGMENT = 20  # keys
+SEGMENT_KEYS = 20
 TOKEN = "s3cret"
 
 
@@ -23,7 +23,7 @@ def replicated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proj
     for directory in ("functions", "shared"):
         shutil.copytree(ROOT / directory, project / directory, ignore=shutil.ignore_patterns("__pycache__"))
     text = (ROOT / "stack.yml").read_text(encoding="utf-8")
-    settings = f'segment_keys: "{SEGMENT}"\n      workers: "1"\n      run_deadline:'
+    settings = f'segment_keys: "{SEGMENT_KEYS}"\n      workers: "1"\n      run_deadline:'
     assert text.count("run_deadline:") == 1
     (project / "stack.yml").write_text(text.replace("run_deadline:", settings), encoding="utf-8")
     (tmp_path / "token").write_text(f"{TOKEN}\n", encoding="utf-8")
@@ -51,7 +51,7 @@ def test_replicas_share_a_fan_out(replicated: ProjectStack) -> None:
         [[count, _]] = holder.run(
             "select count(*), count(pg_advisory_lock(:space, id)) from segments", space=locks.SEGMENT
         )
-        assert count >= PEOPLE // SEGMENT
+        assert count >= PEOPLE // SEGMENT_KEYS
         response = replicated.request("POST", "/function/process-data?fan_out=2")
         assert response.status == 202, response.body
         replicated.wait_until(lambda: _runs_in_progress(replicated) == 2)  # both wait for the locked segments

@@ -66,7 +66,7 @@ FORBIDDEN_TO_READERS = [
 ]  # fmt: skip
 
 
-def login(stack: Stack, role: str) -> dict[str, str]:
+def login_settings(stack: Stack, role: str) -> dict[str, str]:
     """Return settings to log in as a role."""
     if role == "rollcall_process":
         return stack.process_settings
@@ -78,9 +78,9 @@ def login(stack: Stack, role: str) -> dict[str, str]:
 
 @pytest.fixture(params=WRITES)
 def session(rollcall: Stack, request: pytest.FixtureRequest) -> Iterator[tuple[str, pg8000.native.Connection]]:
-    """Yield a role and a session of it. The session has turned off the role's read-only default, as any client can."""
+    """Yield a role and a session of that role with its read-only default turned off, as any client can do."""
     role = str(request.param)
-    with connected(login(rollcall, role)) as connection:
+    with connected(login_settings(rollcall, role)) as connection:
         assert connection.run("select session_user, current_user") == [[role, role]]
         connection.run("set default_transaction_read_only = off")
         yield role, connection
@@ -149,7 +149,7 @@ def test_only_process_data_can_create_temporary_objects_advance_sequences_and_lo
 
 @pytest.mark.parametrize("role", ["rollcall_query", "rollcall_backup"])
 def test_reading_roles_are_read_only_by_default(rollcall: Stack, role: str) -> None:
-    with connected(login(rollcall, role)) as connection:
+    with connected(login_settings(rollcall, role)) as connection:
         assert connection.run("show default_transaction_read_only") == [["on"]]
 
 
@@ -158,7 +158,7 @@ def test_the_server_log_omits_statements_and_details_of_errors(rollcall: Stack, 
     """The statement may contain a name from a request, and the detail a row."""
     log = rollcall.state / "logs/postgres.log"
     marker = secrets.token_hex(8)
-    with connected(login(rollcall, role)) as connection:
+    with connected(login_settings(rollcall, role)) as connection:
         failing = f"do $$ begin raise 'failed {marker}' using detail = 'Quatermain {marker}'; end $$"
         assert error_in_transaction(connection, failing) == "P0001"
     rollcall.wait_until(lambda: f"failed {marker}" in log.read_text(encoding="utf-8"))
@@ -175,7 +175,7 @@ def test_no_role_has_members_and_the_owner_cannot_log_in(stack: Stack) -> None:
 
 
 def contents(environment: Mapping[str, str]) -> list[str]:
-    """Return a dump of a database as text, without the lines with a random key."""
+    """Return the lines of a dump of a database, except those with a random key."""
     dump = run(["pg_dump", "--no-large-objects"], environment).stdout
     return [line for line in dump.splitlines() if not line.startswith(("\\restrict", "\\unrestrict"))]
 
@@ -187,7 +187,7 @@ def test_a_dump_by_the_backup_role_restores_an_equal_database(rollcall: Stack, t
     rollcall.process()
     rollcall.process("/erase?user_id=3")
     operator, dump = client_environment(rollcall.settings), str(tmp_path / "dump")
-    backup = client_environment(login(rollcall, "rollcall_backup"))
+    backup = client_environment(login_settings(rollcall, "rollcall_backup"))
     rollcall.sql("select lo_create(4711)")  # dumps must skip large objects without failing
     try:
         run(["pg_dump", "--format=custom", "--no-large-objects", "--file", dump], backup)
@@ -206,7 +206,7 @@ def test_a_dump_by_the_backup_role_restores_an_equal_database(rollcall: Stack, t
 
 
 def test_the_backup_role_cannot_restore(rollcall: Stack, tmp_path: Path) -> None:
-    backup = client_environment(login(rollcall, "rollcall_backup"))
+    backup = client_environment(login_settings(rollcall, "rollcall_backup"))
     dump = str(tmp_path / "dump")
     run(["pg_dump", "--format=custom", "--no-large-objects", "--file", dump], backup)
     restore = ["pg_restore", "--clean", "--if-exists", "--exit-on-error", "--dbname=rollcall", dump]

@@ -45,13 +45,13 @@ def test_a_run_over_an_unchanged_bucket_changes_no_user_rejection_or_output(roll
     rollcall.bucket.put("2.csv", b"")
     rollcall.process()
     before = snapshot(rollcall)
-    written = rollcall.bucket.client.stat_object(bucket_name="res", object_name="output.csv")
+    object_before = rollcall.bucket.client.stat_object(bucket_name="res", object_name="output.csv")
     summary = rollcall.process()
     assert counts(summary) == {"listed": 3, "unchanged": 1, "rejected": 1}
     assert summary["output"] == {"object": "res/output.csv", "rows": 1, "written": False, "pending": False}
     assert snapshot(rollcall) == before
-    again = rollcall.bucket.client.stat_object(bucket_name="res", object_name="output.csv")
-    assert (again.etag, again.last_modified) == (written.etag, written.last_modified)
+    object_after = rollcall.bucket.client.stat_object(bucket_name="res", object_name="output.csv")
+    assert (object_after.etag, object_after.last_modified) == (object_before.etag, object_before.last_modified)
 
 
 def test_a_changed_csv_updates_its_user(rollcall: Stack) -> None:
@@ -114,7 +114,7 @@ def test_removing_a_csv_keeps_its_user(rollcall: Stack) -> None:
     assert [row["img_path"] for row in output(rollcall)] == ["", ""]
 
 
-def test_an_older_version_can_be_uploaded_again(rollcall: Stack) -> None:
+def test_an_older_version_replaces_a_newer_one(rollcall: Stack) -> None:
     for last in ("First", "Second", "First"):
         rollcall.bucket.put_person("1", last=last)
         assert rollcall.process()["rejected"] == 0

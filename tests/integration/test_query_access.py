@@ -17,7 +17,7 @@ def basic(password: str) -> str:
     return "Basic " + b64encode(f"anyone:{password}".encode()).decode()
 
 
-WRONG = [
+WRONG_CREDENTIALS = [
     *("Bearer wrong", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", "Bearer", f"Digest {TOKEN}", TOKEN, "Basic !"),
     *(basic(""), basic("wrong"), "Basic " + b64encode(TOKEN.encode()).decode(), "Bearer \xe9"),
 ]
@@ -29,13 +29,13 @@ WRONG = [
 def test_with_an_api_token_every_endpoint_except_healthz_requires_it(
     rollcall: Stack, token_replica: Any, path: str
 ) -> None:
-    for wrong in WRONG:
-        response = token_replica.request("GET", path, Authorization=wrong)
+    for credentials in WRONG_CREDENTIALS:
+        response = token_replica.request("GET", path, Authorization=credentials)
         assert (response.status, response.json()["error"]["code"]) == (401, "unauthorized")
         assert response.headers["WWW-Authenticate"] == 'Basic realm="Rollcall", Bearer'
     assert token_replica.request("GET", path).status == 401
-    for good in (f"Bearer {TOKEN}", f"bearer {TOKEN}", basic(TOKEN)):
-        assert token_replica.request("GET", path, Authorization=good).status in (200, 404)
+    for credentials in (f"Bearer {TOKEN}", f"bearer {TOKEN}", basic(TOKEN)):
+        assert token_replica.request("GET", path, Authorization=credentials).status in (200, 404)
     assert token_replica.request("GET", "/healthz").status == 200
 
 

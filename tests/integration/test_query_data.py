@@ -13,9 +13,9 @@ from query_data.shared.version import VERSION
 from tests.queries import add, add_many, get
 from tests.stack import Stack
 
-TODAY = (datetime.now(UTC).date() - date(1970, 1, 1)).days  # days since 1970
+TODAY = (datetime.now(UTC).date() - date(1970, 1, 1)).days  # days since 1970-01-01
 
-INSERT_BORN = """
+INSERT_BY_AGE = """
 insert into users (user_id, first_name, last_name, birthts, csv_etag, csv_modified)
 select days::text, 'First', 'Last', (:today - days) * 86400000::bigint, 'etag', now()
 from unnest(cast(:ages_in_days as int[])) days
@@ -123,7 +123,7 @@ def test_filters_are_combined_with_and(rollcall: Stack) -> None:
 
 
 def test_age_filters_are_inclusive(rollcall: Stack) -> None:
-    rollcall.sql(INSERT_BORN, today=TODAY, ages_in_days=[*range(800), *range(9000, 9400, 7)])
+    rollcall.sql(INSERT_BY_AGE, today=TODAY, ages_in_days=[*range(800), *range(9000, 9400, 7)])
     everyone = query(rollcall)
     ages = sorted({person["age"] for person in everyone})
     for years in (*ages[:3], *ages[360:370], *ages[-2:]):
@@ -257,7 +257,7 @@ def test_injection_through_any_parameter_has_no_effect(rollcall: Stack, value: s
 
 
 def test_blank_fields_of_the_form_are_ignored_on_web_pages_only(rollcall: Stack) -> None:
-    """From other clients an empty value is an error: a script whose variable is not set must not get everyone."""
+    """From other clients an empty value is an error: a script whose variable is not set must not get all users."""
     url = "/?min_age=&name=&user_id="
     assert get(rollcall, f"{url}&format=html").status == 200
     assert get(rollcall, url).status == 400

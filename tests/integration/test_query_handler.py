@@ -88,18 +88,18 @@ def test_a_database_without_tables_is_a_503_that_names_the_setup_script(call: Ca
 
 
 @pytest.mark.parametrize(
-    ("before", "after"),
+    ("change", "undo"),
     [("users rename to moved", "moved rename to users"), ("users rename img_path to a", "users rename a to img_path")],
     ids=["table", "column"],
 )
 def test_a_missing_table_or_column_is_a_503_for_every_method_and_the_health_check(
-    rollcall: Stack, call: Call, before: str, after: str
+    rollcall: Stack, call: Call, change: str, undo: str
 ) -> None:
-    rollcall.sql(f"alter table {before}")
+    rollcall.sql(f"alter table {change}")
     try:
         responses = [call("/", "GET"), call("/", "HEAD"), call("/healthz", "GET")]
     finally:
-        rollcall.sql(f"alter table {after}")
+        rollcall.sql(f"alter table {undo}")
     assert [error_of(response)[:2] for response in responses] == [(503, "schema_missing")] * 3
 
 
@@ -163,13 +163,13 @@ def test_a_stream_without_a_row_before_its_deadline_is_an_error(rollcall: Stack,
 def test_a_stream_ends_at_its_deadline_although_more_could_be_read(rollcall: Stack, call: Call) -> None:
     """The client is slower than the database, so the next chunk is always ready."""
     add_many(rollcall, 30_000)
-    chunks = call("/?format=ndjson", stream_deadline="3").iter_encoded()
-    read = [next(chunks)]
+    stream = call("/?format=ndjson", stream_deadline="3").iter_encoded()
+    chunks = [next(stream)]
     time.sleep(3.1)
-    for chunk in chunks:
-        read.append(chunk)
+    for chunk in stream:
+        chunks.append(chunk)
         time.sleep(0.05)
-    *people, last = b"".join(read).splitlines()
+    *people, last = b"".join(chunks).splitlines()
     assert 0 < len(people) < 30_000
     assert json.loads(last)["next"]
 
@@ -177,15 +177,15 @@ def test_a_stream_ends_at_its_deadline_although_more_could_be_read(rollcall: Sta
 def test_a_stream_ends_at_its_deadline_if_the_database_session_is_frozen(rollcall: Stack, call: Call) -> None:
     user_ids = add_many(rollcall, 300)
     rollcall.sql("update users set img_path = repeat('x', 100000)")  # each row fills a chunk, so none waits for others
-    chunks = call("/?format=ndjson", stream_deadline="2").iter_encoded()
-    read = [next(chunks)]
+    stream = call("/?format=ndjson", stream_deadline="2").iter_encoded()
+    chunks = [next(stream)]
     [[pid]] = rollcall.sql("select pid from pg_stat_activity where state = 'active' and query like 'copy%'")
     os.kill(pid, signal.SIGSTOP)
     try:
-        read += chunks
+        chunks += stream
     finally:
         os.kill(pid, signal.SIGCONT)
-    *people, last = map(json.loads, b"".join(read).splitlines())
+    *people, last = map(json.loads, b"".join(chunks).splitlines())
     assert 0 < len(people) < len(user_ids)
     assert [person["user_id"] for person in people] == user_ids[: len(people)]
     rest = get(rollcall, f"{last['next']}&limit=1".replace("ndjson", "json"))

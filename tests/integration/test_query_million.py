@@ -78,8 +78,8 @@ def test_every_filter_and_sort_uses_an_index(filled: Stack, query: str, index: s
             last = {"user_id": "000500000", "birthdate": "2000-01-01", "last_name": "łast 5"}[column]
             cursor = encode_cursor([parsed.order.name, last, "000500000"])
             users.read_users(connection, parse_query(Event(f"/?{query}&after={cursor}")), 100, today)
-            position = r"\(user_id [<>]" if column == "user_id" else r".*ROW\("
-            assert re.search(f"Index Cond: {position}", connection.plan), connection.plan
+            condition = r"\(user_id [<>]" if column == "user_id" else r".*ROW\("
+            assert re.search(f"Index Cond: {condition}", connection.plan), connection.plan
             assert " Sort" not in connection.plan
 
 
@@ -126,7 +126,9 @@ def csv_user_ids(file: Path) -> Iterator[str]:
 READERS = {"json": json_user_ids, "csv": csv_user_ids, "ndjson": ndjson_user_ids}
 
 
-def test_a_million_people_are_streamed_completely_in_three_formats_at_once(filled: Stack, tmp_path: Path) -> None:
+def test_three_concurrent_streams_of_a_million_people_are_complete_and_use_little_memory(
+    filled: Stack, tmp_path: Path
+) -> None:
     url = f"{filled.url}/function/query-data?format="
     curls = [
         subprocess.Popen(["curl", "--silent", "--fail", "--output", tmp_path / name, url + name]) for name in READERS
@@ -144,6 +146,6 @@ def test_slow_clients_use_little_extra_memory(filled: Stack) -> None:
     command = ["curl", "--silent", "--limit-rate", "2M", "--max-time", "4", "--output", "/dev/null"]
     with query_replica(filled) as replica:
         before = memory(replica.process.pid)
-        slow = [subprocess.Popen([*command, replica.url]) for _ in range(3)]
-        assert [curl.wait(60) for curl in slow] == [28, 28, 28]  # curl's status for a timeout
+        curls = [subprocess.Popen([*command, replica.url]) for _ in range(3)]
+        assert [curl.wait(60) for curl in curls] == [28, 28, 28]  # curl's status for a timeout
         assert memory(replica.process.pid) < before + 20 * MEBIBYTE

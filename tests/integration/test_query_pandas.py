@@ -19,8 +19,8 @@ from tests.stack import HANG_TIMEOUT, Stack
 Query = dict[str, str | list[str]]
 
 PEOPLE = 6_000
-FIRST = ["Ada", "ada", "Zoë", "Łukasz", "Anna", "Ann", "O'Neil", "נועה", "Éva", "Al"]
-LAST = ["Byron", "byron", "Nowak", "Żak", "van der Berg", "Annan", "de Wit", "Ng", "Ahmed"]
+FIRST_NAMES = ["Ada", "ada", "Zoë", "Łukasz", "Anna", "Ann", "O'Neil", "נועה", "Éva", "Al"]
+LAST_NAMES = ["Byron", "byron", "Nowak", "Żak", "van der Berg", "Annan", "de Wit", "Ng", "Ahmed"]
 
 INSERT = """
 insert into users (user_id, first_name, last_name, birthts, img_path, csv_etag, csv_modified)
@@ -31,9 +31,9 @@ from unnest(
 ) as person (user_id, first_name, last_name, birthts, img_path)
 """
 
-PHOTOS: list[Query] = [{}, {"is_image_exists": "true"}, {"is_image_exists": "0"}]
-AGES: list[Query] = [{}, {"min_age": "30"}, {"max_age": "41.75"}, {"min_age": "30", "max_age": "41.75"}]
-NAMES: list[Query] = [{}, {"name": "ann"}, {"name": "ŻA"}]
+PHOTO_FILTERS: list[Query] = [{}, {"is_image_exists": "true"}, {"is_image_exists": "0"}]
+AGE_FILTERS: list[Query] = [{}, {"min_age": "30"}, {"max_age": "41.75"}, {"min_age": "30", "max_age": "41.75"}]
+NAME_FILTERS: list[Query] = [{}, {"name": "ann"}, {"name": "ŻA"}]
 SORTS = ["user_id", "-user_id", "birthdate", "-birthdate", "last_name", "-last_name"]
 
 
@@ -48,8 +48,8 @@ def make_people(seed: int = 4) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "user_id": user_id,
-            "first_name": random.choice(FIRST, PEOPLE),
-            "last_name": random.choice(LAST, PEOPLE),
+            "first_name": random.choice(FIRST_NAMES, PEOPLE),
+            "last_name": random.choice(LAST_NAMES, PEOPLE),
             "birthts": days * 86_400_000 + random.integers(0, 86_400_000, PEOPLE),
             "birthdate": pd.to_datetime(days, unit="D"),
             "img_path": ("src/" + user_id + ".png").where(with_photo, None),
@@ -97,7 +97,7 @@ def apply_filters(frame: pd.DataFrame, query: Query) -> pd.DataFrame:
 
 
 def combinations(ids: list[str]) -> Iterator[Query]:
-    for photo, age, name, by_id in itertools.product(PHOTOS, AGES, NAMES, [{}, {"user_id": ids}]):
+    for photo, age, name, by_id in itertools.product(PHOTO_FILTERS, AGE_FILTERS, NAME_FILTERS, [{}, {"user_id": ids}]):
         yield {**photo, **age, **name, **by_id}
 
 
@@ -145,8 +145,8 @@ def arrivals(stack: Stack, people: pd.DataFrame) -> Iterator[None]:
             stack.sql(
                 INSERT,
                 user_id=[f"9999{number:08}"],
-                first_name=[FIRST[number % 10]],
-                last_name=[LAST[number % 9]],
+                first_name=[FIRST_NAMES[number % 10]],
+                last_name=[LAST_NAMES[number % 9]],
                 birthts=[days * 86_400_000],
                 img_path=["src/9999.png" if number % 3 else None],
             )

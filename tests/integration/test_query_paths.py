@@ -10,8 +10,8 @@ from tests.stack import Stack
 
 
 def test_stats_of_an_empty_table_are_zero_and_have_no_ages(rollcall: Stack) -> None:
-    nobody = {"people": 0, "with_photo": 0, "without_photo": 0}
-    assert get(rollcall, "/stats").json() == nobody | {"ages": [], "rejected": 0, "last_run": None}
+    counts = {"people": 0, "with_photo": 0, "without_photo": 0}
+    assert get(rollcall, "/stats").json() == counts | {"ages": [], "rejected": 0, "last_run": None}
 
 
 def test_stats_have_photos_ages_rejections_and_the_last_run(rollcall: Stack) -> None:
@@ -70,7 +70,7 @@ def test_the_start_and_the_end_of_a_run_change_the_etag(rollcall: Stack, path: s
 def test_statistics_and_the_page_show_changes_before_the_run_ends(
     rollcall: Stack, path: str, accept: str, user: bytes, rejected: bytes
 ) -> None:
-    """A run in progress does not change its row in `runs`, so this test needs none."""
+    """A run in progress does not change its row in `runs`, so this test needs no run."""
     first = get(rollcall, path, Accept=accept)
     add(rollcall, "1", "Grace")
     mark_changed(rollcall)

@@ -98,7 +98,7 @@ def test_the_photo_endpoint_takes_no_parameters(rollcall: Stack) -> None:
 
 
 @pytest.mark.parametrize("path", ["x", "1/2", "1.png", "", "..%2f..%2fsrc", "1" * 19, "١"])
-def test_a_photo_path_must_be_a_user_id(rollcall: Stack, path: str) -> None:
+def test_a_photo_path_requires_a_valid_user_id(rollcall: Stack, path: str) -> None:
     assert (photo(rollcall, path).status, photo(rollcall, path).json()["error"]["code"]) == (404, "not_found")
 
 
@@ -136,13 +136,13 @@ def test_a_silent_s3_affects_only_photos(rollcall: Stack) -> None:
     add(rollcall, "1", photo=True)
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
-        query_replica(rollcall, s3_endpoint=f"127.0.0.1:{silent.getsockname()[1]}", s3_timeout="19") as function,
+        query_replica(rollcall, s3_endpoint=f"127.0.0.1:{silent.getsockname()[1]}", s3_timeout="19") as replica,
         ThreadPoolExecutor(40) as executor,
     ):
-        waiting = [executor.submit(function.request, "GET", "/photo/1") for _ in range(40)]
-        rollcall.wait_until(lambda: sum(request.done() for request in waiting) == 40 - MAX_PHOTOS)
+        futures = [executor.submit(replica.request, "GET", "/photo/1") for _ in range(40)]
+        rollcall.wait_until(lambda: sum(future.done() for future in futures) == 40 - MAX_PHOTOS)
         for path in ("/?limit=1", "/stats", "/metrics", "/openapi.json"):
-            assert function.request("GET", path).status == 200
-        function.process.kill()  # ends the requests that wait for S3
-        codes = [request.result().json()["error"]["code"] for request in waiting if not request.exception()]
+            assert replica.request("GET", path).status == 200
+        replica.process.kill()  # ends the requests that wait for S3
+        codes = [future.result().json()["error"]["code"] for future in futures if not future.exception()]
     assert codes == ["busy"] * (40 - MAX_PHOTOS)

@@ -58,11 +58,11 @@ def test_query_data_rejects_a_body_of_64_kib_and_ignores_a_shorter_one(query_fun
     assert post(query_function.url, bytes(64 * 1024), 1, chunked=False, headers={}) in (413, None)
 
 
-def post(url: str, chunk: bytes, number: int, chunked: bool, headers: dict[str, str]) -> int | None:
-    """Send a body. Return the status, or None if the server closed the connection meanwhile."""
+def post(url: str, chunk: bytes, count: int, chunked: bool, headers: dict[str, str]) -> int | None:
+    """Send a body of `count` chunks. Return the status, or None if the server closed the connection meanwhile."""
     if not chunked:
-        headers = headers | {"Content-Length": str(number * len(chunk))}
-    body = (chunk for _ in range(number))
+        headers = headers | {"Content-Length": str(count * len(chunk))}
+    body = (chunk for _ in range(count))
     try:
         return urllib3.request("POST", url, body=body, headers=headers, retries=False, timeout=60).status
     except urllib3.exceptions.HTTPError:

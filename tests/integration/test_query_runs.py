@@ -96,24 +96,26 @@ def test_the_etag_depends_on_which_runs_are_unfinished(rollcall: Stack) -> None:
 
     The first change also keeps the number of unfinished runs.
     """
-    run = "insert into runs (id, trigger, scope, status, finished_at) overriding system value values "
-    rollcall.sql(f"{run} (5, 'http', 'bucket', 'done', '2026-01-02'), (6, 'http', 'bucket', 'running', null)")
-    rollcall.sql(f"{run} (9, 'http', 'bucket', 'running', null)")
+    insert_runs = "insert into runs (id, trigger, scope, status, finished_at) overriding system value values "
+    rollcall.sql(f"{insert_runs} (5, 'http', 'bucket', 'done', '2026-01-02'), (6, 'http', 'bucket', 'running', null)")
+    rollcall.sql(f"{insert_runs} (9, 'http', 'bucket', 'running', null)")
     before = get(rollcall, "/runs").headers["ETag"]
     rollcall.sql("update runs set finished_at = '2026-01-01' where id = 6")
-    rollcall.sql(f"{run} (7, 'http', 'bucket', 'running', null)")
+    rollcall.sql(f"{insert_runs} (7, 'http', 'bucket', 'running', null)")
     after = get(rollcall, "/runs", If_None_Match=before)
     assert after.status == 200
-    rollcall.sql(f"{run} (8, 'http', 'bucket', 'running', null)")  # was committed later than 9
+    rollcall.sql(f"{insert_runs} (8, 'http', 'bucket', 'running', null)")  # was committed later than 9
     assert get(rollcall, "/runs", If_None_Match=after.headers["ETag"]).status == 200
 
 
 def test_a_run_that_starts_and_ends_between_two_requests_changes_the_etag(rollcall: Stack) -> None:
-    run = "insert into runs (id, trigger, scope, status, finished_at) overriding system value values "
-    rollcall.sql(f"{run} (5, 'http', 'bucket', 'done', '2026-01-02'), (9, 'http', 'bucket', 'done', '2026-01-01')")
+    insert_runs = "insert into runs (id, trigger, scope, status, finished_at) overriding system value values "
+    rollcall.sql(
+        f"{insert_runs} (5, 'http', 'bucket', 'done', '2026-01-02'), (9, 'http', 'bucket', 'done', '2026-01-01')"
+    )
     before = get(rollcall, "/runs").headers["ETag"]
-    rollcall.sql(f"{run} (7, 'http', 'bucket', 'done', '2026-01-03')")  # was committed later than 9
+    rollcall.sql(f"{insert_runs} (7, 'http', 'bucket', 'done', '2026-01-03')")  # was committed later than 9
     after = get(rollcall, "/runs", If_None_Match=before)
     assert after.status == 200
-    rollcall.sql(f"{run} (10, 'http', 'bucket', 'done', '2026-01-02')")  # the clock was set back
+    rollcall.sql(f"{insert_runs} (10, 'http', 'bucket', 'done', '2026-01-02')")  # the clock was set back
     assert get(rollcall, "/runs", If_None_Match=after.headers["ETag"]).status == 200

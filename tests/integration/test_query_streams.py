@@ -98,7 +98,7 @@ def test_a_truncated_stream_can_be_detected_behind_the_gateway(filled: Stack, fo
     path = f"/function/query-data?format={format_name}"
     complete = filled.request("GET", path).body
     assert is_complete(format_name, complete)
-    interrupted = len(interruptions(filled))
+    before = len(interruptions(filled))
     with subprocess.Popen(["curl", "--silent", "--output", "-", filled.url + path], stdout=subprocess.PIPE) as curl:
         assert curl.stdout
         body = curl.stdout.read(1000)
@@ -108,7 +108,7 @@ def test_a_truncated_stream_can_be_detected_behind_the_gateway(filled: Stack, fo
     assert not is_complete(format_name, body)
     for cut in (len(complete) - 40, len(complete) - 20, len(complete) - 2):
         assert not is_complete(format_name, complete[:cut])
-    filled.wait_until(lambda: len(interruptions(filled)) == interrupted + 1)
+    filled.wait_until(lambda: len(interruptions(filled)) == before + 1)
     last = interruptions(filled)[-1]
     assert last["call_id"]
     assert "the response was interrupted: " in last["message"]
@@ -128,16 +128,16 @@ def interruptions(stack: Stack) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("path", ["/", "/photo/1"])
 def test_stalled_streams_do_not_delay_other_kinds_of_requests(filled: Stack, path: str) -> None:
     with query_replica(filled) as replica, ExitStack() as stack:
-        stalled = []
+        responses = []
         for _ in range(64):
             response = start(replica.url + path)
             stack.callback(response.close)
-            stalled.append(response)
-        statuses = Counter(response.status for response in stalled)
+            responses.append(response)
+        statuses = Counter(response.status for response in responses)
         assert statuses == {200: MAX_STREAMS, 503: 64 - MAX_STREAMS}
-        [busy] = {response.json()["error"]["code"] for response in stalled if response.status == 503}
+        [busy] = {response.json()["error"]["code"] for response in responses if response.status == 503}
         assert busy == "busy"
-        assert {response.headers["Retry-After"] for response in stalled if response.status == 503} == {"1"}
+        assert {response.headers["Retry-After"] for response in responses if response.status == 503} == {"1"}
         for other in {"/", "/photo/1", "/healthz", "/?limit=100", "/?user_id=7", "/stats", "/rejected"} - {path}:
             assert replica.request("GET", other).status == 200
         stack.close()
@@ -170,14 +170,14 @@ def test_a_stream_at_its_deadline_ends_with_a_link_to_the_rest(
     stack: Stack, replica_with_short_streams: Replica, sort: str, format_name: str
 ) -> None:
     """All parts together have every person once, in order."""
-    streamed: list[str] = []
+    all_user_ids: list[str] = []
     url: str | None = f"?sort={sort}&format={format_name}&max_age=150"
     parts = 0
     while url is not None:
         body = read_slowly(f"{replica_with_short_streams.url}/{url}")
         assert is_complete(format_name, body)
-        user_ids, url = people_and_next(format_name, body)
-        streamed += user_ids
+        user_ids, url = user_ids_and_next(format_name, body)
+        all_user_ids += user_ids
         parts += 1
     assert parts > 1
     read_log = replica_with_short_streams.lines  # each line has the seconds that a whole response took
@@ -185,7 +185,7 @@ def test_a_stream_at_its_deadline_ends_with_a_link_to_the_rest(
     direction = "desc" if sort.startswith("-") else "asc"
     key = {"last_name": 'lower(last_name) collate "C"'}.get(sort.removeprefix("-"), sort.removeprefix("-"))
     expected = stack.sql(f"select user_id from users order by {key} {direction}, user_id {direction}")
-    assert streamed == [user_id for (user_id,) in expected]
+    assert all_user_ids == [user_id for (user_id,) in expected]
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +206,7 @@ def read_slowly(url: str) -> bytes:
     return body + response.read()
 
 
-def people_and_next(format_name: str, body: bytes) -> tuple[list[str], str | None]:
+def user_ids_and_next(format_name: str, body: bytes) -> tuple[list[str], str | None]:
     """Return the user_ids of a response and its next link."""
     if format_name == "json":
         content = json.loads(body)

@@ -96,19 +96,19 @@ def test_nothing_is_exported_before_lost_tombstones_are_applied(
     restore(rollcall.settings, tmp_path / "dump")
 
     class Broken(Objects):
-        """Cannot read erased.csv: the server denies another key; with `is_denied`, no request is sent."""
+        """Cannot read erased.csv: requests a key that the server denies; with `raises_directly`, sends no request."""
 
-        is_denied = False
+        raises_directly = False
 
         def stream(self, bucket: str, key: str) -> Any:
-            if self.is_denied:
+            if self.raises_directly:
                 raise AccessDenied("s3", f"S3 returned 403 for {bucket}/{key}")
             return super().stream(bucket, f"no-{key}")
 
     with application(rollcall, Broken) as app:
         assert run(app, keys=("2.csv",))["output"]["pending"]
-        for first_name, is_denied in (("Ada", False), ("Changed", True)):
-            Broken.is_denied = is_denied
+        for first_name, raises_directly in (("Ada", False), ("Changed", True)):
+            Broken.raises_directly = raises_directly
             rollcall.bucket.put_person("2", first_name)
             summary = run(app)
             assert (summary["status"], summary["output"]["pending"]) == ("partial", True)
@@ -170,13 +170,13 @@ def test_a_database_failure_before_or_after_a_repeated_erasure_loses_neither_the
     rollcall.process()
     lose_erasure(rollcall)
     failed: list[str] = []
-    original = getattr(owner, name)
+    function = getattr(owner, name)
 
     def fail_once(*arguments: Any) -> Any:
         if not failed:
             failed.append(name)
             raise Unavailable("postgresql", "the session ended")
-        return original(*arguments)
+        return function(*arguments)
 
     monkeypatch.setattr(owner, name, fail_once)
     with application(rollcall) as app:
@@ -245,16 +245,16 @@ def test_a_segment_that_was_scanned_across_a_restore_is_scanned_again(rollcall: 
     rollcall.sql("update segments set scanned = (select last_value from ticks) + 1000, turn = 1000")
     rollcall.sql("insert into segments (start, turn) values ('2', 1)")  # never scanned
     rollcall.bucket.put_person("1")
-    scanned: list[str] = []
+    listed_after: list[str] = []
 
     class Traced(Objects):
         def list_page(self, bucket: str, *, start_after: str = "", **options: Any) -> ListingPage:
-            scanned.append(start_after)
+            listed_after.append(start_after)
             return super().list_page(bucket, start_after=start_after, **options)
 
     with application(rollcall, Traced, workers="1") as app:
         assert run(app)["added"] == 1
-    assert scanned[0] == ""  # it is the first in the queue
+    assert listed_after[0] == ""  # this segment is the first in the queue
     assert rollcall.sql("select from segments where scanned > (select last_value from ticks)") == []
 
 

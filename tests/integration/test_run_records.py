@@ -23,9 +23,9 @@ def test_a_run_is_recorded_with_its_trigger_and_counts(rollcall: Stack) -> None:
     summary = response.json()
     assert summary["trigger"] == "cron"
     [row] = rollcall.sql("select id, trigger, call_id, status, summary, error, finished_at >= started_at from runs")
-    recorded = {name: summary[name] for name in summary.keys() - {"status", "run_id", "trigger", "rejections"}}
-    assert recorded["added"] == 1
-    assert row == [summary["run_id"], "cron", response.headers["X-Call-Id"], "done", recorded, None, True]
+    expected_summary = {name: summary[name] for name in summary.keys() - {"status", "run_id", "trigger", "rejections"}}
+    assert expected_summary["added"] == 1
+    assert row == [summary["run_id"], "cron", response.headers["X-Call-Id"], "done", expected_summary, None, True]
 
 
 def test_the_duration_of_each_stage_is_recorded(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,11 +101,11 @@ def test_logs_and_stored_summaries_contain_no_values_from_files(rollcall: Stack)
     with replica(rollcall.state / "build/process-data", rollcall.process_settings) as running:
         wait_until_ready(running, "/")
         response = running.request("POST", "/").json()
-        logged = [json.loads(line) for line in running.lines()]
+        lines = [json.loads(line) for line in running.lines()]
     assert "Secretly" in response["rejections"][0]["message"]
-    [rejection] = [line for line in logged if line["event"] == "rejection"]
+    [rejection] = [line for line in lines if line["event"] == "rejection"]
     assert (rejection["object"], rejection["line"], rejection["code"]) == ("1.csv", 2, "not_an_integer")
-    assert "Secret" not in json.dumps(logged)
+    assert "Secret" not in json.dumps(lines)
     [[summary]] = rollcall.sql("select summary from runs where id = :id", id=response["run_id"])
     assert summary["rejected"] == 1
     assert "rejections" not in summary
@@ -155,8 +155,8 @@ def test_a_segment_that_cannot_be_listed_is_logged_with_the_call_id(
     failing = type("Failing", (Failing,), {"starts": frozenset([""])})
     with application(rollcall, failing) as app:
         handler._run(app, Request(Trigger.HTTP, "some-call"))
-    logged = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    assert [(line["event"], line["call_id"], line.get("message")) for line in logged] == [
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["event"], line["call_id"], line.get("message")) for line in lines] == [
         ("segment_failed", "some-call", "S3 returned an error for the listing after "),
         ("run", "some-call", None),
     ]

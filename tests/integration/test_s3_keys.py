@@ -83,13 +83,13 @@ OBJECT_OPERATIONS: dict[str, Callable[[Minio, str, str], Any]] = {
 }
 
 READ, WRITE = ("read", "read metadata"), ("write", "upload")
-RESULTS = ("output.csv", "rejected.csv", "erased.csv")
-CSVS, PHOTOS = ("1.csv", *RESULTS), ("1.png", "1.jpg", "1.jpeg")
+OUTPUTS = ("output.csv", "rejected.csv", "erased.csv")
+CSVS, PHOTOS = ("1.csv", *OUTPUTS), ("1.png", "1.jpg", "1.jpeg")
 ALLOWED = {
     "rollcall-process": {
         ("list", SOURCE), ("list", RESULT), ("list uploads", RESULT),
         *((operation, SOURCE, key) for operation in READ for key in CSVS),
-        *((operation, RESULT, key) for operation in READ + WRITE for key in RESULTS),
+        *((operation, RESULT, key) for operation in READ + WRITE for key in OUTPUTS),
     },
     "rollcall-query": {(operation, SOURCE, key) for operation in READ for key in PHOTOS},
 }  # fmt: skip
@@ -138,7 +138,7 @@ def temporary_bucket(client: Minio) -> Iterator[str]:
 def test_each_functions_access_key_allows_exactly_the_expected_operations(filled: Stack, identity: str) -> None:
     client = make_client(filled, identity)
     locations = [(bucket,) for bucket in (SOURCE, RESULT)]
-    granted: set[tuple[str, ...]] = {
+    allowed: set[tuple[str, ...]] = {
         (name, *location)
         for location in locations
         for name, operation in BUCKET_OPERATIONS.items()
@@ -146,12 +146,12 @@ def test_each_functions_access_key_allows_exactly_the_expected_operations(filled
     }
     for bucket in (SOURCE, RESULT):
         for key in OBJECTS:
-            granted |= {
+            allowed |= {
                 (name, bucket, key)
                 for name, operation in OBJECT_OPERATIONS.items()
                 if succeeds(operation, client, bucket, key)
             }
-    assert granted == ALLOWED[identity]
+    assert allowed == ALLOWED[identity]
 
 
 def test_the_operator_is_denied_no_operation(filled: Stack) -> None:

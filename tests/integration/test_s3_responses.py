@@ -127,11 +127,11 @@ def test_connecting_has_its_own_timeout_and_connections_are_reused(
     rollcall: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The connect timeout is not `s3_timeout`, because connecting to a host that is down is tried three times."""
-    opened, barrier = [], Barrier(4)
+    connections, barrier = [], Barrier(4)
     connect = urllib3.util.connection.create_connection
 
     def record_and_connect(address: tuple[str, int], timeout: float, *arguments: Any, **options: Any) -> socket.socket:
-        opened.append((f"{address[0]}:{address[1]}", timeout))
+        connections.append((f"{address[0]}:{address[1]}", timeout))
         return connect(address, timeout, *arguments, **options)
 
     def respond(_kind: str, _path: str) -> Response:
@@ -142,7 +142,7 @@ def test_connecting_has_its_own_timeout_and_connections_are_reused(
     with proxied(rollcall, respond, fetch_threads="4", s3_timeout="19") as (app, _), ThreadPoolExecutor(4) as executor:
         for _ in range(2):
             assert list(executor.map(etag, [app.objects] * 4)) == ["e"] * 4
-    assert [timeout for endpoint, timeout in opened if endpoint == app.settings.s3_endpoint] == [3] * 4
+    assert [timeout for endpoint, timeout in connections if endpoint == app.settings.s3_endpoint] == [3] * 4
 
 
 @pytest.mark.parametrize(

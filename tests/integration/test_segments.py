@@ -118,17 +118,17 @@ def test_a_split_keeps_the_place_in_the_queue_and_a_scanned_segment_goes_to_its_
 def test_a_scan_during_the_start_of_a_run_is_not_repeated(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only a scan from before a restore has a tick (a logical time) in the future."""
     with application(rollcall) as app, app.pool.connection() as connection:
-        original = connection.run
+        run_statement = connection.run
         scanned: list[str] = []
 
-        def run(sql: str, **parameters: object) -> list[list[object]]:
-            result = original(sql, **parameters)
+        def run_then_scan(sql: str, **parameters: object) -> list[list[object]]:
+            result = run_statement(sql, **parameters)
             if not scanned:
                 scanned.append(sql)
                 rollcall.sql("update segments set scanned = nextval('ticks')")
             return result
 
-        monkeypatch.setattr(connection, "run", run)
+        monkeypatch.setattr(connection, "run", run_then_scan)
         segments.next_tick(connection)
     assert rollcall.sql("select from segments where scanned = 0") == []
 
@@ -162,15 +162,15 @@ def test_a_segment_that_was_scanned_just_before_it_was_locked_is_released(
 ) -> None:
     """The query that finds and locks a segment does not see what other sessions commit meanwhile."""
     with application(rollcall) as app, app.pool.connection() as connection:
-        original = connection.run
+        run_statement = connection.run
 
-        def run(sql: str, **parameters: object) -> list[list[object]]:
-            result = original(sql, **parameters)
+        def run_then_scan(sql: str, **parameters: object) -> list[list[object]]:
+            result = run_statement(sql, **parameters)
             if "pg_try_advisory_lock" in sql:
                 rollcall.sql("update segments set scanned = 9")
             return result
 
-        monkeypatch.setattr(connection, "run", run)
+        monkeypatch.setattr(connection, "run", run_then_scan)
         assert segments.claim(connection, since=8, skip=()) is None
         assert rollcall.sql("select objid from pg_locks where locktype = 'advisory'") == []
 
@@ -229,7 +229,7 @@ def test_hints_in_segments_that_are_locked_or_failed_delay_no_others(rollcall: S
 def test_a_run_uses_the_configured_number_of_workers(
     rollcall: Stack, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
-    """Each scan waits until the expected number of threads scan; with fewer, the test fails."""
+    """Each scan waits until the expected number of threads are scanning; with fewer, the test fails."""
     put_people(rollcall, range(60))
     with application(rollcall, segment_keys="10", workers="1") as app:
         run(app)
@@ -269,8 +269,8 @@ def test_the_keys_after_a_split_belong_to_the_new_segment(rollcall: Stack) -> No
     assert len(starts(rollcall)) > 3
 
 
-@pytest.mark.parametrize("keys", ["5", "5000"])
-def test_a_folder_next_to_a_users_keys_hides_no_user(rollcall: Stack, keys: str) -> None:
+@pytest.mark.parametrize("segment_keys", ["5", "5000"])
+def test_a_folder_next_to_a_users_keys_hides_no_user(rollcall: Stack, segment_keys: str) -> None:
     """A server may list the folder 12/ before 12.csv, because the name 12 sorts first."""
     numbers = [str(number) for number in range(10, 30)] + [f"11{number}" for number in range(6)]
     for number in numbers:
@@ -278,7 +278,7 @@ def test_a_folder_next_to_a_users_keys_hides_no_user(rollcall: Stack, keys: str)
     rollcall.bucket.put("0/x", b"")
     rollcall.bucket.put("12/x", b"")
     rollcall.bucket.put("12.png", b"photo")
-    with application(rollcall, segment_keys=keys) as app:
+    with application(rollcall, segment_keys=segment_keys) as app:
         for _ in range(3):
             assert run(app)["status"] == "done"
             assert rows(rollcall) == sorted(numbers)
@@ -290,13 +290,13 @@ def test_any_number_of_keys_may_lie_between_those_of_a_user(rollcall: Stack) -> 
     rollcall.bucket.put_person("12")
     rollcall.bucket.put("12.png", b"photo")
     rollcall.bucket.put_person("13")
-    bad = [f"12.d{number:02}.csv" for number in range(30)]
-    for key in bad:
+    bad_keys = [f"12.d{number:02}.csv" for number in range(30)]
+    for key in bad_keys:
         rollcall.bucket.put(key, b"")
     with application(rollcall, segment_keys="5") as app:
         for _ in range(2):
             summary = run(app)
-            assert (summary["status"], summary["listed"], summary["rejected"]) == ("done", 33, len(bad))
+            assert (summary["status"], summary["listed"], summary["rejected"]) == ("done", 33, len(bad_keys))
             assert rollcall.sql("select user_id, img_path from users order by user_id") == [
                 ["12", "src/12.png"],
                 ["13", None],

@@ -18,7 +18,7 @@ from tests.s3_simulator.source import SourceBucket, csv_body
 from tests.stack import HANG_TIMEOUT
 
 PEOPLE, PHOTOS, FIRST_ID = 1_100, 440, 1_000_000_000
-PART = 8 * 1024 * 1024
+PART_SIZE = 8 * 1024 * 1024
 KEY_ELEMENTS = re.compile("<Key>(.*?)</Key>")
 
 
@@ -35,18 +35,18 @@ ALL_KEYS = [
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Simulator]:
+def shared_simulator() -> Iterator[Simulator]:
     with simulated_s3(people=PEOPLE, photos=PHOTOS, first_id=FIRST_ID) as simulator:
         yield simulator
 
 
 @pytest.fixture
-def simulator(shared: Simulator) -> Simulator:
+def simulator(shared_simulator: Simulator) -> Simulator:
     """The simulator, with failures, delays and counts reset. Changes and uploads of earlier tests remain."""
-    shared.recover()
-    shared.set_latency(0, 0)
-    shared.reset()
-    return shared
+    shared_simulator.recover()
+    shared_simulator.set_latency(0, 0)
+    shared_simulator.reset()
+    return shared_simulator
 
 
 @pytest.fixture
@@ -202,12 +202,15 @@ def test_responses_are_delayed(simulator: Simulator, client: Minio) -> None:
     read(client, key(0))
     assert listed_at - started_at >= 0.05
     assert time.monotonic() - listed_at >= 0.1
+
+
+def test_cpu_time_is_measured(simulator: Simulator) -> None:
     assert simulator.cpu_seconds() > 0
 
 
 def test_small_objects_are_stored(simulator: Simulator, client: Minio) -> None:
     for content in (b"first", b"", b"second" * 100_000):
-        result = client.put_object("res", "a folder/output.csv", io.BytesIO(content), -1, part_size=PART)
+        result = client.put_object("res", "a folder/output.csv", io.BytesIO(content), -1, part_size=PART_SIZE)
         stat = client.stat_object("res", "a folder/output.csv")
         assert result.etag == stat.etag == hashlib.md5(content).hexdigest()
         assert stat.size == len(content)
@@ -221,10 +224,12 @@ def test_small_objects_are_stored(simulator: Simulator, client: Minio) -> None:
 def test_large_objects_are_uploaded_in_parts(simulator: Simulator, client: Minio, parallel: int) -> None:
     content = bytes(range(256)) * 80_000  # 20 MB
     result = client.put_object(
-        "res", "large.csv", io.BytesIO(content), -1, part_size=PART, num_parallel_uploads=parallel
+        "res", "large.csv", io.BytesIO(content), -1, part_size=PART_SIZE, num_parallel_uploads=parallel
     )
     stat = client.stat_object("res", "large.csv")
-    digests = b"".join(hashlib.md5(content[start : start + PART]).digest() for start in range(0, len(content), PART))
+    digests = b"".join(
+        hashlib.md5(content[start : start + PART_SIZE]).digest() for start in range(0, len(content), PART_SIZE)
+    )
     assert result.etag == stat.etag == f"{hashlib.md5(digests).hexdigest()}-3"
     assert stat.size == len(content)
     assert simulator.counts()["PUT"] == 3

@@ -11,7 +11,7 @@ from infra.local.config.stack import FunctionSpec, read_stack
 from tests.stack import ROOT
 
 FUNCTIONS = read_stack(ROOT, {}).functions
-TOKEN = "rollcall-api-token"
+TOKEN_SECRET = "rollcall-api-token"
 
 each_function = pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.name)
 
@@ -19,8 +19,8 @@ each_function = pytest.mark.parametrize("function", FUNCTIONS, ids=lambda functi
 @each_function
 def test_stack_yml_requires_the_token_and_mounts_it(function: FunctionSpec) -> None:
     assert function.environment["auth"] == "token"
-    assert function.environment["api_token_file"] == f"{MOUNT}{TOKEN}"
-    assert TOKEN in function.secrets
+    assert function.environment["api_token_file"] == f"{MOUNT}{TOKEN_SECRET}"
+    assert TOKEN_SECRET in function.secrets
 
 
 @each_function
