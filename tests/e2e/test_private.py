@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from http.client import HTTPException, HTTPResponse
@@ -107,6 +108,7 @@ def test_anonymous_http_requests_to_private_ports_get_only_a_health_check(expose
     s3_port = urlsplit("//" + exposed.settings["s3_endpoint"]).port or 0
     assert {s3_port, int(exposed.settings["postgres_port"])} < ports
     assert len(ports) == 11  # ten of SeaweedFS, one of PostgreSQL
+    responses: Counter[int] = Counter()
     for port in ports:
         for context in (None, unverified_tls()):
             for method, path in REQUESTS:
@@ -115,9 +117,11 @@ def test_anonymous_http_requests_to_private_ports_get_only_a_health_check(expose
                     stream.sendall(request.encode())
                     with closing(HTTPResponse(stream, method=method)) as response:
                         response.begin()
+                        responses[port] += 1
                         is_health_check = (port, path) == (s3_port, "/status")
                         assert response.status >= 400 or is_health_check, (port, context, method, path)
                         assert MARKER not in response.read()
+    assert responses[s3_port] >= len(REQUESTS)  # without TLS
     bucket = exposed.bucket
     keys = {item.object_name for item in bucket.client.list_objects(bucket_name=bucket.source, recursive=True)}
     assert keys == {"secret.csv", "1.csv"}

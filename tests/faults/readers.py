@@ -162,6 +162,7 @@ def csv_rows(body: bytes) -> tuple[list[Row], str | None]:
     *lines, last = body.decode("utf-8-sig").splitlines()
     if not last.startswith(("#end", "#next ")):
         raise Truncated("the last line is neither #end nor #next")
+    assert last == "#end" or last.startswith("#next "), last
     rows = [_row(person) for person in csv.DictReader(io.StringIO("\n".join(lines)))]
     return rows, None if last == "#end" else last.removeprefix("#next ")
 

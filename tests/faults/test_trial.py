@@ -163,6 +163,7 @@ def test_a_reader_detects_truncated_responses(parse: readers.Parse, body: str) -
         ("photo", b"pho", False, "cut"),
         ("csv", b"user_id,first_name,last_name,birthts,img_path\n1,Ada,New,,\n#end\n", False, "wrong"),
         ("csv", b"user_id,first_name,last_name,birthts,img_path\n1,Ada,New,1,\n", False, "cut"),
+        ("csv", b"user_id,first_name,last_name,birthts,img_path\n1,Ada,New,1,\n#endx\n", False, "wrong"),
     ],
 )
 def test_a_reader_distinguishes_wrong_from_truncated_responses(

@@ -62,14 +62,18 @@ def test_peak_memory_excludes_the_parents_memory(rollcall: Stack) -> None:
 
 
 def test_every_benchmark_of_query_data_is_in_the_table(
-    rollcall: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    rollcall: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    file = tmp_path / "rows.json"
     monkeypatch.setattr(query, "REQUESTS", 3)
     monkeypatch.setattr(query, "LOOKUP", "user_id=000000007")
     with query.running_subject(rollcall, 300) as subject:
         measure.measure_rows(
-            query.BENCHMARKS, measure.parse_arguments("query", query.BENCHMARKS, ["--rounds", "1"]), subject
+            query.BENCHMARKS,
+            measure.parse_arguments("query", query.BENCHMARKS, ["--rounds", "1", "--json", str(file)]),
+            subject,
         )
+    assert {row["name"] for row in json.loads(file.read_text(encoding="utf-8"))["rows"]} == query.BENCHMARKS.keys()
     output = capsys.readouterr().out
     for work in ("stream of 300", "page of 100", "lookup", "/stats", "web page", "count=1", "start", "peak memory"):
         assert f"\n{work}" in output

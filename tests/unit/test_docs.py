@@ -145,6 +145,15 @@ def test_links_between_documents_resolve(document: Path) -> None:
             assert not anchor or anchor in anchors(linked), anchor
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_tests_that_a_document_names_exist(document: Path) -> None:
+    files = list((ROOT / "tests").rglob("test_*.py"))
+    tests = {file.name for file in files}
+    for file in files:
+        tests.update(re.findall(r"def (test_\w+)", file.read_text(encoding="utf-8")))
+    assert set(re.findall(r"\btest_\w+(?:\.py)?", document.read_text(encoding="utf-8"))) <= tests
+
+
 def test_every_command_and_option_of_the_local_stack_is_documented() -> None:
     text = README.read_text(encoding="utf-8")
     [commands] = [action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction)]
