@@ -1,7 +1,7 @@
 """Quote values from requests and files in messages."""
 
 MAX_QUOTED = 40
-"""Characters of a value that a message quotes."""
+"""The maximum number of characters that a message quotes of a value."""
 
 
 def truncate(text: str) -> str:

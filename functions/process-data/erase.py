@@ -6,7 +6,7 @@ from typing import Any, TypedDict
 from . import restore, tombstones
 from .application import Application
 from .eraser import Eraser
-from .keys import csv_key, user_of
+from .keys import csv_key, user_of_csv
 from .listing import list_object
 from .outputs import Output
 from .parallel import ParallelCalls
@@ -35,7 +35,7 @@ class EraseRun(Run):
         self._erased: dict[str, bool] = {}  # kept when the run is retried
 
     def _attempt(self, connection: Connection) -> dict[str, Any]:
-        user_ids = [user_id for key in self._request.keys or () if (user_id := user_of(key))]
+        user_ids = [user_id for key in self._request.keys or () if (user_id := user_of_csv(key))]
         eraser = Eraser(connection, self._deadline, partial(self.workers.rescan, connection), self._erased)
         with self.counters.stage("total"):
             restore.apply_lost_tombstones(self._application, connection, self._deadline, eraser.rescan)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from . import hints, segments, tombstones
 from .deadline import Deadline
-from .keys import csv_key, user_of
+from .keys import csv_key, user_of_csv
 from .segments import Segment
 from .shared.storage.connection import Connection
 from .tombstones import Tombstone
@@ -39,10 +39,10 @@ class Eraser:
                 continue
             with segments.holding(self.connection, segment):
                 keys = [key for key in remaining if segment.start < key <= segment.end]
-                users = [user_id for key in keys if (user_id := user_of(key))]
+                users = [user_id for key in keys if (user_id := user_of_csv(key))]
                 self.erased |= tombstones.erase(self.connection, create_tombstones(users), segment.tick)
                 if self.hint:
                     hints.add(self.connection, keys)
-            remaining = [key for key in remaining if user_of(key) not in self.erased]
+            remaining = [key for key in remaining if user_of_csv(key) not in self.erased]
             self.rescan(segment)
         return not remaining

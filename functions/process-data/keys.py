@@ -49,7 +49,7 @@ def keys_of(user_id: str) -> list[str]:
     return [f"{user_id}.{suffix}" for suffix in ("csv", "jpeg", "jpg", "png")]
 
 
-def user_of(key: str) -> str | None:
+def user_of_csv(key: str) -> str | None:
     """The user_id of a user's CSV; None for any other key."""
     kind, user_id = parse_key(key)
     return user_id if kind == "csv" else None

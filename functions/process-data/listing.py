@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from .keys import CONTENT_LIMIT, csv_key, is_representable, keys_of, parse_key, user_around, user_of
+from .keys import CONTENT_LIMIT, csv_key, is_representable, keys_of, parse_key, user_around, user_of_csv
 from .rejections import Reason, Rejection
 from .shared.storage.listing import ListingPage, ObjectInfo
 from .shared.storage.objects import Objects
@@ -109,7 +109,7 @@ def list_hinted(objects: Objects, bucket: str, key: str) -> list[ObjectInfo]:
 
     For any other key: the object with this key, if it exists.
     """
-    user_id = user_of(key)
+    user_id = user_of_csv(key)
     if user_id is None:
         return list_object(objects, bucket, key)
     page = objects.list_page(bucket, prefix=f"{user_id}.")

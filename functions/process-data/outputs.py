@@ -192,7 +192,7 @@ def known_etag(connection: Connection, output: str) -> str | None:
 
 
 def adopt(connection: Connection, output: str, known: str | None, etag: str) -> None:
-    """Let the next export replace an object that this database did not write, as all of its rows have been applied.
+    """Let the next export replace an object that this database did not write. Its rows must have been applied.
 
     Does nothing if the recorded ETag differs from `known`.
     """

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from .keys import user_of
+from .keys import user_of_csv
 
 _LOWER_BOUND = re.compile("[^\0-.]*")
 """Matches the start of a key, up to the first character that is "." or sorts before it.
@@ -65,7 +65,7 @@ class KeySet:
 
     @property
     def user_parameters(self) -> dict[str, object]:
-        return {"users": [user_id for key in self.keys if (user_id := user_of(key)) is not None]}
+        return {"users": [user_id for key in self.keys if (user_id := user_of_csv(key)) is not None]}
 
     @property
     def object_parameters(self) -> dict[str, object]:

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from .changes import take_number
 from .hints import delete_where
-from .keys import user_of
+from .keys import user_of_csv
 from .listing import Listing
 from .scope import Scope
 from .shared.storage.connection import Connection
@@ -117,7 +117,7 @@ def drop_erased(connection: Connection, scope: Scope, listing: Listing) -> Tombs
         if not _is_newer(_parse_modified(listing.modified[user_id]), csv_modified):
             listing.csvs.pop(user_id, None)
             del tombstones[user_id]
-            listing.rejections = [item for item in listing.rejections if user_of(item.object) != user_id]
+            listing.rejections = [item for item in listing.rejections if user_of_csv(item.object) != user_id]
     return tombstones
 
 

@@ -40,7 +40,7 @@ PARAMETERS = FILTERS | {
 class Query:
     """A parsed query. `after` is the end of the previous page.
 
-    Without `limit` all results are streamed; in HTML, a page then has PEOPLE_PER_PAGE.
+    Without `limit` all results are streamed, except in HTML: a page has PEOPLE_PER_PAGE results.
     """
 
     filters: Filters

@@ -31,7 +31,7 @@ STOP_TIMEOUT = 60
 """Seconds that `down` waits for the stack to stop."""
 
 RUN = "import pathlib, sys; from infra.local.cli import main; sys.exit(main(sys.argv[2:], pathlib.Path(sys.argv[1])))"
-"""The program for `python -c`. Its arguments are the project's root and those of `main`."""
+"""The program for `python -c`. Its arguments are the project's root, then the command line for `main`."""
 
 DETACHED_LOG = "up.log"
 
@@ -173,7 +173,8 @@ def _status(_: argparse.Namespace, state: State, __: Path) -> int:
 def _logs(options: argparse.Namespace, state: State, __: Path) -> int:
     files = {path.stem: path for path in sorted(state.logs.glob("*.log")) if path.name != DETACHED_LOG}
     if options.name is not None and options.name not in files:
-        raise LocalError(f"unknown log {options.name!r}; expected one of {', '.join(files) or '(no logs)'}")
+        expected = f"expected one of {', '.join(files)}" if files else "there are no logs yet"
+        raise LocalError(f"unknown log {options.name!r}; {expected}")
     selected = files if options.name is None else {options.name: files[options.name]}
     for logged_at, name, text in heapq.merge(*(_lines_with_name(name, path) for name, path in selected.items())):
         print(f"{logged_at} {name}: {text}" if options.name is None else f"{logged_at} {text}")

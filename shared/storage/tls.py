@@ -16,9 +16,8 @@ def make_context(setting: str, ca_file: str, default: str | None = None) -> ssl.
         return ssl.create_default_context(cafile=ca_file or default)
     except OSError as error:
         reason = error.strerror if error.filename or not isinstance(error, ssl.SSLError) else describe(error)
-        raise SettingError(
-            f"{setting}={ca_file!r} cannot be used: {reason}; expected a file of PEM certificates"
-        ) from error
+        file = f"{setting}={ca_file!r}" if ca_file else f"the default of {setting}, {default!r},"
+        raise SettingError(f"{file} cannot be used: {reason}; expected a file of PEM certificates") from error
 
 
 def describe(error: BaseException) -> str:

@@ -2,7 +2,7 @@
 
     python3 tests/benchmarks process [NAME...] [--rounds N] [--json FILE]
 
-Unless a row sets others, runs have the default settings, but no deadline.
+Runs have the default settings but no deadline, unless a benchmark sets others.
 """
 
 import tempfile
@@ -121,19 +121,19 @@ def events(stack: Stack, rounds: int = 3, people: int = MILLION, few: int = 10_0
     In both cases only the first event exports. An export of many users takes longer, so its time is added to the
     baseline.
     """
-    users = range(0, few, few // number)
+    indices = range(0, few, few // number)
     with simulated(stack, people, 0) as (simulator, settings), application(settings) as app:
 
         def send_events() -> float:
-            for user in users:
-                simulator.change(user, 1)
+            for index in indices:
+                simulator.change(index, 1)
             stack.sql("update outputs set changed = changed + 1, written_at = null")
             start = time.perf_counter()
-            for user in users:
-                summary = run(app, keys=[f"{FIRST_ID + user}.csv"])
+            for index in indices:
+                summary = run(app, keys=[f"{FIRST_ID + index}.csv"])
                 assert (summary["listed"], summary["updated"]) == (1, 1), summary
-                assert summary["output"]["written"] == (user == users[0]), summary
-                if user == users[0]:
+                assert summary["output"]["written"] == (index == indices[0]), summary
+                if index == indices[0]:
                     stack.sql("update outputs set seconds = 3600")  # slow exports are not repeated soon
             return time.perf_counter() - start
 

@@ -16,13 +16,13 @@ def summary(page: Page) -> Locator:
     return page.locator("summary", has_text="Filters")
 
 
-def show(page: Page, size: dict[str, int], query: str = "") -> None:
+def open_page(page: Page, size: dict[str, int], query: str = "") -> None:
     page.set_viewport_size({"width": size["width"], "height": size["height"]})
     page.goto(HOME + query)
 
 
 def test_on_a_phone_the_filters_are_collapsed_above_the_people(page: Page) -> None:
-    show(page, PHONE)
+    open_page(page, PHONE)
     expect(page.locator("form")).to_be_hidden()
     expect(page.locator("table.people tbody tr").first).to_be_in_viewport(ratio=1)
     summary(page).click()
@@ -34,33 +34,33 @@ def test_on_a_phone_the_filters_are_collapsed_above_the_people(page: Page) -> No
 
 @pytest.mark.parametrize("query", ["?min_age=30", "?is_image_exists=true", "?name=nobody+at+all", "?user_id=1000"])
 def test_the_filters_are_expanded_if_one_is_active(page: Page, query: str) -> None:
-    show(page, PHONE, query)
+    open_page(page, PHONE, query)
     expect(page.locator("form")).to_be_visible()
     expect(page.get_by_role("link", name="Clear filters")).to_be_visible()
 
 
 @pytest.mark.parametrize("query", ["?min_age=300", "?limit=0", "?sort=nonsense"])
 def test_an_invalid_field_expands_the_filters(page: Page, problems: Problems, query: str) -> None:
-    show(page, PHONE, query)
+    open_page(page, PHONE, query)
     expect(page.locator("[aria-invalid]")).to_be_visible()
     problems.expect_status(400)
 
 
 @pytest.mark.parametrize("query", ["?sort=-birthdate", "?limit=10"])
 def test_sort_and_limit_do_not_expand_the_filters(page: Page, query: str) -> None:
-    show(page, PHONE, query)
+    open_page(page, PHONE, query)
     expect(page.locator("form")).to_be_hidden()
 
 
 def test_on_a_wide_screen_the_filters_are_always_expanded(page: Page) -> None:
-    show(page, WIDE)
+    open_page(page, WIDE)
     expect(page.locator("form")).to_be_visible()
     expect(summary(page)).to_be_hidden()
     expect(page.get_by_role("heading", name="Filters")).to_be_visible()
 
 
 def test_the_filters_can_be_expanded_and_used_by_keyboard(page: Page) -> None:
-    show(page, PHONE)
+    open_page(page, PHONE)
     tab_to(page, summary(page))
     page.keyboard.press("Enter")
     tab_to(page, page.get_by_label("Age from"))
@@ -71,7 +71,7 @@ def test_the_filters_can_be_expanded_and_used_by_keyboard(page: Page) -> None:
 
 
 def test_screen_readers_get_the_collapsed_state(page: Page) -> None:
-    show(page, PHONE)
+    open_page(page, PHONE)
     search = page.get_by_role("search", name="Filters")
     expect(search).to_be_visible()
 

@@ -33,7 +33,7 @@ def rows(page: Page) -> Locator:
     return page.locator("table.people tbody tr")
 
 
-def ids(page: Page) -> list[str]:
+def shown_user_ids(page: Page) -> list[str]:
     return page.locator("table.people td.id").all_text_contents()
 
 
@@ -60,7 +60,7 @@ def user_ids(people: list[dict[str, Any]]) -> list[str]:
 def test_the_page_shows_fifty_people_at_a_time(page: Page, sample: Stack) -> None:
     expect(page).to_have_title("100 people · Rollcall")
     expect(page.get_by_role("heading", level=1)).to_have_text("100 people")
-    assert ids(page) == user_ids(get_people(sample, "?limit=50"))
+    assert shown_user_ids(page) == user_ids(get_people(sample, "?limit=50"))
 
 
 def test_submitted_filters_are_applied_and_kept_in_the_form(page: Page, sample: Stack) -> None:
@@ -71,7 +71,7 @@ def test_submitted_filters_are_applied_and_kept_in_the_form(page: Page, sample: 
     show(page)
     people = get_people(sample, "?is_image_exists=true&min_age=30&max_age=60.5&sort=birthdate")
     assert 0 < len(people) < 50
-    assert ids(page) == user_ids(people)
+    assert shown_user_ids(page) == user_ids(people)
     expect(page.get_by_role("heading", level=1)).to_have_text(f"{len(people)} people match")
     expect(page.get_by_label("Photo", exact=True)).to_have_value("true")
     expect(page.get_by_label("Age to")).to_have_value("60.5")
@@ -94,38 +94,38 @@ def test_a_second_user_id_can_be_added_to_the_filter(page: Page) -> None:
     page.get_by_label("or User ID").fill("1000")
     show(page)
     expect(rows(page)).to_have_count(2)
-    assert ids(page) == ["1000", "1001"]
+    assert shown_user_ids(page) == ["1000", "1001"]
 
 
 def test_column_headers_sort_in_both_directions(page: Page, sample: Stack) -> None:
     header = page.get_by_role("columnheader", name="Born")
     follow(page, header.get_by_role("link"))
     expect(header).to_have_attribute("aria-sort", "ascending")
-    assert ids(page) == user_ids(get_people(sample, "?limit=50&sort=birthdate"))
+    assert shown_user_ids(page) == user_ids(get_people(sample, "?limit=50&sort=birthdate"))
     follow(page, header.get_by_role("link"))
     expect(header).to_have_attribute("aria-sort", "descending")
-    assert ids(page) == user_ids(get_people(sample, "?limit=50&sort=-birthdate"))
+    assert shown_user_ids(page) == user_ids(get_people(sample, "?limit=50&sort=-birthdate"))
 
 
 def test_paging_covers_everyone_and_the_back_button_works(page: Page, sample: Stack) -> None:
     page.get_by_label("People per page").fill("30")
     page.get_by_label("Order").select_option("Last name, A–Z")
     show(page)
-    pages = [ids(page)]
+    pages = [shown_user_ids(page)]
     while (next_link := page.get_by_role("link", name="Next page")).count():
         follow(page, next_link)
-        pages.append(ids(page))
+        pages.append(shown_user_ids(page))
     assert [len(page_ids) for page_ids in pages] == [30, 30, 30, 10]
     assert list(chain.from_iterable(pages)) == user_ids(get_people(sample, "?sort=last_name"))
     page.go_back()
-    assert ids(page) == pages[2]
+    assert shown_user_ids(page) == pages[2]
     page.go_back()
     page.go_back()
-    assert ids(page) == pages[0]
+    assert shown_user_ids(page) == pages[0]
     expect(page.get_by_label("People per page")).to_have_value("30")
     page.go_forward()
     follow(page, page.get_by_role("link", name="First page"))
-    assert ids(page) == pages[0]
+    assert shown_user_ids(page) == pages[0]
 
 
 def test_the_whole_result_is_available_as_csv_and_json(page: Page, sample: Stack) -> None:

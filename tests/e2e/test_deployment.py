@@ -1,9 +1,10 @@
 """What every deployment must do, tested from outside through its gateway and its buckets.
 
 The tests run against the local stack, or with `--deployment FILE` against any other deployment. Nothing else may start
-runs there during the tests: they might add the test users first. FILE has lines as `infra/local env` prints them, with
-the key of an operator who may list, write and delete in the source bucket, and read the result bucket. The test users
-have user_ids of 18 digits with a random prefix. Their files are removed at the end; their rows stay in the table.
+runs there during the tests: another run might add the test users first. FILE has lines as `infra/local env` prints
+them, with the key of an operator who may list, write and delete in the source bucket, and read the result bucket. The
+test users have user_ids of 18 digits with a random prefix. Their files are removed at the end; their rows stay in the
+table.
 """
 
 import json
@@ -164,7 +165,7 @@ def test_an_older_version_can_be_uploaded_again(people: People) -> None:
         assert [person["last_name"] for person in people.rows("", 1)] == [last]
 
 
-def test_an_event_ingests_its_user(people: People) -> None:
+def test_an_event_processes_the_user_it_names(people: People) -> None:
     people.put_person(1)
     people.put_person(2)
     response = people.deployment.event(f"{people.id(1)}.csv")

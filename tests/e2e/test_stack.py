@@ -94,7 +94,7 @@ def test_a_stack_whose_directory_was_replaced_stops_and_leaves_the_new_one_alone
     remove_home(new_toy.project / "removed")
 
 
-def test_a_killed_up_leaves_no_processes_and_the_next_one_starts(new_toy: ProjectStack) -> None:
+def test_killing_up_leaves_no_processes_and_the_next_up_starts(new_toy: ProjectStack) -> None:
     with new_toy.up() as up, leaves_no_processes(new_toy):
         up.kill()
     with new_toy.up() as up:
@@ -162,8 +162,8 @@ def test_two_stacks_are_separate_and_a_restart_keeps_the_data(new_toy: ProjectSt
 
 @linux_only
 def test_everything_listens_on_loopback_only(stack: Stack) -> None:
-    running = ProjectStack(stack.state, stack.state).state_file()
-    assert {address for address, _ in listening_addresses(process_tree(running["pid"]))} == {"0100007F"}  # 127.0.0.1
+    supervisor = ProjectStack(stack.state, stack.state).state_file()["pid"]
+    assert {address for address, _ in listening_addresses(process_tree(supervisor))} == {"0100007F"}  # 127.0.0.1
 
 
 @linux_only

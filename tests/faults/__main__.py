@@ -27,12 +27,12 @@ def main(arguments: list[str]) -> int:
         "--libfaketime",
         type=Path,
         metavar="FILE",
-        help="path of the shared library in the PyPI package libfaketime; faults of the clock require it",
+        help="path of the shared library in the PyPI package libfaketime; clock faults require it",
     )
     options = parser.parse_args(arguments)
     if options.libfaketime and not options.libfaketime.is_file():
         parser.error(f"--libfaketime: {options.libfaketime} is not a file")
-    commit = current_commit() if options.json else ""  # now: an error of git after the trial would lose its results
+    commit = current_commit() if options.json else ""  # now: a git error after the trial would lose its results
     os.environ["SCHEDULE"] = "0 0 29 2 *"  # 29 February: practically no scheduled runs
     print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="rollcall-faults-", ignore_cleanup_errors=True) as directory:
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     print(f"\n{figures.table(trial.calls.ended)}\n\n{figures.totals}")
     if figures.settle_times:
         longest = max(figures.settle_times)
-        print(f"after each round, a run was done on every replica of process-data within {longest:.1f} s")
+        print(f"after each round, every replica of process-data had a run that ended `done` within {longest:.1f} s")
     for kind, reason in figures.skipped.items():
         print(f"skipped: {kind}: {reason}")
     for problem in figures.problems:

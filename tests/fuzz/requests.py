@@ -103,7 +103,7 @@ def headers(process: Client, query: Client, inputs: int, seed: int) -> Iterator[
 
 
 def events(process: Client, _query: Client, inputs: int, seed: int) -> Iterator[str]:
-    """Send valid and invalid event bodies to process-data. A few name objects in the bucket, so their runs scan."""
+    """Send valid and invalid event bodies to process-data. Only a few start scans, which are slow."""
     random = Random(seed)
     for _ in range(inputs):
         body = generate.event_body(random)

@@ -142,7 +142,7 @@ def test_the_test_event_of_s3_is_accepted(rollcall: Stack) -> None:
         (b"[" * 100_000, "not JSON"),
     ],
 )
-def test_a_body_that_is_no_event_is_a_400(rollcall: Stack, body: bytes, message: str) -> None:
+def test_a_body_that_is_not_an_event_is_a_400(rollcall: Stack, body: bytes, message: str) -> None:
     response = rollcall.request("POST", "/function/process-data", body)
     assert (response.status, response.json()["error"]["code"]) == (400, "bad_body")
     assert message in response.json()["error"]["message"]

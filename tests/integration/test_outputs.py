@@ -194,7 +194,7 @@ def test_an_export_that_a_run_had_no_time_for_is_made_at_the_start_of_the_next(r
     assert exported(rollcall) == ["1", "2"]
 
 
-def test_a_run_that_is_stopped_while_it_waits_for_s3_exports_its_progress(
+def test_a_run_exports_its_progress_if_it_is_stopped_while_it_waits_for_s3(
     rollcall: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("process_data.deadline.GRACE", 0.5)
@@ -218,7 +218,7 @@ def test_a_run_that_is_stopped_while_it_waits_for_s3_exports_its_progress(
     assert (summary["status"], summary["output"]["written"]) == ("partial", True)
 
 
-def test_a_full_run_that_could_not_check_the_output_is_partial(rollcall: Stack) -> None:
+def test_a_full_run_is_partial_if_it_could_not_check_the_output(rollcall: Stack) -> None:
     """The object may have been removed or overwritten since it was written."""
     rollcall.bucket.put_person("1")
     rollcall.process()

@@ -109,7 +109,7 @@ def test_an_object_over_the_limit_is_not_read_and_its_connection_not_reused(roll
         app.objects.get("src", "1.csv", limit=9)
 
 
-def test_a_single_request_without_a_response_is_repeated(rollcall: Stack) -> None:
+def test_a_run_succeeds_if_one_request_gets_no_response(rollcall: Stack) -> None:
     stalled: list[str] = []
 
     def stall(kind: str, path: str) -> None:
@@ -205,7 +205,7 @@ def test_a_listing_that_repeats_its_token_is_an_error(rollcall: Stack) -> None:
             app.objects.list_page("src", token="same")
 
 
-def test_a_last_modified_without_a_time_zone_is_utc(rollcall: Stack) -> None:
+def test_a_last_modified_with_the_offset_minus_0000_is_utc(rollcall: Stack) -> None:
     def replace(kind: str, path: str) -> Response | None:
         headers = {"ETag": '"e"', "Last-Modified": "Fri, 27 Nov 2026 22:46:53 -0000"}
         return Response(200, headers, b"body") if (kind, path) == ("GET", "/src/1.csv") else None

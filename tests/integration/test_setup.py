@@ -101,7 +101,7 @@ def test_setup_creates_everything_once(server: PostgresServer, user: str) -> Non
         ("locale_provider libc locale 'C'", "lower() changes only ASCII letters"),
     ],
 )
-def test_a_database_whose_encoding_or_lower_function_is_limited_to_ascii_is_an_error(
+def test_a_database_that_is_not_utf8_or_whose_lower_function_is_limited_to_ascii_is_an_error(
     server: PostgresServer, options: str, message: str
 ) -> None:
     """In the locale C, filters by name would not ignore the case of letters such as Ł."""

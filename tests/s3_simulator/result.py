@@ -1,4 +1,4 @@
-"""The bucket `res`, which stores uploaded objects; of large and multipart ones only the metadata."""
+"""The bucket `res`, which stores uploaded objects, but only the metadata of large and multipart ones."""
 
 import hashlib
 import os

@@ -23,8 +23,8 @@ def csv_body(user_id: int, version: int = 0) -> bytes:
 class _Template(NamedTuple):
     """The fixed text of an object's entry in a listing, and of its response headers.
 
-    Each field is the text before and the text after the variable part of the ETag: its padding and id. `entry` begins
-    after the id in its key. `headers` includes the status line.
+    Each field is the text before and the text after the padding and id in the ETag. `entry` begins after the id in the
+    key. `headers` includes the status line.
     """
 
     entry: tuple[str, str]
@@ -83,7 +83,7 @@ class SourceBucket:
 
     def _check_range(self, first: int, count: int) -> None:
         if first < 0 or count < 0 or first + count > self._people:
-            raise ValueError(f"invalid range of {count} users from {first}: expected one within {self._people}")
+            raise ValueError(f"invalid range of {count} users from index {first}: there are {self._people} users")
 
     def position(self, key: bytes, *, after: bool = False) -> int:
         """Return the position of the first key that is not less than `key`, or that is greater if `after`."""
@@ -91,7 +91,7 @@ class SourceBucket:
         assert digits is not None
         prefix, suffix = digits[0], key[digits.end() :]
         if missing := self._width - len(prefix):
-            # no digit follows the prefix in `key`, so `key` is after all ids that begin with it, or before all of them
+            # no digit follows the prefix in `key`, so `key` is after all ids with this prefix, or before all of them
             is_after_ids = suffix > b"9"
             index = int(prefix + (b"9" if is_after_ids else b"0") * missing) + is_after_ids - self._first_id
             suffix = b""

@@ -152,9 +152,9 @@ def pages(
     """Return `get_page` for the keys after `start`, listed with delimiter=/ in pages of these sizes."""
     names = {f"{key.partition('/')[0]}/" if "/" in key else key for key in keys}
     after = {
-        name for name in names if (_position(name, server) > start if server == "SeaweedFS" else _reaches(name, start))
+        name for name in names if (_sort_key(name, server) > start if server == "SeaweedFS" else _reaches(name, start))
     }
-    entries = sorted(after, key=lambda name: (_position(name, server), name))
+    entries = sorted(after, key=lambda name: (_sort_key(name, server), name))
     size_of_page = cycle(sizes)
 
     def get_page(token: str | None) -> ListingPage:
@@ -168,7 +168,7 @@ def pages(
     return get_page
 
 
-def _position(name: str, server: str) -> str:
+def _sort_key(name: str, server: str) -> str:
     """Return the sort key of an entry: SeaweedFS sorts a folder by its name without the slash."""
     return name.removesuffix("/") if server == "SeaweedFS" else name
 

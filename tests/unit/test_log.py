@@ -24,7 +24,7 @@ def test_a_log_line_is_bounded_and_in_ascii(capfd: pytest.CaptureFixture[str]) -
     line = capfd.readouterr().err
     assert line.isascii()
     assert line.count("\n") == 1
-    assert len(line) < 64 * 1024 / 2  # the buffer has 64 KiB, and an entry may have several long strings
+    assert len(line) < 64 * 1024 / 2  # the buffer holds 64 KiB, and an entry may have several long strings
     fields = json.loads(line)
     assert fields == {
         "level": "info",

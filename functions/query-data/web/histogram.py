@@ -12,7 +12,7 @@ _MIN_HEIGHT = 2  # pixels, so that a single user among a million is visible
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar for `people` who are `start` to `start` + 9 years old.
+    """A bar: `people` users are `start` to `start` + 9 years old.
 
     `x` and `width` are percentages of the drawing's width; `height` is in pixels.
     """

@@ -22,7 +22,7 @@ FOLLOW_SECONDS = 30
 """Seconds that a followed log stays open."""
 
 _VERSION = {"release": "local", "sha": "local"}
-_DEPLOY_PATHS = ("/system/functions", "/system/secrets", "/system/namespace/<name>", "/system/scale-function/<name>")
+_READ_ONLY_PATHS = ("/system/functions", "/system/secrets", "/system/namespace/<name>", "/system/scale-function/<name>")
 
 
 class Gateway:
@@ -49,8 +49,8 @@ class Gateway:
         app.get("/system/namespaces")(_namespaces)
         app.get("/system/logs")(self._read_logs)
         app.get("/healthz")(_healthz)
-        for rule in _DEPLOY_PATHS:
-            app.route(rule, methods=["POST", "PUT", "DELETE"])(_deploy)
+        for rule in _READ_ONLY_PATHS:
+            app.route(rule, methods=["POST", "PUT", "DELETE"])(_reject_change)
         app.before_request(self._require_token)
         app.register_error_handler(GatewayError, _render_error)
         app.register_error_handler(WatchdogError, _render_watchdog_error)
@@ -91,7 +91,7 @@ class Gateway:
 
     def _read_logs(self) -> Response:
         name = self._find(request.args.get("name", "")).spec.name
-        return Response(_messages(name, self._logs / f"{name}.log"), content_type="application/x-ndjson")
+        return Response(_log_lines(name, self._logs / f"{name}.log"), content_type="application/x-ndjson")
 
     def _find(self, name: str) -> Function:
         """Return a function by its name, which may end with the namespace, as cron-connector sends it."""
@@ -115,8 +115,8 @@ def _healthz() -> Response:
     return Response("OK", content_type="text/plain")
 
 
-def _deploy(**_: str) -> Response:
-    message = "the local stack does not deploy functions: edit stack.yml and restart it"
+def _reject_change(**_: str) -> Response:
+    message = "the local stack does not deploy functions: edit stack.yml, then restart the stack"
     raise GatewayError(501, "not_supported", message)
 
 
@@ -141,7 +141,7 @@ def _upstream_headers() -> Headers:
     return [*request.headers, *((name, value) for name, value in forwarded if name.lower() not in names)]
 
 
-def _messages(name: str, path: Path) -> Iterator[str]:
+def _log_lines(name: str, path: Path) -> Iterator[str]:
     """Return the function's log in OpenFaaS's format: one JSON document per line."""
     try:
         last = int(request.args.get("tail") or 0)
@@ -153,8 +153,8 @@ def _messages(name: str, path: Path) -> Iterator[str]:
     follow = FOLLOW_SECONDS if request.args.get("follow", "").lower() in ("1", "t", "true") else 0
     lines = read_lines(path, since=start, pid=request.args.get("instance", ""), last=last, follow=follow)
     common = {"name": name, "namespace": NAMESPACE}
-    messages = (common | {"instance": line.pid, "timestamp": line.logged_at, "text": line.text} for line in lines)
-    return (json.dumps(message, ensure_ascii=False) + "\n" for message in messages)
+    documents = (common | {"instance": line.pid, "timestamp": line.logged_at, "text": line.text} for line in lines)
+    return (json.dumps(document, ensure_ascii=False) + "\n" for document in documents)
 
 
 def _json(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

