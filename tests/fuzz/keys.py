@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from random import Random
 
-from process_data.keys import csv_key, is_representable, keys_of, parse_key, user_around, user_of
+from process_data.keys import csv_key, is_representable, keys_of, parse_key, user_around, user_of_csv
 from process_data.scope import Range
 
 from tests.stack import Stack, connected
@@ -66,8 +66,8 @@ def _problems(key: str) -> Iterator[str]:
         expected = ("bad_name", None)
     if (kind, user_id) != expected:
         yield f"{key!r} is {kind} of {user_id}, not {expected}"
-    if user_of(key) != (stem if expected == ("csv", stem) else None):
-        yield f"{key!r} is the CSV of {user_of(key)}"
+    if user_of_csv(key) != (stem if expected == ("csv", stem) else None):
+        yield f"{key!r} is the CSV of {user_of_csv(key)}"
 
 
 def _is_storable(key: str) -> bool:
