@@ -25,7 +25,7 @@ from .application import Application
 from .counters import RunCounters, ScanCounters
 from .deadline import Deadline
 from .fetch import FetchResult, Unreadable, fetch
-from .keys import MAX_REQUESTED_KEYS, csv_key, user_of
+from .keys import MAX_REQUESTED_KEYS, csv_key, user_of_csv
 from .listing import Listing, list_hinted, list_photos_after, list_range
 from .parallel import ParallelCalls
 from .parse import Row, check_rows
@@ -102,7 +102,7 @@ class Scanner:
             with self._counters.stage("list"):
                 listing, listed = self._list_hinted(list(hinted))
             left_out = set(self._ingest(scan, KeySet(listed), listing))
-            done = {key: hinted[key] for key in listed if user_of(key) not in left_out}
+            done = {key: hinted[key] for key in listed if user_of_csv(key) not in left_out}
             hints.delete(self._connection, done)
 
     def _list_range(self, segment: Segment) -> Listing:
