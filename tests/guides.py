@@ -23,7 +23,7 @@ _BLOCK = re.compile(r"^```sh ?(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def commands(document: Path, heading: str, platform: str) -> str:
-    """Return the commands of a section. A block without a platform applies to both."""
+    """Return the commands of a section for a platform. A block that names no platform applies to both."""
     text = document.read_text(encoding="utf-8")
     _, section = re.split(rf"^#+ {re.escape(heading)}\n", text, maxsplit=1, flags=re.MULTILINE)
     blocks = _BLOCK.findall(re.split(r"^## ", section, maxsplit=1, flags=re.MULTILINE)[0])
@@ -79,7 +79,7 @@ def shell(directory: Path, platform: str, **environment: str) -> Shell:
     tools.mkdir()
     python = sys.executable
     scripts = {name: f'exec {python} -I -S {ROOT}/tests/recorder.py {name} "$@"' for name in RECORDED_COMMANDS}
-    # `python3 infra/local` in this virtual environment, not in the one that it would create
+    # runs `python3 infra/local` in this virtual environment, not in the one that it would create
     scripts["python3"] = (
         f'[ "$1" = -c ] && exec {python} "$@"\nshift; PYTHONPATH={ROOT} exec {python} -m infra.local "$@"'
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 H2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
-"""What a gRPC client sends first: HTTP/2's preface and an empty SETTINGS frame. The server also sends SETTINGS."""
+"""What a gRPC client sends first: HTTP/2's preface and an empty SETTINGS frame. The server sends such a frame too."""
 
 
 def unverified_tls(*protocols: str) -> ssl.SSLContext:

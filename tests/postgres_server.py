@@ -75,7 +75,7 @@ def promoted_copy(stack: Stack, directory: Path) -> Iterator[PostgresServer]:
         is_replayed = f"select pg_last_wal_replay_lsn() >= '{position}'"
         stack.wait_until(lambda: server.sql(is_replayed, database="postgres") == [["t"]])
         server.sql("select pg_promote()", database="postgres")
-        # only now: replaying it earlier would discard the pages that the checkpoint has to write
+        # only now: a standby would replay the drop, and discard the pages that the checkpoint has to write
         stack.sql("drop table ballast")
         yield server
 

@@ -44,7 +44,7 @@ class Replica:
         return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode().splitlines()
 
     def errors(self) -> list[str]:
-        """Return the log's lines of level error."""
+        """Return the log lines with level error."""
         return [line for line in self.lines() if line.startswith('{"level": "error"')]
 
     def stop(self) -> int:

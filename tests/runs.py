@@ -65,7 +65,7 @@ def proxied(
 
 @contextmanager
 def set_at_end(event: threading.Event) -> Iterator[None]:
-    """Set the event at the end of the block, even if it raises: threads that wait for the event must not outlive it."""
+    """Set the event when the block ends, even by an exception, so that no thread waits for it after the block."""
     try:
         yield
     finally:
@@ -84,7 +84,7 @@ def end_scans(stack: Stack) -> None:
 
 
 def counts(summary: dict[str, Any]) -> dict[str, int]:
-    """Return the counts in a summary that are not 0."""
+    """Return the nonzero counts in a summary."""
     names = (
         "listed", "added", "updated", "unchanged", "images_changed", "ignored", "rejected", "unreadable", "remaining",
     )  # fmt: skip

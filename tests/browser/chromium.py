@@ -21,7 +21,7 @@ _OPTIONS = (
     "--disable-sync",
 )
 
-MISSING = f"no Chromium was found: put {' or '.join(_NAMES)} on the PATH, or set CHROMIUM to the path of one"
+MISSING = f"no Chromium was found: put {' or '.join(_NAMES)} on the PATH, or set CHROMIUM to its path"
 
 
 def find() -> str | None:

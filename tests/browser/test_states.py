@@ -90,7 +90,7 @@ def test_a_hundred_thousand_people_are_counted_and_paged(rollcall: Stack, page: 
     expect(page.locator("table.people td.id").first).to_have_text("000000051")
 
 
-def test_a_reload_shows_changes_and_unchanged_pages_are_not_sent_again(rollcall: Stack, page: Page) -> None:
+def test_an_unchanged_page_is_a_304_and_a_reload_shows_changes(rollcall: Stack, page: Page) -> None:
     rollcall.bucket.put_person("1", "Ada", "Byron")
     rollcall.process()
     first = rollcall.request("GET", f"/function/{HOME}", Accept="text/html")

@@ -138,9 +138,9 @@ def send(pid: int, signum: signal.Signals) -> None:
 class Subject:
     """The system under test, with the proxies, disks and clocks that its faults use.
 
-    Each function has two replicas. With `library` (libfaketime), the first one of each has its own clock, which jumps.
-    `queue` has the queued continuations. `restarts` counts the restarts after a full disk, by server. `exits` closes
-    what it starts.
+    Each function has two replicas. With `library` (libfaketime), the first of them has a clock of its own, which jumps.
+    `queue` has the queued continuations. `restarts` counts the restarts after a full disk, by server. `exits` ends what
+    the constructor starts.
     """
 
     def __init__(
@@ -176,7 +176,7 @@ class Subject:
             slot.wait_ready()
 
     def _enqueue(self, path: str, _authorization: str | None) -> int:
-        """Queue a continuation, as the gateway does. Return the status."""
+        """Queue a continuation, as the gateway does. Return the HTTP status."""
         try:
             self.queue.put_nowait(path.partition("?")[2])
         except Full:
@@ -214,7 +214,7 @@ class Subject:
                 bucket = self.stack.bucket
                 for name in (bucket.source, bucket.result):  # with content: SeaweedFS stores empty objects elsewhere
                     bucket.client.put_object(bucket_name=name, object_name="~probe", data=BytesIO(b"x"), length=1)
-        except Exception:  # noqa: BLE001 - any error of the clients while a server is unavailable
+        except Exception:  # noqa: BLE001 - whatever the clients raise while a server is unavailable
             return False
         return True
 
@@ -223,7 +223,7 @@ class Subject:
         try:
             with closing(self.connect_as_superuser()) as connection:
                 sessions: object = connection.run(_SESSIONS)
-        except Exception as error:  # noqa: BLE001 - any error of a server that is unavailable
+        except Exception as error:  # noqa: BLE001 - the server may be unavailable
             sessions = error
         errors = {f"{slot.function} {slot.number}": slot.replica.errors()[-3:] for slot in self.slots}
         return (

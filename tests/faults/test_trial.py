@@ -31,7 +31,7 @@ def test_under_random_faults_the_tables_converge_and_every_response_is_correct(
     print(figures.table(trial.calls.ended))
     assert not figures.problems, "\n".join(figures.problems[:10])
     assert len(figures.injections) == 60
-    assert len(figures.settle_times) == 1  # of the round; the first check, after the initial upload, does not count
+    assert len(figures.settle_times) == 1  # one round; the check after the initial upload does not count
     assert figures.totals["done_runs"] > 0
 
 
@@ -180,7 +180,7 @@ def test_a_reader_distinguishes_wrong_from_truncated_responses(
     calls.close()
 
 
-def test_a_truncated_error_is_a_problem_unless_the_replica_was_killed() -> None:
+def test_a_truncated_error_response_is_a_problem_unless_the_replica_was_killed() -> None:
     slot, calls = Slot("query-data", 0, {}, Path()), Calls()
     reply = Reply(503, b"", monotonic())
     assert calls.error_outcome(slot, reply) == "503"

@@ -24,7 +24,7 @@ STATIC_USERS, CHANGING_USERS = 300, 60
 
 @dataclass(frozen=True)
 class Pace:
-    """The pace of faults: at most `burst` at the same time, each for at most `longest` seconds plus restarts."""
+    """The pace of faults: at most `burst` at the same time, each for at most `longest` seconds, excluding restarts."""
 
     burst: int
     longest: float
@@ -37,7 +37,10 @@ SHORT = Pace(burst=6, longest=1.0, round=60, vanished_clients=False)
 
 
 class Trial:
-    """A trial that its seed determines, except for timing. `state` is the stack's directory, `library` libfaketime."""
+    """A trial, reproducible from its seed except for timing.
+
+    `state` is the stack's state directory; `library` is the path of libfaketime.
+    """
 
     def __init__(self, state: Path, seed: int, pace: Pace, library: Path | None = None) -> None:
         self._state, self.random, self.pace, self._library = state, Random(seed), pace, library
@@ -76,7 +79,7 @@ class Rounds:
         self._subject, self._trial = subject, trial
         self._random, self._pace, self._calls, self._figures = trial.random, trial.pace, trial.calls, trial.figures
         static_ids = [f"{number}" for number in range(10_000, 10_000 + STATIC_USERS)]
-        # each is a static user_id with a 0 appended, and sorts right after it, so that every segment has some
+        # each is a static user_id with a 0 appended, and sorts right after it, so every segment has changing users
         changing_ids = [f"{10_000 + number * STATIC_USERS // CHANGING_USERS}0" for number in range(CHANGING_USERS)]
         self._model = Model(static_ids + changing_ids, subject.stack.settings["source_bucket"])
         self._traffic = Traffic(subject, self._model, self._calls, changing_ids, trial.fork_random())
@@ -122,7 +125,7 @@ class Rounds:
                 burst = self._take_burst(remaining)
                 self._inject(burst)
             if self._calls.outcomes("process-data")["done"] == done_before:
-                self._calls.add_problem("no run was done during the faults")
+                self._calls.add_problem("no run ended `done` during the faults")
         finally:
             self._traffic.stop()
         settle_time = self._settle_and_check()
@@ -176,9 +179,9 @@ class Rounds:
                 return
 
     def _settle_and_check(self) -> float | None:
-        """Wait until a run is done on each replica of process-data, and check everything.
+        """Wait until a run has ended `done` on each replica of process-data, and check everything.
 
-        Return the seconds until the runs were done. If that takes too long, record a problem and return None.
+        Return how many seconds the wait took. If it takes too long, record a problem and return None.
         """
         started_at = monotonic()
         slots = self._subject.slots_of("process-data")
@@ -186,7 +189,7 @@ class Rounds:
             while (summary := self._calls.run(slot)) is None or summary["status"] != "done":
                 if monotonic() - started_at > RECOVERY:
                     self._calls.add_problem(
-                        f"no run was done within {RECOVERY} s after the traffic stopped: {summary}; "
+                        f"no run ended `done` within {RECOVERY} s after the traffic stopped: {summary}; "
                         f"{self._subject.diagnosis()}"
                     )
                     return None

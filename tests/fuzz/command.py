@@ -43,8 +43,8 @@ def targets_on_stack(stack: Stack) -> dict[str, Fuzz]:
 
         return run
 
-    on_clients = {name: with_clients(fuzz) for name, fuzz in requests.TARGETS.items()}
-    return {"keys": lambda inputs, seed: keys.fuzz(stack, inputs, seed), **on_clients}
+    client_targets = {name: with_clients(fuzz) for name, fuzz in requests.TARGETS.items()}
+    return {"keys": lambda inputs, seed: keys.fuzz(stack, inputs, seed), **client_targets}
 
 
 def main(arguments: Sequence[str]) -> int:

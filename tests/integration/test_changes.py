@@ -142,7 +142,7 @@ def test_ndjson_ends_with_next(query_function: Replica, connection: Connection) 
         assert changes(query_function, last["next"].replace("format=ndjson", ""))["result"] == []
 
 
-def test_no_change_is_skipped_because_of_an_uncommitted_writer(
+def test_a_writer_waits_for_an_uncommitted_one_so_that_no_change_is_skipped(
     query_function: Replica, rollcall: Stack, connection: Connection
 ) -> None:
     """Change numbers follow the commit order: a later writer waits for an earlier one to commit."""

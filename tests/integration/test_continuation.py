@@ -166,7 +166,7 @@ def test_a_gateway_that_does_not_respond_in_time_counts_as_unavailable(
 def test_if_the_gateway_queues_nothing_the_next_run_does_the_rest(
     filled: Stack, capsys: pytest.CaptureFixture[str], status: int
 ) -> None:
-    """429 means that the queue is full; 200 comes from a server that is no gateway."""
+    """429 means that the queue is full; 200 comes from a server that is not a gateway."""
     with gateway(status) as (url, requests), application(filled, SlowGets, gateway_url=url, **SMALL) as app:
         summary = run(app, call_id="call 7")
         assert (summary["status"], summary["continued"], len(requests)) == ("partial", False, 1)
@@ -252,7 +252,7 @@ def test_an_event_exports_only_after_ten_times_the_last_duration(rollcall: Stack
     assert b"Changed" in rollcall.bucket.read("output.csv")
 
 
-def test_a_slow_output_has_its_pause_even_if_the_others_are_cheap(rollcall: Stack) -> None:
+def test_only_an_output_whose_own_export_was_slow_is_paused(rollcall: Stack) -> None:
     rollcall.bucket.put("2.csv", b"no header")
     change_after_slow_export(rollcall, "clock_timestamp()", "rejected.csv")
     rollcall.bucket.put("3.csv", b"no header")
@@ -289,10 +289,10 @@ def test_a_full_run_that_scanned_everything_exports_at_once(rollcall: Stack) -> 
     assert b"Changed" in rollcall.bucket.read("output.csv")
 
 
-def test_a_run_writes_an_output_that_takes_a_few_seconds_only_at_its_end(rollcall: Stack) -> None:
+def test_an_output_that_takes_a_few_seconds_is_written_once_at_the_end_of_the_run(rollcall: Stack) -> None:
     """The output is behind when the run starts, and the run changes the table again.
 
-    The deadline leaves enough time to write the output at the end.
+    GRACE is enough time to write the output at the end.
     """
     change_after_slow_export(rollcall, "clock_timestamp() - interval '1 hour'")
     rollcall.sql("update outputs set changed = changed + 1 where object = 'output.csv'")
@@ -321,7 +321,7 @@ def test_a_partial_run_does_not_repeat_a_slow_export(filled: Stack) -> None:
 def test_an_export_that_exceeds_the_remaining_time_is_left_to_the_continuation(
     filled: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The continuation has no segments to scan, so it exports at the start of its time."""
+    """The continuation has no segments to scan, so it exports right after its start."""
     with gateway(202) as (url, requests), application(filled, gateway_url=url, run_deadline="60") as app:
         filled.sql("update outputs set seconds = 3000, written_at = clock_timestamp()")
         with monkeypatch.context() as patch:
@@ -337,33 +337,33 @@ def test_an_export_that_exceeds_the_remaining_time_is_left_to_the_continuation(
 def test_without_time_to_check_the_output_only_a_full_run_reports_it_as_pending(
     rollcall: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A full run guarantees the output, which may have been removed even if no row has changed since it was written."""
+    """A full run must not report an unchecked output as current: it may have been removed though no row has changed."""
     rollcall.process()
     rollcall.sql("update outputs set seconds = 1000")  # 3,000 for all three
     monkeypatch.setattr(outputs, "_EARLY_FRACTION", 0)  # the runs do not count as just started
     with application(rollcall, run_deadline="60") as app:
         assert run(app)["output"]["pending"]
         assert not run(app, keys=("1.csv",))["output"]["pending"]
-        monkeypatch.setattr(outputs, "GRACE", 3000)  # now an export may end that much after the deadline
+        monkeypatch.setattr(outputs, "GRACE", 3000)  # now an export may end that long after the deadline
         assert not run(app)["output"]["pending"]
 
 
 def test_the_output_includes_the_changes_of_all_concurrent_events(
     filled: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If exports are cheap: otherwise there is a pause after each."""
+    """Exports count as cheap here; otherwise there would be a pause after each."""
     monkeypatch.setattr(outputs, "_CHEAP_SECONDS", HANG_TIMEOUT)
     filled.process()
-    users = [f"{number:03}" for number in range(0, PEOPLE, 3)]
+    user_ids = [f"{number:03}" for number in range(0, PEOPLE, 3)]
 
     with application(filled) as app, ThreadPoolExecutor(8) as executor:
 
-        def change(user: str) -> str:
-            filled.bucket.put_person(user, last="Changed")
-            return str(run(app, Trigger.EVENT, keys=(f"{user}.csv",))["status"])
+        def change(user_id: str) -> str:
+            filled.bucket.put_person(user_id, last="Changed")
+            return str(run(app, Trigger.EVENT, keys=(f"{user_id}.csv",))["status"])
 
-        assert set(executor.map(change, users)) <= {"done", "partial"}
-    assert filled.bucket.read("output.csv").count(b"Changed") == len(users)
+        assert set(executor.map(change, user_ids)) <= {"done", "partial"}
+    assert filled.bucket.read("output.csv").count(b"Changed") == len(user_ids)
     assert filled.sql("select count(*) from hints") == [[0]]
 
 

@@ -199,7 +199,7 @@ def test_an_unknown_path_is_a_404_that_lists_the_known_ones(rollcall: Stack) -> 
 
 @pytest.mark.parametrize("path", ["", "/healthz"])
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-def test_another_method_is_a_405_that_lists_the_allowed_ones(rollcall: Stack, method: str, path: str) -> None:
+def test_a_disallowed_method_is_a_405_that_lists_the_allowed_ones(rollcall: Stack, method: str, path: str) -> None:
     response = rollcall.request(method, f"/function/query-data{path}", b"body")
     assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
     assert response.json()["error"]["code"] == "method_not_allowed"

@@ -107,7 +107,7 @@ def test_a_run_changes_the_etag_of_json_only_if_it_changes_data(rollcall: Stack)
 
 
 def test_all_replicas_have_the_same_etags(rollcall: Stack) -> None:
-    """The gateway may send each request of a client to another replica."""
+    """The gateway may send each request of a client to a different replica."""
     rollcall.bucket.put_person("1")
     rollcall.bucket.put("2.csv", b"")
     rollcall.process()

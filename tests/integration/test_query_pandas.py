@@ -38,7 +38,7 @@ SORTS = ["user_id", "-user_id", "birthdate", "-birthdate", "last_name", "-last_n
 
 
 def make_people(seed: int = 4) -> pd.DataFrame:
-    """Return people with few different names. Some share a birthdate."""
+    """Return people with few distinct names. Some share a birthdate."""
     random = np.random.default_rng(seed)
     today = (datetime.now(UTC).date() - date(1970, 1, 1)).days
     days = today - random.integers(0, 33_000, PEOPLE)

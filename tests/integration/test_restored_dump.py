@@ -36,7 +36,7 @@ run() { "$@"; }
 
 @pytest.mark.parametrize("first", ["bucket", "users", "event", "erase"])
 def test_a_restored_dump_does_not_restore_erased_people(rollcall: Stack, tmp_path: Path, first: str) -> None:
-    """Whichever request comes first: after it, no erased person is exported, and no tombstone is missing."""
+    """After the first request, whatever its kind, no erased person is exported and no tombstone is missing."""
     for user_id in ("1", "2", "3", "4"):
         rollcall.bucket.put_person(user_id)
     rollcall.process()
@@ -96,7 +96,7 @@ def test_nothing_is_exported_before_lost_tombstones_are_applied(
     restore(rollcall.settings, tmp_path / "dump")
 
     class Broken(Objects):
-        """Cannot read erased.csv: requests a key that the server denies; with `raises_directly`, sends no request."""
+        """An S3 client that is denied erased.csv: by the server, or with `raises_directly` without a request."""
 
         raises_directly = False
 
@@ -119,7 +119,9 @@ def test_nothing_is_exported_before_lost_tombstones_are_applied(
     assert exported(rollcall) == ["2"]
 
 
-def test_denied_access_to_s3_is_no_sign_of_lost_tombstones(rollcall: Stack, capsys: pytest.CaptureFixture[str]) -> None:
+def test_denied_access_to_s3_is_not_logged_as_lost_tombstones(
+    rollcall: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
     rollcall.bucket.put_person("1")
     rollcall.process()
 
@@ -133,7 +135,7 @@ def test_denied_access_to_s3_is_no_sign_of_lost_tombstones(rollcall: Stack, caps
 
 
 def lose_erasure(rollcall: Stack) -> None:
-    """Erase user 1 and bring the tables into the state after the restore of an older dump."""
+    """Erase user 1, then undo this in the tables, as restoring an older dump would."""
     rollcall.erase("1")
     rollcall.sql("delete from erased")
     rollcall.sql(
@@ -239,7 +241,7 @@ def test_an_overlong_line_is_truncated() -> None:
     assert len(lines[0]) < 2000
 
 
-def test_a_segment_that_was_scanned_across_a_restore_is_scanned_again(rollcall: Stack) -> None:
+def test_a_segment_whose_scan_spanned_a_restore_is_scanned_again(rollcall: Stack) -> None:
     """The scan began before the restore, so its tick (a logical time) comes from the clock of the replaced database."""
     rollcall.process()
     rollcall.sql("update segments set scanned = (select last_value from ticks) + 1000, turn = 1000")
@@ -288,7 +290,7 @@ def test_an_old_erased_csv_gets_the_later_tombstones_back(rollcall: Stack, capsy
     assert "erased_again" not in capsys.readouterr().err
 
 
-def test_an_export_across_a_restore_does_not_count_as_written(rollcall: Stack) -> None:
+def test_an_export_that_spanned_a_restore_does_not_count_as_written(rollcall: Stack) -> None:
     """Otherwise the restored database would not read erased.csv, and would lack its tombstones."""
     rollcall.bucket.put_person("1")
     rollcall.process()

@@ -72,7 +72,7 @@ def test_a_valid_certificate_is_accepted(rollcall: Stack, trusted_ca: Authority,
         assert list_page(settings, s3_endpoint=f"{host}:{proxy.port}", s3_ca_file=str(trusted_ca.file)) == ["1.csv"]
 
 
-PROBLEMS = pytest.mark.parametrize(
+INVALID_CERTIFICATES = pytest.mark.parametrize(
     ("name", "days", "ca", "reason"),
     [
         ("elsewhere.example", 2, "trusted", "Hostname mismatch, certificate is not valid for 'localhost'"),
@@ -84,7 +84,7 @@ PROBLEMS = pytest.mark.parametrize(
 )
 
 
-@PROBLEMS
+@INVALID_CERTIFICATES
 @pytest.mark.parametrize(
     ("serve", "use", "setting", "service"),
     [(postgres, connect, "postgres_ca_file", "postgresql"), (s3, list_page, "s3_ca_file", "s3")],
@@ -131,9 +131,9 @@ def test_sslmode_require_checks_the_chain_only_with_a_ca_file_and_never_the_name
 
 
 def test_a_ca_file_is_trusted_instead_of_the_default(trusted_ca: Authority, other_ca: Authority) -> None:
-    own = make_context("s3_ca_file", str(trusted_ca.file), str(other_ca.file))
+    with_file = make_context("s3_ca_file", str(trusted_ca.file), str(other_ca.file))
     default = make_context("s3_ca_file", "", str(other_ca.file))
-    names = [[certificate["subject"] for certificate in context.get_ca_certs()] for context in (own, default)]
+    names = [[certificate["subject"] for certificate in context.get_ca_certs()] for context in (with_file, default)]
     assert names == [[((("commonName", "trusted"),),)], [((("commonName", "other"),),)]]
 
 

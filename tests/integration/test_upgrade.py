@@ -50,7 +50,7 @@ def etag(stack: Stack, key: str) -> str:
     return str(stat.etag).strip('"')
 
 
-def test_an_upgrade_keeps_people_and_rejections_and_fetches_only_a_file_rejected_as_older(
+def test_an_upgrade_keeps_people_and_rejections_and_only_a_file_rejected_as_older_is_fetched_again(
     rollcall: Stack, version_1: Connection
 ) -> None:
     for number in range(5):

@@ -1,4 +1,4 @@
-"""The process of the simulator: `python3 -m tests.s3_simulator --people=N`; tests/s3_simulator/client.py starts it."""
+"""The simulator's process: `python3 -m tests.s3_simulator --people=N`, started by tests/s3_simulator/client.py."""
 
 import argparse
 import asyncio

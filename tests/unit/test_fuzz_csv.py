@@ -1,6 +1,6 @@
-"""process-data's parser and a naive one agree on which files are valid, what they contain and why others are rejected.
+"""process-data's parser and a naive one agree which files are valid, what they contain and why the rest are rejected.
 
-This is a short run of `python3 tests/fuzz csv` with a fixed seed.
+The first test is a short run of `python3 tests/fuzz csv` with a fixed seed.
 """
 
 import json

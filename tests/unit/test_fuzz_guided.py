@@ -51,7 +51,7 @@ def test_an_input_that_ends_the_process_is_reported(tmp_path: Path, monkeypatch:
     assert finding.endswith("ERROR: libFuzzer: timeout\n")
 
 
-def test_requesting_the_target_on_a_platform_without_atheris_is_an_error(
+def test_requesting_the_target_guided_without_atheris_is_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(guided, "is_available", lambda: False)
