@@ -123,7 +123,7 @@ def read_env(text: str) -> dict[str, str]:
 def remove_home(state: Path) -> None:
     """Remove PostgreSQL's home directory, which is outside the state directory if root runs the stack.
 
-    Once the state directory is gone, nothing else removes it until a stack uses the same path again.
+    Once the state directory is gone, nothing else removes this home until a stack uses the same path again.
     """
     with suppress(OSError):
         shutil.rmtree((state / POINTER).read_text(encoding="utf-8"))

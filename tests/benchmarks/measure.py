@@ -25,8 +25,8 @@ NO_S3 = ""
 
 LEGEND = f"""\
 S3: "{SERVER}" is the local stack's SeaweedFS; "{SIMULATOR}" is tests/s3_simulator, which generates the objects and
-responds after a set time. Values are medians, with the range in parentheses. "own" is Rollcall, "baseline" what it is
-compared with; the ratio is that of the medians."""
+responds after a set time. Values are medians, with the range in parentheses. "own" is Rollcall, and "baseline" is what
+it is compared with. "ratio" is the ratio of the medians."""
 
 HEADER = f"{'work':<78} {'S3':<9} {'own':>26} {'baseline':>26} {'ratio':>18}  goal"
 
@@ -180,7 +180,7 @@ def parse_arguments(command: str, benchmarks: Benchmarks, arguments: Sequence[st
 
 
 def measure_rows(benchmarks: Benchmarks, options: argparse.Namespace, subject: object) -> int:
-    """Measure and print the selected rows. Return 0 if all goals are reached, else 1."""
+    """Run the selected benchmarks with `subject`, and print their rows. Return 0 if all goals are reached, else 1."""
     print(f"{LEGEND}\n\n{HEADER}", flush=True)
     rows: list[Row] = []
     for name in options.names or benchmarks:

@@ -81,7 +81,7 @@ def test_switching_overlays_removes_the_objects_of_the_old_one_in_shared_namespa
         assert existing_objects() == rendered_objects(cluster, new)
 
 
-def test_consecutive_restores_use_their_own_dumps(cluster: Shell) -> None:
+def test_consecutive_restores_each_use_their_own_dump(cluster: Shell) -> None:
     apply(cluster, "seaweedfs")
     outputs = [cluster.run(f"infra/kubernetes/job.sh restore DUMP={dump}")[0] for dump in ("a.dump", "b.dump")]
     dumps = []
@@ -122,7 +122,7 @@ def test_the_install_commands_create_all_objects_of_the_overlay(cluster: Shell) 
 
 
 @pytest.mark.parametrize("heading", [heading for heading, platform in tasks() if platform == "kubernetes"])
-def test_the_commands_of_each_task_run_in_a_cluster(cluster: Shell, heading: str) -> None:
+def test_the_commands_of_each_task_succeed_in_a_cluster(cluster: Shell, heading: str) -> None:
     apply(cluster, "seaweedfs")
     cluster.run(commands(OPERATIONS, "Operations", "kubernetes") + commands(OPERATIONS, heading, "kubernetes"))
     if heading == "Uninstall":

@@ -85,7 +85,7 @@ class People:
         return [row for row in self._exported_rows("rejected.csv") if row["object"].startswith(self.prefix)]
 
     def _exported_rows(self, key: str) -> list[dict[str, str]]:
-        """Repeat the run until output.csv is up to date, and return the rows of a result object.
+        """Repeat the run until output.csv is up to date, and return the rows of an output file.
 
         rejected.csv may still be behind.
         """

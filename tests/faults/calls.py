@@ -126,7 +126,7 @@ class Calls:
             connection.close()
 
     def report(self, slot: Slot, path: str, started_at: float, outcome: str) -> None:
-        """Record the outcome of a call. Add a problem if it took too long, or got no response for no known reason."""
+        """Record the outcome of a call. Add a problem if it took too long, or unexpectedly got no response."""
         ended_at = monotonic()
         seconds = ended_at - started_at - slot.stopped_for(started_at, ended_at)
         lag = self._lag.within(started_at, ended_at)
@@ -143,7 +143,7 @@ class Calls:
             )
 
     def error_outcome(self, slot: Slot, reply: Reply | None) -> str:
-        """Return the outcome of a call without a complete 200. Add a problem if the error is unexpected."""
+        """Return the outcome of a call without a complete 200 response. Add a problem if the error is unexpected."""
         if reply is None:
             return NO_RESPONSE
         try:

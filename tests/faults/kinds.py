@@ -60,7 +60,7 @@ class Kind:
 
 
 def kinds(subject: Subject) -> list[Kind]:
-    """Return all kinds that are possible here, except `vanished_clients`."""
+    """Return all kinds that are possible for this subject, except `vanished_clients`."""
     return [
         *(_network(name, target) for target in STORES for name in _NETWORK_FAULTS),
         *(_network(name, "gateway") for name in (tcp_proxy.REFUSE, tcp_proxy.HANG)),
@@ -81,7 +81,10 @@ def kinds(subject: Subject) -> list[Kind]:
 
 
 def vanished_clients() -> Kind:
-    """Return a fault in which clients vanish but their connections stay open: only timeouts end their sessions."""
+    """Return the kind of fault in which clients vanish but their connections stay open.
+
+    Only timeouts end their sessions.
+    """
     return Kind(
         "vanish, no keepalive",
         "postgres",
@@ -154,7 +157,7 @@ def _stop_session(subject: Subject, random: Random) -> AbstractContextManager[No
 
 
 def _random_session(subject: Subject, random: Random) -> list[int]:
-    """Return the pid of a session, in a list. Wait for a session if there is none; after RECOVERY, return no pid."""
+    """Return the pid of a session, in a list. Wait up to RECOVERY seconds for a session; then return an empty list."""
     deadline = time.monotonic() + RECOVERY
     while not (sessions := subject.sessions()):
         if time.monotonic() > deadline:

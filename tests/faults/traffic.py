@@ -19,7 +19,7 @@ from tests.faults.readers import Reader
 from tests.faults.subject import Slot, Subject
 from tests.faults.uploads import Uploader
 
-_RUNNERS, _UPLOADERS, _READERS = 2, 3, 2
+_RUNNERS, _UPLOADERS, _READERS = 2, 3, 2  # threads
 
 
 class Copy:
@@ -121,7 +121,7 @@ class Traffic:
             self._calls.run(self._slot(), f"/?{self._subject.queue.get(timeout=0.5)}")
 
     def _take_changed(self) -> list[str]:
-        """Take up to 20 changed keys from the queue. Return most of them, and drop the others as lost events."""
+        """Take up to 20 changed keys from the queue. Drop some of them, like lost events, and return the rest."""
         keys: list[str] = []
         with suppress(Empty):
             while len(keys) < 20:

@@ -16,8 +16,8 @@ from tests.samples import samples
 from tests.stack import Bucket
 
 LATE_EFFECT_SECONDS = 3.0  # how long an abandoned request may still take effect
-RETRY_SECONDS = 4 * RECOVERY  # after which a failing change is a problem: one fault may follow another
-_MISNAMED = ("x.csv", "a b+c%2F.csv", "1.x.csv", "0x.csv")
+RETRY_SECONDS = 4 * RECOVERY  # after which an unconfirmed change is a problem: one fault may follow another
+_MISNAMED_ENDINGS = ("x.csv", "a b+c%2F.csv", "1.x.csv", "0x.csv")
 
 BAD = [
     sample
@@ -90,7 +90,7 @@ class Uploader:
 
     def _misname(self, user_id: str) -> None:
         """Upload or remove an empty, misnamed CSV whose key begins with this user's id."""
-        key = f"{user_id}-{self._random.choice(_MISNAMED)}"
+        key = f"{user_id}-{self._random.choice(_MISNAMED_ENDINGS)}"
         self._model.misnamed.add(key)
         operation = self._random.choice((lambda: self._bucket.put(key, b""), lambda: self._bucket.remove(key)))
         self._retry(user_id, key, operation)

@@ -1,11 +1,11 @@
 """Mutates files with Atheris (libFuzzer), guided by the coverage of process-data's parser and the naive one.
 
-The naive parser has Python branches for what process-data's leaves to the csv module.
+The naive parser has Python branches for what process-data's parser leaves to the csv module.
 
 Atheris has wheels only for the platforms that requirements.in names.
 
-`fuzz` starts `python3 -m tests.fuzz.guided RUNS SEED CORPUS`, because libFuzzer ends its process. Each finding is a
-line on that process's standard output.
+`fuzz` starts `python3 -m tests.fuzz.guided RUNS SEED CORPUS`, because libFuzzer ends the process that it runs in.
+That process prints each finding on one line.
 """
 
 import subprocess
@@ -20,7 +20,7 @@ from tests.stack import ROOT
 
 _MAX_BYTES = 1024
 _DICTIONARY = ("first_name", "last_name", "birthts", r"\x0D\x0A", r"\"\"", r"\xEF\xBB\xBF", "-3786825600000")
-_GENERATED = 200  # generated files in the corpus, besides those of tests/data
+_GENERATED_FILES = 200  # in the corpus, besides the samples in tests/data
 _ARTIFACT_PREFIX = "artifact-"  # of the file to which libFuzzer writes an input that crashes or takes too long
 
 
@@ -50,7 +50,7 @@ def _write_corpus(corpus: Path, seed: int) -> int:
     from tests.samples import samples
 
     bodies = [sample.body for kind in ("good", "bad") for sample in samples(kind)]
-    bodies = [body for body in [*bodies, *islice(files(seed, NOW), _GENERATED)] if len(body) <= _MAX_BYTES]
+    bodies = [body for body in [*bodies, *islice(files(seed, NOW), _GENERATED_FILES)] if len(body) <= _MAX_BYTES]
     for number, body in enumerate(bodies):
         (corpus / str(number)).write_bytes(body)
     return len(bodies)

@@ -8,7 +8,7 @@ from process_data.scope import Range
 
 from tests.stack import Stack, connected
 
-_BATCH = 100  # keys; the representable ones are also boundaries
+_BATCH = 100  # keys; the representable ones are also tested as boundaries
 _ENDINGS = (
     ".csv", ".csv", ".csv", ".png", ".jpg", ".jpeg", "", ".CSV", ".Csv", ".csv ", ".gif", ".cs", ".csv/",
     ".d/1.csv", ".", ".csv.csv", "-", "-1.csv", "/1.csv", "\0.csv", ".csv\n", "\udcff.csv", "\U0010ffff.csv",
@@ -32,8 +32,8 @@ _SORT = """select key from unnest(cast(:keys as text[])) as keys (key) order by 
 def fuzz(stack: Stack, inputs: int, seed: int) -> Iterator[str]:
     random = Random(seed)
     with connected(stack.process_settings) as connection:
-        for at in range(0, inputs, _BATCH):
-            keys = [_key(random) for _ in range(min(_BATCH, inputs - at))]
+        for tested in range(0, inputs, _BATCH):
+            keys = [_key(random) for _ in range(min(_BATCH, inputs - tested))]
             for key in keys:
                 yield from _problems(key)
             boundaries = sorted(key for key in keys if is_representable(key))
@@ -65,9 +65,9 @@ def _problems(key: str) -> Iterator[str]:
     elif extension.lower() == "csv" and "/" not in key and _is_storable(key):
         expected = ("bad_name", None)
     if (kind, user_id) != expected:
-        yield f"{key!r} is {kind} of {user_id}, not {expected}"
+        yield f"parse_key({key!r}) returns {(kind, user_id)}, not {expected}"
     if user_of_csv(key) != (stem if expected == ("csv", stem) else None):
-        yield f"{key!r} is the CSV of {user_of_csv(key)}"
+        yield f"user_of_csv({key!r}) returns {user_of_csv(key)!r}"
 
 
 def _is_storable(key: str) -> bool:
@@ -76,7 +76,7 @@ def _is_storable(key: str) -> bool:
 
 
 def _problems_of_boundary(boundary: str, user_ids: list[str]) -> Iterator[str]:
-    """Check that `user_around` returns the user with keys on both sides, if any, and `csv_key` a user's first key."""
+    """Check `user_around` (the user, if any, with keys on both sides) and `csv_key` (each user's first key)."""
     split_user = user_around(boundary)
     for user_id in user_ids:
         count = sum(key <= boundary for key in keys_of(user_id))

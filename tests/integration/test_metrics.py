@@ -88,7 +88,9 @@ values ('cron', :scope, :status, :started_at, :finished_at)
 @pytest.mark.parametrize(
     ("status", "scope"), [("running", "bucket"), ("failed", "bucket"), ("partial", "bucket"), ("done", "users")]
 )
-def test_only_a_full_run_that_is_done_sets_the_timestamp(rollcall: Stack, status: str, scope: str) -> None:
+def test_only_a_full_run_that_is_done_sets_the_last_full_run_timestamp(
+    rollcall: Stack, status: str, scope: str
+) -> None:
     def insert(scope: str, status: str, started_at: str, finished_at: str | None) -> None:
         rollcall.sql(INSERT_RUN, scope=scope, status=status, started_at=started_at, finished_at=finished_at)
 

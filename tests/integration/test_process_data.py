@@ -39,7 +39,7 @@ def test_people_and_photos_are_stored_and_exported(rollcall: Stack) -> None:
     assert rollcall.sql("select birthdate::text from users where user_id = '1000'") == [["1954-08-10"]]
 
 
-def test_a_run_over_an_unchanged_bucket_changes_no_user_rejection_or_output(rollcall: Stack) -> None:
+def test_a_run_over_an_unchanged_bucket_leaves_users_rejections_and_outputs_unchanged(rollcall: Stack) -> None:
     rollcall.bucket.put_person("1")
     rollcall.bucket.put("1.png", b"png")
     rollcall.bucket.put("2.csv", b"")
@@ -63,8 +63,8 @@ def test_a_changed_csv_updates_its_user(rollcall: Stack) -> None:
         rollcall.bucket.put_person("1", first, last, birthts)
         assert counts(rollcall.process()) == {"listed": 2, "updated": 1, "unchanged": 1}
         assert output(rollcall) == people(rollcall)
-    row = "select id, first_name, last_name, birthts, updated_at > :before from users where user_id = '1'"
-    assert rollcall.sql(row, before=updated_at) == [[row_id, "Augusta", "Lovelace", 5, True]]
+    query = "select id, first_name, last_name, birthts, updated_at > :before from users where user_id = '1'"
+    assert rollcall.sql(query, before=updated_at) == [[row_id, "Augusta", "Lovelace", 5, True]]
 
 
 def test_a_new_file_with_the_same_values_counts_as_unchanged(rollcall: Stack) -> None:
@@ -122,8 +122,8 @@ def test_an_older_version_replaces_a_newer_one(rollcall: Stack) -> None:
     rollcall.sql("update users set last_name = 'Newer', csv_etag = 'newer', csv_modified = now() + interval '1 day'")
     assert counts(rollcall.process()) == {"listed": 1, "updated": 1}
     assert [row["last_name"] for row in output(rollcall)] == ["First"]
-    is_current = "select csv_modified = cast(:modified as timestamptz) from users"
-    assert rollcall.sql(is_current, modified=rollcall.bucket.modified("1.csv")) == [[True]]
+    query = "select csv_modified = cast(:modified as timestamptz) from users"
+    assert rollcall.sql(query, modified=rollcall.bucket.modified("1.csv")) == [[True]]
 
 
 def test_content_encoding_is_ignored(rollcall: Stack) -> None:

@@ -50,7 +50,7 @@ def error_of(response: Response) -> tuple[int, str, str]:
     return response.status_code, error["code"], error["message"]
 
 
-def copy_sessions(rollcall: Stack) -> int:
+def count_copy_sessions(rollcall: Stack) -> int:
     """Return how many sessions of query-data's role run a COPY."""
     with Connection(load(PostgresSettings, rollcall.query_settings)) as connection:
         activity = "from pg_stat_activity where usename = current_user and state = 'active' and query like 'copy%'"
@@ -132,12 +132,12 @@ def test_closing_a_response_stops_its_query(rollcall: Stack, call: Call) -> None
     add_many(rollcall, MANY)
     response = call()
     assert next(iter(response.response)) == b'{"result": ['
-    assert copy_sessions(rollcall) == 1
+    assert count_copy_sessions(rollcall) == 1
     response.close()
     deadline = time.monotonic() + 10
-    while copy_sessions(rollcall) and time.monotonic() < deadline:
+    while count_copy_sessions(rollcall) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert copy_sessions(rollcall) == 0
+    assert count_copy_sessions(rollcall) == 0
 
 
 def test_a_failure_during_a_stream_ends_it_with_an_exception(rollcall: Stack, call: Call) -> None:
@@ -147,7 +147,7 @@ def test_a_failure_during_a_stream_ends_it_with_an_exception(rollcall: Stack, ca
     rollcall.sql("select pg_cancel_backend(pid) from pg_stat_activity where query like 'copy%'")
     with pytest.raises(Unavailable, match="canceling statement"):
         list(chunks)
-    assert copy_sessions(rollcall) == 0
+    assert count_copy_sessions(rollcall) == 0
 
 
 def test_a_stream_without_a_row_before_its_deadline_is_an_error(rollcall: Stack, call: Call) -> None:

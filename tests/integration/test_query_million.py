@@ -34,7 +34,7 @@ def filled(stack: Stack, fresh: Callable[[], None]) -> Iterator[Stack]:
 
 
 class ExplainingConnection(Connection):
-    """Explains statements instead of running them; prepared ones get their generic plan."""
+    """Explains statements instead of running them; for prepared statements it requests the generic plan."""
 
     plan = ""
 
@@ -142,7 +142,7 @@ def test_three_concurrent_streams_of_a_million_people_are_complete_and_use_littl
 
 
 def test_slow_clients_use_little_extra_memory(filled: Stack) -> None:
-    """In a new replica, because the peak memory of the running one includes earlier streams."""
+    """This needs a new replica, because the peak memory of the running one includes earlier streams."""
     command = ["curl", "--silent", "--limit-rate", "2M", "--max-time", "4", "--output", "/dev/null"]
     with query_replica(filled) as replica:
         before = memory(replica.process.pid)

@@ -53,7 +53,7 @@ def test_csv_pages_continue_after_names_that_look_like_formulas(rollcall: Stack)
 
 
 @pytest.mark.parametrize("sort", ["last_name", "-last_name", "birthdate", "-birthdate"])
-def test_paging_repeats_and_skips_no_one_if_values_are_equal_or_rows_change(rollcall: Stack, sort: str) -> None:
+def test_paging_neither_repeats_nor_skips_users_if_values_are_equal_or_rows_change(rollcall: Stack, sort: str) -> None:
     for n in range(100, 140):
         add(rollcall, str(n), last="Same" if n % 4 else "Other")
     user_ids: list[str] = []

@@ -85,7 +85,7 @@ def test_a_finished_run_does_not_look_like_one_in_progress(rollcall: Stack) -> N
     assert rollcall.sql("select status from runs order by id") == [["failed"], ["done"]]
 
 
-def test_a_lock_on_the_same_run_id_in_another_database_does_not_keep_a_run_in_progress(rollcall: Stack) -> None:
+def test_a_run_is_marked_as_failed_even_if_its_id_is_locked_in_another_database(rollcall: Stack) -> None:
     """Advisory locks of all databases are in pg_locks."""
     [[run_id]] = rollcall.sql(
         "insert into runs (trigger, scope, status) values ('cron', 'bucket', 'running') returning id"
@@ -117,8 +117,8 @@ def test_a_run_and_its_new_rejections_are_logged_with_the_call_id(rollcall: Stac
         rollcall.bucket.put(f"bad {number}.csv", b"")
     with replica(rollcall.state / "build/process-data", rollcall.process_settings) as running:
         assert wait_until_ready(running, "/").status == 405
-        for call in ("first", "second"):
-            summary = running.request("POST", "/", X_Call_Id=call).json()
+        for call_id in ("first", "second"):
+            summary = running.request("POST", "/", X_Call_Id=call_id).json()
             assert (summary["rejected"], len(summary["rejections"])) == (MAX_REPORTED + 5, MAX_REPORTED)
         lines = [json.loads(line) for line in running.lines()]
     logged = [(line["event"], line["call_id"]) for line in lines]

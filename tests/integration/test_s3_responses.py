@@ -1,4 +1,4 @@
-"""Responses of S3: removed objects, temporary errors and invalid listings."""
+"""S3 responses: removed objects, temporary errors, timeouts, truncated responses and invalid listings."""
 
 import socket
 import time

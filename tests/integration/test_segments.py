@@ -90,7 +90,7 @@ def test_segments_are_merged_only_if_unlocked_scanned_small_and_adjacent(rollcal
         assert starts(rollcall) == ["", "5", "7"]  # another segment is in between
         segments.merge(own, segment, since=5, max_keys=1)  # exactly the size of the merged segment
         assert starts(rollcall) == ["", "7"]
-        # the merged segment takes the place in the queue of the one that has waited longer
+        # the merged segment takes the earlier of the two places in the queue
         merged = "select keys, unreadable, scanned, turn, scanned_at::date::text from segments where start = ''"
         assert rollcall.sql(merged) == [[1, 5, 7, 3, "2026-01-01"]]
         segments.merge(own, segment, since=5, max_keys=100)
@@ -100,7 +100,7 @@ def test_segments_are_merged_only_if_unlocked_scanned_small_and_adjacent(rollcal
         assert rollcall.sql("select objid from pg_locks where locktype = 'advisory'") == []
 
 
-def test_a_split_keeps_the_place_in_the_queue_and_a_scanned_segment_goes_to_its_end(rollcall: Stack) -> None:
+def test_after_a_split_only_the_scanned_part_moves_to_the_end_of_the_queue(rollcall: Stack) -> None:
     """A scan is recorded with the tick and time of the claim, which precedes its listing."""
     rollcall.sql("update segments set keys = 9, scanned = 3, turn = 2, scanned_at = '2026-01-01 00:00:00+00'")
     with application(rollcall) as app, app.pool.connection() as session:
@@ -210,7 +210,7 @@ def test_a_claim_locks_one_segment_with_and_without_table_statistics(rollcall: S
                 locks.unlock(connection, locks.SEGMENT, segment.id)
 
 
-def test_hints_in_segments_that_are_locked_or_failed_delay_no_others(rollcall: Stack) -> None:
+def test_hints_in_locked_or_failed_segments_do_not_delay_other_hints(rollcall: Stack) -> None:
     rollcall.sql("insert into segments (start) values ('5'), ('7')")
     rollcall.sql("insert into hints select 10000 + number || '.csv', 0 from generate_series(1, 2000) as number")
     rollcall.sql("insert into hints values ('6.csv', 0)")
@@ -272,16 +272,16 @@ def test_the_keys_after_a_split_belong_to_the_new_segment(rollcall: Stack) -> No
 @pytest.mark.parametrize("segment_keys", ["5", "5000"])
 def test_a_folder_next_to_a_users_keys_hides_no_user(rollcall: Stack, segment_keys: str) -> None:
     """A server may list the folder 12/ before 12.csv, because the name 12 sorts first."""
-    numbers = [str(number) for number in range(10, 30)] + [f"11{number}" for number in range(6)]
-    for number in numbers:
-        rollcall.bucket.put_person(number)
+    user_ids = [str(number) for number in range(10, 30)] + [f"11{number}" for number in range(6)]
+    for user_id in user_ids:
+        rollcall.bucket.put_person(user_id)
     rollcall.bucket.put("0/x", b"")
     rollcall.bucket.put("12/x", b"")
     rollcall.bucket.put("12.png", b"photo")
     with application(rollcall, segment_keys=segment_keys) as app:
         for _ in range(3):
             assert run(app)["status"] == "done"
-            assert rows(rollcall) == sorted(numbers)
+            assert rows(rollcall) == sorted(user_ids)
             assert rollcall.sql("select user_id from users where img_path is not null") == [["12"]]
 
 

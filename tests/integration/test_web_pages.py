@@ -197,10 +197,10 @@ def test_cached_pages_are_distinguished_by_path_and_query(rollcall: Stack) -> No
     mark_changed(rollcall)
     for _ in range(2):
         for path, link in (("", 'href="query-data/runs'), ("/query-data/", 'href="../runs')):
-            for query, people in (("?format=html", b">1</"), ("?format=html&min_age=200", b"No one matches")):
+            for query, text in (("?format=html", b">1</"), ("?format=html&min_age=200", b"No one matches")):
                 body = rollcall.request("GET", f"/function/query-data{path}{query}").body
                 assert link.encode() in body
-                assert people in body
+                assert text in body
     add(rollcall, "2")
     mark_changed(rollcall)
     assert b">2</" in rollcall.request("GET", "/function/query-data?format=html").body
@@ -209,7 +209,7 @@ def test_cached_pages_are_distinguished_by_path_and_query(rollcall: Stack) -> No
 def test_the_page_of_several_users_shows_them_and_keeps_them_in_its_links_and_its_form(rollcall: Stack) -> None:
     for user_id, name in (("1", "Ada"), ("2", "Grace"), ("3", "Mary")):
         add(rollcall, user_id, name)
-    for other, name in (("2", "Grace"), ("3", "Mary")):  # the second page must not be the first one from the cache
+    for other, name in (("2", "Grace"), ("3", "Mary")):  # the second page must not be the cached first one
         body = get(rollcall, f"?format=html&user_id=1&user_id={other}").body.decode()
         assert name in body
         assert f'href="?user_id=1&amp;user_id={other}&amp;format=csv"' in body

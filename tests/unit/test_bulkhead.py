@@ -68,7 +68,7 @@ def test_a_request_waits_for_a_slot_for_a_limited_time(monkeypatch: pytest.Monke
         with slots.slot():
             assert not hold(slots, end)
             monkeypatch.setattr(bulkhead, "_MAX_WAIT", 60)
-            waiting = executor.submit(hold, slots, end)  # allowed to wait: the previous request no longer does
+            waiting = executor.submit(hold, slots, end)  # it may wait, because the previous request no longer does
             time.sleep(0.1)
         assert waiting.result()
 
@@ -93,7 +93,7 @@ def test_requests_health_checks_and_photos_wait_for_a_slot(monkeypatch: pytest.M
 
 
 def test_query_data_has_a_thread_for_each_request_with_a_slot_or_waiting_for_one() -> None:
-    """Otherwise requests of one kind could leave none for the others."""
+    """Otherwise requests of one kind could leave no thread for the others."""
     app = application()
     bulkheads = [value for value in vars(app).values() if isinstance(value, Bulkhead)]
     assert len(bulkheads) == 5

@@ -53,7 +53,7 @@ def test_a_csv_that_is_stored_again_is_counted_as_added_again() -> None:
 
 
 def test_only_a_csv_that_s3_returned_or_a_scanned_segment_is_progress() -> None:
-    """Otherwise runs would be continued for ever by CSVs that are skipped or unreadable each time."""
+    """Otherwise CSVs that are skipped or unreadable each time would cause endless continuations."""
     counters = RunCounters()
     results: list[FetchResult] = [
         Skipped(),

@@ -211,7 +211,7 @@ def test_a_stack_that_is_stopping_is_not_ready(tmp_path: Path, monkeypatch: pyte
     assert ready == [True, False]
 
 
-def test_a_stack_is_not_ready_while_it_stops_the_processes_of_a_killed_one(
+def test_a_stack_is_not_ready_while_it_stops_the_processes_of_a_killed_stack(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state, leftover = State(tmp_path), Identity(1, "long ago")
@@ -239,7 +239,7 @@ def test_a_stack_is_not_ready_while_it_stops_the_processes_of_a_killed_one(
         assert state.read_state_file()["components"] == {}
 
 
-def test_a_token_file_in_the_directory_of_secrets_has_to_be_a_secret_of_stack_yml(
+def test_a_token_file_in_the_secrets_directory_must_be_a_secret_of_stack_yml(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("API_TOKEN_FILE", "/var/openfaas/secrets/rollcall-api-token")
@@ -272,7 +272,7 @@ def test_a_process_with_a_reused_pid_is_not_stopped() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("ps"), reason="ps is not installed")
-def test_without_proc_processes_are_identified_by_ps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_are_identified_by_ps_if_there_is_no_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "PROC", tmp_path / "none")
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         identity = Identity.of(child.pid)

@@ -52,7 +52,7 @@ def test_bad_files_are_rejected_with_line_and_reason(sample: Sample) -> None:
 
 
 def test_a_birthts_of_19_digits_is_not_an_integer() -> None:
-    """The largest of them exceed a signed 64-bit integer."""
+    """The largest numbers of 19 digits exceed a signed 64-bit integer."""
     [rejection] = parse(
         [("7.csv", b"first_name,last_name,birthts\nAda,Lovelace,9999999999999999999\n")], NOW
     ).rejections

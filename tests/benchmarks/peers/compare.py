@@ -87,7 +87,7 @@ def reads(stack: Stack, python: Path, people: int, rounds: int, requests: int = 
 def compare(
     stack: Stack, python: Path, people: int, rounds: int, samples: int | None = None, requests: int = REQUESTS
 ) -> dict[str, Any]:
-    """Measure and print everything. Return the content of the JSON.
+    """Measure and print everything. Return the results for the JSON file.
 
     `samples` limits the number of files of each kind, good or bad.
     """
