@@ -13,7 +13,7 @@ from .log import log
 from .quoting import truncate
 from .storage.errors import AccessDenied, SchemaMissing, SettingError, StorageError, Unavailable
 
-_RETRY_AFTER = "5"  # seconds, for errors of a backend
+_RETRY_AFTER = "5"  # seconds, for backend errors
 
 
 class Event(Protocol):
@@ -50,7 +50,7 @@ def error_response(_event: Event, error: ApiError) -> Response:
 
 
 def handle_errors(handler: Handler, render: ErrorRenderer = error_response) -> Handler:
-    """Return a handler that renders the exceptions of `handler` as responses, without stack traces or secrets."""
+    """Return a handler that renders exceptions from `handler` as responses, without stack traces or secrets."""
 
     @wraps(handler)
     def wrapper(event: Event, context: object) -> Response:
@@ -102,12 +102,12 @@ def _to_api_error(error: Exception) -> ApiError:
 
 def _log_failure(event: Event, error: Exception, api_error: ApiError) -> None:
     origin = extract_tb(error.__traceback__)[-1]
-    expected = isinstance(error, StorageError | ApiError)
+    is_expected = isinstance(error, StorageError | ApiError)
     log(
         "error",
         "failure",
         code=api_error.code,
-        message=str(error) if expected else f"{type(error).__name__}: {error}",
+        message=str(error) if is_expected else f"{type(error).__name__}: {error}",
         at=f"{origin.filename.rpartition('/')[2]}:{origin.lineno}",
         call_id=event.headers.get("X-Call-Id"),
     )

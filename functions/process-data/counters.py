@@ -35,8 +35,8 @@ class ScanCounters:
 class RunCounters:
     """Counters of one run, shared by its workers.
 
-    `repeats` says that each attempt scans everything again, as in runs that name users. `seconds` sums each stage over
-    the workers and attempts; `total` is the duration of the attempts, up to the end of the export.
+    `repeats` says that each attempt scans everything again, as for a request that names users. `seconds` sums each
+    stage over the workers and attempts; `total` is the duration of the attempts, up to the end of the export.
     """
 
     repeats: bool = False
@@ -117,10 +117,10 @@ class RunCounters:
             self.images_changed += reconciled.images_changed
             self._record_rejections(reconciled.rejections)
         scan.listed, scan.ignored = listing.entries, listing.ignored
-        scan.same_etag = reconciled.unchanged - len(scan.stored)  # an earlier scan counted those
+        scan.same_etag = reconciled.unchanged - len(scan.stored)  # an earlier scan counted those in `stored`
 
     def record_batch(
-        self, scan: ScanCounters, results: Sequence[FetchResult], valid: Sequence[Row], stored: StoreResult
+        self, scan: ScanCounters, results: Sequence[FetchResult], valid: Sequence[Row], outcome: StoreResult
     ) -> None:
         failures = [result for result in results if isinstance(result, Unreadable)]
         skipped = sum(isinstance(result, Skipped) for result in results)
@@ -128,10 +128,10 @@ class RunCounters:
         scan.stored.update((row.user_id, row.etag) for row in valid)
         with self._lock:
             self.fetched += len(results) - len(failures) - skipped
-            self.added += stored.added
-            self.updated += stored.updated
-            self.same_content += stored.unchanged
-            self._record_rejections(stored.rejections)
+            self.added += outcome.added
+            self.updated += outcome.updated
+            self.same_content += outcome.unchanged
+            self._record_rejections(outcome.rejections)
 
     def record_segment(self) -> None:
         with self._lock:

@@ -22,7 +22,7 @@ from .shared.process import MEBIBYTE, set_up
 from .shared.storage.settings import load
 
 _THREADS = MAX_REQUESTS + MAX_ANONYMOUS + 4  # 4 more, for error responses while all slots are taken
-# A body over 1 MiB gets a JSON error from `parse_request`; one over 4 MiB is not even read.
+# A body over 1 MiB gets a JSON error from `parse_request`. waitress itself rejects one of 4 MiB or more.
 _stopping = set_up(threads=_THREADS, max_body=4 * MEBIBYTE)
 _application = Lazy(lambda: Application(load(Settings, os.environ), _stopping))
 
@@ -83,7 +83,7 @@ def _log_problems(run: Run, request: Request) -> None:
             call_id=request.call_id,
             object=rejection.object,
             line=rejection.line,
-            code=rejection.code,  # the message is omitted: it quotes the file
+            code=rejection.code,  # the message is omitted: it may quote the file
         )
     for failure in run.counters.failures:
         log("warning", "unreadable", call_id=request.call_id, object=failure.key, message=str(failure.error))

@@ -15,7 +15,7 @@ _POLL_INTERVAL = 1.0  # seconds between checks of the remaining time
 
 
 class ParallelCalls(Generic[T, R]):
-    """Starts to call `function` for each item, in order, in up to `threads` of the executor's threads.
+    """Starts calling `function` on each item, in order, in up to `threads` of the executor's threads.
 
     Each thread takes the next item until none is left: one future per item would cost more than parsing a file.
     """

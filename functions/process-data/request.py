@@ -33,7 +33,7 @@ class Request:
     keys: tuple[str, ...] | None = None  # None: the whole bucket
     since: int | None = None  # skip segments scanned after this tick, a logical time: see `segments.next_tick`
     fan_out: int = 0  # number of runs to queue; 0: run now
-    accept_empty: bool = False  # an empty bucket is no error
+    accept_empty: bool = False  # an empty bucket is not an error
     erase: bool = False  # erase the users in `keys`
 
 
@@ -110,7 +110,7 @@ def _check_user_ids(user_ids: Iterable[str]) -> None:
 def _notification_keys(body: bytes, bucket: str) -> set[str]:
     """Return the keys in this bucket that an event notification names, except unrelated ones.
 
-    A photo's key becomes that of its user's CSV. Raises ApiError if the body is no such notification.
+    A photo's key becomes that of its user's CSV. Raises ApiError if the body is not an event notification.
     """
     keys = set()
     for record in _records(body):

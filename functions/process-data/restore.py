@@ -27,7 +27,7 @@ from .shared.user_ids import USER_ID_PATTERN
 from .tombstones import Tombstone
 
 _BATCH = 1000  # tombstones
-_ETAG_FRACTION = 0.1  # of the remaining time: the longest wait for the ETag of erased.csv
+_ETAG_FRACTION = 0.1  # maximum wait for the ETag of erased.csv, as a fraction of the remaining time
 _LINE = re.compile(rf"({USER_ID_PATTERN}),([^,]+),([^,]*)")
 _MAX_LINE = 200  # bytes kept of a line that continues in the next chunk; valid lines are shorter
 
@@ -39,11 +39,11 @@ def apply_lost_tombstones(
 
     If the deadline expires or S3 fails, the next run continues.
     """
-    bucket, known = application.settings.result_bucket, outputs.known_etag(connection, ERASED)
+    bucket, known_etag = application.settings.result_bucket, outputs.known_etag(connection, ERASED)
     count, is_different = 0, False
     try:
-        etag = application.listings.submit(application.objects.etag, bucket, ERASED)
-        if etag.result(deadline.remaining * _ETAG_FRACTION) in ("", known):
+        future = application.listings.submit(application.objects.etag, bucket, ERASED)
+        if future.result(deadline.remaining * _ETAG_FRACTION) in ("", known_etag):
             return
         is_different = True
         with application.objects.stream(bucket, ERASED) as stream:
@@ -57,7 +57,7 @@ def apply_lost_tombstones(
                     count += len(eraser.erased)
                 if not is_complete:
                     return
-            outputs.adopt(connection, ERASED, known, stream.etag)
+            outputs.adopt(connection, ERASED, known_etag, stream.etag)
     except TimeoutError:
         return
     except (ObjectMissing, Unavailable, AccessDenied) as error:

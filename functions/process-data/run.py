@@ -31,7 +31,7 @@ from .shared.storage.connection import Connection
 from .shared.storage.errors import StorageError, Unavailable
 from .workers import Workers
 
-_ATTEMPTS = 3
+_MAX_ATTEMPTS = 3
 _INITIAL_BACKOFF = 0.2  # seconds, doubled each time
 _MAX_CONTINUATIONS = 10
 """A continuation queues another one only if there are fewer than this many others. The limit equals the maximum of
@@ -80,7 +80,7 @@ class Run:
         Raises Unavailable if a backend stays unavailable, and SourceEmpty if the bucket is empty and was not before.
         """
         backoff = _INITIAL_BACKOFF
-        for attempt in range(1, _ATTEMPTS + 1):
+        for attempt in range(1, _MAX_ATTEMPTS + 1):
             try:
                 with (
                     self._application.pool.connection() as connection,
@@ -91,7 +91,7 @@ class Run:
                     return self._attempt(connection)
             except Exception as error:
                 has_time = self._deadline.elapsed_fraction < 0.5 and not self._deadline.expired
-                if not (isinstance(error, Unavailable) and attempt < _ATTEMPTS and has_time):
+                if not (isinstance(error, Unavailable) and attempt < _MAX_ATTEMPTS and has_time):
                     with (
                         suppress(StorageError),
                         self._application.pool.connection() as connection,
@@ -122,13 +122,13 @@ class Run:
         # hints make the run partial only if its time ran out: otherwise those that remain are new, or could not be
         # scanned, or are in segments that other sessions hold
         is_behind = self._is_full and (output["pending"] or (self._deadline.expired and hints.exist(connection)))
-        # not only the CSVs that this run could not read: a continuation does not repeat the scans of earlier runs
+        # also CSVs that earlier runs could not read: a continuation does not repeat their scans
         has_unreadable = self.counters.unreadable or (self._is_full and segments.have_unreadable(connection))
         is_partial = unscanned or is_behind or has_unreadable
         self._record.status = Status.PARTIAL if is_partial else Status.DONE
         continued = self._is_full and bool(unscanned or is_behind) and self._queue_continuation(connection)
         summary = self._summary(connection, unscanned, output, continued=continued)
-        # the record omits rejections: they quote files, and an erasure clears the table `rejected` but not `runs`
+        # the record omits rejections: they may quote files, and an erasure clears the table `rejected` but not `runs`
         self._record.summary = {name: value for name, value in summary.items() if name != "rejections"}
         return self._response(summary)
 
@@ -171,8 +171,8 @@ class Run:
         if not self.counters.progressed:
             return False
         # runs queued by fan_out are continuations, too; any other run queues a continuation only if there is none
-        allowed = _MAX_CONTINUATIONS if self._record.trigger == Trigger.CONTINUATION else 1
-        if count_continuations(connection, self._record) >= allowed:
+        limit = _MAX_CONTINUATIONS if self._record.trigger == Trigger.CONTINUATION else 1
+        if count_continuations(connection, self._record) >= limit:
             return False
         try:
             queue_run(self._settings, self.workers.tick, accept_empty=self._request.accept_empty)

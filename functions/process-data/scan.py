@@ -72,7 +72,7 @@ class Scanner:
 
         Keys that the listing or the deadline leaves out are split off into a new segment with the same place in the
         queue. `on_split` is called when the listing has split the segment, so that a helper can scan the rest. If this
-        raises OutOfTime or an error of S3, the segment is still due.
+        raises OutOfTime or S3's error, the segment is still due.
         """
         with self._counters.scan() as scan:
             with self._counters.stage("list"):
@@ -124,12 +124,12 @@ class Scanner:
         return listing
 
     def _list_hinted(self, keys: list[str]) -> tuple[Listing, list[str]]:
-        """List the objects of hints; return the listing, and the keys that were listed before the deadline."""
+        """List the hinted objects; return the listing, and the keys that were listed before the deadline."""
         list_one = partial(list_hinted, self._objects, self._settings.source_bucket)
         calls = ParallelCalls(self._fetches, self._settings.fetch_threads, list_one, keys)
-        listings = self._collect_calls(calls)
+        results = self._collect_calls(calls)
         listing, listed = Listing(), []
-        for key, infos in zip(keys, listings, strict=False):
+        for key, infos in zip(keys, results, strict=False):
             if infos is not None:
                 listed.append(key)
                 for info in infos:
@@ -191,11 +191,11 @@ class Scanner:
         return ParallelCalls(self._fetches, self._settings.fetch_threads, fetch_one, user_ids)
 
     def _collect_fetches(self, user_ids: list[str], calls: ParallelCalls[str, FetchResult]) -> list[FetchResult]:
-        """Return the results of the calls that started. If S3 was unavailable to all of them, call `check_s3`."""
+        """Return the results of the calls that started. If S3 was unavailable for all of them, call `check_s3`."""
         collected = self._collect_calls(calls)
-        timeout = Unavailable("s3", "S3 did not respond before the run's deadline")
+        timeout_error = Unavailable("s3", "S3 did not respond before the run's deadline")
         results = [
-            Unreadable(csv_key(user_id), timeout) if result is None else result
+            Unreadable(csv_key(user_id), timeout_error) if result is None else result
             for user_id, result in zip(user_ids, collected, strict=False)
         ]
         if results and all(
@@ -215,7 +215,8 @@ class Scanner:
     def _collect_calls(self, calls: ParallelCalls[str, R]) -> list[R | None]:
         """Collect the results.
 
-        Calls may start after the deadline if the run has made no progress yet, as it would then queue no continuation.
+        Calls may start after the deadline if the run has made no progress yet, because a run without progress queues no
+        continuation.
         """
         return calls.collect(self._deadline, self._connection.keep_alive, may_start_late=not self._counters.progressed)
 
@@ -224,7 +225,7 @@ class Scanner:
         self._call(lambda: self._objects.list_page(self._settings.source_bucket, limit=1))
 
     def _check_not_emptied(self) -> None:
-        """Raise SourceEmpty if the bucket has no object outside of folders but had some at the last scans.
+        """Raise SourceEmpty if the bucket has no object at its top level but had some at the last scans.
 
         Folders do not count: SeaweedFS lists emptied ones for some minutes.
         """

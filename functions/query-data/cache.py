@@ -22,8 +22,8 @@ class Cache(Generic[T]):
     def get(self, key: Hashable, compute: Callable[[], T]) -> T:
         """Return the value of the key; compute it if it is missing.
 
-        An exception of `compute` is not cached, but raised in all threads that wait for the value. They do not retry,
-        because each would then wait for an unresponsive server in turn.
+        An exception from `compute` is not cached, but raised in all threads that wait for the value. They do not retry,
+        because each in turn would wait for an unresponsive server.
         """
         with self._lock:
             is_first = key not in self._entries

@@ -123,12 +123,12 @@ def _get_table_html(application: Application, event: api.Event, request: tables.
     from .web.table import table_page
 
     parameters = query_parameters(event, TABLE_FORMATS)
-    table, inputs = request.table.name, [web_page.TEMPLATES_VERSION, list(parameters.items(multi=True))]
+    name, inputs = request.table.name, [web_page.TEMPLATES_VERSION, list(parameters.items(multi=True))]
     with application.connection() as connection:
-        if etag := matching_etag(event, connection, table, inputs):
+        if etag := matching_etag(event, connection, name, inputs):
             return rendering.not_modified(web_page.headers(etag))
         page = tables.read_table(connection, request)
-    body = table_page(f"{table}.html", event.path, parameters, page)
+    body = table_page(f"{name}.html", event.path, parameters, page)
     return web_page.html_response(body, make_etag(page.state, inputs))
 
 

@@ -63,7 +63,7 @@ _SUMMARY: Schema = {
             | {"continued": _BOOLEAN, "output": _OUTPUT, "seconds": _SECONDS}
         ),
         _object(dict.fromkeys(("erased", "not_found", "remaining"), _COUNT) | {"output": _OUTPUT, "seconds": _SECONDS}),
-        {"type": "object", "description": "empty if the run failed; other members if an older version wrote it"},
+        {"type": "object", "description": "empty if the run failed; has other members if an older version wrote it"},
     ]
 }
 
@@ -119,9 +119,9 @@ _ERRORS = {
     "406": "Accept allows none of the formats",
     "410": "the cursor belongs to another database, or to this one before a restore: start again without it",
     "500": "a setting is missing or invalid, or an unexpected error occurred",
-    "503": "a backend is unavailable or denies access, tables are missing, or the replica is busy: see Retry-After",
+    "503": "a backend is unavailable or denies access, migrations are pending, or the replica is busy: see Retry-After",
 }
-_COMMON = ("400", "401", "405", "500", "503")
+_COMMON_STATUSES = ("400", "401", "405", "500", "503")
 
 
 def openapi(*, requires_token: bool) -> Schema:
@@ -215,7 +215,7 @@ def _path_item(
     success: Schema = {"description": summary, "headers": response_headers}
     parameters = _parameters(definitions)
     not_modified = {"304": {"description": "not modified: If-None-Match has the ETag"}} if conditional else {}
-    failures = {status: _ERRORS[status] for status in sorted((*_COMMON, *error_statuses))}
+    failures = {status: _ERRORS[status] for status in sorted((*_COMMON_STATUSES, *error_statuses))}
     error = {JSON.media_type: {"schema": _reference("Error")}}
     error_or_page = error | {HTML.media_type: {"schema": _TEXT}}
     with_page = failures if HTML.media_type in content else {"404"}  # errors that have a web page

@@ -48,8 +48,8 @@ def _suits_generic_plan(query: Query) -> bool:
 class Stream:
     """Yields matching users in chunks of whole lines, until all are read or `stream_deadline` seconds have passed.
 
-    If users may remain, `cursor` is then the cursor of the last one read; otherwise it stays None. Raises Unavailable
-    if none was read in time.
+    Afterwards `cursor` is the cursor of the last user read if more may remain, else None. Raises Unavailable if no
+    user was read in time.
     """
 
     def __init__(self, application: Application, query: Query, today: date) -> None:
@@ -82,5 +82,5 @@ def _select(query: Query, today: date, limit: str = "", bind: Bind = literal) ->
     clauses = conditions(query.filters, today, bind)
     if query.after:
         clauses.append(query.order.after_condition(query.after, bind))
-    users = f"select {_COLUMNS}, {MARCH_DATE} from users {where(clauses)} {query.order.sql} {limit}"  # noqa: S608
-    return f"select {_COLUMNS}, {age_sql(today)} as age from ({users}) as users"  # noqa: S608
+    subquery = f"select {_COLUMNS}, {MARCH_DATE} from users {where(clauses)} {query.order.sql} {limit}"  # noqa: S608
+    return f"select {_COLUMNS}, {age_sql(today)} as age from ({subquery}) as users"  # noqa: S608

@@ -28,7 +28,7 @@ TIMEOUT_MARGIN = 4
 
 _MIN_TIMEOUT = 2  # seconds that a statement may wait for the server even if `time_limit` leaves fewer
 _KEEP_ALIVE_INTERVAL = 15  # seconds without a statement after which `keep_alive` sends one
-_MAX_PREPARED = 32  # statements that a session keeps prepared; each takes some 100 KB in the server
+_MAX_PREPARED = 32  # maximum number of prepared statements in a session; each takes some 100 KB in the server
 
 # With these, the server ends the session of a client that has vanished or is frozen, and so releases its locks, within
 # about a minute. Keepalives detect a host that is gone. The two idle timeouts detect a frozen process, whose kernel

@@ -43,7 +43,7 @@ class Pool:
         if connection.is_alive():
             return connection
         connection.close()
-        self.close()  # the others are probably broken too
+        self.close()  # the other idle connections are probably broken, too
         return Connection(self._settings)
 
     def close(self) -> None:

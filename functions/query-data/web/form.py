@@ -39,7 +39,7 @@ _PLACEHOLDERS = {"min_age": "0", "max_age": "any", "user_id": "any", "name": "an
 
 @dataclass(frozen=True)
 class Control:
-    """A field for each of `values`: one, or several if the parameter is repeatable.
+    """The control of a parameter: a field for each of `values`, several only if the parameter is repeatable.
 
     `choices` are the options of a select, labels by value. Without them the fields are inputs.
     """

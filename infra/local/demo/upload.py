@@ -18,7 +18,7 @@ _BAR_WIDTH = 30
 
 
 def upload(client: minio.Minio, bucket: str, directory: Path, say: Say) -> int:
-    """Upload the files in `directory`, except hidden ones; return their number. Raise LocalError if any fails."""
+    """Upload the files in `directory`, except hidden ones; return their number. Raise LocalError if an upload fails."""
     files = _files(directory)
     size, failures = 0, []
     started_at = time.monotonic()

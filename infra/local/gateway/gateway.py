@@ -28,7 +28,7 @@ _READ_ONLY_PATHS = ("/system/functions", "/system/secrets", "/system/namespace/<
 class Gateway:
     """The gateway of `functions`, whose logs are `logs`/NAME.log.
 
-    With `token_file`, /system/ requires the API token that is in this file. OpenFaaS requires a password there.
+    With `token_file`, /system/ requires the API token in that file. In OpenFaaS it requires a password.
     """
 
     def __init__(self, functions: Mapping[str, Function], logs: Path, say: Say, token_file: Path | None = None) -> None:

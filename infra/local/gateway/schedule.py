@@ -32,10 +32,10 @@ class Schedule:
     """A cron expression, a descriptor such as @daily, or an interval such as @every 1m30s. Times are in UTC."""
 
     def __init__(self, text: str, where: str) -> None:
-        self._interval = 0.0  # seconds; if 0, `_fields` applies
+        self._interval = 0.0  # seconds; if 0, `_expression` applies
         # */1 means * to cron-connector; croniter would treat it as a restriction and combine day and weekday with OR
-        fields = text if text.startswith("@") else text.lower().replace("?", "*")
-        self._fields = re.sub(r"(?<!\S)\*/0*1(?!\S)", "*", fields)
+        expression = text if text.startswith("@") else text.lower().replace("?", "*")
+        self._expression = re.sub(r"(?<!\S)\*/0*1(?!\S)", "*", expression)
         if text.startswith("@every "):
             duration = text.removeprefix("@every ")
             self._interval = 0 if duration.isdecimal() else parse_duration(duration, where)  # a unit is required
@@ -43,7 +43,7 @@ class Schedule:
                 expected = "an interval of one second or more, such as 90s or 1m30s"
                 raise LocalError(f"{where}: invalid schedule {text!r}: expected {expected}")
         else:
-            _validate(self._fields, f"{where}: invalid schedule {text!r}")
+            _validate(self._expression, f"{where}: invalid schedule {text!r}")
         try:
             self.after(time.time())
         except CroniterError as error:
@@ -53,7 +53,7 @@ class Schedule:
         """Return the first time after `moment` at which the schedule is due, both in seconds since 1970."""
         if self._interval:
             return moment + self._interval
-        return float(croniter(self._fields, datetime.fromtimestamp(moment, UTC)).get_next(float))
+        return float(croniter(self._expression, datetime.fromtimestamp(moment, UTC)).get_next(float))
 
 
 def read_schedules(specs: Iterable[FunctionSpec]) -> dict[str, Schedule]:

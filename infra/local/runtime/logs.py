@@ -1,4 +1,4 @@
-"""The processes' log files, written by `guard.py`: lines of `<UTC time> <pid> <text>`."""
+"""The processes' log files, written by `guard.py`: each line is `<UTC time> <pid> <text>`."""
 
 import time
 from collections import deque
@@ -45,11 +45,11 @@ def _complete_lines(file: IO[str], pid: str) -> Iterator[Line]:
     """
     while True:
         position = file.tell()
-        text = file.readline()
-        if not text.endswith("\n"):
+        line = file.readline()
+        if not line.endswith("\n"):
             file.seek(position)
             return
-        logged_at, _, rest = text.rstrip("\n").partition(" ")
-        writer, _, message = rest.partition(" ")
+        logged_at, _, rest = line.rstrip("\n").partition(" ")
+        writer, _, text = rest.partition(" ")
         if pid in ("", writer):
-            yield Line(logged_at, writer, message)
+            yield Line(logged_at, writer, text)

@@ -73,7 +73,7 @@ class State:
             time.sleep(1)
 
     def was_removed(self) -> bool:
-        """Return whether the lock file that this process holds was removed. Another stack may then have its path."""
+        """Return whether this process's lock file was removed. Another stack's lock file may now be at its path."""
         if self._held_lock_stat is None:
             return False
         try:
@@ -110,7 +110,7 @@ class State:
             self._state_file.unlink(missing_ok=True)
 
     def leftovers(self) -> dict[str, dict[str, Any]]:
-        """Return the state file's entries of processes that a killed stack may have left; none after a clean stop."""
+        """Return the entries of processes that a killed stack may have left running; none after a clean stop."""
         components = self.read_state_file().get("components", {})
         return {name: component | {"ready": False} for name, component in components.items()}
 
