@@ -10,7 +10,7 @@ from .storage.errors import SettingError
 from .storage.settings import Secret, SettingsGroup, setting
 
 _PUBLIC_CODES = ("bad_setting", "busy", "internal_error", "schema_missing")
-"""Codes of 5xx errors that are sent in full even without access. Their messages reveal nothing about the deployment,
+"""Codes of 5xx errors sent in full even to clients without access. Their messages reveal nothing about the deployment,
 except that `bad_setting` quotes a setting: while the settings cannot be loaded, nobody can authenticate to read it."""
 
 

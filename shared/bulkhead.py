@@ -15,9 +15,10 @@ _RETRY_AFTER = "1"  # seconds
 
 
 class Bulkhead:
-    """Allows `slots` concurrent requests. Up to `max_waiting` more wait for a slot, at most a second. All others fail.
+    """Allows `slots` concurrent requests.
 
-    The error message uses `name` for the requests, a plural such as `large photos`.
+    Up to `max_waiting` more wait for a slot, for at most a second. Further requests fail. The error message uses `name`
+    for the requests, a plural such as `large photos`.
     """
 
     def __init__(self, name: str, slots: int, *, max_waiting: int = 0) -> None:

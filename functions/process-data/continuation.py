@@ -10,7 +10,7 @@ _TIMEOUT = 5.0  # seconds for the gateway to queue a request
 
 
 class NotQueued(ApiError):
-    """The gateway's queue is full or unavailable."""
+    """The gateway did not queue the run: it cannot be reached, or did not return 202."""
 
     def __init__(self, message: str) -> None:
         super().__init__(503, "gateway_unavailable", message, headers={"Retry-After": "30"})

@@ -31,9 +31,9 @@ class Deadline:
 
     @property
     def remaining_grace(self) -> float:
-        """Seconds that work in progress may still take: at most GRACE, and at most until GRACE after the deadline.
+        """Seconds left for work in progress: at most GRACE, and at most until GRACE seconds after the deadline.
 
-        Unlike `remaining_with(GRACE)`, it is not 0 if stopping or cancelled.
+        Unlike `remaining_with(GRACE)`, it ignores stopping and cancelling.
         """
         return min(GRACE, max(0.0, self._seconds + GRACE - self.elapsed))
 

@@ -40,7 +40,7 @@ class EraseRun(Run):
         with self.counters.stage("total"):
             restore.apply_lost_tombstones(self._application, connection, self._deadline, eraser.rescan)
             with self.counters.stage("erase"):
-                eraser.erase(user_ids, lambda users: self._create_tombstones(connection, users))
+                eraser.erase(user_ids, partial(self._create_tombstones, connection))
             with self.counters.stage("export"):
                 output = self._export(connection, urgent=True)
         erased = [user_id for user_id in user_ids if self._erased.get(user_id)]
@@ -52,8 +52,8 @@ class EraseRun(Run):
             erased=len(erased), not_found=len(not_found), remaining=len(remaining), output=output, seconds=seconds
         )
         self._record.summary = summary
-        users = {"erased": erased, "not_found": not_found, "remaining": remaining}
-        return self._response(summary | users)
+        lists = {"erased": erased, "not_found": not_found, "remaining": remaining}
+        return self._response(summary | lists)
 
     def _create_tombstones(self, connection: Connection, user_ids: list[str]) -> list[Tombstone]:
         """New tombstones, with the Last-Modified of the CSVs that are in the bucket now."""

@@ -1,4 +1,4 @@
-"""Hints: objects that may have changed. Events and requests name them; restore.py adds one for each user erased again.
+"""Hints: objects that may have changed. Events and requests name them; restore.py adds the CSVs of users erased again.
 
 The state of an object is always read from the bucket. So hints may be reordered, duplicated or lost; a scan of the
 whole bucket covers them all. A hint of an event or a request is committed before its segment's lock is tried. If the

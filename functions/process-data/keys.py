@@ -45,7 +45,7 @@ def csv_key(user_id: str) -> str:
 
 
 def keys_of(user_id: str) -> list[str]:
-    """All keys that a user can have, in order."""
+    """All keys that a user can have, sorted."""
     return [f"{user_id}.{suffix}" for suffix in ("csv", "jpeg", "jpg", "png")]
 
 

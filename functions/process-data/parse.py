@@ -45,7 +45,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The valid rows of a batch, and the rejections because of the time of birth."""
+    """The valid rows of a batch, and the rejections of those whose time of birth is out of range."""
 
     valid: list[Row]
     rejections: list[Rejection]

@@ -1,4 +1,4 @@
-"""Rejected objects: the reasons, and the table `rejected`, which lists them until they are corrected or removed.
+"""Rejected objects: the reasons, and the table `rejected`, which lists the objects until they are corrected or removed.
 
 An object belongs to one segment, and only the session that holds the segment writes its rejection.
 """
@@ -68,7 +68,8 @@ class RejectionSummary(TypedDict):
     message: str
 
 
-# `etag` and `checked_etag` differ only in rows that version 1 of process-data wrote, without `checked_etag`.
+# `etag` and `checked_etag` differ only in rows last written by version 1 of process-data, which does not set
+# `checked_etag`.
 _UPSERT = f"""
 with upserted as (
     insert into rejected (object, etag, line, code, message, retry_after, rules, checked_etag)
@@ -110,7 +111,7 @@ IS_CURRENT = """
 """SQL condition: the row of `rejected` still applies to the listed CSV."""
 
 DELETE_ACCEPTED = "delete from rejected using stored where object = user_id || '.csv' returning object"
-"""SQL that deletes the rejections of the users in a CTE `stored`."""
+"""SQL that deletes the rejections of the users in the CTE `stored`."""
 
 _COUNT = "select count(*) from rejected where {object_condition}"
 

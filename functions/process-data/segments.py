@@ -24,8 +24,9 @@ _LATEST_SCAN = "select coalesce(max(scanned), 0) from segments"
 
 _RESCAN = "update segments set scanned = 0, turn = 0 where scanned between :tick and :latest"
 
-# The limit is far above the number of segments that are held at the same time, so a free one is found if there is one.
-# PostgreSQL pushes no volatile function down into a subquery with LIMIT or DISTINCT, so only its rows are tried.
+# The limit is far above the number of segments that are held at the same time, so the query finds a free one if any
+# is free. PostgreSQL does not push volatile functions down into a subquery with LIMIT or DISTINCT, so it tries to lock
+# only the rows of the subquery.
 _CLAIM_DUE = """
 select id from (
     select id from segments where scanned <= :since and id <> all(cast(:skip as int[])) order by turn, start limit 500
@@ -93,7 +94,7 @@ where id = :id
 
 _POSTPONE = "update segments set turn = nextval('ticks') where id = :id"
 
-# The pairs that may be merged: the segment and the one before it, the segment and the one after it.
+# The pairs that may be merged: the segment with its predecessor, and with its successor.
 _NEIGHBOURS = """
 with nearby as (
     (select id, start, keys, scanned from segments where start < :start order by start desc limit 1)
@@ -165,7 +166,7 @@ def next_tick(connection: Connection) -> int:
 
 
 def claim(connection: Connection, since: int, skip: Collection[int]) -> Segment | None:
-    """Claim the segment that has waited longest, of those not scanned since the tick; None if none is free."""
+    """Claim the segment that has waited longest, of those not scanned since the tick `since`; None if none is free."""
     return _claim(connection, _CLAIM_DUE, {"skip": list(skip), "since": since}, since)
 
 
@@ -198,9 +199,9 @@ def reclaim(connection: Connection, segment: Segment) -> Segment | None:
 
 def _read(connection: Connection, segment_id: int, since: int | None = None) -> Segment | None:
     """Read a locked segment. If it was merged, or scanned by another session, unlock it and return None."""
-    for start, end, scanned, tick, now in connection.run(_READ, id=segment_id, last=LAST_KEY):
+    for start, end, scanned, tick, claimed_at in connection.run(_READ, id=segment_id, last=LAST_KEY):
         if since is None or scanned <= since:
-            return Segment(segment_id, start, end, tick, now, is_new=scanned == 0)
+            return Segment(segment_id, start, end, tick, claimed_at, is_new=scanned == 0)
     locks.unlock(connection, locks.SEGMENT, segment_id)
     return None
 
@@ -243,7 +244,7 @@ def postpone(connection: Connection, segment: Segment) -> None:
 
 
 def merge(connection: Connection, segment: Segment, since: int, max_keys: int) -> None:
-    """Merge the segment with a neighbour scanned since the tick, if the two have at most `max_keys` keys together."""
+    """Merge the segment with a neighbour scanned since the tick `since`, if together they have at most `max_keys`."""
     for lower, upper in connection.run(_NEIGHBOURS, start=segment.start, since=since, max_keys=max_keys):
         other = upper if lower == segment.id else lower
         if locks.try_lock(connection, locks.SEGMENT, other):
@@ -255,7 +256,7 @@ def merge(connection: Connection, segment: Segment, since: int, max_keys: int) -
 
 
 def remaining(connection: Connection, since: int, skip: Collection[int] = ()) -> int:
-    """The number of segments that have not been scanned since the tick, except those in `skip`."""
+    """The number of segments that have not been scanned since the tick `since`, except those in `skip`."""
     return int(connection.run(_REMAINING, since=since, skip=list(skip))[0][0])
 
 

@@ -2,7 +2,7 @@
 
 A CSV brings the user back if its Last-Modified is later than that of every CSV that is known at the erasure: the one in
 the bucket, and the one that was imported last. If none is known, any CSV does. So only S3's clock matters. No user has
-both a row in `users` and a tombstone. Only the session that holds the user's segment writes tombstones.
+both a row in `users` and a tombstone. Only the session that holds a user's segment writes the user's tombstone.
 """
 
 import json
@@ -108,7 +108,7 @@ class Tombstone:
 
 
 def drop_erased(connection: Connection, scope: Scope, listing: Listing) -> Tombstones:
-    """Remove erased users' CSVs from a listing, except newer ones; return the tombstones of users with newer ones."""
+    """Remove from a listing the CSVs that a tombstone excludes; return the tombstones of users with newer CSVs."""
     if not connection.run(_EXIST.format(user_condition=scope.user_condition), **scope.user_parameters)[0][0]:
         return {}
     rows = connection.run(_READ, user_ids=json.dumps(list(listing.modified)))
@@ -117,7 +117,9 @@ def drop_erased(connection: Connection, scope: Scope, listing: Listing) -> Tombs
         if not _is_newer(_parse_modified(listing.modified[user_id]), csv_modified):
             listing.csvs.pop(user_id, None)
             del tombstones[user_id]
-            listing.rejections = [item for item in listing.rejections if user_of_csv(item.object) != user_id]
+            listing.rejections = [
+                rejection for rejection in listing.rejections if user_of_csv(rejection.object) != user_id
+            ]
     return tombstones
 
 

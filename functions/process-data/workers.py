@@ -1,8 +1,8 @@
 """The workers of a run: its own thread, and helper threads.
 
-Every worker repeats the same loop: claim the segment that has waited longest (in a full run), else one that has hints;
-scan it; release it; check for hints that were added during the scan. In this way any number of runs and replicas share
-the work without knowing of each other.
+Every worker repeats the same loop: claim the segment that has waited longest (in a full run), else a segment that
+has hints; scan it; release it; check for hints that were added during the scan. In this way any number of runs and
+replicas share the work without knowing about each other.
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ class Workers:
         self._keys = request.keys
         self._helpers: list[Thread] = []
         self._error: Exception | None = None
-        self._hint_failures: set[int] = set()  # ids of segments whose hinted objects failed
+        self._hint_failures: set[int] = set()  # ids of segments in which a scan of hinted objects failed
         self.failed_segments: dict[int, Unavailable | AccessDenied] = {}
         self.ran_out_of_time = False
         self._tick = request.since
@@ -43,8 +43,8 @@ class Workers:
 
     def start(self, connection: Connection) -> None:
         """Set the run's tick: the request's, else that of the first attempt. Store the requested keys as hints."""
-        now = segments.next_tick(connection)
-        self._tick = now if self._tick is None else min(self._tick, now)  # a restored database has lower ticks
+        tick = segments.next_tick(connection)
+        self._tick = tick if self._tick is None else min(self._tick, tick)  # a restored database has lower ticks
         if self._keys is not None:
             hints.add(connection, self._keys)
 
@@ -61,7 +61,7 @@ class Workers:
             helper = self._helpers[-1]
             helper.join(_JOIN_INTERVAL)
             if not helper.is_alive():
-                self._helpers.remove(helper)  # not pop(): before it ended, it may have started another
+                self._helpers.remove(helper)  # not pop(): before this helper ended, it may have appended another
             else:
                 connection.keep_alive()
         if self._error is not None:
@@ -69,7 +69,7 @@ class Workers:
 
     @contextmanager
     def joining(self) -> Iterator[None]:
-        """Run an attempt in the body. End all helpers after it, even if it raises."""
+        """Run an attempt in the body; then end all helpers, even if the attempt failed."""
         self._error, self.ran_out_of_time = None, False
         self._hint_failures.clear()
         self.failed_segments.clear()
@@ -95,7 +95,7 @@ class Workers:
     def _work(self, connection: Connection, *, is_helper: bool) -> None:
         """Scan what can be claimed. The run's own thread also waits for segments that other sessions hold.
 
-        Due segments come before hints: their scans cover hints too, and hints that fail cannot delay them.
+        Due segments come before hints: their scans cover hints too, and failed scans of hints cannot delay them.
         """
         scanner = self._scanner(connection)
         while not self._deadline.expired:
@@ -122,7 +122,7 @@ class Workers:
         self._deadline.sleep(segments.POLL_INTERVAL)
 
     def _scan(self, connection: Connection, scanner: Scanner, segment: Segment) -> None:
-        """Scan a claimed segment. If S3 fails for this segment only, the run continues with others."""
+        """Scan a claimed segment. If S3 fails for this segment only, the run continues with other segments."""
         expected = self._application.settings.segment_keys if segment.is_new else 0
         with segments.holding(connection, segment), self._application.fetching(scanner, expected):
             self._start_helper(connection, segment)
@@ -138,7 +138,7 @@ class Workers:
     def _scan_hinted(self, connection: Connection, scanner: Scanner, segment: Segment | None) -> None:
         """Scan hinted objects of a claimed segment, and repeat while the segment has hints and can be reclaimed.
 
-        If S3 fails for these objects only, this run does not claim the segment's hints again.
+        If S3 fails for these objects only, this run does not claim the segment for its hints again.
         """
         while segment is not None:
             with segments.holding(connection, segment):
@@ -172,8 +172,8 @@ class Workers:
     def _must_wait(self, connection: Connection) -> bool:
         """Whether to wait for segments that other sessions hold.
 
-        Runs for events do not wait. Runs for `?user_id=` do not wait once a hint has failed: it remains, so they would
-        wait until the deadline.
+        Runs for events do not wait. Runs for `?user_id=` do not wait once a scan of hints has failed: the hints remain,
+        so these runs would wait until the deadline.
         """
         if self._keys is None:
             return segments.remaining(connection, self.tick, self.failed_segments) > 0
@@ -194,14 +194,14 @@ class Workers:
                 helper = Thread(target=self._run_helper, name="helper", daemon=True)
                 helper.start()
                 stack.pop_all()  # the helper releases its own slot
-                # a helper that starts another appends it before it ends: so joining all helpers misses none
+                # appended before this thread ends, so joining all helpers misses none
                 self._helpers.append(helper)
 
     def _has_more_work(self, connection: Connection, segment: Segment) -> bool:
         if self._keys is not None:
             return any(not segment.start < key <= segment.end for key in self._keys)
-        workers = 1 + sum(helper.is_alive() for helper in self._helpers)
-        return segments.remaining(connection, self.tick, self.failed_segments) > workers
+        worker_count = 1 + sum(helper.is_alive() for helper in self._helpers)
+        return segments.remaining(connection, self.tick, self.failed_segments) > worker_count
 
     def _run_helper(self) -> None:
         """Work until nothing can be claimed. If this session is lost, other workers claim its segment again."""

@@ -1,4 +1,4 @@
-"""The changes of users since a cursor, erasures included, in commit order.
+"""Changes to users since a cursor, erasures included, in commit order.
 
 A position in this order is the pair (changed, user_id) of a row of `users` or `erased`. process-data takes `changed`
 from a counter that it keeps locked until it commits, and commits all changes with the same number together. So once a

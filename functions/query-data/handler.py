@@ -24,7 +24,7 @@ from .shared.quoting import truncate
 from .shared.storage.settings import load
 from .shared.user_ids import USER_ID_PATTERN
 
-set_up(threads=THREADS, max_body=64 * 1024)  # no request needs a body; one below this limit is ignored
+set_up(threads=THREADS, max_body=64 * 1024)  # no request needs a body; bodies below this limit are ignored
 _application = Lazy(lambda: Application(load(Settings, os.environ)))
 
 _ENDPOINTS: dict[str, Endpoint] = {

@@ -12,7 +12,7 @@ _NAME = "query-data"
 
 
 def normalize(path: str) -> str:
-    """Remove a leading `/query-data` if another path follows it."""
+    """Remove a leading `/query-data` if a path follows it."""
     return path.removeprefix(f"/{_NAME}") if path.startswith(f"/{_NAME}/") else path
 
 

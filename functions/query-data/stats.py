@@ -41,8 +41,8 @@ def last_run(connection: Connection) -> dict[str, Any] | None:
 
 def _count_by_decade_sql(filters: Filters, today: date) -> str:
     """Return SQL that counts users by how many of the ages in `_DECADES` they have not reached."""
-    # For each age, the earliest birthdate of those who have not reached it. width_bucket returns how many of these are
-    # on or before the user's birthdate: one for each age that the user has not reached.
+    # For each age, the earliest birthdate of those who have not reached it. width_bucket returns how many of these
+    # dates are on or before the user's birthdate: one for each age that the user has not reached.
     too_young_from = sorted(latest_birthdate(today, at_least=years) + timedelta(days=1) for years in _DECADES)
     dates = ", ".join(f"date '{day}'" for day in too_young_from)
     return f"""

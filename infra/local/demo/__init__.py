@@ -1,1 +1,1 @@
-"""The demo of `up`, its sample files, and the upload of a directory."""
+"""The demo that `up` runs, its sample files, and the upload of a directory."""

@@ -1,4 +1,4 @@
-"""Run a command, and stop it at SIGTERM or at the end of standard input.
+"""Run a command, and stop it on SIGTERM or when standard input ends.
 
     python guard.py [--user UID:GID] [--stop-signal NAME] [--stop-timeout SECONDS] --log FILE -- COMMAND...
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from threading import Thread
 
 MAX_LINE = 64 * 1024
-"""Bytes; longer lines are split."""
+"""The maximum length of a log line in bytes. Longer lines are split."""
 
 
 def main() -> int:
@@ -38,7 +38,7 @@ def main() -> int:
 
     signal.signal(signal.SIGTERM, stop)
     Thread(target=_call_at_end_of_input, args=(stop,), daemon=True).start()
-    with suppress(OSError):  # if the supervisor has been killed, standard input has ended, too
+    with suppress(OSError):  # fails if the supervisor has been killed; then standard input has ended, too
         print(child.pid, flush=True)
     status = child.wait()
     with suppress(ProcessLookupError, PermissionError):

@@ -21,7 +21,7 @@ GUARD = Path(__file__).with_name("guard.py")
 START_TIMEOUT = 60
 """Seconds within which a started process must become ready."""
 MAX_ATTEMPTS = 5
-"""Attempts to start a process that has never been ready."""
+"""The maximum number of attempts to start a process that has never been ready."""
 
 _INITIAL_BACKOFF, _MAX_BACKOFF = 0.1, 10.0  # seconds
 
@@ -76,7 +76,7 @@ def _start_time(pid: int) -> str:
 class Command:
     """A command line, and how to stop it: with `stop_signal`, then with SIGKILL after `stop_timeout` seconds.
 
-    The process inherits `sockets`; the supervisor closes them once it has started.
+    The process inherits `sockets`, which the supervisor closes once the process has started.
     """
 
     argv: list[str]

@@ -1,4 +1,4 @@
--- query-data serves the changes since a cursor, in commit order.
+-- query-data serves the changes to users since a cursor, in commit order.
 
 -- The number of the row's last change, from the column `changed` of outputs; 0 if that was before this migration.
 alter table users add column changed bigint not null default 0;
