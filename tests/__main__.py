@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 DEFAULTS = ["-n", "4", "--dist", "loadfile", "--no-loadscope-reorder"]
-"""pytest's arguments if none are given: four processes, each with its own stack, as most tests wait for servers.
+"""pytest's arguments if none are given: four processes, each with its own stack, because most tests wait for servers.
 
 With other arguments a single process runs the tests, and its output is easier to read.
 """

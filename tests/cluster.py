@@ -19,7 +19,7 @@ The tests delete the namespaces openfaas, openfaas-fn and rollcall in it, and se
 """
 
 CONTAINER = {"name": "x", "image": "x:1.0"}
-VOLUMES = 32  # many, because a volume is not bound again after its claim was deleted
+VOLUMES = 32  # many, because a volume is not bound again after its claim is deleted
 
 
 def kubectl(*arguments: str, stdin: str | None = None) -> str:
@@ -84,7 +84,7 @@ def openfaas_cluster() -> Iterator[Nodes]:
     Yield the simulated nodes.
     """
     assert shutil.which("kubectl"), "ROLLCALL_TEST_KUBECONFIG is set but kubectl is not on the PATH"
-    with ExitStack() as cleanup:  # each step runs even if another one fails
+    with ExitStack() as cleanup:  # each clean-up step runs even if another fails
         cleanup.callback(kubectl, "delete", "persistentvolumes,storageclasses", "--selector=test=rollcall")
         kubectl("apply", "--filename=-", stdin=yaml.safe_dump_all(_prerequisites()))
         nodes = Nodes()

@@ -23,7 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=float,
         default=12,
         metavar="N",
-        help="for how many seconds tests/faults/test_load.py puts query-data under load after its warm-up "
+        help="for how many seconds tests/faults/test_load.py puts query-data under load after the warm-up "
         "(default: %(default)s; long run: 120)",
     )
     parser.addoption(

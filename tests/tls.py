@@ -48,7 +48,7 @@ class Authority:
         self.file.write_bytes(certificate.public_bytes(Encoding.PEM))
 
     def certify(self, host: str, *, days: int = 2) -> ssl.SSLContext:
-        """Return a server context with a certificate for `host`, a name or an address. It is expired if `days` < 0."""
+        """Return a server context with a certificate for `host` (a name or an address), expired if `days` < 0."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
             self._builder(_name("server"), key.public_key(), days=days)

@@ -47,7 +47,7 @@ def fill_bucket(stack: Stack, people: int, photos: int) -> list[str]:
 def fill_users(stack: Stack, people: int, photos: int, *, gap: int = 0, stored: int | None = None) -> int:
     """Reset the tables. Insert the first `stored` users of a simulated bucket (default: all), except every `gap`th.
 
-    Return their number.
+    Return the number of inserted users.
     """
     stack.reset_tables()
     stack.sql(_FILL, people=people, photos=photos, stored=stored or people, gap=gap, first_id=FIRST_ID)
@@ -75,19 +75,19 @@ def application(settings: Mapping[str, str]) -> Iterator[Application]:
         app.close()
 
 
-def run(application: Application, *, keys: Sequence[str] | None = None) -> dict[str, Any]:
+def run(app: Application, *, keys: Sequence[str] | None = None) -> dict[str, Any]:
     """Run once, over the whole bucket or, as after an event, for these keys. Return the summary.
 
     Assert that no file was unreadable or rejected.
     """
     request = Request(Trigger.HTTP) if keys is None else Request(Trigger.EVENT, keys=tuple(keys))
-    summary = Run(application, request).execute()
+    summary = Run(app, request).execute()
     assert (summary["unreadable"], summary["rejected"]) == (0, 0), summary
     return summary
 
 
-def full_run(application: Application) -> dict[str, Any]:
+def full_run(app: Application) -> dict[str, Any]:
     """Run over the whole bucket and assert that the run is done."""
-    summary = run(application)
+    summary = run(app)
     assert (summary["status"], summary["remaining"]) == ("done", 0), summary
     return summary

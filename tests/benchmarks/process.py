@@ -31,7 +31,6 @@ from tests.benchmarks.measure import SERVER, SIMULATOR, Measurements, Psql, Row,
 from tests.million import MILLION, fill
 from tests.stack import Stack, running
 
-EVENTS = 100
 COPY = """copy (
     select user_id, first_name, last_name, birthts, img_path from users order by user_id
 ) to stdout (format csv, header)"""
@@ -115,7 +114,7 @@ def listing_time(app: Application) -> float:
     return seconds(list_all)
 
 
-def events(stack: Stack, rounds: int = 3, people: int = MILLION, few: int = 10_000, number: int = EVENTS) -> list[Row]:
+def events(stack: Stack, rounds: int = 3, people: int = MILLION, few: int = 10_000, number: int = 100) -> list[Row]:
     """Measure the same events, one at a time, among many users and among few.
 
     In both cases only the first event exports. An export of many users takes longer, so its time is added to the
@@ -148,7 +147,7 @@ def events(stack: Stack, rounds: int = 3, people: int = MILLION, few: int = 10_0
         exports, seconds_among_many = [], []
         for _ in range(rounds):
             stack.sql("update outputs set changed = changed + 1, written_at = null")
-            exports.append(run(app, keys=["0.csv"])["seconds"]["export"])
+            exports.append(run(app, keys=["0.csv"])["seconds"]["export"])  # an unknown user: the run only exports
             seconds_among_many.append(send_events())
     export_time = Measurements(tuple(exports), "s").median
     own = Measurements(tuple(seconds_among_many), "s")
@@ -172,7 +171,7 @@ def export(stack: Stack, rounds: int = 5, people: int = MILLION) -> list[Row]:
 
         def export_time() -> float:
             stack.sql("update outputs set changed = changed + 1, written_at = null")
-            summary = run(app, keys=["0.csv"])  # an unknown user, so that the run only exports
+            summary = run(app, keys=["0.csv"])  # an unknown user: the run only exports
             assert (summary["output"]["rows"], summary["output"]["written"]) == (people, True), summary
             return float(summary["seconds"]["export"])
 

@@ -12,7 +12,7 @@ from time import monotonic
 class Clock:
     """The clock of one replica. A process with `environment` adds the seconds in the file `offset` to the time.
 
-    `jumps` are the times at which it was set, on the monotonic clock; the first is its creation.
+    `jumps` are the times, on the monotonic clock, at which this clock was set. The first is that of its creation.
     """
 
     def __init__(self, library: Path, offset: Path) -> None:
@@ -28,7 +28,7 @@ class Clock:
         self._set(0)
 
     def is_used_by(self, pid: int) -> bool:
-        """Whether the process has loaded the library. The dynamic linker only warns if it cannot be loaded."""
+        """Whether the process has loaded the library. If loading fails, the dynamic linker only warns."""
         return str(self._library) in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")
 
     @contextmanager

@@ -25,14 +25,15 @@ Content = Person | str
 class User:
     """One user. Times are of the monotonic clock.
 
-    `contents` has every CSV that was possibly uploaded, by ETag; `images` every possible img_path, and `possible`
-    every row that is possible now. No row may exist after `erased_at`; one must exist after `present_at`.
+    `contents` has every CSV that may have been uploaded, by ETag. `img_paths` has every img_path that the user may have
+    had, and `possible_rows` every row that may exist now. After `erased_at` the user must have no row; after
+    `present_at` the user must have a row.
     """
 
     user_id: str
     contents: dict[str, Content] = field(default_factory=dict)
-    images: set[str] = field(default_factory=set)
-    possible: set[Person] = field(default_factory=set)
+    img_paths: set[str] = field(default_factory=set)
+    possible_rows: set[Person] = field(default_factory=set)
     was_erased: bool = False
     erased_at: float | None = None
     present_at: float | None = None
@@ -43,7 +44,7 @@ class Model:
         self._bucket, self._versions, self._lock = bucket, 0, Lock()
         self._first_birth = int(time() * 1000) - HOUR
         self.users = {user_id: User(user_id) for user_id in user_ids}
-        self.photos: dict[str, set[bytes]] = defaultdict(set)  # all that were possibly uploaded, by user_id
+        self.photos: dict[str, set[bytes]] = defaultdict(set)  # bodies that may have been uploaded, by user_id
         self.misnamed: set[str] = set()
 
     def new_person(self, user_id: str) -> Person:
@@ -60,23 +61,23 @@ class Model:
         user.erased_at = None
         user.contents[hashlib.md5(body).hexdigest()] = content
         if not isinstance(content, str):
-            user.possible.add(content)
+            user.possible_rows.add(content)
 
     def will_put_photo(self, user_id: str, extension: str, body: bytes) -> None:
         self.photos[user_id].add(body)
-        self.users[user_id].images.add(f"{self._bucket}/{user_id}.{extension}")
+        self.users[user_id].img_paths.add(f"{self._bucket}/{user_id}.{extension}")
 
     def will_erase(self, user_id: str) -> None:
         self.users[user_id].present_at = None
 
     def record_erasure(self, user_id: str) -> None:
         user = self.users[user_id]
-        user.possible.clear()
+        user.possible_rows.clear()
         user.was_erased = True
         user.erased_at = monotonic()
 
     def required_at(self, sent_at: float) -> set[str]:
-        """Return the users that a complete response to a request sent at `sent_at` must contain."""
+        """Return the user_ids that a complete response to a request sent at `sent_at` must contain."""
         present = ((user.user_id, user.present_at) for user in self.users.values())
         return {user_id for user_id, present_at in present if present_at is not None and present_at < sent_at}
 
@@ -89,7 +90,7 @@ class Model:
             return f"{user_id} was erased"
         if person not in list(user.contents.values()):
             return f"{user_id} was never {person}"
-        if image is not None and image not in user.images:
+        if image is not None and image not in user.img_paths:
             return f"{user_id} never had {image}"
         return ""
 
@@ -112,10 +113,12 @@ class Model:
             elif isinstance(content, tuple):
                 matches = row is not None and row[0] == content
             else:
-                matches = (row is None and user.present_at is None) or (row is not None and row[0] in user.possible)
+                matches = (row is None and user.present_at is None) or (
+                    row is not None and row[0] in user.possible_rows
+                )
             if not matches:
                 differences.append(
-                    f"{user_id}: the bucket has {content}, the table has {row}; possible rows: {user.possible}"
+                    f"{user_id}: the bucket has {content}, the table has {row}; possible rows: {user.possible_rows}"
                 )
             elif row is not None and row[1] != self.img_path(user_id, etags):
                 differences.append(f"{user_id}: the photo is {self.img_path(user_id, etags)}, the table has {row[1]}")
@@ -124,7 +127,7 @@ class Model:
     def set_baseline(self, rows: dict[str, tuple[Person, str | None]]) -> None:
         """Record the rows of the table, which must be served from now on."""
         for user_id, user in self.users.items():
-            user.possible = {rows[user_id][0]} if user_id in rows else set()
+            user.possible_rows = {rows[user_id][0]} if user_id in rows else set()
             user.present_at = monotonic() if user_id in rows else None
 
     def img_path(self, user_id: str, etags: dict[str, str]) -> str | None:
@@ -132,7 +135,7 @@ class Model:
         return next((f"{self._bucket}/{name}" for name in names if name in etags), None)
 
     def rejected(self, etags: dict[str, str]) -> set[tuple[str, str]]:
-        """Return the files and codes that must be in `rejected`."""
+        """Return the files and codes that must be in the table `rejected`."""
         rejected = {(key, "bad_name") for key in etags if key in self.misnamed}
         for user_id, user in self.users.items():
             content = user.contents[etag] if (etag := etags.get(f"{user_id}.csv")) else None
@@ -143,7 +146,7 @@ class Model:
     def wrong_tombstones(self, erased: set[str], rows: dict[str, tuple[Person, str | None]]) -> set[str]:
         """Return the users with a missing or an unexpected tombstone.
 
-        An erased user keeps the tombstone if the new file is rejected, or is removed before a scan reads it.
+        An erased user keeps the tombstone if a new CSV is rejected, or is removed before a scan reads it.
         """
         required = {user.user_id for user in self.users.values() if user.erased_at is not None}
         allowed = {user.user_id for user in self.users.values() if user.was_erased} - rows.keys()

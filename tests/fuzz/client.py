@@ -77,7 +77,7 @@ class Client:
     def problems(self, request: Request) -> list[str]:
         try:
             response, log = self._send(request)
-        except Exception as error:  # noqa: BLE001 - any is a finding
+        except Exception as error:  # noqa: BLE001 - any exception is a finding
             return [f"{error!r}: {request}"]
         return [f"{problem}: {request}" for problem in self._problems(request, response, log)]
 

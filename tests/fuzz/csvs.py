@@ -29,20 +29,20 @@ def fuzz(inputs: int, seed: int) -> Iterator[str]:
 
 def problems(bodies: Sequence[bytes]) -> list[str]:
     """Parse a batch with both parsers. Return their differences, each with the file."""
-    files = {f"{number}.csv": body for number, body in enumerate(bodies)}
+    bodies_by_key = {f"{number}.csv": body for number, body in enumerate(bodies)}
     try:
-        parsed = parse(files.items(), NOW)
-    except Exception as error:  # noqa: BLE001 - any is a finding
+        parsed = parse(bodies_by_key.items(), NOW)
+    except Exception as error:  # noqa: BLE001 - any exception is a finding
         if len(bodies) == 1:
             return [f"{error!r}: {bodies[0]!r}"]
         single_file_problems = [problem for body in bodies for problem in problems([body])]
         return single_file_problems or [f"{error!r}, but only for these files together: {list(bodies)!r}"]
     outcomes: dict[str, Row | Rejection] = {row.key: row for row in parsed.valid}
     outcomes |= {rejection.object: rejection for rejection in parsed.rejections}
-    if len(parsed.valid) + len(parsed.rejections) != len(files) or outcomes.keys() != files.keys():
-        counts = f"{len(files)} files gave {len(parsed.valid)} rows and {len(parsed.rejections)} rejections"
+    if len(parsed.valid) + len(parsed.rejections) != len(bodies) or outcomes.keys() != bodies_by_key.keys():
+        counts = f"{len(bodies)} files gave {len(parsed.valid)} rows and {len(parsed.rejections)} rejections"
         return [f"{counts}: {list(bodies)!r}"]
-    return [f"{problem}: {body!r}" for key, body in files.items() if (problem := _problem(body, outcomes[key]))]
+    return [f"{problem}: {body!r}" for key, body in bodies_by_key.items() if (problem := _problem(body, outcomes[key]))]
 
 
 def _problem(body: bytes, outcome: Row | Rejection) -> str | None:

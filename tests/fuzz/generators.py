@@ -18,7 +18,7 @@ SORTS = ("user_id", "-user_id", "birthdate", "-birthdate", "last_name", "-last_n
 _MEDIA_TYPES = (
     "text/html", "text/csv", "application/json", "application/x-ndjson", "text/*", "*/*", "image/png", "*", "text", "",
 )  # fmt: skip
-_PARAMETERS = (
+_MEDIA_TYPE_PARAMETERS = (
     "", "", ";q=0", ";q=1", ";q=0.5", ";q=-1", ";q=2", ";q=nan", ";q=inf", ";q=", ";Q=1", ';v="a,b"', "; charset=utf-8",
 )  # fmt: skip
 _SCHEMES = ("Bearer", "bearer", "BASIC", "Basic", "Digest", "", "Bearer\t", "Basic Basic")
@@ -76,7 +76,8 @@ def _encode(value: Any) -> str:
 
 def accept(random: Random) -> str:
     types = [
-        random.choice(_MEDIA_TYPES) + random.choice(_PARAMETERS) for _ in range(random.choice((0, 1, 1, 2, 3, 50)))
+        random.choice(_MEDIA_TYPES) + random.choice(_MEDIA_TYPE_PARAMETERS)
+        for _ in range(random.choice((0, 1, 1, 2, 3, 50)))
     ]
     return random.choice((",", ", ", ";", " ")).join(types) + random.choice(("", "", "", ",", '"', "\xff"))
 
@@ -102,9 +103,9 @@ def event_body(random: Random) -> bytes:
 
 
 def _record(random: Random) -> Any:
-    others: tuple[Any, ...] = ("res", "other", "", None, 1, {})
+    other_buckets: tuple[Any, ...] = ("res", "other", "", None, 1, {})
     # rarely the source bucket: such a record makes the run scan, which is slow
-    bucket = "src" if random.random() < 0.03 else random.choice(others)
+    bucket = "src" if random.random() < 0.03 else random.choice(other_buckets)
     key = random.choice((_key(random), _key(random), _key(random), _value(random)))
     record = _valid_record(bucket, key)
     if random.random() < 0.2:

@@ -36,7 +36,7 @@ def test_the_shares_of_the_replicas_add_up_to_all_users(rollcall: Stack) -> None
     assert (len(shares), sum(shares)) == (2, 1200)
 
 
-def test_the_benchmark_queue_continues_runs_with_a_short_deadline(rollcall: Stack) -> None:
+def test_the_deadline_benchmark_continues_partial_runs(rollcall: Stack) -> None:
     [row] = scaling.deadline(rollcall, 1, people=600, photos=0, page_seconds=0, get_seconds=0.25, run_deadline=1)
     [continuations] = row.details["continuations"]
     assert continuations >= 1  # 600 GETs of 0.25 s, 64 at a time
@@ -53,7 +53,7 @@ def test_the_event_memory_and_export_benchmarks_run(rollcall: Stack) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
-def test_peak_memory_excludes_the_parents_memory(rollcall: Stack) -> None:
+def test_peak_memory_excludes_the_memory_of_the_parent(rollcall: Stack) -> None:
     """`ru_maxrss` of a child starts at the memory of its parent, so the peak is read from /proc instead."""
     ballast = b"x" * (300 * MEBIBYTE)
     with query_replica(rollcall) as running:

@@ -48,8 +48,8 @@ def test_a_cursor_that_cannot_be_decoded_is_an_error(query_function: Replica, cu
 def test_a_cursor_of_another_database_is_expired(query_function: Replica, connection: Connection) -> None:
     put(connection, "1")
     kind, database, number, user_id = decode_cursor(changes(query_function)["next"].partition("after=")[2], length=4)
-    for other in (f"1{database}", ""):
-        cursor = encode_cursor([kind, other, number, user_id])
+    for other_database in (f"1{database}", ""):
+        cursor = encode_cursor([kind, other_database, number, user_id])
         assert error(query_function.request("GET", f"/changes?after={cursor}")) == (410, "cursor_expired")
 
 
@@ -88,16 +88,19 @@ def test_a_cursor_expires_when_the_table_users_or_outputs_is_rewritten(
     assert error(query_function.request("GET", f"/changes{page['next']}")) == (410, "cursor_expired")
 
 
-def test_all_cursors_expire_with_a_failover(
+def test_a_cursor_expires_after_a_failover(
     query_function: Replica, rollcall: Stack, connection: Connection, tmp_path: Path
 ) -> None:
     """The promoted standby may lack the last commits."""
     put(connection, "1")
     page = changes(query_function)
-    with promoted_copy(rollcall, tmp_path) as server, query_replica(rollcall, postgres_port=str(server.port)) as copy:
-        assert changes(copy)["result"] == page["result"]
-        control = (
+    with (
+        promoted_copy(rollcall, tmp_path) as server,
+        query_replica(rollcall, postgres_port=str(server.port)) as replica,
+    ):
+        assert changes(replica)["result"] == page["result"]
+        is_checkpoint_pending = (
             "select c.timeline_id < r.min_recovery_end_timeline from pg_control_checkpoint() c, pg_control_recovery() r"
         )
-        assert server.sql(control) == [["t"]]  # the first checkpoint of the new timeline has not ended
-        assert error(copy.request("GET", f"/changes{page['next']}")) == (410, "cursor_expired")
+        assert server.sql(is_checkpoint_pending) == [["t"]]  # the first checkpoint of the new timeline has not ended
+        assert error(replica.request("GET", f"/changes{page['next']}")) == (410, "cursor_expired")

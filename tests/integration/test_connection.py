@@ -1,4 +1,4 @@
-"""Sessions of PostgreSQL: COPY, timeouts, errors, reuse by the pool, and prepared statements."""
+"""PostgreSQL sessions: COPY, timeouts, errors, reuse by the pool, and prepared statements."""
 
 import socket
 import sys
@@ -79,7 +79,7 @@ def test_a_copy_yields_the_rows_of_an_unfinished_chunk_before_it_times_out(conne
     assert set(rows.splitlines()) == {b"x" * 99}
 
 
-def test_a_pipe_that_times_out_yields_no_rows_before_an_earlier_chunk() -> None:
+def test_a_pipe_that_times_out_discards_rows_that_follow_an_unread_chunk() -> None:
     """The chunk is queued just after the time has run out."""
 
     class Late(Pipe):
@@ -103,7 +103,7 @@ def test_the_writer_of_a_pipe_waits_for_a_slow_reader() -> None:
 
     writer = threading.Thread(target=write, daemon=True)
     writer.start()
-    writer.join(0.5)  # without a limit it would have written everything
+    writer.join(0.5)  # without a limit the writer would have written everything
     for read, _ in enumerate(pipe.chunks(), start=1):
         assert len(written) <= read + 5
     assert len(written) == 100
@@ -158,7 +158,7 @@ def test_leaving_a_copy_whose_connection_was_reset_raises_no_error(stack: Stack,
 def forward(listening: socket.socket, port: int) -> tuple[bool, int]:
     """Forward one connection to PostgreSQL until it ends.
 
-    Return whether the client reset the connection, and how many bytes the client was sent.
+    Return whether the client reset the connection, and how many bytes were sent to the client.
     """
     sent = 0
     client, _ = listening.accept()
@@ -253,7 +253,7 @@ def test_a_server_that_is_not_postgresql_is_unavailable(stack: Stack, response: 
             Connection(load(PostgresSettings, {**stack.process_settings, "postgres_port": port}))
 
 
-def test_a_time_limit_ends_with_its_body_even_after_an_error(stack: Stack) -> None:
+def test_a_time_limit_ends_with_its_block_even_after_an_error(stack: Stack) -> None:
     settings = load(PostgresSettings, {**stack.process_settings, "postgres_timeout": "300"})
     with Connection(settings) as connection:
         with pytest.raises(ValueError), connection.time_limit(0):
@@ -295,12 +295,12 @@ def test_a_session_that_ended_just_after_its_last_response_is_not_reused(
 ) -> None:
     """With an infinite interval a session is pinged only once, unless there is something to read.
 
-    Here that is the end of the connection.
+    Here, the end of the connection can be read.
     """
     monkeypatch.setattr(connection_module, "_PING_INTERVAL", inf)
     pings = set()  # the pid of each borrowed session, and the time of its last ping
     for _ in range(3):
-        with pool.connection() as connection:  # the second time pings the session, the third does not
+        with pool.connection() as connection:  # the second iteration pings the session, the third does not
             pings.add((connection.run("select pg_backend_pid()")[0][0], connection._alive_at))
     assert len(pings) == 2
     [pid] = {pid for pid, _ in pings}
@@ -396,7 +396,7 @@ def test_the_servers_timeouts_for_vanished_clients_are_at_most_a_minute(connecti
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the names of the options differ")
-def test_the_client_notices_within_a_minute_that_its_server_has_vanished(connection: Connection) -> None:
+def test_the_clients_keepalives_detect_a_vanished_server_within_a_minute(connection: Connection) -> None:
     names = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
     idle, interval, count = (connection._socket.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in names)
     assert 0 < idle + interval * count <= 60

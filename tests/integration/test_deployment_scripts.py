@@ -38,7 +38,7 @@ def container(file: str, kind: str, name: str) -> dict[str, Any]:
     raise LookupError(f"{file}: no {kind} {name}")
 
 
-def script(container: dict[str, Any], **directories: Path) -> list[str]:
+def command_of(container: dict[str, Any], **directories: Path) -> list[str]:
     """Return the container's command.
 
     Each keyword argument `name=path` replaces the directory /name in the script with `path`.
@@ -71,7 +71,7 @@ def test_the_schema_job_upgrades_an_older_schema(rollcall: Stack) -> None:
     rollcall.sql("delete from outputs where object = 'erased.csv'")
     rollcall.sql("delete from migrations where name = '0006_erased'")
     job = container("postgres/schema.yaml", "CronJob", "schema")
-    result = run(script(job, rollcall=SETUP.parent), environment_of(job, rollcall))
+    result = run(command_of(job, rollcall=SETUP.parent), environment_of(job, rollcall))
     assert "applied 0006_erased" in result.stdout
     assert "password set: rollcall_backup" in result.stdout
     assert rollcall.process()["status"] == "done"
@@ -95,14 +95,14 @@ def test_the_backup_job_deletes_old_dumps_and_a_new_one_can_be_restored(rollcall
         os.utime(path, (0, 0))
     backup, restore_job = (container("postgres/backup.yaml", "CronJob", name) for name in ("backup", "restore"))
     failing = environment_of(backup, rollcall) | {"PGDATABASE": "none"}  # pg_dump fails, as it would on a full volume
-    assert run(script(backup, backups=tmp_path), failing, check=False).returncode
+    assert run(command_of(backup, backups=tmp_path), failing, check=False).returncode
     assert set(tmp_path.iterdir()) == {old, elsewhere}, "a failed backup must still delete all old dumps but the latest"
-    run(script(backup, backups=tmp_path), environment_of(backup, rollcall))
+    run(command_of(backup, backups=tmp_path), environment_of(backup, rollcall))
     # the latest old dump is kept: the new one may come from a database that has lost its data
     (dump,) = set(tmp_path.iterdir()) - {old, elsewhere}
     assert re.fullmatch(r"rollcall-\d{8}T\d{6}Z\.dump", dump.name)
 
-    restore = script(restore_job, backups=tmp_path, rollcall=SETUP.parent)
+    restore = command_of(restore_job, backups=tmp_path, rollcall=SETUP.parent)
     environment = environment_of(restore_job, rollcall)
     (tmp_path / "truncated").write_bytes(dump.read_bytes()[:-2000])
     rollcall.sql("delete from users where user_id = '1'")
@@ -176,7 +176,7 @@ def test_the_buckets_job_creates_the_buckets_and_seaweedfs_enforces_the_policies
     credentials = Credentials(tmp_path / "secrets")
     identities = write_identities(credentials)
     job = container("seaweedfs/buckets.yaml", "CronJob", "buckets")
-    command = script(job, **{"run/secrets": tmp_path / "secrets"})
+    command = command_of(job, **{"run/secrets": tmp_path / "secrets"})
     with weed(tmp_path / "data", identities, seaweedfs_of_kubernetes()) as (endpoint, _):
         environment = {"PATH": os.environ["PATH"], "S3": f"http://{endpoint}"}
         for _ in range(2):
@@ -211,6 +211,6 @@ def test_the_grpc_port_of_s3_accepts_no_requests(
         retries = urllib3.Retry(total=60, backoff_factor=0.1, backoff_max=1, status_forcelist=[503])
         url = f"http://{endpoint}/healthz"
         assert urllib3.request("GET", url, retries=retries, timeout=HANG_TIMEOUT).status == 200
-        assert speaks_grpc(ports["master.port.grpc"])  # which listens on localhost only, and has no TLS
-        with connection(ports["s3.port.grpc"], None):  # it accepts TCP connections
+        assert speaks_grpc(ports["master.port.grpc"])  # this port listens on localhost only, and has no TLS
+        with connection(ports["s3.port.grpc"], None):  # the port accepts TCP connections
             assert not speaks_grpc(ports["s3.port.grpc"])

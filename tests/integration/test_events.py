@@ -1,4 +1,7 @@
-"""Bucket events may arrive in any order, and each processes only the users whose objects it names. Also a fan-out."""
+"""Bucket events may arrive in any order, and each processes only the users whose objects it names.
+
+A fan-out queues runs that share the work.
+"""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +39,7 @@ def test_an_event_processes_only_its_user(rollcall: Stack) -> None:
     assert summary["output"] == {"object": "res/output.csv", "rows": 1, "written": True, "pending": False}
 
 
-def test_a_photo_event_may_precede_its_csv(rollcall: Stack) -> None:
+def test_a_photo_event_may_arrive_before_the_csv_exists(rollcall: Stack) -> None:
     rollcall.bucket.put("1.png", b"photo")
     assert event(rollcall, "1.png")["added"] == 0
     rollcall.bucket.put_person("1")

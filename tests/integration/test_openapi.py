@@ -154,12 +154,12 @@ def test_every_operation_except_the_health_check_may_return_401(filled: Stack) -
 
 def test_the_described_parameters_match_the_code(filled: Stack) -> None:
     paths = filled.request("GET", "/function/query-data/openapi.json").json()["paths"]
-    tables = {"/": PARAMETERS, "/stats": FILTERS, "/changes": CHANGES, "/rejected": TABLE, "/runs": TABLE}
+    parameter_tables = {"/": PARAMETERS, "/stats": FILTERS, "/changes": CHANGES, "/rejected": TABLE, "/runs": TABLE}
     for path, methods in paths.items():
         described = {item["name"]: item for item in methods["get"]["parameters"] if item["in"] == "query"}
-        table = tables.get(path, {})
-        assert described.keys() == table.keys()
-        for name, parameter in table.items():
+        parameters = parameter_tables.get(path, {})
+        assert described.keys() == parameters.keys()
+        for name, parameter in parameters.items():
             assert described[name]["description"] == f"{parameter.description}; expected {parameter.expected}"
             schema = {"type": "array", "items": parameter.schema} if parameter.repeatable else parameter.schema
             assert described[name]["schema"] == schema

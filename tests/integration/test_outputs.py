@@ -60,7 +60,7 @@ def test_rejected_csv_neutralises_spreadsheet_formulas(rollcall: Stack) -> None:
         )
     rollcall.sql("update outputs set changed = changed + 1")
     with application(rollcall) as app:
-        run(app, keys=["0.csv"])
+        run(app, keys=["0.csv"])  # an unknown user: the run only exports
     rejected = {row["object"][-2:]: row for row in rollcall.bucket.read_rows("rejected.csv")}
     for number, text in enumerate([*formulas, *harmless]):
         apostrophe = "'" if text in formulas else ""
@@ -171,20 +171,20 @@ def test_outputs_equal_the_result_of_a_copy_statement(rollcall: Stack) -> None:
 
 def test_an_object_is_adopted_only_if_no_other_run_has_written_or_adopted_it_meanwhile(rollcall: Stack) -> None:
     state = "select etag, changed from outputs where object = 'erased.csv'"
-    [[known, changed]] = rollcall.sql(state)
+    [[etag, changed]] = rollcall.sql(state)
     with application(rollcall) as app, app.pool.connection() as connection:
-        outputs.adopt(connection, "erased.csv", f"not {known}", "read")
-        assert rollcall.sql(state) == [[known, changed]]
-        outputs.adopt(connection, "erased.csv", known, "read")
+        outputs.adopt(connection, "erased.csv", f"not {etag}", "read")
+        assert rollcall.sql(state) == [[etag, changed]]
+        outputs.adopt(connection, "erased.csv", etag, "read")
         assert rollcall.sql(state) == [["read", changed + 1]]
 
 
-def test_an_export_that_a_run_had_no_time_for_is_made_at_the_start_of_the_next(rollcall: Stack) -> None:
+def test_an_export_is_made_at_the_start_of_a_run_if_the_previous_run_had_no_time_for_it(rollcall: Stack) -> None:
     """Otherwise a large output might never be written, because each run has too little time at its end."""
     rollcall.bucket.put_person("1")
     rollcall.process()
-    long_ago = "written_at = now() - interval '1 year', seconds = 3600"
-    rollcall.sql(f"update outputs set {long_ago} where object = 'output.csv'")
+    slow_export = "written_at = now() - interval '1 year', seconds = 3600"
+    rollcall.sql(f"update outputs set {slow_export} where object = 'output.csv'")
     rollcall.bucket.put_person("2")
     slow = type("Slow", (Slow,), {"page_seconds": 1.2})
     with application(rollcall, slow, run_deadline="10") as app:
@@ -211,7 +211,7 @@ def test_a_run_exports_its_progress_if_it_is_stopped_while_it_waits_for_s3(
             return super().list_page(bucket, **options)
 
     with application(rollcall, Hanging, segment_keys="10", workers="1") as app, set_at_end(released):
-        assert run(app)["output"]["written"]  # leaves idle threads, which start calls later than new threads do
+        assert run(app)["output"]["written"]  # leaves idle threads, which start a call later than new threads
         put_people(rollcall, range(20))
         summary = run(app)
     assert 0 < summary["added"] < 20

@@ -1,4 +1,4 @@
-"""Overload: excess requests soon get an error, and slow clients use little memory."""
+"""Overload: excess requests soon get an error, and slow clients cost little memory."""
 
 import socket
 import sys
@@ -15,7 +15,7 @@ from tests.memory import MEBIBYTE, peak_memory
 from tests.replica import Replica, query_replica, replica, wait_until_ready
 from tests.stack import Response, Stack, connected
 
-WAITING = "select count(*) from pg_locks where relation = 'runs'::regclass and not granted"
+COUNT_WAITING = "select count(*) from pg_locks where relation = 'runs'::regclass and not granted"
 
 
 def codes(responses: list[Response]) -> Counter[str]:
@@ -77,7 +77,7 @@ def test_process_data_returns_busy_while_all_slots_are_taken(rollcall: Stack) ->
             assert codes([request.result() for request in requests]) == {"ok": MAX_RUNS, "busy": 8}
 
 
-def test_requests_without_the_token_leave_slots_for_others(rollcall: Stack) -> None:
+def test_requests_without_the_token_leave_slots_for_those_with_it(rollcall: Stack) -> None:
     rollcall.bucket.put_person("1")
     settings = rollcall.process_settings | {"auth": "token", "api_token": "s3cret"}
     with replica(rollcall.state / "build/process-data", settings) as function:
@@ -88,20 +88,20 @@ def test_requests_without_the_token_leave_slots_for_others(rollcall: Stack) -> N
             anonymous = [executor.submit(post, function) for _ in range(MAX_ANONYMOUS + 8)]
             rollcall.wait_until(lambda: sum(request.done() for request in anonymous) == 8)
             erasure = executor.submit(post, function, "/erase?user_id=1", Authorization="Bearer s3cret")
-            rollcall.wait_until(lambda: rollcall.sql(WAITING) == [[MAX_ANONYMOUS + 1]])  # the erasure has a slot
-            others = [executor.submit(post, function, Authorization="Bearer s3cret") for _ in range(MAX_RUNS)]
+            rollcall.wait_until(lambda: rollcall.sql(COUNT_WAITING) == [[MAX_ANONYMOUS + 1]])  # the erasure has a slot
+            authorized = [executor.submit(post, function, Authorization="Bearer s3cret") for _ in range(MAX_RUNS)]
             # one of them gets the error busy, as the erasure has a slot
-            rollcall.wait_until(lambda: sum(request.done() for request in others) == 1)
+            rollcall.wait_until(lambda: sum(request.done() for request in authorized) == 1)
             assert not erasure.done()
             locking.run("rollback")
             assert codes([request.result() for request in anonymous]) == {"ok": MAX_ANONYMOUS, "busy": 8}
-            assert codes([request.result() for request in others]) == {"ok": MAX_RUNS - 1, "busy": 1}
+            assert codes([request.result() for request in authorized]) == {"ok": MAX_RUNS - 1, "busy": 1}
             assert erasure.result().json()["erased"] == ["1"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 @pytest.mark.parametrize("function", ["query-data", "process-data"])
-def test_slow_clients_use_little_memory(rollcall: Stack, function: str) -> None:
+def test_slow_clients_cost_little_memory(rollcall: Stack, function: str) -> None:
     """Clients of query-data never read the photo; clients of process-data never finish the body."""
     rollcall.bucket.put_person("1")
     rollcall.bucket.put("1.png", bytes(MEBIBYTE - 1))  # buffered by the server, unlike photos over 1 MiB

@@ -101,7 +101,7 @@ def test_setup_creates_everything_once(server: PostgresServer, user: str) -> Non
         ("locale_provider libc locale 'C'", "lower() changes only ASCII letters"),
     ],
 )
-def test_a_database_that_is_not_utf8_or_whose_lower_function_is_limited_to_ascii_is_an_error(
+def test_setup_fails_without_creating_roles_if_the_database_is_not_utf8_or_lower_changes_only_ascii(
     server: PostgresServer, options: str, message: str
 ) -> None:
     """In the locale C, filters by name would not ignore the case of letters such as Ł."""
@@ -265,8 +265,8 @@ def test_an_error_about_an_invalid_password_does_not_contain_it(server: Postgres
 def test_setup_fails_without_creating_roles_if_a_password_is_missing_or_blank(
     server: PostgresServer, tmp_path: Path, role: str, content: str | None
 ) -> None:
-    for other in LOGINS:
-        (tmp_path / PASSWORD_SECRETS[other]).write_text("new", encoding="utf-8")
+    for login in LOGINS:
+        (tmp_path / PASSWORD_SECRETS[login]).write_text("new", encoding="utf-8")
     (tmp_path / PASSWORD_SECRETS[role]).unlink()
     if content is not None:
         (tmp_path / PASSWORD_SECRETS[role]).write_text(content)

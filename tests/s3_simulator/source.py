@@ -131,7 +131,7 @@ class SourceBucket:
     def read(self, key: str) -> tuple[str, bytes] | None:
         """Return the status line and headers of an object, and its body. Return None if there is no such key.
 
-        Raise OSError if the object fails.
+        Raise OSError if `fail` was called for the user.
         """
         user_id, suffix = key[:-4], key[-4:]
         if len(user_id) != self._width or not user_id.isdecimal():

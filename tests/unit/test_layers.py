@@ -56,7 +56,7 @@ def test_storage_imports_no_web_framework(path: Path) -> None:
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda path: path.name)
-def test_functions_import_no_modules_of_the_project_but_their_own_and_shared(function: Path) -> None:
+def test_functions_import_only_their_own_and_shared_modules_of_the_project(function: Path) -> None:
     own = {path.stem for path in files(function)} | {path.parent.name for path in files(function)} | {"shared"}
     for path in files(function):
         depth = len(path.relative_to(function).parts)
@@ -121,12 +121,12 @@ def pins(path: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda path: path.name)
 def test_requirements_match_the_imports(function: Path) -> None:
-    needed = {
+    distributions = {
         DISTRIBUTIONS.get(name, name)
         for path in files(function) + files(ROOT / "shared")
         for name in external_packages(path)
     }
-    assert needed == set(pins(function / "requirements.in"))
+    assert distributions == set(pins(function / "requirements.in"))
 
 
 def test_both_functions_pin_the_same_versions() -> None:

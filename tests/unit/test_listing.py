@@ -244,11 +244,12 @@ def test_all_keys_of_a_user_are_in_one_segment(keys: list[str], sizes: list[int]
 
 
 @given(KEY_SETS, PAGE_SIZES, st.integers(1, 20))
-def test_a_segment_ends_with_the_page_that_fills_it(keys: list[str], sizes: list[int], fill: int) -> None:
+def test_a_segment_ends_with_the_page_that_fills_it(keys: list[str], sizes: list[int], capacity: int) -> None:
     """Unrelated keys between the keys of a user do not change this."""
-    listing = list_range(pages(keys, "", sizes), "", LAST_KEY, lambda count: count >= fill)
-    assert listing.entries - listing.folders <= fill - 1 + max(sizes)
-    assert listing.entries <= fill - 1 + 2 * max(sizes)  # is_full does not yet count the folders of the current page
+    listing = list_range(pages(keys, "", sizes), "", LAST_KEY, lambda count: count >= capacity)
+    assert listing.entries - listing.folders <= capacity - 1 + max(sizes)
+    # is_full does not yet count the folders of the current page
+    assert listing.entries <= capacity - 1 + 2 * max(sizes)
     assert listing.cut_at is None or is_representable(listing.cut_at)
 
 

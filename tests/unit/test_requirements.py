@@ -52,12 +52,11 @@ def version(requirement: Requirement) -> str:
 
 def dependencies(requirement: Requirement) -> list[Requirement]:
     """Return the dependencies of an installed package on this machine, including those of the requested extras."""
-    requirements = [Requirement(text) for text in requires(requirement.name) or ()]
     extras = ("", *requirement.extras)
     return [
-        requirement
-        for requirement in requirements
-        if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in extras)
+        dependency
+        for dependency in (Requirement(text) for text in requires(requirement.name) or ())
+        if dependency.marker is None or any(dependency.marker.evaluate({"extra": extra}) for extra in extras)
     ]
 
 
