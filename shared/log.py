@@ -6,12 +6,12 @@ import sys
 from .version import VERSION
 
 _MAX_LENGTH = 2000
-"""Characters of a string that are logged. By default the watchdog stops reading the log at a line of 64 KiB. The pipe
+"""The maximum length of a logged string. By default the watchdog stops reading the log at a line of 64 KiB. The pipe
 then fills up and blocks the function."""
 
 
 def log(level: str, event: str, **fields: object) -> None:
-    """Write one line. Fields that are None are omitted, long strings are truncated."""
+    """Write one line. Fields that are None are omitted; long strings are truncated."""
     fields = {
         name: value[:_MAX_LENGTH] if isinstance(value, str) else value
         for name, value in fields.items()

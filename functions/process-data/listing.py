@@ -36,7 +36,7 @@ class Listing:
             else:
                 self.ignored += 1
         elif kind == "photo":
-            self.photos[user_id] = info.key  # .jpeg < .jpg < .png, the preferred one last
+            self.photos[user_id] = info.key  # keys sort as .jpeg < .jpg < .png: the preferred photo comes last
         else:
             self.modified[user_id] = info.modified
             if info.size > CONTENT_LIMIT:

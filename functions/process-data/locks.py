@@ -7,9 +7,9 @@ Each lock belongs to a session and ends with it:
     export    held by the only writer of the result bucket
 
 A run's session locks the run first, then one segment at a time (and a neighbour while it merges the two), or the export
-while it holds no segment. No session waits for these locks, so they cannot cause deadlocks: the run's is only shared,
-and the others are only tried. Statements lock rows in a fixed order: in `outputs` 'output.csv' before 'rejected.csv'
-before 'erased.csv', in `hints` by key.
+while it holds no segment. No session waits for these locks, so they cannot cause deadlocks: a run's lock is always
+shared, and the others are only tried. Statements lock rows in a fixed order: in `outputs` 'output.csv' before
+'rejected.csv' before 'erased.csv', in `hints` by key.
 """
 
 from .shared.storage.connection import Connection
@@ -25,7 +25,7 @@ def lock_shared(connection: Connection, space: int, number: int) -> None:
 
 
 def try_lock(connection: Connection, space: int, number: int) -> bool:
-    """Acquire the lock if it is free."""
+    """Acquire the lock if it is free; return whether it was free."""
     [[locked]] = connection.run("select pg_try_advisory_lock(:space, :number)", space=space, number=number)
     return bool(locked)
 

@@ -75,10 +75,10 @@ _PAUSE_FACTOR = 10
 """The pause after an export, as a multiple of its duration."""
 
 _CHEAP_SECONDS = 0.1
-"""There is no pause if the last exports of all outputs together took less."""
+"""An export is cheap if the last exports of all outputs together took less."""
 
 _EARLY_FRACTION = 0.1
-"""During this first fraction of a run's time, an export starts however long it will probably take."""
+"""In this first fraction of a run's time, an export starts even if it will probably take too long."""
 
 _POLL_INTERVAL = 0.05  # seconds between attempts to acquire the lock
 
@@ -130,12 +130,12 @@ class _State:
 
 
 def export(application: Application, connection: Connection, deadline: Deadline, *, urgent: bool) -> Output:
-    """Write the outputs where needed; return the outcome for output.csv.
+    """Write each output if needed; return the outcome for output.csv.
 
     If the export would end more than GRACE seconds after the deadline, judging by the last exports of all outputs, it
     is left to a later run, unless this run has just started. If it is neither `urgent` nor cheap, it is also left to a
     later run while another session exports, and each output is left out during the pause after its last export. An
-    urgent or cheap one waits for the other session, at most until the deadline.
+    urgent or cheap export waits for the other session, at most until the deadline.
 
     If an urgent export is left to a later run, output.csv counts as pending, even if the table has not changed: nobody
     has checked whether the object was removed or overwritten. It also counts as pending while erased.csv has tombstones
@@ -169,7 +169,7 @@ def export(application: Application, connection: Connection, deadline: Deadline,
 
 
 def export_overdue(application: Application, connection: Connection, deadline: Deadline) -> bool:
-    """At the start of a run, export if output.csv is behind and there may not be enough time for it at the end.
+    """At the start of a run, export if output.csv is behind and there may not be enough time at the end.
 
     Returns whether output.csv was written.
     """

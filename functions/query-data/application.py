@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     from .shared.storage.objects import Objects
 
 MAX_REQUESTS = 16
-"""Requests processed at the same time, not counting photos, /healthz, and streams once they have started."""
+"""The maximum number of concurrent requests, not counting those for photos and /healthz, and streams being sent."""
 
 MAX_WAITING = 48
-"""Requests that may wait to be processed. The same number of requests for photos may wait as well."""
+"""The maximum number of requests that wait to be processed. As many requests for photos may wait as well."""
 
 MAX_STREAMS = 4
-"""Streams of users sent at the same time, and as many large photos (over 1 MiB). A client that stops reading keeps its
-slot until the watchdog's `exec_timeout`."""
+"""The maximum number of streams of users being sent, and of large photos (over 1 MiB). A client that stops reading
+keeps its slot until the watchdog's `exec_timeout`."""
 
 MAX_PHOTOS = 6
-"""Requests for photos processed at the same time, not counting large photos once they have started. If S3 does not
-respond, they delay no other requests."""
+"""The maximum number of concurrent requests for photos, not counting large photos being sent. If S3 does not respond,
+they delay no other requests."""
 
 MAX_HEALTH = 2
-"""Requests for /healthz processed at the same time. As many may wait."""
+"""The maximum number of concurrent requests for /healthz. As many may wait."""
 
 THREADS = MAX_REQUESTS + MAX_PHOTOS + 2 * MAX_WAITING + 2 * MAX_STREAMS + 2 * MAX_HEALTH + 4
 """One for each request within these limits, and 4 that reject further requests."""

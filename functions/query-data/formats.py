@@ -29,8 +29,9 @@ class Format:
 def _quote(column: str) -> str:
     """Return SQL for a person's name in CSV, with an apostrophe first if a spreadsheet would evaluate it as a formula.
 
-    A name that begins with apostrophes and then one of FORMULA_PREFIXES gets one more apostrophe, so that `_parse_csv`
-    can remove what was added. Line breaks, and the delimiter and quote of the COPY in users.py, become spaces.
+    A name that begins with apostrophes followed by one of FORMULA_PREFIXES gets one more apostrophe, so that
+    `_parse_csv` can remove what was added. Line breaks, and the delimiter and quote of the COPY in users.py, become
+    spaces.
     """
     clean = rf"translate({column}, E'\x01\x02\n\r', '    ')"
     neutralised = (

@@ -41,7 +41,7 @@ GAUGES = (
         "select coalesce(sum(unreadable), 0) from segments",
     ),
     Gauge("rollcall_rejected_files", "Files that are rejected", "select count(*) from rejected"),
-    Gauge("rollcall_hints", "Objects waiting to be scanned after an event or a request", "select count(*) from hints"),
+    Gauge("rollcall_hints", "Objects to scan after an event, a request or a restore", "select count(*) from hints"),
     Gauge("rollcall_output_rows", "Rows of the object when it was last written", "rows", per_output=True),
     Gauge(
         "rollcall_output_pending",

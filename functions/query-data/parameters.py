@@ -1,6 +1,6 @@
 """Query parameters: how they are defined and parsed.
 
-/openapi.json is generated from all definitions, and the form of the web page from those of query.py.
+/openapi.json is generated from all definitions, and the form of the web page from those in query.py.
 """
 
 import re
@@ -18,7 +18,7 @@ from .shared.quoting import quote
 from .shared.user_ids import is_user_id
 
 MAX_NAME_LENGTH = 200
-"""Characters in the longest name that process-data accepts."""
+"""The maximum number of characters of a name. process-data rejects longer ones."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ Parameters = Mapping[str, Parameter]
 def parse_parameters(definitions: Parameters, query: MultiDict[str, str]) -> dict[str, Any]:
     """Return the value of each defined parameter.
 
-    Raises ApiError 400 if one is unknown, invalid, or repeated but not repeatable.
+    Raises ApiError 400 if the query has an unknown or invalid parameter, or repeats one that is not repeatable.
     """
     values = {name: parameter.default for name, parameter in definitions.items()}
     for name, texts in query.lists():
@@ -92,6 +92,8 @@ def parse_name(text: str) -> str:
 
 
 def whole_number(minimum: int, maximum: int) -> Callable[[str], int]:
+    """Return a parser for whole numbers from `minimum` to `maximum`."""
+
     def parse(text: str) -> int:
         if not re.fullmatch(r"[0-9]{1,9}", text) or not minimum <= int(text) <= maximum:
             raise ValueError
@@ -101,6 +103,8 @@ def whole_number(minimum: int, maximum: int) -> Callable[[str], int]:
 
 
 def one_of(choices: Mapping[str, Any]) -> Callable[[str], Any]:
+    """Return a parser that accepts the keys of `choices` and returns their values."""
+
     def parse(text: str) -> Any:
         if text not in choices:
             raise ValueError

@@ -40,7 +40,7 @@ PARAMETERS = FILTERS | {
 class Query:
     """A parsed query. `after` is the end of the previous page.
 
-    Without `limit` all results are streamed, except in HTML: a page has PEOPLE_PER_PAGE results.
+    Without `limit` all results are streamed; in HTML, a page has PEOPLE_PER_PAGE results.
     """
 
     filters: Filters
@@ -55,11 +55,11 @@ def parse_query(event: Event) -> Query:
     """Parse a request for users. Raises ApiError if it is invalid."""
     values = parse_parameters(PARAMETERS, query_parameters(event, FORMATS))
     filters, order = make_filters(values), cast("Order", values["sort"])
-    requested = len(filters.user_id)  # a lookup of up to MAX_LIMIT users is a page, not a stream
+    user_count = len(filters.user_id)  # a lookup of up to MAX_LIMIT users is a page, not a stream
     return Query(
         filters=filters,
         order=order,
-        limit=values["limit"] or (requested if 0 < requested <= MAX_LIMIT else None),
+        limit=values["limit"] or (user_count if 0 < user_count <= MAX_LIMIT else None),
         after=None if values["after"] is None else order.parse_cursor(values["after"]),
         count=values["count"],
         format=values["format"] or negotiate(event.headers.get("Accept"), FORMATS),

@@ -71,8 +71,8 @@ def parse_page_request(table: Table, event: Event) -> PageRequest:
 
 def read_table(connection: Connection, request: PageRequest) -> Page:
     table, parameters = request.table, BindValues()
-    after = [table.order.after_condition(request.after, parameters.bind)] if request.after else []
-    rows = f"select {', '.join(table.columns)} from {table.name} {where(after)} {table.order.sql}"  # noqa: S608
+    clauses = [table.order.after_condition(request.after, parameters.bind)] if request.after else []
+    rows = f"select {', '.join(table.columns)} from {table.name} {where(clauses)} {table.order.sql}"  # noqa: S608
     sql = f"{rows} limit {request.limit + 1}"
     return read_page(connection, table.name, sql, JSON, table.order, request.limit, parameters)
 

@@ -29,8 +29,8 @@ _COMPLETE_MARKER = "complete"
 _DOWNLOADING = re.compile(r"\s*Downloading (\S+?)-(\d[^-]*)-\S+ \(([^)]*)\)")
 _UNREACHABLE = re.compile(r"Retry\(total=0,.* after connection broken by")  # the warning before pip's last retry
 _NO_WHEEL = re.compile(r"No matching distribution found for (\S+)")
-_TAIL = 15
-"""Lines of pip's output that are printed when it fails."""
+_TAIL_LINES = 15
+"""The number of lines at the end of pip's output that are printed when it fails."""
 
 
 def run(requirements: list[Path], arguments: list[str]) -> None:
@@ -85,7 +85,7 @@ def _key(requirements: Iterable[Path]) -> str:
 
 @contextmanager
 def _locked() -> Iterator[int]:
-    """Hold the lock. A child process that inherits the yielded descriptor holds it, too, even if this one is killed."""
+    """Hold the lock. A child process that inherits the yielded descriptor keeps it, even if this process is killed."""
     import fcntl  # does not exist on Windows; _check_platform has already run
 
     try:
@@ -142,7 +142,7 @@ def _install(python: Path, requirements: list[Path], lock: int) -> None:
 
 
 def _exit_with_explanation(output: str) -> None:
-    tail = "\n".join(output.splitlines()[-_TAIL:])
+    tail = "\n".join(output.splitlines()[-_TAIL_LINES:])
     if _UNREACHABLE.search(output):  # pip then also says that it finds no package
         sys.exit(f"pip cannot reach the package index:\n{tail}")
     if missing := _NO_WHEEL.search(output):

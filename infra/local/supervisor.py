@@ -39,7 +39,8 @@ _SETTINGS = {
     "postgres_sslmode": "disable",
     "postgres_ca_file": "",
 }
-"""The same in all stacks. `auth`, `s3_endpoint`, `postgres_port` and `gateway_url` are added when a stack starts."""
+"""Settings that are the same in all stacks. `auth`, `s3_endpoint`, `postgres_port` and `gateway_url` are added when
+a stack starts."""
 
 _LEFTOVERS_TIMEOUT = 25
 """Seconds after which the processes left by a killed stack get SIGKILL. PostgreSQL takes longest to exit."""
@@ -73,7 +74,7 @@ class Supervisor:
             try:
                 self._start_all(cleanup)
                 welcome(self._url, self._operator_settings())
-                self._start_schedule(cleanup)  # a scheduled run would interfere with welcome()
+                self._start_schedule(cleanup)  # only now: a scheduled run would interfere with welcome()
                 self._ready = True
                 self._write_state_file()
                 self._state.wait_until_removed()
@@ -127,8 +128,8 @@ class Supervisor:
             for number, replica in enumerate(function.replicas, start=1):
                 name = spec.name if number == 1 else f"{spec.name} {number}"
                 replica.process = self._start(cleanup, name, replica, log=spec.name)
-        replicas = [replica.process for function in self._functions.values() for replica in function.replicas]
-        self._wait_ready(cleanup, replicas)
+        processes = [replica.process for function in self._functions.values() for replica in function.replicas]
+        self._wait_ready(cleanup, processes)
 
     def _start(self, cleanup: ExitStack, name: str, component: Component, *, log: str | None = None) -> Process:
         component.prepare()
@@ -149,9 +150,10 @@ class Supervisor:
 
     def _serve(self, cleanup: ExitStack, reserved: socket.socket) -> None:
         logging.getLogger("waitress").setLevel(logging.CRITICAL)  # the proxy reports interrupted responses itself
-        token = self._operator_settings().get("api_token_file")
+        path = self._operator_settings().get("api_token_file")
+        token_file = Path(path) if path else None
         server = create_server(
-            Gateway(self._functions, self._state.logs, self._say, Path(token) if token else None).application(),
+            Gateway(self._functions, self._state.logs, self._say, token_file).application(),
             sockets=[reserved],
             threads=MAX_CALLS,
             connection_limit=2000,
@@ -200,8 +202,8 @@ class Supervisor:
         }
         paths = {name: str(self._state.secrets / secret) for name, secret in secrets.items()}
         for function in list(self._functions.values()):
-            if self._settings["auth"] == "token" and (token := function.environment.get("api_token_file")):
-                paths["api_token_file"] = token
+            if self._settings["auth"] == "token" and (path := function.environment.get("api_token_file")):
+                paths["api_token_file"] = path
         return self._settings | {"postgres_user": SUPERUSER} | paths
 
 
@@ -216,7 +218,7 @@ def ignoring_os_errors(call: Callable[..., None]) -> Callable[..., None]:
 
 
 def _auth(variables: Mapping[str, str]) -> str:
-    """Return the setting `auth`. Without a token file the default is none, as the stack listens on loopback only."""
+    """Return the setting `auth`. Without a token file the default is `none`, as the stack listens on loopback only."""
     return variables.get("AUTH") or ("token" if variables.get("API_TOKEN_FILE") else "none")
 
 

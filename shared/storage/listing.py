@@ -9,11 +9,11 @@ from urllib.parse import unquote_plus
 from .errors import Unavailable
 
 MAX_KEYS = 1000
-"""The most entries that S3 returns in a page."""
+"""The maximum number of entries that S3 returns in a page."""
 
 
 class ObjectInfo(NamedTuple):
-    """One object of a listing. `size` is in bytes, `modified` as S3 sent it: ISO 8601, UTC."""
+    """One object of a listing. `size` is in bytes; `modified` is the Last-Modified as S3 sent it: ISO 8601, UTC."""
 
     key: str
     etag: str
@@ -75,4 +75,4 @@ def parse_listing(xml: bytes) -> ListingPage:
 
 
 def _unquote(key: str) -> str:
-    return unquote_plus(key, errors="surrogateescape")  # the default, "replace", could make keys equal
+    return unquote_plus(key, errors="surrogateescape")  # the default, "replace", could make different keys equal

@@ -10,7 +10,7 @@ def make_context(setting: str, ca_file: str, default: str | None = None) -> ssl.
     """A context that verifies the certificate's chain and host name.
 
     It trusts the CAs in the PEM file `ca_file`, the value of the setting named `setting`. If that is empty, it
-    trusts those in the file `default`; without that, the system's. Raises SettingError if the file cannot be used.
+    trusts those in the file `default`; if that is None, the system's. Raises SettingError if the file cannot be used.
     """
     try:
         return ssl.create_default_context(cafile=ca_file or default)

@@ -1,4 +1,4 @@
-"""Secrets: random values, one per file as OpenFaaS mounts them. Only the owner can read the files."""
+"""Secrets: random values, one per file, as OpenFaaS mounts them. Only the owner can read the files."""
 
 import os
 import secrets

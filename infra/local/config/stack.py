@@ -122,8 +122,8 @@ def _function(root: Path, name: object, entry: object, variables: Mapping[str, s
     )
 
 
-def _timeout(environment: Mapping[str, str], key: str, name: str) -> float:
-    where = f"{name}: environment.{key}"
+def _timeout(environment: Mapping[str, str], key: str, function: str) -> float:
+    where = f"{function}: environment.{key}"
     if not (timeout := parse_duration(environment.get(key, _DEFAULT_TIMEOUT), where)):
         raise LocalError(f"{where}: the local stack requires a limit: expected more than 0")
     return timeout

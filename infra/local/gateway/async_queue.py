@@ -16,12 +16,12 @@ from ..runtime.functions import Function
 from .proxy import GatewayError, Headers, Proxy, WatchdogError
 
 CAPACITY = 10
-"""Requests that may wait, as in OpenFaaS CE."""
+"""The maximum number of waiting requests, as in OpenFaaS CE."""
 MAX_BODY = 256_000
-"""Bytes of a request's body."""
+"""The maximum size of a request's body in bytes."""
 
 _MAX_IN_MEMORY = 1024 * 1024
-"""Bytes of a response; a longer one goes to a temporary file."""
+"""The maximum size in bytes of a response that is kept in memory. A larger one goes to a temporary file."""
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from ..runtime.functions import Function
 CHUNK = 64 * 1024
 
 MAX_CALLS = 192
-"""Concurrent calls. The replicas in stack.yml (one of query-data, up to MAX_REPLICAS of process-data) accept fewer in
-total, so the functions, not the gateway, limit requests."""
+"""The maximum number of concurrent calls. The replicas in stack.yml (one of query-data, up to MAX_REPLICAS of
+process-data) accept fewer in total, so the functions, not the gateway, limit requests."""
 
 _NOT_RUNNING = "is not running; it is being started"
 
@@ -160,7 +160,7 @@ class Proxy:
         """Return the error that the client receives. It does not contain the reason, which is printed."""
         self._say(f"{function.spec.name} {reason}")
         if _is_streamed(headers):
-            # the watchdog closes the connection at its write_timeout, so the gateway returns 502; other errors are 200
+            # the watchdog closes the connection at its write_timeout: the gateway returns 502; other errors become 200
             return WatchdogError(502 if status == 504 else 200, {})
         return WatchdogError(status, {"X-OpenFaaS-Internal": "of-watchdog"})
 

@@ -185,7 +185,7 @@ def _server_user() -> tuple[int, int]:
             entry = pwd.getpwnam(name)
             return entry.pw_uid, entry.pw_gid
     raise LocalError(
-        f"PostgreSQL cannot run as root, and none of these users exists to run it: {', '.join(_SERVER_USERS)}. "
+        f"PostgreSQL cannot run as root, and none of the users that could run it exists: {', '.join(_SERVER_USERS)}. "
         "Run the stack as an ordinary user, or create one of them"
     )
 

@@ -34,7 +34,7 @@ _OTHER_FILES = {
     "notes.txt": "Neither a person nor a photo: ignored.\n",
 }
 
-_PHOTO_WITHOUT_PERSON = "2005"
+_USER_ID_WITHOUT_CSV = "2005"
 
 
 def write(directory: Path) -> int:
@@ -47,7 +47,7 @@ def write(directory: Path) -> int:
 
 def _files() -> dict[str, bytes]:
     files = {name: text.encode() for name, text in _OTHER_FILES.items()}
-    files[f"{_PHOTO_WITHOUT_PERSON}.png"] = avatar(_PHOTO_WITHOUT_PERSON)
+    files[f"{_USER_ID_WITHOUT_CSV}.png"] = avatar(_USER_ID_WITHOUT_CSV)
     with _PEOPLE.open(encoding="utf-8", newline="") as lines:
         for index, person in enumerate(csv.DictReader(lines)):
             user_id = person["user_id"]

@@ -6,7 +6,7 @@ from colorsys import hls_to_rgb
 from hashlib import sha256
 
 _SIZE = 64
-"""Pixels in each direction. A row has eight cells of eight pixels; with one bit per pixel, a cell is one byte."""
+"""Width and height in pixels. A row has eight cells of eight pixels; with one bit per pixel, a cell is one byte."""
 
 _BACKGROUND = b"\xf4\xf4\xf0"
 
