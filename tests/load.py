@@ -31,7 +31,7 @@ class IncompleteResponse(Exception):
 
 
 def run_in_thread(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine in a separate thread: the browser tests leave a running event loop in the main thread."""
+    """Run a coroutine in a separate thread, because the browser tests leave a running event loop in the main thread."""
     with ThreadPoolExecutor(1) as executor:
         return executor.submit(asyncio.run, work).result()
 

@@ -199,7 +199,7 @@ class _Link:
                             return self.end(reset=fault is not None and fault.name == RESET)
                     sink.write(data)
                     await sink.drain()
-        if not to_client and not self._abandoned:  # the server does not notice the end of an abandoned client
+        if not to_client and not self._abandoned:  # an abandoned client's disconnect is hidden from the server
             self.end()
         return None
 

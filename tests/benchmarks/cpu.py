@@ -34,5 +34,5 @@ def postgres_cpu(stack: Stack) -> float | None:
 
 
 def _fields(path: Path) -> list[str]:
-    """Return the fields from the third one on: state, ppid, …"""
+    """Return the fields of a stat file from the third on: state, ppid, …"""
     return path.read_text(encoding="utf-8").rpartition(")")[2].split()

@@ -89,7 +89,7 @@ def repeated(subject: Subject, rounds: int = 5) -> list[Row]:
     """Measure responses that are computed once for each state of the data."""
     rows = []
     for work, path in (("/stats", "/stats"), ("web page", "/?format=html"), ("count=1", "/?limit=100&count=1")):
-        subject.rate(path)
+        subject.rate(path)  # not measured: the first response has to be computed
         rates = tuple(subject.rate(path) for _ in range(rounds))
         goal = Measurements((300,), "/s")
         text = f"{work} of {subject.people:,} users, data unchanged / the goal"
@@ -115,7 +115,7 @@ def start(subject: Subject, rounds: int = 5) -> list[Row]:
 
 
 def memory(subject: Subject, rounds: int = 1) -> list[Row]:
-    """Measure four concurrent streams, then sixteen concurrent requests for pages, statistics, changes and lists."""
+    """Measure the peak memory of four concurrent streams, then sixteen other concurrent requests."""
     peaks = []
     for _ in range(rounds):
         with query_replica(subject.stack) as process:
@@ -164,7 +164,7 @@ BENCHMARKS: dict[str, Callable[..., list[Row]]] = {
 
 @contextmanager
 def running_subject(stack: Stack, people: int) -> Iterator[Subject]:
-    """Run query-data on a stack with this number of people, and the minimal handler."""
+    """Fill the stack with this number of people. Run query-data on it, and the minimal handler."""
     with tempfile.TemporaryDirectory() as directory, ExitStack() as exits:
         function = Path(directory) / "function"
         function.mkdir()

@@ -22,7 +22,7 @@ def deadline(
     get_seconds: float = 0.005,
     run_deadline: int = 2,
 ) -> list[Row]:
-    """Measure one replica and its queue, with a short deadline and without one."""
+    """Compare a short deadline with no deadline, for one replica and its queue."""
     continuations: list[int] = []
 
     def load(queue: ReplicaQueue) -> float:
@@ -37,12 +37,12 @@ def deadline(
     latencies = {"page_seconds": page_seconds, "get_seconds": get_seconds}
     with (
         simulated(stack, people, photos, **latencies) as (_, settings),
-        queued_replicas(stack, settings, 1, run_deadline=str(run_deadline)) as short,
-        queued_replicas(stack, settings, 1, run_deadline=NO_DEADLINE) as long,
+        queued_replicas(stack, settings, 1, run_deadline=str(run_deadline)) as limited,
+        queued_replicas(stack, settings, 1, run_deadline=NO_DEADLINE) as unlimited,
     ):
-        own, baseline = alternate(rounds, lambda: load(short), lambda: load(long), "s")
+        own, baseline = alternate(rounds, lambda: load(limited), lambda: load(unlimited), "s")
     work = f"first load of {people + photos:,} keys, run_deadline={run_deadline} / no deadline"
-    details = {**latencies, "run_deadline": run_deadline, "continuations": continuations[::2]}  # of the short deadline
+    details = {**latencies, "run_deadline": run_deadline, "continuations": continuations[::2]}  # with the deadline
     return [Row("deadline", work, SIMULATOR, own, baseline, 1.3, details=details)]
 
 
@@ -55,7 +55,7 @@ def replicas(
     get_seconds: float = LATENCY,
     **overrides: str,
 ) -> list[Row]:
-    """Compare `number` replicas with one, for each of `fetch_threads`.
+    """Compare `number` replicas with one, for each value in `fetch_threads`.
 
     None stands for the setting's default, with which CPUs are the bottleneck.
     """

@@ -76,6 +76,7 @@ class ProjectStack(Stack):
             return connection.run(statement) or []
 
     def ready_pid(self) -> int | None:
+        """Return the supervisor's pid if the stack is ready."""
         document = self.state_file()
         return document["pid"] if document.get("ready") else None
 
@@ -85,6 +86,7 @@ class ProjectStack(Stack):
         return [str(item.object_name) for item in objects]
 
     def log(self) -> str:
+        """Return the log of the function echo."""
         return self.cli("logs", "echo").stdout
 
     def state_file(self) -> dict[str, Any]:
@@ -95,6 +97,7 @@ class ProjectStack(Stack):
         return Identity(component["pid"], component["started"])
 
     def edit(self, old: str, new: str) -> None:
+        """Replace text in stack.yml."""
         path = self.project / "stack.yml"
         text = path.read_text()
         assert old in text

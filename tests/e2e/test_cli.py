@@ -1,4 +1,4 @@
-"""The commands print what they did, and errors without a traceback."""
+"""The commands report what they did, and print errors without a traceback."""
 
 import re
 import socket
@@ -20,10 +20,10 @@ def error_of(toy: ProjectStack, *arguments: str) -> str:
 
 
 def test_a_port_in_use_is_an_error(new_toy: ProjectStack) -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        port = other.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
         assert re.search(rf"port {port} is in use.*--port N", error_of(new_toy, "up", "--port", str(port)))
         detached = new_toy.cli("up", "--detach", "--port", str(port), check=False)
         assert detached.returncode == 1
@@ -41,7 +41,7 @@ def test_a_state_path_that_is_a_file_is_an_error(new_toy: ProjectStack) -> None:
     new_toy.state.unlink()
 
 
-def test_a_second_up_is_an_error_with_the_url_of_the_first(toy: ProjectStack) -> None:
+def test_a_second_up_is_an_error_that_shows_the_url_of_the_running_stack(toy: ProjectStack) -> None:
     for detach in ([], ["--detach"]):
         assert toy.url in error_of(toy, "up", "--port", "0", *detach)
     assert toy.request("GET", "/function/echo").status == 200
@@ -108,7 +108,7 @@ def test_a_function_that_does_not_start_is_an_error_with_its_output(new_toy: Pro
 
 
 @pytest.mark.parametrize("command", [["env"], ["upload", "."]])
-def test_commands_that_need_a_running_stack_say_so(new_toy: ProjectStack, command: list[str]) -> None:
+def test_commands_that_need_a_running_stack_say_how_to_start_it(new_toy: ProjectStack, command: list[str]) -> None:
     assert "python3 infra/local up" in error_of(new_toy, *command)
 
 

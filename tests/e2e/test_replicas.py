@@ -46,7 +46,7 @@ def test_replicas_share_a_fan_out(replicated: ProjectStack) -> None:
     with ThreadPoolExecutor(8) as executor:
         list(executor.map(lambda number: replicated.bucket.put_person(f"1{number:03}"), range(PEOPLE)))
     assert replicated.process()["added"] == PEOPLE
-    replicated.sql("update users set first_name = 'Old', csv_etag = ''")
+    replicated.sql("update users set first_name = 'Old', csv_etag = ''")  # so every CSV is fetched again
     with connected(replicated.process_settings) as holder:
         [[count, _]] = holder.run(
             "select count(*), count(pg_advisory_lock(:space, id)) from segments", space=locks.SEGMENT

@@ -45,7 +45,7 @@ def sockets(used_ports: list[int]) -> list[Path]:
 
 @contextmanager
 def leaves_no_processes(toy: ProjectStack) -> Iterator[None]:
-    """Check that the supervisor's child processes end after the block, and that the ports are then closed."""
+    """After the block, check that the supervisor's child processes end and that the ports are closed."""
     supervisor = toy.state_file()["pid"]
     components = [toy.identity(component) for component in COMPONENTS]
     tree = [Identity.of(pid) for pid in process_tree(supervisor)] if sys.platform == "linux" else []
@@ -83,7 +83,7 @@ def test_a_stack_stops_when_its_directory_is_removed(new_toy: ProjectStack) -> N
     assert not sockets(used_ports)
 
 
-def test_a_stack_whose_directory_was_replaced_stops_and_leaves_the_new_one_alone(new_toy: ProjectStack) -> None:
+def test_a_stack_whose_directory_is_replaced_stops_and_leaves_the_replacement_alone(new_toy: ProjectStack) -> None:
     with new_toy.up() as up, leaves_no_processes(new_toy):
         new_toy.state.rename(new_toy.project / "removed")
         replacement = State(new_toy.state)
@@ -94,7 +94,7 @@ def test_a_stack_whose_directory_was_replaced_stops_and_leaves_the_new_one_alone
     remove_home(new_toy.project / "removed")
 
 
-def test_killing_up_leaves_no_processes_and_the_next_up_starts(new_toy: ProjectStack) -> None:
+def test_killing_the_supervisor_leaves_no_processes_and_the_stack_can_start_again(new_toy: ProjectStack) -> None:
     with new_toy.up() as up, leaves_no_processes(new_toy):
         up.kill()
     with new_toy.up() as up:
@@ -104,7 +104,7 @@ def test_killing_up_leaves_no_processes_and_the_next_up_starts(new_toy: ProjectS
         assert new_toy.request("GET", "/function/echo").status == 200
 
 
-def test_a_signal_during_the_start_stops_postgresql(new_toy: ProjectStack) -> None:
+def test_a_signal_during_startup_stops_postgresql(new_toy: ProjectStack) -> None:
     with subprocess.Popen(new_toy.command("up", "--port", "0"), stdout=subprocess.DEVNULL) as up:
         new_toy.wait_until(lambda: new_toy.state_file().get("components", {}).get("postgres", {}).get("pid"))
         postgres = new_toy.identity("postgres")

@@ -26,10 +26,8 @@ def test_with_auth_token_the_local_stack_generates_a_token(tmp_path: Path, monke
         assert stack.request("GET", "/function/query-data").status == 200
 
 
-def test_the_functions_settings_and_logs_at_the_gateway_require_the_token_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They contain user_ids, addresses and paths. In a deployment, OpenFaaS's password protects them."""
+def test_the_gateways_system_endpoints_require_the_token_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They return user_ids, addresses and paths. In a deployment, OpenFaaS's password protects them."""
     monkeypatch.setenv("AUTH", "token")
     with running(tmp_path / "state") as stack:
         basic = urllib3.make_headers(basic_auth=f"admin:{stack.settings['api_token']}")["authorization"]

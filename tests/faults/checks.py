@@ -9,10 +9,14 @@ from tests.faults.subject import Subject
 from tests.stack import Stack
 
 Rows = dict[str, tuple[Person, str | None]]
+"""By user_id: the person and the img_path."""
 
 
 def find_problems(subject: Subject, model: Model, calls: Calls) -> list[str]:
-    """Return all problems, and make the rows the model's new baseline. The last run must have ended `done`."""
+    """Check the tables and the outputs. Return all problems, and make the rows the model's new baseline.
+
+    The last run must have ended `done`.
+    """
     stack = subject.stack
     table = stack.sql("select user_id, first_name, last_name, birthts, img_path from users order by user_id")
     rows: Rows = {user_id: ((first, last, birth), image) for user_id, first, last, birth, image in table}
@@ -23,7 +27,7 @@ def find_problems(subject: Subject, model: Model, calls: Calls) -> list[str]:
     }
     problems = model.differences(listed, rows)
     if len(rows) != len(table):
-        problems.append("users has duplicates")
+        problems.append("the table users has duplicates")
     problems += _check_outputs(stack, model, rows, listed)
     [[hints]] = stack.sql("select count(*) from hints")
     if hints:
@@ -36,7 +40,7 @@ def find_problems(subject: Subject, model: Model, calls: Calls) -> list[str]:
         or summary["output"]["written"]
         or summary["status"] != "done"
     ):
-        problems.append(f"a further run had work to do: {summary}")
+        problems.append(f"a further run changed something or ended partial: {summary}")
     model.set_baseline(rows)
     return problems
 
@@ -50,7 +54,8 @@ def _check_outputs(stack: Stack, model: Model, rows: Rows, listed: dict[str, str
     rejected = {(key, code) for key, code in stack.sql("select object, code from rejected")}
     exported = {(row["object"], row["code"]) for row in _read(stack, "rejected.csv")}
     if rejected != expected or exported != expected:
-        problems.append(f"rejected differs: {sorted(rejected ^ expected)}, rejected.csv: {sorted(exported ^ expected)}")
+        differences = f"{sorted(rejected ^ expected)} in the table, {sorted(exported ^ expected)} in rejected.csv"
+        problems.append(f"rejections are missing or unexpected: {differences}")
     erased = {user_id for (user_id,) in stack.sql("select user_id from erased")}
     if wrong := model.wrong_tombstones(erased, rows):
         problems.append(f"tombstones are wrong: {sorted(wrong)}")

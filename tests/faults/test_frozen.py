@@ -19,9 +19,9 @@ TIMEOUT = 60  # seconds: process-data's idle_session_timeout
 
 @contextmanager
 def pausing_s3(endpoint: str) -> Iterator[tuple[str, Event, Event]]:
-    """Run a proxy for GETs from S3 (other methods get 501). It delays CSVs, and returns the first version of each.
+    """Run a proxy for GETs to S3; other methods get 501. It holds back CSVs, and returns the first version of each.
 
-    Yield its endpoint, an event that is set when a CSV is requested, and an event that releases the CSVs.
+    Yield its endpoint, an event that is set once a CSV has been fetched, and an event that releases the CSVs.
     """
     reached, go = Event(), Event()
     responses: dict[str, urllib3.BaseHTTPResponse] = {}
@@ -59,7 +59,7 @@ def post(url: str, statuses: list[int]) -> None:
         statuses.append(0)
 
 
-def test_a_frozen_replica_cannot_commit_after_another_took_over_its_work(rollcall: Stack) -> None:
+def test_a_frozen_replica_cannot_commit_after_another_has_taken_over_its_work(rollcall: Stack) -> None:
     rollcall.bucket.put_person("1", last="Older")
     statuses: list[int] = []
     with pausing_s3(rollcall.process_settings["s3_endpoint"]) as (endpoint, reached, go):

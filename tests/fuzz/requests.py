@@ -25,12 +25,12 @@ _QUERY_NAMES = tuple(PARAMETERS)
 _CALL_IDS = ("", "1", "\xff" * 100, "x" * 5000, "a\tb")
 _CONTENT_TYPES = ("application/json", "text/plain", "", "application/x-www-form-urlencoded")
 _BASIC = (b64encode(f"{user}:{TOKEN}".encode()).decode() for user in ("", "user", "ü"))
-_VALID_VALUES = {
+_VALID_AUTHORIZATIONS = {
     f"Bearer {TOKEN}",
     f"bearer {TOKEN}",
     *(f"{scheme} {basic}" for basic in _BASIC for scheme in ("Basic", "BASIC")),
 }
-"""Values of Authorization that must give access. `generate.authorization` sometimes returns one of them."""
+"""Values of Authorization that must grant access. `generate.authorization` sometimes returns one of them."""
 
 _LISTS = [
     *(("/", f"sort={sort}&limit=2") for sort in generate.SORTS),
@@ -96,8 +96,10 @@ def headers(process: Client, query: Client, inputs: int, seed: int) -> Iterator[
         yield from query.problems(request)
         if request.path != "/healthz":
             has_access = query.send(request).status != 401
-            if (has_access and not _has_token(authorization)) or (not has_access and authorization in _VALID_VALUES):
-                yield f"access {'granted' if has_access else 'denied'}: {request}"
+            if (has_access and not _has_token(authorization)) or (
+                not has_access and authorization in _VALID_AUTHORIZATIONS
+            ):
+                yield f"access wrongly {'granted' if has_access else 'denied'}: {request}"
         if random.random() < 0.1:
             yield from process.problems(Request("/x", "", fields, "POST"))
 
@@ -129,7 +131,7 @@ def _follow(query: Client, path: str, parameters: str) -> Iterator[str]:
 
 
 def _has_token(authorization: str) -> bool:
-    """Whether the header has the token by RFC 6750 or RFC 7617, with any base64 padding."""
+    """Whether the header has the token according to RFC 6750 or RFC 7617, with any base64 padding."""
     scheme, _, value = authorization.partition(" ")
     if scheme.lower() == "bearer":
         return value.strip() == TOKEN

@@ -1,4 +1,4 @@
-"""Errors of backends and settings, in responses to requests with and without the API token."""
+"""Responses to backend and configuration errors, with and without the API token."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -75,7 +75,7 @@ BACKEND_ERRORS = pytest.mark.parametrize(
 
 
 @BACKEND_ERRORS
-def test_process_data_reports_errors_of_backends_without_secrets(
+def test_process_data_reports_backend_errors_without_secrets(
     process: Callable[..., Response], overrides: dict[str, str], code: str, message: str
 ) -> None:
     response = process(**overrides)

@@ -36,7 +36,7 @@ user_ids = st.sampled_from(USERS)
 some_users = st.lists(user_ids, min_size=1, max_size=3, unique=True)
 erased_ids = st.sampled_from(USERS[:2])  # few users, so that they return and are erased again
 erased_users = st.lists(erased_ids, min_size=1, unique=True)
-kinds = st.sampled_from(PHOTOS)
+extensions = st.sampled_from(PHOTOS)
 misnamed = st.sampled_from(MISNAMED)
 unrelated = st.sampled_from(UNRELATED)
 keys = st.lists(st.one_of(st.builds("{}.{}".format, user_ids, st.sampled_from(("csv", *PHOTOS))), misnamed))
@@ -49,8 +49,8 @@ changes = st.one_of(
     st.tuples(st.just("put_bad"), user_ids, st.sampled_from(tuple(BAD))),
     st.tuples(st.just("remove"), user_ids),
     st.tuples(st.just("restore"), user_ids),
-    st.tuples(st.just("put_photo"), user_ids, kinds),
-    st.tuples(st.just("remove_photo"), user_ids, kinds),
+    st.tuples(st.just("put_photo"), user_ids, extensions),
+    st.tuples(st.just("remove_photo"), user_ids, extensions),
     st.tuples(st.just("put_misnamed"), misnamed),
     st.tuples(st.just("remove_misnamed"), misnamed),
     st.tuples(st.just("put_unrelated"), unrelated),
@@ -112,14 +112,14 @@ class Convergence(RuleBasedStateMachine):
         """Erase users, dump the database, let users return, erase users, and restore the dump. Once per history."""
         self.erase(number, before)
         self.run(number)
-        dumped = {user: set(states) for user, states in self.bucket.possible.items()}
+        possible_at_dump = {user: set(states) for user, states in self.bucket.possible.items()}
         dump(self.stack.settings, self.directory / "dump")
         for user in returned:
             self.bucket.put_newer(user)
         self.run(number)
         self.erase(number, after)
         restore(self.stack.settings, self.directory / "dump")
-        self.bucket.record_database_restore(dumped, self._exported_tombstones())
+        self.bucket.record_database_restore(possible_at_dump, self._exported_tombstones())
         self.is_restored = True
 
     @rule(
@@ -163,7 +163,7 @@ class Convergence(RuleBasedStateMachine):
                 if fault == "freeze":
                     self.replicas.thaw(0)
         statuses = {call.result() for call in calls}
-        assert statuses <= {None: {200}, "freeze": {200, 503}, "kill": {200, 503, 0}}[fault]  # 0: it was killed
+        assert statuses <= {None: {200}, "freeze": {200, 503}, "kill": {200, 503, 0}}[fault]  # 0: killed
 
     def teardown(self) -> None:
         """Run once more and compare everything with the model."""
@@ -190,8 +190,8 @@ class Convergence(RuleBasedStateMachine):
         assert {(row["object"], row["code"]) for row in exported} == self.bucket.rejected(states)
         assert self._exported_tombstones() == tombstones
         assert self.stack.sql("select count(*) from hints") == [[0]]
-        again = self.replicas.run_and_check_done(0)
-        assert (again["added"], again["updated"], again["images_changed"]) == (0, 0, 0)
+        summary = self.replicas.run_and_check_done(0)
+        assert (summary["added"], summary["updated"], summary["images_changed"]) == (0, 0, 0)
 
     def _exported_tombstones(self) -> dict[str, Tombstone]:
         """Return the tombstones in erased.csv."""
@@ -211,7 +211,7 @@ class Convergence(RuleBasedStateMachine):
         return json.dumps({"Records": records}).encode() if keys else b""
 
     def _users(self, keys: list[str]) -> tuple[str, ...]:
-        """Return the users that the request processes. Without keys it is a full run."""
+        """Return the users that the event processes: all if there are no keys."""
         if not keys:
             return USERS
         users = {key.partition(".")[0] for key in keys if key not in MISNAMED}

@@ -190,7 +190,7 @@ def test_hints_that_the_deadline_leaves_unlisted_are_kept(rollcall: Stack) -> No
     assert rollcall.process()["updated"] == 20
 
 
-def test_only_the_users_whom_the_deadline_leaves_out_stay_hinted(rollcall: Stack) -> None:
+def test_only_the_users_that_the_deadline_leaves_out_keep_their_hints(rollcall: Stack) -> None:
     [unchanged] = put_people(rollcall, range(99, 100))
     rollcall.process()
     people = put_people(rollcall, range(40))
@@ -240,10 +240,10 @@ def test_a_run_stops_fetching_at_its_deadline(rollcall: Stack) -> None:
     assert 0 < summary["added"] < len(people)
 
 
-def test_the_users_whom_a_stopped_batch_leaves_out_are_left_to_the_next_run(
+def test_users_that_a_stopped_batch_leaves_out_are_processed_by_the_next_run(
     rollcall: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run is stopped after the next batch was started. Users whose CSVs are gone do not count as progress."""
+    """The run is stopped after the next batch has started. Users whose CSVs are gone do not count as progress."""
     people = put_people(rollcall, range(20))
     [[since]] = rollcall.sql("select nextval('ticks')")
     collecting, cancelled, next_batch = threading.Event(), threading.Event(), threading.Event()
@@ -305,7 +305,7 @@ def test_a_failing_run_is_retried_only_in_the_first_half_of_its_time_and_only_if
 
     class Unlistable(Objects):
         def list_page(self, bucket: str, *, limit: int = MAX_KEYS, **_options: Any) -> ListingPage:
-            if limit > 1:  # not the check of whether S3 itself fails
+            if limit > 1:  # not the minimal listing of `check_s3`
                 listings.append(bucket)
                 time.sleep(seconds)
             elif stops:
@@ -319,8 +319,8 @@ def test_a_failing_run_is_retried_only_in_the_first_half_of_its_time_and_only_if
     assert rollcall.sql("select status from runs") == [["failed"]]
 
 
-def test_no_statement_of_a_run_may_exceed_its_time(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even those of helpers, or those that record the run's failure. Half a minute has passed at the start."""
+def test_no_statement_may_outlast_its_run(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This includes statements of helpers and those that record a failure. Half of the time has passed at the start."""
     rollcall.sql("insert into segments (start) values ('1'), ('2')")
     limits: dict[str, list[float]] = {"run": [], "helper": [], "failure": []}
     run_statement = Connection.run

@@ -141,7 +141,7 @@ def test_hints_are_always_added_and_deleted_in_the_same_order(
         with app.pool.connection() as session:
             future = executor.submit(change, session)
             rollcall.wait_until(lambda: rollcall.sql(waiting) == [[1]])
-            other.run("select from hints where object = '2.csv' for update nowait")
+            other.run("select from hints where object = '2.csv' for update nowait")  # fails if the change has locked it
             other.run("rollback")
             future.result()
             session.run("select pg_advisory_unlock_all()")
@@ -166,13 +166,13 @@ def test_a_full_run_covers_a_hint_that_could_not_be_processed(rollcall: Stack) -
         summary = run(app)
         assert (summary["status"], summary["added"]) == ("done", 2)
         assert rollcall.sql("select count(*) from hints") == [[0]]
-        # this tick is later than the listing: as the hint cannot be processed, it is left to the next run
+        # this tick is later than any scan's, so no scan covers the hint; it cannot be processed, so it is kept
         rollcall.sql("insert into hints values ('1.csv', 1000000)")
         assert run(app)["status"] == "done"
     assert rollcall.sql("select object from hints") == [["1.csv"]]
 
 
-def test_a_request_does_not_wait_for_a_user_that_s3_cannot_list(rollcall: Stack) -> None:
+def test_a_request_does_not_wait_for_a_user_whose_keys_s3_cannot_list(rollcall: Stack) -> None:
     rollcall.bucket.put_person("1")
     with application(rollcall, Unlistable, run_deadline="3600") as app, ThreadPoolExecutor(1) as executor:
         try:

@@ -155,7 +155,7 @@ def test_reading_roles_are_read_only_by_default(rollcall: Stack, role: str) -> N
 
 @pytest.mark.parametrize("role", ["rollcall_process", "rollcall_query"])
 def test_the_server_log_omits_statements_and_details_of_errors(rollcall: Stack, role: str) -> None:
-    """The statement may contain a name from a request, and the detail a row."""
+    """The statement may contain a name from a request, and the detail may contain a row."""
     log = rollcall.state / "logs/postgres.log"
     marker = secrets.token_hex(8)
     with connected(login_settings(rollcall, role)) as connection:

@@ -80,7 +80,7 @@ def test_an_older_file_does_not_restore_an_erased_person(rollcall: Stack) -> Non
     rollcall.sql(
         "update erased set csv_modified = cast(:modified as timestamptz)", modified=rollcall.bucket.modified("1.csv")
     )
-    assert rollcall.process()["added"] == 0  # equal is not newer
+    assert rollcall.process()["added"] == 0  # an equal time is not newer
     rollcall.bucket.put("1.csv", b"first_name,last_name,birthts\nSecret,Hopper,Secret\n")
     rollcall.sql("update erased set csv_modified = csv_modified + interval '1 hour'")
     assert rollcall.process()["rejected"] == 0
@@ -111,7 +111,7 @@ def test_the_last_modified_of_the_fetched_object_decides(rollcall: Stack, conten
     assert rows(rollcall) == []
 
 
-def test_a_newer_file_that_is_rejected_keeps_the_tombstone(rollcall: Stack) -> None:
+def test_a_tombstone_stays_until_a_newer_file_is_valid(rollcall: Stack) -> None:
     rollcall.bucket.put_person("1")
     rollcall.process()
     rollcall.erase("1")
@@ -138,7 +138,7 @@ def test_a_person_whose_file_was_removed_before_the_erasure_returns_only_with_a_
     assert rollcall.process()["added"] == 1
 
 
-def test_any_file_imports_a_person_who_was_erased_before_the_first_file(rollcall: Stack) -> None:
+def test_a_person_who_was_erased_before_the_first_upload_can_be_imported(rollcall: Stack) -> None:
     assert rollcall.erase("1")["not_found"] == ["1"]
     assert rollcall.sql("select csv_modified from erased") == [[None]]
     rollcall.bucket.put_person("1")
@@ -155,6 +155,6 @@ def test_times_are_compared_in_whole_seconds() -> None:
 
 
 @pytest.mark.parametrize("modified", ["yesterday", "2026-01-01T00:00:00"])
-def test_an_invalid_time_or_one_without_a_time_zone_in_a_listing_is_an_s3_error(modified: str) -> None:
+def test_a_listed_time_that_is_invalid_or_lacks_a_time_zone_is_an_s3_error(modified: str) -> None:
     with pytest.raises(Unavailable, match="invalid bucket listing"):
         _parse_modified(modified)

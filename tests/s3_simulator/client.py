@@ -10,8 +10,8 @@ use little CPU, as it shares the cores with the code under measurement.
 - `src` has `<id>.csv` for `people` consecutive ids of equal length, and `<id>.png` for `photos` of them, evenly
   spread. It supports ListObjectsV2, GET and HEAD. Listing pages are delayed by `page_seconds`, other responses by
   `get_seconds`.
-- `res` is empty at first. It supports PUT, multipart uploads, GET and HEAD, without delay. A body of up to 8 MiB that
-  arrives in a single PUT is kept; of other objects only the metadata is kept, and a GET of them fails.
+- `res` is empty at first. It supports PUT, multipart uploads, GET and HEAD, without delay. The bodies of multipart
+  uploads and of objects over 8 MiB are not kept, so a GET of such an object fails.
 
 An ETag in `src` identifies the key and its version, but is not an MD5 sum.
 """
@@ -31,7 +31,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Simulator:
-    """A simulator in another process. `first` in its methods is the index of a user: 0 is the user `first_id`."""
+    """A simulator in another process.
+
+    In its methods, `first` is the index of the first of `count` users. The user `first_id` has index 0.
+    """
 
     endpoint: str
 
@@ -52,7 +55,7 @@ class Simulator:
         self._control(action="change", first=first, count=count)
 
     def fail(self, first: int, count: int) -> None:
-        """Make GET and HEAD of the objects of `count` users return 500, in addition to those that already fail."""
+        """Make GET and HEAD return 500 for the objects of `count` users, in addition to objects that already fail."""
         self._control(action="fail", first=first, count=count)
 
     def recover(self) -> None:

@@ -19,7 +19,9 @@ MILLION = 1_000_000
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of a run over `objects` objects. Bytes are those of bodies; CPU is None if unavailable.
+    """The cost of a run over `objects` objects.
+
+    `sent` and `received` are the bytes of request and response bodies. CPU seconds are None if unavailable.
 
     `str()` extrapolates everything to a million objects, even the fixed cost of a run, such as a few HEADs.
     Therefore measure with thousands of objects.
@@ -48,29 +50,29 @@ class Cost:
 
 
 def costs(stack: Stack, people: int) -> list[Cost]:
-    """Measure a first load and a re-run by a separate process-data, with photos for half of the people."""
+    """Measure a first load and a re-run by a separate replica of process-data. Half of the people have photos."""
     photos = people // 2
     fill_bucket(stack, people, photos)
     stack.reset_tables()
     with _counted_replica(stack) as (function, requests, traffic):
-        runs = []
-        for work, count in (("first load", "added"), ("unchanged re-run", "unchanged")):
+        results = []
+        for work, counter in (("first load", "added"), ("unchanged re-run", "unchanged")):
             requests.clear()
             traffic.clear()
             before = process_cpu(function.process.pid), postgres_cpu(stack)
             summary = _post(function, "")
             after = process_cpu(function.process.pid), postgres_cpu(stack)
-            assert summary[count] == people, summary
+            assert summary[counter] == people, summary
             cpu = [
                 None if end is None or start is None else end - start for start, end in zip(before, after, strict=True)
             ]
-            runs.append(Cost(work, people + photos, dict(requests), traffic["sent"], traffic["received"], *cpu))
-    return runs
+            results.append(Cost(work, people + photos, dict(requests), traffic["sent"], traffic["received"], *cpu))
+    return results
 
 
 @contextmanager
 def _counted_replica(stack: Stack) -> Iterator[tuple[Replica, Counter[str], Counter[str]]]:
-    """Yield a separate process-data, its requests to S3 by kind, and their bytes."""
+    """Yield a separate replica of process-data, the counts of its requests to S3 by kind, and the bytes of bodies."""
     traffic: Counter[str] = Counter()
     settings = stack.process_settings | {"run_deadline": NO_DEADLINE}
     with counting(settings["s3_endpoint"], traffic=traffic) as (endpoint, requests):

@@ -38,7 +38,7 @@ class Reader(Protocol):
 class HttpReader:
     """A server with its URLs for a page of 100, one user, and all users as CSV.
 
-    The times of pages and lookups are medians.
+    The times of pages and lookups are medians of `requests` requests.
     """
 
     name: str
@@ -60,9 +60,9 @@ class HttpReader:
 
 @dataclass(frozen=True)
 class PsqlReader:
-    """psql without HTTP. It times pages and lookups itself, in one session.
+    """PostgreSQL without HTTP. psql itself times pages and lookups, in one session.
 
-    An export includes starting psql, and is not sorted.
+    The time of an export includes the start of psql. The rows are not sorted.
     """
 
     psql: Psql
