@@ -8,7 +8,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome")
+# the headless shell has the same engine without the user interface, and needs a fraction of the CPU time
+_NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome")
 _APPLICATIONS = ("Chromium", "Google Chrome")  # on macOS
 
 _OPTIONS = (
