@@ -17,7 +17,7 @@ from minio import Minio
 SOURCE = "versions"
 
 USERS = ("1", "12", "120", "129", "2", "20", "3")
-PHOTOS = ("png", "jpg", "jpeg")  # in order of preference
+PHOTO_EXTENSIONS = ("png", "jpg", "jpeg")  # in order of preference
 BAD = {
     "empty": b"",
     "no_row": b"first_name,last_name,birthts\n",
@@ -162,7 +162,9 @@ class SourceBucket:
             self.possible[user] = {tombstones[user]} if user in tombstones else set(possible[user])
 
     def img_path(self, user: str) -> str:
-        return next((f"{SOURCE}/{user}.{extension}" for extension in PHOTOS if (user, extension) in self.photos), "")
+        return next(
+            (f"{SOURCE}/{user}.{extension}" for extension in PHOTO_EXTENSIONS if (user, extension) in self.photos), ""
+        )
 
     def rejected(self, states: Mapping[str, State]) -> set[tuple[str, str]]:
         """Return the objects that have to be rejected, and their codes, if the users are in these states."""

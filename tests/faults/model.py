@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from time import monotonic, time
 
-PHOTOS = ("png", "jpg", "jpeg")  # extensions, in order of preference
+PHOTO_EXTENSIONS = ("png", "jpg", "jpeg")  # extensions, in order of preference
 HOUR = 3_600_000  # milliseconds
 _PADDING = 180 * "x"  # in first names, so that a response with a few hundred people has several chunks
 
@@ -131,7 +131,7 @@ class Model:
             user.present_at = monotonic() if user_id in rows else None
 
     def img_path(self, user_id: str, etags: dict[str, str]) -> str | None:
-        names = (f"{user_id}.{extension}" for extension in PHOTOS)
+        names = (f"{user_id}.{extension}" for extension in PHOTO_EXTENSIONS)
         return next((f"{self._bucket}/{name}" for name in names if name in etags), None)
 
     def rejected(self, etags: dict[str, str]) -> set[tuple[str, str]]:

@@ -10,7 +10,7 @@ from minio.error import MinioException
 from urllib3.exceptions import HTTPError
 
 from tests.faults.calls import Calls
-from tests.faults.model import PHOTOS, Content, Model
+from tests.faults.model import PHOTO_EXTENSIONS, Content, Model
 from tests.faults.subject import RECOVERY, Slot
 from tests.samples import samples
 from tests.stack import Bucket
@@ -80,12 +80,12 @@ class Uploader:
         self._retry(user_id, f"{user_id}.csv", lambda: self._bucket.remove(f"{user_id}.csv"))
 
     def _put_photo(self, user_id: str) -> None:
-        extension, body = self._random.choice(PHOTOS), b"photo " + self._random.randbytes(3000)
+        extension, body = self._random.choice(PHOTO_EXTENSIONS), b"photo " + self._random.randbytes(3000)
         self._model.will_put_photo(user_id, extension, body)
         self._retry(user_id, f"{user_id}.{extension}", lambda: self._bucket.put(f"{user_id}.{extension}", body))
 
     def _remove_photo(self, user_id: str) -> None:
-        key = f"{user_id}.{self._random.choice(PHOTOS)}"
+        key = f"{user_id}.{self._random.choice(PHOTO_EXTENSIONS)}"
         self._retry(user_id, key, lambda: self._bucket.remove(key))
 
     def _misname(self, user_id: str) -> None:

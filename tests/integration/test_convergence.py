@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from minio.error import S3Error
 from minio.versioningconfig import VersioningConfig
 
-from tests.model import BAD, PHOTOS, SOURCE, USERS, SourceBucket, State, Tombstone
+from tests.model import BAD, PHOTO_EXTENSIONS, SOURCE, USERS, SourceBucket, State, Tombstone
 from tests.postgres import dump, restore
 from tests.replicas import Replicas, erase_path
 from tests.stack import Stack
@@ -36,10 +36,10 @@ user_ids = st.sampled_from(USERS)
 some_users = st.lists(user_ids, min_size=1, max_size=3, unique=True)
 erased_ids = st.sampled_from(USERS[:2])  # few users, so that they return and are erased again
 erased_users = st.lists(erased_ids, min_size=1, unique=True)
-extensions = st.sampled_from(PHOTOS)
+extensions = st.sampled_from(PHOTO_EXTENSIONS)
 misnamed = st.sampled_from(MISNAMED)
 unrelated = st.sampled_from(UNRELATED)
-keys = st.lists(st.one_of(st.builds("{}.{}".format, user_ids, st.sampled_from(("csv", *PHOTOS))), misnamed))
+keys = st.lists(st.one_of(st.builds("{}.{}".format, user_ids, st.sampled_from(("csv", *PHOTO_EXTENSIONS))), misnamed))
 changes = st.one_of(
     st.tuples(st.just("put_good"), user_ids),
     st.tuples(st.just("put_good"), user_ids),  # listed twice, to be chosen more often

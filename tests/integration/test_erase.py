@@ -323,7 +323,7 @@ def test_an_event_during_an_erasure_is_not_lost(rollcall: Stack) -> None:
     assert exported(rollcall) == ["2"]
 
 
-def test_an_event_for_a_newer_file_during_its_users_erasure_is_not_lost(rollcall: Stack) -> None:
+def test_an_event_for_a_newer_file_during_the_erasure_of_its_user_is_not_lost(rollcall: Stack) -> None:
     rollcall.bucket.put_person("1")
     rollcall.process()
 

@@ -39,7 +39,7 @@ def test_panels_have_unique_ids_and_do_not_overlap() -> None:
         occupied |= cells
 
 
-def test_data_sources_are_chosen_on_import() -> None:
+def test_data_sources_are_chosen_by_variables() -> None:
     variables = {
         item["name"]: item["query"] for item in DASHBOARD["templating"]["list"] if item["type"] == "datasource"
     }

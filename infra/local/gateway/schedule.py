@@ -116,7 +116,7 @@ def _validate(text: str, error: str) -> None:
             bounds = [_number(bound, minimum, names) for bound in match.groups()[:2] if bound]
             if any(not minimum <= bound <= maximum for bound in bounds) or bounds != sorted(set(bounds)):
                 raise LocalError(
-                    f"{error}: invalid {name} {part!r}: expected {minimum} to {maximum}, in ascending order"
+                    f"{error}: invalid {name} {part!r}: expected {minimum} to {maximum}; a range must ascend"
                 )
 
 
