@@ -35,7 +35,7 @@ def _render_error(event: api.Event, error: api.ApiError) -> Response:
 def handle(event: api.Event, _context: object) -> Response:
     application = _application.get()
     is_anonymous = not has_access(event, application.settings)
-    # a request without any of these, such as cron-connector's, needs no token
+    # a request without body, query and path, such as cron-connector's, needs no token
     if event.body.strip() or event.query or event.path.strip("/"):
         require_access(event, application.settings)
     request = parse_request(event, application.settings.source_bucket)

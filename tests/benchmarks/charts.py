@@ -46,11 +46,11 @@ class Bar:
 
 @dataclass(frozen=True)
 class Group:
-    """Bars on one scale, which reaches at least to `maximum`."""
+    """Bars on one scale, which ends at `min_end` or later."""
 
     title: str
     bars: Sequence[Bar]
-    maximum: float = 0
+    min_end: float = 0
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Chart:
             y += 2 * LINE_HEIGHT
             elements.append(_text(MARGIN, y - 6, group.title, theme, "font-weight='bold'"))
             scale = (WIDTH - LABEL_WIDTH - _VALUE_WIDTH - 2 * MARGIN) / (
-                max(group.maximum, *(bar.value for bar in group.bars)) or 1
+                max(group.min_end, *(bar.value for bar in group.bars)) or 1
             )
             for bar in group.bars:
                 y += LINE_HEIGHT
@@ -145,7 +145,7 @@ def _baselines(rows: list[dict[str, Any]], source: str, name: str) -> Chart:
     groups = []
     for title, at_least in (
         ("higher is better, the goal is a minimum", True),
-        ("lower is better, the goal is a maximum", False),
+        ("lower is better, the goal is a min_end", False),
     ):
         bars = [
             Bar(row["name"], row["ratio"], f"{row['ratio']:.2f}, goal {row['goal']:g}", is_rollcall=True)

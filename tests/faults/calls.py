@@ -38,7 +38,7 @@ class Call:
                    a page that is not the last, or a stream that reached its deadline
     both           `no response`, an error code, or the HTTP status of an error without a code
 
-    Times are of the monotonic clock; `seconds` excludes the time for which SIGSTOP stopped the replica.
+    Times are on the monotonic clock; `seconds` excludes the time for which SIGSTOP stopped the replica.
     """
 
     function: str

@@ -26,7 +26,7 @@ _COLUMNS = ("succeeded", CUT, FAILED_SAFELY, NO_RESPONSE, OTHER)
 class Injection:
     """An injected fault. `group` is the row of the table that counts it.
 
-    `started_at` and `ended_at` are times of the monotonic clock. `recovery` is the recovery time in seconds, which
+    `started_at` and `ended_at` are times on the monotonic clock. `recovery` is the recovery time in seconds, which
     faults injected at the same time share.
     """
 

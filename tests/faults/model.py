@@ -23,7 +23,7 @@ Content = Person | str
 
 @dataclass
 class User:
-    """One user. Times are of the monotonic clock.
+    """One user. Times are on the monotonic clock.
 
     `contents` has every CSV that may have been uploaded, by ETag. `img_paths` has every img_path that the user may have
     had, and `possible_rows` every row that may exist now. After `erased_at` the user must have no row; after

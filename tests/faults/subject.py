@@ -55,7 +55,7 @@ class Slot:
     """Runs one replica of a function at a time; `kill` replaces it.
 
     `stops` has the periods in which SIGSTOP stopped the replica, `downtimes` those from a kill until the new replica
-    was ready. Times are of the monotonic clock.
+    was ready. Times are on the monotonic clock.
     """
 
     function: str
@@ -68,7 +68,7 @@ class Slot:
     _exits: ExitStack = field(default_factory=ExitStack)
 
     def start(self) -> None:
-        """Start a replica. Do not wait until it listens."""
+        """Start a replica, without waiting until it listens."""
         environment = self.settings | (self.clock.environment if self.clock else {})
         self._exits = ExitStack()
         self.replica: Replica = self._exits.enter_context(replica(self.package, environment))

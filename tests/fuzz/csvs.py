@@ -28,7 +28,7 @@ def fuzz(inputs: int, seed: int) -> Iterator[str]:
 
 
 def problems(bodies: Sequence[bytes]) -> list[str]:
-    """Parse a batch with both parsers. Return their differences, each with the file."""
+    """Parse a batch with both parsers. Return the findings, each with the file."""
     bodies_by_key = {f"{number}.csv": body for number, body in enumerate(bodies)}
     try:
         parsed = parse(bodies_by_key.items(), NOW)

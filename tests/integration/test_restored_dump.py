@@ -96,7 +96,7 @@ def test_nothing_is_exported_before_lost_tombstones_are_applied(
     restore(rollcall.settings, tmp_path / "dump")
 
     class Broken(Objects):
-        """An S3 client that is denied erased.csv: by the server, or with `raises_directly` without a request."""
+        """An S3 client that is denied erased.csv: by the server or, if `raises_directly`, before any request."""
 
         raises_directly = False
 

@@ -12,8 +12,8 @@ from process_data.deadline import GRACE, Deadline
 from process_data.parallel import ParallelCalls
 
 FOREVER = Deadline(inf, Event())
-EXPIRED = Deadline(inf, Event())
-EXPIRED._stopping.set()
+STOPPED = Deadline(inf, Event())
+STOPPED._stopping.set()
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_no_call_is_started_after_the_deadline(executor: ThreadPoolExecutor) -> 
             ended.set()
         expired.set()  # `collect` calls this after the deadline
 
-    assert calls.collect(EXPIRED, keep_alive) == [0, 1, 2, 3]  # the results of all calls that started
+    assert calls.collect(STOPPED, keep_alive) == [0, 1, 2, 3]  # the results of all calls that started
     executor.shutdown()
     assert sorted(started) == [0, 1, 2, 3]
 
@@ -82,7 +82,7 @@ def test_queued_calls_are_not_started_after_the_deadline(executor: ThreadPoolExe
     go = Event()
     first = ParallelCalls(executor, 4, lambda _: go.wait(60), range(4))
     second = ParallelCalls(executor, 4, str, range(4))
-    assert second.collect(EXPIRED, nothing) == []
+    assert second.collect(STOPPED, nothing) == []
     go.set()
     assert first.collect(FOREVER, nothing) == [True] * 4
 
@@ -91,7 +91,7 @@ def test_calls_may_start_when_the_replica_is_stopping(executor: ThreadPoolExecut
     """An idle thread needs a moment to take a call, so an immediate cancellation would prevent the call."""
     for _ in range(10):
         calls = ParallelCalls(executor, 4, str, range(4))
-        assert calls.collect(EXPIRED, nothing, may_start_when_stopping=True) == list("0123")
+        assert calls.collect(STOPPED, nothing, may_start_when_stopping=True) == list("0123")
 
 
 def test_the_result_of_a_call_that_takes_too_long_is_none(
@@ -102,7 +102,7 @@ def test_the_result_of_a_call_that_takes_too_long_is_none(
     calls = ParallelCalls(executor, 2, lambda number: number == 0 or go.wait(60), range(2))
     while calls._results[0] is None:
         pass
-    assert calls.collect(EXPIRED, nothing) == [True, None]
+    assert calls.collect(STOPPED, nothing) == [True, None]
     go.set()
 
 
@@ -129,7 +129,7 @@ def test_queued_calls_are_not_waited_for_after_the_deadline(monkeypatch: pytest.
     with ThreadPoolExecutor(1) as busy:
         busy.submit(go.wait, 60)
         calls = ParallelCalls(busy, 1, str, [1])
-        assert calls.collect(EXPIRED, lambda: keep_alives.append(None)) == []
+        assert calls.collect(STOPPED, lambda: keep_alives.append(None)) == []
         go.set()
     assert not keep_alives
 
@@ -144,7 +144,7 @@ def test_an_exception_in_a_call_is_raised(executor: ThreadPoolExecutor) -> None:
         ParallelCalls(executor, 4, call, range(10)).collect(FOREVER, nothing)
 
 
-def test_no_call_is_started_after_an_error_of_keep_alive(
+def test_no_call_is_started_after_an_error_in_keep_alive(
     executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parallel, "_POLL_INTERVAL", 0.01)

@@ -23,7 +23,7 @@ class Line:
 def read_lines(path: Path, *, since: str = "", pid: str = "", last: int = 0, follow: float = 0) -> Iterator[Line]:
     """Yield the lines since `since` (the last `last` of them, if not 0), then new lines for `follow` seconds.
 
-    With `pid`, yield only those of this process.
+    With `pid`, yield only those of that process.
     """
     deadline = time.monotonic() + follow
     with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
@@ -39,7 +39,7 @@ def timestamp(moment: datetime) -> str:
 
 
 def _complete_lines(file: IO[str], pid: str) -> Iterator[Line]:
-    """Yield the lines from the current position; with `pid`, only those of this process.
+    """Yield the lines from the current position; with `pid`, only those of that process.
 
     An incomplete last line is left for the next call.
     """
