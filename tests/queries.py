@@ -36,6 +36,6 @@ def get(stack: Stack, query: str = "", **headers: str) -> Response:
     return stack.request("GET", f"/function/query-data{query}", b"", **headers)
 
 
-def user_ids(response: Response) -> list[str]:
+def user_ids_in(response: Response) -> list[str]:
     assert response.status == 200, response.body
     return [person["user_id"] for person in response.json()["result"]]

@@ -145,7 +145,7 @@ def _baselines(rows: list[dict[str, Any]], source: str, name: str) -> Chart:
     groups = []
     for title, at_least in (
         ("higher is better, the goal is a minimum", True),
-        ("lower is better, the goal is a min_end", False),
+        ("lower is better, the goal is a maximum", False),
     ):
         bars = [
             Bar(row["name"], row["ratio"], f"{row['ratio']:.2f}, goal {row['goal']:g}", is_rollcall=True)

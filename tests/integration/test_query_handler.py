@@ -18,7 +18,7 @@ from query_data.shared.storage.settings import PostgresSettings, load
 from query_data.web import page as web_page
 
 from tests.event import Event
-from tests.queries import add, add_many, get, user_ids
+from tests.queries import add, add_many, get, user_ids_in
 from tests.stack import Stack, connected
 
 Call = Callable[..., Response]
@@ -189,7 +189,7 @@ def test_a_stream_ends_at_its_deadline_if_the_database_session_is_frozen(rollcal
     assert 0 < len(people) < len(user_ids)
     assert [person["user_id"] for person in people] == user_ids[: len(people)]
     rest = get(rollcall, f"{last['next']}&limit=1".replace("ndjson", "json"))
-    assert user_ids(rest) == [user_ids[len(people)]]
+    assert user_ids_in(rest) == [user_ids[len(people)]]
 
 
 def test_the_error_page_at_a_path_that_repeats_the_function_name_has_the_filter_form(call: Call) -> None:
@@ -226,5 +226,5 @@ def test_a_long_stream_is_complete(rollcall: Stack, call: Call) -> None:
     response = get(rollcall)
     assert (response.headers["Content-Type"], set(response.json())) == ("application/json", {"result", "next"})
     assert response.json()["next"] is None
-    assert user_ids(response) == user_ids
+    assert user_ids_in(response) == user_ids
     assert call().get_data() == response.body

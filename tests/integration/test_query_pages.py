@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.queries import add, get, user_ids, mark_changed
+from tests.queries import add, get, mark_changed, user_ids_in
 from tests.stack import Stack
 
 
@@ -16,7 +16,7 @@ def pages(rollcall: Stack, query: str) -> Iterator[list[str]]:
     url: str | None = query
     while url is not None:
         response = get(rollcall, url)
-        yield user_ids(response)
+        yield user_ids_in(response)
         url = response.json()["next"]
         assert response.headers.get("Link") == (url and f'<{url}>; rel="next"')
 
@@ -71,7 +71,7 @@ def test_a_cursor_is_valid_for_its_sort_only(rollcall: Stack) -> None:
     for n in range(5):
         add(rollcall, str(n), photo=n % 2 == 0)
     next_url = get(rollcall, "?limit=2").json()["next"]
-    assert user_ids(get(rollcall, f"{next_url}&is_image_exists=true")) == ["2", "4"]
+    assert user_ids_in(get(rollcall, f"{next_url}&is_image_exists=true")) == ["2", "4"]
     error = get(rollcall, f"{next_url}&sort=birthdate").json()["error"]
     assert error["message"] == "invalid after: the cursor belongs to another list or order"
     assert error["detail"] == {"parameter": "after"}
@@ -106,8 +106,8 @@ def test_a_query_too_long_for_a_header_has_no_link(rollcall: Stack) -> None:
     for n in range(3):
         add(rollcall, str(n))
     response = get(rollcall, "?limit=1&" + "&".join(f"user_id={n}" for n in range(2500)))
-    assert (user_ids(response), "Link" in response.headers) == (["0"], False)
-    assert user_ids(get(rollcall, response.json()["next"])) == ["1"]
+    assert (user_ids_in(response), "Link" in response.headers) == (["0"], False)
+    assert user_ids_in(get(rollcall, response.json()["next"])) == ["1"]
 
 
 @pytest.mark.parametrize("last_page", ["?limit=2", "?limit=3", "?"])
@@ -164,4 +164,4 @@ def test_name_matches_a_prefix_case_insensitively(rollcall: Stack, name: str, ex
     ]
     for user_id, first, last in people:
         add(rollcall, user_id, first, last)
-    assert sorted(user_ids(get(rollcall, f"?name={quote(name)}")), key=int) == expected
+    assert sorted(user_ids_in(get(rollcall, f"?name={quote(name)}")), key=int) == expected
