@@ -53,6 +53,19 @@ def test_the_settings_table_matches_the_code() -> None:
     assert sorted(table(INFRA, "Configuration")) == sorted(expected)
 
 
+def test_the_settings_that_stack_yml_lacks_are_named() -> None:
+    """A secret or a file in stack.yml sets `x` by `x_file`."""
+    functions = {function.name: function.environment.keys() for function in read_stack(ROOT, {}).functions}
+    missing = {
+        field.name
+        for name, settings in (("process-data", Settings), ("query-data", QuerySettings))
+        for field in dataclasses.fields(settings)
+        if not {field.name, f"{field.name}_file"} & functions[name]
+    }
+    [named] = re.findall(r"Settings that `stack.yml` lacks \(([^)]*)\)", INFRA.read_text(encoding="utf-8"))
+    assert set(re.findall(r"`(\w+)`", named)) == missing
+
+
 def test_documented_timeouts_increase_and_match_stack_yml() -> None:
     documented = [float(row[0]) for row in table(INFRA, "Timeouts")]
     assert documented == sorted(set(documented))
