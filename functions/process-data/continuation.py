@@ -10,7 +10,7 @@ _TIMEOUT = 5.0  # seconds for the gateway to queue a request
 
 
 class NotQueued(ApiError):
-    """The gateway did not queue the run: it cannot be reached, or did not return 202."""
+    """The gateway did not confirm that it queued the run: it cannot be reached, timed out, or did not return 202."""
 
     def __init__(self, message: str) -> None:
         super().__init__(503, "gateway_unavailable", message, headers={"Retry-After": "30"})
@@ -27,7 +27,9 @@ def queue_run(settings: Settings, since: int, *, accept_empty: bool) -> str:
     try:
         response = urllib3.request("POST", url, headers=headers, timeout=urllib3.Timeout(total=_TIMEOUT), retries=False)
     except urllib3.exceptions.HTTPError as error:
-        raise NotQueued(f"the gateway at {settings.gateway_url} cannot be reached") from error
+        raise NotQueued(
+            f"the gateway at {settings.gateway_url} cannot be reached or did not respond in time"
+        ) from error
     if response.status != 202:
         raise NotQueued(f"the gateway at {settings.gateway_url} returned {response.status}")
     return response.headers.get("X-Call-Id", "")

@@ -9,7 +9,7 @@ from .changes import take_number
 from .parse import Row
 from .rejections import Rejection
 from .shared.storage.connection import Connection
-from .tombstones import DELETE_RETURNED
+from .tombstones import DELETE_TOMBSTONES
 
 _STORE = f"""
 with batch as (
@@ -46,10 +46,10 @@ with batch as (
     {rejections.DELETE_ACCEPTED}
 ), rejected_number as (
     {take_number("rejected.csv", "resolved")}
-), returned as (
-    {DELETE_RETURNED}
+), came_back as (
+    {DELETE_TOMBSTONES}
 ), erased_number as (
-    {take_number("erased.csv", "returned")}
+    {take_number("erased.csv", "came_back")}
 )
 select
     count(*) filter (where outcome = 'added'),

@@ -80,7 +80,7 @@ with batch as materialized (
 select user_id, is_known or csv_modified is not null from compared
 """  # noqa: S608 - interpolates constants
 
-DELETE_RETURNED = """
+DELETE_TOMBSTONES = """
     delete from erased using stored
     where erased.user_id = stored.user_id and (select count(*) from rejected_number) >= 0
     returning erased.user_id

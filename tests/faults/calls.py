@@ -57,7 +57,7 @@ class Reply:
 
     status: int
     body: bytes
-    started_at: float
+    sent_at: float
     has_full_length: bool = False
 
     def json(self) -> Any:
@@ -150,7 +150,7 @@ class Calls:
             code = str(reply.json()["error"]["code"])
         except (ValueError, KeyError, TypeError):
             # a kill may come between the headers and the end of the body
-            if slot.may_drop_connections(reply.started_at, monotonic()):
+            if slot.may_drop_connections(reply.sent_at, monotonic()):
                 return NO_RESPONSE
             self.add_problem(f"{slot.function} returned {reply.status} without a JSON error: {reply.body[:300]!r}")
             return str(reply.status)

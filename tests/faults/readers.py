@@ -63,9 +63,9 @@ class Reader:
             rows, next_url = json_rows(reply.body)
             assert next_url is None
             user_ids = [row[0] for row in rows]
-            required = self._model.required_at(reply.started_at)
+            required = self._model.required_at(reply.sent_at)
             assert user_ids == [user_id] or (not user_ids and user_id not in required)
-            self._check_rows(rows, reply.started_at)
+            self._check_rows(rows, reply.sent_at)
             return COMPLETE
 
         self._get(slot, f"/?user_id={user_id}", check)
@@ -74,7 +74,7 @@ class Reader:
         def check(reply: Reply) -> str:
             content = reply.json()
             assert sum(bar["people"] for bar in content["ages"]) == content["people"]
-            assert len(self._model.required_at(reply.started_at)) <= content["people"] <= len(self._user_ids)
+            assert len(self._model.required_at(reply.sent_at)) <= content["people"] <= len(self._user_ids)
             return COMPLETE
 
         self._get(slot, "/stats", check)
@@ -116,7 +116,7 @@ class Reader:
                 except TRUNCATED:
                     assert not reply.has_full_length, "the end is missing, but Content-Length is right"
                     outcome = CUT
-            except (AssertionError, KeyError, ValueError) as error:
+            except (AssertionError, LookupError, TypeError, ValueError) as error:
                 outcome = "wrong"
                 self._calls.add_problem(f"query-data{path} is wrong: {error!r} in {reply.body[:300]!r}")
         else:
@@ -129,8 +129,8 @@ class Reader:
         rows, next_url = parse(reply.body)
         user_ids = [row[0] for row in rows]
         assert user_ids == sorted(set(user_ids)), "people are repeated or not in order"
-        self._check_rows(rows, reply.started_at)
-        required = self._model.required_at(reply.started_at)
+        self._check_rows(rows, reply.sent_at)
+        required = self._model.required_at(reply.sent_at)
         if next_url:
             required = {user_id for user_id in required if user_id <= user_ids[-1]}
         assert required <= set(user_ids), (

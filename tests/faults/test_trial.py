@@ -173,7 +173,7 @@ def test_a_reader_distinguishes_wrong_from_truncated_responses(
     model.will_put("1", ("Ada", "New", 1), b"x")
     model.will_put_photo("1", "png", b"photo")
     reply = Reply(200, body, monotonic(), has_full_length)
-    monkeypatch.setattr(calls, "send", lambda *_: (reply, reply.started_at))
+    monkeypatch.setattr(calls, "send", lambda *_: (reply, reply.sent_at))
     getattr(readers.Reader(model, calls, [slot], random.Random(1)), f"_{path}")(slot)
     assert [call.outcome for call in calls.ended] == [outcome]
     assert len(calls.problems) == (outcome == "wrong")

@@ -22,7 +22,7 @@ from tests.faults.uploads import Uploader
 _RUNNERS, _UPLOADERS, _READERS = 2, 3, 2  # threads
 
 
-class Copy:
+class Consumer:
     """A consumer of /changes that runs the code in the README."""
 
     def __init__(self, slots: list[Slot], random: Random) -> None:
@@ -45,24 +45,26 @@ class Traffic:
 
     def __init__(self, subject: Subject, model: Model, calls: Calls, changing_ids: list[str], random: Random) -> None:
         self._subject, self._calls, self._random = subject, calls, random
-        self._process = subject.slots_of("process-data")
-        query, bucket = subject.slots_of("query-data"), subject.stack.bucket
+        self._process_slots = subject.slots_of("process-data")
+        query_slots, bucket = subject.slots_of("query-data"), subject.stack.bucket
         self._changed: Queue[str] = Queue()
 
         def new_random() -> Random:
             return Random(random.getrandbits(64))
 
         self._uploaders = [
-            Uploader(model, bucket, calls, self._process, changing_ids[i::_UPLOADERS], new_random(), self._changed)
+            Uploader(
+                model, bucket, calls, self._process_slots, changing_ids[i::_UPLOADERS], new_random(), self._changed
+            )
             for i in range(_UPLOADERS)
         ]
-        self.readers = [Reader(model, calls, query, new_random()) for _ in range(_READERS)]
-        self.copy = Copy(query, new_random())
+        self.readers = [Reader(model, calls, query_slots, new_random()) for _ in range(_READERS)]
+        self.consumer = Consumer(query_slots, new_random())
         self._uploading, self._calling = Event(), Event()
         self._threads: list[Thread] = []
 
     @property
-    def completed_operations(self) -> int:
+    def completed_changes(self) -> int:
         return sum(uploader.completed for uploader in self._uploaders)
 
     def fill(self, user_ids: list[str], put_photo: Callable[[str], None]) -> None:
@@ -81,7 +83,7 @@ class Traffic:
             self._repeat(self._run_for_users, self._calling, 0.5),
             self._repeat(self._continue, self._calling, 0.05),
             *(self._repeat(reader.step, self._calling, 0.05) for reader in self.readers),
-            self._repeat(self.copy.follow, self._calling, 0.2),
+            self._repeat(self.consumer.follow, self._calling, 0.2),
         ]
 
     def stop(self) -> None:
@@ -110,7 +112,7 @@ class Traffic:
         return thread
 
     def _slot(self) -> Slot:
-        return self._random.choice(self._process)
+        return self._random.choice(self._process_slots)
 
     def _run(self) -> None:
         self._calls.run(self._slot())

@@ -97,7 +97,7 @@ class Rounds:
             "done_runs": self._calls.outcomes("process-data")["done"],
             "partial_runs": self._calls.outcomes("process-data")["partial"],
             "calls": len(self._calls.ended),
-            "uploads_removals_and_erasures": self._traffic.completed_operations,
+            "uploads_removals_and_erasures": self._traffic.completed_changes,
             "postgres_restarts_after_full_disks": self._subject.restarts["postgres"],
             "seaweedfs_restarts_after_full_disks": self._subject.restarts["seaweedfs"],
         }
@@ -196,7 +196,7 @@ class Rounds:
         settle_time = monotonic() - started_at
         for problem in find_problems(self._subject, self._model, self._calls):
             self._calls.add_problem(problem)
-        if not self._traffic.copy.follow() or self._traffic.copy.people != people(self._subject.stack):
+        if not self._traffic.consumer.follow() or self._traffic.consumer.people != people(self._subject.stack):
             self._calls.add_problem("the copy that follows /changes is not up to date")
         print(f"run done after {settle_time:.1f} s: {len(self._calls.problems)} problems", flush=True)
         return settle_time

@@ -32,7 +32,7 @@ def test_every_run_with_a_short_deadline_makes_progress(
     rollcall: Stack, page_seconds: float, get_seconds: float
 ) -> None:
     """Even if one page takes longer than the deadline, no object is fetched twice."""
-    people = put_people(rollcall, range(120))
+    user_ids = put_people(rollcall, range(120))
     slow = type("Slow", (Slow,), {"page_seconds": page_seconds, "get_seconds": get_seconds})
     added = run_count = 0
     status = "partial"
@@ -46,10 +46,10 @@ def test_every_run_with_a_short_deadline_makes_progress(
                 added, run_count, status = added + summary["added"], run_count + 1, summary["status"]
                 assert run_count <= 20
     assert run_count > 1
-    assert added == len(people)
-    assert rows(rollcall) == people
+    assert added == len(user_ids)
+    assert rows(rollcall) == user_ids
     if not get_seconds:
-        assert requests["GET"] == len(people)
+        assert requests["GET"] == len(user_ids)
 
 
 def test_a_stopped_run_is_partial_and_keeps_its_progress(rollcall: Stack) -> None:
@@ -174,35 +174,35 @@ def test_a_run_that_leaves_only_hints_at_its_deadline_is_partial(
 
 def test_hints_that_the_deadline_leaves_unlisted_are_kept(rollcall: Stack) -> None:
     """The users listed before the deadline are unchanged, so nothing is fetched. The others keep their photos."""
-    people = put_people(rollcall, range(40))
-    rollcall.bucket.put(f"{people[-1]}.png", b"photo")
+    user_ids = put_people(rollcall, range(40))
+    rollcall.bucket.put(f"{user_ids[-1]}.png", b"photo")
     rollcall.process()
-    for user_id in people[20:]:
+    for user_id in user_ids[20:]:
         rollcall.bucket.put_person(user_id, last="Changed")
     slow = type("Slow", (Slow,), {"page_seconds": 0.4})
     with application(rollcall, slow, fetch_threads="1", run_deadline="1") as app:
-        summary = run(app, Trigger.EVENT, keys=tuple(f"{user_id}.csv" for user_id in people))
+        summary = run(app, Trigger.EVENT, keys=tuple(f"{user_id}.csv" for user_id in user_ids))
     hinted = rows(rollcall, "hints", "object")
     assert (summary["status"], summary["remaining"]) == ("partial", len(hinted))
-    assert [f"{user_id}.csv" for user_id in people][-len(hinted) :] == hinted
+    assert [f"{user_id}.csv" for user_id in user_ids][-len(hinted) :] == hinted
     assert 20 <= len(hinted) < 40
-    assert rollcall.sql("select user_id from users where img_path is not null") == [[people[-1]]]
+    assert rollcall.sql("select user_id from users where img_path is not null") == [[user_ids[-1]]]
     assert rollcall.process()["updated"] == 20
 
 
 def test_only_the_users_that_the_deadline_leaves_out_keep_their_hints(rollcall: Stack) -> None:
     [unchanged] = put_people(rollcall, range(99, 100))
     rollcall.process()
-    people = put_people(rollcall, range(40))
-    failing = type("SlowFailing", (Slow, Failing), {"get_seconds": 0.1, "keys": frozenset([f"{people[3]}.csv"])})
+    user_ids = put_people(rollcall, range(40))
+    failing = type("SlowFailing", (Slow, Failing), {"get_seconds": 0.1, "keys": frozenset([f"{user_ids[3]}.csv"])})
     with (
         serving_gateway(lambda *_: 202) as url,
         application(rollcall, failing, batch_size="10", fetch_threads="1", run_deadline="1", gateway_url=url) as app,
     ):
-        summary = run(app, Trigger.EVENT, keys=tuple(f"{user_id}.csv" for user_id in [*people, unchanged]))
+        summary = run(app, Trigger.EVENT, keys=tuple(f"{user_id}.csv" for user_id in [*user_ids, unchanged]))
     assert not summary["continued"]  # a continuation would scan the whole bucket
     hinted = rows(rollcall, "hints", "object")
-    assert [f"{user_id}.csv" for user_id in people][-len(hinted) :] == hinted
+    assert [f"{user_id}.csv" for user_id in user_ids][-len(hinted) :] == hinted
     assert (summary["status"], summary["unreadable"]) == ("partial", 1)
     assert summary["remaining"] == len(hinted) + 1  # and the unreadable one
     assert (summary["added"], summary["unchanged"]) == (40 - summary["remaining"], 1)
@@ -210,7 +210,7 @@ def test_only_the_users_that_the_deadline_leaves_out_keep_their_hints(rollcall: 
 
 
 def test_the_rest_of_a_batch_is_stored_although_one_object_hangs(rollcall: Stack) -> None:
-    people = put_people(rollcall, range(40))
+    user_ids = put_people(rollcall, range(40))
     released = threading.Event()
 
     class Hanging(Objects):
@@ -226,25 +226,25 @@ def test_the_rest_of_a_batch_is_stored_although_one_object_hangs(rollcall: Stack
     assert (summary["status"], summary["unreadable"]) == ("partial", 1)
     [failure] = hanging_run.counters.failures
     assert (failure.key, "did not respond before the run's deadline" in str(failure.error)) == ("0003.csv", True)
-    assert set(rows(rollcall)) >= set(people[:10]) - {"0003"}
+    assert set(rows(rollcall)) >= set(user_ids[:10]) - {"0003"}
     assert rollcall.process()["status"] == "done"
-    assert rows(rollcall) == people
+    assert rows(rollcall) == user_ids
 
 
 def test_a_run_stops_fetching_at_its_deadline(rollcall: Stack) -> None:
-    people = put_people(rollcall, range(100))
+    user_ids = put_people(rollcall, range(100))
     slow = type("Slow", (Slow,), {"get_seconds": 0.2})
     with application(rollcall, slow, batch_size="5", fetch_threads="8", workers="1", run_deadline="1") as app:
         summary = run(app)
     assert summary["status"] == "partial"
-    assert 0 < summary["added"] < len(people)
+    assert 0 < summary["added"] < len(user_ids)
 
 
 def test_users_that_a_stopped_batch_leaves_out_are_processed_by_the_next_run(
     rollcall: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run is stopped after the next batch has started. Users whose CSVs are gone do not count as progress."""
-    people = put_people(rollcall, range(20))
+    user_ids = put_people(rollcall, range(20))
     [[since]] = rollcall.sql("select nextval('ticks')")
     collecting, cancelled, next_batch = threading.Event(), threading.Event(), threading.Event()
     collect, cancel = Scanner._collect_fetches, ParallelCalls.cancel
@@ -282,7 +282,7 @@ def test_users_that_a_stopped_batch_leaves_out_are_processed_by_the_next_run(
         assert (summary["status"], summary["remaining"]) == ("partial", 18)
         app.stopping.clear()
         assert run(app, Trigger.CONTINUATION, since=since)["status"] == "done"
-    assert rows(rollcall) == people[2:]
+    assert rows(rollcall) == user_ids[2:]
 
 
 @pytest.mark.parametrize(
@@ -354,7 +354,7 @@ def test_a_segment_whose_users_are_all_left_out_by_the_deadline_stays_due(
     rollcall: Stack, monkeypatch: pytest.MonkeyPatch, boundary: str
 ) -> None:
     """The first user_id is the start of the segment, or sorts before it. The listing ends just after the deadline."""
-    people = put_people(rollcall, range(10))
+    user_ids = put_people(rollcall, range(10))
     rollcall.sql("insert into segments (start) values (:boundary)", boundary=boundary)
 
     class Late(Objects):
@@ -371,7 +371,7 @@ def test_a_segment_whose_users_are_all_left_out_by_the_deadline_stays_due(
         assert summary["segments"] == {"scanned": 1, "remaining": 1}
         assert starts(rollcall) == ["", boundary]
         assert run(app)["added"] == 5
-    assert rows(rollcall) == people
+    assert rows(rollcall) == user_ids
 
 
 def test_a_run_that_is_stopped_leaves_new_hints_to_the_next_run(rollcall: Stack) -> None:

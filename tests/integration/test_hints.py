@@ -98,12 +98,12 @@ def test_a_segment_has_only_the_hints_of_its_range(rollcall: Stack) -> None:
 
 
 def test_an_event_is_processed_in_all_its_segments(rollcall: Stack) -> None:
-    people = put_people(rollcall, range(60))
+    user_ids = put_people(rollcall, range(60))
     with application(rollcall, segment_keys="10") as app:
         run(app)
-        for user in people[::7]:
+        for user in user_ids[::7]:
             rollcall.bucket.put_person(user, last="Changed")
-        keys = tuple(f"{user}.csv" for user in people[::7])
+        keys = tuple(f"{user}.csv" for user in user_ids[::7])
         summary = run(app, Trigger.EVENT, keys=keys)
         assert (summary["status"], summary["updated"], summary["listed"]) == ("done", len(keys), len(keys))
     assert rollcall.sql("select count(*) from users where last_name = 'Changed'") == [[len(keys)]]

@@ -21,8 +21,8 @@ from tests.stack import HANG_TIMEOUT, Stack
 
 @pytest.mark.parametrize("error", [Unavailable, AccessDenied])
 def test_unreadable_objects_do_not_block_others(rollcall: Stack, error: type[Unavailable | AccessDenied]) -> None:
-    people = put_people(rollcall, range(60))
-    unreadable = frozenset(f"{user}.csv" for user in people[:12])  # more than a batch
+    user_ids = put_people(rollcall, range(60))
+    unreadable = frozenset(f"{user}.csv" for user in user_ids[:12])  # more than a batch
     failing = type("Failing", (Failing,), {"keys": unreadable, "error": error})
     with (
         serving_gateway(lambda *_: 202) as url,
@@ -32,13 +32,13 @@ def test_unreadable_objects_do_not_block_others(rollcall: Stack, error: type[Una
         assert (summary["status"], summary["added"], summary["unreadable"]) == ("partial", 48, 12)
         assert (summary["segments"]["remaining"], summary["remaining"]) == (0, 12)
         assert not summary["continued"]  # a continuation would fail in the same way
-    assert rows(rollcall) == people[12:]
+    assert rows(rollcall) == user_ids[12:]
     assert rollcall.process()["added"] == 12
 
 
 def test_a_few_unreadable_objects_make_a_run_partial_even_if_the_others_are_unchanged(rollcall: Stack) -> None:
-    people = put_people(rollcall, range(20))
-    unreadable = frozenset(f"{user}.csv" for user in people[:3])
+    user_ids = put_people(rollcall, range(20))
+    unreadable = frozenset(f"{user}.csv" for user in user_ids[:3])
     failing = type("Failing", (Failing,), {"keys": unreadable})
     with application(rollcall, failing) as app:
         for unchanged in (0, 17):
@@ -47,8 +47,8 @@ def test_a_few_unreadable_objects_make_a_run_partial_even_if_the_others_are_unch
 
 
 def test_a_first_load_that_can_read_nothing_fails_with_the_reason(rollcall: Stack) -> None:
-    people = put_people(rollcall, range(3))
-    failing = type("Failing", (Failing,), {"keys": frozenset(f"{user}.csv" for user in people)})
+    user_ids = put_people(rollcall, range(3))
+    failing = type("Failing", (Failing,), {"keys": frozenset(f"{user}.csv" for user in user_ids)})
     with application(rollcall, failing) as app:
         with pytest.raises(Unavailable, match="an error for 0002"):
             run(app)
@@ -95,12 +95,12 @@ def test_a_segment_that_cannot_be_listed_is_postponed_and_blocks_no_other(
     with application(rollcall, segment_keys="20", workers="1") as app:
         run(app)
     [_, unlistable, *_] = starts(rollcall)
-    people = put_people(rollcall, range(60, 70))
+    user_ids = put_people(rollcall, range(60, 70))
     rollcall.bucket.put_person("0001", last="Changed")
     failing = type("Failing", (Failing,), {"starts": frozenset([unlistable]), "error": error})
     with application(rollcall, failing, segment_keys="20", workers="1") as app:
         summary = run(app)
-        assert (summary["status"], summary["added"], summary["updated"]) == ("partial", len(people), 1)
+        assert (summary["status"], summary["added"], summary["updated"]) == ("partial", len(user_ids), 1)
         assert summary["segments"]["remaining"] == 1
         [[first]] = rollcall.sql("select start from segments order by turn limit 1")
         assert first != unlistable
@@ -186,7 +186,7 @@ def test_an_error_in_one_worker_ends_the_others(
 
 def test_a_scan_that_fails_starts_no_more_requests(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     """When storing the first batch fails, the first object of the next one is being fetched."""
-    people = put_people(rollcall, range(20))
+    user_ids = put_people(rollcall, range(20))
     fetched: list[str] = []
     next_batch, released = threading.Event(), threading.Event()
 
@@ -209,7 +209,7 @@ def test_a_scan_that_fails_starts_no_more_requests(rollcall: Stack, monkeypatch:
         pytest.raises(RuntimeError, match="bug"),
     ):
         run(app)
-    assert fetched == [f"{user}.csv" for user in people[:11]]
+    assert fetched == [f"{user}.csv" for user in user_ids[:11]]
 
 
 class Ending(Objects):

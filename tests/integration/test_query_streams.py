@@ -62,7 +62,7 @@ def start(url: str) -> urllib3.BaseHTTPResponse:
     return urllib3.request("GET", url, preload_content=False, retries=False, timeout=HANG_TIMEOUT)
 
 
-def copy_sessions(stack: Stack, expression: str = "count(*)") -> Any:
+def query_copy_sessions(stack: Stack, expression: str = "count(*)") -> Any:
     """Evaluate an expression over the sessions of query-data's role that run a COPY."""
     activity = "pg_stat_activity where usename = current_user and state = 'active' and query like 'copy%'"
     with Connection(load(PostgresSettings, stack.query_settings)) as connection:
@@ -74,9 +74,9 @@ def test_a_disconnected_client_frees_the_database_connection(filled: Stack) -> N
         for _ in range(10):  # each time the server is at another point of the stream
             stream = start(replica.url)
             stream.read(1000)
-            assert copy_sessions(filled) == 1
+            assert query_copy_sessions(filled) == 1
             stream.close()
-            filled.wait_until(lambda: copy_sessions(filled) == 0, seconds=20)
+            filled.wait_until(lambda: query_copy_sessions(filled) == 0, seconds=20)
         assert replica.request("GET", "/?limit=1").status == 200
         assert replica.errors() == []
 
@@ -102,7 +102,7 @@ def test_a_truncated_stream_can_be_detected_behind_the_gateway(filled: Stack, fo
     with subprocess.Popen(["curl", "--silent", "--output", "-", filled.url + path], stdout=subprocess.PIPE) as curl:
         assert curl.stdout
         body = curl.stdout.read(1000)
-        assert copy_sessions(filled, "pg_terminate_backend(pid)")
+        assert query_copy_sessions(filled, "pg_terminate_backend(pid)")
         body += curl.stdout.read()
     assert curl.returncode == 0  # curl sees no error
     assert not is_complete(format_name, body)
@@ -127,11 +127,11 @@ def interruptions(stack: Stack) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("path", ["/", "/photo/1"])
 def test_stalled_streams_do_not_delay_other_kinds_of_requests(filled: Stack, path: str) -> None:
-    with query_replica(filled) as replica, ExitStack() as stack:
+    with query_replica(filled) as replica, ExitStack() as exits:
         responses = []
         for _ in range(64):
             response = start(replica.url + path)
-            stack.callback(response.close)
+            exits.callback(response.close)
             responses.append(response)
         statuses = Counter(response.status for response in responses)
         assert statuses == {200: MAX_STREAMS, 503: 64 - MAX_STREAMS}
@@ -140,7 +140,7 @@ def test_stalled_streams_do_not_delay_other_kinds_of_requests(filled: Stack, pat
         assert {response.headers["Retry-After"] for response in responses if response.status == 503} == {"1"}
         for other in {"/", "/photo/1", "/healthz", "/?limit=100", "/?user_id=7", "/stats", "/rejected"} - {path}:
             assert replica.request("GET", other).status == 200
-        stack.close()
+        exits.close()
         filled.wait_until(lambda: replica.request("GET", path).status == 200, seconds=20)
 
 

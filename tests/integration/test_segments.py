@@ -20,16 +20,16 @@ from tests.stack import HANG_TIMEOUT, Stack
 
 
 def test_a_bucket_is_split_into_segments_between_users(rollcall: Stack) -> None:
-    people = put_people(rollcall, range(100))
-    for user in people[::3]:
+    user_ids = put_people(rollcall, range(100))
+    for user in user_ids[::3]:
         rollcall.bucket.put(f"{user}.png", b"photo")
     with application(rollcall, segment_keys="10") as app:
         first = run(app)
         assert (first["status"], first["added"], first["listed"]) == ("done", 100, 134)
-        assert rows(rollcall) == people
+        assert rows(rollcall) == user_ids
         boundaries = starts(rollcall)
         assert len(boundaries) > 10
-        assert not [start for start in boundaries if any(f"{user}.csv" <= start < f"{user}.png" for user in people)]
+        assert not [start for start in boundaries if any(f"{user}.csv" <= start < f"{user}.png" for user in user_ids)]
         assert rollcall.sql("select sum(keys) from segments") == [[134]]
         again = run(app)
         assert (again["listed"], again["unchanged"], again["segments"]["scanned"]) == (134, 100, len(boundaries))
@@ -37,11 +37,11 @@ def test_a_bucket_is_split_into_segments_between_users(rollcall: Stack) -> None:
 
 
 def test_small_neighbours_are_merged(rollcall: Stack) -> None:
-    people = put_people(rollcall, range(60))
+    user_ids = put_people(rollcall, range(60))
     with application(rollcall, segment_keys="5", workers="2") as app:
         run(app)
         before = len(starts(rollcall))
-        for user in people[10:]:
+        for user in user_ids[10:]:
             rollcall.bucket.remove(f"{user}.csv")
         for _ in range(8):
             summary = run(app)
@@ -49,18 +49,18 @@ def test_small_neighbours_are_merged(rollcall: Stack) -> None:
         assert len(starts(rollcall)) < before / 2
         assert starts(rollcall)[0] == ""
         assert rollcall.sql("select sum(keys) from segments") == [[10]]
-        rollcall.bucket.put_person(people[30], last="Changed")
+        rollcall.bucket.put_person(user_ids[30], last="Changed")
         assert run(app)["updated"] == 1
 
 
 def test_merged_segments_have_room_for_new_keys(rollcall: Stack) -> None:
     """Otherwise a few new keys would split them again."""
-    people = put_people(rollcall, range(7))
+    user_ids = put_people(rollcall, range(7))
     rollcall.sql("insert into segments (start) values ('0003')")
     with application(rollcall, segment_keys="8", workers="1") as app:
         run(app)
         assert starts(rollcall) == ["", "0003"]
-        rollcall.bucket.remove(f"{people[-1]}.csv")
+        rollcall.bucket.remove(f"{user_ids[-1]}.csv")
         run(app)
         assert starts(rollcall) == [""]  # six keys, the most for a merged segment: three quarters of segment_keys
 
@@ -116,7 +116,7 @@ def test_after_a_split_only_the_scanned_part_moves_to_the_end_of_the_queue(rollc
 
 
 def test_a_scan_during_the_start_of_a_run_is_not_repeated(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only a scan from before a restore has a tick (a logical time) in the future."""
+    """Only scans with a tick (a logical time) in the future, which are from before a restore, are repeated."""
     with application(rollcall) as app, app.pool.connection() as connection:
         run_statement = connection.run
         scanned: list[str] = []
@@ -258,8 +258,8 @@ def test_the_users_to_fetch_are_in_order(rollcall: Stack) -> None:
 
 
 def test_the_keys_after_a_split_belong_to_the_new_segment(rollcall: Stack) -> None:
-    people = put_people(rollcall, range(30))
-    for user in people:
+    user_ids = put_people(rollcall, range(30))
+    for user in user_ids:
         rollcall.bucket.put(f"{user}.png", b"photo")
     rollcall.process()
     assert starts(rollcall) == [""]
@@ -286,7 +286,7 @@ def test_a_folder_next_to_a_users_keys_hides_no_user(rollcall: Stack, segment_ke
 
 
 def test_any_number_of_keys_may_lie_between_those_of_a_user(rollcall: Stack) -> None:
-    """Segments end among these keys, and the user keeps the photo after them."""
+    """Segments end among these keys, and the user keeps the photo, whose key sorts after them."""
     rollcall.bucket.put_person("12")
     rollcall.bucket.put("12.png", b"photo")
     rollcall.bucket.put_person("13")

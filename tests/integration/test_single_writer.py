@@ -56,7 +56,7 @@ def test_one_more_scan_serves_all_concurrent_runs(rollcall: Stack) -> None:
 
 
 def test_two_replicas_share_a_bucket_without_duplicate_work(rollcall: Stack) -> None:
-    people = put_people(rollcall, range(600))
+    user_ids = put_people(rollcall, range(600))
     with counting(rollcall.process_settings["s3_endpoint"]) as (endpoint, requests):
         settings = {"segment_keys": "20", "batch_size": "10", "workers": "3", "s3_endpoint": endpoint}
         with (
@@ -66,20 +66,20 @@ def test_two_replicas_share_a_bucket_without_duplicate_work(rollcall: Stack) -> 
         ):
             summaries = list(executor.map(run, (first, second)))
     assert [summary["status"] for summary in summaries] == ["done", "done"]
-    assert sum(summary["added"] for summary in summaries) == requests["GET"] == len(people)
+    assert sum(summary["added"] for summary in summaries) == requests["GET"] == len(user_ids)
     assert all(summary["added"] > 100 for summary in summaries)
-    assert rows(rollcall) == people
-    assert exported(rollcall) == people
+    assert rows(rollcall) == user_ids
+    assert exported(rollcall) == user_ids
 
 
 def test_a_full_run_completes_during_a_steady_stream_of_events(rollcall: Stack) -> None:
-    people = put_people(rollcall, range(200))
+    user_ids = put_people(rollcall, range(200))
     stopped = threading.Event()
 
     def change() -> int:
         sent = 0
         while not stopped.is_set():
-            user = people[sent % 20]
+            user = user_ids[sent % 20]
             rollcall.bucket.put_person(user, birthts=sent)
             assert rollcall.event(f"{user}.csv").status == 200
             sent += 1

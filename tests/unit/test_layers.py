@@ -56,7 +56,7 @@ def test_storage_imports_no_web_framework(path: Path) -> None:
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda path: path.name)
-def test_functions_import_only_their_own_and_shared_modules_of_the_project(function: Path) -> None:
+def test_of_the_projects_modules_functions_import_only_their_own_and_shared(function: Path) -> None:
     own = {path.stem for path in files(function)} | {path.parent.name for path in files(function)} | {"shared"}
     for path in files(function):
         depth = len(path.relative_to(function).parts)
@@ -79,7 +79,7 @@ def test_only_the_endpoints_and_the_handler_import_the_pages() -> None:
     assert importers == {"endpoints.py", "handler.py"}
 
 
-def test_the_local_stack_imports_no_function_and_its_own_modules_only_by_relative_names() -> None:
+def test_the_local_stack_imports_no_function_and_uses_relative_names_for_its_own_modules() -> None:
     for path in files(ROOT / "infra/local"):
         assert not external_packages(path) & {"functions", "shared", "process_data", "query_data", "infra", "tests"}
 

@@ -75,7 +75,7 @@ def page(simulator: Simulator, query: str) -> str:
 
 def test_all_pages_together_list_every_key_once_in_byte_order(simulator: Simulator, client: Minio) -> None:
     assert list_keys(client) == ALL_KEYS == sorted(ALL_KEYS)
-    assert list_keys(client) == ALL_KEYS  # from the cache
+    assert list_keys(client) == ALL_KEYS  # from the simulator's cache
     assert simulator.counts() == {"LIST": 4, "GET": 0, "HEAD": 0, "PUT": 0}
 
 
@@ -92,7 +92,7 @@ def test_start_after_may_be_any_text(simulator: Simulator, start: str) -> None:
     assert KEY_ELEMENTS.findall(page(simulator, f"start-after={quote(start)}")) == expected[:1000]
 
 
-def test_a_listing_from_a_key_continues_through_all_pages(client: Minio) -> None:
+def test_a_listing_after_a_key_continues_through_all_pages(client: Minio) -> None:
     assert list_keys(client, start_after=key(70)) == ALL_KEYS[ALL_KEYS.index(key(70)) + 1 :]
 
 
