@@ -5,6 +5,7 @@ Debian's libfaketime 0.9.10 breaks Python's time.sleep; the PyPI package libfake
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from time import monotonic
 
@@ -12,12 +13,12 @@ from time import monotonic
 class Clock:
     """The clock of one replica. A process with `environment` adds the seconds in the file `offset` to the time.
 
-    `jumps` are the times, on the monotonic clock, at which this clock was set. The first is that of its creation.
+    `jumps` has the periods, on the monotonic clock, in which this clock was set. The first is that of its creation.
     """
 
     def __init__(self, library: Path, offset: Path) -> None:
         self._library, self._offset = library.resolve(), offset
-        self.jumps: list[float] = []
+        self.jumps: list[tuple[float, float]] = []
         self.environment = {
             "LD_PRELOAD": str(self._library),
             "FAKETIME_TIMESTAMP_FILE": str(offset),
@@ -43,5 +44,6 @@ class Clock:
     def _set(self, seconds: int) -> None:
         partial = self._offset.with_suffix(".partial")
         partial.write_text(f"{seconds:+d}", encoding="ascii")
+        self.jumps.append((monotonic(), inf))  # before it has an effect that another thread may notice
         partial.replace(self._offset)
-        self.jumps.append(monotonic())
+        self.jumps[-1] = (self.jumps[-1][0], monotonic())

@@ -110,8 +110,8 @@ class Slot:
 
         After a jump, waitress may take a new connection for an idle one and close it.
         """
-        was_down = any(since <= end and begin <= until for since, until in self.downtimes)
-        return was_down or any(begin <= jump <= end for jump in (self.clock.jumps if self.clock else ()))
+        periods = [*self.downtimes, *(self.clock.jumps if self.clock else ())]
+        return any(since <= end and begin <= until for since, until in periods)
 
     def close(self) -> None:
         self._exits.close()

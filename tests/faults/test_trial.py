@@ -14,6 +14,7 @@ import pytest
 from tests.faults import readers, uploads
 from tests.faults.__main__ import main
 from tests.faults.calls import NO_RESPONSE, Call, Calls, Reply
+from tests.faults.clock import Clock
 from tests.faults.figures import Figures, Injection, current_commit
 from tests.faults.model import Model
 from tests.faults.subject import Slot
@@ -189,6 +190,25 @@ def test_a_truncated_error_response_is_a_problem_unless_the_replica_was_killed()
     assert calls.error_outcome(slot, reply) == NO_RESPONSE
     assert len(calls.problems) == 1
     calls.close()
+
+
+def test_a_call_may_get_no_response_as_soon_as_the_clock_jumps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slot = Slot("process-data", 0, {}, Path(), Clock(Path("libfaketime.so"), tmp_path / "offset"))
+    began = monotonic()
+    assert not slot.may_drop_connections(began, monotonic())
+    rename, results = Path.replace, []
+
+    def rename_and_check(path: Path, target: Path) -> Path:
+        renamed = rename(path, target)
+        results.append(slot.may_drop_connections(began, monotonic()))
+        return renamed
+
+    monkeypatch.setattr(Path, "replace", rename_and_check)
+    assert slot.clock is not None
+    with slot.clock.jumped(3600):
+        assert slot.may_drop_connections(began, monotonic())
+    assert results == [True, True]
+    assert not slot.may_drop_connections(monotonic(), inf)
 
 
 def test_a_reader_detects_missing_people_in_a_complete_response() -> None:
