@@ -79,7 +79,7 @@ class Nodes(Thread):
 
 @contextmanager
 def openfaas_cluster() -> Iterator[Nodes]:
-    """Set up what the guides assume, until the end of the block: OpenFaaS's namespaces and secret, functions, storage.
+    """Provide what the guides assume during the block: OpenFaaS's namespaces and secret, functions and storage.
 
     Yield the simulated nodes.
     """

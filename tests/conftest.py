@@ -65,18 +65,18 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def fresh(stack: Stack) -> Callable[[], None]:
+def reset_stack(stack: Stack) -> Callable[[], None]:
     """Return a function that resets the stack: no objects, and tables as after the set-up."""
 
-    def fresh() -> None:
+    def reset_stack() -> None:
         stack.bucket.clear()
         stack.reset_tables()
 
-    return fresh
+    return reset_stack
 
 
 @pytest.fixture
-def rollcall(stack: Stack, fresh: Callable[[], None]) -> Stack:
+def rollcall(stack: Stack, reset_stack: Callable[[], None]) -> Stack:
     """The stack without data."""
-    fresh()
+    reset_stack()
     return stack

@@ -73,18 +73,18 @@ def read(body: bytes, now: int) -> Person | set[Violation]:
 
 def _violations_in_bytes(body: bytes) -> Iterator[Violation]:
     if b"\0" in body:
-        line = _line_of(body[: body.index(b"\0")])
+        line = _line_after(body[: body.index(b"\0")])
         yield Violation("nul_byte", line, line)
     try:
         body.decode()
     except UnicodeDecodeError as error:
-        line = _line_of(body[: error.start])
+        line = _line_after(body[: error.start])
         yield Violation("not_utf8", line, line)
 
 
-def _line_of(before: bytes) -> int:
-    """Return the number of the line of the byte that follows `before`."""
-    return 1 + before.count(b"\n") + before.count(b"\r") - before.count(b"\r\n")
+def _line_after(prefix: bytes) -> int:
+    """Return the line number of the byte after `prefix`."""
+    return 1 + prefix.count(b"\n") + prefix.count(b"\r") - prefix.count(b"\r\n")
 
 
 def _violations_in_structure(header: _Row, data_rows: list[_Row]) -> Iterator[Violation]:

@@ -29,13 +29,13 @@ class Fault:
     reset      the same, with RST
     refuse     new connections are refused, open ones are reset
     hang       connections are accepted, but no data passes until the fault ends
-    vanish     clients seem to vanish: open connections pass no more data, and are closed only after `kept` seconds
+    vanish     clients seem to vanish: open connections pass no more data, and are closed after `close_after` seconds
     """
 
     name: str
     seconds: float = 0.0
     rate: int = 0
-    kept: float = 0.0
+    close_after: float = 0.0
 
 
 class Proxy:
@@ -96,7 +96,7 @@ class Proxy:
             if fault.name == REFUSE:
                 link.end(reset=True)
             elif fault.name == VANISH:
-                link.abandon(fault.kept)
+                link.abandon(fault.close_after)
             elif fault.name in (CUT, RESET):
                 link.allowance = self._random.randrange(_CUT_WITHIN)
 
@@ -179,10 +179,10 @@ class _Link:
         _close(self._client[1], reset=reset)
         _close(self._server[1], reset=reset)
 
-    def abandon(self, kept: float) -> None:
-        """Stop forwarding. Close both sides after `kept` seconds, unless the server ends its side first."""
+    def abandon(self, close_after: float) -> None:
+        """Stop forwarding. Close both sides after `close_after` seconds, unless the server ends its side first."""
         self._abandoned = True
-        asyncio.get_running_loop().call_later(kept, self.end)
+        asyncio.get_running_loop().call_later(close_after, self.end)
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, to_client: bool) -> None:
         with suppress(OSError):

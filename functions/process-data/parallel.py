@@ -42,11 +42,11 @@ class ParallelCalls(Generic[T, R]):
     ) -> list[R | None]:
         """Wait for the calls; return the results of those that started, in the order of the items.
 
-        No call starts after the deadline; with `may_start_late`, none starts more than `GRACE` seconds after it. When
-        the replica stops, no more calls start; with `may_start_when_stopping`, they start for `GRACE` seconds more (use
-        it only together with `may_start_late`). Calls that have started may take until `GRACE` seconds after the
-        deadline or the stop, whichever is earlier. The result of a call that is still not finished is None. If a call
-        failed, its exception is raised. During the wait `keep_alive` is called about every second.
+        Calls start until the deadline (with `may_start_late`, until `GRACE` seconds after it) or until the replica
+        stops (with `may_start_when_stopping`, which requires `may_start_late`, until `GRACE` seconds after that). Calls
+        that have started may take until `GRACE` seconds after the deadline or the stop, whichever is earlier; the
+        result of one that is still not finished is None. If a call failed, its exception is raised. During the wait
+        `keep_alive` is called about every second.
         """
         running = self._loops
         try:
@@ -67,7 +67,7 @@ class ParallelCalls(Generic[T, R]):
         for loop in self._loops:
             if loop.done() and not loop.cancelled():
                 loop.result()
-        # the counter's next value is the number of items taken so far; results of items taken later are ignored
+        # the counter's next value is at least the number of items taken; results of items taken later are ignored
         return self._results[: next(self._next)]
 
     def cancel(self) -> None:

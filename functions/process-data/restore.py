@@ -4,8 +4,9 @@ A restored dump may contain users who were erased after it was made, and lacks t
 result bucket has them: its erased.csv then differs from the one that this database wrote. Nothing is exported before
 that file has been applied.
 
-The file may also be one that a killed or frozen export of this database wrote. Then it may contain users who have
-returned since. They are erased, hinted, and imported again from their newer CSVs.
+The file also differs if an export of this database wrote it but was killed or frozen before recording that. It may then
+contain users who have returned since. They are erased, and imported again from their newer CSVs, for which hints are
+stored.
 """
 
 import re

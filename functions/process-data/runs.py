@@ -61,8 +61,8 @@ where finished_at is null and not exists (
 """
 
 # An estimate: continuations in progress, and those queued but not started. One that has not started after a minute
-# counts as lost. Runs that fan_out queues have no `continued_at`, so they are not counted while queued. For a minute
-# after its start, such a run is also subtracted, as if it were a queued continuation that has started.
+# counts as lost. Runs queued by fan_out make this too low: they have no `continued_at`, so they are not counted while
+# queued, and each offsets a queued continuation for a minute after its start.
 _COUNT_CONTINUATIONS = """
 select (select count(*) from runs where finished_at is null and trigger = 'continuation' and id <> :id) + greatest(0,
     (select count(*) from runs where continued_at > clock_timestamp() - interval '1 minute')

@@ -51,7 +51,7 @@ class SourceEmpty(Exception):
     """The source bucket has no object at its top level, but had some: perhaps it is the wrong one, or was emptied."""
 
     def __init__(self, bucket: str) -> None:
-        super().__init__(f"bucket {bucket} has no object at its top level, but had some at the last scans")
+        super().__init__(f"bucket {bucket} has no object at its top level, although the last scans found some")
 
 
 class Scanner:
@@ -71,8 +71,8 @@ class Scanner:
         """Scan a segment, then merge it with a neighbour scanned since the tick `since`, if together they are small.
 
         Keys that the listing or the deadline leaves out are split off into a new segment with the same place in the
-        queue. `on_split` is called when the listing has split the segment, so that a helper can scan the rest. If this
-        raises OutOfTime or S3's error, the segment is still due.
+        queue. `on_split` is called when the listing has split the segment, so that a helper can scan the rest.
+        After OutOfTime or an error of S3, the segment is still due.
         """
         with self._counters.scan() as scan:
             with self._counters.stage("list"):
@@ -84,7 +84,7 @@ class Scanner:
             left_out = self._ingest(scan, segment.range, listing)
             if left_out:
                 end = left_out[0]
-                if end <= segment.start:  # the segment begins between this user_id and its CSV: all of it stays due
+                if end <= segment.start:  # no user of the segment is left to complete: all of it stays due
                     return
                 segments.split(self._connection, segment, end)
                 keys = sum(user_id < end for user_id in listing.csvs)  # an estimate: only CSVs are counted
@@ -225,9 +225,9 @@ class Scanner:
         self._call(lambda: self._objects.list_page(self._settings.source_bucket, limit=1))
 
     def _check_not_emptied(self) -> None:
-        """Raise SourceEmpty if the bucket has no object at its top level but had some at the last scans.
+        """Raise SourceEmpty if the bucket has no object at its top level although the last scans found some.
 
-        Folders do not count: SeaweedFS lists emptied ones for some minutes.
+        Folders do not count: SeaweedFS still lists a folder for a few minutes after it has been emptied.
         """
         if not segments.total_keys(self._connection):
             return

@@ -103,7 +103,7 @@ def _locked() -> Iterator[int]:
 
 
 def _create(directory: Path, requirements: list[Path], lock: int) -> None:
-    _say("Installing packages, once (100 MB; for the tests, 200 MB) …")
+    _say("Installing packages (100 MB; for the tests, 200 MB) …")
     shutil.rmtree(directory, ignore_errors=True)
     result = subprocess.run(
         [sys.executable, "-m", "venv", directory],
@@ -143,12 +143,12 @@ def _install(python: Path, requirements: list[Path], lock: int) -> None:
 
 def _exit_with_explanation(output: str) -> None:
     tail = "\n".join(output.splitlines()[-_TAIL_LINES:])
-    if _UNREACHABLE.search(output):  # pip then also says that it finds no package
+    if _UNREACHABLE.search(output):  # pip then also reports that it found no package
         sys.exit(f"pip cannot reach the package index:\n{tail}")
     if missing := _NO_WHEEL.search(output):
         machine = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
         _say(tail)
-        sys.exit(_unsupported(f"pip finds no package {missing[1]} for this machine ({machine})"))
+        sys.exit(_unsupported(f"pip found no package {missing[1]} for this machine ({machine})"))
     sys.exit(f"pip could not install the packages:\n{tail}")
 
 

@@ -168,7 +168,7 @@ class PostgresSettings(SettingsGroup):
     postgres_user: str = setting("role to log in as")
     postgres_password: Secret = setting("the role's password")
     postgres_sslmode: str = setting(
-        "verify-full: TLS with a valid certificate of the host; "
+        "verify-full: TLS with a certificate that is valid for the host; "
         "require: TLS, with a valid certificate if postgres_ca_file is set; disable: no TLS",
         default="verify-full",
         choices=("disable", "require", "verify-full"),

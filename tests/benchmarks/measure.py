@@ -175,7 +175,7 @@ def parse_arguments(command: str, benchmarks: Benchmarks, arguments: Sequence[st
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to a file")
     options = parser.parse_args(arguments)
     if unknown := [name for name in options.names if name not in benchmarks]:
-        parser.error(f"unknown row {unknown[0]!r}; expected one of {', '.join(benchmarks)}")
+        parser.error(f"unknown benchmark {unknown[0]!r}; expected one of {', '.join(benchmarks)}")
     return options
 
 

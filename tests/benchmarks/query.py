@@ -37,7 +37,7 @@ def handle(event, context):
 
 @dataclass(frozen=True)
 class Subject:
-    """Two processes of the same server: one runs query-data, the other a minimal handler."""
+    """Two instances of the same server program: one runs query-data, the other a minimal handler."""
 
     stack: Stack
     people: int
@@ -147,7 +147,7 @@ def _curl(url: str) -> None:
 
 
 def _sql(query: str, limit: str = "") -> str:
-    """Return the SQL that selects the people of a query as plain columns."""
+    """Return the SQL that selects the users that match a query."""
     users, queries = import_module("query_data.users"), import_module("query_data.query")
     return str(users._select(queries.parse_query(Event(f"/?{query}")), datetime.now(UTC).date(), limit))
 

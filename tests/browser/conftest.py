@@ -61,9 +61,9 @@ def page(browser: Browser, stack: Stack, problems: Problems) -> Iterator[Page]:
 
 
 @pytest.fixture(scope="module")
-def sample(stack: Stack, fresh: Callable[[], None], tmp_path_factory: pytest.TempPathFactory) -> Stack:
+def sample(stack: Stack, reset_stack: Callable[[], None], tmp_path_factory: pytest.TempPathFactory) -> Stack:
     """The stack with the sample data, which tests must not change."""
-    fresh()
+    reset_stack()
     directory: Path = tmp_path_factory.mktemp("sample")
     sample_files.write(directory)
     stack.cli("upload", str(directory))

@@ -53,9 +53,9 @@ def run(n: int) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def filled_stack(stack: Stack, fresh: Callable[[], None]) -> Iterator[Stack]:
+def filled_stack(stack: Stack, reset_stack: Callable[[], None]) -> Iterator[Stack]:
     """The stack with several pages of runs and of rejected files, which tests must not change."""
-    fresh()
+    reset_stack()
     files = [
         {"object": name, "line": n % 3 or None, "message": f"missing column {HOSTILE[n % len(HOSTILE)]} {'m' * 300}"}
         for n, name in enumerate(OBJECTS)
@@ -63,7 +63,7 @@ def filled_stack(stack: Stack, fresh: Callable[[], None]) -> Iterator[Stack]:
     stack.sql(INSERT_REJECTED, files=json.dumps(files))
     stack.sql(INSERT_RUN, runs=json.dumps([run(n) for n in range(RUNS)]))
     yield stack
-    fresh()
+    reset_stack()
 
 
 def rows(page: Page) -> Locator:

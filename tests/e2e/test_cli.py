@@ -99,10 +99,10 @@ def test_a_missing_empty_or_undecodable_token_file_is_an_error(
     assert not (new_toy.state / "logs").exists()  # nothing was started
 
 
-def test_a_function_that_does_not_start_is_an_error_with_its_output(new_toy: ProjectStack) -> None:
+def test_up_reports_a_function_that_fails_to_start_with_its_output(new_toy: ProjectStack) -> None:
     (new_toy.project / "echo/handler.py").write_text("import no_such_package\n")
     message = error_of(new_toy, "up", "--port", "0")
-    assert "echo does not start" in message
+    assert "echo failed to start" in message
     assert "no_such_package" in message
     assert "No stack is running" in new_toy.cli("status", check=False).stdout
 

@@ -41,7 +41,8 @@ class Injection:
 class Figures:
     """The results of a trial.
 
-    `settle_times` are the seconds from each round's end until a run was done on each replica of process-data.
+    `settle_times` are the seconds from the end of each round until every replica of process-data had a run that ended
+    `done`.
     """
 
     seed: int

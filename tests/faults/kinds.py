@@ -88,7 +88,7 @@ def vanished_clients() -> Kind:
     return Kind(
         "vanish, no keepalive",
         "postgres",
-        lambda subject, _: subject.proxies["postgres"].faulty(Fault(tcp_proxy.VANISH, kept=600)),
+        lambda subject, _: subject.proxies["postgres"].faulty(Fault(tcp_proxy.VANISH, close_after=600)),
         is_network=True,
     )
 
@@ -100,7 +100,7 @@ _NETWORK_FAULTS: dict[str, Callable[[Random], Fault]] = {
     tcp_proxy.RESET: lambda _: Fault(tcp_proxy.RESET),
     tcp_proxy.REFUSE: lambda _: Fault(tcp_proxy.REFUSE),
     tcp_proxy.HANG: lambda _: Fault(tcp_proxy.HANG),
-    tcp_proxy.VANISH: lambda _: Fault(tcp_proxy.VANISH, kept=KEEPALIVE_SECONDS),
+    tcp_proxy.VANISH: lambda _: Fault(tcp_proxy.VANISH, close_after=KEEPALIVE_SECONDS),
 }
 
 

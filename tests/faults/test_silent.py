@@ -61,7 +61,7 @@ def test_a_stream_whose_session_is_unresponsive_ends_with_a_link_to_the_rest(
     replica, proxy = replica_and_proxy
     response = start_stream(replica)
     body = response.read(1000)
-    with proxy.faulty(Fault(VANISH, kept=600)):
+    with proxy.faulty(Fault(VANISH, close_after=600)):
         content = json.loads(body + response.read())
     assert 0 < len(content["result"]) < 200_000
     assert content["next"].startswith("?after=")

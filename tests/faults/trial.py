@@ -133,7 +133,7 @@ class Rounds:
             self._figures.settle_times.append(settle_time)
 
     def _take_burst(self, remaining: list[Kind]) -> list[Kind]:
-        """Remove up to `pace.burst` kinds with different places from the list, and return them."""
+        """Remove from the list up to `pace.burst` kinds, no two with the same place, and return them."""
         burst: list[Kind] = []
         size = self._random.randint(1, self._pace.burst)
         for kind in list(remaining):

@@ -103,9 +103,11 @@ def test_a_row_compares_the_ratio_of_the_medians_with_its_goal(at_least: bool, r
     assert (document["own"], document["ratio"], document["is_reached"]) == ([1.0, 9.0, 4.0], 2.0, at_least)
 
 
-def test_an_unknown_row_is_an_error_and_writes_no_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_benchmark_is_an_error_and_writes_no_results(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as raised:
         process.main(["first-load", "frist", "--json", str(tmp_path / "rows.json")])
     assert raised.value.code == 2
-    assert "unknown row 'frist'; expected one of first-load, latency" in capsys.readouterr().err
+    assert "unknown benchmark 'frist'; expected one of first-load, latency" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

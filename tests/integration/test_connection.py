@@ -319,7 +319,7 @@ def test_a_session_that_does_not_respond_to_a_ping_is_not_reused(
     ):
         with pool.connection() as connection:
             [[pid]] = connection.run("select pg_backend_pid()")
-        with proxy.faulty(Fault(VANISH, kept=HANG_TIMEOUT)), pool.connection() as other:
+        with proxy.faulty(Fault(VANISH, close_after=HANG_TIMEOUT)), pool.connection() as other:
             assert other.run("select pg_backend_pid()") != [[pid]]
             # the server has not ended the old session
             assert stack.sql("select from pg_stat_activity where pid = :pid", pid=pid)

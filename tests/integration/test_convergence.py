@@ -64,13 +64,13 @@ _TOMBSTONES = "select user_id, extract(epoch from csv_modified)::bigint from era
 
 class Convergence(RuleBasedStateMachine):
     stack: Stack
-    fresh: Callable[[], None]
+    reset_stack: Callable[[], None]
     replicas: Replicas
     directory: Path  # for the dump
 
     @initialize()
     def reset(self) -> None:
-        self.fresh()
+        self.reset_stack()
         self.bucket = SourceBucket(self.stack.bucket.client)
         self.bucket.clear()
         self.is_restored = False
@@ -232,8 +232,10 @@ def replicas(stack: Stack) -> Iterator[Replicas]:
         client.remove_bucket(bucket_name=SOURCE)
 
 
-def test_random_histories_converge(stack: Stack, fresh: Callable[[], None], replicas: Replicas, tmp_path: Path) -> None:
-    Convergence.stack, Convergence.fresh, Convergence.replicas = stack, staticmethod(fresh), replicas
+def test_random_histories_converge(
+    stack: Stack, reset_stack: Callable[[], None], replicas: Replicas, tmp_path: Path
+) -> None:
+    Convergence.stack, Convergence.reset_stack, Convergence.replicas = stack, staticmethod(reset_stack), replicas
     Convergence.directory = tmp_path
     run_state_machine_as_test(
         Convergence,

@@ -21,8 +21,8 @@ LONG_MESSAGE = b'{"error": {"code": "not_found", "message": "%s"}}' % (b"x" * 10
 
 
 @pytest.fixture(scope="module")
-def targets(stack: Stack, fresh: Callable[[], None]) -> dict[str, Fuzz]:
-    fresh()
+def targets(stack: Stack, reset_stack: Callable[[], None]) -> dict[str, Fuzz]:
+    reset_stack()
     return targets_on_stack(stack)
 
 
@@ -51,11 +51,19 @@ def test_the_requested_number_of_keys_is_tested(
     [
         ("500 Internal Server Error", [JSON, NOSNIFF], b'{"error": {"code": "internal_error", "message": "oops"}}'),
         ("503 Service Unavailable", [JSON, NOSNIFF], b'{"error": {"code": "busy", "message": "later"}}'),
-        ("400 Bad Request", [JSON, NOSNIFF], b'{"error": {"code": "not_found", "message": "of another status"}}'),
+        (
+            "400 Bad Request",
+            [JSON, NOSNIFF],
+            b'{"error": {"code": "not_found", "message": "the code belongs to another status"}}',
+        ),
         ("400 Bad Request", [JSON, NOSNIFF], b"not JSON"),
         ("404 Not Found", [JSON, NOSNIFF], LONG_MESSAGE),
         ("404 Not Found", [JSON, NOSNIFF], b'{"error": {"code": "not_found"}}'),
-        ("404 Not Found", [JSON, NOSNIFF], b'{"error": {"code": ["not_found"], "message": "of a wrong type"}}'),
+        (
+            "404 Not Found",
+            [JSON, NOSNIFF],
+            b'{"error": {"code": ["not_found"], "message": "the code has the wrong type"}}',
+        ),
         ("404 Not Found", [JSON, NOSNIFF], b'{"error": "not_found"}'),
         ("404 Not Found", [JSON, NOSNIFF], b"{}"),
         ("404 Not Found", [("Content-Type", "text/html")], b"<!doctype html><h1>Flask's own</h1>"),

@@ -24,8 +24,8 @@ which is valid."""
 
 
 @pytest.fixture(scope="module")
-def filled(stack: Stack, fresh: Any) -> Stack:
-    fresh()
+def filled(stack: Stack, reset_stack: Any) -> Stack:
+    reset_stack()
     for number in range(30):
         stack.bucket.put_person(str(number), birthts=number * 10**10)
     stack.bucket.put("1.png", b"png")

@@ -50,8 +50,8 @@ def test_the_openapi_document_says_whether_a_token_is_required(rollcall: Stack, 
 
 
 @pytest.fixture(scope="module")
-def token_replica(fresh: Any, stack: Stack) -> Any:
-    fresh()
+def token_replica(reset_stack: Any, stack: Stack) -> Any:
+    reset_stack()
     with query_replica(stack, auth="token", api_token=TOKEN) as replica:
         yield replica
         assert TOKEN not in "\n".join(replica.lines())

@@ -66,7 +66,8 @@ def test_an_unavailable_database_is_a_503(call: Call, path: str, method: str) ->
 
 
 def test_a_session_that_ended_after_a_request_is_replaced(rollcall: Stack, call: Call) -> None:
-    # the second request pings the session; the third, within a second, pings it only if there is something to read
+    # The second request pings the session. The third comes within a second of that, so it pings only because the server
+    # has sent a message: that it ended the session.
     statuses = [call("/?limit=1").status_code for _ in range(2)]
     with Connection(load(PostgresSettings, rollcall.query_settings)) as connection:
         others = "from pg_stat_activity where usename = current_user and pid <> pg_backend_pid()"
@@ -204,7 +205,7 @@ def test_pages_at_different_paths_have_their_own_links(call: Call) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/rejected", "/runs"])
-def test_a_change_of_the_templates_changes_the_etag(call: Call, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+def test_a_change_to_the_templates_changes_the_etag(call: Call, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     before = call(f"{path}?format=html").headers["ETag"]
     monkeypatch.setattr(web_page, "TEMPLATES_VERSION", "next")
     assert call(f"{path}?format=html").headers["ETag"] != before

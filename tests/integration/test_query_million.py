@@ -26,11 +26,11 @@ from tests.stack import Stack
 
 
 @pytest.fixture(scope="module")
-def filled(stack: Stack, fresh: Callable[[], None]) -> Iterator[Stack]:
-    fresh()
+def filled(stack: Stack, reset_stack: Callable[[], None]) -> Iterator[Stack]:
+    reset_stack()
     fill(stack)
     yield stack
-    fresh()
+    reset_stack()
 
 
 class ExplainingConnection(Connection):

@@ -121,15 +121,15 @@ class Client:
 
 
 @pytest.fixture(scope="module")
-def people(stack: Stack, fresh: object) -> Iterator[pd.DataFrame]:
-    assert callable(fresh)
-    fresh()
+def people(stack: Stack, reset_stack: object) -> Iterator[pd.DataFrame]:
+    assert callable(reset_stack)
+    reset_stack()
     frame = make_people()
     columns = frame.drop(columns="birthdate").astype(object).where(frame.notna(), None)
     stack.sql(INSERT, **{str(name): columns[name].tolist() for name in columns})
     stack.sql("analyze users")
     yield frame.assign(age=ages(frame["birthdate"], datetime.now(UTC).date()))
-    fresh()
+    reset_stack()
 
 
 @pytest.fixture

@@ -31,12 +31,12 @@ select n::text, 'First', 'Last', n, 'etag', now() from generate_series(1, 200000
 
 
 @pytest.fixture(scope="module")
-def filled(stack: Stack, fresh: Any) -> Stack:
+def filled(stack: Stack, reset_stack: Any) -> Stack:
     """A stack with 200,000 users, of whom the first has a photo.
 
     Tests that use it come before those of `replica_with_short_streams`, which replaces the users.
     """
-    fresh()
+    reset_stack()
     stack.sql(INSERT_MANY)
     stack.sql("update users set img_path = 'src/1.png' where user_id = '1'")
     stack.bucket.put("1.png", bytes(32 * MEBIBYTE))
@@ -189,9 +189,9 @@ def test_a_stream_at_its_deadline_ends_with_a_link_to_the_rest(
 
 
 @pytest.fixture(scope="module")
-def replica_with_short_streams(fresh: Any, stack: Stack) -> Any:
+def replica_with_short_streams(reset_stack: Any, stack: Stack) -> Any:
     """Yield query-data with streams that end after a second, and more people than a slow client can read by then."""
-    fresh()
+    reset_stack()
     names = "case when n % 7 = 0 then '=Łast ' else 'last ' end || n % 5000"
     stack.sql(INSERT_MANY.replace("'Last'", names).replace("200000", "100000"))
     with query_replica(stack, stream_deadline="1") as replica:

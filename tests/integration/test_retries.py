@@ -40,7 +40,7 @@ def test_a_retried_run_forgets_what_failed_in_its_first_attempt(
 
 
 def test_a_repeated_attempt_counts_each_csv_once(rollcall: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first attempt stores all CSVs and then fails. In a full run, the second attempt scans no segment again."""
+    """The first attempt stores all CSVs, then fails. In a full run, the second attempt does not repeat the scans."""
     attempts: list[str] = []
     export = outputs.export
 

@@ -39,7 +39,7 @@ def format_default(default: object) -> str:
     """Return a default as in the table of settings."""
     if default is dataclasses.MISSING:
         return "required"
-    if not default and not isinstance(default, bool):  # an empty text or secret
+    if not default and not isinstance(default, bool):  # an empty string or secret
         return "none"
     return str(default).lower() if isinstance(default, bool) else str(default)
 
@@ -53,8 +53,8 @@ def test_the_settings_table_matches_the_code() -> None:
     assert sorted(table(INFRA, "Configuration")) == sorted(expected)
 
 
-def test_the_settings_that_stack_yml_lacks_are_named() -> None:
-    """A secret or a file in stack.yml sets `x` by `x_file`."""
+def test_settings_missing_from_stack_yml_are_listed() -> None:
+    """stack.yml may set `x` through `x_file`."""
     functions = {function.name: function.environment.keys() for function in read_stack(ROOT, {}).functions}
     missing = {
         field.name
@@ -112,7 +112,7 @@ def test_the_parameter_table_matches_the_code() -> None:
     ]
 
 
-def test_every_endpoint_is_documented_and_described() -> None:
+def test_every_endpoint_is_in_the_readme_and_in_openapi() -> None:
     described = openapi(requires_token=True)["paths"].keys() - {"/photo/{user_id}"}
     assert described == _ENDPOINTS.keys()
     paths = {row[0] for row in table(README, "Other endpoints")} - {"/photo/1000"}
@@ -159,7 +159,7 @@ def test_links_between_documents_resolve(document: Path) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_the_tests_that_a_document_names_exist(document: Path) -> None:
+def test_tests_named_in_documents_exist(document: Path) -> None:
     files = list((ROOT / "tests").rglob("test_*.py"))
     tests = {file.name for file in files}
     for file in files:

@@ -46,7 +46,7 @@ def test_the_generated_files_include_valid_ones_and_every_rejection_code() -> No
 
 
 @pytest.mark.parametrize(
-    ("body", "expected"),
+    ("body", "naive_result"),
     [
         (b"first_name,last_name,birthts\nAda,Byron,0", Person("Ada", "Byron", 1)),  # accepted with a wrong value
         (b"first_name,last_name,birthts\nAda,Byron,0", {Violation("empty", 1, 1)}),  # wrongly accepted
@@ -56,16 +56,18 @@ def test_the_generated_files_include_valid_ones_and_every_rejection_code() -> No
     ],
 )
 def test_a_difference_between_the_parsers_is_reported(
-    monkeypatch: pytest.MonkeyPatch, body: bytes, expected: Person | set[Violation]
+    monkeypatch: pytest.MonkeyPatch, body: bytes, naive_result: Person | set[Violation]
 ) -> None:
-    """The naive parser's result is replaced by `expected`, so process-data's parser seems to be wrong."""
+    """The naive parser's result is replaced by `naive_result`, so process-data's parser seems to be wrong."""
     assert csvs.problems([body]) == []
-    monkeypatch.setattr(csvs, "read", lambda _body, _now: expected)
+    monkeypatch.setattr(csvs, "read", lambda _body, _now: naive_result)
     [problem] = csvs.problems([body])
     assert repr(body) in problem
 
 
-def test_an_exception_that_occurs_only_for_several_files_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exception_that_occurs_only_if_files_are_parsed_together_is_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     bodies = [b"first_name,last_name,birthts\nAda,Byron,0", b"first_name,last_name,birthts\nAda,Byron,1"]
 
     def parse_one(files: Iterable[tuple[str, bytes]], now: int) -> CheckResult:
@@ -91,7 +93,7 @@ def test_the_command_writes_the_numbers_of_inputs_and_findings_as_json(
 
 
 @pytest.mark.parametrize("inputs", ["0", "-1"])
-def test_a_number_of_inputs_below_one_is_an_error(capsys: pytest.CaptureFixture[str], inputs: str) -> None:
+def test_fewer_than_one_input_is_an_error(capsys: pytest.CaptureFixture[str], inputs: str) -> None:
     with pytest.raises(SystemExit):
         command.main(["csv", "--inputs", inputs])
     assert "expected at least 1" in capsys.readouterr().err

@@ -108,7 +108,7 @@ def test_hanging_traffic_passes_once_the_fault_ends(proxy: Proxy) -> None:
 def test_the_server_does_not_notice_a_vanished_client_at_once(server: Server, proxy: Proxy) -> None:
     with connect(proxy) as client:
         assert request(client) == SIZE
-        with proxy.faulty(Fault(VANISH, kept=1)):
+        with proxy.faulty(Fault(VANISH, close_after=1)):
             pass  # connections that are open now pass no data after the fault either
         client.sendall(b"x")
         client.settimeout(0.2)

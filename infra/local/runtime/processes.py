@@ -131,7 +131,7 @@ class Process:
         """Wait until it is ready for the first time. Raise LocalError if it does not start."""
         self._start_finished.wait()
         if self.failure:
-            raise LocalError(f"{self.name} does not start: {self.failure}\n{self._log_tail()}")
+            raise LocalError(f"{self.name} failed to start: {self.failure}\n{self._log_tail()}")
 
     def status(self) -> dict[str, Any]:
         """Return its entry in the state file. `pid` and `started` are those of Identity."""

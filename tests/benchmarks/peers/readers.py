@@ -1,4 +1,4 @@
-"""Three ways to read the same people: query-data, Datasette with a SQLite file, and psql."""
+"""Three ways to read the same users: query-data, Datasette with a SQLite file, and psql."""
 
 import socket
 import sqlite3
