@@ -69,7 +69,7 @@ def reads(stack: Stack, python: Path, people: int, rounds: int, requests: int = 
     fill(stack, people)
     comparisons = {
         name: Comparison(f"{work} of {people:,} users")
-        for name, work in (("page", "page of 100"), ("lookup", "lookup"), ("export", "download as CSV"))
+        for name, work in (("page", "page of 100"), ("lookup", "lookup of one"), ("download", "download as CSV"))
     }
     with readers(stack, python, requests) as systems:
         for _ in range(rounds):
@@ -77,7 +77,7 @@ def reads(stack: Stack, python: Path, people: int, rounds: int, requests: int = 
                 measures: dict[str, Callable[[], float]] = {
                     "page": system.page,
                     "lookup": system.lookup,
-                    "export": system.export,
+                    "download": system.download,
                 }
                 for name, measure in measures.items():
                     comparisons[name].add(system.name, measure())

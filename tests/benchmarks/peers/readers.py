@@ -31,7 +31,7 @@ class Reader(Protocol):
 
     def lookup(self) -> float: ...
 
-    def export(self) -> float: ...
+    def download(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class HttpReader:
     name: str
     page_url: str
     lookup_url: str
-    export_url: str
+    download_url: str
     requests: int
 
     def page(self) -> float:
@@ -53,8 +53,8 @@ class HttpReader:
     def lookup(self) -> float:
         return request_time(self.lookup_url, self.requests)
 
-    def export(self) -> float:
-        command = ["curl", "--silent", "--fail", "--output", "/dev/null", self.export_url]
+    def download(self) -> float:
+        command = ["curl", "--silent", "--fail", "--output", "/dev/null", self.download_url]
         return seconds(lambda: subprocess.run(command, check=True))
 
 
@@ -62,7 +62,7 @@ class HttpReader:
 class PsqlReader:
     """PostgreSQL without HTTP. psql itself times pages and lookups, in one session.
 
-    The time of an export includes the start of psql. The rows are not sorted.
+    The time of a download includes the start of psql. The rows are not sorted.
     """
 
     psql: Psql
@@ -76,7 +76,7 @@ class PsqlReader:
     def lookup(self) -> float:
         return self.psql.milliseconds(f"select {COLUMNS} from users where user_id = '{LOOKUP}'", self.requests) / 1000
 
-    def export(self) -> float:
+    def download(self) -> float:
         sql = f"copy (select {COLUMNS} from users) to stdout (format csv, header);\n"
         return seconds(lambda: self.psql.run(f"\\o /dev/null\n{sql}"))
 
