@@ -6,10 +6,10 @@ Each lock belongs to a session and ends with it:
     segment   held by the only writer of the segment's users, rejections and tombstones
     export    held by the only writer of the result bucket
 
-A session locks its run first. After that it holds either one segment (two while it merges neighbours) or the export,
-never both. No session waits for these locks, so they cannot cause deadlocks: a run's lock is always shared, and the
-others are only tried. Statements lock rows in a fixed order: those of the table `hints` by key, those of `outputs` in
-the order output.csv, rejected.csv, erased.csv.
+The first session of a run locks the run. Each session then holds either one segment at a time (two while it merges
+neighbours) or the export, never both. No session waits for these locks, so they cannot cause deadlocks: a run's lock is
+always shared, and the others are only tried. Statements lock rows in a fixed order: those of the table `hints` by key,
+those of `outputs` in the order output.csv, rejected.csv, erased.csv.
 """
 
 from .shared.storage.connection import Connection

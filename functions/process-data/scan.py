@@ -84,7 +84,7 @@ class Scanner:
             left_out = self._ingest(scan, segment.range, listing)
             if left_out:
                 end = left_out[0]
-                if end <= segment.start:  # no user of the segment is left to complete: all of it stays due
+                if end <= segment.start:  # it cannot be split before its first user: all of it stays due
                     return
                 segments.split(self._connection, segment, end)
                 keys = sum(user_id < end for user_id in listing.csvs)  # an estimate: only CSVs are counted

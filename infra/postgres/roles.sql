@@ -59,8 +59,8 @@ alter role rollcall_process login;
 alter role rollcall_query login;
 alter role rollcall_backup login;
 
--- End sessions of these two roles (such as psql's) that are idle in a transaction, as they may hold locks. The functions
--- set one minute in their own sessions.
+-- End sessions of these two roles (such as psql's) that are idle in a transaction, as they may hold locks. The
+-- functions set one minute in their own sessions.
 alter role rollcall_process set idle_in_transaction_session_timeout = '5min';
 alter role rollcall_query set idle_in_transaction_session_timeout = '1min';
 

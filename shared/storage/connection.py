@@ -231,15 +231,15 @@ class Connection:
             if isinstance(translated, Unavailable):
                 self.broken = True
             raise translated from error
-        except (LookupError, struct.error) as error:
-            self.broken = True
-            raise Unavailable("postgresql", f"{self._server} sent an invalid message") from error
         except (Error, OSError, UnicodeError) as error:
             self.broken = True
             cause = error.__cause__ or error
             is_timeout = isinstance(cause, TimeoutError)
             problem = "did not respond in time" if is_timeout else f"cannot be reached: {describe(cause)}"
             raise Unavailable("postgresql", f"{self._server} {problem}") from error
+        except Exception as error:  # any: pg8000 does not check messages, so an unexpected one can fail anywhere
+            self.broken = True
+            raise Unavailable("postgresql", f"{self._server} sent an invalid message: {error!r}") from error
 
 
 class _Session(pg8000.native.Connection):  # type: ignore[misc]

@@ -1,6 +1,7 @@
 """PostgreSQL sessions: COPY, timeouts, errors, reuse by the pool, and prepared statements."""
 
 import socket
+import struct
 import sys
 import threading
 from collections.abc import Iterator
@@ -37,6 +38,11 @@ LAST_STATEMENT_AT = "select state_change from pg_stat_activity where pid = :pid"
 SLOW_SECOND_ROW = (
     "copy (select repeat('x', 70000) from generate_series(1, 2) n where n = 1 or pg_sleep(9) is not null) to stdout"
 )
+
+
+def message(kind: bytes, body: bytes) -> bytes:
+    """Return a message of PostgreSQL's protocol."""
+    return kind + struct.pack("!i", 4 + len(body)) + body
 
 
 @pytest.fixture
@@ -238,7 +244,12 @@ def test_a_login_without_a_response_raises_unavailable(stack: Stack, monkeypatch
 
 @pytest.mark.parametrize(
     "response",
-    [b"-ERR unknown command\r\n" * 9, b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-x\r\n", b"R\0\0\0\x06\0\0"],
+    [
+        *(b"-ERR unknown command\r\n" * 9, b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-x\r\n", b"R\0\0\0\x06\0\0"),
+        message(b"R", struct.pack("!i", 10) + b"UNKNOWN-MECHANISM\0\0"),
+        message(b"d", b"row"),
+        b"R" + struct.pack("!i", -5),
+    ],
 )
 def test_a_server_that_is_not_postgresql_is_unavailable(stack: Stack, response: bytes) -> None:
     def respond() -> None:
@@ -251,6 +262,26 @@ def test_a_server_that_is_not_postgresql_is_unavailable(stack: Stack, response: 
         port = str(server.getsockname()[1])
         with pytest.raises(Unavailable, match=port):
             Connection(load(PostgresSettings, {**stack.process_settings, "postgres_port": port}))
+
+
+@pytest.mark.parametrize("response", [b"?\0\0\0\4", message(b"d", b"row"), message(b"D", b"\0\1\0\0\0\1x")])
+def test_an_invalid_message_in_a_response_breaks_the_session(stack: Stack, response: bytes) -> None:
+    def respond() -> None:
+        with server.accept()[0] as client:
+            client.recv(4096)
+            client.sendall(message(b"R", bytes(4)) + message(b"Z", b"I"))  # the login succeeds
+            client.recv(4096)
+            client.sendall(response)
+            client.recv(4096)
+
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as executor:
+        executor.submit(respond)
+        port = str(server.getsockname()[1])
+        connection = Connection(load(PostgresSettings, {**stack.process_settings, "postgres_port": port}))
+        with pytest.raises(Unavailable, match="invalid message"):
+            connection.run("select 1")
+        assert connection.broken
+        connection.close()
 
 
 def test_a_time_limit_ends_with_its_block_even_after_an_error(stack: Stack) -> None:

@@ -84,7 +84,7 @@ def test_child_processes_end_when_their_parent_is_stopped(tmp_path: Path) -> Non
 def test_a_process_that_does_not_start_is_an_error_with_its_last_output(tmp_path: Path) -> None:
     failing = process(Script("print('no luck'); raise SystemExit(3)", tmp_path))
     failing.start()
-    with pytest.raises(LocalError, match="script does not start: exited with status 3") as raised:
+    with pytest.raises(LocalError, match="script failed to start: exited with status 3") as raised:
         failing.wait_ready()
     assert "no luck" in str(raised.value)
     failing.stop()
@@ -97,7 +97,7 @@ def test_wait_ready_does_not_hang_after_an_unexpected_exception(
     monkeypatch.setattr(script, "command", lambda: json.loads(""))
     failing = process(script)
     failing.start()
-    with pytest.raises(LocalError, match="script does not start: Expecting value"):
+    with pytest.raises(LocalError, match="script failed to start: Expecting value"):
         failing.wait_ready()
     failing.stop()
 

@@ -106,7 +106,7 @@ def _function(root: Path, name: object, entry: object, variables: Mapping[str, s
     if not (handler / "handler.py").is_file():
         raise LocalError(f"{name}: handler: {handler / 'handler.py'} does not exist")
     if not isinstance(values.get("image"), str):
-        raise LocalError(f"{name}: image: invalid value {values.get('image')!r}: expected a string")
+        raise _invalid(f"{name}: image", values.get("image"), "a string")
     keys = ("environment", "annotations", "labels", "requests", "limits")
     mappings = {key: _strings(values.get(key) or {}, f"{name}: {key}") for key in keys}
     return FunctionSpec(
@@ -153,10 +153,15 @@ def _substitute(value: Any, where: str, variables: Mapping[str, str]) -> Any:
     return value
 
 
+def _invalid(where: str, value: object, expected: str) -> LocalError:
+    problem = " is required" if value is None else f": invalid value {value!r}"
+    return LocalError(f"{where}{problem}: expected {expected}")
+
+
 def _relative_path(root: Path, text: object, where: str) -> Path:
     """Return the path relative to `root`. Raise LocalError unless it exists inside `root`."""
     if not isinstance(text, str) or not text:
-        raise LocalError(f"{where}: invalid value {text!r}: expected a path inside the project")
+        raise _invalid(where, text, "a path inside the project")
     path = (root / text).resolve()
     if path == root.resolve() or not path.is_relative_to(root.resolve()):
         raise LocalError(f"{where}: invalid path {text!r}: expected one inside the project")
