@@ -1,5 +1,6 @@
 """Reading stack.yml, and assembling a function's directory tree."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,22 @@ def test_a_function_without_a_time_limit_is_an_error(root: Path, timeout: str) -
     assert timeout in unlimited
     (root / "stack.yml").write_text(unlimited)
     with pytest.raises(LocalError, match=rf"one: environment\.{timeout}: .* expected more than 0"):
+        read_stack(root, {"FILLED": "x"})
+
+
+@pytest.mark.parametrize(
+    ("key", "line", "error"),
+    [
+        ("lang", "", "is required: expected python3-http-debian"),
+        ("handler", "", "is required: expected a path inside the project"),
+        ("image", "", "is required: expected a string"),
+        ("handler", "handler: 5", "invalid value 5: expected a path inside the project"),
+        ("image", "image: 5", "invalid value 5: expected a string"),
+    ],
+)
+def test_the_error_says_whether_a_key_is_missing_or_invalid(root: Path, key: str, line: str, error: str) -> None:
+    (root / "stack.yml").write_text(re.sub(rf"(?m)^    {key}: .*$", f"    {line}".rstrip(), STACK_YML))
+    with pytest.raises(LocalError, match=f"one: {key}:? {error}"):
         read_stack(root, {"FILLED": "x"})
 
 

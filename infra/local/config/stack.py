@@ -101,7 +101,7 @@ def _function(root: Path, name: object, entry: object, variables: Mapping[str, s
         )
     values = _substitute(entry, name, variables)
     if values.get("lang") != LANGUAGE:
-        raise LocalError(f"{name}: lang: invalid value {values.get('lang')!r}: expected {LANGUAGE}")
+        raise _invalid(f"{name}: lang", values.get("lang"), LANGUAGE)
     handler = root / _relative_path(root, values.get("handler"), f"{name}: handler")
     if not (handler / "handler.py").is_file():
         raise LocalError(f"{name}: handler: {handler / 'handler.py'} does not exist")
@@ -172,7 +172,7 @@ def _relative_path(root: Path, text: object, where: str) -> Path:
 
 def _strings(mapping: object, where: str) -> dict[str, str]:
     if not isinstance(mapping, dict):
-        raise LocalError(f"{where}: invalid value {mapping!r}: expected a mapping")
+        raise _invalid(where, mapping, "a mapping")
     for key, value in mapping.items():
         if not isinstance(value, str):
             raise LocalError(f"{where}.{key}: invalid value {value!r}: expected a string (put it in quotes)")
@@ -181,11 +181,11 @@ def _strings(mapping: object, where: str) -> dict[str, str]:
 
 def _replicas(text: str, function: str) -> int:
     if text not in map(str, range(1, MAX_REPLICAS + 1)):
-        raise LocalError(f"{function}: labels.{_REPLICAS_LABEL}: invalid value {text!r}: expected 1 to {MAX_REPLICAS}")
+        raise _invalid(f"{function}: labels.{_REPLICAS_LABEL}", text, f"1 to {MAX_REPLICAS}")
     return int(text)
 
 
 def _secrets(names: object, function: str) -> list[str]:
     if not isinstance(names, list) or not all(isinstance(name, str) and _NAME.fullmatch(name) for name in names):
-        raise LocalError(f"{function}: secrets: invalid value {names!r}: expected a list of names of {_EXPECTED_NAME}")
+        raise _invalid(f"{function}: secrets", names, f"a list of names of {_EXPECTED_NAME}")
     return names
